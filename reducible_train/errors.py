@@ -1,0 +1,72 @@
+"""The errors of the package: one root, and a kind for each sort of mistake.
+
+Every kind is also the built-in error an ordinary handler expects, so
+``except ValueError`` around a call keeps working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ReducibleError(Exception):
+    """Root of all errors raised on purpose by this package."""
+
+
+class ArgumentError(ReducibleError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class ArgumentTypeError(ReducibleError, TypeError):
+    """An argument has a type that cannot be used."""
+
+
+class RankError(ReducibleError, ValueError):
+    """No choice of ranks meets what was asked for."""
+
+
+class SpectrumError(ReducibleError, ValueError):
+    """A matrix has no usable singular spectrum (NaN, infinity, no convergence)."""
+
+
+class SurgeryError(ReducibleError, ValueError):
+    """A model cannot be changed as asked; it was left as it was."""
+
+
+class FormatError(ReducibleError, ValueError):
+    """A file is not what it should be, or cannot hold what it is given."""
+
+
+class FileAccessError(ReducibleError, OSError):
+    """A file cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a configuration: where, what came, what to do."""
+
+    path: str  # YAML path, such as "$.budget.final"
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigError(ReducibleError, ValueError):
+    """A configuration has mistakes; `problems` lists all of them.
+
+    Args:
+        source: Name of the file, or a word for where the configuration came from.
+        problems: Every mistake that was found.
+    """
+
+    def __init__(self, source: str, problems: Sequence[Problem]):
+        self.source = source
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {count}\n{lines}")
+
+    def __reduce__(self):
+        return type(self), (self.source, self.problems)

@@ -1,0 +1,191 @@
+"""Records of what was decided for each kernel, and the text that tells it.
+
+The callback and the one-shot functions write these records; the TensorBoard
+companion, the file and the command line read them. Nothing here knows Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class KernelRecord:
+    """What one kernel is now, and why.
+
+    Args:
+        path: Layer path and kernel attribute, such as `"encoder/d1/kernel"`.
+        kind: Class of the dense layer, such as `"Dense"`.
+        shape: `(m, n)` of the kernel matrix, inputs x outputs.
+        rank: Rank in force; `None` while the kernel is dense.
+        break_even_rank: Largest rank whose factors are smaller than the kernel.
+        parameters: Parameters stored for it now.
+        energy: Energy kept by its last cut, a fraction; `None` before any cut.
+        reason: Why it stays dense; `None` if it is managed.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, ...]
+    rank: int | None
+    break_even_rank: int
+    parameters: int
+    energy: float | None = None
+    reason: str | None = None
+
+    @property
+    def dense_parameters(self) -> int:
+        """Parameters of the dense kernel."""
+        return int(np.prod(self.shape, dtype=object))
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCut:
+    """One kernel in one cut.
+
+    Args:
+        path: As in `KernelRecord`.
+        shape: `(m, n)` of the kernel matrix.
+        rank_before: Rank before the cut; `None` if it was dense.
+        rank: Rank after the cut.
+        energy: Energy kept by this cut alone, a fraction.
+        relative_error: `sqrt(1 - energy)`, relative Frobenius error of this cut.
+        binding: What decided the rank (`"budget"`, `"energy"`, `"max_rank"`, ...).
+        spectrum: Singular values before the cut, non-increasing.
+    """
+
+    path: str
+    shape: tuple[int, int]
+    rank_before: int | None
+    rank: int
+    energy: float
+    relative_error: float
+    binding: str
+    spectrum: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One cut of one model: when, towards what, and what it did.
+
+    Args:
+        epoch: Epoch (0-based) before or in which the cut was made.
+        step: Training steps done before the cut.
+        quantity: What fell: `"budget"`, `"energy"` or `"rank"`.
+        target: The schedule's value.
+        kernels: The kernels whose rank changed.
+        parameters_before: Parameters of the whole model before.
+        parameters: Parameters of the whole model after.
+        seconds: Wall time of each part: `"spectra"`, `"allocation"`, `"surgery"`.
+        certificate: Objective, bound and gap of the allocation, if one was solved.
+    """
+
+    epoch: int
+    step: int
+    quantity: str
+    target: float
+    kernels: tuple[KernelCut, ...]
+    parameters_before: int
+    parameters: int
+    seconds: Mapping[str, float]
+    certificate: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The whole story of one model: sizes, kernels, cuts.
+
+    Its `str` is the table people read; `to_dict` is what files keep.
+
+    Args:
+        dense_parameters: Parameters of the whole dense model.
+        parameters: Parameters of the whole model now.
+        dense_bytes: Bytes of the variables of the dense model.
+        bytes: Bytes of the variables now.
+        dense_flops: FLOPs of one sample through the kernels of the dense model
+            (two for each multiply-add); `None` where shapes are not known.
+        flops: The same, now.
+        kernels: Every kernel that was looked at, managed or not.
+        cuts: Every cut so far, in order.
+        notes: Sentences the reader should see.
+    """
+
+    dense_parameters: int
+    parameters: int
+    dense_bytes: int
+    bytes: int
+    dense_flops: int | None
+    flops: int | None
+    kernels: tuple[KernelRecord, ...]
+    cuts: tuple[Cut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size_fraction(self) -> float:
+        """Parameters now over parameters dense, in (0, 1]."""
+        return self.parameters / self.dense_parameters
+
+    @property
+    def flops_fraction(self) -> float | None:
+        """FLOPs now over FLOPs dense, in (0, 1]; `None` where not known."""
+        if self.flops is None or not self.dense_flops:
+            return None
+        return self.flops / self.dense_flops
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank of every factorised kernel, by path."""
+        return {k.path: k.rank for k in self.kernels if k.rank is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the spectra."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
+        plain["cuts"] = [_cut_to_dict(c) for c in self.cuts]
+        plain["notes"] = list(self.notes)
+        return plain
+
+    def __str__(self) -> str:
+        rows = [("kernel", "shape", "rank", "energy", "parameters", "remark")]
+        rows += [_row(k) for k in self.kernels]
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            + ("  " + row[5] if row[5] else "")
+            for row in rows
+        ]
+        lines = [line.rstrip() for line in lines]
+        lines.append(
+            f"parameters {self.dense_parameters:,} -> {self.parameters:,}"
+            f" ({100 * (1 - self.size_fraction):.1f} % fewer)"
+        )
+        if self.flops_fraction is not None:
+            lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
+        return "\n".join([*lines, *self.notes])
+
+
+def _row(k: KernelRecord) -> tuple[str, ...]:
+    full = min(k.shape) if k.shape else 0
+    rank = "dense" if k.rank is None else f"{k.rank}/{full}"
+    energy = "" if k.energy is None else f"{k.energy:.3f}"
+    shape = " x ".join(map(str, k.shape))
+    count = f"{k.parameters:,}"
+    if k.rank is not None:
+        count = f"{k.dense_parameters:,} -> {count}"
+    return k.path, shape, rank, energy, count, k.reason or ""
+
+
+def _cut_to_dict(cut: Cut) -> dict[str, Any]:
+    plain = {f.name: getattr(cut, f.name) for f in fields(cut)}
+    plain["seconds"] = dict(cut.seconds)
+    plain["certificate"] = None if cut.certificate is None else dict(cut.certificate)
+    plain["kernels"] = [
+        {f.name: getattr(k, f.name) for f in fields(k) if f.name != "spectrum"}
+        | {"shape": list(k.shape)}
+        for k in cut.kernels
+    ]
+    return plain
