@@ -1,0 +1,73 @@
+# Needs only make and a Python; everything else is installed into .venv.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA ?= digits
+WORKERS ?= 2
+
+# TensorFlow: no notices, and no more threads than the test workers can share.
+QUIET := TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0
+ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: help env demo test lint types pytest bench clean
+
+help:
+	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
+	@echo "make test     lint, types, tests (WORKERS=2)"
+	@echo "make lint     ruff"
+	@echo "make bench    every script in benchmarks/"
+	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
+	@echo "make clean    remove what was built"
+
+env: $(STAMP)
+
+# The first interpreter that runs, is 3.11 to 3.13 and can make a virtual environment.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	      >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "error: no Python 3.11, 3.12 or 3.13 with the venv and ensurepip modules was found" >&2; \
+	    echo "       (looked for: $(PYTHON) python3 python3.13 python3.12 python3.11)." >&2; \
+	    echo "       Install one (on Debian and Ubuntu: apt install python3 python3-venv)" >&2; \
+	    echo "       or name it: make env PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Building $(VENV) with $$found ($$($$found -V)); this takes a minute or two the first time."; \
+	  $$found -m venv --clear $(VENV); \
+	fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'; \
+	touch $@
+
+demo: env
+	@$(QUIET) $(BIN)/reducible-train demo --data $(DATA)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: env
+	$(BIN)/mypy
+
+pytest: env
+	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS)
+
+# One after the other, so that the tests' summary ends the output.
+test: env
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory pytest
+
+bench: env
+	@set -e; for script in benchmarks/[a-z]*.py; do \
+	  echo "== $$script"; $(QUIET) $(BIN)/python $$script; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
