@@ -103,7 +103,7 @@ def singular_spectrum(matrix: npt.ArrayLike) -> Array:
     try:
         if min(matrix.shape) > GRAM_ABOVE:
             return _gram_spectrum(matrix)
-        return np.linalg.svd(matrix, compute_uv=False)
+        return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
     except np.linalg.LinAlgError as error:
         raise _no_convergence(matrix) from error
 
@@ -192,7 +192,8 @@ def cumulative_energy(spectrum: npt.ArrayLike) -> Array:
     if squares[0] == 0:
         return np.ones(len(squares) + 1)
     sums = np.concatenate([[0.0], np.cumsum(squares)])
-    return sums / sums[-1]
+    kept: Array = sums / sums[-1]
+    return kept
 
 
 def relative_errors(spectrum: npt.ArrayLike) -> Array:
@@ -212,7 +213,8 @@ def relative_errors(spectrum: npt.ArrayLike) -> Array:
     if squares[0] == 0:
         return np.zeros(len(squares) + 1)
     tails = np.concatenate([np.cumsum(squares[::-1])[::-1], [0.0]])
-    return np.sqrt(tails / tails[0])
+    lost: Array = np.sqrt(tails / tails[0])
+    return lost
 
 
 def energy(spectrum: npt.ArrayLike, rank: int) -> float:
@@ -255,7 +257,8 @@ def _gram_spectrum(matrix: Array) -> Array:
     scaled, scale = _scaled(matrix)
     tall = scaled if scaled.shape[0] >= scaled.shape[1] else scaled.T
     squares = np.linalg.eigvalsh(tall.T @ tall)[::-1]
-    return np.sqrt(np.maximum(squares, 0.0)) * scale
+    values: Array = np.sqrt(np.maximum(squares, 0.0)) * scale
+    return values
 
 
 def _gram_svd(matrix: Array) -> Svd:
@@ -333,6 +336,6 @@ def _checked_rank(rank: int, smallest: int, largest: int) -> int:
 def _no_convergence(matrix: Array) -> SpectrumError:
     return SpectrumError(
         "The singular values of a finite matrix should converge. "
-        f"Received: shape {matrix.shape}, largest entry {np.abs(matrix).max():.3g}, on which LAPACK "
+        f"Received: shape {matrix.shape}, largest entry {np.abs(matrix).max():.3g}; LAPACK "
         "gave up. Rescale the kernel, or lower the learning rate."
     )
