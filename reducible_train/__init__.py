@@ -1,0 +1,100 @@
+"""Lower the ranks of a Keras model while it trains.
+
+Add `RankScheduler` to the callbacks of `model.fit`; the ranks of the layers fall on a
+schedule, the variables shrink, the factors go on training. Names are imported on first
+use, so that `import reducible_train` loads neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reducible_train.callback import Cadence, RankScheduler
+    from reducible_train.config import load_config
+    from reducible_train.errors import (
+        ArgumentError,
+        ArgumentTypeError,
+        ConfigError,
+        FileAccessError,
+        FormatError,
+        RankError,
+        ReducibleError,
+        SpectrumError,
+        SurgeryError,
+    )
+    from reducible_train.factorization import factorize, merge
+    from reducible_train.layers import LowRankDense
+    from reducible_train.report import Report
+    from reducible_train.rules import LayerRule
+    from reducible_train.saving import load_model, load_weights_into, save_model
+    from reducible_train.schedules import Constant, Join, Ramp, Steps
+    from reducible_train.tensorboard import RankTensorBoard
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "callback": ("Cadence", "RankScheduler"),
+    "config": ("load_config",),
+    "errors": (
+        "ArgumentError",
+        "ArgumentTypeError",
+        "ConfigError",
+        "FileAccessError",
+        "FormatError",
+        "RankError",
+        "ReducibleError",
+        "SpectrumError",
+        "SurgeryError",
+    ),
+    "factorization": ("factorize", "merge"),
+    "layers": ("LowRankDense",),
+    "report": ("Report",),
+    "rules": ("LayerRule",),
+    "saving": ("load_model", "load_weights_into", "save_model"),
+    "schedules": ("Constant", "Join", "Ramp", "Steps"),
+    "tensorboard": ("RankTensorBoard",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "Cadence",
+    "ConfigError",
+    "Constant",
+    "FileAccessError",
+    "FormatError",
+    "Join",
+    "LayerRule",
+    "LowRankDense",
+    "Ramp",
+    "RankError",
+    "RankScheduler",
+    "RankTensorBoard",
+    "ReducibleError",
+    "Report",
+    "SpectrumError",
+    "Steps",
+    "SurgeryError",
+    "factorize",
+    "load_config",
+    "load_model",
+    "load_weights_into",
+    "merge",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,528 @@
+"""The one door to Keras's private attributes: a function for each need.
+
+Everything here reaches behind Keras's public interface because the public way
+does not do what surgery on a live model needs; each function says why. When
+Keras moves, only this file and its test have to follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src import backend as _backend
+from keras.src.quantizers.quantization_config import validate_and_resolve_config
+from keras.src.utils.dtype_utils import dtype_size
+from keras.src.utils.tracking import DotNotTrackScope
+
+_STORES = ("trainable_variables", "non_trainable_variables")
+
+
+# --- finding layers -------------------------------------------------------------------
+
+
+def is_graph_model(layer: Any) -> bool:
+    """True for Sequential and Functional models, whose children carry saved names."""
+    return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
+
+
+def children(layer: Any) -> list[tuple[str, Any]]:
+    """Direct sublayers as `(name, layer)`, in Keras's own order.
+
+    The name is the child's own name in Sequential and Functional models (it is saved
+    with them) and the attribute that holds it elsewhere (`"blocks/0"`, `"query_dense"`):
+    automatic layer names count up within a process and would not survive a reload.
+    No public way lists the sublayers of a plain layer.
+    """
+    if is_graph_model(layer):
+        return [(child.name, child) for child in layer.layers]
+    own = [child for child in layer._layers if isinstance(child, keras.Layer)]
+    names = _attribute_names(layer)
+    return [(names.get(id(child), child.name), child) for child in own]
+
+
+def walk(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every layer below `model` with its path, each once, parents before children."""
+    seen: set[int] = {id(model)}
+
+    def visit(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        used: set[str] = set()
+        for name, child in children(layer):
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            unique = name
+            count = 1
+            while unique in used:
+                unique = f"{name}_{count}"
+                count += 1
+            used.add(unique)
+            path = f"{prefix}/{unique}" if prefix else unique
+            yield path, child
+            yield from visit(child, path)
+
+    yield from visit(model, "")
+
+
+def _attribute_names(layer: Any) -> dict[int, str]:
+    names: dict[int, str] = {}
+
+    def note(value: Any, name: str, depth: int) -> None:
+        if isinstance(value, keras.Layer):
+            known = names.get(id(value))
+            if known is None or (known.startswith("_") and not name.startswith("_")):
+                names[id(value)] = name
+        elif depth < 4 and isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                note(item, f"{name}/{index}", depth + 1)
+        elif depth < 4 and isinstance(value, dict):
+            for key, item in value.items():
+                note(item, f"{name}/{key}", depth + 1)
+
+    bookkeeping = {"_layers", "_functional", "_tracker", "_metrics", "_inbound_nodes"}
+    for attribute, value in vars(layer).items():
+        if attribute not in bookkeeping:
+            note(value, attribute, 0)
+    return {key: name.lstrip("_") for key, name in names.items()}
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """The variables a layer holds itself, without its sublayers' (public: only all)."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+# --- changing a layer -----------------------------------------------------------------
+
+
+def snapshot(obj: Any) -> Callable[[], None]:
+    """Remember a layer's or an optimizer's bookkeeping; the answer puts it back.
+
+    Surgery is all or nothing; Keras has no way to undo tracking.
+    """
+    kind, tracker = type(obj), obj._tracker
+    state = {  # TensorFlow's own lists of dependencies are changed in place
+        name: copy.copy(value) if name.startswith("_self_") else value
+        for name, value in vars(obj).items()
+    }
+    config, stored = dict(tracker.config), {k: set(v) for k, v in tracker.stored_ids.items()}
+    contents = {k: list(v[1]) for k, v in config.items()}
+    locked = tracker.locked
+
+    def restore() -> None:
+        object.__setattr__(obj, "__class__", kind)
+        obj.__dict__.clear()
+        obj.__dict__.update(state)
+        tracker.config, tracker.stored_ids, tracker.locked = config, stored, locked
+        for name, (_, store) in config.items():
+            if list(store) != contents[name]:
+                store[:] = contents[name]
+
+    return restore
+
+
+@contextlib.contextmanager
+def variable_scope(layer: Any) -> Iterator[None]:
+    """The name scope a layer was built in, opened part by part, so that paths stay.
+
+    `add_weight` called after `build` would drop the parents' names.
+    """
+    path = getattr(layer, "_path", None) or layer.name
+    with contextlib.ExitStack() as stack:
+        for part in path.split("/")[:-1]:
+            stack.enter_context(_backend.name_scope(part))
+        yield
+
+
+def replace_variables(layer: Any, old: Sequence[Any], make: Callable[[], list[Any]]) -> list[Any]:
+    """Untrack `old` and create new variables by `make`, in the scope of the layer.
+
+    The stores are NEW lists: TensorFlow refuses to export an object whose tracked list
+    was mutated other than by appending, which is what the public `del layer.attribute`
+    does.
+    """
+    tracker = layer._tracker
+    gone = {id(variable) for variable in old}
+    for store in _STORES:
+        kept = [v for v in tracker.config[store][1] if id(v) not in gone]
+        _new_store(layer, store, kept)
+    locked, tracker.locked = tracker.locked, False
+    try:
+        with variable_scope(layer):
+            return make()
+    finally:
+        tracker.locked = locked
+
+
+def _new_store(layer: Any, store: str, variables: list[Any]) -> None:
+    tracker = layer._tracker
+    test, _ = tracker.config[store]
+    tracking = getattr(layer, "_self_setattr_tracking", True)
+    layer._self_setattr_tracking = False
+    try:
+        with DotNotTrackScope():
+            setattr(layer, f"_{store}", variables)
+    finally:
+        layer._self_setattr_tracking = tracking
+    tracker.config[store] = (test, getattr(layer, f"_{store}"))
+    tracker.stored_ids[store] = {id(v) for v in variables}
+
+
+def become(layer: Any, kind: type) -> None:
+    """Give a live layer another class, so that every graph that holds it keeps it.
+
+    Keras wraps `build` and `quantize` of each object when it is made; the wrappers hold
+    the old class's methods, so they are replaced.
+    """
+    object.__setattr__(layer, "__class__", kind)
+    layer.__dict__["build"] = functools.partial(_build, layer)
+    layer.__dict__["quantize"] = functools.partial(_quantize, layer)
+
+
+def _build(layer: Any, input_shape: Any) -> None:
+    with layer._open_name_scope():
+        type(layer).build(layer, input_shape)
+    layer._build_shapes_dict = {"input_shape": input_shape}
+    layer.built = True
+    layer._post_build()
+    layer._lock_state()
+
+
+def _quantize(layer: Any, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
+    config = validate_and_resolve_config(mode, config)
+    layer._check_quantize_args(config.mode, layer.compute_dtype)
+    layer._tracker.unlock()
+    try:
+        type(layer).quantize(layer, mode=config.mode, config=config, **kwargs)
+    finally:
+        layer._tracker.lock()
+
+
+def drop_attribute(layer: Any, name: str) -> None:
+    """Set an attribute that held a variable to `None`, for TensorFlow's tracking too.
+
+    `del` would mutate the tracked lists, see `replace_variables`; plain assignment keeps
+    the dead variable as a dependency of checkpoints and exports.
+    """
+    layer.__dict__[name] = None
+    forget = getattr(layer, "_delete_tracking", None)
+    if forget is not None:
+        forget(name)
+
+
+def set_unlocked(layer: Any, name: str, value: Any) -> None:
+    """Set an attribute of a built layer, whose state Keras has locked."""
+    locked, layer._tracker.locked = layer._tracker.locked, False
+    try:
+        setattr(layer, name, value)
+    finally:
+        layer._tracker.locked = locked
+
+
+def order_variables(layer: Any, *, first: Sequence[Any] = (), last: Sequence[Any] = ()) -> None:
+    """Move variables of a layer to the front or the end of its order.
+
+    Saved files and fresh layers must agree on the order of the variables, whatever the
+    order of the cuts was. Entries that are `None` are left out.
+    """
+    ends = [[v for v in end if v is not None] for end in (first, last)]
+    moved = {id(v) for end in ends for v in end}
+    for store in _STORES:
+        present = layer._tracker.config[store][1]
+        here = {id(v) for v in present}
+        front, back = ([v for v in end if id(v) in here] for end in ends)
+        if front or back:
+            middle = [v for v in present if id(v) not in moved]
+            _new_store(layer, store, [*front, *middle, *back])
+
+
+def constant(value: np.ndarray) -> Callable[..., Any]:
+    """An initializer that gives a value, of any shape with as many entries."""
+
+    def initialize(shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.convert_to_tensor(np.ascontiguousarray(value).reshape(shape), dtype)
+
+    return initialize
+
+
+def itemsize(variable: Any) -> int:
+    """Bytes of one number of a variable."""
+    return dtype_size(keras.backend.standardize_dtype(variable.dtype)) // 8
+
+
+def release(variable: Any) -> None:
+    """Empty a dead variable's memory.
+
+    TensorFlow keeps every abandoned train function's graph, and with it its variables,
+    alive. An empty value frees the memory and makes stale use a loud error.
+    """
+    value = getattr(variable, "_value", None)
+    if _backend.backend() != "tensorflow" or value is None:
+        return
+    import tensorflow as tf  # noqa: PLC0415
+
+    if hasattr(value, "handle"):
+        empty = tf.zeros([0] * len(value.shape), value.dtype)
+        with contextlib.suppress(Exception):
+            tf.raw_ops.AssignVariableOp(resource=value.handle, value=empty, validate_shape=False)
+
+
+def host_value(variable: Any) -> np.ndarray:
+    """A variable's value as a numpy array (any dtype, bfloat16 included)."""
+    return np.asarray(keras.ops.convert_to_numpy(variable))
+
+
+def host_float(variable: Any) -> np.ndarray:
+    """A variable's value as float32 or float64, for linear algebra on the host."""
+    value = host_value(variable)
+    return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
+
+
+# --- changing a model -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def strategy_scope(model: Any) -> Iterator[None]:
+    """The distribution scope a model's variables live in (nothing without one)."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        yield
+
+
+def renew_functions(model: Any, *, training: bool) -> None:
+    """Throw away compiled train, test and predict functions that hold dead variables.
+
+    `compile()` inside a callback crashes `fit`, and `train_function = None` alone does
+    too: while training, the function is made anew with `force=True`.
+    """
+    for inner in [layer for _, layer in walk(model) if isinstance(layer, keras.Model)]:
+        _forget_functions(inner)
+    had_train_function = getattr(model, "train_function", None) is not None
+    _forget_functions(model)
+    if training or had_train_function:
+        model.make_train_function(force=True)
+    gc.collect(0)
+
+
+def _forget_functions(model: Any) -> None:
+    for name in ("train_function", "test_function", "predict_function"):
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
+    if hasattr(model, "_jax_state_synced"):
+        model._jax_state_synced = True
+
+
+def settle(model: Any) -> None:
+    """Bring variables up to date where a backend keeps training state elsewhere (JAX)."""
+    sync = getattr(model, "jax_state_sync", None)
+    if sync is not None:
+        sync()
+
+
+def compiled_optimizer(model: Any) -> Any | None:
+    """The optimizer of a compiled model, or `None`."""
+    return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None
+
+
+def output_layers(model: Any, carries_kernel: Callable[[Any], bool]) -> list[Any]:
+    """The last kernel layer on the way to each output of the model.
+
+    Graph models are followed back from their outputs, through layers without a kernel
+    (activations, dropout, merges); of other models it is the layer called last.
+    """
+    if not hasattr(model, "outputs") or not is_graph_model(model) or not model.outputs:
+        last = [layer for _, layer in walk(model) if carries_kernel(layer)]
+        return last[-1:]
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def back(tensor: Any) -> None:
+        history = tensor._keras_history
+        operation, key = history.operation, id(tensor)
+        if key in seen:
+            return
+        seen.add(key)
+        if carries_kernel(operation):
+            found.append(operation)
+        elif isinstance(operation, keras.Layer) and any(
+            carries_kernel(layer) for _, layer in walk(operation)
+        ):
+            found.extend(output_layers(operation, carries_kernel))
+        elif operation._inbound_nodes:
+            for source in operation._inbound_nodes[history.node_index].input_tensors:
+                back(source)
+
+    for tensor in keras.tree.flatten(model.outputs):
+        back(tensor)
+    return found
+
+
+def call_shapes(model: Any, layers: Sequence[Any]) -> dict[int, list[tuple[Any, ...]]] | None:
+    """Input shapes of every call of `layers` in one forward pass, by `id(layer)`.
+
+    Runs the model on symbolic inputs, without touching its graph; `None` where the
+    input of the model is not known or it cannot be traced.
+    """
+    specs = _input_specs(model)
+    if specs is None:
+        return None
+    shapes: dict[int, list[tuple[Any, ...]]] = {id(layer): [] for layer in layers}
+
+    def watch(layer: Any) -> Callable[..., Any]:
+        original = layer.call
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inputs = args[0] if args else next(iter(kwargs.values()))
+            shapes[id(layer)].append(tuple(keras.tree.flatten(inputs)[0].shape))
+            return original(*args, **kwargs)
+
+        return call
+
+    try:
+        for layer in layers:
+            layer.__dict__["call"] = watch(layer)
+        _backend.compute_output_spec(lambda x: model(x, training=False), specs)
+    except Exception:  # any user code may refuse to be traced; sizes are then unknown
+        return None
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("call", None)
+    return shapes
+
+
+def _input_specs(model: Any) -> Any | None:
+    if is_graph_model(model) and getattr(model, "inputs", None):
+        struct = getattr(model, "_inputs_struct", None)
+        struct = model.inputs if struct is None else struct
+        if isinstance(model, keras.Sequential):
+            struct = model.inputs[0]
+        return keras.tree.map_structure(
+            lambda t: keras.KerasTensor((1, *t.shape[1:]), dtype=t.dtype), struct
+        )
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes or len(shapes) != 1:
+        return None
+    (shape,) = shapes.values()
+    if not isinstance(shape, (tuple, list)) or not all(
+        isinstance(size, int) or size is None for size in shape
+    ):
+        return None
+    return keras.KerasTensor((1, *shape[1:]), dtype=model.input_dtype)
+
+
+# --- changing an optimizer ------------------------------------------------------------
+
+
+def inner_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizers a wrapper (LossScaleOptimizer, MultiOptimizer) drives."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return [inner] if inner is not None else list(getattr(optimizer, "_inner_optimizers", []))
+
+
+def all_optimizers(optimizer: Any) -> list[Any]:
+    """An optimizer and all that it wraps."""
+    inner = [o for one in inner_optimizers(optimizer) for o in all_optimizers(one)]
+    return [optimizer, *inner]
+
+
+def slots(optimizer: Any) -> dict[str, list[Any]]:
+    """An optimizer's slot lists by attribute: one entry for each trainable variable."""
+    count = len(optimizer._trainable_variables)
+    return {
+        name: list(value)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, (list, tuple))
+        and name not in ("_variables", "_trainable_variables", "_inner_optimizers")
+        and count
+        and len(value) == count
+        and all(item is None or isinstance(item, keras.Variable) for item in value)
+        and any(item is not None for item in value)
+    }
+
+
+def trainable_of(optimizer: Any) -> list[Any]:
+    """The variables an optimizer was built on, in its order."""
+    return list(optimizer._trainable_variables)
+
+
+def unbuild(optimizer: Any) -> Callable[[], None]:
+    """Empty an optimizer's bookkeeping in place, so that `build` may run once more.
+
+    Keeps the object, `iterations` and the learning-rate variable, which callbacks and
+    schedules hold. The answer restores scalar state (`Nadam`'s, the loss scale) after
+    the new build.
+    """
+    scalars = {
+        name: host_value(value)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, keras.Variable) and name not in ("_iterations", "_learning_rate")
+    }
+    keep_ids = {id(optimizer._iterations), id(getattr(optimizer, "_learning_rate", None))}
+    kept = [v for v in optimizer._variables if id(v) in keep_ids]
+    test, _ = optimizer._tracker.config["variables"]
+    with DotNotTrackScope():
+        optimizer._variables = kept
+        optimizer._trainable_variables = []
+        optimizer._trainable_variables_indices = {}
+        optimizer.built = False
+    optimizer._tracker.config["variables"] = (test, optimizer._variables)
+    optimizer._tracker.stored_ids["variables"] = {id(v) for v in kept}
+
+    def restore_scalars() -> None:
+        for name, value in scalars.items():
+            getattr(optimizer, name).assign(value)
+
+    return restore_scalars
+
+
+@contextlib.contextmanager
+def same_inner_optimizers(optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+    """Within it, a MultiOptimizer gives every variable the optimizer it had.
+
+    Its own map may be a function that makes a new optimizer at each call, which would
+    lose all state when the optimizer is built again. Other optimizers are left alone.
+    """
+    if not hasattr(optimizer, "_var_to_optimizer_idx"):
+        yield
+        return
+    inner = list(optimizer._inner_optimizers)
+    chosen = {
+        id(v): inner[optimizer._var_to_optimizer_idx[optimizer._var_key(v)]]
+        for v in optimizer._trainable_variables
+    }
+    for old, new in replaced:
+        if id(old) in chosen:
+            chosen.update({id(v): chosen[id(old)] for v in new})
+    original = optimizer._optimizer_map
+    optimizer.__dict__["_optimizer_map"] = lambda v: chosen.get(id(v)) or original(v)
+    try:
+        yield
+    finally:
+        optimizer.__dict__["_optimizer_map"] = original
+
+
+def remap_weight_decay_exclusions(
+    optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]
+) -> None:
+    """Let factors inherit a kernel's exclusion from weight decay.
+
+    Keras keeps the keys of excluded variables, which say nothing of new ones.
+    """
+    for inner in inner_optimizers(optimizer):
+        remap_weight_decay_exclusions(inner, replaced)
+    excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
+    if excluded:
+        before = set(excluded)
+        after = set(before)
+        for old, new in replaced:
+            if optimizer._var_key(old) in before:
+                after.discard(optimizer._var_key(old))
+                after.update(optimizer._var_key(variable) for variable in new)
+        optimizer._exclude_from_weight_decay = type(excluded)(after)
+    if hasattr(optimizer, "_exclude_from_weight_decay_cache"):
+        optimizer._exclude_from_weight_decay_cache = {}
