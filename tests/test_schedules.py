@@ -1,0 +1,238 @@
+"""Laws of schedules."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.schedules import (
+    Constant,
+    Join,
+    Ramp,
+    Schedule,
+    Steps,
+    schedule_from_config,
+    schedule_kinds,
+)
+
+VALUE = st.floats(1e-3, 500) | st.integers(1, 500)
+TIME = st.floats(0, 50) | st.integers(0, 50)
+SHAPE = st.sampled_from(["linear", "cubic", "cosine"])
+
+
+@st.composite
+def ramps(draw):
+    start = draw(TIME)
+    return Ramp(draw(VALUE), draw(VALUE), start, start + draw(st.floats(0.1, 20)), draw(SHAPE))
+
+
+@st.composite
+def steps(draw):
+    later = draw(st.lists(st.floats(0.1, 50), unique=True, max_size=5).map(sorted))
+    values = draw(st.lists(VALUE, min_size=len(later) + 1, max_size=len(later) + 1))
+    return Steps(values, [0, *later])
+
+
+SIMPLE = VALUE.map(Constant) | ramps() | steps()
+
+
+@st.composite
+def joins(draw):
+    boundaries = draw(st.lists(st.integers(1, 60), unique=True, min_size=1, max_size=3).map(sorted))
+    count = len(boundaries) + 1
+    return Join(draw(st.lists(SIMPLE, min_size=count, max_size=count)), boundaries)
+
+
+SCHEDULE = SIMPLE | joins()
+
+
+@settings(max_examples=150, deadline=None)
+@given(SCHEDULE)
+def test_a_schedule_survives_its_config_json_and_yaml(schedule):
+    config = schedule.get_config()
+    assert config["kind"] == schedule.kind
+    for plain in (config, json.loads(json.dumps(config)), yaml.safe_load(yaml.safe_dump(config))):
+        again = schedule_from_config(plain)
+        assert again == schedule
+        assert hash(again) == hash(schedule)
+        assert type(schedule).from_config(plain) == schedule
+    assert eval(repr(schedule)) == schedule
+
+
+@settings(max_examples=150, deadline=None)
+@given(SCHEDULE, st.floats(0, 200))
+def test_a_schedule_stays_in_the_range_of_its_values(schedule, epoch):
+    assert min(schedule.values) <= schedule(epoch) <= max(schedule.values)
+    assert type(schedule(epoch)) is float
+
+
+@settings(max_examples=100, deadline=None)
+@given(SCHEDULE, st.floats(1e-6, 1e4))
+def test_a_schedule_is_constant_from_its_end_on(schedule, later):
+    end = schedule.end_epoch * (1 + 1e-12)  # a joined part counts from its boundary: round-off
+    assert schedule(end + later) == schedule(end) == schedule(1e9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ramps(), st.floats(0, 100), st.floats(0, 100))
+def test_a_ramp_goes_one_way_and_ends_exactly(ramp, one, other):
+    early, late = sorted([one, other])
+    slack = 1e-12 * max(ramp.values)
+    assert (ramp(late) - ramp(early)) * (ramp.final - ramp.initial) >= -slack * max(ramp.values)
+    assert ramp(ramp.start_epoch) == ramp.initial
+    assert ramp(ramp.end_epoch) == ramp.final
+
+
+@pytest.mark.parametrize(
+    ("shape", "quarter", "half"),
+    [("linear", 0.75, 0.5), ("cubic", 0.75**3, 0.5**3), ("cosine", (1 + 0.5**0.5) / 2, 0.5)],
+)
+def test_the_shapes_of_a_ramp(shape, quarter, half):
+    ramp = Ramp(1.0, 0.2, start_epoch=2, end_epoch=6, shape=shape)
+    assert ramp(3) == pytest.approx(0.2 + 0.8 * quarter)
+    assert ramp(4) == pytest.approx(0.2 + 0.8 * half)
+    assert ramp(3) != ramp(3.5)
+
+
+def test_the_default_ramp_warms_up_for_two_epochs_and_falls_cubically_over_four():
+    assert Ramp(1.0, 0.2) == Ramp(1.0, 0.2, start_epoch=2, end_epoch=6, shape="cubic")
+
+
+@settings(max_examples=60, deadline=None)
+@given(joins(), st.integers(0, 100))
+def test_a_join_asks_each_part_from_its_boundary(join, epoch):
+    begun = [b for b in join.boundaries if b <= epoch]
+    part = join.schedules[len(begun)]
+    assert join(epoch) == part(epoch - (begun[-1] if begun else 0))
+
+
+def test_joining_a_constant_before_a_ramp_is_a_later_ramp():
+    join = Join([1.0, Ramp(1.0, 0.2, start_epoch=0, end_epoch=4)], boundaries=[2])
+    assert join.preview(9, per_epoch=4) == Ramp(1.0, 0.2, 2, 6).preview(9, per_epoch=4)
+    assert join.end_epoch == 6
+    assert join.values == (1.0, 1.0, 0.2)
+    assert join.schedules[0] == Constant(1.0)
+
+
+def test_steps_hold_from_their_epoch_on():
+    staircase = Steps([40, 20, 10], [0, 1.5, 3])
+    assert staircase.preview(4, per_epoch=2) == [
+        (0.0, 40), (0.5, 40), (1.0, 40), (1.5, 20), (2.0, 20), (2.5, 20), (3.0, 10), (3.5, 10),
+    ]  # fmt: skip
+    assert staircase.end_epoch == 3
+    assert Steps([4], [0]).end_epoch == 0
+
+
+def test_a_schedule_is_a_value():
+    ramp = Ramp(1.0, 0.2, 2, 6)
+    assert repr(ramp) == ("Ramp(initial=1.0, final=0.2, start_epoch=2, end_epoch=6, shape='cubic')")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ramp.final = 0.1
+    values = [1.0, 0.5]
+    staircase = Steps(values, [0, 1])
+    values[1] = 0.1
+    assert staircase.values == (1.0, 0.5)
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    ramp = Ramp(np.float64(1), np.float32(0.25), np.int64(1), np.array([3])[0])
+    assert {type(value) for value in ramp.get_config().values()} == {str, int, float}
+    assert Steps(np.array([1.0, 0.5]), np.arange(2)) == Steps([1.0, 0.5], [0, 1])
+
+
+def test_all_files_of_the_package_are_found():
+    assert schedule_kinds() == {"constant": Constant, "join": Join, "ramp": Ramp, "steps": Steps}
+
+
+def test_a_new_kind_is_one_class_and_its_name_is_its_own(monkeypatch):
+    from reducible_train.schedules import base
+
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+
+    @dataclasses.dataclass(frozen=True)
+    class Halving(Schedule):
+        kind = "halving"
+        value: float
+        end_epoch: float
+        values = (1.0,)
+
+        def __call__(self, epoch):
+            return self.value / 2 ** min(epoch, self.end_epoch)
+
+    assert schedule_from_config({"kind": "halving", "value": 1, "end_epoch": 2})(2) == 0.25
+    with pytest.raises(ArgumentError, match=r"'ramp' in Other, taken by Ramp"):
+
+        class Other(Schedule):
+            kind = "ramp"
+
+
+def test_plain_numbers_and_schedules_are_schedules():
+    assert schedule_from_config(0.5) == Constant(0.5)
+    assert schedule_from_config(Constant(3)) == Constant(3)
+    nested = {
+        "kind": "join",
+        "schedules": [1, {"kind": "constant", "value": 0.5}],
+        "boundaries": [2],
+    }
+    assert schedule_from_config(nested) == Join([Constant(1), Constant(0.5)], [2])
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Constant(0), r"`value` .* value=0"),
+        (lambda: Constant(-1.0), r"value=-1\.0"),
+        (lambda: Constant(float("nan")), r"`value` .* finite.*value=nan"),
+        (lambda: Ramp(1, 0, 2, 6), r"`final` .* final=0"),
+        (lambda: Ramp(1, 0.2, 4, 4), r"`end_epoch` .* start_epoch=4, end_epoch=4"),
+        (lambda: Ramp(1, 0.2, 4, 2), r"start_epoch=4, end_epoch=2"),
+        (lambda: Ramp(1, 0.2, -1, 2), r"`start_epoch` .* start_epoch=-1"),
+        (lambda: Ramp(1, 0.2, 0, float("inf")), r"end_epoch=inf"),
+        (lambda: Ramp(1, 0.2, 2, 6, "quadratic"), r"'linear', 'cubic', 'cosine'.*'quadratic'"),
+        (lambda: Steps([1, 2], [0]), "2 values and 1 start epochs"),
+        (lambda: Steps([], []), "`values` must have at least one"),
+        (lambda: Steps([1, 2], [1, 2]), r"start_epochs\[0\]=1"),
+        (lambda: Steps([1, 2, 3], [0, 2, 2]), r"start_epochs\[2\]=2 after 2"),
+        (lambda: Steps([1, -2], [0, 2]), r"values\[1\]=-2"),
+        (lambda: Join([1, 2], []), "`boundaries`"),
+        (lambda: Join([1, 2], [1, 2]), "2 schedules and 2 boundaries"),
+        (lambda: Join([1, 2], [0]), r"boundaries\[0\]=0"),
+        (lambda: Join([1, 2, 3], [4, 3]), r"=3 after 4"),
+        (lambda: Join([1, 0], [4]), "value=0"),
+        (lambda: schedule_from_config({"kind": "rmap"}), r"'constant'.*'ramp'.*'rmap'"),
+        (lambda: schedule_from_config({"kind": ["ramp"]}), r"\['ramp'\]"),
+        (lambda: schedule_from_config({"final": 0.2}), "nothing"),
+        (lambda: schedule_from_config({"kind": "constant", "valeu": 1}), "Remove 'valeu'. Add 'va"),
+        (lambda: schedule_from_config({"kind": "ramp", "initial": 1}), "Add 'final'"),
+        (lambda: Constant(1).preview(0), "epochs=0"),
+        (lambda: Constant(1).preview(3, per_epoch=0.5), r"per_epoch=0\.5"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_value(make, match):
+    with pytest.raises(ArgumentError, match=match):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Constant("0.5"), "value='0.5', a str"),
+        (lambda: Constant(True), "value=True, a bool"),
+        (lambda: Ramp(1, None, 2, 6), "final=None"),
+        (lambda: Steps(0.5, [0]), r"values=0\.5"),
+        (lambda: Steps([0.5], "0"), "start_epochs='0'"),
+        (lambda: Join([1, "ramp"], [2]), r"schedules\[1\].*'ramp'"),
+        (lambda: schedule_from_config("ramp"), "'ramp'"),
+        (lambda: schedule_from_config(None), "None"),
+    ],
+)
+def test_what_has_the_wrong_type_is_named_with_its_value(make, match):
+    with pytest.raises(ArgumentTypeError, match=match):
+        make()
