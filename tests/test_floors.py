@@ -23,7 +23,7 @@ FLOORS = (
     {"layers", "transport"},
     {"surgery"},
     {"rules", "factorization", "callback"},
-    {"saving", "tensorboard", "config", "cli", "tuner"},
+    {"saving", "tensorboard", "tensorboard_events", "config", "cli", "datasets", "tuner"},
 )
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 

@@ -1,0 +1,315 @@
+"""Laws of what is written for TensorBoard, read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import pickle
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.compat.proto import summary_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.util import tensor_util
+
+from reducible_train.errors import ArgumentTypeError, FormatError
+from reducible_train.report import Cut, KernelCut, KernelRecord, Report
+from reducible_train.tensorboard import RankTensorBoard
+from reducible_train.tensorboard_format import ThinnedSpectrum, layer_of, thin_spectrum
+
+SHAPE = (784, 600)
+DENSE = 784 * 600 + 6000
+
+
+class Scripted:
+    """Stands for a RankScheduler: the rank falls to a planned value as an epoch begins."""
+
+    budget = 0.3
+    rules = ()
+
+    def __init__(self, ranks: list[int | None], flops: int | None = 200):
+        self.ranks, self.flops, self.rank, self.cuts = ranks, flops, None, ()
+
+    def reset(self) -> None:
+        self.rank, self.cuts = None, ()
+
+    def cut(self, epoch: int, rank: int | None) -> None:
+        if rank == self.rank:
+            return
+        spectrum = np.linspace(5, 0, min(SHAPE))
+        kernel = KernelCut(
+            "net/d1/kernel", SHAPE, self.rank, rank, 0.5 + rank / 1000, 0.1, "budget", spectrum
+        )
+        self.cuts += (Cut(epoch, 0, "budget", 0.3, (kernel,), DENSE, self.parameters, {}),)
+        self.rank = rank
+
+    @property
+    def parameters(self) -> int:
+        return DENSE if self.rank is None else self.rank * sum(SHAPE) + 6000
+
+    @property
+    def report(self) -> Report:
+        kernels = (
+            KernelRecord("net/d1/kernel", "Dense", SHAPE, self.rank, 339, self.parameters),
+            KernelRecord(
+                "net/out|/kernel", "Dense", (600, 10), None, 9, 6000, reason="output layer"
+            ),
+        )
+        return Report(
+            DENSE,
+            self.parameters,
+            4,
+            4,
+            self.flops and 2 * self.flops,
+            self.flops,
+            kernels,
+            self.cuts,
+        )
+
+
+def fit(board: RankTensorBoard, epochs=range(3), logs=None) -> None:
+    scheduler = board.scheduler
+    board.on_train_begin()
+    scheduler.reset()
+    for epoch in epochs:
+        scheduler.cut(epoch, scheduler.ranks[epoch])
+        board.on_epoch_begin(epoch)
+        board.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 0.5 - epoch / 10} | (logs or {}))
+    board.on_train_end()
+
+
+def read(folder: Path) -> dict[str, list[tuple[int, summary_pb2.Summary.Value]]]:
+    """Every value in the run's event files, by tag: (step, value)."""
+    found: dict[str, list] = {}
+    for file in sorted((folder / "reducible").iterdir()):
+        for event in EventFileLoader(os.fspath(file)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value))
+    return found
+
+
+def points(values) -> list[tuple[int, float]]:
+    return [(step, tensor_util.make_ndarray(value.tensor).item()) for step, value in values]
+
+
+def test_tags_plugins_and_data_classes(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path), logs={"val_table": "a"})
+    values = read(tmp_path)
+    scalars = {
+        *("reducible/params", "reducible/params_fraction", "reducible/flops_fraction"),
+        *("reducible/val_loss", "reducible_rank/net/d1", "reducible_energy/net/d1"),
+    }
+    others = {
+        "reducible/spectrum/net/d1": "reducible",
+        "custom_scalars__config__": "custom_scalars",
+        "reducible/configuration": "text",
+    }
+    assert values.keys() == scalars | others.keys()
+    for tag in scalars:
+        for _, value in values[tag]:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            assert value.metadata.data_class == summary_pb2.DATA_CLASS_SCALAR
+            array = tensor_util.make_ndarray(value.tensor)
+            assert array.dtype == np.float32
+            assert array.shape == ()
+    for tag, plugin in others.items():
+        for _, value in values[tag]:
+            assert value.metadata.plugin_data.plugin_name == plugin
+            assert value.metadata.data_class == summary_pb2.DATA_CLASS_TENSOR
+
+
+def test_ranks_and_sizes_stand_at_the_epoch_they_were_in_force(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
+    values = read(tmp_path)
+    assert points(values["reducible_rank/net/d1"]) == [(0, 600), (1, 100), (2, 40)]
+    sizes = [DENSE, 100 * 1384 + 6000, 40 * 1384 + 6000]
+    assert points(values["reducible/params"]) == list(enumerate(sizes))
+    fractions = points(values["reducible/params_fraction"])
+    assert fractions == [(i, np.float32(size / DENSE)) for i, size in enumerate(sizes)]
+    assert points(values["reducible/val_loss"]) == [(i, np.float32(0.5 - i / 10)) for i in range(3)]
+    assert points(values["reducible_energy/net/d1"]) == [
+        (1, np.float32(0.6)),
+        (2, np.float32(0.54)),
+    ]
+
+
+def test_spectrum_is_written_only_where_a_cut_was_made(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 100, 40]), tmp_path), range(4))
+    written = read(tmp_path)["reducible/spectrum/net/d1"]
+    assert [step for step, _ in written] == [1, 3]
+    spectrum = ThinnedSpectrum.from_tensor(tensor_util.make_ndarray(written[0][1].tensor))
+    assert (spectrum.rank, spectrum.length) == (100, 600)
+    whole = np.linspace(5, 0, 600).astype(np.float32)
+    assert np.array_equal(spectrum.values, whole[spectrum.positions - 1])
+
+
+def test_last_of_several_cuts_in_an_epoch(tmp_path):
+    scheduler = Scripted([None])
+    board = RankTensorBoard(scheduler, tmp_path)
+    board.on_train_begin()
+    board.on_epoch_begin(0)
+    for rank in (300, 200, 100):
+        scheduler.cut(0, rank)
+    board.on_epoch_end(0, {})
+    board.on_train_end()
+    values = read(tmp_path)
+    assert points(values["reducible_energy/net/d1"]) == [(0, np.float32(0.6))]
+    assert points(values["reducible_rank/net/d1"]) == [(0, 100)]
+
+
+def test_steps_only_grow_over_fits(tmp_path):
+    board = RankTensorBoard(Scripted([None, 100, 40, 40, 40, 30]), tmp_path)
+    fit(board)
+    fit(board, range(3, 5))  # continued with initial_epoch
+    fit(board)  # from the beginning
+    values = read(tmp_path)
+    assert [step for step, _ in values["reducible/params"]] == list(range(8))
+    assert len(values["custom_scalars__config__"]) == len(values["reducible/configuration"]) == 1
+    assert [step for step, _ in values["reducible/spectrum/net/d1"]] == [1, 2, 3, 6, 7]
+
+
+def test_initial_epoch_is_honoured(tmp_path):
+    fit(RankTensorBoard(Scripted([None] * 7 + [100, 40]), tmp_path), range(7, 9))
+    assert [step for step, _ in read(tmp_path)["reducible/params"]] == [7, 8]
+
+
+def test_another_folder_starts_anew(tmp_path):
+    keras_board = keras.callbacks.TensorBoard(os.fspath(tmp_path / "a"))
+    board = RankTensorBoard(Scripted([None, 100, 40]), keras_board)
+    fit(board)
+    keras_board.log_dir = os.fspath(tmp_path / "b")  # as Keras Tuner does for each trial
+    fit(board)
+    for name in "ab":
+        values = read(tmp_path / name)
+        assert [step for step, _ in values["reducible/params"]] == [0, 1, 2]
+        assert "custom_scalars__config__" in values
+
+
+def test_copies_before_and_between_fits(tmp_path):
+    board = RankTensorBoard(Scripted([None, 100, 40]), keras.callbacks.TensorBoard("logs"))
+    for copied in (copy.deepcopy(board), pickle.loads(pickle.dumps(board))):
+        copied.log_dir.log_dir = os.fspath(tmp_path)
+        fit(copied)
+    assert board.log_dir.log_dir == "logs"
+
+    first = RankTensorBoard(Scripted([None, 100, 40]), tmp_path / "again")
+    fit(first)
+    fit(copy.deepcopy(first))
+    steps = [step for step, _ in read(tmp_path / "again")["reducible/params"]]
+    assert steps == [0, 1, 2, 3, 4, 5]
+
+
+def test_copied_in_the_middle_of_a_fit_that_was_interrupted(tmp_path):
+    board = RankTensorBoard(Scripted([None, 100, 40]), tmp_path)
+    board.on_train_begin()
+    board.on_epoch_begin(0)
+    copied = pickle.loads(pickle.dumps(board))
+    fit(board)
+    fit(copied)
+    assert len(read(tmp_path)["reducible/params"]) == 6
+
+
+def test_nan_metric_is_kept_as_nan(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path), logs={"val_loss": math.nan})
+    assert all(math.isnan(loss) for _, loss in points(read(tmp_path)["reducible/val_loss"]))
+
+
+def test_flops_are_left_out_where_not_known(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 40], flops=None), tmp_path))
+    assert "reducible/flops_fraction" not in read(tmp_path)
+
+
+def test_configuration_is_one_markdown_table(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
+    ((_, value),) = read(tmp_path)["reducible/configuration"]
+    lines = tensor_util.make_ndarray(value.tensor).item().decode().splitlines()
+    assert lines[:3] == ["| setting | value |", "|---|---|", "| budget | 0.3 |"]
+    assert lines[-1] == r"| kernels left dense | net/out\|/kernel (output layer) |"
+
+
+def test_layout_reads_back_and_matches_the_tags(tmp_path):
+    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
+    values = read(tmp_path)
+    ((_, value),) = values["custom_scalars__config__"]
+    layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(value.tensor).item())
+    patterns = [p for c in layout.category for chart in c.chart for p in chart.multiline.tag]
+    for pattern in patterns:
+        assert any(re.match(pattern, tag) for tag in values), pattern
+
+
+def test_visible_after_every_epoch(tmp_path):
+    board = RankTensorBoard(Scripted([None, 100]), tmp_path)
+    board.on_train_begin()
+    for epoch in range(2):
+        board.on_epoch_begin(epoch)
+        board.on_epoch_end(epoch, {})
+        assert len(read(tmp_path)["reducible/params"]) == epoch + 1
+    board.on_train_end()
+
+
+def test_nothing_is_written_when_no_epoch_runs(tmp_path):
+    fit(RankTensorBoard(Scripted([]), tmp_path), epochs=())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments_name_the_way_out(tmp_path):
+    with pytest.raises(ArgumentTypeError, match=r"RankScheduler.*Received: 'logs'"):
+        RankTensorBoard("logs", Scripted([]))
+    with pytest.raises(ArgumentTypeError, match=r"folder.*Received: 3"):
+        RankTensorBoard(Scripted([]), 3)
+
+
+@given(
+    length=st.integers(1, 5000),
+    fraction=st.floats(0, 1),
+    max_points=st.sampled_from([16, 100, 512]),
+)
+def test_thinning_keeps_the_head_the_cut_and_the_end(length, fraction, max_points):
+    rank = round(fraction * length)
+    spectrum = np.sort(np.random.default_rng(length).random(length))[::-1]
+    thinned = thin_spectrum(spectrum, rank, max_points)
+    positions = thinned.positions.tolist()
+    assert len(positions) == min(length, max_points)
+    assert positions == sorted(set(positions))
+    leading = range(1, min(64, max_points - 3, length) + 1)
+    assert {*leading, max(rank, 1), min(rank + 1, length), length} <= set(positions)
+    assert np.array_equal(thinned.values, spectrum.astype(np.float32)[thinned.positions - 1])
+
+    tensor = thinned.to_tensor()
+    assert tensor.dtype == np.float32
+    assert tensor.shape == (len(positions) + 1, 2)
+    again = ThinnedSpectrum.from_tensor(tensor)
+    assert (again.rank, again.length) == (rank, length)
+    assert again.positions.tolist() == positions
+    assert np.array_equal(again.values, thinned.values)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        np.zeros(4),
+        np.zeros((0, 2)),
+        np.zeros((3, 3)),
+        [[5, 4], [1, 0.5]],  # rank above the length
+        [[1, 4], [1, 0.5], [1, 0.4]],  # positions that do not rise
+        [[1, 4], [5, 0.5]],  # a position past the end
+        [[1.5, 4], [1, 0.5]],
+        [[math.nan, 4], [1, 0.5]],
+        [[1, math.inf], [1, 0.5]],
+    ],
+)
+def test_a_strange_tensor_is_refused(tensor):
+    with pytest.raises(FormatError, match="Received:"):
+        ThinnedSpectrum.from_tensor(np.asarray(tensor))
+
+
+def test_layer_paths_of_several_kernels_differ():
+    paths = ["lstm/kernel", "lstm/recurrent_kernel", "mha/query/kernel", "embedding/embeddings"]
+    assert len({layer_of(path) for path in paths}) == len(paths)
