@@ -90,6 +90,11 @@ def test_a_ramp_goes_one_way_and_ends_exactly(ramp, one, other):
     assert ramp(ramp.end_epoch) == ramp.final
 
 
+def test_round_off_does_not_take_a_ramp_out_of_its_range():
+    rising = Ramp(0.1, 100, start_epoch=0, end_epoch=1, shape="cosine")
+    assert rising(1e-9) >= rising.initial
+
+
 @pytest.mark.parametrize(
     ("shape", "quarter", "half"),
     [("linear", 0.75, 0.5), ("cubic", 0.75**3, 0.5**3), ("cosine", (1 + 0.5**0.5) / 2, 0.5)],
