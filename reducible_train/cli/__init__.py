@@ -1,0 +1,38 @@
+"""The `reducible-train` command: one module of this package for each of its commands.
+
+A module without a leading underscore is a command; the function that bears its name is run.
+Commands import Keras only when they run, so `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import typer
+
+from reducible_train.cli._errors import guarded
+
+app = typer.Typer(
+    name="reducible-train",
+    help="Lower the ranks of a Keras model while it trains, and save a file that is smaller.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.name.startswith("_"):
+        _home = importlib.import_module(f"{__name__}.{_module.name}")
+        app.command(_module.name)(guarded(getattr(_home, _module.name)))
+
+
+@app.callback()
+def _root() -> None:
+    """Lower the ranks of a Keras model while it trains, and save a file that is smaller."""
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 an error of ours, 2 a wrong command line."""
+    app()

@@ -1,0 +1,86 @@
+"""`reducible-train preview`: what a configuration's schedules do, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reducible_train.config import Config, load_config
+from reducible_train.schedules import Schedule
+
+_ROWS = 40  # more epochs than this are thinned
+_HEIGHT = 8  # lines of the plot
+_WIDTH = 60  # columns of the plot
+
+
+def preview(
+    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.", show_default=False)],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs to show; else those of the configuration.")
+    ] = None,
+) -> None:
+    """Show the schedules of a configuration over the epochs, without a model or data."""
+    overrides = {} if epochs is None else {"training.epochs": epochs}
+    loaded = load_config(config, overrides)
+    targets = loaded.schedules()
+    count = loaded.training.epochs or _enough(list(targets.values()))
+    console = Console()
+    cadence = loaded.compression.cadence
+    often = f"{cadence.steps} steps" if cadence.steps else f"{cadence.epochs} epoch(s)"
+    console.print(Text(f"{config}: {count} epochs, ranks may change every {often}"))
+    console.print(_table(loaded, targets, count))
+    main = next(iter(targets))
+    console.print(Text(plot(targets[main], count, main, ascii_only=console.options.ascii_only)))
+
+
+def _enough(schedules: Sequence[Schedule]) -> int:
+    return math.ceil(max(schedule.end_epoch for schedule in schedules)) + 3
+
+
+def _table(loaded: Config, targets: dict[str, Schedule], count: int) -> Table:
+    """A row for each epoch; where the targets stay the same, only some of them."""
+    table = Table("epoch", *targets, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    every = loaded.compression.cadence.epochs or 1
+    seen = [
+        tuple(f"{schedule(epoch - epoch % every):.4g}" for schedule in targets.values())
+        for epoch in range(count)
+    ]
+    changes = [e for e in range(count) if e in (0, count - 1) or seen[e] != seen[e - 1]]
+    shown = list(range(count)) if count <= _ROWS else changes[:: -(-len(changes) // _ROWS)]
+    for epoch in shown:
+        new = epoch == 0 or seen[epoch] != seen[epoch - 1]
+        table.add_row(str(epoch), *seen[epoch], style=None if new else "dim")
+    return table
+
+
+def plot(schedule: Schedule, epochs: int, name: str, *, ascii_only: bool = False) -> str:
+    """A small picture of a schedule: a column of blocks for each part of the training.
+
+    >>> from reducible_train.schedules import Steps
+    >>> print(plot(Steps([1.0, 0.5], [0, 2]), 4, "budget", ascii_only=True).splitlines()[0][:12])
+    1 |#########
+    """
+    blocks = " #" if ascii_only else " ▁▂▃▄▅▆▇█"
+    full = len(blocks) - 1
+    wide = max(_WIDTH // epochs, 1) * epochs if epochs <= _WIDTH else _WIDTH
+    heights = [schedule(epochs * column / wide) for column in range(wide)]
+    top = max(heights)
+    label = f"{top:.4g}"
+    lines = []
+    for row in reversed(range(_HEIGHT)):
+        filled = [round((value / top * _HEIGHT - row) * full) for value in heights]
+        line = "".join(blocks[min(max(level, 0), full)] for level in filled)
+        side = label if row == _HEIGHT - 1 else "0" if row == 0 else ""
+        lines.append(f"{side:>{len(label)}} |{line}")
+    last = str(epochs)
+    axis = "0" + f"epoch ({name})".center(wide - 1 - len(last)) + last
+    return "\n".join([*lines, " " * (len(label) + 2) + axis])

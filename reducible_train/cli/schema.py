@@ -1,0 +1,31 @@
+"""`reducible-train schema`: the JSON schema of a configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reducible_train.config import config_schema
+from reducible_train.errors import FileAccessError
+
+
+def schema(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write instead of the terminal.")
+    ] = None,
+) -> None:
+    """Print the JSON schema of a configuration, for editors that complete and check."""
+    text = json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FileAccessError(
+            f"--out must be a file that can be written. Received: {str(out)!r}"
+            f" ({error.strerror or error}). Choose another place."
+        ) from error

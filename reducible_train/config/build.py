@@ -1,0 +1,106 @@
+"""From a checked configuration to callbacks, and the mistakes only a model shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from reducible_train import _keras
+from reducible_train.callback import Cadence, RankScheduler
+from reducible_train.config.config import Config
+from reducible_train.config.models import QUANTITIES
+from reducible_train.config.problems import nearest, shown
+from reducible_train.config.reading import Place
+from reducible_train.config.schedules import build_target
+from reducible_train.config.training import training_problems
+from reducible_train.errors import RankError
+from reducible_train.rules import LayerRule, unmatched
+from reducible_train.survey import survey
+from reducible_train.tensorboard import RankTensorBoard
+
+
+def callbacks(config: Config) -> list[Any]:
+    """The callbacks of `Config.callbacks`, in the order in which they must stand."""
+    compression, cadence = config.compression, config.compression.cadence
+    scheduler = RankScheduler(
+        **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
+        measure=compression.measure,
+        allocation=compression.allocation,
+        cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
+        rules=layer_rules(config),
+    )
+    if config.tensorboard is None:
+        return [scheduler]
+    logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
+    return [scheduler, logs, RankTensorBoard(scheduler, logs)]
+
+
+def layer_rules(config: Config) -> tuple[LayerRule, ...]:
+    """The rules, in the order of the file."""
+    return tuple(
+        LayerRule(
+            match=rule.match,
+            keep_dense=rule.keep_dense,
+            min_rank=rule.min_rank,
+            max_rank=rule.max_rank,
+            rank=build_target(rule.rank),
+            energy=build_target(rule.energy),
+        )
+        for rule in config.compression.rules
+    )
+
+
+def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
+    """Everything in a configuration that does not fit a model."""
+    yield from training_problems(config.training, model)
+    if not model.built:
+        yield (
+            (),
+            f"the model {model.name!r} has no weights yet. Build it, or call it once on data,"
+            " before its ranks can be planned.",
+        )
+        return
+    rules = layer_rules(config)
+    layers = [(path, layer.name) for path, layer in _keras.walk(model)]
+    idle = unmatched(rules, layers)
+    for index, rule in enumerate(rules):
+        if rule in idle:
+            paths = [path for path, _ in layers]
+            advice = nearest(rule.match, paths) or " Correct the pattern, or remove the rule."
+            yield (
+                ("compression", "rules", index, "match"),
+                f"matches no layer of model {model.name!r}. Received: {shown(rule.match)}."
+                f"{advice} Its layers: {_some(paths)}.",
+            )
+    yield from _plan_problems(config, model, tuple(rule for rule in rules if rule not in idle))
+
+
+def _plan_problems(
+    config: Config, model: Any, rules: tuple[LayerRule, ...]
+) -> Iterator[tuple[Place, str]]:
+    """Nothing to compress, or a budget that no ranks can meet."""
+    try:
+        found = survey(model, rules)
+    except RankError as error:
+        yield ("compression",), str(error)
+        return
+    if config.compression.budget is None:
+        return
+    measure = config.compression.measure
+    dense = found.dense_total(measure)
+    smallest = found.smallest_total(measure) / dense if dense else 0.0
+    lowest = min(config.schedules()["budget"].values)
+    if lowest < smallest:
+        yield (
+            ("compression", "budget"),
+            f"no ranks bring model {model.name!r} to this fraction of its {measure}: the"
+            f" smallest possible is {smallest:.4f}. Received: {lowest:g}. Raise the budget, or"
+            " let a rule with keep_dense: false take in the output layer.",
+        )
+
+
+def _some(paths: list[str], limit: int = 12) -> str:
+    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
+    return ", ".join(paths[:limit]) + more

@@ -1,0 +1,199 @@
+"""From a file to a checked `Config`, and from there to callbacks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reducible_train.config.contradictions import contradictions
+from reducible_train.config.models import (
+    QUANTITIES,
+    CompressionSection,
+    ConfigModel,
+    TensorBoardSection,
+    TrainingSection,
+)
+from reducible_train.config.problems import explain
+from reducible_train.config.reading import Document, Place, place_text, read_document
+from reducible_train.config.schedules import build_target
+from reducible_train.errors import ArgumentError, ConfigError, Problem
+from reducible_train.schedules import Schedule, schedule_from_config
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration without mistakes.
+
+    Args:
+        model: The sections of the file.
+        source: Name of the file, for errors found later.
+        lines: Line of each place in the file, for errors found later.
+    """
+
+    model: ConfigModel
+    source: str
+    lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def compression(self) -> CompressionSection:
+        """What falls, how far, how often."""
+        return self.model.compression
+
+    @property
+    def training(self) -> TrainingSection:
+        """Epochs, batch size, optimizer and the rest of what `fit` and `compile` take."""
+        return self.model.training
+
+    @property
+    def tensorboard(self) -> TensorBoardSection | None:
+        """Where logs go; `None` if none are written."""
+        return self.model.tensorboard
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Every schedule by what falls, the whole model's first: `"budget"`, `"rank of d1"`."""
+        named = {name: getattr(self.compression, name) for name in QUANTITIES}
+        for rule in self.compression.rules:
+            named |= {f"rank of {rule.match}": rule.rank, f"energy of {rule.match}": rule.energy}
+        return {
+            name: schedule_from_config(build_target(target))
+            for name, target in named.items()
+            if target is not None
+        }
+
+    def callbacks(self) -> list[Any]:
+        """New callbacks for `model.fit`, in the order in which they must stand.
+
+        The `RankScheduler` first; then, if `tensorboard` is given, Keras's own `TensorBoard`
+        and the `RankTensorBoard` beside it. Put callbacks of your own after them.
+        """
+        from reducible_train.config import build  # noqa: PLC0415 (the first need of Keras)
+
+        return build.callbacks(self)
+
+    def check(self, model: Any) -> None:
+        """Look for the mistakes that show only beside a model: rules that match no layer.
+
+        Raises:
+            ConfigError: All of them together.
+        """
+        from reducible_train.config import build  # noqa: PLC0415 (the first need of Keras)
+
+        self.refuse(build.model_problems(self, model))
+
+    def compile(self, model: Any, samples: int) -> None:
+        """Compile a model as the training section says; what it leaves out stays as it was.
+
+        Args:
+            model: A model, compiled or not.
+            samples: Number of training samples, those split off for validation included.
+
+        Raises:
+            ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
+        """
+        from reducible_train.config import training  # noqa: PLC0415 (the first need of Keras)
+
+        training.compile_model(self, model, samples)
+
+    def refuse(self, found: Iterable[tuple[Place, str]]) -> None:
+        """Raise one `ConfigError` for mistakes given as place and sentence; nothing if none."""
+        problems = _located(found, self.lines)
+        if problems:
+            raise ConfigError(self.source, problems)
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a YAML configuration and check all of it.
+
+    Args:
+        path: The file.
+        overrides: Values that replace those of the file, by dotted key, such as
+            `{"training.epochs": 3}`. They are checked like the file's own.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=16, callbacks=load_config("configs/ramp.yaml").callbacks())
+    ```
+
+    Raises:
+        FileAccessError: The file cannot be read.
+        ConfigError: It has mistakes; all of them are in `problems`.
+    """
+    document = read_document(path)
+    return _checked(document, str(path), overrides or {})
+
+
+def parse_config(values: Any, source: str = "configuration") -> Config:
+    """Check a configuration given as plain values, as they would stand in a file.
+
+    >>> config = parse_config({"compression": {"rank": 20}, "training": {"epochs": 16}})
+    >>> config.training.epochs
+    16
+
+    Raises:
+        ConfigError: It has mistakes; all of them are in `problems`.
+    """
+    return _checked(Document(values), source, {})
+
+
+def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> Config:
+    values = _overridden(document.values, overrides)
+    if values is None:
+        message = "the configuration is empty. Begin with 'compression:'; see configs/."
+        raise ConfigError(source, [Problem("$", message)])
+    found = list(contradictions(values))
+    model = None
+    try:
+        model = ConfigModel.model_validate(values)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        found = [explain(detail, ConfigModel) for detail in details] + found
+    problems = [*document.problems, *_located(_once(found), document.lines)]
+    if problems or model is None:
+        raise ConfigError(source, problems)
+    config = Config(model, source, document.lines)
+    try:
+        config.schedules()
+    except ArgumentError as error:  # a rule of its own that some kind of schedule has
+        raise ConfigError(source, [Problem("$.compression", str(error))]) from error
+    return config
+
+
+def _overridden(values: Any, overrides: Mapping[str, Any]) -> Any:
+    if not overrides or not isinstance(values, dict):
+        return values
+    values = copy.deepcopy(values)
+    for dotted, value in overrides.items():
+        section, _, key = dotted.partition(".")
+        inner = values.get(section)
+        if inner is None:
+            inner = values[section] = {}
+        if isinstance(inner, dict):
+            inner[key] = value
+    return values
+
+
+def _once(found: Iterable[tuple[Place, str]]) -> list[tuple[Place, str]]:
+    return list(dict.fromkeys(found))
+
+
+def _located(found: Iterable[tuple[Place, str]], lines: Mapping[Place, int]) -> list[Problem]:
+    """Problems in the order of the file, each with its line where the place has one."""
+    placed = [(_line(place, lines), place, message) for place, message in found]
+    placed.sort(key=lambda item: item[0])
+    return [
+        Problem(place_text(place), f"{message} (line {line})" if line else message)
+        for line, place, message in placed
+    ]
+
+
+def _line(place: Place, lines: Mapping[Place, int]) -> int:
+    """Line of a place, or of the nearest one around it; 0 where there is no file."""
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place, 0)

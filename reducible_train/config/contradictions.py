@@ -1,0 +1,228 @@
+"""Mistakes that one key alone does not show, found in the plain values of a file.
+
+They are looked for whatever the types of the other keys are, so that all mistakes can
+be shown at once; a value of the wrong type is passed over here and told elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reducible_train.config.models import QUANTITIES
+from reducible_train.config.problems import listed, shown
+from reducible_train.config.reading import Place
+from reducible_train.config.schedules import is_time, kind_of, timing_fault
+
+Found = Iterator[tuple[Place, str]]
+
+
+def contradictions(values: Any) -> Found:
+    """Every contradiction in a configuration, as place and sentence."""
+    compression = _mapping(_mapping(values).get("compression"))
+    place: Place = ("compression",)
+    if compression:
+        yield from _one_quantity(compression, place)
+        yield from _idle_options(compression, place)
+    yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
+    yield from _rules(compression.get("rules"), (*place, "rules"))
+    epochs = _mapping(_mapping(values).get("training")).get("epochs")
+    for name, target, where in _targets(compression, place):
+        yield from _range(name, target, where)
+        yield from _times(target, where)
+        if _is_number(epochs) and epochs >= 1:
+            yield from _after_training(target, where, epochs)
+
+
+def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
+    given = [name for name in QUANTITIES if compression.get(name) is not None]
+    if len(given) == 1:
+        return
+    came = listed(given, "and") if given else "none of them"
+    advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
+    yield place, f"give exactly one of {listed(QUANTITIES)}. Received: {came}. {advice}"
+
+
+def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
+    if compression.get("budget") is not None:
+        return
+    for name in ("measure", "allocation"):
+        if compression.get(name) is not None:
+            yield (
+                (*place, name),
+                f"{name} has a meaning only for a budget, and none is given."
+                f" Received: {shown(compression[name])}. Remove it, or give a budget.",
+            )
+
+
+def _one_cadence(cadence: Any, place: Place) -> Found:
+    if not isinstance(cadence, Mapping):
+        return
+    given = [name for name in ("epochs", "steps") if cadence.get(name) is not None]
+    if len(given) != 1:
+        came = listed(given, "and") if given else "neither"
+        yield place, f"give exactly one of epochs or steps. Received: {came}. Such as epochs: 1."
+
+
+def _rules(rules: Any, place: Place) -> Found:
+    first: dict[str, int] = {}
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        if not isinstance(rule, Mapping):
+            continue
+        here = (*place, index)
+        yield from _rule(rule, here)
+        pattern = rule.get("match")
+        for earlier in (pattern, "*"):
+            if isinstance(pattern, str) and earlier in first:
+                yield (
+                    (*here, "match"),
+                    f"is never reached: {place_of(place, first[earlier])} matches {earlier!r}"
+                    f" before it, and the first match applies. Received: {pattern!r}."
+                    " Put the narrower rule first, or join the two.",
+                )
+                break
+        if isinstance(pattern, str):
+            first.setdefault(pattern, index)
+
+
+def place_of(place: Place, index: int) -> str:
+    """How a sentence names another item of the same list."""
+    return f"{place[-1]}[{index}]"
+
+
+def _rule(rule: Mapping[str, Any], here: Place) -> Found:
+    given = [key for key, value in rule.items() if key != "match" and value is not None]
+    if not given:
+        yield here, "says nothing about the layers it matches. Add keep_dense, a rank or a limit."
+    if rule.get("keep_dense") is True and len(given) > 1:
+        others = [key for key in given if key != "keep_dense"]
+        yield (
+            (*here, "keep_dense"),
+            f"a layer that stays dense has no rank. Received: keep_dense: true and"
+            f" {listed(others, 'and')}. Keep one of the two.",
+        )
+    if rule.get("rank") is not None and rule.get("energy") is not None:
+        yield here, "give at most one of rank or energy. Received: both. Remove one."
+    low, high = rule.get("min_rank"), rule.get("max_rank")
+    if _is_number(low) and _is_number(high) and low > high:
+        yield (
+            (*here, "min_rank"),
+            f"min_rank must not be above max_rank. Received: {shown(low)}"
+            f" above {shown(high)}. Exchange or change them.",
+        )
+
+
+def _targets(compression: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, Place]]:
+    """Every target of the file: quantity, value, place."""
+    for name in QUANTITIES:
+        if compression.get(name) is not None:
+            yield name, compression[name], (*place, name)
+    rules = compression.get("rules")
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        for name in ("energy", "rank"):
+            if isinstance(rule, Mapping) and rule.get(name) is not None:
+                yield name, rule[name], (*place, "rules", index, name)
+
+
+def _range(quantity: str, target: Any, place: Place) -> Found:
+    """Values outside what the quantity can be."""
+    for where, value in _numbers(target, place):
+        name = where[-1] if isinstance(where[-1], str) else f"each of the {where[-2]}"
+        if quantity == "rank":
+            if value < 1:
+                advice = " Ranks are counts: 1 is the smallest."
+                if value > 0:
+                    advice = f" For {100 * value:g} % of the parameters use budget: {value:g}."
+                yield where, f"{name} must be at least 1. Received: {shown(value)}.{advice}"
+            elif where == place and value != int(value):
+                yield where, f"{name} must be a whole number. Received: {shown(value)}."
+        elif not 0 < value <= 1:
+            advice = " It is a fraction, such as 0.25."
+            if 1 < value <= 100:
+                advice = f" For {value:g} % write {value / 100:g}."
+            yield where, f"{name} must be in (0, 1]. Received: {shown(value)}.{advice}"
+
+
+def _numbers(target: Any, place: Place) -> Iterator[tuple[Place, float]]:
+    """The values (not the times) a target is made of, finite ones only."""
+    if _is_number(target):
+        yield place, target
+    elif isinstance(target, Mapping):
+        for key, inner in target.items():
+            if isinstance(key, str) and not is_time(key):
+                yield from _numbers(inner, (*place, key))
+    elif isinstance(target, list):
+        for index, inner in enumerate(target):
+            yield from _numbers(inner, (*place, index))
+
+
+def _times(target: Any, place: Place) -> Found:
+    """Times of a schedule that cannot be, its inner schedules first."""
+    if isinstance(target, list):
+        for index, inner in enumerate(target):
+            yield from _times(inner, (*place, index))
+    if not isinstance(target, Mapping):
+        return
+    for key, inner in target.items():
+        if isinstance(inner, list | Mapping):
+            yield from _times(inner, (*place, key))
+    fault = timing_fault(target)
+    if fault is not None:
+        yield (*place, *_named(fault, target)), fault
+
+
+def _named(fault: str, target: Mapping[str, Any]) -> Place:
+    """The argument, with its index if it has one, that a schedule's error names first."""
+    for name, index in re.findall(r"`(\w+)(?:\[(\d+)\])?`", fault):
+        if name in target:
+            return (name, int(index)) if index else (name,)
+    return ()
+
+
+def _after_training(target: Any, place: Place, epochs: float) -> Found:
+    """A schedule whose last value no epoch of the training would see."""
+    times = list(_all_times(target, place))
+    if not times:
+        return
+    where, last = max(times, key=lambda item: item[1])
+    if last >= epochs:
+        yield (
+            where,
+            f"the schedule ends at epoch {last:g}, but training.epochs is {shown(epochs)}:"
+            f" no epoch is left at the final value. Received: {last:g}."
+            f" End it before epoch {shown(epochs)}, or train longer.",
+        )
+
+
+def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple[Place, float]]:
+    """Every time in a schedule, counted from the start of training."""
+    if not isinstance(target, Mapping) or kind_of(target) is None:
+        return
+    boundaries: list[Any] = []
+    for key, value in target.items():
+        if not isinstance(key, str) or not is_time(key):
+            continue
+        if key == "boundaries" and isinstance(value, list):
+            boundaries = value
+        for item in value if isinstance(value, list) else [value]:
+            if _is_number(item):
+                yield (*place, key), offset + item
+    for key, value in target.items():
+        if isinstance(value, list) and not is_time(str(key)):
+            for index, inner in enumerate(value):
+                start = boundaries[index - 1] if 0 < index <= len(boundaries) else 0
+                start = start if _is_number(start) else 0
+                yield from _all_times(inner, (*place, key, index), offset + start)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) < float("inf")  # NaN compares false
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,166 @@
+"""The shape of a configuration: its sections, their keys, what each key means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from reducible_train.config.schedules import Section, Target
+
+QUANTITIES = ("budget", "energy", "rank")
+OPTIMIZERS = (
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "ftrl",
+    "lion",
+    "muon",
+    "nadam",
+    "rmsprop",
+    "schedulefreeadamw",
+    "sgd",
+)
+OptimizerName = Literal[OPTIMIZERS]  # type: ignore[valid-type]
+Count = Annotated[int, Field(ge=1)]
+Pattern = Annotated[str, Field(min_length=1)]
+
+
+class CadenceSection(Section):
+    """How often the ranks may change: every so many epochs or training steps, one of the two."""
+
+    epochs: Count | None = Field(None, description="Cut at the start of every this many epochs.")
+    steps: Count | None = Field(None, description="Cut before every this many training steps.")
+
+
+class RuleSection(Section):
+    """What holds for the layers whose path or name matches; the first matching rule applies."""
+
+    match: Pattern = Field(
+        description="Pattern for the layer's path or name, such as 'encoder/*' or 'hidden_?'."
+    )
+    keep_dense: bool | None = Field(
+        None,
+        description="true: never factorise. false: factorise the output layer as well.",
+    )
+    min_rank: Count | None = Field(None, description="The rank never falls below this.")
+    max_rank: Count | None = Field(None, description="The rank is never above this once cut.")
+    rank: Target | None = Field(None, description="A rank of its own: a number or a schedule.")
+    energy: Target | None = Field(
+        None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
+    )
+
+
+class CompressionSection(Section):
+    """What falls (exactly one of budget, energy, rank), how far, and how often."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in QUANTITIES]}
+    )
+
+    budget: Target | None = Field(
+        None,
+        description=(
+            "Fraction of the whole dense model's cost to reach, in (0, 1]:"
+            " a number or a schedule. 0.25 means a quarter of the size."
+        ),
+    )
+    energy: Target | None = Field(
+        None,
+        description=(
+            "Fraction of each kernel's squared singular values to keep, in (0, 1]:"
+            " a number or a schedule."
+        ),
+    )
+    rank: Target | None = Field(
+        None, description="Rank of every managed kernel, at least 1: a number or a schedule."
+    )
+    measure: Literal["parameters", "flops", "bytes"] = Field(
+        "parameters", description="What a budget counts."
+    )
+    allocation: Pattern = Field(
+        "knapsack", description="How one budget becomes a rank for each layer."
+    )
+    cadence: CadenceSection = Field(
+        CadenceSection(epochs=1), description="How often the ranks may change."
+    )
+    rules: list[RuleSection] = Field(
+        [], description="Exceptions for some layers; the first rule that matches applies."
+    )
+
+
+class OptimizerSection(Section):
+    """An optimizer with arguments: its name, and what Keras's class of that name takes."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+    tag: ClassVar[str] = "<options>"
+
+    name: OptimizerName = Field(description="Name of the Keras optimizer.")
+
+
+def _optimizer_form(value: Any) -> str:
+    return "<options>" if isinstance(value, Mapping | OptimizerSection) else "<name>"
+
+
+Optimizer = Annotated[
+    Annotated[OptimizerName, Tag("<name>")] | Annotated[OptimizerSection, Tag("<options>")],
+    Discriminator(_optimizer_form),
+]
+
+
+class TrainingSection(Section):
+    """How `reducible-train finetune` trains; what is left out is as the model was compiled."""
+
+    epochs: Count | None = Field(None, description="Epochs of the whole training.")
+    batch_size: Count = Field(32, description="Samples in one training step.")
+    optimizer: Optimizer | None = Field(
+        None,
+        description=(
+            "Name of a Keras optimizer, or a mapping such as {name: sgd, momentum: 0.9}."
+            " Left out: the model's own."
+        ),
+    )
+    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Learning rate at the start. Left out: the optimizer's own."
+    )
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description="'cosine' lowers the learning rate to zero along one cosine over all epochs.",
+    )
+    loss: Pattern | None = Field(
+        None, description="Name of a Keras loss. Left out: the model's own."
+    )
+    metrics: list[Pattern] | None = Field(
+        None, description="Names of Keras metrics. Left out: the model's own."
+    )
+    validation_split: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of the training data, its last part, held out for validation.",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
+        None, description="Seed for everything that is random. Left out: different each time."
+    )
+
+
+class TensorBoardSection(Section):
+    """Where the logs for TensorBoard go."""
+
+    log_dir: Pattern = Field(description="Folder for the logs; made if it does not exist.")
+
+
+class ConfigModel(Section):
+    """Everything in one file: how far to compress, how to train, where to log."""
+
+    compression: CompressionSection = Field(description="What falls, how far, how often.")
+    training: TrainingSection = Field(
+        TrainingSection(), description="How `reducible-train finetune` trains."
+    )
+    tensorboard: TensorBoardSection | None = Field(
+        None, description="Logs for TensorBoard. Left out: none are written."
+    )

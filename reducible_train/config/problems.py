@@ -1,0 +1,169 @@
+"""From pydantic's errors to sentences that say where, what came, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from reducible_train.config.reading import Place
+from reducible_train.config.schedules import KINDS, Section
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 60
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: as in YAML, and short.
+
+    >>> shown(True), shown(None), shown("adam"), shown(0.5)
+    ('true', 'nothing', "'adam'", '0.5')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "nothing"
+    return _short.repr(value)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'final'?"` where a known word is close, else nothing.
+
+    >>> nearest("finl", ["initial", "final"])
+    " Did you mean 'final'?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Words in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b or c'
+    """
+    *head, tail = words
+    return f"{', '.join(head)} {last} {tail}" if head else tail
+
+
+def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
+    """The place in the file and the sentence for one of pydantic's errors."""
+    location = error["loc"]
+    place = tuple(part for part in location if not _is_tag(part))
+    kind, value, limits = error["type"], error["input"], error.get("ctx", {})
+    name = str(place[-1]) if place else "the file"
+    if isinstance(place[-1] if place else None, int):
+        name = "this item"
+    if kind == "union_tag_not_found":
+        return _not_a_target(place, value)
+    if kind == "missing":
+        about = _about(_models_at(root, location[:-1]), name)
+        return place, f"{name} is missing. It is needed here: {about}"
+    if kind in ("extra_forbidden", "invalid_key"):
+        known = sorted({key for model in _models_at(root, location[:-1]) for key in _keys(model)})
+        advice = nearest(name, known) or " Remove it or correct it."
+        return place, f"unknown key {name!r}.{advice} Known here: {', '.join(known)}."
+    if kind == "literal_error":
+        wanted = str(limits["expected"])
+        advice = nearest(str(value), wanted.replace("'", "").replace(" or ", ", ").split(", "))
+        return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
+    wanted, advice = _expected(kind, value, limits)
+    if not wanted:
+        return place, f"{name} cannot be used: {error['msg']}. Received: {shown(value)}."
+    return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
+
+
+def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, str]:
+    """What was wanted, and the way out, for the plain kinds of error."""
+    if kind in ("int_type", "int_from_float", "float_type"):
+        wanted = "a number" if kind == "float_type" else "a whole number"
+        return wanted, _number_advice(value)
+    if kind == "string_type":
+        return "text", f" Write {str(value)!r} in quotes." if value is not None else ""
+    return {
+        "bool_type": ("true or false", ""),
+        "list_type": ("a list", " Begin every item with '- ', or write [first, second]."),
+        "model_type": ("a mapping of keys to values", " Write 'key: value' lines below it."),
+        "string_too_short": ("text that is not empty", ""),
+        "finite_number": ("a finite number", ""),
+        "greater_than": (f"greater than {limits.get('gt')}", ""),
+        "greater_than_equal": (f"at least {limits.get('ge')}", ""),
+        "less_than": (f"less than {limits.get('lt')}", ""),
+        "less_than_equal": (f"at most {limits.get('le')}", ""),
+    }.get(kind, ("", ""))
+
+
+def _number_advice(value: Any) -> str:
+    if isinstance(value, bool):
+        return " true and false are not numbers."
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            percent = value.strip().removesuffix("%").strip()
+            if value.strip().endswith("%") and percent.replace(".", "", 1).isdigit():
+                return f" For {percent} % write {float(percent) / 100:g}."
+        else:
+            return " Remove the quotes."
+    return ""
+
+
+def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
+    kinds = listed(KINDS)
+    name = str(place[-1]) if isinstance(place[-1], str) else "this item"
+    if not isinstance(value, Mapping):
+        return place, (
+            f"{name} must be a number or a schedule. Received: {shown(value)}."
+            f"{_number_advice(value)} A schedule is a mapping with the key 'schedule': {kinds}."
+        )
+    if "schedule" not in value:
+        misspelt = [key for key in value if isinstance(key, str) and nearest(key, ["schedule"])]
+        advice = f" Did you mean 'schedule' by {misspelt[0]!r}?" if misspelt else ""
+        return place, (
+            f"{name} is a mapping without the key 'schedule', which must be {kinds}."
+            f" Received the keys: {', '.join(map(str, value))}.{advice}"
+        )
+    kind = value["schedule"]
+    return (*place, "schedule"), (
+        f"schedule must be {kinds}. Received: {shown(kind)}.{nearest(str(kind), KINDS)}"
+    )
+
+
+def _is_tag(part: int | str) -> bool:
+    return isinstance(part, str) and part.startswith("<") and part.endswith(">")
+
+
+def _keys(model: type[BaseModel]) -> Iterable[str]:
+    return model.model_fields
+
+
+def _about(models: Iterable[type[BaseModel]], name: str) -> str:
+    texts = [m.model_fields[name].description for m in models if name in m.model_fields]
+    return next((text for text in texts if text), "see the schema.")
+
+
+def _models_at(root: type[BaseModel], location: Place) -> list[type[Section]]:
+    """The sections that pydantic looked into at a location."""
+    models: list[type[Section]] = list(_sections(root))
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if _is_tag(part):
+            models = [model for model in models if model.tag == part]
+            continue
+        held = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [found for item in held for found in _sections(item.annotation)]
+    return models
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """Every section named in an annotation."""
+    annotation = getattr(annotation, "__value__", annotation)  # a named alias stands for its value
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)

@@ -1,0 +1,142 @@
+"""YAML text to plain values: the safe loader, every line known, no key twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reducible_train.errors import ConfigError, FileAccessError, Problem
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file says, before anybody judges it.
+
+    Args:
+        values: Plain dicts, lists, numbers, text.
+        lines: Line (from 1) of each place in the file.
+        problems: Keys that are there twice.
+    """
+
+    values: Any
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also reads `1e-3` as the number it is in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+# What PyYAML's constructors raise for a value that its tag does not allow (`!!bool 3`).
+_BAD_VALUE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def place_text(place: Place) -> str:
+    """YAML path of a place.
+
+    >>> place_text(("compression", "rules", 0, "match"))
+    '$.compression.rules[0].match'
+    """
+    text = "$"
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if re.fullmatch(r"[\w-]+", part) else f"[{part!r}]"
+    return text
+
+
+def read_document(path: str | Path) -> Document:
+    """Read one YAML file.
+
+    Raises:
+        FileAccessError: It cannot be read.
+        ConfigError: It is not YAML; the problem names line and column.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise FileAccessError(
+            f"Expected a YAML file that can be read. Received: {str(path)!r}"
+            f" ({error.strerror or error}). Check the path and its permissions."
+        ) from error
+    return parse_document(content, str(path))
+
+
+def parse_document(content: bytes | str, source: str) -> Document:
+    """Parse one YAML document.
+
+    >>> parse_document("training: {epochs: 16, learning_rate: 1e-3}", "example").values
+    {'training': {'epochs': 16, 'learning_rate': 0.001}}
+
+    Raises:
+        ConfigError: It is not YAML; the problem names line and column.
+    """
+    try:
+        loader = _Loader(content)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return Document(None)
+            lines: dict[Place, int] = {}
+            problems = tuple(_walk(root, (), lines, ()))
+            return Document(loader.construct_document(root), lines, problems)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(source, [_syntax_problem(error)]) from error
+    except (yaml.YAMLError, *_BAD_VALUE) as error:
+        message = f"is not readable as YAML: {' '.join(str(error).split())}"
+        raise ConfigError(source, [Problem("$", message)]) from error
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "$"
+    what = ", ".join(part for part in (error.context, error.problem) if part)
+    advice = "Quote text that holds ': ', '#', '*' or '%', and close every bracket."
+    if r"\t" in what:
+        advice = "Indent with spaces instead of tabs."
+    elif "single document" in what:
+        advice = "Remove the '---' between the documents."
+    elif "tag" in what:
+        advice = "Remove the tag: a configuration holds plain values only."
+    return Problem(where, f"is not YAML: {what}. {advice}")
+
+
+def _walk(
+    node: yaml.Node, place: Place, lines: dict[Place, int], above: tuple[yaml.Node, ...]
+) -> Iterator[Problem]:
+    """Note the line of each place; yield the keys that come twice."""
+    lines[place] = node.start_mark.line + 1
+    if any(node is parent for parent in above):
+        raise ValueError(f"the alias at {place_text(place)} holds itself")
+    above = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _walk(item, (*place, index), lines, above)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[Hashable, int] = {}
+        for key, value in node.value:
+            inner = (*place, str(key.value))
+            line = key.start_mark.line + 1
+            if (key.tag, inner) in seen:
+                first = seen[key.tag, inner]
+                message = f"is written twice, in lines {first} and {line}. Keep one of them."
+                yield Problem(place_text(inner), message)
+            seen[key.tag, inner] = line
+            yield from _walk(value, inner, lines, above)
+            lines[inner] = line

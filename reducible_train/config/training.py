@@ -1,0 +1,118 @@
+"""The training section turned into a compiled model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from reducible_train.config.config import Config
+from reducible_train.config.models import OptimizerSection, TrainingSection
+from reducible_train.config.problems import nearest, shown
+from reducible_train.config.reading import Place
+
+_METRICS_BY_LOSS = ("accuracy", "acc", "crossentropy", "ce")  # `compile` picks their class itself
+
+
+def training_problems(training: TrainingSection, model: Any) -> Iterator[tuple[Place, str]]:
+    """Names and arguments that Keras does not know."""
+    if training.loss is not None and not _known(keras.losses.get, training.loss):
+        yield ("training", "loss"), _unknown("loss", training.loss, keras.losses)
+    for index, name in enumerate(training.metrics or ()):
+        if name not in _METRICS_BY_LOSS and not _known(keras.metrics.get, name):
+            yield ("training", "metrics", index), _unknown("metric", name, keras.metrics)
+    yield from _optimizer_problems(training.optimizer)
+
+
+def compile_model(config: Config, model: Any, samples: int) -> None:
+    """Compile a model as the training section says; what it leaves out stays as it was.
+
+    Args:
+        config: The configuration.
+        model: A model, compiled or not.
+        samples: Number of training samples, validation split included.
+
+    Raises:
+        ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
+    """
+    training = config.training
+    before = model.get_compile_config() if model.compiled else None
+    options = keras.saving.deserialize_keras_object(before) if before else {}
+    if training.loss is None and not options.get("loss"):
+        message = (
+            f"loss is needed, because model {model.name!r} was not compiled with one."
+            " Received: nothing. Such as loss: sparse_categorical_crossentropy."
+        )
+        config.refuse([(("training", "loss"), message)])
+    try:
+        options["optimizer"] = _optimizer(training, model, samples)
+    except (TypeError, ValueError) as error:
+        message = f"Keras refuses these arguments: {error} Correct or remove them."
+        config.refuse([(("training", "optimizer"), message)])
+    if training.loss is not None:
+        options["loss"] = training.loss
+    if training.metrics is not None:
+        options["metrics"] = list(training.metrics)
+    model.compile(**options)
+
+
+def _optimizer(training: TrainingSection, model: Any, samples: int) -> Any:
+    """The optimizer asked for; the model's own, state included, where nothing is asked."""
+    asked = training.optimizer is not None or training.learning_rate is not None
+    own = model.optimizer if model.compiled else None
+    if own is not None and not asked and training.learning_rate_schedule == "constant":
+        return own
+    if isinstance(training.optimizer, OptimizerSection):
+        template = keras.optimizers.get(training.optimizer.name)
+        arguments = dict(training.optimizer.model_extra or {})
+    else:
+        template = keras.optimizers.get(training.optimizer or own or "adam")
+        arguments = {}
+    settings = template.get_config() | arguments
+    if training.learning_rate is not None:
+        settings["learning_rate"] = training.learning_rate
+    rate = settings["learning_rate"]
+    if training.learning_rate_schedule == "cosine":
+        if not isinstance(rate, int | float):
+            raise ValueError("its learning rate is a schedule already; give learning_rate.")
+        settings["learning_rate"] = keras.optimizers.schedules.CosineDecay(
+            rate, steps_in_training(training, samples)
+        )
+    return type(template).from_config(settings)
+
+
+def steps_in_training(training: TrainingSection, samples: int) -> int:
+    """Optimizer steps of the whole training."""
+    used = math.floor(samples * (1 - training.validation_split))
+    return max(1, math.ceil(used / training.batch_size) * (training.epochs or 1))
+
+
+def _optimizer_problems(optimizer: Any) -> Iterator[tuple[Place, str]]:
+    if not isinstance(optimizer, OptimizerSection):
+        return
+    known = keras.optimizers.get(optimizer.name).get_config()
+    for key, value in (optimizer.model_extra or {}).items():
+        place: Place = ("training", "optimizer", key)
+        if key == "learning_rate":
+            yield place, "learning_rate stands one level higher. Move it to training.learning_rate."
+        elif key not in known or key == "name":
+            advice = nearest(key, known) or " Remove it."
+            takes = ", ".join(sorted(set(known) - {"name", "learning_rate"}))
+            yield place, f"{optimizer.name} has no argument {key!r}.{advice} It takes: {takes}."
+        elif not isinstance(value, bool | int | float | str | None):
+            yield place, f"{key} must be a plain value. Received: {shown(value)}."
+
+
+def _known(get: Any, name: str) -> bool:
+    try:
+        return get(name) is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _unknown(what: str, name: str, module: Any) -> str:
+    known = [key for key in dir(module) if key.islower() and not key.startswith("_")]
+    advice = nearest(name, known) or f" Choose one of {module.__name__}."
+    return f"Keras knows no {what} of this name. Received: {shown(name)}.{advice}"
