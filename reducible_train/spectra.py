@@ -4,11 +4,12 @@ A kernel matrix `W (m, n)` is `left @ diag(values) @ right`, with orthonormal co
 `left (m, k)`, orthonormal rows in `right (k, n)`, `k = min(m, n)`, and `values` non-negative
 and non-increasing. All work is done in float64, whatever comes in.
 
-Up to `GRAM_ABOVE = min(m, n)` LAPACK's divide-and-conquer SVD is used. Above it, the symmetric
-eigenproblem of the smaller Gram matrix (`W.T @ W` or `W @ W.T`): about three times faster, at a
-price. Squaring halves the digits of small values: they are right to about `1e-16 * s[0]**2 / s[i]`,
-so values below about 1e-8 of the largest have no correct digit. Such a value holds less than 1e-16
-of the energy, and float32 kernels carry no information there.
+Up to `min(m, n) = GRAM_ABOVE` LAPACK's divide-and-conquer SVD is used. Above it, the symmetric
+eigenproblem of the smaller Gram matrix (`W.T @ W` or `W @ W.T`): at 2048 x 2048 about 2.5 times
+faster for the spectrum, a little faster for the whole decomposition, at a price. Squaring halves
+the digits of small values: they are right to about `1e-16 * s[0]**2 / s[i]`, so values below about
+1e-8 of the largest have no correct digit. Such a value holds less than 1e-16 of the energy, and
+float32 kernels carry no information there.
 """
 
 from __future__ import annotations
