@@ -329,30 +329,31 @@ def compiled_optimizer(model: Any) -> Any | None:
     return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None
 
 
-def output_layers(model: Any, carries_kernel: Callable[[Any], bool]) -> list[Any]:
-    """The last kernel layer on the way to each output of the model.
+def output_layers(model: Any, calls: Sequence[tuple[Any, Any]] | None = None) -> list[Any]:
+    """The last layers that hold a kernel on the way to each output of the model.
 
     Graph models are followed back from their outputs, through layers without a kernel
-    (activations, dropout, merges); of other models it is the layer called last.
+    (activations, dropout, merges). Of other models it is the layer called last, if
+    `calls` (of `trace_calls`) tells, or the one defined last.
     """
-    if not hasattr(model, "outputs") or not is_graph_model(model) or not model.outputs:
-        last = [layer for _, layer in walk(model) if carries_kernel(layer)]
-        return last[-1:]
+    if not is_graph_model(model) or not getattr(model, "outputs", None):
+        order = [layer for layer, _ in calls or ()] or [layer for _, layer in walk(model)]
+        return [layer for layer in order if carries_kernel(layer)][-1:]
     found: list[Any] = []
     seen: set[int] = set()
 
     def back(tensor: Any) -> None:
         history = tensor._keras_history
-        operation, key = history.operation, id(tensor)
-        if key in seen:
+        operation = history.operation
+        if id(tensor) in seen:
             return
-        seen.add(key)
+        seen.add(id(tensor))
         if carries_kernel(operation):
             found.append(operation)
         elif isinstance(operation, keras.Layer) and any(
             carries_kernel(layer) for _, layer in walk(operation)
         ):
-            found.extend(output_layers(operation, carries_kernel))
+            found.extend(output_layers(operation))
         elif operation._inbound_nodes:
             for source in operation._inbound_nodes[history.node_index].input_tensors:
                 back(source)
@@ -362,23 +363,31 @@ def output_layers(model: Any, carries_kernel: Callable[[Any], bool]) -> list[Any
     return found
 
 
-def call_shapes(model: Any, layers: Sequence[Any]) -> dict[int, list[tuple[Any, ...]]] | None:
-    """Input shapes of every call of `layers` in one forward pass, by `id(layer)`.
+def carries_kernel(layer: Any) -> bool:
+    """True if the layer itself holds a weight of two or more axes."""
+    return isinstance(layer, keras.Layer) and any(
+        len(variable.shape) > 1 for variable in own_variables(layer)
+    )
 
-    Runs the model on symbolic inputs, without touching its graph; `None` where the
-    input of the model is not known or it cannot be traced.
+
+def trace_calls(model: Any, layers: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]] | None:
+    """The calls of `layers` in one forward pass, in order, each with its input shape.
+
+    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
+    where the input of the model is not known or it cannot be traced.
     """
     specs = _input_specs(model)
     if specs is None:
         return None
-    shapes: dict[int, list[tuple[Any, ...]]] = {id(layer): [] for layer in layers}
+    calls: list[tuple[Any, tuple[Any, ...]]] = []
 
     def watch(layer: Any) -> Callable[..., Any]:
         original = layer.call
 
+        @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
-            shapes[id(layer)].append(tuple(keras.tree.flatten(inputs)[0].shape))
+            calls.append((layer, tuple(keras.tree.flatten(inputs)[0].shape)))
             return original(*args, **kwargs)
 
         return call
@@ -392,7 +401,7 @@ def call_shapes(model: Any, layers: Sequence[Any]) -> dict[int, list[tuple[Any, 
     finally:
         for layer in layers:
             layer.__dict__.pop("call", None)
-    return shapes
+    return calls
 
 
 def _input_specs(model: Any) -> Any | None:

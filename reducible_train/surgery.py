@@ -57,12 +57,9 @@ def decomposition(kernel: Kernel) -> Svd:
 def cut(kernel: Kernel, rank: int, parts: Svd) -> KernelChange:
     """The change that brings a kernel to `rank`, given its present decomposition."""
     factors = parts.factors(rank)
-    state: ChangeOfVariables
     if isinstance(parts, ProductSvd):
-        state = Truncation(*parts.rotations(rank))
-    else:
-        state = Split(*factors)
-    return KernelChange(kernel, factors, state)
+        return KernelChange(kernel, factors, Truncation(*parts.rotations(rank)))
+    return KernelChange(kernel, factors, Split(*factors))
 
 
 def change_kernels(

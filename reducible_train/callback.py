@@ -1,0 +1,225 @@
+"""The callback: when to act.
+
+What falls is a `Target`, how it is done is `Compression`; here is only time.
+"""
+
+from __future__ import annotations
+
+import math
+import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from reducible_train.compression import Compression, check_choices
+from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.report import Report
+from reducible_train.rules import LayerRule
+from reducible_train.schedules import Schedule
+from reducible_train.targets import one_target
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """When cuts may be made: every so many epochs, or every so many steps.
+
+    Args:
+        epochs: Epochs between cuts; cuts are made before an epoch.
+        steps: Training steps between cuts. Each cut costs about a second of spectra and
+            of retracing, so let at least some hundred steps pass.
+
+    Example:
+        >>> Cadence(steps=500)
+        Cadence(epochs=None, steps=500)
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("epochs", "steps") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ArgumentError(
+                "A cadence is in epochs or in steps. Received: "
+                f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
+            )
+        value = getattr(self, given[0])
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(
+                f"`{given[0]}` of a cadence must be a whole number, at least 1. "
+                f"Received: {given[0]}={value!r}."
+            )
+
+
+class RankScheduler(keras.callbacks.Callback):
+    """Lowers the ranks of a model's layers while it trains.
+
+    At each epoch's beginning (or every so many steps) the schedule says what the model
+    may cost; the kernels are cut to the ranks that lose least, their factors take their
+    place as smaller variables, optimizer state follows, and training goes on. Metrics of
+    an epoch belong to the ranks in force while it ran.
+
+    Put it before `TensorBoard` and `CSVLogger` in the list of callbacks: it adds
+    `params` and `params_fraction` to the logs of each epoch, and callbacks before it do
+    not see them.
+
+    Args:
+        budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
+            schedule. Exactly one of `budget`, `energy` and `rank` is given.
+        energy: Fraction of its energy each kernel keeps, since the start: a number or a
+            schedule.
+        rank: Rank of every kernel: a number or a schedule. A kernel stays dense while
+            the rank would not make it smaller.
+        measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
+        allocation: How a budget is shared among the kernels: `"knapsack"` (the least
+            energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
+        cadence: When cuts may be made.
+        rules: Rules for single layers. Without one, output layers stay dense.
+
+    Attributes:
+        report: The model as it is, and every cut so far; also after `fit`.
+        seconds: Wall time spent in this callback since `fit` began.
+
+    Raises:
+        ArgumentError: Unusable arguments; when `fit` begins, a rule that matches no layer
+            or a schedule that ends after the last cut.
+        RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
+        SpectrumError: A kernel holds NaN or infinity.
+
+    Example:
+        >>> from reducible_train import Ramp
+        >>> scheduler = RankScheduler(
+        ...     budget=Ramp(initial=1.0, final=0.2, start_epoch=2, end_epoch=6))
+        >>> # model.fit(x, y, epochs=16, callbacks=[scheduler])
+
+    Reference: the shape of the default ramp is that of Zhu and Gupta, *To prune, or not to
+    prune*, 2017.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: float | Schedule | None = None,
+        energy: float | Schedule | None = None,
+        rank: float | Schedule | None = None,
+        measure: str = "parameters",
+        allocation: str = "knapsack",
+        cadence: Cadence | None = None,
+        rules: Sequence[LayerRule] = (),
+    ):
+        super().__init__()
+        self.target = one_target(budget, energy, rank)
+        check_choices(measure, allocation)
+        self.measure = measure
+        self.allocation = allocation
+        self.cadence = cadence or Cadence(epochs=1)
+        self.rules = _checked_rules(rules)
+        self._reset()
+
+    @property
+    def report(self) -> Report:
+        """The model as it is, and every cut so far.
+
+        Raises:
+            ArgumentError: `fit` has not begun yet.
+        """
+        if self._compression is None:
+            raise ArgumentError(
+                "`report` is there once `fit` has begun. Received: a scheduler that has not met "
+                "a built model. Give it to model.fit(callbacks=[...]) first."
+            )
+        return self._compression.report
+
+    # --- hooks of Keras ---------------------------------------------------------------
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._reset()
+        self._check_times()
+        if self.model.built:
+            self._prepare()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch, self._epoch_start = epoch, self._step
+        if self.cadence.epochs and epoch % self.cadence.epochs == 0:
+            self._act(float(epoch))
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.cadence.steps and self._step // self.cadence.steps != self._last_turn:
+            self._last_turn = self._step // self.cadence.steps
+            self._act(self._now(batch))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._step = self._epoch_start + batch + 1
+        if self._compression is None and self.model.built:
+            self._act(float(self._epoch))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None and self._compression is not None:
+            found = self._compression.survey
+            logs["params"] = found.total("parameters")
+            logs["params_fraction"] = found.total("parameters") / found.dense_total("parameters")
+
+    # --- inside -----------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        self._compression: Compression | None = None
+        self._epoch = 0
+        self._epoch_start = 0
+        self._step = 0
+        self._last_turn: int | None = None
+        self.seconds = 0.0
+
+    def _check_times(self) -> None:
+        epochs = self.params.get("epochs")
+        if epochs is None:
+            return
+        last = float(epochs)
+        if self.cadence.epochs:
+            last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
+        targets = [(f"`{self.target.quantity}`", self.target)]
+        targets += [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
+        for name, each in targets:
+            end = each.schedule.end_epoch
+            if end > last or (self.cadence.steps and end == last):
+                raise ArgumentError(
+                    f"The schedule of {name} must end before training does: at epoch {last:g} "
+                    f"at the latest, counted from 0, for epochs={epochs} and {self.cadence}. "
+                    f"Received: a schedule that ends at epoch {end:g}, {each.schedule}. Train for "
+                    f"epochs={math.floor(end) + 1} or more, or let it end earlier."
+                )
+
+    def _now(self, batch: int) -> float:
+        """Time in epochs; within an epoch of unknown length, its beginning."""
+        steps = self.params.get("steps")
+        return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
+
+    def _prepare(self) -> None:
+        self._compression = Compression(
+            self.model,
+            self.target,
+            measure=self.measure,
+            allocation=self.allocation,
+            rules=self.rules,
+        )
+
+    def _act(self, time: float) -> None:
+        """Cut if the schedule says so. A model that builds itself is met after a batch."""
+        started = clock.perf_counter()
+        if self._compression is None and self.model.built:
+            self._prepare()
+        if self._compression is not None:
+            self._compression.cut(time, step=self._step, training=True)
+        self.seconds += clock.perf_counter() - started
+
+
+def _checked_rules(rules: Sequence[LayerRule]) -> tuple[LayerRule, ...]:
+    rules = tuple(rules)
+    for rule in rules:
+        if not isinstance(rule, LayerRule):
+            raise ArgumentTypeError(
+                f"`rules` must hold LayerRule objects. Received: {rule!r}. Write for example "
+                "rules=[LayerRule('encoder/*', min_rank=8)]."
+            )
+    return rules

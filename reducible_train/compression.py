@@ -1,0 +1,343 @@
+"""One model on its way to a target: what to cut now, and the story so far.
+
+`RankScheduler` and `factorize` both drive this; it knows nothing of callbacks.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reducible_train.allocation import Allocation, Candidate, allocate, allocator_names
+from reducible_train.costs import MEASURES
+from reducible_train.errors import ArgumentError, RankError, SpectrumError
+from reducible_train.report import Cut, KernelCut, Report
+from reducible_train.rules import LayerRule
+from reducible_train.spectra import Svd, energy, relative_error
+from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.survey import Managed, Survey, survey
+from reducible_train.targets import Target
+from reducible_train.truncation import choose_rank
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The rank one kernel shall get, and what decided it."""
+
+    managed: Managed
+    rank: int
+    binding: str
+    parts: Svd
+
+
+class Compression:
+    """Brings one built model to a target, step by step.
+
+    Args:
+        model: A built Keras model.
+        target: What shall be reached.
+        measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
+        allocation: How a budget is shared among the kernels.
+        rules: Rules for single layers.
+
+    Raises:
+        ArgumentError: An unknown measure or allocation, a rule that matches nothing, a
+            budget of FLOPs for a model whose input shapes are not known.
+        RankError: Nothing to compress, or a budget that no ranks meet.
+        SpectrumError: A kernel holds NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        target: Target,
+        *,
+        measure: str = "parameters",
+        allocation: str = "knapsack",
+        rules: Sequence[LayerRule] = (),
+    ):
+        check_choices(measure, allocation)
+        self.model = model
+        self.target = target
+        self.measure = measure
+        self.allocation = allocation
+        self.rules = tuple(rules)
+        self.cuts: list[Cut] = []
+        self.notes: list[str] = []
+        self._kept: dict[str, float] = {}
+        self._done: tuple[float, ...] | None = None
+        self.survey = survey(model, self.rules)
+        self._check_budget()
+        self._check_finite()
+
+    # --- before anything is cut -------------------------------------------------------
+
+    def _check_budget(self) -> None:
+        if self.target.quantity != "budget":
+            return
+        found = self.survey
+        if self.measure == "flops" and not found.applications:
+            raise ArgumentError(
+                f"A budget of FLOPs needs the input shapes of every layer, and model "
+                f"'{self.model.name}' cannot be traced without data. Received: "
+                "measure='flops'. Use measure='parameters', or give the model fixed input "
+                "shapes."
+            )
+        dense = found.dense_total(self.measure)
+        fixed = found.total(self.measure) - sum(m.cost(self.measure) for m in found.managed)
+        smallest = (fixed + sum(self._least(m) for m in found.managed)) / dense
+        if self.target.lowest < smallest:
+            raise RankError(
+                f"`budget` cannot be met: the smallest possible fraction of {self.measure} of "
+                f"model '{self.model.name}' is {_ceil(smallest)} under its rules (the rest is in "
+                f"layers that stay dense). Received: a budget of {self.target.lowest:g}. Raise "
+                f"the budget, or let more layers be factorised.\n{self.report}"
+            )
+
+    def _least(self, managed: Managed) -> float:
+        """The least a kernel can cost, its own target considered."""
+        own = managed.rule.target if managed.rule else None
+        if own is None or own.quantity != "rank":
+            return managed.smallest_cost(self.measure)
+        rank = _as_rank(own.lowest, managed)
+        if rank is None:
+            return managed.cost(self.measure)
+        return rank * managed.rank_cost(self.measure)
+
+    def _check_finite(self) -> None:
+        for managed in self.survey.managed:
+            for matrix in managed.kernel.matrices():
+                bad = int(matrix.size - np.isfinite(matrix).sum())
+                if bad:
+                    raise SpectrumError(
+                        f"{managed.kernel.path}: {bad} of {matrix.size} numbers are NaN or "
+                        "infinite, so it has no singular values. Load good weights, or find out "
+                        "where training diverged."
+                    )
+
+    # --- cutting ----------------------------------------------------------------------
+
+    def cut(self, time: float, *, step: int = 0, training: bool = False) -> Cut | None:
+        """Bring the model to the target at `time`, if it is not there.
+
+        Args:
+            time: Epochs since the start, fractions allowed.
+            step: Training steps done so far, for the record.
+            training: True inside `fit`.
+
+        Returns:
+            The record, or `None` if nothing changed.
+        """
+        wanted = self._values(time)
+        if wanted == self._done:
+            return None
+        started = clock.perf_counter()
+        decisions, allocation, spectra_seconds = self._decide(time)
+        decided = clock.perf_counter()
+        before = self.survey.total("parameters")
+        record = None
+        if decisions:
+            kernels = tuple(_kernel_cut(decision) for decision in decisions)
+            changes = [cut(d.managed.kernel, d.rank, d.parts) for d in decisions]
+            change_kernels(self.model, changes, training=training)
+            for each in kernels:
+                self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
+            record = Cut(
+                epoch=int(time),
+                step=step,
+                quantity=self.target.quantity,
+                target=self.target(time),
+                kernels=kernels,
+                parameters_before=before,
+                parameters=self.survey.total("parameters"),
+                seconds={
+                    "spectra": spectra_seconds,
+                    "allocation": decided - started - spectra_seconds,
+                    "surgery": clock.perf_counter() - decided,
+                },
+                certificate=_certificate(allocation),
+            )
+            self.cuts.append(record)
+        self._done = wanted
+        return record
+
+    def _values(self, time: float) -> tuple[float, ...]:
+        own = [m.rule.target(time) for m in self.survey.managed if m.rule and m.rule.target]
+        return (self.target(time), *own)
+
+    def _decide(self, time: float) -> tuple[list[Decision], Allocation | None, float]:
+        seconds = 0.0
+
+        def parts_of(managed: Managed) -> Svd:
+            nonlocal seconds
+            started = clock.perf_counter()
+            parts = decomposition(managed.kernel)
+            seconds += clock.perf_counter() - started
+            return parts
+
+        decisions, shared = [], []
+        for managed in self.survey.managed:
+            own = managed.rule.target if managed.rule else None
+            goal = own or self.target
+            if goal.quantity == "budget":
+                shared.append(managed)
+                continue
+            decision = self._decide_alone(managed, goal, time, parts_of)
+            if decision is not None:
+                decisions.append(decision)
+        if not shared:
+            return decisions, None, seconds
+        more, allocation = self._share(shared, decisions, time, parts_of)
+        return [*decisions, *more], allocation, seconds
+
+    def _decide_alone(
+        self, managed: Managed, goal: Target, time: float, parts_of: Any
+    ) -> Decision | None:
+        """What a rank or an energy asks of one kernel; `None` for no change."""
+        current = managed.kernel.rank
+        if goal.quantity == "rank":
+            rank = _as_rank(goal(time), managed)
+            if rank is None or (current is not None and rank >= current):
+                return None
+            return Decision(managed, rank, _rank_binding(goal(time), rank), parts_of(managed))
+        needed = goal(time) / self._kept.get(managed.kernel.path, 1.0)
+        if needed >= 1.0:
+            return None
+        parts = parts_of(managed)
+        limits = {"energy": needed, "min_rank": min(managed.min_rank, min(managed.kernel.shape))}
+        choice = choose_rank(parts.values, **limits)  # type: ignore[arg-type]
+        limit = current - 1 if current is not None else self._break_even(managed)
+        if choice.rank > limit:
+            return None
+        if choice.rank > managed.max_rank:
+            choice = choose_rank(parts.values, max_rank=managed.max_rank, energy=needed)
+        return Decision(managed, choice.rank, choice.binding, parts)
+
+    def _break_even(self, managed: Managed) -> int:
+        record = next(k for k in self.survey.records({}) if k.path == managed.kernel.path)
+        return record.break_even_rank
+
+    def _share(
+        self, shared: Sequence[Managed], decided: Sequence[Decision], time: float, parts_of: Any
+    ) -> tuple[list[Decision], Allocation | None]:
+        """What a budget asks of the kernels that share it."""
+        measure = self.measure
+        total = self.survey.total(measure)
+        for d in decided:
+            total -= d.managed.cost(measure) - d.rank * d.managed.rank_cost(measure)
+        budget = self.target(time) * self.survey.dense_total(measure)
+        if total <= budget:
+            return [], None
+        present = sum(m.cost(measure) for m in shared)
+        capacity = present - (total - budget)
+        smallest = sum(m.smallest_cost(measure) for m in shared)
+        if capacity < smallest:
+            self.notes.append(
+                f"At epoch {time:g} the rules for single layers left less than the others need; "
+                f"the budget {self.target(time):g} was exceeded."
+            )
+            capacity = smallest
+        parts = {m.kernel.path: parts_of(m) for m in shared}
+        allocation = allocate(
+            [self._candidate(m, parts[m.kernel.path]) for m in shared], capacity, self.allocation
+        )
+        decisions = []
+        for managed in shared:
+            rank = allocation.ranks[managed.kernel.path]
+            if rank is not None and rank != managed.kernel.rank:
+                path = managed.kernel.path
+                decisions.append(Decision(managed, rank, "budget", parts[path]))
+        return decisions, allocation
+
+    def _candidate(self, managed: Managed, parts: Svd) -> Candidate:
+        kernel, measure = managed.kernel, self.measure
+        return Candidate(
+            path=kernel.path,
+            spectrum=parts.values,
+            rank_cost=managed.rank_cost(measure),
+            dense_cost=managed.dense_cost(measure) if kernel.rank is None else None,
+            min_rank=min(managed.min_rank, managed.max_rank),
+            max_rank=managed.max_rank if kernel.rank is None else kernel.rank,
+        )
+
+    # --- the story --------------------------------------------------------------------
+
+    @property
+    def report(self) -> Report:
+        """The model as it is now, and every cut so far."""
+        found: Survey = self.survey
+        traced = bool(found.applications)
+        return Report(
+            dense_parameters=found.dense_total("parameters"),
+            parameters=found.total("parameters"),
+            dense_bytes=found.dense_total("bytes"),
+            bytes=found.total("bytes"),
+            dense_flops=found.dense_total("flops") if traced else None,
+            flops=found.total("flops") if traced else None,
+            kernels=found.records(self._kept),
+            cuts=tuple(self.cuts),
+            notes=tuple(self.notes),
+        )
+
+
+def check_choices(measure: str, allocation: str) -> None:
+    """Refuse names that nobody knows.
+
+    Raises:
+        ArgumentError: An unknown measure or allocation.
+    """
+    for name, value, known in (
+        ("measure", measure, tuple(MEASURES)),
+        ("allocation", allocation, tuple(allocator_names())),
+    ):
+        if value not in known:
+            raise ArgumentError(
+                f"`{name}` must be one of {', '.join(map(repr, known))}. "
+                f"Received: {name}={value!r}."
+            )
+
+
+def _as_rank(value: float, managed: Managed) -> int | None:
+    """The rank a target value means for a kernel; `None` if it stays as it is."""
+    rank = max(round(value), managed.min_rank)
+    current = managed.kernel.rank
+    limit = current if current is not None else managed.max_rank
+    own_limit = managed.rule.max_rank if managed.rule else None
+    if own_limit is not None:
+        rank = min(rank, own_limit)
+    return None if rank > limit else rank
+
+
+def _rank_binding(value: float, rank: int) -> str:
+    if rank == round(value):
+        return "rank"
+    return "min_rank" if rank > round(value) else "max_rank"
+
+
+def _kernel_cut(decision: Decision) -> KernelCut:
+    kernel, values = decision.managed.kernel, decision.parts.values
+    return KernelCut(
+        path=kernel.path,
+        shape=kernel.shape,
+        rank_before=kernel.rank,
+        rank=decision.rank,
+        energy=energy(values, decision.rank),
+        relative_error=relative_error(values, decision.rank),
+        binding=decision.binding,
+        spectrum=np.asarray(values),
+    )
+
+
+def _certificate(allocation: Allocation | None) -> dict[str, float] | None:
+    if allocation is None:
+        return None
+    return {"objective": allocation.objective, "bound": allocation.bound, "gap": allocation.gap}
+
+
+def _ceil(fraction: float) -> str:
+    """A fraction rounded up to four digits, so that what is said can be asked for."""
+    return f"{np.ceil(fraction * 1e4) / 1e4:.4f}"

@@ -1,0 +1,104 @@
+"""Change the ranks of a model once, outside `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from reducible_train.compression import Compression
+from reducible_train.errors import ArgumentTypeError, SurgeryError
+from reducible_train.layers import find_kernels
+from reducible_train.report import Report
+from reducible_train.rules import LayerRule
+from reducible_train.surgery import change_kernels, merge_all
+from reducible_train.targets import one_target
+
+
+def factorize(
+    model: Any,
+    *,
+    budget: float | None = None,
+    energy: float | None = None,
+    rank: int | None = None,
+    measure: str = "parameters",
+    allocation: str = "knapsack",
+    rules: Sequence[LayerRule] = (),
+) -> Report:
+    """Bring a built model to lower ranks at once, in place.
+
+    Use it to compress a trained model; inside `fit`, `RankScheduler` does better, because
+    the factors are trained between the cuts. Each kernel `W (m, n)` becomes the nearest
+    product `U (m, r) V (r, n)`. Optimizer state follows, if the model is compiled.
+
+    Args:
+        model: A built Keras model.
+        budget: Fraction of the whole dense model it may cost, in (0, 1].
+        energy: Fraction of its energy each kernel keeps, in (0, 1].
+        rank: Rank of every kernel.
+        measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
+        allocation: How a budget is shared among the kernels: `"knapsack"` (the least
+            energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
+        rules: Rules for single layers.
+
+    Returns:
+        What was done to every kernel, or why not.
+
+    Raises:
+        ArgumentError: Unusable arguments, or a rule that matches no layer.
+        RankError: Nothing to compress, or a budget that no ranks meet.
+        SpectrumError: A kernel holds NaN or infinity.
+        SurgeryError: The model is not built, or Keras failed; it is as it was.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
+        ...                           keras.layers.Dense(10, name="output")])
+        >>> factorize(model, rank=8).ranks
+        {'hidden/kernel': 8}
+
+    Reference: Eckart and Young, *The approximation of one matrix by another of lower
+    rank*, Psychometrika 1936.
+    """
+    target = one_target(budget, energy, rank)
+    check_built(model)
+    compression = Compression(model, target, measure=measure, allocation=allocation, rules=rules)
+    compression.cut(0.0)
+    return compression.report
+
+
+def merge(model: Any) -> Any:
+    """Multiply all factors out, in place: the model has plain Keras layers again.
+
+    What it computes stays the same to round-off; it loads where this package is not
+    installed, and is as large as before.
+
+    Args:
+        model: A built Keras model.
+
+    Returns:
+        The same model.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
+        ...                           keras.layers.Dense(10, name="output")])
+        >>> _ = factorize(model, rank=8)
+        >>> type(merge(model).layers[0]).__name__
+        'Dense'
+    """
+    check_built(model)
+    change_kernels(model, merge_all(find_kernels(model)))
+    return model
+
+
+def check_built(model: Any) -> None:
+    """Refuse what is no model, or has no weights yet."""
+    if not isinstance(model, keras.Model):
+        raise ArgumentTypeError(f"`model` must be a Keras model. Received: {type(model).__name__}.")
+    if not model.built:
+        raise SurgeryError(
+            f"Model '{model.name}' has no weights yet. Call it once on data, or "
+            "model.build(input_shape), first."
+        )

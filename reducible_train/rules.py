@@ -1,0 +1,94 @@
+"""Rules for single layers, chosen by a pattern on their path or name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.schedules import Schedule
+from reducible_train.targets import Target, target
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """What holds for the layers that a pattern matches; the first rule that matches applies.
+
+    Args:
+        match: Glob on the layer's path or name: `"hidden_*"`, `"encoder/*"`.
+        keep_dense: True leaves the layer as it is; False takes in a layer that would be
+            left alone because it is an output layer.
+        min_rank: Smallest rank it may get.
+        max_rank: Largest rank it may get once it is factorised.
+        rank: Its own rank, a number or a schedule, whatever the other layers do.
+        energy: Its own energy, a number or a schedule.
+
+    Raises:
+        ArgumentError: Contradictory or unusable values.
+
+    Example:
+        >>> LayerRule("encoder/*", min_rank=8).matches("encoder/d1", "d1")
+        True
+    """
+
+    match: str
+    keep_dense: bool | None = None
+    min_rank: int | None = None
+    max_rank: int | None = None
+    rank: float | Schedule | None = None
+    energy: float | Schedule | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.match, str) or not self.match:
+            raise ArgumentTypeError(
+                "`match` of a LayerRule must be a pattern on layer names. "
+                f"Received: match={self.match!r}. Write for example match='hidden_*'."
+            )
+        for name in ("min_rank", "max_rank"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise ArgumentError(
+                    f"`{name}` must be a whole number, at least 1. Received: {name}={value!r} "
+                    f"in the rule for {self.match!r}."
+                )
+        if self.min_rank and self.max_rank and self.min_rank > self.max_rank:
+            raise ArgumentError(
+                f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "
+                f"max_rank={self.max_rank} in the rule for {self.match!r}."
+            )
+        others = ("min_rank", "max_rank", "rank", "energy")
+        if self.keep_dense and any(getattr(self, name) is not None for name in others):
+            raise ArgumentError(
+                "A rule with keep_dense=True can say nothing about ranks. Received: "
+                f"{self!r}. Remove `keep_dense`, or all the others."
+            )
+        if self.rank is not None and self.energy is not None:
+            raise ArgumentError(
+                "A rule may set `rank` or `energy`, not both. Received both in the rule for "
+                f"{self.match!r}."
+            )
+        _ = self.target
+
+    @property
+    def target(self) -> Target | None:
+        """Its own target, if it has one."""
+        if self.rank is not None:
+            return target("rank", self.rank)
+        return None if self.energy is None else target("energy", self.energy)
+
+    def matches(self, path: str, name: str) -> bool:
+        """True for a layer of this path or name."""
+        return fnmatchcase(path, self.match) or fnmatchcase(name, self.match)
+
+
+def rule_for(rules: Iterable[LayerRule], path: str, name: str) -> LayerRule | None:
+    """The first rule that matches a layer."""
+    return next((rule for rule in rules if rule.matches(path, name)), None)
+
+
+def unmatched(rules: Sequence[LayerRule], layers: Sequence[tuple[str, str]]) -> list[LayerRule]:
+    """The rules that match none of the layers, given as (path, name)."""
+    return [rule for rule in rules if not any(rule.matches(*layer) for layer in layers)]
