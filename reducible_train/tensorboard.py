@@ -16,7 +16,8 @@ from reducible_train.report import Cut, KernelCut, Report
 _LAYOUT = {
     "Size and quality": {
         "fraction of the dense model": [r"^reducible/(params|flops)_fraction$"],
-        "validation metrics": [r"^reducible/val_.*$"],
+        "validation loss": [r"^reducible/val_(.*_)?loss$"],
+        "other validation metrics": [r"^reducible/val_(?!(.*_)?loss$).*$"],
     },
     "Layers": {
         "rank": [r"^reducible_rank/.*$"],

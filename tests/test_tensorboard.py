@@ -235,7 +235,7 @@ def test_configuration_is_one_markdown_table(tmp_path):
 
 
 def test_layout_reads_back_and_matches_the_tags(tmp_path):
-    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
+    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path), logs={"val_accuracy": 0.9})
     values = read(tmp_path)
     ((_, value),) = values["custom_scalars__config__"]
     layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(value.tensor).item())
