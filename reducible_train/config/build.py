@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,15 +10,16 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.callback import Cadence, RankScheduler
+from reducible_train.compression import Compression
 from reducible_train.config.config import Config
 from reducible_train.config.models import QUANTITIES
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
-from reducible_train.errors import RankError
+from reducible_train.errors import ArgumentError, RankError
 from reducible_train.rules import LayerRule, unmatched
-from reducible_train.survey import survey
+from reducible_train.targets import one_target
 from reducible_train.tensorboard import RankTensorBoard
 
 
@@ -81,24 +83,20 @@ def _plan_problems(
     config: Config, model: Any, rules: tuple[LayerRule, ...]
 ) -> Iterator[tuple[Place, str]]:
     """Nothing to compress, or a budget that no ranks can meet."""
+    compression = config.compression
+    targets = {name: build_target(getattr(compression, name)) for name in QUANTITIES}
     try:
-        found = survey(model, rules)
-    except RankError as error:
-        yield ("compression",), str(error)
-        return
-    if config.compression.budget is None:
-        return
-    measure = config.compression.measure
-    dense = found.dense_total(measure)
-    smallest = found.smallest_total(measure) / dense if dense else 0.0
-    lowest = min(config.schedules()["budget"].values)
-    if lowest < smallest:
-        yield (
-            ("compression", "budget"),
-            f"no ranks bring model {model.name!r} to this fraction of its {measure}: the"
-            f" smallest possible is {smallest:.4f}. Received: {lowest:g}. Raise the budget, or"
-            " let a rule with keep_dense: false take in the output layer.",
+        Compression(
+            model,
+            one_target(**targets),
+            measure=compression.measure,
+            allocation=compression.allocation,
+            rules=rules,
         )
+    except (ArgumentError, RankError) as error:
+        sentence = str(error).splitlines()[0]
+        named = re.findall(r"`(budget|allocation|measure)`", sentence)
+        yield ("compression", *named[:1]), sentence
 
 
 def _some(paths: list[str], limit: int = 12) -> str:

@@ -6,6 +6,7 @@ be shown at once; a value of the wrong type is passed over here and told elsewhe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,11 +29,12 @@ def contradictions(values: Any) -> Found:
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
     yield from _rules(compression.get("rules"), (*place, "rules"))
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
+    every = _every(compression.get("cadence"))
     for name, target, where in _targets(compression, place):
         yield from _range(name, target, where)
         yield from _times(target, where)
-        if _is_number(epochs) and epochs >= 1:
-            yield from _after_training(target, where, epochs)
+        if _is_count(epochs):
+            yield from _after_training(target, where, epochs, every)
 
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
@@ -180,19 +182,31 @@ def _named(fault: str, target: Mapping[str, Any]) -> Place:
     return ()
 
 
-def _after_training(target: Any, place: Place, epochs: float) -> Found:
-    """A schedule whose last value no epoch of the training would see."""
+def _after_training(target: Any, place: Place, epochs: int, every: int | None) -> Found:
+    """A schedule whose last value no cut of the training would bring about."""
     times = list(_all_times(target, place))
     if not times:
         return
-    where, last = max(times, key=lambda item: item[1])
-    if last >= epochs:
+    where, end = max(times, key=lambda item: item[1])
+    last_cut = epochs if every is None else (epochs - 1) // every * every
+    if end > last_cut or (every is None and end == last_cut):
         yield (
             where,
-            f"the schedule ends at epoch {last:g}, but training.epochs is {shown(epochs)}:"
-            f" no epoch is left at the final value. Received: {last:g}."
-            f" End it before epoch {shown(epochs)}, or train longer.",
+            f"the schedule ends at epoch {end:g}, after the last cut of a training of"
+            f" {epochs} epochs (training.epochs; they count from 0), so its final value would"
+            f" never be reached. Received: {end:g}. End it"
+            + (f" at epoch {last_cut} or before" if every else f" before epoch {last_cut}")
+            + f", or train for {math.floor(end) + (every or 1)} epochs or more.",
         )
+
+
+def _every(cadence: Any) -> int | None:
+    """Epochs between cuts; `None` if the cadence is in steps."""
+    cadence = _mapping(cadence)
+    if cadence.get("steps") is not None:
+        return None
+    epochs = cadence.get("epochs")
+    return epochs if _is_count(epochs) else 1
 
 
 def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple[Place, float]]:
@@ -222,6 +236,10 @@ def _is_number(value: Any) -> bool:
         and not isinstance(value, bool)
         and abs(value) < float("inf")  # NaN compares false
     )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

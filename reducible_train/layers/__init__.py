@@ -10,7 +10,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 from reducible_train.layers.base import LowRank, dense_classes, low_rank_class  # noqa: E402
 from reducible_train.layers.dense import LowRankDense  # noqa: E402
-from reducible_train.layers.kernel import Kernel, find_kernels  # noqa: E402
+from reducible_train.layers.kernel import Kernel, find_kernels, unknown_kernels  # noqa: E402
 
 __all__ = [
     "Kernel",
@@ -19,4 +19,5 @@ __all__ = [
     "dense_classes",
     "find_kernels",
     "low_rank_class",
+    "unknown_kernels",
 ]
