@@ -81,16 +81,16 @@ class RankTensorBoard(keras.callbacks.Callback):
         self.scheduler = scheduler
         self.log_dir = log_dir
         self._writer: events.RunWriter | None = None
-        self._folder: str | None = None
+        self._folder = ""
         self._last_step = -1
-        self._offset: int | None = None  # from epoch to step; None until the first epoch
+        self._offset = 0  # from epoch to step
         self._cuts: tuple[Cut, ...] = ()  # already written
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens its own file and is given its own model, when its fit begins.
         return self.__dict__ | {"_writer": None, "_model": None}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._close()
         folder = os.path.join(
             os.fspath(getattr(self.log_dir, "log_dir", self.log_dir)),
@@ -98,32 +98,22 @@ class RankTensorBoard(keras.callbacks.Callback):
         )
         if folder != self._folder:
             self._folder, self._last_step = folder, -1
-        self._offset = None
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._offset is not None:
-            return
-        # Not earlier: a fit refused in on_train_begin leaves no file behind.
-        self._offset = max(self._last_step + 1 - epoch, 0)
-        self._writer = events.RunWriter(self._folder)
-        if self._last_step < 0:
-            report = self.scheduler.report
-            table = configuration_table(self.scheduler, report)
-            values = [
-                events.custom_scalars_layout(_LAYOUT),
-                events.text(form.CONFIGURATION, table, "What the rank callback was told to do."),
-            ]
-            self._writer.write(epoch + self._offset, values)
-
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         report = self.scheduler.report
-        seen, self._cuts = self._cuts, report.cuts
-        new = [cut for cut in report.cuts if not any(cut is old for old in seen)]
+        values: list[events.Value] = []
+        if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
+            self._writer = events.RunWriter(self._folder)
+            self._offset = max(self._last_step + 1 - epoch, 0)
+            if self._last_step < 0:
+                values += _written_once(self.scheduler, report)
         self._last_step = epoch + self._offset
-        values = [*_model_values(report, logs or {}), *_rank_values(report), *_cut_values(new)]
+        values += [*_model_values(report, logs or {}), *_rank_values(report)]
+        values += _cut_values([c for c in report.cuts if not any(c is old for old in self._cuts)])
+        self._cuts = report.cuts
         self._writer.write(self._last_step, values)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -132,11 +122,20 @@ class RankTensorBoard(keras.callbacks.Callback):
             self._writer = None
 
 
+def _written_once(scheduler: HasReport, report: Report) -> Iterator[events.Value]:
+    yield events.custom_scalars_layout(_LAYOUT)
+    table = configuration_table(scheduler, report)
+    yield events.text(form.CONFIGURATION, table, "What the rank callback was told to do.")
+
+
 def configuration_table(scheduler: HasReport, report: Report) -> str:
     """The settings of the rank callback as a Markdown table."""
-    names = ("budget", "energy", "rank", "measure", "allocation", "cadence", "rules")
-    settings = {name: getattr(scheduler, name, None) for name in names}
-    rows = {name: value for name, value in settings.items() if value not in (None, ())}
+    rows: dict[str, object] = {}
+    if (target := getattr(scheduler, "target", None)) is not None:
+        rows[target.quantity] = target.schedule
+    for name in ("measure", "allocation", "cadence", "rules"):
+        if (value := getattr(scheduler, name, ())) != ():
+            rows[name] = value
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"
     rows["kernels managed"] = ", ".join(k.path for k in report.kernels if k.reason is None)
     kept = [f"{k.path} ({k.reason})" for k in report.kernels if k.reason is not None]

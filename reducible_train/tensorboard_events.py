@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
@@ -25,7 +26,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
-Value = Summary.Value
+Value: TypeAlias = Summary.Value
 
 
 def scalar(tag: str, value: float, description: str = "") -> Value:

@@ -22,7 +22,7 @@ FLOORS = (
     {"_keras"},
     {"layers", "transport"},
     {"surgery"},
-    {"rules", "factorization", "callback"},
+    {"targets", "rules", "survey", "compression", "factorization", "callback"},
     {"saving", "tensorboard", "tensorboard_events", "config", "cli", "datasets", "tuner"},
 )
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}

@@ -21,6 +21,8 @@ from tensorboard.util import tensor_util
 
 from reducible_train.errors import ArgumentTypeError, FormatError
 from reducible_train.report import Cut, KernelCut, KernelRecord, Report
+from reducible_train.schedules import Constant
+from reducible_train.targets import Target
 from reducible_train.tensorboard import RankTensorBoard
 from reducible_train.tensorboard_format import ThinnedSpectrum, layer_of, thin_spectrum
 
@@ -31,7 +33,7 @@ DENSE = 784 * 600 + 6000
 class Scripted:
     """Stands for a RankScheduler: the rank falls to a planned value as an epoch begins."""
 
-    budget = 0.3
+    target = Target("budget", Constant(0.3))
     rules = ()
 
     def __init__(self, ranks: list[int | None], flops: int | None = 200):
@@ -80,7 +82,6 @@ def fit(board: RankTensorBoard, epochs=range(3), logs=None) -> None:
     scheduler.reset()
     for epoch in epochs:
         scheduler.cut(epoch, scheduler.ranks[epoch])
-        board.on_epoch_begin(epoch)
         board.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 0.5 - epoch / 10} | (logs or {}))
     board.on_train_end()
 
@@ -154,7 +155,6 @@ def test_last_of_several_cuts_in_an_epoch(tmp_path):
     scheduler = Scripted([None])
     board = RankTensorBoard(scheduler, tmp_path)
     board.on_train_begin()
-    board.on_epoch_begin(0)
     for rank in (300, 200, 100):
         scheduler.cut(0, rank)
     board.on_epoch_end(0, {})
@@ -209,11 +209,11 @@ def test_copies_before_and_between_fits(tmp_path):
 def test_copied_in_the_middle_of_a_fit_that_was_interrupted(tmp_path):
     board = RankTensorBoard(Scripted([None, 100, 40]), tmp_path)
     board.on_train_begin()
-    board.on_epoch_begin(0)
+    board.on_epoch_end(0, {})
     copied = pickle.loads(pickle.dumps(board))
     fit(board)
     fit(copied)
-    assert len(read(tmp_path)["reducible/params"]) == 6
+    assert len(read(tmp_path)["reducible/params"]) == 7
 
 
 def test_nan_metric_is_kept_as_nan(tmp_path):
@@ -230,7 +230,7 @@ def test_configuration_is_one_markdown_table(tmp_path):
     fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
     ((_, value),) = read(tmp_path)["reducible/configuration"]
     lines = tensor_util.make_ndarray(value.tensor).item().decode().splitlines()
-    assert lines[:3] == ["| setting | value |", "|---|---|", "| budget | 0.3 |"]
+    assert lines[:3] == ["| setting | value |", "|---|---|", "| budget | Constant(value=0.3) |"]
     assert lines[-1] == r"| kernels left dense | net/out\|/kernel (output layer) |"
 
 
@@ -248,7 +248,6 @@ def test_visible_after_every_epoch(tmp_path):
     board = RankTensorBoard(Scripted([None, 100]), tmp_path)
     board.on_train_begin()
     for epoch in range(2):
-        board.on_epoch_begin(epoch)
         board.on_epoch_end(epoch, {})
         assert len(read(tmp_path)["reducible/params"]) == epoch + 1
     board.on_train_end()
