@@ -90,7 +90,7 @@ class Config:
 
         Args:
             model: A model, compiled or not.
-            samples: Number of training samples, those split off for validation included.
+            samples: Number of samples in an epoch, without those held out for validation.
 
         Raises:
             ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.

@@ -14,7 +14,7 @@ from typing import Any
 from reducible_train.config.models import QUANTITIES
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
-from reducible_train.config.schedules import is_time, kind_of, timing_fault
+from reducible_train.config.schedules import is_time, kind_of, time_defaults, timing_fault
 
 Found = Iterator[tuple[Place, str]]
 
@@ -23,7 +23,7 @@ def contradictions(values: Any) -> Found:
     """Every contradiction in a configuration, as place and sentence."""
     compression = _mapping(_mapping(values).get("compression"))
     place: Place = ("compression",)
-    if compression:
+    if isinstance(_mapping(values).get("compression"), Mapping):
         yield from _one_quantity(compression, place)
         yield from _idle_options(compression, place)
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
@@ -210,24 +210,21 @@ def _every(cadence: Any) -> int | None:
 
 
 def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple[Place, float]]:
-    """Every time in a schedule, counted from the start of training."""
-    if not isinstance(target, Mapping) or kind_of(target) is None:
+    """Every time in a schedule, defaults included, counted from the start of training."""
+    kind = kind_of(target)
+    if kind is None:
         return
-    boundaries: list[Any] = []
-    for key, value in target.items():
-        if not isinstance(key, str) or not is_time(key):
-            continue
-        if key == "boundaries" and isinstance(value, list):
-            boundaries = value
-        for item in value if isinstance(value, list) else [value]:
-            if _is_number(item):
-                yield (*place, key), offset + item
-    for key, value in target.items():
-        if isinstance(value, list) and not is_time(str(key)):
-            for index, inner in enumerate(value):
-                start = boundaries[index - 1] if 0 < index <= len(boundaries) else 0
-                start = start if _is_number(start) else 0
-                yield from _all_times(inner, (*place, key, index), offset + start)
+    for name, value in (time_defaults(kind) | target).items():
+        if is_time(name):
+            where = (*place, name) if name in target else place
+            times = value if isinstance(value, list) else [value]
+            yield from ((where, offset + time) for time in times if _is_number(time))
+    boundaries = target.get("boundaries")
+    starts = [0, *boundaries] if isinstance(boundaries, list) else [0]
+    inner = target.get("schedules")
+    for index, schedule in enumerate(inner if isinstance(inner, list) else ()):
+        start = starts[index] if index < len(starts) and _is_number(starts[index]) else 0
+        yield from _all_times(schedule, (*place, "schedules", index), offset + start)
 
 
 def _is_number(value: Any) -> bool:

@@ -53,6 +53,8 @@ def listed(words: Iterable[str], last: str = "or") -> str:
 def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
     """The place in the file and the sentence for one of pydantic's errors."""
     location = error["loc"]
+    if error["type"] == "invalid_key":
+        location = (*location[:-1], str(location[-1]))
     place = tuple(part for part in location if not _is_tag(part))
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
     name = str(place[-1]) if place else "the file"

@@ -135,6 +135,15 @@ for _made in SECTIONS.values():
     _made.model_rebuild(_types_namespace={"Target": Target})
 
 
+def time_defaults(kind: str) -> dict[str, float]:
+    """The times that a kind of schedule has where none are given."""
+    return {
+        item.name: item.default
+        for item in fields(KINDS[kind])
+        if is_time(item.name) and item.default is not MISSING
+    }
+
+
 def timing_fault(values: Mapping[str, Any]) -> str | None:
     """What is wrong with the times of a schedule, whatever its values are.
 

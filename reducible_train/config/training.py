@@ -32,7 +32,7 @@ def compile_model(config: Config, model: Any, samples: int) -> None:
     Args:
         config: The configuration.
         model: A model, compiled or not.
-        samples: Number of training samples, validation split included.
+        samples: Number of samples in an epoch, without those held out for validation.
 
     Raises:
         ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
@@ -85,8 +85,7 @@ def _optimizer(training: TrainingSection, model: Any, samples: int) -> Any:
 
 def steps_in_training(training: TrainingSection, samples: int) -> int:
     """Optimizer steps of the whole training."""
-    used = math.floor(samples * (1 - training.validation_split))
-    return max(1, math.ceil(used / training.batch_size) * (training.epochs or 1))
+    return max(1, math.ceil(samples / training.batch_size) * (training.epochs or 1))
 
 
 def _optimizer_problems(optimizer: Any) -> Iterator[tuple[Place, str]]:

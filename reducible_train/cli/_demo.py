@@ -1,0 +1,170 @@
+"""The demo's two trainings: equal in everything but the ranks."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from reducible_train import datasets
+from reducible_train.cli._progress import EpochLines
+from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
+from reducible_train.config import Config, parse_config
+from reducible_train.errors import FileAccessError
+from reducible_train.saving import load_model, save_model
+
+_FINAL = {"digits": 0.25, "mnist": 0.1, "fashion_mnist": 0.2}  # fraction of the parameters
+_WIDTH = {"digits": 256}
+_BATCH = {"digits": 32}
+
+
+def run(name: str, epochs: int, out_dir: Path) -> None:
+    """Train, compare, save, and say how to look at what was saved."""
+    console = Console()
+    data = datasets.load(name)
+    log_dir = _new_run(out_dir)
+    config = _config(name, epochs, log_dir)
+    ramp = config.schedules()["budget"]
+    console.print(Text(f"{name} ({data.source}): {len(data.x_train):,} samples to train on"))
+
+    console.print(Text(f"\n1. The dense network, {epochs} epochs"), style="bold")
+    dense, _ = _trained(console, config, data, ranks_fall=False)
+    before = dense.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    console.print(Text(f"test accuracy {before['accuracy']:.4f}"))
+
+    console.print(Text(f"\n2. The same network, {epochs} epochs, with {ramp}"), style="bold")
+    small, scheduler = _trained(console, config, data, ranks_fall=True)
+    after = small.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    path = out_dir / "model.reducible"
+    saved = save_model(small, path, scheduler.report)
+    same = _reloads(small, path, data.x_test)
+
+    report = scheduler.report
+    dense_step, small_step = _step_times([dense, small], data, config)
+    rows = [
+        Row("parameters", report.dense_parameters, report.parameters),
+        *metric_rows(before, after, "test"),
+        Row("file, without optimizer state", dense_file_bytes(dense), saved.bytes, unit=" B"),
+        Row("training step, batch 256", 1000 * dense_step, 1000 * small_step, ".2f", " ms"),
+    ]
+    console.print("\n[bold]3. Both, trained equally long[/bold]")
+    console.print(comparison(rows, "dense", "compressed"))
+    console.print(Text(f"\n{report}"), soft_wrap=True)
+    told = "predicts the same, bit for bit" if same else "predicts the same to round-off"
+    console.print(Text(f"\nRead back, the compact file {told}."))
+    console.print("\n[bold]Look at both[/bold]")
+    console.print(Text(f"  tensorboard --logdir {log_dir.parent}"), soft_wrap=True)
+    console.print(Text(f"  reducible-train inspect {path}"), soft_wrap=True)
+
+
+def _config(name: str, epochs: int, log_dir: Path) -> Config:
+    """Two dense epochs, a ramp over a quarter of the training, the rest to recover."""
+    end = 2 + max(4, epochs // 4)
+    return parse_config(
+        {
+            "compression": {
+                "budget": {
+                    "schedule": "ramp",
+                    "initial": 1.0,
+                    "final": _FINAL[name],
+                    "start_epoch": 2,
+                    "end_epoch": min(end, epochs - 1),
+                }
+            },
+            "training": {
+                "epochs": epochs,
+                "batch_size": _BATCH.get(name, 256),
+                "optimizer": "adam",
+                "learning_rate": 0.001,
+                "learning_rate_schedule": "cosine",
+                "loss": "sparse_categorical_crossentropy",
+                "metrics": ["accuracy"],
+                "seed": 1,
+            },
+            "tensorboard": {"log_dir": str(log_dir)},
+        },
+        "demo",
+    )
+
+
+def _new_run(out_dir: Path) -> Path:
+    """A log folder that does not exist yet, so that runs can be compared."""
+    logs = out_dir / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileAccessError(
+            f"--out-dir must be a folder that can be written. Received: {str(out_dir)!r}"
+            f" ({error.strerror or error}). Choose another place."
+        ) from error
+    count = 1
+    while (logs / f"run-{count}").exists():
+        count += 1
+    return logs / f"run-{count}"
+
+
+def _trained(
+    console: Console, config: Config, data: datasets.Dataset, *, ranks_fall: bool
+) -> tuple[Any, Any]:
+    """One training from the same start; the model, and its scheduler if ranks fell."""
+    training = config.training
+    keras.utils.set_random_seed(training.seed)
+    model = _network(data)
+    config.compile(model, len(data.x_train))
+    scheduler, *listeners = config.callbacks() if ranks_fall else [None]
+    callbacks = [scheduler, *listeners] if ranks_fall else []
+    with EpochLines(console, scheduler, lines=ranks_fall) as lines:
+        model.fit(
+            data.x_train,
+            data.y_train,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            validation_data=(data.x_val, data.y_val),
+            callbacks=[*callbacks, lines],
+            verbose=0,
+        )
+    return model, scheduler
+
+
+def _network(data: datasets.Dataset) -> Any:
+    width = _WIDTH.get(data.name, 512)
+    return keras.Sequential(
+        [
+            keras.Input((data.features,)),
+            keras.layers.Dense(width, activation="relu", name="hidden_1"),
+            keras.layers.Dense(width, activation="relu", name="hidden_2"),
+            keras.layers.Dense(data.classes, activation="softmax", name="output"),
+        ],
+        name=data.name,
+    )
+
+
+def _reloads(model: Any, path: Path, x: np.ndarray) -> bool:
+    """True if the file read back predicts exactly what the model predicts."""
+    again = load_model(path)
+    return bool(np.array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0)))
+
+
+def _step_times(models: Sequence[Any], data: datasets.Dataset, config: Config) -> list[float]:
+    """Median seconds of a training step of each model, taken in turn.
+
+    Done last: the steps train on, at a learning rate that has reached zero.
+    """
+    x, y = (np.resize(part, (256, *part.shape[1:])) for part in (data.x_train, data.y_train))
+    for model in models:
+        for _ in range(5):
+            model.train_on_batch(x, y)
+    seconds: list[list[float]] = [[] for _ in models]
+    for _ in range(40):
+        for model, taken in zip(models, seconds, strict=True):
+            started = time.perf_counter()
+            model.train_on_batch(x, y)
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in seconds]

@@ -1,0 +1,71 @@
+"""The table at the end: before and after, and what changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure, before and after.
+
+    Args:
+        name: What is compared.
+        before: The figure before, or of the dense network.
+        after: The figure after, or of the compressed network.
+        form: How both are written, as in `format`.
+        unit: Text behind both.
+        relative: True tells the change in per cent, False as a difference.
+    """
+
+    name: str
+    before: float
+    after: float
+    form: str = ",.0f"
+    unit: str = ""
+    relative: bool = True
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """What stands in the table."""
+        change = f"{self.after - self.before:+.4f}"
+        if self.relative:
+            change = f"{100 * (self.after / self.before - 1):+.1f} %" if self.before else ""
+        before, after = (f"{value:{self.form}}{self.unit}" for value in (self.before, self.after))
+        return self.name, before, after, change
+
+
+def comparison(rows: Sequence[Row], before: str, after: str) -> Table:
+    """The table, its columns named."""
+    table = Table("", before, after, "change", header_style="bold", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row.cells)
+    return table
+
+
+def metric_rows(before: Mapping[str, float], after: Mapping[str, float], part: str) -> list[Row]:
+    """A row for each metric both have, with the part of the data it was measured on."""
+    return [
+        Row(f"{part} {name}", before[name], after[name], ".4f", relative=False)
+        for name in before
+        if name in after
+    ]
+
+
+def dense_file_bytes(model: Any) -> int:
+    """Bytes of the `.keras` file of a model without optimizer state: the fair comparison."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        if model.compiled:  # written once more, now without what compiling added
+            keras.saving.load_model(path, compile=False).save(path)
+        return path.stat().st_size

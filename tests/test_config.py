@@ -1,0 +1,525 @@
+"""Configurations: what is good builds; what is bad is told at once, all of it, with a way out."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reducible_train.config import config_schema, load_config, parse_config
+from reducible_train.config.models import OPTIMIZERS
+from reducible_train.config.reading import parse_document
+from reducible_train.errors import ConfigError, FileAccessError
+from reducible_train.schedules import Constant, Join, Ramp, Steps, schedule_kinds
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+RAMP = {"schedule": "ramp", "initial": 1.0, "final": 0.2, "start_epoch": 2, "end_epoch": 6}
+
+
+def problems_of(values) -> dict[str, str]:
+    """Message by YAML path."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(values)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def written(tmp_path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- what is good ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_example_loads_and_points_editors_at_the_schema(path):
+    config = load_config(path)
+    assert config.schedules()
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    prefix = "# yaml-language-server: $schema="
+    assert first.startswith(prefix)
+    assert (path.parent / first.removeprefix(prefix)).resolve().is_file()
+
+
+def test_the_examples_show_every_quantity_and_measure():
+    names = {path.stem for path in CONFIGS}
+    assert names >= {"ramp", "energy", "fixed_rank", "steps", "flops_budget", "layer_rules"}
+    loaded = [load_config(path) for path in CONFIGS]
+    assert {next(iter(config.schedules())) for config in loaded} == {"budget", "energy", "rank"}
+    assert {config.compression.measure for config in loaded} >= {"parameters", "flops"}
+
+
+@pytest.mark.parametrize(
+    ("target", "schedule"),
+    [
+        (0.5, Constant(0.5)),
+        (1, Constant(1)),
+        (RAMP, Ramp(1.0, 0.2, 2, 6)),
+        (RAMP | {"shape": "cosine"}, Ramp(1.0, 0.2, 2, 6, "cosine")),
+        (
+            {"schedule": "steps", "values": [1, 0.5], "start_epochs": [0, 3]},
+            Steps([1, 0.5], [0, 3]),
+        ),
+        (
+            {"schedule": "join", "schedules": [1.0, RAMP], "boundaries": [3]},
+            Join([Constant(1.0), Ramp(1.0, 0.2, 2, 6)], [3]),
+        ),
+    ],
+)
+def test_a_target_builds_the_schedule_it_stands_for(target, schedule):
+    config = parse_config({"compression": {"budget": target}})
+    assert config.schedules() == {"budget": schedule}
+
+
+def test_every_kind_of_schedule_can_be_written():
+    defs = config_schema()["$defs"]
+    kinds = {d["properties"]["schedule"]["const"] for n, d in defs.items() if "Schedule" in n}
+    assert kinds == set(schedule_kinds())
+
+
+def test_numbers_are_read_as_people_write_them():
+    text = "training: {learning_rate: 1e-3}\ncompression: {rank: 20}"
+    assert parse_document(text, "x").values["training"]["learning_rate"] == 1e-3
+
+
+def test_anchors_and_merge_keys_are_read(tmp_path):
+    path = written(
+        tmp_path,
+        """
+        compression:
+          rank: 20
+          rules:
+            - &wide {match: a, max_rank: 9}
+            - {<<: *wide, match: b}
+        """,
+    )
+    rules = load_config(path).compression.rules
+    assert [(rule.match, rule.max_rank) for rule in rules] == [("a", 9), ("b", 9)]
+
+
+def test_overrides_replace_and_are_checked(tmp_path):
+    path = written(tmp_path, "compression: {budget: {schedule: ramp, initial: 1.0, final: 0.2}}")
+    config = load_config(path, {"training.epochs": 9, "tensorboard.log_dir": "logs"})
+    assert (config.training.epochs, config.tensorboard.log_dir) == (9, "logs")
+    with pytest.raises(ConfigError, match="after the last cut of a training of 3 epochs"):
+        load_config(path, {"training.epochs": 3})
+
+
+# --- what is bad ----------------------------------------------------------------------
+
+
+def test_five_mistakes_are_five_problems_each_with_line_and_way_out(tmp_path):
+    path = written(
+        tmp_path,
+        """\
+compression:
+  budget:
+    schedule: ramp
+    initial: "1.0"
+    final: 25
+    start_epoch: 6
+    end_epoch: 2
+  cadense: {epochs: 1}
+training:
+  epochs: true
+""",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    error = caught.value
+    assert error.source == str(path)
+    assert [problem.path for problem in error.problems] == [
+        "$.compression.budget.initial",
+        "$.compression.budget.final",
+        "$.compression.budget.end_epoch",
+        "$.compression.cadense",
+        "$.training.epochs",
+    ]
+    messages = [problem.message for problem in error.problems]
+    assert messages[0] == "initial must be a number. Received: '1.0'. Remove the quotes. (line 4)"
+    assert messages[1] == "final must be in (0, 1]. Received: 25. For 25 % write 0.25. (line 5)"
+    assert "start_epoch=6, end_epoch=2" in messages[2]
+    assert "Did you mean 'cadence'?" in messages[3]
+    assert "true and false are not numbers" in messages[4]
+
+
+@pytest.mark.parametrize(
+    ("compression", "path", "message"),
+    [
+        ({}, "$.compression", "exactly one of budget, energy or rank. Received: none"),
+        ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
+        ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
+        ({"budget": 0}, "$.compression.budget", "must be in (0, 1]. Received: 0"),
+        ({"budget": -0.5}, "$.compression.budget", "Received: -0.5"),
+        ({"budget": True}, "$.compression.budget", "Received: true"),
+        ({"budget": "25 %"}, "$.compression.budget", "For 25 % write 0.25."),
+        ({"budget": float("nan")}, "$.compression.budget", "must be a finite number"),
+        ({"budget": float("inf")}, "$.compression.budget", "must be a finite number"),
+        ({"budget": [1, 0.5]}, "$.compression.budget", "a number or a schedule"),
+        ({"energy": 95}, "$.compression.energy", "write 0.95"),
+        ({"rank": 0.2}, "$.compression.rank", "use budget: 0.2"),
+        ({"rank": 20.5}, "$.compression.rank", "whole number"),
+        ({"rank": 0}, "$.compression.rank", "at least 1"),
+        ({"budget": {"final": 1}}, "$.compression.budget", "without the key 'schedule'"),
+        ({"budget": {"shedule": "ramp"}}, "$.compression.budget", "'schedule' by 'shedule'"),
+        ({"budget": {"schedule": "rmap"}}, "$.compression.budget.schedule", "mean 'ramp'"),
+        ({"budget": {"schedule": ["ramp"]}}, "$.compression.budget.schedule", "Received: ['ramp']"),
+        ({"budget": {"schedule": "ramp"}}, "$.compression.budget.final", "is missing"),
+        ({"budget": RAMP | {"shape": "cubical"}}, "$.compression.budget.shape", "mean 'cubic'"),
+        ({"budget": RAMP | {"start_epoch": -1}}, "$.compression.budget.start_epoch", "negative"),
+        (
+            {"budget": {"schedule": "steps", "values": [1, 0.5], "start_epochs": [1, 3]}},
+            "$.compression.budget.start_epochs[0]",
+            "must be 0",
+        ),
+        (
+            {"budget": {"schedule": "steps", "values": [1, 50], "start_epochs": [0, 3]}},
+            "$.compression.budget.values[1]",
+            "For 50 % write 0.5",
+        ),
+        (
+            {"budget": {"schedule": "join", "schedules": [1, 50], "boundaries": [3]}},
+            "$.compression.budget.schedules[1]",
+            "For 50 % write 0.5",
+        ),
+        ({"rank": 3, "measure": "flops"}, "$.compression.measure", "only for a budget"),
+        ({"budget": 0.5, "measure": "flop"}, "$.compression.measure", "Did you mean 'flops'?"),
+        ({"rank": 3, "cadence": {}}, "$.compression.cadence", "exactly one of epochs or steps"),
+        (
+            {"rank": 3, "cadence": {"epochs": 1, "steps": 2}},
+            "$.compression.cadence",
+            "Received: epochs and steps",
+        ),
+        ({"rank": 3, "cadence": {"steps": 0}}, "$.compression.cadence.steps", "at least 1"),
+        ({"rank": 3, "rules": {"match": "a"}}, "$.compression.rules", "must be a list"),
+        ({"rank": 3, "rules": ["a"]}, "$.compression.rules[0]", "must be a mapping"),
+        ({"rank": 3, "rules": [{"match": "a"}]}, "$.compression.rules[0]", "says nothing"),
+        ({"rank": 3, "rules": [{"min_rank": 3}]}, "$.compression.rules[0].match", "is missing"),
+        (
+            {"rank": 3, "rules": [{"match": "a", "keep_dense": True, "rank": 3}]},
+            "$.compression.rules[0].keep_dense",
+            "stays dense",
+        ),
+        (
+            {"rank": 3, "rules": [{"match": "a", "energy": 0.5, "rank": 3}]},
+            "$.compression.rules[0]",
+            "at most one of rank or energy",
+        ),
+        (
+            {"rank": 3, "rules": [{"match": "a", "min_rank": 9, "max_rank": 3}]},
+            "$.compression.rules[0].min_rank",
+            "9 above 3",
+        ),
+        (
+            {"rank": 3, "rules": [{"match": "*", "min_rank": 2}, {"match": "a", "rank": 3}]},
+            "$.compression.rules[1].match",
+            "never reached: rules[0]",
+        ),
+    ],
+)
+def test_a_mistake_in_compression_is_one_problem(compression, path, message):
+    found = problems_of({"compression": compression})
+    assert message in found[path]
+    if "is missing" not in message:
+        assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("training", "path", "message"),
+    [
+        ({"epochs": 0}, "$.training.epochs", "at least 1. Received: 0"),
+        ({"epochs": 2.5}, "$.training.epochs", "whole number. Received: 2.5"),
+        ({"epochs": "16"}, "$.training.epochs", "Remove the quotes"),
+        ({"batch_size": None}, "$.training.batch_size", "Received: nothing"),
+        ({"optimizer": "adm"}, "$.training.optimizer", "Did you mean 'adam'?"),
+        ({"optimizer": {"name": "sdg"}}, "$.training.optimizer.name", "Did you mean 'sgd'?"),
+        ({"optimizer": {"momentum": 0.9}}, "$.training.optimizer.name", "is missing"),
+        ({"learning_rate": 0}, "$.training.learning_rate", "greater than 0"),
+        ({"learning_rate_schedule": "cos"}, "$.training.learning_rate_schedule", "'cosine'"),
+        ({"loss": ""}, "$.training.loss", "not empty"),
+        ({"metrics": "accuracy"}, "$.training.metrics", "must be a list"),
+        ({"metrics": [3]}, "$.training.metrics[0]", "this item must be text"),
+        ({"validation_split": 1.0}, "$.training.validation_split", "less than 1"),
+        ({"validation_split": "20%"}, "$.training.validation_split", "write 0.2"),
+        ({"seed": -1}, "$.training.seed", "at least 0"),
+        ([], "$.training", "must be a mapping"),
+    ],
+)
+def test_a_mistake_in_training_is_one_problem(training, path, message):
+    found = problems_of({"compression": {"rank": 20}, "training": training})
+    assert message in found[path]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("cadence", "end", "epochs", "good"),
+    [
+        ({"epochs": 1}, 5, 6, True),
+        ({"epochs": 1}, 6, 6, False),
+        ({"epochs": 4}, 4, 6, True),
+        ({"epochs": 4}, 5, 6, False),
+        ({"steps": 9}, 5.5, 6, True),
+        ({"steps": 9}, 6, 6, False),
+    ],
+)
+def test_a_schedule_must_end_at_a_cut_of_the_training(cadence, end, epochs, good):
+    values = {
+        "compression": {"budget": RAMP | {"end_epoch": end}, "cadence": cadence},
+        "training": {"epochs": epochs},
+    }
+    if good:
+        parse_config(values)
+    else:
+        assert "never be reached" in problems_of(values)["$.compression.budget.end_epoch"]
+
+
+def test_the_times_of_a_join_add_up():
+    join = {"schedule": "join", "schedules": [1.0, RAMP], "boundaries": [8]}
+    values = {"compression": {"budget": join}, "training": {"epochs": 14}}
+    found = problems_of(values)
+    assert "ends at epoch 14" in found["$.compression.budget.schedules[1].end_epoch"]
+    parse_config(values | {"training": {"epochs": 15}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compression: [1", r"line \d+, column \d+: is not YAML"),
+        ("a:\n\tb: 1", "Indent with spaces"),
+        ("rank: 1\n---\nrank: 2", "Remove the '---'"),
+        ("x: !!python/object/apply:os.system [ls]", "Remove the tag"),
+        ("a: *nobody", "is not YAML"),
+        ("a: &a [*a]", "holds itself"),
+        ("x: !!bool 3", "not readable as YAML"),
+        ("? [1, 2]\n: 3", "is not YAML"),
+        ("x: " + "9" * 5000, "not readable as YAML"),
+        ("x: \x00", "not readable as YAML"),
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("just text", "must be a mapping"),
+        ("- compression", "must be a mapping"),
+        ("1: 2\ncompression: {rank: 3}", "unknown key '1'"),
+        ("compression: {rank: 3, rank: 4}", r"\$\.compression\.rank: is written twice, in lines 1"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_with_its_place(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(written(tmp_path, text))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path, name):
+    with pytest.raises(FileAccessError, match="Expected a YAML file"):
+        load_config(tmp_path / name)
+    with pytest.raises(OSError, match="Check the path"):
+        load_config(tmp_path / name)
+
+
+KEYS = st.sampled_from(
+    [
+        *("budget", "energy", "rank", "schedule", "initial", "final", "values", "schedules"),
+        *("start_epoch", "end_epoch", "start_epochs", "boundaries", "rules", "match", "cadence"),
+        *("epochs", "steps", "min_rank", "max_rank", "keep_dense", "optimizer", "name"),
+    ]
+)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            KEYS,
+            inner | st.sampled_from(["ramp", "steps", "join", "constant"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@given(plain, plain)
+def test_no_values_at_all_raise_anything_but_config_errors(compression, training):
+    values = {"compression": compression, "training": training}
+    problems, schedules = (), {}
+    try:
+        schedules = parse_config(values).schedules()
+    except ConfigError as error:
+        problems = error.problems
+    assert bool(problems) != bool(schedules)
+    assert all(problem.path.startswith("$") for problem in problems)
+
+
+def test_an_error_survives_pickling():
+    with pytest.raises(ConfigError) as caught:
+        parse_config({})
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+
+
+# --- schema ---------------------------------------------------------------------------
+
+
+def test_the_published_schema_is_current():
+    published = json.loads((ROOT / "reducible_train" / "config.schema.json").read_text("utf-8"))
+    assert published == config_schema(), (
+        "run: reducible-train schema --out reducible_train/config.schema.json"
+    )
+
+
+def test_every_key_of_the_schema_is_described():
+    schema = config_schema()
+    for section in [schema, *(d for d in schema["$defs"].values() if "properties" in d)]:
+        for name, key in section["properties"].items():
+            assert key.get("description"), name
+
+
+def test_reading_a_configuration_loads_no_keras():
+    code = (
+        "import sys, reducible_train.config as c; c.load_config(sys.argv[1]);"
+        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(CONFIGS[0])], check=False)
+    assert done.returncode == 0
+
+
+# --- beside Keras ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def network():
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dense(64, name="hidden_1"),
+            keras.layers.Dense(10, name="output"),
+        ],
+        name="network",
+    )
+
+
+def test_keras_knows_every_optimizer_of_the_schema():
+    import keras
+
+    for name in OPTIMIZERS:
+        assert keras.optimizers.get(name).name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_example_builds_its_callbacks(path):
+    scheduler, *listeners = load_config(path).callbacks()
+    assert type(scheduler).__name__ == "RankScheduler"
+    assert [type(listener).__name__ for listener in listeners] in (
+        [],
+        ["TensorBoard", "RankTensorBoard"],
+    )
+
+
+def test_a_model_shows_all_that_does_not_fit_it(network, tmp_path):
+    path = written(
+        tmp_path,
+        """\
+compression:
+  budget: 0.05
+  rules:
+    - {match: hiden_1, min_rank: 2}
+    - {match: "hidden_*", min_rank: 2}
+    - {match: conv, keep_dense: true}
+training:
+  loss: crossentropee
+  metrics: [accuracy, acuracy]
+  optimizer: {name: sgd, momentun: 0.9, learning_rate: 0.1}
+""",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path).check(network)
+    found = {problem.path: problem.message for problem in caught.value.problems}
+    assert "Did you mean 'hidden_1'?" in found.pop("$.compression.rules[0].match")
+    assert "Its layers: hidden_1, output" in found.pop("$.compression.rules[2].match")
+    assert "smallest possible" in found.pop("$.compression.budget")
+    assert "Keras knows no loss" in found.pop("$.training.loss")
+    assert "'accuracy'" in found.pop("$.training.metrics[1]")
+    assert "Did you mean 'momentum'?" in found.pop("$.training.optimizer.momentun")
+    assert "training.learning_rate" in found.pop("$.training.optimizer.learning_rate")
+    assert not found
+    assert "(line 4)" in str(caught.value)
+
+
+def test_a_model_that_fits_passes_and_is_untouched(network):
+    before = network.count_params()
+    parse_config({"compression": {"budget": 0.5, "rules": [{"match": "h*", "rank": 4}]}}).check(
+        network
+    )
+    assert network.count_params() == before
+    assert type(network.layers[0]).__name__ == "Dense"
+
+
+def test_nothing_to_compress_is_told(network):
+    values = {"compression": {"rank": 4, "rules": [{"match": "*", "keep_dense": True}]}}
+    with pytest.raises(ConfigError, match=r"\$\.compression: .*nothing to compress"):
+        parse_config(values).check(network)
+
+
+def test_compile_takes_what_is_given_and_keeps_the_rest(network):
+    network.compile("sgd", "mse", metrics=["mae"])
+    config = {"compression": {"rank": 4}, "training": {"learning_rate": 0.5}}
+    parse_config(config).compile(network, 100)
+    assert type(network.optimizer).__name__ == "SGD"
+    assert float(network.optimizer.learning_rate) == 0.5
+    assert network.loss == "mse"
+
+
+def test_compile_keeps_the_optimizer_itself_where_nothing_is_asked(network):
+    network.compile("adam", "mse")
+    optimizer = network.optimizer
+    config = {"compression": {"rank": 4}, "training": {"metrics": ["mae"]}}
+    parse_config(config).compile(network, 100)
+    assert network.optimizer is optimizer
+
+
+def test_cosine_reaches_zero_at_the_last_step(network):
+    training = {
+        "epochs": 3,
+        "batch_size": 10,
+        "optimizer": {"name": "sgd", "momentum": 0.75},
+        "learning_rate": 0.5,
+        "learning_rate_schedule": "cosine",
+        "loss": "mse",
+    }
+    parse_config({"compression": {"rank": 4}, "training": training}).compile(network, 95)
+    assert network.optimizer.momentum == 0.75
+    rate = network.optimizer.get_config()["learning_rate"]["config"]
+    assert rate["decay_steps"] == 30
+    assert rate["initial_learning_rate"] == 0.5
+
+
+def test_a_model_without_loss_is_told(network):
+    with pytest.raises(ConfigError, match=r"\$\.training\.loss: loss is needed"):
+        parse_config({"compression": {"rank": 4}}).compile(network, 100)
+
+
+def test_arguments_that_keras_refuses_are_told(network):
+    training = {"loss": "mse", "optimizer": {"name": "sgd", "momentum": 3.0}}
+    with pytest.raises(ConfigError, match=r"\$\.training\.optimizer: Keras refuses"):
+        parse_config({"compression": {"rank": 4}, "training": training}).compile(network, 100)
+
+
+def test_the_examples_are_plain_yaml():
+    for path in CONFIGS:
+        assert yaml.safe_load(path.read_text(encoding="utf-8"))
