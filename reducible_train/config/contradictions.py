@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from reducible_train.config.models import QUANTITIES
 from reducible_train.config.problems import listed, shown
@@ -227,7 +227,7 @@ def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple
         yield from _all_times(schedule, (*place, "schedules", index), offset + start)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -235,7 +235,7 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 

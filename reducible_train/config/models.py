@@ -33,8 +33,12 @@ Pattern = Annotated[str, Field(min_length=1)]
 class CadenceSection(Section):
     """How often the ranks may change: every so many epochs or training steps, one of the two."""
 
-    epochs: Count | None = Field(None, description="Cut at the start of every this many epochs.")
-    steps: Count | None = Field(None, description="Cut before every this many training steps.")
+    epochs: Count | None = Field(
+        default=None, description="Cut at the start of every this many epochs."
+    )
+    steps: Count | None = Field(
+        default=None, description="Cut before every this many training steps."
+    )
 
 
 class RuleSection(Section):
@@ -44,14 +48,18 @@ class RuleSection(Section):
         description="Pattern for the layer's path or name, such as 'encoder/*' or 'hidden_?'."
     )
     keep_dense: bool | None = Field(
-        None,
+        default=None,
         description="true: never factorise. false: factorise the output layer as well.",
     )
-    min_rank: Count | None = Field(None, description="The rank never falls below this.")
-    max_rank: Count | None = Field(None, description="The rank is never above this once cut.")
-    rank: Target | None = Field(None, description="A rank of its own: a number or a schedule.")
+    min_rank: Count | None = Field(default=None, description="The rank never falls below this.")
+    max_rank: Count | None = Field(
+        default=None, description="The rank is never above this once cut."
+    )
+    rank: Target | None = Field(
+        default=None, description="A rank of its own: a number or a schedule."
+    )
     energy: Target | None = Field(
-        None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
+        default=None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
     )
 
 
@@ -63,33 +71,34 @@ class CompressionSection(Section):
     )
 
     budget: Target | None = Field(
-        None,
+        default=None,
         description=(
             "Fraction of the whole dense model's cost to reach, in (0, 1]:"
             " a number or a schedule. 0.25 means a quarter of the size."
         ),
     )
     energy: Target | None = Field(
-        None,
+        default=None,
         description=(
             "Fraction of each kernel's squared singular values to keep, in (0, 1]:"
             " a number or a schedule."
         ),
     )
     rank: Target | None = Field(
-        None, description="Rank of every managed kernel, at least 1: a number or a schedule."
+        default=None,
+        description="Rank of every managed kernel, at least 1: a number or a schedule.",
     )
     measure: Literal["parameters", "flops", "bytes"] = Field(
-        "parameters", description="What a budget counts."
+        default="parameters", description="What a budget counts."
     )
     allocation: Pattern = Field(
-        "knapsack", description="How one budget becomes a rank for each layer."
+        default="knapsack", description="How one budget becomes a rank for each layer."
     )
     cadence: CadenceSection = Field(
-        CadenceSection(epochs=1), description="How often the ranks may change."
+        default=CadenceSection(epochs=1), description="How often the ranks may change."
     )
     rules: list[RuleSection] = Field(
-        [], description="Exceptions for some layers; the first rule that matches applies."
+        default=[], description="Exceptions for some layers; the first rule that matches applies."
     )
 
 
@@ -115,36 +124,37 @@ Optimizer = Annotated[
 class TrainingSection(Section):
     """How `reducible-train finetune` trains; what is left out is as the model was compiled."""
 
-    epochs: Count | None = Field(None, description="Epochs of the whole training.")
-    batch_size: Count = Field(32, description="Samples in one training step.")
+    epochs: Count | None = Field(default=None, description="Epochs of the whole training.")
+    batch_size: Count = Field(default=32, description="Samples in one training step.")
     optimizer: Optimizer | None = Field(
-        None,
+        default=None,
         description=(
             "Name of a Keras optimizer, or a mapping such as {name: sgd, momentum: 0.9}."
             " Left out: the model's own."
         ),
     )
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Learning rate at the start. Left out: the optimizer's own."
+        default=None, description="Learning rate at the start. Left out: the optimizer's own."
     )
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
-        "constant",
+        default="constant",
         description="'cosine' lowers the learning rate to zero along one cosine over all epochs.",
     )
     loss: Pattern | None = Field(
-        None, description="Name of a Keras loss. Left out: the model's own."
+        default=None, description="Name of a Keras loss. Left out: the model's own."
     )
     metrics: list[Pattern] | None = Field(
-        None, description="Names of Keras metrics. Left out: the model's own."
+        default=None, description="Names of Keras metrics. Left out: the model's own."
     )
     validation_split: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
         description="Fraction of the training data, its last part, held out for validation.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(
-        None, description="Seed for everything that is random. Left out: different each time."
+        default=None,
+        description="Seed for everything that is random. Left out: different each time.",
     )
 
 
@@ -159,8 +169,8 @@ class ConfigModel(Section):
 
     compression: CompressionSection = Field(description="What falls, how far, how often.")
     training: TrainingSection = Field(
-        TrainingSection(), description="How `reducible-train finetune` trains."
+        default=TrainingSection(), description="How `reducible-train finetune` trains."
     )
     tensorboard: TensorBoardSection | None = Field(
-        None, description="Logs for TensorBoard. Left out: none are written."
+        default=None, description="Logs for TensorBoard. Left out: none are written."
     )

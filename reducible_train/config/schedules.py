@@ -10,7 +10,18 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from typing_extensions import TypeAliasType
@@ -89,6 +100,10 @@ def _built(value: Any) -> Any:
     return build_target(value)
 
 
+def _fields(made: type[Schedule]) -> tuple[Any, ...]:
+    return fields(cast(Any, made))  # every schedule is a dataclass
+
+
 def _yaml_type(hint: Any) -> Any:
     origin, inner = get_origin(hint), get_args(hint)
     if inspect.isclass(hint) and issubclass(hint, Schedule):
@@ -103,7 +118,7 @@ def _section(kind: str, made: type[Schedule]) -> type[ScheduleSection]:
     hints, docs = get_type_hints(made), argument_docs(made)
     summary = (inspect.getdoc(made) or kind).split("\n\n")[0].replace("\n", " ")
     content: dict[str, Any] = {"schedule": (Literal[kind], Field(description=summary))}
-    for item in fields(made):
+    for item in _fields(made):
         default = ... if item.default is MISSING else item.default
         about = docs.get(item.name, item.name.replace("_", " ").capitalize() + ".")
         form = _yaml_type(hints[item.name])
@@ -123,14 +138,17 @@ SECTIONS = {kind: _section(kind, made) for kind, made in KINDS.items()}
 _NUMBER = Field(json_schema_extra={"exclusiveMinimum": 0})
 _FORMS = [Annotated[float, Tag("<number>"), _NUMBER]]
 _FORMS += [Annotated[section, Tag(section.tag)] for section in SECTIONS.values()]
-Target = TypeAliasType(
-    "Target",
-    Annotated[  # type: ignore[misc]
-        Union[tuple(_FORMS)],  # noqa: UP007 (made from a list)
-        Discriminator(tag_of),
-        Field(description="A number that holds all the time, or a schedule."),
-    ],
-)
+if TYPE_CHECKING:
+    Target = float | ScheduleSection
+else:
+    Target = TypeAliasType(
+        "Target",
+        Annotated[
+            Union[tuple(_FORMS)],  # noqa: UP007 (made from a list)
+            Discriminator(tag_of),
+            Field(description="A number that holds all the time, or a schedule."),
+        ],
+    )
 for _made in SECTIONS.values():
     _made.model_rebuild(_types_namespace={"Target": Target})
 
@@ -139,7 +157,7 @@ def time_defaults(kind: str) -> dict[str, float]:
     """The times that a kind of schedule has where none are given."""
     return {
         item.name: item.default
-        for item in fields(KINDS[kind])
+        for item in _fields(KINDS[kind])
         if is_time(item.name) and item.default is not MISSING
     }
 
@@ -170,7 +188,7 @@ def _neutral(values: Any) -> Schedule:
     made = KINDS[kind]
     hints = get_type_hints(made)
     arguments: dict[str, Any] = {}
-    for item in fields(made):
+    for item in _fields(made):
         if item.name not in values and item.default is not MISSING:
             continue
         given = values.get(item.name)

@@ -113,5 +113,6 @@ def _known(get: Any, name: str) -> bool:
 
 def _unknown(what: str, name: str, module: Any) -> str:
     known = [key for key in dir(module) if key.islower() and not key.startswith("_")]
+    known += _METRICS_BY_LOSS[:1] if what == "metric" else ()
     advice = nearest(name, known) or f" Choose one of {module.__name__}."
     return f"Keras knows no {what} of this name. Received: {shown(name)}.{advice}"
