@@ -55,11 +55,11 @@ class RankTensorBoard(keras.callbacks.Callback):
             a callback with a log folder.
 
     Example:
-        ```python
-        scheduler = RankScheduler(budget=Ramp(1.0, 0.2, start_epoch=2, end_epoch=6))
-        board = keras.callbacks.TensorBoard("logs")
-        model.fit(x, y, epochs=16, callbacks=[scheduler, board, RankTensorBoard(scheduler, board)])
-        ```
+        >>> from reducible_train import Ramp, RankScheduler
+        >>> scheduler = RankScheduler(budget=Ramp(1.0, 0.2, start_epoch=2, end_epoch=6))
+        >>> board = keras.callbacks.TensorBoard("logs")
+        >>> companion = RankTensorBoard(scheduler, board)
+        >>> # model.fit(x, y, epochs=16, callbacks=[scheduler, board, companion])
     """
 
     def __init__(
@@ -92,10 +92,8 @@ class RankTensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._close()
-        folder = os.path.join(
-            os.fspath(getattr(self.log_dir, "log_dir", self.log_dir)),
-            form.RUN,
-        )
+        log_dir = getattr(self.log_dir, "log_dir", self.log_dir)
+        folder = os.path.join(os.fspath(log_dir), form.RUN)
         if folder != self._folder:
             self._folder, self._last_step = folder, -1
 

@@ -19,6 +19,7 @@ from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
+from reducible_train import Ramp, RankScheduler
 from reducible_train.errors import ArgumentTypeError, FormatError
 from reducible_train.report import Cut, KernelCut, KernelRecord, Report
 from reducible_train.schedules import Constant
@@ -98,6 +99,11 @@ def read(folder: Path) -> dict[str, list[tuple[int, summary_pb2.Summary.Value]]]
 
 def points(values) -> list[tuple[int, float]]:
     return [(step, tensor_util.make_ndarray(value.tensor).item()) for step, value in values]
+
+
+def configuration(values) -> list[str]:
+    ((_, value),) = values["reducible/configuration"]
+    return tensor_util.make_ndarray(value.tensor).item().decode().splitlines()
 
 
 def test_tags_plugins_and_data_classes(tmp_path):
@@ -228,8 +234,7 @@ def test_flops_are_left_out_where_not_known(tmp_path):
 
 def test_configuration_is_one_markdown_table(tmp_path):
     fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
-    ((_, value),) = read(tmp_path)["reducible/configuration"]
-    lines = tensor_util.make_ndarray(value.tensor).item().decode().splitlines()
+    lines = configuration(read(tmp_path))
     assert lines[:3] == ["| setting | value |", "|---|---|", "| budget | Constant(value=0.3) |"]
     assert lines[-1] == r"| kernels left dense | net/out\|/kernel (output layer) |"
 
@@ -312,3 +317,45 @@ def test_a_strange_tensor_is_refused(tensor):
 def test_layer_paths_of_several_kernels_differ():
     paths = ["lstm/kernel", "lstm/recurrent_kernel", "mha/query/kernel", "embedding/embeddings"]
     assert len({layer_of(path) for path in paths}) == len(paths)
+
+
+def small_model() -> keras.Model:
+    layers = [keras.layers.Dense(32, activation="relu", name=f"hidden_{i}") for i in (1, 2)]
+    model = keras.Sequential([keras.Input((24,)), *layers, keras.layers.Dense(3, name="out")])
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+def test_beside_a_real_fit(tmp_path, rng):
+    scheduler = RankScheduler(budget=Ramp(1.0, 0.4, start_epoch=1, end_epoch=3))
+    keras_board = keras.callbacks.TensorBoard(os.fspath(tmp_path))
+    board = RankTensorBoard(scheduler, tmp_path)
+    seen: list[dict[str, int]] = []
+    probe = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(scheduler.report.ranks)
+    )
+    x = rng.normal(size=(64, 24)).astype("float32")
+    y, callbacks = x[:, :3], [scheduler, keras_board, board, probe]
+    fit_once = {"epochs": 5, "batch_size": 64, "validation_data": (x, y), "verbose": 0}
+    history = small_model().fit(x, y, callbacks=callbacks, **fit_once)
+
+    values = read(tmp_path)
+    ranks = points(values["reducible_rank/hidden_2"])
+    assert ranks == [(i, r.get("hidden_2/kernel", 32)) for i, r in enumerate(seen)]
+    assert ranks[-1][1] < 24
+    assert points(values["reducible/params"]) == list(enumerate(history.history["params"]))
+    for name in ("val_loss", "val_mae"):
+        expected = np.float32(history.history[name]).tolist()
+        assert points(values[f"reducible/{name}"]) == list(enumerate(expected))
+    spectra = values["reducible/spectrum/hidden_2"]
+    for step, value in spectra:
+        spectrum = ThinnedSpectrum.from_tensor(tensor_util.make_ndarray(value.tensor))
+        assert spectrum.rank == seen[step]["hidden_2/kernel"]
+    cuts = scheduler.report.cuts
+    paths = {cut.epoch: [kernel.path for kernel in cut.kernels] for cut in cuts}
+    steps = [epoch for epoch in paths if "hidden_2/kernel" in paths[epoch]]
+    assert [step for step, _ in spectra] == steps
+    assert any("Ramp(" in line for line in configuration(values))
+
+    copied = copy.deepcopy(board)  # between fits; a used keras TensorBoard itself cannot be
+    assert copied.scheduler.report.ranks == scheduler.report.ranks
