@@ -39,7 +39,8 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     before = dense.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
     console.print(Text(f"test accuracy {before['accuracy']:.4f}"))
 
-    console.print(Text(f"\n2. The same network, {epochs} epochs, with {ramp}"), style="bold")
+    head = Text(f"\n2. The same network, {epochs} epochs, with {ramp}", "bold")
+    console.print(head, soft_wrap=True)
     small, scheduler = _trained(console, config, data, ranks_fall=True)
     after = small.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
     path = out_dir / "model.reducible"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reducible_train.cli._quiet import silence_tensorflow
+from reducible_train.cli._quiet import load_keras
 
 
 class Data(StrEnum):
@@ -30,7 +30,7 @@ def demo(
     ),
 ) -> None:
     """Train a network twice, dense and with falling ranks, and compare the two."""
-    silence_tensorflow()
-    from reducible_train.cli._demo import run  # noqa: PLC0415 (Keras comes with it)
+    load_keras()
+    from reducible_train.cli._demo import run  # noqa: PLC0415 (it needs Keras)
 
     run(data.value, epochs or (30 if data is Data.DIGITS else 12), out_dir)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train.cli._data import Arrays, check_inputs, read_arrays
-from reducible_train.cli._quiet import silence_tensorflow
+from reducible_train.cli._quiet import load_keras
 from reducible_train.config import Config, load_config
 from reducible_train.errors import FileAccessError, FormatError
 
@@ -43,7 +43,7 @@ def finetune(
         loaded.refuse([(("training", "epochs"), message)])
     _check_writable(out)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
-    silence_tensorflow()
+    load_keras()
     network = _load(model)
     check_inputs(network, arrays, data)
     _train(console, loaded, network, arrays, out)
