@@ -1,0 +1,152 @@
+"""`reducible-train inspect`: what a compact file holds, read from its header alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reducible_train.container import Header, TensorRecord, read_header
+from reducible_train.errors import FormatError
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Compact file.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show ranks, sizes and energies of a compact file, without loading TensorFlow."""
+    header = read_header(file)
+    size = file.stat().st_size
+    if as_json:
+        typer.echo(json.dumps(_plain(file, size, header), indent=2))
+        return
+    try:
+        _show(file, size, header, tensors)
+    except (ArithmeticError, ValueError) as error:  # sizes no computer has
+        raise FormatError(
+            f"{file}: its report must hold sizes and ranks. Received: {error}."
+            " The file was altered; get it again."
+        ) from error
+
+
+def _show(file: Path, size: int, header: Header, tensors: bool) -> None:
+    console = Console()
+    report = _mapping(header.content.get("report"))
+    console.print(Text(f"{file}: {size:,} bytes, {len(header.tensors)} tensors"), soft_wrap=True)
+    made = [f"{key} {_words(value)}" for key, value in _versions(header.content).items()]
+    if made:
+        console.print(Text("written with " + ", ".join(made)), soft_wrap=True)
+    kernels = [kernel for kernel in _list(report.get("kernels")) if isinstance(kernel, Mapping)]
+    if kernels:
+        console.print()
+        console.print(_kernel_table(kernels, header.tensors))
+    if tensors:
+        console.print()
+        console.print(_tensor_table(header.tensors))
+    console.print()
+    for line in _summary(report, header, size):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _kernel_table(kernels: list[Mapping[str, Any]], tensors: tuple[TensorRecord, ...]) -> Table:
+    table = _table("kernel", "shape", "rank", "energy", "parameters", "dense", "bytes", "remark")
+    for kernel in kernels:
+        path, rank = _words(kernel.get("path")), kernel.get("rank")
+        energy, parameters = kernel.get("energy"), kernel.get("parameters")
+        shape = [size for size in _list(kernel.get("shape")) if isinstance(size, int)]
+        dense = 1
+        for size in shape:
+            dense *= size
+        stored = sum(t.stored_bytes for t in tensors if _belongs(t.name, path))
+        table.add_row(
+            Text(path),
+            " x ".join(map(str, shape)),
+            f"{rank}/{min(shape, default=0)}" if isinstance(rank, int) else "dense",
+            f"{energy:.3f}" if isinstance(energy, float) else "",
+            f"{parameters:,}" if isinstance(parameters, int) else "",
+            f"{dense:,}",
+            f"{stored:,}" if stored else "",
+            Text(_words(kernel.get("reason") or "")),
+        )
+    return table
+
+
+def _tensor_table(tensors: tuple[TensorRecord, ...]) -> Table:
+    table = _table("tensor", "shape", "dtype", "codec", "bytes", "of raw")
+    for record in tensors:
+        share = f"{record.stored_bytes / record.nbytes:.1%}" if record.nbytes else ""
+        shape = " x ".join(map(str, record.shape)) or "one number"
+        cells = (shape, record.dtype, record.codec, f"{record.stored_bytes:,}", share)
+        table.add_row(Text(record.name), *cells)
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(*names, header_style="bold", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "left" if column.header in ("remark", "dtype", "codec") else "right"
+    return table
+
+
+def _summary(report: Mapping[str, Any], header: Header, size: int) -> list[str]:
+    raw = sum(record.nbytes for record in header.tensors)
+    share = f", {size / raw:.1%} of the {raw:,} bytes of its numbers" if raw else ""
+    lines = [f"file: {size:,} bytes{share}"]
+    dense, now = report.get("dense_parameters"), report.get("parameters")
+    if isinstance(dense, int) and isinstance(now, int) and dense > 0:
+        lines.insert(0, f"parameters: {dense:,} dense, {now:,} now ({1 - now / dense:.1%} fewer)")
+    flops, dense_flops = report.get("flops"), report.get("dense_flops")
+    if isinstance(flops, int) and isinstance(dense_flops, int) and dense_flops > 0:
+        lines.append(f"FLOPs of one sample: {1 - flops / dense_flops:.1%} fewer")
+    cuts = _list(report.get("cuts"))
+    epochs = {epoch for cut in cuts if isinstance(epoch := _mapping(cut).get("epoch"), int)}
+    if epochs:
+        before = ", ".join(map(str, sorted(epochs)))
+        lines.append(f"cuts: {len(cuts)}, before epochs {before} (counted from 0)")
+    return lines
+
+
+def _plain(file: Path, size: int, header: Header) -> dict[str, Any]:
+    records = [
+        {"name": t.name, "dtype": t.dtype, "codec": t.codec, "shape": list(t.shape)}
+        | {"bytes": t.stored_bytes, "raw_bytes": t.nbytes}
+        for t in header.tensors
+    ]
+    return {
+        "file": str(file),
+        "bytes": size,
+        "versions": _versions(header.content),
+        "report": header.content.get("report"),
+        "tensors": records,
+    }
+
+
+def _versions(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key.endswith("version")}
+
+
+def _belongs(tensor: str, kernel: str) -> bool:
+    """True for the tensor of a dense kernel, and for its factors (`kernel_u`, `kernel_v`)."""
+    return tensor in (kernel, f"{kernel}_u", f"{kernel}_v") or any(
+        tensor.endswith(f"/{kernel}{end}") for end in ("", "_u", "_v")
+    )
+
+
+def _words(value: Any) -> str:
+    """Text from a file that anybody may have written, safe for a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

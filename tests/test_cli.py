@@ -1,0 +1,388 @@
+"""The command line: what it prints, what it leaves behind, how it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from reducible_train.cli import app
+from reducible_train.cli.preview import plot
+from reducible_train.config import config_schema
+from reducible_train.container import read_header, write_container
+from reducible_train.report import KernelRecord, Report
+from reducible_train.schedules import Constant, Ramp
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("demo", "finetune", "inspect", "preview", "schema")
+CONFIG = """\
+compression:
+  budget: {schedule: steps, values: [1.0, 0.4], start_epochs: [0, 1]}
+training: {epochs: 2, batch_size: 16, seed: 1, validation_split: 0.25}
+"""
+
+
+def run(*arguments: object):
+    """The command's result, unwrapped, without colours."""
+    return CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+# --- all commands ---------------------------------------------------------------------
+
+
+def test_help_lists_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert command in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["no-such"], ["preview"], ["preview", "--epochs", "0", "x"]])
+def test_a_wrong_command_line_exits_with_2(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def loaded_after(*arguments: str) -> set[str]:
+    code = (
+        "import sys\nfrom reducible_train.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('\\nloaded', *{name.split('.')[0] for name in sys.modules})"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("loaded")[2].split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["finetune", "--help"], ["preview", "configs/ramp.yaml"], ["schema"]]
+)
+def test_what_needs_no_keras_loads_none(arguments):
+    arguments = [str(ROOT / a) if a.startswith("configs") else a for a in arguments]
+    assert not {"keras", "tensorflow", "tensorboard"} & loaded_after(*arguments)
+
+
+# --- preview and schema ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_preview_shows_every_example(path):
+    result = run("preview", path)
+    assert result.exit_code == 0, result.output
+    assert "epoch" in result.output
+
+
+def test_preview_tells_the_schedule_values():
+    rows = run("preview", ROOT / "configs" / "ramp.yaml").output.splitlines()
+    values = {
+        int(row.split()[0]): float(row.split()[1])
+        for row in rows
+        if row.strip()[:1].isdigit() and len(row.split()) == 2 and "|" not in row
+    }
+    ramp = Ramp(1.0, 0.2, 2, 6)
+    assert values == {epoch: pytest.approx(ramp(epoch), rel=1e-3) for epoch in range(16)}
+
+
+def test_preview_of_another_length_is_checked():
+    assert run("preview", ROOT / "configs" / "ramp.yaml", "--epochs", 7).exit_code == 0
+    result = run("preview", ROOT / "configs" / "ramp.yaml", "--epochs", 3)
+    assert result.exit_code == 1
+    assert "after the last cut of a training of 3 epochs" in result.stderr
+
+
+def test_preview_tells_all_mistakes_without_a_traceback(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("compression: {budget: 25, mesure: flops}\ntraining: {epochs: yes}\n")
+    result = run("preview", path)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    for text in ("3 problems", "$.compression.budget", "write 0.25", "'measure'", "$.training"):
+        assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_plot_falls_as_its_schedule_does():
+    rows = plot(Ramp(1.0, 0.2, 2, 6, "linear"), 8, "budget", ascii_only=True).splitlines()[:-1]
+    filled = [row.count("#") for row in rows]
+    assert filled == sorted(filled)
+    assert filled[0] < filled[-1]
+    assert len({len(row) for row in plot(Constant(0.5), 3, "x").splitlines()[:-1]}) == 1
+
+
+def test_schema_prints_and_writes_the_schema(tmp_path):
+    assert json.loads(run("schema").stdout) == config_schema()
+    assert run("schema", "--out", tmp_path / "s.json").exit_code == 0
+    assert json.loads((tmp_path / "s.json").read_text("utf-8")) == config_schema()
+    result = run("schema", "--out", tmp_path / "no" / "s.json")
+    assert result.exit_code == 1
+    assert "FileAccessError" in result.stderr
+
+
+# --- inspect --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compact(tmp_path, rng):
+    kernels = (
+        KernelRecord("d1/kernel", "Dense", (30, 20), 4, 11, 200, energy=0.875),
+        KernelRecord("out/kernel", "Dense", (20, 5), None, 3, 100, reason="output [bold]layer"),
+    )
+    report = Report(700, 300, 2800, 1200, 1400, 600, kernels)
+    tensors = [
+        ("d1/kernel_u", rng.normal(size=(30, 4)).astype("float32")),
+        ("d1/kernel_v", rng.normal(size=(4, 20)).astype("float32")),
+        ("out/kernel", rng.normal(size=(20, 5)).astype("float32")),
+    ]
+    path = tmp_path / "m.reducible"
+    write_container(path, {"keras_version": "3.15\x1b[31m", "report": report.to_dict()}, tensors)
+    return path
+
+
+def test_inspect_tells_ranks_sizes_and_energies(compact):
+    result = run("inspect", compact, "--tensors")
+    assert result.exit_code == 0, result.output
+    for text in ("4/20", "0.875", "output [bold]layer", "57.1% fewer", "d1/kernel_u", "30 x 4"):
+        assert text in result.output
+    stored = {t.name: t.stored_bytes for t in read_header(compact).tensors}
+    assert f"{stored['d1/kernel_u'] + stored['d1/kernel_v']:,}" in result.output
+    assert f"{compact.stat().st_size:,} bytes" in result.output
+    assert "\x1b" not in result.output
+
+
+def test_inspect_prints_json_for_programs(compact):
+    told = json.loads(run("inspect", compact, "--json").stdout)
+    assert told["bytes"] == compact.stat().st_size
+    assert told["report"]["kernels"][0]["rank"] == 4
+    assert [t["raw_bytes"] for t in told["tensors"]] == [480, 320, 400]
+
+
+def test_inspect_loads_no_keras(compact):
+    assert not {"keras", "tensorflow"} & loaded_after("inspect", str(compact))
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        None,
+        3,
+        {"kernels": 3, "cuts": {}},
+        {"kernels": [3, {"path": 3, "shape": "x", "rank": "x"}], "cuts": [3, {"epoch": "x"}]},
+        {"kernels": [{"path": "\x1b[2J", "shape": [], "energy": "high", "parameters": 0.5}]},
+    ],
+)
+def test_inspect_trusts_no_report(tmp_path, report):
+    path = tmp_path / "m.reducible"
+    write_container(path, {"report": report}, [("a", np.zeros(0, "float32"))])
+    result = run("inspect", path)
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
+def test_inspect_refuses_other_files(tmp_path, content):
+    path = tmp_path / "m.reducible"
+    path.write_bytes(content)
+    result = run("inspect", path)
+    assert result.exit_code == 1
+    assert "FormatError" in result.stderr
+
+
+def test_inspect_of_nothing_is_told(tmp_path):
+    result = run("inspect", tmp_path / "none.reducible")
+    assert result.exit_code == 1
+    assert "FileAccessError" in result.stderr
+
+
+# --- finetune -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network_file(tmp_path):
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(24, activation="relu", name="hidden"),
+            keras.layers.Dense(3, activation="softmax", name="output"),
+        ],
+        name="tiny",
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    path = tmp_path / "tiny.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def arrays(rng):
+    y = rng.integers(0, 3, 80)
+    x = rng.normal(size=(80, 24)).astype("float32")
+    x[np.arange(80), y] += 3
+    return {"x_train": x[:64], "y_train": y[:64], "x_test": x[64:], "y_test": y[64:]}
+
+
+@pytest.fixture
+def data_file(tmp_path, arrays):
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def finetune(network_file, data_file, config, *more):
+    out = config.parent / "small.reducible"
+    return out, run("finetune", network_file, data_file, "--config", config, "--out", out, *more)
+
+
+def test_finetune_goes_the_whole_way(network_file, data_file, config, tmp_path, arrays):
+    from reducible_train import load_model
+
+    logs = tmp_path / "logs"
+    out, result = finetune(network_file, data_file, config, "--log-dir", logs)
+    assert result.exit_code == 0, result.output
+    assert "Traceback" not in result.output
+    before, after = map(int, re.search(r"parameters +(\d+) +(\d+)", result.output).groups())
+    assert after <= 0.4 * before
+    assert before == 24 * 24 + 24 + 24 * 3 + 3
+    again = load_model(out)
+    assert again.count_params() == after
+    assert again.predict(arrays["x_test"], verbose=0).shape == (16, 3)
+    accuracy = re.search(r"test accuracy +[\d.]+ +([\d.]+)", result.output)[1]
+    predicted = again.predict(arrays["x_test"], verbose=0).argmax(1)
+    assert float(accuracy) == pytest.approx((predicted == arrays["y_test"]).mean(), abs=1e-4)
+    assert list(logs.rglob("events.out.tfevents.*"))
+    assert f"tensorboard --logdir {logs}" in result.output
+    shown = run("inspect", out)
+    assert shown.exit_code == 0
+    assert "hidden/kernel" in shown.output
+
+
+def test_finetune_prints_a_line_for_each_epoch(network_file, data_file, config):
+    _, result = finetune(network_file, data_file, config)
+    lines = [line.split() for line in result.output.splitlines()]
+    head = next(line for line in lines if line[:1] == ["epoch"])
+    assert head[1:6] == ["loss", "accuracy", "val_loss", "val_accuracy", "parameters"]
+    assert [line[0] for line in lines if line and line[0] in ("1", "2")] == ["1", "2"]
+
+
+def test_epochs_on_the_command_line_win(network_file, data_file, config):
+    _, result = finetune(network_file, data_file, config, "--epochs", 3)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^ +3 ", result.output, flags=re.MULTILINE)
+    _, result = finetune(network_file, data_file, config, "--epochs", 1)
+    assert result.exit_code == 1
+    assert "$.compression.budget.start_epochs" in result.stderr
+
+
+def refusal(result, kind: str) -> str:
+    """What stderr says, after the checks that hold for every refusal."""
+    assert result.exit_code == 1, result.output
+    assert kind in result.stderr
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+def test_finetune_tells_all_that_does_not_fit_the_model(network_file, data_file, config):
+    config.write_text(CONFIG + "  # end\ntensorboard: {log_dir: never}\n")
+    text = config.read_text().replace(
+        "training:", "  rules: [{match: hiden, min_rank: 2}]\ntraining:"
+    )
+    config.write_text(text.replace("0.4]", "0.01]"))
+    out, result = finetune(network_file, data_file, config)
+    told = refusal(result, "ConfigError")
+    assert "Did you mean 'hidden'?" in told
+    assert "smallest possible" in told
+    assert not out.exists()
+    assert not Path("never").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x_train": None, "y_train": None}, "x_train and y_train (or x and y)"),
+        ({"y_train": None}, "no y_train"),
+        ({"y_train": np.zeros(3, int)}, "equally many samples"),
+        ({"x_train": np.zeros((64, 25), "float32")}, "shape (24,)"),
+        ({"x_train": np.full((64, 24), np.nan, "float32")}, "NaN"),
+        ({"x_test": np.array(["a"] * 16)}, "must hold numbers"),
+        ({"y_train": np.array([{}] * 64, dtype=object)}, "plain arrays"),
+    ],
+)
+def test_finetune_refuses_data_that_does_not_fit(
+    network_file, data_file, config, arrays, change, message
+):
+    np.savez(data_file, **{k: v for k, v in (arrays | change).items() if v is not None})
+    out, result = finetune(network_file, data_file, config)
+    assert message in refusal(result, "Error")
+    assert not out.exists()
+
+
+def test_finetune_tells_missing_files(network_file, data_file, config, tmp_path):
+    missing = tmp_path / "missing"
+    refusal(finetune(missing, data_file, config)[1], "FileAccessError")
+    refusal(finetune(network_file, missing, config)[1], "FileAccessError")
+    refusal(run("finetune", network_file, data_file, "-c", missing, "-o", "x"), "FileAccessError")
+    out = tmp_path / "no" / "folder"
+    told = run("finetune", network_file, data_file, "-c", config, "-o", out)
+    assert "folder that exists" in refusal(told, "FileAccessError")
+
+
+def test_finetune_tells_a_damaged_model(network_file, data_file, config):
+    network_file.write_bytes(b"nothing of the kind")
+    told = refusal(finetune(network_file, data_file, config)[1], "FormatError")
+    assert "Keras can load" in told
+
+
+def test_finetune_needs_epochs(network_file, data_file, config):
+    config.write_text("compression: {rank: 2}\n")
+    told = refusal(finetune(network_file, data_file, config)[1], "ConfigError")
+    assert "$.training.epochs: epochs is needed" in told
+
+
+# --- demo -----------------------------------------------------------------------------
+
+
+def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
+    out = tmp_path / "out"
+    result = run("demo", "--epochs", 7, "--out-dir", out)
+    assert result.exit_code == 0, result.output
+    assert list(out.rglob("events.out.tfevents.*"))
+    assert f"tensorboard --logdir {out / 'logs'}" in result.output
+    assert f"reducible-train inspect {out / 'model.reducible'}" in result.output
+    assert run("inspect", out / "model.reducible").exit_code == 0
+    change = re.search(r"^parameters .* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
+    assert float(change[1]) <= -74
+    file = re.search(r"^file.* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
+    assert float(file[1]) <= float(change[1])
+    assert "predicts the same, bit for bit" in result.output
+
+
+def test_the_demo_refuses_an_unknown_data_set():
+    assert run("demo", "--data", "cifar").exit_code == 2
+
+
+def test_the_demo_tells_a_folder_it_cannot_write(tmp_path):
+    (tmp_path / "file").write_text("")
+    told = run("demo", "--out-dir", tmp_path / "file")
+    refusal(told, "FileAccessError")
