@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def load_keras() -> None:
         return
     with _stderr_held_back():
         importlib.import_module("keras")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each cut retraces, and means to
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -228,11 +229,8 @@ def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) < float("inf")  # NaN compares false
-    )
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and abs(value) <= sys.float_info.max  # NaN compares false
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

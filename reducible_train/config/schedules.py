@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import (
@@ -213,5 +214,7 @@ def _times(given: Any) -> Any:
     if isinstance(given, list):
         return tuple(_times(item) for item in given)
     if isinstance(given, bool) or not isinstance(given, int | float):
+        raise _Unusable
+    if not abs(given) <= sys.float_info.max:
         raise _Unusable
     return given
