@@ -68,7 +68,7 @@ def change_kernels(
     *,
     training: bool = False,
     at_split: Correction = "signal",
-    at_truncation: Correction = "project",
+    at_truncation: Correction = "signal",
 ) -> None:
     """Bring kernels of a model to new ranks, optimizer state included.
 
@@ -113,8 +113,7 @@ def change_kernels(
             f"{type(error).__name__}: {error}"
         ) from error
     _keras.renew_functions(model, training=training)
-    for variable in dead:
-        _keras.release(variable)
+    _keras.release(dead)
 
 
 def _install(change: KernelChange) -> Replacement:

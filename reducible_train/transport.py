@@ -140,7 +140,7 @@ def carry(
     replacements: Sequence[Replacement],
     *,
     at_split: Correction = "signal",
-    at_truncation: Correction = "project",
+    at_truncation: Correction = "signal",
 ) -> list[Any]:
     """Rebuild a built optimizer in place for new variables, with its state carried over.
 

@@ -28,7 +28,7 @@ def dtype_name(dtype: np.dtype) -> str:
 
 
 def dtype_named(name: str) -> np.dtype:
-    """The little-endian dtype that a file names.
+    """The dtype that a file names.
 
     `ml_dtypes`, which comes with TensorFlow, is imported only for bfloat16.
 
@@ -40,13 +40,14 @@ def dtype_named(name: str) -> np.dtype:
             f"The dtype must be one of {', '.join(DTYPE_NAMES)}. Received: {name[:60]!r}. "
             "The file needs a newer version of reducible-train, or is damaged."
         )
-    if name != "bfloat16":
-        known: np.dtype = np.dtype(name).newbyteorder("<")
-        return known
-    try:
-        return np.dtype(import_module("ml_dtypes").bfloat16)
-    except ImportError as error:
-        raise FormatError(
-            "Reading bfloat16 needs the package ml_dtypes. Received: no such package. "
-            "Install it with `pip install ml_dtypes`."
-        ) from error
+    scalar: type | str = name
+    if name == "bfloat16":
+        try:
+            scalar = import_module("ml_dtypes").bfloat16
+        except ImportError as error:
+            raise FormatError(
+                "Reading bfloat16 needs the package ml_dtypes. Received: no such package. "
+                "Install it with `pip install ml_dtypes`."
+            ) from error
+    dtype: np.dtype = np.dtype(scalar)
+    return dtype

@@ -1,0 +1,90 @@
+"""What the benchmarks share: the networks, the data, the way results are shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from reducible_train.datasets import load
+
+console = Console(width=110)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options every benchmark has."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--data", default="mnist", help="digits, mnist or fashion_mnist")
+    made.add_argument("--seeds", type=int, default=5)
+    return made
+
+
+def command() -> str:
+    """The command that started this run, from the top of the repository."""
+    script = Path(sys.argv[0]).resolve()
+    return shlex.join(["python", str(script.relative_to(script.parents[1])), *sys.argv[1:]])
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="left" if name == columns[0] else "right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table)
+
+
+def finish(figures: dict[str, Any]) -> None:
+    """Print the figures as one line of JSON, the last of the output."""
+    print(json.dumps({"command": command(), **figures}, default=float), flush=True)
+
+
+def network(features: int, hidden: Sequence[int], classes: int = 10) -> keras.Sequential:
+    """A multi-layer perceptron with ReLU, its output layer giving logits."""
+    layers = [
+        keras.layers.Dense(units, activation="relu", name=f"hidden_{i + 1}")
+        for i, units in enumerate(hidden)
+    ]
+    return keras.Sequential(
+        [keras.Input((features,)), *layers, keras.layers.Dense(classes, name="output")]
+    )
+
+
+def compile_model(model: keras.Model, optimizer: Any = "adam", **kwargs: Any) -> keras.Model:
+    """Compile for sparse classes and logits."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **kwargs)
+    return model
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and standard deviation, for a table."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+__all__ = [
+    "command",
+    "compile_model",
+    "console",
+    "finish",
+    "load",
+    "network",
+    "parser",
+    "show",
+    "spread",
+]
