@@ -107,9 +107,11 @@ def test_anchors_and_merge_keys_are_read(tmp_path):
 
 
 def test_overrides_replace_and_are_checked(tmp_path):
-    path = written(tmp_path, "compression: {budget: {schedule: ramp, initial: 1.0, final: 0.2}}")
+    ramp = "compression: {budget: {schedule: ramp, initial: 1.0, final: 0.2}}"
+    path = written(tmp_path, f"{ramp}\ntraining: {{epochs: 30, batch_size: 7}}")
     config = load_config(path, {"training.epochs": 9, "tensorboard.log_dir": "logs"})
-    assert (config.training.epochs, config.tensorboard.log_dir) == (9, "logs")
+    assert (config.training.epochs, config.training.batch_size) == (9, 7)
+    assert config.tensorboard.log_dir == "logs"
     with pytest.raises(ConfigError, match="after the last cut of a training of 3 epochs"):
         load_config(path, {"training.epochs": 3})
 
@@ -223,6 +225,11 @@ training:
             {"rank": 3, "rules": [{"match": "*", "min_rank": 2}, {"match": "a", "rank": 3}]},
             "$.compression.rules[1].match",
             "never reached: rules[0]",
+        ),
+        (
+            {"rank": 3, "rules": [{"match": m, "min_rank": 2} for m in ("a", "b", "b")]},
+            "$.compression.rules[2].match",
+            "never reached: rules[1]",
         ),
     ],
 )
