@@ -37,7 +37,7 @@ def pack(plane: np.ndarray) -> bytes:
 
     ```
     """
-    best = bytes([_RAW]) + plane.tobytes()
+    best = b"".join((bytes([_RAW]), plane.data))
     for tag in _promising(plane):
         stored = bytes([tag]) + deflate(plane.data, strategy=_STRATEGIES[tag])
         best = min(best, stored, key=len)
