@@ -1,0 +1,198 @@
+"""What a kernel may become: its ranks and limits, their costs, and what each of them discards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from reducible_train.errors import ArgumentError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A kernel that shares a budget.
+
+    Args:
+        path: Its name in the answer.
+        spectrum: Singular values `(k,)`, non-increasing, as the criterion weighs them. Ranks
+            above `k` discard nothing.
+        rank_cost: Cost of one rank, greater than 0, in whatever unit the capacity has.
+        dense_cost: Cost of staying dense; `None` if it is already factorised, and cannot return.
+        min_rank: Smallest rank it may get, at least 1.
+        max_rank: Largest rank it may get, inclusive.
+        group: Candidates of one group get equal ranks, or all stay dense; `None` for no group.
+
+    Raises:
+        ArgumentError: One of them cannot be used.
+    """
+
+    path: str
+    spectrum: npt.ArrayLike
+    rank_cost: float
+    dense_cost: float | None
+    min_rank: int
+    max_rank: int
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        fault = _spectrum_fault(self.spectrum) or self._cost_fault() or self._rank_fault()
+        if fault is not None:
+            raise ArgumentError(f"{self.path}: {fault}")
+
+    def _cost_fault(self) -> str | None:
+        for name in ("rank_cost", "dense_cost"):
+            cost = getattr(self, name)
+            if cost is not None and not 0 < cost < math.inf:
+                return (
+                    f"`{name}` must be a finite number greater than 0. Received: {name}={cost}. "
+                    "Leave out of the allocation what costs nothing."
+                )
+        return None
+
+    def _rank_fault(self) -> str | None:
+        low, high = self.min_rank, self.max_rank
+        if low >= 1 and low % 1 == 0 and high % 1 == 0 and low <= high:
+            return None
+        return (
+            "`min_rank` and `max_rank` must be whole numbers, 1 <= min_rank <= max_rank. "
+            f"Received: min_rank={low}, max_rank={high}. Lower the one or raise the other."
+        )
+
+    def discarded(self, max_rank: int) -> Array:
+        """Relative discarded energy `sum(s[r:]**2) / sum(s**2)` for r = 0 ... `max_rank`.
+
+        0 everywhere for a zero matrix.
+
+        Example:
+            >>> Candidate("w", [2.0, 1.0, 1.0], 7, 12, 1, 2).discarded(3).round(3)
+            array([1.   , 0.333, 0.167, 0.   ])
+        """
+        values = np.asarray(self.spectrum, dtype=np.float64)
+        squares = (values / (values[0] or 1.0)) ** 2  # scaled first, so that none overflows
+        tails = np.cumsum(squares[::-1])[::-1]
+        lost = np.zeros(max_rank + 1)
+        known = min(len(tails), max_rank + 1)
+        lost[:known] = tails[:known] / (tails[0] or 1.0)
+        return lost
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Candidates with one rank in common; a candidate without a group is one of its own.
+
+    A rank of `None` means that all of them stay dense.
+
+    Args:
+        members: The candidates, at least one.
+        min_rank: The largest of their `min_rank`.
+        max_rank: The smallest of their `max_rank`.
+        rank_cost: Cost of one rank of all members.
+        dense_cost: Cost of all members dense; `None` if any of them cannot be.
+    """
+
+    members: tuple[Candidate, ...]
+    min_rank: int
+    max_rank: int
+    rank_cost: float
+    dense_cost: float | None
+
+    @classmethod
+    def of(cls, members: Sequence[Candidate]) -> Group:
+        """The group of these members.
+
+        Raises:
+            ArgumentError: No rank lies within the limits of all of them.
+        """
+        low = max(int(m.min_rank) for m in members)
+        high = min(int(m.max_rank) for m in members)
+        if low > high:
+            raise ArgumentError(
+                f"The members of group {members[0].group!r} must have a rank in common. Received: "
+                + ", ".join(f"{m.path} in [{m.min_rank}, {m.max_rank}]" for m in members)
+                + f". Lower `min_rank` to {high}, or take a member out of the group."
+            )
+        dense = [m.dense_cost for m in members if m.dense_cost is not None]
+        return cls(
+            members=tuple(members),
+            min_rank=low,
+            max_rank=high,
+            rank_cost=math.fsum(m.rank_cost for m in members),
+            dense_cost=math.fsum(dense) if len(dense) == len(members) else None,
+        )
+
+    @cached_property
+    def losses(self) -> Array:
+        """Relative discarded energy, summed over the members, for r = 0 ... `max_rank`."""
+        return np.sum([m.discarded(self.max_rank) for m in self.members], axis=0)
+
+    @cached_property
+    def worst(self) -> Array:
+        """Relative discarded energy of the member that loses most, for r = 0 ... `max_rank`."""
+        return np.max([m.discarded(self.max_rank) for m in self.members], axis=0)
+
+    def cost(self, rank: int | None) -> float:
+        """What all members cost at `rank`."""
+        return self.rank_cost * rank if rank is not None else float(self.dense_cost or 0.0)
+
+    def loss(self, rank: int | None) -> float:
+        """What they discard at `rank`; nothing while they are dense."""
+        return float(self.losses[rank]) if rank is not None else 0.0
+
+    @property
+    def largest(self) -> int | None:
+        """Nothing cut: dense, or the largest rank of what is already factorised."""
+        return self.max_rank if self.dense_cost is None else None
+
+    def within_limits(self, rank: int) -> int | None:
+        """The nearest rank allowed, or dense where that costs no more."""
+        rank = min(max(rank, self.min_rank), self.max_rank)
+        if self.dense_cost is not None and self.dense_cost <= self.cost(rank):
+            return None
+        return rank
+
+
+def grouped(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
+    """The groups, in the order of their first members.
+
+    Raises:
+        ArgumentError: A path occurs twice, or a group has no rank in common.
+    """
+    groups: dict[tuple[bool, str], list[Candidate]] = {}
+    seen: set[str] = set()
+    for candidate in candidates:
+        if candidate.path in seen:
+            raise ArgumentError(
+                "Every candidate must have a path of its own. "
+                f"Received: {candidate.path!r} twice. Give each kernel once."
+            )
+        seen.add(candidate.path)
+        alone = candidate.group is None
+        name = candidate.path if candidate.group is None else candidate.group
+        groups.setdefault((alone, name), []).append(candidate)
+    return tuple(Group.of(members) for members in groups.values())
+
+
+def _spectrum_fault(spectrum: npt.ArrayLike) -> str | None:
+    values = np.asarray(spectrum, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        found = f"an array of shape {values.shape}"
+    elif not np.isfinite(values).all():
+        found = f"{int((~np.isfinite(values)).sum())} of {values.size} values NaN or infinite"
+    elif values[-1] < 0 or (np.diff(values) > 0).any():
+        at = int(np.argmax(np.append(np.diff(values) > 0, True)))
+        found = f"{values[at]:g} at place {at}" + (
+            f", then {values[at + 1]:g}" if at + 1 < values.size else ""
+        )
+    else:
+        return None
+    return (
+        "`spectrum` must be singular values, finite, not negative, in non-increasing order. "
+        f"Received: {found}. Sort it in descending order, or look for NaN in the kernel."
+    )
