@@ -154,7 +154,9 @@ def compact(tmp_path, rng):
         ("out/kernel", rng.normal(size=(20, 5)).astype("float32")),
     ]
     path = tmp_path / "m.reducible"
-    write_container(path, {"keras_version": "3.15\x1b[31m", "report": report.to_dict()}, tensors)
+    write_container(
+        path, {"versions": {"keras": "3.15\x1b[31m"}, "report": report.to_dict()}, tensors
+    )
     return path
 
 

@@ -40,30 +40,34 @@ def _show(file: Path, size: int, header: Header, tensors: bool) -> None:
     console = Console()
     report = _mapping(header.content.get("report"))
     console.print(Text(f"{file}: {size:,} bytes, {len(header.tensors)} tensors"), soft_wrap=True)
-    made = [f"{key} {_words(value)}" for key, value in _versions(header.content).items()]
+    versions = _mapping(header.content.get("versions"))
+    made = [_words(f"{package} {version}") for package, version in versions.items()]
     if made:
         console.print(Text("written with " + ", ".join(made)), soft_wrap=True)
     kernels = [kernel for kernel in _list(report.get("kernels")) if isinstance(kernel, Mapping)]
     if kernels:
         console.print()
         console.print(_kernel_table(kernels, header.tensors))
+        for kernel in kernels:
+            if kernel.get("reason"):
+                remark = f"{kernel.get('path')} stays dense: {kernel['reason']}"
+                console.print(Text(_words(remark)), soft_wrap=True)
     if tensors:
         console.print()
         console.print(_tensor_table(header.tensors))
     console.print()
     for line in _summary(report, header, size):
         console.print(Text(line), soft_wrap=True)
+    for note in _list(report.get("notes")):
+        console.print(Text(_words(note)), soft_wrap=True)
 
 
 def _kernel_table(kernels: list[Mapping[str, Any]], tensors: tuple[TensorRecord, ...]) -> Table:
-    table = _table("kernel", "shape", "rank", "energy", "parameters", "dense", "bytes", "remark")
+    table = _table("kernel", "shape", "rank", "energy", "parameters", "bytes")
     for kernel in kernels:
         path, rank = _words(kernel.get("path")), kernel.get("rank")
         energy, parameters = kernel.get("energy"), kernel.get("parameters")
         shape = [size for size in _list(kernel.get("shape")) if isinstance(size, int)]
-        dense = 1
-        for size in shape:
-            dense *= size
         stored = sum(t.stored_bytes for t in tensors if _belongs(t.name, path))
         table.add_row(
             Text(path),
@@ -71,9 +75,7 @@ def _kernel_table(kernels: list[Mapping[str, Any]], tensors: tuple[TensorRecord,
             f"{rank}/{min(shape, default=0)}" if isinstance(rank, int) else "dense",
             f"{energy:.3f}" if isinstance(energy, float) else "",
             f"{parameters:,}" if isinstance(parameters, int) else "",
-            f"{dense:,}",
             f"{stored:,}" if stored else "",
-            Text(_words(kernel.get("reason") or "")),
         )
     return table
 
@@ -90,8 +92,10 @@ def _tensor_table(tensors: tuple[TensorRecord, ...]) -> Table:
 
 def _table(*names: str) -> Table:
     table = Table(*names, header_style="bold", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"  # a path is of use only whole
     for column in table.columns[1:]:
-        column.justify = "left" if column.header in ("remark", "dtype", "codec") else "right"
+        column.no_wrap = True
+        column.justify = "left" if column.header in ("dtype", "codec") else "right"
     return table
 
 
@@ -122,14 +126,10 @@ def _plain(file: Path, size: int, header: Header) -> dict[str, Any]:
     return {
         "file": str(file),
         "bytes": size,
-        "versions": _versions(header.content),
+        "versions": header.content.get("versions"),
         "report": header.content.get("report"),
         "tensors": records,
     }
-
-
-def _versions(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key.endswith("version")}
 
 
 def _belongs(tensor: str, kernel: str) -> bool:

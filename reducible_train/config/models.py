@@ -7,8 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
+from reducible_train.allocation import allocator_names
 from reducible_train.config.schedules import Section, Target
 
+ALLOCATORS = allocator_names()
 QUANTITIES = ("budget", "energy", "rank")
 OPTIMIZERS = (
     "adadelta",
@@ -91,7 +93,7 @@ class CompressionSection(Section):
     measure: Literal["parameters", "flops", "bytes"] = Field(
         default="parameters", description="What a budget counts."
     )
-    allocation: Pattern = Field(
+    allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
         default="knapsack", description="How one budget becomes a rank for each layer."
     )
     cadence: CadenceSection = Field(

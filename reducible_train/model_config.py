@@ -1,0 +1,148 @@
+"""A model's Keras configuration: taken out, checked, and built without running its code.
+
+A file may come from a stranger. Before Keras sees its configuration, every class in it
+is looked up: Keras's own building blocks, ours, and what the caller names in
+`custom_objects`. Anything else, and whatever holds code, is refused. Keras's
+`safe_mode` alone has been got around repeatedly (CVE-2024-3660, CVE-2025-1550,
+CVE-2025-8747, CVE-2025-9905, CVE-2026-0897).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from reducible_train.errors import FormatError
+
+_MODULES = (
+    "keras",
+    "keras.activations",
+    "keras.constraints",
+    "keras.dtype_policies",
+    "keras.initializers",
+    "keras.layers",
+    "keras.models",
+    "keras.random",
+    "keras.regularizers",
+)
+_KERAS_KINDS = (
+    keras.Layer,
+    keras.Operation,
+    keras.constraints.Constraint,
+    keras.dtype_policies.DTypePolicy,
+    keras.initializers.Initializer,
+    keras.random.SeedGenerator,
+    keras.regularizers.Regularizer,
+)
+# Public layers that run code or open files named in their configuration.
+_RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+_PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__tuple__", "__ellipsis__", "slice"}
+_OURS = "reducible_train>"
+
+
+def model_config(model: Any) -> dict[str, Any] | None:
+    """The serialized configuration of a model, without how it was compiled.
+
+    Returns:
+        Plain JSON values, or `None` if Keras cannot take it out (a subclassed model with
+        arguments that are no plain values).
+    """
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except Exception:  # the user's own get_config may fail in any way
+        return None
+    return _without_compilation(config)
+
+
+def _without_compilation(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        dropped = {"compile_config"} if "class_name" in value else set()
+        return {k: _without_compilation(v) for k, v in value.items() if k not in dropped}
+    if isinstance(value, (list, tuple)):
+        return [_without_compilation(v) for v in value]
+    return value
+
+
+def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Build the model a configuration describes.
+
+    Raises:
+        FormatError: It names something that is not allowed, or Keras cannot build it.
+    """
+    custom = dict(custom_objects or {})
+    for entry in _entries(config):
+        _check_entry(entry, custom)
+    custom |= {f"{name}": value for name, value in custom.items()}
+    try:
+        model = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=True)
+    except FormatError:
+        raise
+    except Exception as error:
+        raise FormatError(
+            f"The model in the file cannot be rebuilt: {error} Build it by its class and use "
+            "load_weights_into(model, file)."
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise FormatError(f"The file does not describe a model. Received: {type(model).__name__}.")
+    return model
+
+
+def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        if "class_name" in value:
+            yield value
+        for each in value.values():
+            yield from _entries(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _entries(each)
+
+
+def _check_entry(entry: Mapping[str, Any], custom: Mapping[str, Any]) -> None:
+    name, module = entry.get("class_name"), entry.get("module")
+    registered = entry.get("registered_name")
+    if not isinstance(name, str):
+        raise _refused(name, module, "its class name is not a text")
+    if name in _RUN_CODE or name == "__lambda__":
+        raise _refused(name, module, "it runs code or opens files named in the configuration")
+    if name in _PLAIN or name in custom or registered in custom:
+        return
+    if name == "function":
+        function = entry.get("config")
+        if function in custom or isinstance(
+            getattr(keras.activations, str(function), None), type(keras.activations.relu)
+        ):
+            return
+        raise _refused(f"function {function}", module, _way_out(str(function)))
+    if isinstance(registered, str) and registered.startswith(_OURS):
+        return
+    if registered not in (None, name):
+        raise _refused(name, module, _way_out(registered))
+    if isinstance(module, str) and _is_keras_kind(module, name):
+        return
+    raise _refused(name, module, _way_out(name))
+
+
+def _is_keras_kind(module: str, name: str) -> bool:
+    if module.startswith("keras.src."):  # operations of a Functional model, such as ops.Add
+        return module.startswith(("keras.src.ops.", "keras.src.models."))
+    if module not in _MODULES:
+        return False
+    place = keras
+    for part in module.split(".")[1:]:
+        place = getattr(place, part)
+    kind = getattr(place, name, None)
+    return isinstance(kind, type) and issubclass(kind, _KERAS_KINDS)
+
+
+def _way_out(name: Any) -> str:
+    return f"pass custom_objects={{{str(name)!r}: ...}} if you trust it"
+
+
+def _refused(name: Any, module: Any, why: str) -> FormatError:
+    return FormatError(
+        f"The configuration in the file names {name!r} of module {module!r}, which is not one of "
+        f"Keras's own building blocks: {why}."
+    )

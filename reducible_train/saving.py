@@ -1,0 +1,297 @@
+"""Models in compact files: save, load, load weights into a model.
+
+The file holds the Keras configuration, the rank plan by kernel path, the report and the
+weights by layer path and variable name; never optimizer state, never code. Its bytes are
+the business of `container`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.container import Header, read_container, read_header, write_container
+from reducible_train.errors import FormatError
+from reducible_train.factorization import check_built
+from reducible_train.layers import find_kernels
+from reducible_train.model_config import build_model, model_config
+from reducible_train.report import Report
+from reducible_train.surgery import apply_plan
+
+Path_ = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """What a save has made.
+
+    Args:
+        path: The file.
+        bytes: Its size.
+        weight_bytes: Bytes of the weights in it, in memory.
+        dense_bytes: Bytes of the weights of the dense model, in memory.
+    """
+
+    path: Path
+    bytes: int
+    weight_bytes: int
+    dense_bytes: int
+
+    @property
+    def size_fraction(self) -> float:
+        """Size of the file over the bytes of the dense model's weights."""
+        return self.bytes / self.dense_bytes
+
+
+def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFile:
+    """Save a model in a compact file, bit for bit.
+
+    The file appears whole or not at all: an old file of that name stays until the new one
+    is written and read back. State of random number generators and of the optimizer is not
+    kept; use `model.save` or checkpoints to go on training.
+
+    Args:
+        model: A built Keras model, factorised or not.
+        path: The file, by custom `*.reducible`.
+        report: What `RankScheduler.report` or `factorize` gave, to be kept with it.
+
+    Returns:
+        Its size, and the sizes to compare it with.
+
+    Raises:
+        SurgeryError: The model is not built.
+        FormatError: A layer keeps files of its own (vocabularies), which it cannot hold.
+        FileAccessError: The file cannot be written; the old one is untouched.
+
+    Example:
+        >>> import keras, tempfile
+        >>> from reducible_train import factorize, load_model
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
+        ...                           keras.layers.Dense(10, name="output")])
+        >>> report = factorize(model, rank=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = save_model(model, f"{folder}/model.reducible", report)
+        ...     loaded = load_model(f"{folder}/model.reducible")
+        >>> loaded.get_layer("hidden").rank
+        8
+    """
+    check_built(model)
+    kernels = find_kernels(model)
+    dense = sum(int(np.prod(v.shape)) * _keras.itemsize(v) for v in model.weights)
+    weights = dense
+    for kernel in kernels:
+        if kernel.rank is not None:
+            m, n = kernel.shape
+            dense += (m * n - kernel.rank * (m + n)) * kernel.itemsize
+    header = {
+        "keras_config": model_config(model),
+        "model": {"name": model.name, "class": type(model).__name__},
+        "plan": {kernel.path: kernel.rank for kernel in kernels if kernel.rank is not None},
+        "report": None if report is None else report.to_dict(),
+        "versions": {"keras": keras.__version__, "reducible_train": _own_version()},
+    }
+    write_container(path, header, _tensors(model))
+    path = Path(path)
+    return SavedFile(path, path.stat().st_size, weights, dense)
+
+
+def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Load a model from a compact file; it is not compiled.
+
+    No code from the file is run. Layers and functions that are not Keras's own are built
+    only if they are named in `custom_objects`.
+
+    Args:
+        path: The file.
+        custom_objects: Name -> class or function, for what is not Keras's own.
+
+    Returns:
+        The model, with the ranks and weights of the file.
+
+    Raises:
+        FormatError: The file is damaged, of another version, names what is not allowed,
+            or its model cannot be rebuilt.
+        FileAccessError: It cannot be read.
+    """
+    with read_container(path) as container:
+        content = _content(container.header)
+        if content["keras_config"] is None:
+            raise _no_configuration(path, content)
+        model = build_model(content["keras_config"], custom_objects)
+        if not model.built:
+            raise _no_configuration(path, content)
+        _fill(model, container, path)
+    return model
+
+
+def load_weights_into(model: Any, path: Path_) -> Any:
+    """Load the weights of a compact file into a model, which gets the ranks of the file.
+
+    For subclassed models that cannot be rebuilt from their configuration, and for going
+    on from a file. The model may be dense, or have other ranks. It is checked that every
+    name and shape fits before anything is changed. A compiled model keeps its optimizer;
+    what it knew of kernels that changed starts anew.
+
+    Args:
+        model: A built Keras model of the same architecture.
+        path: The file.
+
+    Returns:
+        The same model.
+
+    Raises:
+        FormatError: The file is damaged, or does not fit the model; it is as it was.
+        FileAccessError: It cannot be read.
+        SurgeryError: The model is not built.
+    """
+    check_built(model)
+    with read_container(path) as container:
+        _fill(model, container, path)
+    return model
+
+
+def _fill(model: Any, container: Any, path: Path_) -> None:
+    plan = _content(container.header)["plan"]
+    expected = _expected(model, plan, path)
+    received = {record.name: record.shape for record in container.header.tensors}
+    if expected != received:
+        raise _misfit(model, expected, received, path)
+    apply_plan(model, plan)
+    tensors = iter(container)
+    for layer_path, layer in _places(model):
+        names = _names(layer_path, layer)
+        if names:
+            given = dict(next(tensors) for _ in names)
+            layer.load_own_variables({key: given[name] for key, name in names.items()})
+
+
+# --- names of tensors ---------------------------------------------------------------------
+
+
+def _places(model: Any) -> Iterator[tuple[str, Any]]:
+    yield "", model
+    yield from _keras.walk(model)
+
+
+def _stored(layer: Any) -> dict[str, Any]:
+    """What a layer would save: its own key -> variable or array."""
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    return store
+
+
+def _names(layer_path: str, layer: Any) -> dict[str, str]:
+    """The layer's own keys -> names in the file: by variable, never by position."""
+    names: dict[str, str] = {}
+    for key, value in _stored(layer).items():
+        name = getattr(value, "name", None) if isinstance(value, keras.Variable) else None
+        base = "/".join(part for part in (layer_path, name or key) if part)
+        unique, count = base, 1
+        while unique in names.values():
+            unique, count = f"{base}_{count}", count + 1
+        names[key] = unique
+    return names
+
+
+def _tensors(model: Any) -> Iterator[tuple[str, np.ndarray]]:
+    for layer_path, layer in _places(model):
+        if hasattr(layer, "save_assets"):
+            raise FormatError(
+                f"Layer '{layer_path}' ({type(layer).__name__}) keeps files of its own, which a "
+                "compact file cannot hold. Use model.save, or take the layer out of the model."
+            )
+        names = _names(layer_path, layer)
+        for key, value in _stored(layer).items():
+            yield names[key], _keras.host_value(value)
+
+
+def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor once the model has the ranks of the plan."""
+    shapes = {
+        name: tuple(int(size) for size in stored[key].shape)
+        for layer_path, layer in _places(model)
+        for stored in [_stored(layer)]
+        for key, name in _names(layer_path, layer).items()
+    }
+    kernels = {kernel.path: kernel for kernel in find_kernels(model)}
+    for each in plan:
+        if each not in kernels:
+            raise FormatError(
+                f"{path} does not fit model '{model.name}': it has ranks for {each!r}, and the "
+                f"model's kernels are {', '.join(kernels) or 'none'}. Use the model it was "
+                "saved from."
+            )
+    for each, kernel in kernels.items():
+        for variable in kernel.variables:
+            shapes.pop(f"{kernel.layer_path}/{variable.name}", None)
+        rank = plan.get(each)
+        if rank is None:
+            shapes[each] = kernel.variable_shape
+        else:
+            u, v = kernel.kind.factor_shapes(kernel.variable_shape, rank)
+            shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
+    return shapes
+
+
+def _misfit(model: Any, expected: dict, received: dict, path: Path_) -> FormatError:
+    lines = [f"it lacks {name!r}" for name in expected if name not in received]
+    lines += [f"it has {name!r}, unknown to the model" for name in received if name not in expected]
+    lines += [
+        f"{name!r} has shape {received[name]}, the model needs {expected[name]}"
+        for name in expected
+        if name in received and expected[name] != received[name]
+    ]
+    more = f", and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return FormatError(
+        f"{path} does not fit model '{model.name}': {'; '.join(lines[:3])}{more}. Use a model of "
+        "the architecture it was saved from."
+    )
+
+
+# --- content of the header ----------------------------------------------------------------
+
+
+def _content(header: Header) -> Mapping[str, Any]:
+    content = header.content
+    kinds = {
+        "keras_config": (dict, type(None)),
+        "model": dict,
+        "plan": dict,
+        "report": (dict, type(None)),
+        "versions": dict,
+    }
+    if set(content) != set(kinds) or not all(
+        isinstance(content[key], kind) for key, kind in kinds.items()
+    ):
+        raise FormatError(
+            f"The file does not hold a model: its header must have {', '.join(kinds)}. "
+            f"Received: {', '.join(map(str, content)) or 'nothing'}."
+        )
+    plan = content["plan"]
+    if not all(isinstance(r, int) and not isinstance(r, bool) and r >= 1 for r in plan.values()):
+        raise FormatError(f"The rank plan must hold whole numbers from 1. Received: {plan}.")
+    return content
+
+
+def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
+    return FormatError(
+        f"{path} cannot rebuild its model of class {content['model'].get('class')!r} from a "
+        "configuration. Build the model by its class, call it once on data, and use "
+        "load_weights_into(model, file)."
+    )
+
+
+def _own_version() -> str:
+    from reducible_train import __version__  # noqa: PLC0415 (the package imports this module)
+
+    return __version__
+
+
+__all__ = ["SavedFile", "load_model", "load_weights_into", "read_header", "save_model"]
