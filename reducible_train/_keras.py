@@ -545,6 +545,12 @@ def same_inner_optimizers(optimizer: Any, replaced: Sequence[tuple[Any, Sequence
         optimizer.__dict__["_optimizer_map"] = original
 
 
+def build_optimizer(optimizer: Any, variables: list[Any]) -> None:
+    """Build an optimizer in the name scope in which its first step does, so paths stay."""
+    with _backend.name_scope(optimizer.name, caller=optimizer):
+        optimizer.build(variables)
+
+
 def remap_weight_decay_exclusions(
     optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]
 ) -> None:

@@ -165,7 +165,7 @@ def carry(
     _keras.remap_weight_decay_exclusions(optimizer, replaced)
     with _keras.same_inner_optimizers(optimizer, replaced):
         restore = _unbuild_all(memory)
-        optimizer.build(wanted)
+        _keras.build_optimizer(optimizer, wanted)
         restore()
     policy = {Split: at_split, Truncation: at_truncation}
     _refill(memory, remap, policy)
@@ -277,7 +277,7 @@ def _refill_one(
                     write(name, firsts[name][1])
         signal = next((firsts[n] for n in ("momentums", "_momentums", "_m") if n in firsts), None)
         for name in slots:
-            old = before(name)
+            old = None if name in _DERIVED else before(name)
             if old is None:
                 continue
             if name in _SQUARES:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class Options:
     capacity: int
     loss_unit: float
 
-    @property
+    @cached_property
     def owners(self) -> Integers:
         """`(options,)`, the group each option belongs to."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))

@@ -91,7 +91,7 @@ def _promising(plane: np.ndarray) -> list[int]:
     """Tags worth trying on the whole of `plane`, cheapest first.
 
     Small planes try everything; a large one is sampled, so that planes of pure
-    mantissa noise cost no time.
+    mantissa noise, and planes without repetitions, cost little time.
     """
     if plane.size <= _PIECES * _PIECE:
         return [_HUFFMAN, _DEFLATE]
@@ -100,8 +100,7 @@ def _promising(plane: np.ndarray) -> list[int]:
     huffman = len(deflate(sample.data, strategy=HUFFMAN_ONLY))
     matched = len(deflate(sample.data, level=1))
     tags = [_HUFFMAN] if huffman < _WORTHWHILE * sample.size else []
-    # Level 1 does a few percent worse than the level used in earnest.
-    if matched < _WORTHWHILE * min(sample.size, 1.1 * huffman):
+    if matched < _WORTHWHILE * min(sample.size, huffman):
         tags.append(_DEFLATE)
     return tags
 
