@@ -546,8 +546,13 @@ def same_inner_optimizers(optimizer: Any, replaced: Sequence[tuple[Any, Sequence
 
 
 def build_optimizer(optimizer: Any, variables: list[Any]) -> None:
-    """Build an optimizer in the name scope in which its first step does, so paths stay."""
-    with _backend.name_scope(optimizer.name, caller=optimizer):
+    """Build an optimizer in the name scope in which its first step does, so paths stay.
+
+    A MultiOptimizer opens none.
+    """
+    several = hasattr(optimizer, "_inner_optimizers")
+    scope = _backend.name_scope(optimizer.name, caller=optimizer)
+    with contextlib.nullcontext() if several else scope:
         optimizer.build(variables)
 
 

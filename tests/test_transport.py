@@ -80,7 +80,9 @@ def test_every_optimizer_goes_on_after_a_split_and_a_truncation(name, tmp_path):
         assert model.optimizer is optimizer
         assert int(optimizer.iterations) == iterations
         after = flat_state(optimizer)
-        untouched = set(before) & set(after) - {p for p in after if "_u_" in p or "_v_" in p}
+        untouched = set(before) & set(after) - {
+            p for p in after if "kernel_u" in p or "kernel_v" in p
+        }
         for path in untouched:
             np.testing.assert_array_equal(after[path], before[path], err_msg=path)
         assert any("output" in path for path in untouched) or name == "sgd"

@@ -105,7 +105,11 @@ class _Search:
     def _fill(self) -> None:
         """Use up the room greedily: again and again the one change that saves most and fits."""
         options, places = self._options, self._tempting(np.arange(len(self._reduced)))
-        owners, costs, losses = options.owners[places], options.costs[places], options.losses[places]
+        owners, costs, losses = (
+            options.owners[places],
+            options.costs[places],
+            options.losses[places],
+        )
         chosen, (loss, cost) = self.chosen.copy(), self._best
         while len(places):
             present = chosen[owners]
@@ -131,9 +135,10 @@ class _Search:
         best = 0
         for taken, i in enumerate(order, start=1):
             mine = self._tempting(groups[i])
-            parents, lost = self._most_promising(stages[-1], outlook, taken - 1, width, len(mine))
+            parents, lost = self._most_promising(stages[-1], outlook, width, len(mine))
             missed = min(missed, lost)
-            stages.append(self._step(stages[-1], parents, mine, outlook, taken))
+            outlook.take()
+            stages.append(self._step(stages[-1], parents, mine, outlook))
             if self._improves(stages[-1]):
                 best = taken
             if not len(stages[-1].costs):
@@ -149,25 +154,25 @@ class _Search:
         return places[within | (self._more_cost[places] == 0)]
 
     def _most_promising(
-        self, states: _States, outlook: Outlook, taken: int, width: int, options: int
+        self, states: _States, outlook: Outlook, width: int, options: int
     ) -> tuple[Integers, float]:
         """Places of the states to go on with, and the least bound of those given up."""
         parents = np.arange(len(states.costs))
         width = min(width, max(0, self._effort // options))
         if len(parents) <= width:
             return parents, np.inf
-        bounds = states.losses + outlook.bounds(self._room - states.costs, taken)
+        bounds = states.losses + outlook.bounds(self._room - states.costs)
         order = np.argsort(bounds, kind="stable")
         return np.sort(order[:width]), float(bounds[order[width]])
 
     def _step(
-        self, states: _States, parents: Integers, mine: Integers, outlook: Outlook, taken: int
+        self, states: _States, parents: Integers, mine: Integers, outlook: Outlook
     ) -> _States:
         """All states after one more group that are worth keeping."""
-        self._effort -= len(parents) * len(mine)
+        self._effort -= len(parents) * len(mine) + outlook.size // 4
         costs = (states.costs[parents, None] + self._more_cost[mine]).ravel()
         losses = (states.losses[parents, None] + self._more_loss[mine]).ravel()
-        bounds = losses + outlook.bounds(self._room - costs, taken)
+        bounds = losses + outlook.bounds(self._room - costs)
         kept = np.flatnonzero(bounds <= self._best[0] + _ROUND_OFF)
         kept = kept[undominated(costs[kept], losses[kept])]
         return _States(
