@@ -14,7 +14,16 @@ from reducible_train.allocation.outlook import Outlook, widest_step
 from reducible_train.allocation.relaxation import Relaxation, relax
 
 EFFORT = 4_000_000
-_WIDTHS = (64, 512, 4096, 32768, EFFORT)
+_ALL = 2**31
+_SWEEPS = (  # states to carry on, groups to change
+    (32, 16),
+    (64, 64),
+    (128, 256),
+    (512, _ALL),
+    (4096, _ALL),
+    (32768, _ALL),
+    (EFFORT, _ALL),
+)
 _ROUND_OFF = 128.0  # units of loss; float64 in the bounds of single states
 
 
@@ -90,62 +99,56 @@ class _Search:
         self._reduced = self._more_loss + relaxed.price * self._more_cost
         self._room = options.capacity - int(options.costs[relaxed.chosen].sum())
         self._best = (0, 0)  # more loss, more cost
-        self._fill()
 
     def run(self) -> None:
         """Wider and wider sweeps, until one is a proof or the effort is spent."""
         start = int(self._options.losses[self._relaxed.chosen].sum())
-        for width in _WIDTHS:
+        for width, core in _SWEEPS:
             if self.proven or self._effort <= 0:
                 return
-            missed = self._sweep(width) - _ROUND_OFF
+            missed = self._sweep(width, core) - _ROUND_OFF
             self.proven = missed >= self._best[0]
             self.bound = max(self.bound, start + missed)
 
-    def _fill(self) -> None:
-        """Use up the room greedily: again and again the one change that saves most and fits."""
-        options, places = self._options, self._tempting(np.arange(len(self._reduced)))
-        owners, costs, losses = (
-            options.owners[places],
-            options.costs[places],
-            options.losses[places],
-        )
-        chosen, (loss, cost) = self.chosen.copy(), self._best
-        while len(places):
-            present = chosen[owners]
-            saved = options.losses[present] - losses
-            saved[cost + costs - options.costs[present] > self._room] = 0
-            at = int(np.argmax(saved))
-            if saved[at] <= 0:
-                break
-            loss, cost = loss - int(saved[at]), cost + int((costs - options.costs[present])[at])
-            chosen[owners[at]] = places[at]
-        self.chosen, self._best = chosen, (loss, cost)
+    def _sweep(self, width: int, core: int) -> float:
+        """One pass over the `core` groups easiest to change, with at most `width` states.
 
-    def _sweep(self, width: int) -> float:
-        """One pass over the groups; returns the least loss that what it gave up may lead to."""
-        places = self._tempting(np.arange(len(self._reduced)))
-        cuts = np.flatnonzero(np.diff(self._options.owners[places])) + 1
-        groups = [mine for mine in np.split(places, cuts) if len(mine) > 1]
+        Returns:
+            The least change of loss that what it gave up may lead to.
+        """
+        groups = self._changeable(core)
         curves = [(self._more_cost[mine], self._more_loss[mine]) for mine in groups]
         order = np.argsort([-widest_step(*curve) for curve in curves], kind="stable")
         outlook = Outlook([curves[i] for i in order])
         zero = np.zeros(1, dtype=np.int64)
-        stages, missed = [_States(zero, zero, zero, zero)], np.inf
-        best = 0
-        for taken, i in enumerate(order, start=1):
+        stages, best, missed = [_States(zero, zero, zero, zero)], 0, np.inf
+        for i in order:
             mine = self._tempting(groups[i])
             parents, lost = self._most_promising(stages[-1], outlook, width, len(mine))
             missed = min(missed, lost)
             outlook.take()
             stages.append(self._step(stages[-1], parents, mine, outlook))
             if self._improves(stages[-1]):
-                best = taken
+                best = len(stages)
             if not len(stages[-1].costs):
                 break
         if best:
-            self.chosen = self._trace(stages[: best + 1])
-        return missed
+            self.chosen = self._trace(stages[:best])
+        return missed if len(groups) < core else -np.inf
+
+    def _changeable(self, core: int) -> list[Integers]:
+        """Tempting options, group by group: the groups easiest to change, at most `core`."""
+        places = self._tempting(np.arange(len(self._reduced)))
+        cuts = np.flatnonzero(np.diff(self._options.owners[places])) + 1
+        groups = [mine for mine in np.split(places, cuts) if len(mine) > 1]
+        if len(groups) <= core:
+            return groups
+        slopes = self._reduced[places] / np.maximum(1, np.abs(self._more_cost[places]))
+        slopes[self._more_cost[places] == 0] = np.inf
+        least = np.full(len(self.chosen), np.inf)
+        np.minimum.at(least, self._options.owners[places], slopes)
+        groups.sort(key=lambda mine: float(least[self._options.owners[mine[0]]]))
+        return groups[:core]
 
     def _tempting(self, places: Integers) -> Integers:
         """Those options that can be in an allocation as good as the best, by their reduced cost."""
