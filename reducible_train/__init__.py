@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from reducible_train.schedules import Constant, Join, Ramp, Steps
     from reducible_train.tensorboard import RankTensorBoard
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
@@ -88,6 +86,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # pyproject.toml is its one place
+        return importlib.import_module("importlib.metadata").version("reducible-train")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -116,7 +116,12 @@ class RankScheduler(keras.callbacks.Callback):
         self.allocation = allocation
         self.cadence = cadence or Cadence(epochs=1)
         self.rules = _checked_rules(rules)
-        self._reset()
+        self.seconds = 0.0
+        self._compression: Compression | None = None
+        self._epoch = 0
+        self._epoch_start = 0
+        self._step = 0
+        self._last_turn: int | None = None
 
     @property
     def report(self) -> Report:
@@ -164,12 +169,9 @@ class RankScheduler(keras.callbacks.Callback):
     # --- inside -----------------------------------------------------------------------
 
     def _reset(self) -> None:
-        self._compression: Compression | None = None
-        self._epoch = 0
-        self._epoch_start = 0
-        self._step = 0
-        self._last_turn: int | None = None
         self.seconds = 0.0
+        self._compression = self._last_turn = None
+        self._epoch = self._epoch_start = self._step = 0
 
     def _check_times(self) -> None:
         epochs = self.params.get("epochs")

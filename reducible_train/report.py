@@ -24,7 +24,8 @@ class KernelRecord:
         rank: Rank in force; `None` while the kernel is dense.
         break_even_rank: Largest rank whose factors are smaller than the kernel.
         parameters: Parameters stored for it now.
-        energy: Energy kept by its last cut, a fraction; `None` before any cut.
+        energy: Energy kept since the start, the product over its cuts, a fraction;
+            `None` before any cut.
         reason: Why it stays dense; `None` if it is managed.
     """
 
@@ -150,7 +151,9 @@ class Report:
         return plain
 
     def __str__(self) -> str:
-        rows = [("kernel", "shape", "rank", "energy", "parameters", "remark")]
+        rows: list[tuple[str, ...]] = [
+            ("kernel", "shape", "rank", "energy", "parameters", "remark")
+        ]
         rows += [_row(k) for k in self.kernels]
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = [

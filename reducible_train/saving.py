@@ -7,6 +7,7 @@ the business of `container`.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,10 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         "model": {"name": model.name, "class": type(model).__name__},
         "plan": {kernel.path: kernel.rank for kernel in kernels if kernel.rank is not None},
         "report": None if report is None else report.to_dict(),
-        "versions": {"keras": keras.__version__, "reducible_train": _own_version()},
+        "versions": {
+            "keras": keras.__version__,
+            "reducible_train": importlib.metadata.version("reducible-train"),
+        },
     }
     write_container(path, header, _tensors(model))
     path = Path(path)
@@ -260,7 +264,7 @@ def _misfit(model: Any, expected: dict, received: dict, path: Path_) -> FormatEr
 
 def _content(header: Header) -> Mapping[str, Any]:
     content = header.content
-    kinds = {
+    kinds: dict[str, Any] = {
         "keras_config": (dict, type(None)),
         "model": dict,
         "plan": dict,
@@ -286,12 +290,6 @@ def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
         "configuration. Build the model by its class, call it once on data, and use "
         "load_weights_into(model, file)."
     )
-
-
-def _own_version() -> str:
-    from reducible_train import __version__  # noqa: PLC0415 (the package imports this module)
-
-    return __version__
 
 
 __all__ = ["SavedFile", "load_model", "load_weights_into", "read_header", "save_model"]

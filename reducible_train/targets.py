@@ -79,8 +79,8 @@ def one_target(
     Raises:
         ArgumentError: None was given, or more than one.
     """
-    given = {"budget": budget, "energy": energy, "rank": rank}
-    given = {name: value for name, value in given.items() if value is not None}
+    named = (("budget", budget), ("energy", energy), ("rank", rank))
+    given = {name: value for name, value in named if value is not None}
     if len(given) != 1:
         raise ArgumentError(
             "Exactly one of `budget`, `energy` and `rank` must be given. Received: "

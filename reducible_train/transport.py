@@ -19,7 +19,7 @@ of the signal among the noise, is what it was; `benchmarks/transport.py` compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -167,7 +167,7 @@ def carry(
         restore = _unbuild_all(memory)
         _keras.build_optimizer(optimizer, wanted)
         restore()
-    policy = {Split: at_split, Truncation: at_truncation}
+    policy: dict[type, str] = {Split: at_split, Truncation: at_truncation}
     _refill(memory, remap, policy)
     return [slot for slot in _all_slots(memory) if slot is not None]
 
@@ -211,7 +211,7 @@ def _all_slots(memory: _Memory) -> list[Any]:
     return own + [slot for inner in memory.inner for slot in _all_slots(inner)]
 
 
-def _refill(memory: _Memory, remap: dict[int, Replacement], policy: dict[type, str]) -> None:
+def _refill(memory: _Memory, remap: dict[int, Replacement], policy: Mapping[type, str]) -> None:
     for inner in memory.inner:
         _refill(inner, remap, policy)
     optimizer = memory.optimizer
@@ -237,7 +237,7 @@ def _refill_one(
     position: dict[int, int],
     index: dict[int, int],
     replacement: Replacement,
-    policy: dict[type, str],
+    policy: Mapping[type, str],
 ) -> None:
     how = policy.get(type(replacement.change), "reset")
     old_at = [position.get(id(v)) for v in replacement.old]

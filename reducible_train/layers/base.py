@@ -28,6 +28,7 @@ class LowRank:
     """
 
     dense_class: ClassVar[type]
+    name: str  # of the Keras layer
     kernel_attributes: ClassVar[Mapping[str, str]] = {"kernel": "_kernel"}
 
     def __init_subclass__(cls, **kwargs: Any):

@@ -125,7 +125,7 @@ def _is_missing(layer: Any, kind: type[LowRank], name: str) -> bool:
     return getattr(layer, kind.kernel_attributes[name], None) is None
 
 
-def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, ...], str]]:
+def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str]]:
     """Weights of two and more axes in layers of no known kind, with the reason.
 
     Yields:

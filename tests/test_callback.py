@@ -1,0 +1,372 @@
+"""Laws of the callback: when it acts, what it publishes, what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    Cadence,
+    Constant,
+    LayerRule,
+    Ramp,
+    RankError,
+    RankScheduler,
+    SpectrumError,
+    Steps,
+)
+from reducible_train.layers import find_kernels
+
+RAMP = {"initial": 1.0, "final": 0.4, "start_epoch": 0, "end_epoch": 3}
+
+
+class Watch(keras.callbacks.Callback):
+    """Reads sizes while epochs run, and checks predictions against calls."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+        self.sizes, self.differences = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.sizes.append(self.model.count_params())
+        difference = zoo.predicted(self.model, self.x) - zoo.outputs(self.model, self.x)
+        self.differences.append(np.abs(difference).max())
+
+
+@pytest.fixture(params=zoo.MODELS)
+def model(request):
+    return zoo.compiled(zoo.MODELS[request.param]())
+
+
+def test_sizes_fall_as_the_schedule_says_and_nothing_is_stale(model):
+    x, y = zoo.data(model)
+    dense = model.count_params()
+    scheduler, watch = RankScheduler(budget=Ramp(**RAMP | {"final": 0.6})), Watch(x)
+    history = model.fit(
+        x, y, epochs=5, validation_data=(x, y), callbacks=[scheduler, watch], verbose=0
+    ).history
+    allowed = [scheduler.target(epoch) * dense for epoch in range(5)]
+    assert all(size <= limit for size, limit in zip(watch.sizes, allowed, strict=True))
+    assert watch.sizes[-1] > 0.9 * 0.6 * dense - 70, "the budget is used"
+    assert history["params"] == watch.sizes
+    assert history["params_fraction"][-1] == watch.sizes[-1] / dense
+    assert max(watch.differences) < 2e-5
+    value = model.evaluate(x, y, verbose=0)
+    value = value[0] if isinstance(value, list) else value
+    np.testing.assert_allclose(history["val_loss"][-1], value, rtol=1e-5)
+    report = scheduler.report
+    assert report.dense_parameters == dense
+    assert report.parameters == model.count_params()
+    assert [cut.epoch for cut in report.cuts] == sorted({cut.epoch for cut in report.cuts})
+    ranks = {k.path: k.rank for k in find_kernels(model)}
+    assert report.ranks == {path: rank for path, rank in ranks.items() if rank}
+    for first, second in zip(report.cuts, report.cuts[1:], strict=False):
+        assert first.parameters == second.parameters_before > second.parameters
+
+
+def test_the_reported_energy_is_the_measured_one():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    before = {k.path: k.matrices()[0].astype("float64") for k in find_kernels(model)}
+    scheduler = RankScheduler(rank=5)
+    model.fit(x, y, epochs=1, callbacks=[scheduler, Freeze()], verbose=0)
+    (cut,) = scheduler.report.cuts
+    for record in cut.kernels:
+        kernel = next(k for k in find_kernels(model) if k.path == record.path)
+        u, v = (m.astype("float64") for m in kernel.matrices())
+        w = before[record.path]
+        error = np.linalg.norm(w - u @ v) / np.linalg.norm(w)
+        assert record.relative_error == pytest.approx(error, rel=1e-4)
+        assert record.energy == pytest.approx(1 - error**2, rel=1e-4)
+
+
+class Freeze(keras.callbacks.Callback):
+    """Keeps the optimizer from changing anything."""
+
+    def on_train_begin(self, logs=None):
+        self.model.optimizer.learning_rate = 0.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"run_eagerly": True},
+        {"steps_per_execution": 3},
+        {"jit_compile": True},
+        {"optimizer": "sgd"},
+    ],
+    ids=str,
+)
+def test_every_way_to_run_a_step(options):
+    model = zoo.compiled(zoo.sequential(), **options)
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=Ramp(20, 3, start_epoch=0, end_epoch=2, shape="linear"))
+    history = model.fit(
+        x, y, batch_size=8, epochs=4, validation_split=0.2, callbacks=[scheduler], verbose=0
+    ).history
+    assert scheduler.report.ranks == {"first/kernel": 3, "second/kernel": 3}
+    assert np.isfinite(history["loss"]).all()
+    np.testing.assert_allclose(zoo.predicted(model, x), zoo.outputs(model, x), atol=2e-5)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_a_cadence_in_steps_cuts_within_an_epoch(steps_per_execution):
+    model = zoo.compiled(zoo.sequential(), steps_per_execution=steps_per_execution)
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(
+        rank=Ramp(12, 4, start_epoch=0, end_epoch=1.5, shape="linear"), cadence=Cadence(steps=4)
+    )
+    model.fit(x, y, batch_size=8, epochs=3, callbacks=[scheduler], verbose=0)
+    steps = [cut.step for cut in scheduler.report.cuts]
+    assert steps == [0, 4, 8, 12]
+    assert [cut.kernels[0].rank for cut in scheduler.report.cuts] == [12, 9, 7, 4]
+
+
+def test_a_model_that_builds_itself_is_met_after_the_first_batch():
+    model = zoo.compiled(zoo.Subclassed())
+    x, y = zoo.data(zoo.sequential())
+    scheduler = RankScheduler(rank=4)
+    model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    assert set(scheduler.report.ranks.values()) == {4}
+    np.testing.assert_allclose(zoo.predicted(model, x), zoo.outputs(model, x), atol=2e-5)
+
+
+def test_usable_twice_and_ranks_never_rise():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=Steps((10, 6), (0, 1)))
+    model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    assert [cut.target for cut in scheduler.report.cuts] == [10, 6]
+    model.fit(x, y, initial_epoch=2, epochs=4, callbacks=[scheduler], verbose=0)
+    assert scheduler.report.cuts == ()
+    assert set(scheduler.report.ranks.values()) == {6}
+    fresh = zoo.compiled(zoo.sequential())
+    fresh.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    assert set(scheduler.report.ranks.values()) == {6}
+
+
+def test_a_budget_is_of_the_dense_model_in_a_second_fit_too():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    dense = model.count_params()
+    for budget in (0.7, 0.5):
+        scheduler = RankScheduler(budget=budget)
+        model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+        assert 0.9 * budget * dense < model.count_params() <= budget * dense
+        assert scheduler.report.dense_parameters == dense
+
+
+def test_initial_epoch_goes_to_the_target_of_that_time():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=Ramp(12, 4, start_epoch=0, end_epoch=4, shape="linear"))
+    model.fit(x, y, initial_epoch=2, epochs=5, callbacks=[scheduler], verbose=0)
+    assert [(c.epoch, c.target) for c in scheduler.report.cuts] == [(2, 8), (3, 6), (4, 4)]
+
+
+def test_a_constant_energy_does_not_erode():
+    model = zoo.compiled(zoo.sequential(), "sgd")
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(energy=Constant(0.7))
+    model.fit(x, y, epochs=4, callbacks=[scheduler], verbose=0)
+    assert len(scheduler.report.cuts) == 1
+    for record in scheduler.report.kernels:
+        if record.rank is not None:
+            assert record.energy >= 0.7
+
+
+def test_energy_is_counted_from_the_start():
+    model = zoo.compiled(zoo.sequential(), keras.optimizers.SGD(0.0))
+    x, y = zoo.data(model)
+    before = {k.path: k.matrices()[0].astype("float64") for k in find_kernels(model)}
+    scheduler = RankScheduler(energy=Ramp(0.8, 0.5, start_epoch=0, end_epoch=2))
+    model.fit(x, y, epochs=3, callbacks=[scheduler], verbose=0)
+    for record in scheduler.report.kernels:
+        if record.rank is None:
+            continue
+        s = np.linalg.svd(before[record.path], compute_uv=False) ** 2
+        smallest = int(np.searchsorted(np.cumsum(s) / s.sum(), 0.5)) + 1
+        assert record.rank == smallest
+        assert record.energy == pytest.approx(s[: record.rank].sum() / s.sum(), rel=1e-3)
+
+
+def test_layer_rules():
+    model = zoo.compiled(zoo.branches())
+    x, y = zoo.data(model)
+    rules = [
+        LayerRule("a", keep_dense=True),
+        LayerRule("one", keep_dense=False, rank=2),
+        LayerRule("trunk", min_rank=6),
+        LayerRule("b", max_rank=2),
+    ]
+    scheduler = RankScheduler(rank=4, rules=rules)
+    model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+    report = scheduler.report
+    assert report.ranks == {
+        "one/kernel": 2,
+        "trunk/kernel": 6,
+        "b/kernel": 2,
+    }
+    reasons = {k.path: k.reason for k in report.kernels if k.reason}
+    assert "rule for 'a'" in reasons["a/kernel"]
+    assert "output layer" in reasons["two/kernel"]
+    binding = {k.path: k.binding for cut in report.cuts for k in cut.kernels}
+    assert binding == {"one/kernel": "rank", "trunk/kernel": "min_rank", "b/kernel": "max_rank"}
+
+
+def test_above_break_even_a_layer_stays_dense():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=Steps((14, 13), (0, 1)))  # break-even of 24 x 32 is 13
+    model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    assert [(c.epoch, [k.path for k in c.kernels]) for c in scheduler.report.cuts] == [
+        (0, ["second/kernel"]),
+        (1, ["first/kernel", "second/kernel"]),
+    ]
+
+
+def test_a_budget_of_flops_counts_positions():
+    model = zoo.compiled(zoo.wrapped())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(budget=0.5, measure="flops")
+    model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+    report = scheduler.report
+    dense = 2 * (6 * 24 * 24 + 6 * 24 * 26 + 156 * 5)
+    assert report.dense_flops == dense
+    assert 0.4 * dense < report.flops <= 0.5 * dense
+
+
+def test_a_budget_of_bytes_knows_the_dtype():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(budget=0.6, measure="bytes")
+    model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+    assert scheduler.report.bytes <= 0.6 * scheduler.report.dense_bytes
+    assert scheduler.report.bytes == 4 * model.count_params()
+
+
+def test_it_can_be_copied_and_pickled_before_and_after_a_fit():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=4, rules=[LayerRule("first", min_rank=5)])
+    copies = [copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))]
+    for each in copies:
+        each.set_model(None)
+        fresh = zoo.compiled(zoo.sequential())
+        fresh.fit(x, y, epochs=1, callbacks=[each], verbose=0)
+        assert each.report.ranks == {"first/kernel": 5, "second/kernel": 4}
+    model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+
+
+def test_it_publishes_to_callbacks_behind_it(tmp_path):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    file = tmp_path / "log.csv"
+    callbacks = [RankScheduler(rank=4), keras.callbacks.CSVLogger(str(file))]
+    model.fit(x, y, epochs=1, callbacks=callbacks, verbose=0)
+    assert "params_fraction" in file.read_text().splitlines()[0]
+
+
+# --- bad input ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({}, ArgumentError, "Exactly one of"),
+        ({"budget": 0.5, "rank": 3}, ArgumentError, "Exactly one of"),
+        ({"budget": 25}, ArgumentError, r"For 25 % write 0\.25"),
+        ({"budget": Ramp(1.0, 25)}, ArgumentError, r"For 25 % write 0\.25"),
+        ({"energy": 1.5}, ArgumentError, r"in \(0, 1\]"),
+        ({"rank": 0.5}, ArgumentError, "at least 1"),
+        ({"budget": "half"}, ArgumentTypeError, "half"),
+        ({"budget": 0.5, "measure": "size"}, ArgumentError, "'parameters', 'bytes', 'flops'"),
+        ({"budget": 0.5, "allocation": "fair"}, ArgumentError, "'knapsack'"),
+        ({"budget": 0.5, "rules": ["a"]}, ArgumentTypeError, "LayerRule"),
+    ],
+)
+def test_unusable_arguments_are_refused_at_once(options, error, words):
+    with pytest.raises(error, match=words):
+        RankScheduler(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: LayerRule("x", keep_dense=True, rank=3), ArgumentError, "keep_dense=True"),
+        (lambda: LayerRule("x", rank=3, energy=0.5), ArgumentError, "not both"),
+        (lambda: LayerRule("x", min_rank=4, max_rank=3), ArgumentError, "min_rank=4"),
+        (lambda: LayerRule("x", min_rank=0), ArgumentError, "at least 1"),
+        (lambda: LayerRule(""), ArgumentTypeError, "pattern"),
+        (lambda: Cadence(), ArgumentError, "exactly one"),
+        (lambda: Cadence(epochs=1, steps=1), ArgumentError, "exactly one"),
+        (lambda: Cadence(steps=0), ArgumentError, "at least 1"),
+    ],
+)
+def test_unusable_rules_and_cadences_are_refused_at_once(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"budget": 0.1}, RankError, r"smallest possible fraction .* is 0\.\d+"),
+        ({"rank": 4, "rules": [LayerRule("third")]}, ArgumentError, "'third' matches no layer"),
+        ({"budget": Ramp(**RAMP | {"end_epoch": 5})}, ArgumentError, "ends at epoch 5"),
+        (
+            {"rank": 4, "rules": [LayerRule("first", rank=Steps((5, 4), (0, 9)))]},
+            ArgumentError,
+            r"rule for 'first'.*ends at epoch 9",
+        ),
+    ],
+)
+def test_what_cannot_be_met_is_refused_before_training(options, error, words):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    before = model.get_weights()
+    with pytest.raises(error, match=words):
+        model.fit(x, y, epochs=5, callbacks=[RankScheduler(**options)], verbose=0)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_smallest_budget_named_can_be_had():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    with pytest.raises(RankError) as caught:
+        model.fit(x, y, callbacks=[RankScheduler(budget=0.01)], verbose=0)
+    smallest = float(str(caught.value).split(" is ")[1].split(" ")[0])
+    scheduler = RankScheduler(budget=smallest)
+    model.fit(x, y, callbacks=[scheduler], verbose=0)
+    assert set(scheduler.report.ranks.values()) == {1}
+
+
+def test_nothing_to_compress_says_why():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="only")])
+    zoo.compiled(model)
+    with pytest.raises(RankError, match=r"nothing to compress.*only/kernel: output layer"):
+        model.fit(np.zeros((8, 8)), np.zeros(8), callbacks=[RankScheduler(rank=1)], verbose=0)
+
+
+def test_nan_kernels_are_refused_before_training():
+    model = zoo.compiled(zoo.sequential())
+    weights = model.get_weights()
+    weights[0][0, 0] = np.inf
+    model.set_weights(weights)
+    x, y = zoo.data(model)
+    with pytest.raises(SpectrumError, match="first/kernel: 1 of 768"):
+        model.fit(x, y, epochs=3, callbacks=[RankScheduler(rank=4)], verbose=0)
+
+
+def test_there_is_no_report_before_fit():
+    with pytest.raises(ArgumentError, match="once `fit` has begun"):
+        _ = RankScheduler(rank=4).report
