@@ -130,12 +130,14 @@ class Group:
     @cached_property
     def losses(self) -> Array:
         """Relative discarded energy, summed over the members, for r = 0 ... `max_rank`."""
-        return np.sum([m.discarded(self.max_rank) for m in self.members], axis=0)
+        losses: Array = np.sum([m.discarded(self.max_rank) for m in self.members], axis=0)
+        return losses
 
     @cached_property
     def worst(self) -> Array:
         """Relative discarded energy of the member that loses most, for r = 0 ... `max_rank`."""
-        return np.max([m.discarded(self.max_rank) for m in self.members], axis=0)
+        losses: Array = np.max([m.discarded(self.max_rank) for m in self.members], axis=0)
+        return losses
 
     def cost(self, rank: int | None) -> float:
         """What all members cost at `rank`."""

@@ -154,7 +154,8 @@ class _Search:
         """Those options that can be in an allocation as good as the best, by their reduced cost."""
         between = self._best[0] + self._relaxed.price * self._room
         within = self._reduced[places] <= between + _ROUND_OFF
-        return places[within | (self._more_cost[places] == 0)]
+        kept: Integers = places[within | (self._more_cost[places] == 0)]
+        return kept
 
     def _most_promising(
         self, states: _States, outlook: Outlook, width: int, options: int

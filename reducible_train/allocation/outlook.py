@@ -51,7 +51,8 @@ class Outlook:
 
         Infinity where even their cheapest options do not fit.
         """
-        return np.interp(room, self._costs, self._losses, left=np.inf)
+        losses: npt.NDArray[np.float64] = np.interp(room, self._costs, self._losses, left=np.inf)
+        return losses
 
     def _measure(self) -> None:
         """Corners of the curve: exact sums, the cheapest options first, then step by step."""
