@@ -38,7 +38,7 @@ _KERAS_KINDS = (
 )
 # Public layers that run code or open files named in their configuration.
 _RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
-_PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__tuple__", "__ellipsis__", "slice"}
+_PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}
 _OURS = "reducible_train>"
 
 
@@ -74,7 +74,6 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     custom = dict(custom_objects or {})
     for entry in _entries(config):
         _check_entry(entry, custom)
-    custom |= {f"{name}": value for name, value in custom.items()}
     try:
         model = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=True)
     except FormatError:

@@ -17,7 +17,7 @@ class LowRankDense(LowRank, keras.layers.Dense):
 
     `RankScheduler` and `factorize` turn `Dense` layers into this one; it can also be
     used by hand, as a layer that is low-rank from the start (then `U` is drawn by
-    `kernel_initializer` and the rows of `V` are orthogonal, scaled to keep the variance).
+    `kernel_initializer`, and `V` with variance `1/r`, so that `U V` has the variance of `U`).
     A `kernel_regularizer` acts on the product `U V`. Costs `r (m + n)` parameters
     instead of `m n`.
 
@@ -70,7 +70,7 @@ class LowRankDense(LowRank, keras.layers.Dense):
             "kernel",
             rank,
             self.kernel_initializer,
-            keras.initializers.Orthogonal(gain=math.sqrt(n / rank)),
+            keras.initializers.RandomNormal(stddev=math.sqrt(1 / rank)),
         )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

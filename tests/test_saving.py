@@ -1,0 +1,346 @@
+"""Laws of compact files of models: what is saved is what is loaded, and no code is run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    FileAccessError,
+    FormatError,
+    SurgeryError,
+    factorize,
+    load_model,
+    load_weights_into,
+    save_model,
+)
+from reducible_train.container import read_container, read_header, write_container
+from reducible_train.layers import find_kernels
+
+ZOO = {"zoo>Subclassed": zoo.Subclassed, "Block": zoo.Block}
+
+
+@pytest.fixture(params=zoo.MODELS)
+def name(request):
+    return request.param
+
+
+def trained(name, rank=4):
+    model = zoo.compiled(zoo.MODELS[name]())
+    x, y = zoo.data(model)
+    model.fit(x, y, verbose=0)
+    report = factorize(model, rank=rank) if rank else None
+    return model, x, report
+
+
+def rewrite(source, target, change):
+    """Copy a file with another header."""
+    with read_container(source) as container:
+        content = json.loads(json.dumps(container.header.content))
+        change(content)
+        write_container(target, content, list(container))
+
+
+def test_load_gives_the_same_model(name, tmp_path):
+    model, x, report = trained(name)
+    path = tmp_path / "model.reducible"
+    saved = save_model(model, path, report)
+    assert saved.bytes == path.stat().st_size
+    assert saved.dense_bytes == 4 * report.dense_parameters
+    assert saved.weight_bytes == 4 * report.parameters
+    loaded = load_model(path, ZOO)
+    np.testing.assert_array_equal(zoo.predicted(loaded, x), zoo.predicted(model, x))
+    assert {k.path: k.rank for k in find_kernels(loaded)} == {
+        k.path: k.rank for k in find_kernels(model)
+    }
+    again = tmp_path / "again.reducible"
+    save_model(loaded, again, report)
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("rank", [None, 9, 2])
+def test_weights_go_into_a_dense_a_smaller_or_a_larger_model(name, rank, tmp_path):
+    model, x, _ = trained(name)
+    save_model(model, tmp_path / "model.reducible")
+    other = zoo.compiled(zoo.MODELS[name]())
+    if rank:
+        factorize(other, rank=rank)
+    _, y = zoo.data(other)
+    other.fit(x, y, verbose=0)
+    assert load_weights_into(other, tmp_path / "model.reducible") is other
+    np.testing.assert_array_equal(zoo.predicted(other, x), zoo.predicted(model, x))
+    other.fit(x, y, verbose=0)
+
+
+def test_a_dense_model_can_be_saved_too(tmp_path):
+    model, x, _ = trained("sequential", rank=None)
+    save_model(model, tmp_path / "dense.reducible")
+    small = zoo.sequential()
+    factorize(small, rank=3)
+    load_weights_into(small, tmp_path / "dense.reducible")
+    np.testing.assert_array_equal(zoo.predicted(small, x), zoo.predicted(model, x))
+
+
+def test_another_process_loads_it(tmp_path):
+    model, x, report = trained("nested")
+    save_model(model, tmp_path / "model.reducible", report)
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import numpy as np, reducible_train as r;"
+        f"m = r.load_model(r'{tmp_path}/model.reducible');"
+        f"np.save(r'{tmp_path}/y.npy', m.predict(np.load(r'{tmp_path}/x.npy'), verbose=0))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    there = np.load(tmp_path / "y.npy")
+    np.testing.assert_allclose(there, zoo.predicted(model, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float16", "float64"])
+def test_every_dtype_comes_back_bit_for_bit(policy, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, dtype=policy, name="first"),
+            keras.layers.Normalization(name="normal"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+    model.get_layer("normal").adapt(np.random.default_rng(0).normal(size=(50, 32)))
+    factorize(model, rank=4)
+    save_model(model, tmp_path / "model.reducible")
+    loaded = load_model(tmp_path / "model.reducible")
+    x = np.random.default_rng(1).normal(size=(9, 24)).astype("float32")
+    np.testing.assert_array_equal(zoo.predicted(loaded, x), zoo.predicted(model, x))
+    for ours, theirs in zip(model.weights, loaded.weights, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_file_shrinks_at_least_as_much_as_the_parameters(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((200,)),
+            keras.layers.Dense(256, name="first"),
+            keras.layers.Dense(256, name="second"),
+            keras.layers.Dense(10, name="output"),
+        ]
+    )
+    model.save(tmp_path / "dense.keras")  # not compiled: without optimizer state
+    dense = (tmp_path / "dense.keras").stat().st_size
+    report = factorize(model, budget=0.2)
+    saved = save_model(model, tmp_path / "model.reducible", report)
+    assert 1 - saved.bytes / dense >= 1 - report.size_fraction
+
+
+# --- what does not fit, what is not allowed -------------------------------------------
+
+
+def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
+    model, _, _ = trained("sequential")
+    save_model(model, tmp_path / "model.reducible")
+    other = zoo.nested()
+    before = other.get_weights()
+    with pytest.raises(FormatError, match=r"does not fit model 'outer'.*'first/kernel'"):
+        load_weights_into(other, tmp_path / "model.reducible")
+    for a, b in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    wider = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(40, name="first"),
+            keras.layers.Dense(28, use_bias=False, name="second"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+    with pytest.raises(FormatError, match=r"'first/bias' has shape \(32,\), the model needs"):
+        load_weights_into(wider, tmp_path / "model.reducible")
+    assert [k.rank for k in find_kernels(wider)] == [None, None, None]
+
+
+@keras.saving.register_keras_serializable("evil")
+class Evil(keras.layers.Layer):
+    """A registered layer that tells when it is built."""
+
+    made: list[int] = []  # noqa: RUF012
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        Evil.made.append(1)
+
+    def call(self, x):
+        return x
+
+
+def _put(entry):
+    def change(content):
+        content["keras_config"]["config"]["layers"][1] = entry
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"module": "keras.layers", "class_name": "Lambda", "config": {}, "registered_name": None},
+        {"module": "builtins", "class_name": "__lambda__", "config": {"value": "eJwA"}},
+        {"module": "os", "class_name": "system", "config": {}, "registered_name": None},
+        {"module": "keras.src.utils.io_utils", "class_name": "set_logging_verbosity", "config": {}},
+        {"module": "keras.utils", "class_name": "get_file", "config": {}, "registered_name": None},
+        {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/etc"}},
+        {"module": None, "class_name": "Evil", "config": {}, "registered_name": "evil>Evil"},
+        {"module": "builtins", "class_name": "function", "config": "eval"},
+        {
+            "module": "keras.layers",
+            "class_name": "Dense",
+            "registered_name": "evil>Evil",
+            "config": {},
+        },
+        {"module": "keras.models.experimental", "class_name": "Dense", "config": {}},
+        {"class_name": ["Dense"], "module": "keras.layers", "config": {}},
+    ],
+    ids=lambda entry: str(entry["class_name"]),
+)
+def test_nothing_is_built_that_is_not_allowed(entry, tmp_path):
+    model, _, _ = trained("sequential")
+    save_model(model, tmp_path / "good.reducible")
+    rewrite(tmp_path / "good.reducible", tmp_path / "bad.reducible", _put(entry))
+    Evil.made.clear()
+    with pytest.raises(FormatError, match="not one of"):
+        load_model(tmp_path / "bad.reducible")
+    assert not Evil.made
+
+
+def test_custom_objects_let_a_class_in(tmp_path):
+    inputs = keras.Input((24,))
+    x = keras.layers.Dense(32, name="first")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(5, name="output")(Evil(name="own")(x)))
+    save_model(model, tmp_path / "model.reducible")
+    with pytest.raises(FormatError, match=r"custom_objects=\{'evil>Evil'"):
+        load_model(tmp_path / "model.reducible")
+    for name in ("evil>Evil", "Evil"):
+        loaded = load_model(tmp_path / "model.reducible", {name: Evil})
+        assert isinstance(loaded.get_layer("own"), Evil)
+
+
+def test_operations_and_activations_of_keras_are_let_in(tmp_path):
+    inputs = keras.Input((24,))
+    x = keras.layers.Dense(24, activation=keras.activations.gelu, name="first")(inputs)
+    x = keras.ops.concatenate([keras.ops.tanh(x) * 2.0, inputs[:, :8]], axis=-1)
+    x = keras.layers.Dropout(0.5, seed=3)(x)
+    x = keras.layers.Dense(
+        5,
+        name="output",
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, seed=1),
+        kernel_regularizer=keras.regularizers.L1L2(0.1, 0.1),
+        bias_constraint="max_norm",
+    )(x)
+    model = keras.Model(inputs, x)
+    save_model(model, tmp_path / "model.reducible")
+    loaded = load_model(tmp_path / "model.reducible")
+    x = np.random.default_rng(0).normal(size=(9, 24)).astype("float32")
+    np.testing.assert_array_equal(zoo.predicted(loaded, x), zoo.predicted(model, x))
+
+
+class Stubborn(keras.Model):
+    """A model whose arguments are no plain values."""
+
+    def __init__(self, layer, *, size):
+        super().__init__(name="stubborn")
+        self.layer, self.size = layer, object()
+
+    def call(self, x):
+        return self.layer(x)
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+def test_a_model_without_a_configuration_says_what_to_do(tmp_path):
+    def make():
+        model = Stubborn(keras.layers.Dense(30, name="wide"), size=3)
+        model(np.zeros((1, 24), "float32"))
+        return model
+
+    model = make()
+    save_model(model, tmp_path / "model.reducible")
+    with pytest.raises(FormatError, match=r"'Stubborn'.*load_weights_into"):
+        load_model(tmp_path / "model.reducible")
+    other = make()
+    load_weights_into(other, tmp_path / "model.reducible")
+    np.testing.assert_array_equal(other.layer.kernel, model.layer.kernel)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("plan"),
+        lambda c: c.update(plan={"first/kernel": 0}),
+        lambda c: c.update(plan={"first/kernel": True}),
+        lambda c: c.update(plan={"other/kernel": 3}),
+        lambda c: c.update(plan={"first/kernel": 10**6}),
+        lambda c: c.update(plan={}),
+        lambda c: c.update(keras_config=[]),
+        lambda c: c.update(keras_config={}),
+        lambda c: c.update(
+            keras_config={"class_name": "Dense", "module": "keras.layers", "config": {"units": 3}}
+        ),
+        lambda c: c["keras_config"]["config"].update(layers=[{}]),
+        lambda c: c.update(more=1),
+    ],
+)
+def test_a_header_that_is_no_model_is_refused(change, tmp_path):
+    model, _, _ = trained("sequential")
+    save_model(model, tmp_path / "good.reducible")
+    rewrite(tmp_path / "good.reducible", tmp_path / "bad.reducible", change)
+    with pytest.raises(FormatError):
+        load_model(tmp_path / "bad.reducible")
+
+
+def test_damage_is_noticed_and_the_model_stays(tmp_path):
+    model, x, _ = trained("sequential")
+    path = tmp_path / "model.reducible"
+    save_model(model, path)
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    other = zoo.sequential()
+    before = zoo.predicted(other, x)
+    with pytest.raises(FormatError, match=r"sha256|checksum|altered|damaged"):
+        load_weights_into(other, path)
+    np.testing.assert_array_equal(zoo.predicted(other, x), before)
+    with pytest.raises(FileAccessError, match=r"missing\.reducible"):
+        load_model(tmp_path / "missing.reducible")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    model, _, _ = trained("sequential")
+    path = tmp_path / "model.reducible"
+    save_model(model, path)
+    before = path.read_bytes()
+    inputs = keras.Input((), dtype="string")
+    x = keras.layers.StringLookup(vocabulary=["a", "b"], name="words", output_mode="one_hot")(
+        inputs
+    )
+    words = keras.Model(inputs, keras.layers.Dense(4)(x))
+    with pytest.raises(FormatError, match=r"'words'.*model\.save"):
+        save_model(words, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model.reducible"]
+    with pytest.raises(SurgeryError, match="no weights yet"):
+        save_model(zoo.Subclassed(), path)
+
+
+def test_inspection_needs_no_keras(tmp_path):
+    model, _, report = trained("sequential")
+    save_model(model, tmp_path / "model.reducible", report)
+    content = read_header(tmp_path / "model.reducible").content
+    assert content["plan"] == {"first/kernel": 4, "second/kernel": 4}
+    assert content["report"]["parameters"] == model.count_params()
+    assert content["versions"]["keras"] == keras.__version__
