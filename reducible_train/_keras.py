@@ -87,7 +87,7 @@ def _attribute_names(layer: Any) -> dict[int, str]:
 
     bookkeeping = {"_layers", "_functional", "_tracker", "_metrics", "_inbound_nodes"}
     for attribute, value in vars(layer).items():
-        if attribute not in bookkeeping:
+        if attribute not in bookkeeping and not attribute.startswith("_self_"):
             note(value, attribute, 0)
     return {key: name.lstrip("_") for key, name in names.items()}
 

@@ -1,0 +1,125 @@
+"""What the package relies on behind Keras's public interface: fails when Keras moves."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import _keras
+
+
+@pytest.fixture
+def model():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    model.fit(x, y, verbose=0)
+    return model
+
+
+def test_a_layer_has_the_stores_and_the_tracker_we_rewrite(model):
+    layer = model.get_layer("first")
+    config = layer._tracker.config
+    for store in ("trainable_variables", "non_trainable_variables"):
+        assert config[store][1] is getattr(layer, f"_{store}")
+    assert layer._tracker.locked
+    assert layer._kernel is layer._trainable_variables[0]
+    assert {"build", "quantize"} <= set(vars(layer)), "Keras wraps both for each object"
+    assert layer._path == "stack/first"
+
+
+def test_an_optimizer_has_the_bookkeeping_we_empty(model):
+    optimizer = model.optimizer
+    assert list(optimizer._tracker.config["variables"][1]) == optimizer.variables
+    assert len(optimizer._trainable_variables) == len(model.trainable_variables)
+    assert set(_keras.slots(optimizer)) == {"_momentums", "_velocities"}
+    assert optimizer._trainable_variables_indices[optimizer._var_key(model.weights[0])] == 0
+
+
+def test_a_model_makes_its_functions_anew(model):
+    assert model.train_function is not None
+    old = model.train_function
+    _keras.renew_functions(model, training=True)
+    assert model.train_function is not None
+    assert model.train_function is not old
+    assert model.test_function is None
+    assert model.predict_function is None
+
+
+def test_paths_are_of_names_in_graphs_and_of_attributes_elsewhere():
+    paths = {name: [path for path, _ in _keras.walk(make())] for name, make in zoo.MODELS.items()}
+    assert [path for path in paths["nested"] if "input" not in path] == [
+        "before",
+        "inner",
+        "inner/inner_in",
+        "inner/shared",
+        "add",
+        "output",
+    ]
+    assert set(paths["subclassed"]) == {
+        "blocks/0",
+        "blocks/1",
+        "named/wide",
+        "hidden",
+        "hidden/inner_dense",
+        "last",
+    }
+    assert "timed/layer" in paths["wrapped"]
+    again = [path for path, _ in _keras.walk(zoo.subclassed())]
+    assert again == paths["subclassed"], "automatic names count up, paths do not"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sequential", {"output"}),
+        ("nested", {"output"}),
+        ("branches", {"one", "two"}),
+        ("wrapped", {"output"}),
+    ],
+)
+def test_output_layers_are_found_behind_activations(name, expected):
+    found = _keras.output_layers(zoo.MODELS[name]())
+    assert {layer.name for layer in found} == expected
+
+
+def test_the_last_layer_called_is_the_output_of_a_subclassed_model():
+    class Backwards(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = keras.layers.Dense(5)
+            self.first = keras.layers.Dense(24)
+
+        def call(self, x):
+            return self.last(self.first(x))
+
+    model = Backwards()
+    model(np.zeros((1, 24), "float32"))
+    calls = _keras.trace_calls(model, [layer for _, layer in _keras.walk(model)])
+    assert calls is not None
+    assert _keras.output_layers(model, calls) == [model.last]
+
+
+def test_calls_are_traced_with_their_shapes_and_leave_no_trace():
+    model = zoo.nested()
+    layers = [layer for _, layer in _keras.walk(model)]
+    nodes = [len(layer._inbound_nodes) for layer in layers]
+    calls = _keras.trace_calls(model, [model.get_layer("inner").get_layer("shared")])
+    assert [shape for _, shape in calls] == [(1, 24), (1, 24)]
+    assert [len(layer._inbound_nodes) for layer in layers] == nodes
+    assert all("call" not in vars(layer) for layer in layers)
+
+
+def test_a_snapshot_puts_everything_back(model):
+    layer = model.get_layer("first")
+    before = dict(vars(layer)), list(layer.variables)
+    restore = _keras.snapshot(layer)
+    layer._tracker.unlock()
+    layer.more = layer.add_weight(shape=(2,), name="more")
+    layer.units = 7
+    restore()
+    assert "more" not in vars(layer)
+    assert layer.units == 32
+    assert set(vars(layer)) == set(before[0])
+    assert [id(v) for v in layer.variables] == [id(v) for v in before[1]]
