@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import keras
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +40,32 @@ def command() -> str:
     return shlex.join(["python", str(script.relative_to(script.parents[1])), *sys.argv[1:]])
 
 
+def environment() -> dict[str, Any]:
+    """What the timings depend on."""
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def use_threads(count: int) -> None:
+    """Let one operation of TensorFlow run on so many threads; call it before any."""
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+
+
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left")
@@ -50,7 +78,10 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
 
 def finish(figures: dict[str, Any]) -> None:
     """Print the figures as one line of JSON, the last of the output."""
-    print(json.dumps({"command": command(), **figures}, default=float), flush=True)
+    print(
+        json.dumps({"command": command(), **figures, "environment": environment()}, default=float),
+        flush=True,
+    )
 
 
 def network(features: int, hidden: Sequence[int], classes: int = 10) -> keras.Sequential:
@@ -71,6 +102,17 @@ def compile_model(model: keras.Model, optimizer: Any = "adam", **kwargs: Any) ->
     return model
 
 
+def keras_bytes(model: keras.Model, folder: Path, *, optimizer: bool = False) -> int:
+    """Size of the `.keras` file of a model, without optimizer state if not asked for."""
+    path = folder / "model.keras"
+    if not optimizer:
+        uncompiled = type(model).from_config(model.get_config())
+        uncompiled.set_weights(model.get_weights())
+        model = uncompiled
+    model.save(path)
+    return path.stat().st_size
+
+
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Mean and standard deviation, for a table."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
@@ -81,10 +123,13 @@ __all__ = [
     "command",
     "compile_model",
     "console",
+    "environment",
     "finish",
+    "keras_bytes",
     "load",
     "network",
     "parser",
     "show",
     "spread",
+    "use_threads",
 ]
