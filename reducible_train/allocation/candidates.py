@@ -14,6 +14,8 @@ from reducible_train.errors import ArgumentError
 
 Array = npt.NDArray[np.float64]
 
+_EXACT = 2**53  # whole numbers up to here are exact in float64
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -93,8 +95,9 @@ class Group:
         members: The candidates, at least one.
         min_rank: The largest of their `min_rank`.
         max_rank: The smallest of their `max_rank`.
-        rank_cost: Cost of one rank of all members.
-        dense_cost: Cost of all members dense; `None` if any of them cannot be.
+        rank_cost: Cost of one rank of all members, in whole units.
+        dense_cost: Cost of all members dense, in whole units; `None` if any of them cannot be.
+        cost_unit: The unit, the same for all groups of an allocation.
     """
 
     members: tuple[Candidate, ...]
@@ -102,10 +105,11 @@ class Group:
     max_rank: int
     rank_cost: float
     dense_cost: float | None
+    cost_unit: float = 1.0
 
     @classmethod
-    def of(cls, members: Sequence[Candidate]) -> Group:
-        """The group of these members.
+    def of(cls, members: Sequence[Candidate], cost_unit: float = 1.0) -> Group:
+        """The group of these members, their costs rounded to whole units.
 
         Raises:
             ArgumentError: No rank lies within the limits of all of them.
@@ -119,12 +123,16 @@ class Group:
                 + f". Lower `min_rank` to {high}, or take a member out of the group."
             )
         dense = [m.dense_cost for m in members if m.dense_cost is not None]
+        can_be_dense = len(dense) == len(members)
         return cls(
             members=tuple(members),
             min_rank=low,
             max_rank=high,
-            rank_cost=math.fsum(m.rank_cost for m in members),
-            dense_cost=math.fsum(dense) if len(dense) == len(members) else None,
+            rank_cost=_rounded(math.fsum(m.rank_cost for m in members), cost_unit),
+            dense_cost=_rounded(math.fsum(dense), cost_unit)
+            if len(dense) == len(members)
+            else None,
+            cost_unit=cost_unit,
         )
 
     @cached_property
@@ -163,6 +171,9 @@ class Group:
 def grouped(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
     """The groups, in the order of their first members.
 
+    Whole costs stay as they are. Others are rounded to about 1e-15 of their total, so that every
+    sum of costs is exact, in whatever order: what fits in one allocator fits in all of them.
+
     Raises:
         ArgumentError: A path occurs twice, or a group has no rank in common.
     """
@@ -178,7 +189,21 @@ def grouped(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
         alone = candidate.group is None
         name = candidate.path if candidate.group is None else candidate.group
         groups.setdefault((alone, name), []).append(candidate)
-    return tuple(Group.of(members) for members in groups.values())
+    unit = _cost_unit([m for members in groups.values() for m in members])
+    return tuple(Group.of(members, unit) for members in groups.values())
+
+
+def _cost_unit(candidates: Sequence[Candidate]) -> float:
+    """1 if all costs are whole, else a power of two."""
+    costs = [cost for c in candidates for cost in (c.rank_cost, c.dense_cost or 0.0)]
+    total = math.fsum(max(c.rank_cost * c.max_rank, c.dense_cost or 0.0) for c in candidates)
+    if total < _EXACT and all(float(cost).is_integer() for cost in costs):
+        return 1.0
+    return float(2.0 ** math.ceil(math.log2(2 * total / _EXACT)))
+
+
+def _rounded(cost: float, unit: float) -> float:
+    return max(1, round(cost / unit)) * unit
 
 
 def _spectrum_fault(spectrum: npt.ArrayLike) -> str | None:

@@ -1,9 +1,8 @@
 """The table behind the knapsack: every sensible option of every group, in whole numbers.
 
 Costs and losses are counted in small units, as integers. So sums are exact in any order, ties are
-ties, and equal questions get equal answers on every machine. Whole costs keep their own unit, 1;
-others are rounded up, and the capacity down, to about 1e-15 of the total. Losses are rounded to
-2**-50 (coarser for more than a thousand kernels): below the accuracy of a spectrum in float64.
+ties, and equal questions get equal answers on every machine. Losses are rounded to 2**-50 (coarser
+for more than two thousand kernels): below the accuracy of a spectrum in float64.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from reducible_train.allocation.candidates import Group
 Integers = npt.NDArray[np.int64]
 
 DENSE = 0
-_EXACT = 2**53  # whole numbers that float64 tells apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +57,10 @@ class Options:
 
 def tabulate(groups: Sequence[Group], capacity: float) -> Options:
     """The table of these groups; the cheapest options fit into the capacity."""
-    cost_unit = _cost_unit(groups)
+    cost_unit = groups[0].cost_unit
     members = sum(len(g.members) for g in groups)
     loss_unit = 2.0 ** -min(50, 61 - members.bit_length())
-    rows = [_rows(g, cost_unit, loss_unit) for g in groups]
+    rows = [_rows(g, loss_unit) for g in groups]
     ranks, costs, losses = (np.concatenate(column) for column in zip(*rows, strict=True))
     starts = np.cumsum([0, *(len(row[0]) for row in rows)])
     return Options(
@@ -75,14 +73,14 @@ def tabulate(groups: Sequence[Group], capacity: float) -> Options:
     )
 
 
-def _rows(group: Group, cost_unit: float, loss_unit: float) -> tuple[Integers, Integers, Integers]:
+def _rows(group: Group, loss_unit: float) -> tuple[Integers, Integers, Integers]:
     """Ranks, costs and losses of one group."""
     ranks = np.arange(group.min_rank, group.max_rank + 1)
     costs, losses = group.rank_cost * ranks, group.losses[group.min_rank :]
     if group.dense_cost is not None:
         ranks = np.append(ranks, DENSE)
         costs, losses = np.append(costs, group.dense_cost), np.append(losses, 0.0)
-    whole_costs = np.ceil(costs / cost_unit).astype(np.int64)
+    whole_costs = np.rint(costs / group.cost_unit).astype(np.int64)
     whole_losses = np.rint(losses / loss_unit).astype(np.int64)
     kept = undominated(whole_costs, whole_losses)
     return ranks[kept], whole_costs[kept], whole_losses[kept]
@@ -97,15 +95,6 @@ def undominated(costs: Integers, losses: Integers) -> Integers:
     return order[better]
 
 
-def _cost_unit(groups: Sequence[Group]) -> float:
-    """1 if all costs are whole, else a power of two."""
-    costs = [g.rank_cost for g in groups] + [g.dense_cost or 0.0 for g in groups]
-    total = math.fsum(max(g.rank_cost * g.max_rank, g.dense_cost or 0.0) for g in groups)
-    if all(float(cost).is_integer() for cost in costs) and total < _EXACT:
-        return 1.0
-    return float(2.0 ** math.ceil(math.log2(total * 2 / _EXACT)))
-
-
 def _reachable(costs: Integers, starts: Integers, capacity: float) -> int:
     """The largest sum of costs up to the capacity that may exist at all.
 
@@ -116,5 +105,4 @@ def _reachable(costs: Integers, starts: Integers, capacity: float) -> int:
     if capacity >= most:
         return most
     divisor = int(np.gcd.reduce(costs - np.repeat(first, np.diff(starts))))
-    spare = max(0, math.floor(capacity) - least)
-    return least + spare // max(1, divisor) * divisor
+    return least + (math.floor(capacity) - least) // max(1, divisor) * divisor
