@@ -48,7 +48,9 @@ def environment() -> dict[str, Any]:
         "tensorflow": tf.__version__,
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+        or os.cpu_count(),
     }
 
 

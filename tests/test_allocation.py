@@ -123,6 +123,7 @@ def test_what_every_method_promises(made, fraction, method):
     best = allocate(made, capacity)
     assert best.objective <= found.objective + ROUND_OFF
     assert best.objective >= found.bound - ROUND_OFF
+    assert allocate(made, found.cost).objective <= found.objective + ROUND_OFF
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,10 +151,16 @@ def test_networks_are_solved_exactly(count, fraction):
         assert other.objective > found.objective
 
 
-def test_a_small_table_agrees_with_dynamic_programming_over_all_costs():
+@pytest.mark.parametrize("seed", range(12))
+def test_agrees_with_dynamic_programming_over_all_costs(seed):
     """The textbook recursion, one entry for each whole cost, where enumeration is too long."""
-    made = network(7, seed=3)
-    capacity = dense_cost(made) // 3
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(12):
+        m, n = (int(size) for size in rng.integers(8, 40, 2))
+        spectrum = np.sort(rng.random(min(m, n)))[::-1]
+        made.append(Candidate(f"k{i}", spectrum, m + n, m * n, 1, break_even_rank(m, n)))
+    capacity = dense_cost(made) * (seed + 3) // 18
     least = np.zeros(capacity + 1)
     for m in made:
         after = np.full(capacity + 1, np.inf)
@@ -297,17 +304,28 @@ def test_uniform_is_the_largest_common_fraction():
     assert allocate([wide, thin], 1099, "uniform").ranks == {"wide": 50, "thin": 20}
 
 
-def test_energy_is_one_threshold_for_all():
+def test_energy_is_the_largest_threshold_for_all():
     made = network(20)
-    found = allocate(made, 0.3 * dense_cost(made), "energy")
-    kept_at = {m.path: 1 - loss_of(m, found.ranks[m.path]) for m in made}
-    threshold = min(kept_at.values())
-    for m in made:
-        rank = found.ranks[m.path]
-        if rank is None:
-            assert 1 - loss_of(m, m.max_rank) < threshold
-        elif rank > m.min_rank:
-            assert 1 - loss_of(m, rank - 1) < threshold + ROUND_OFF
+    capacity = 0.3 * dense_cost(made)
+    found = allocate(made, capacity, "energy")
+
+    def rank_below(m, lost):
+        """The smallest rank that discards less than `lost`, or dense."""
+        ranks = range(m.min_rank, m.max_rank + 1)
+        return next((rank for rank in ranks if loss_of(m, rank) < lost), None)
+
+    lost = max(loss_of(m, found.ranks[m.path]) for m in made)
+    assert found.ranks == {m.path: rank_below(m, lost + ROUND_OFF) for m in made}
+    assert sum(cost_of(m, rank_below(m, lost - ROUND_OFF)) for m in made) > capacity
+
+
+def test_every_member_of_a_group_keeps_the_energy():
+    flat = Candidate("flat", np.ones(10), 1, None, 1, 10, group="pair")
+    steep = Candidate("steep", 0.1 ** np.arange(10), 1, None, 1, 10, group="pair")
+    alone = Candidate("alone", np.ones(10), 1, None, 1, 10)
+    for capacity in range(3, 31):
+        ranks = allocate([flat, steep, alone], capacity, "energy").ranks
+        assert set(ranks.values()) == {capacity // 3}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -360,6 +378,16 @@ def test_the_least_capacity_is_enough_whatever_the_order_of_the_sum():
     made = [Candidate(f"k{i}", [1.0, 1.0], c, None, 1, 2) for i, c in enumerate(costs)]
     for order in itertools.permutations(costs):
         assert set(allocate(made, sum(order)).ranks.values()) <= {1, 2}
+
+
+@pytest.mark.parametrize("unit", [0.1, 0.7, 1 / 3, 1e-9])
+def test_exactly_enough_is_enough(unit):
+    made = [Candidate(f"k{i}", np.ones(8), (i + 1) * unit, None, 1, 8) for i in range(3)]
+    for capacity in np.arange(6, 48) * unit:
+        for method in METHODS[:2]:
+            found = allocate(made, capacity, method)
+            assert allocate(made, found.cost, method).ranks == found.ranks
+            assert allocate(made, found.cost).objective <= found.objective
 
 
 def test_just_too_little_is_too_little():

@@ -129,9 +129,7 @@ class Group:
             min_rank=low,
             max_rank=high,
             rank_cost=_rounded(math.fsum(m.rank_cost for m in members), cost_unit),
-            dense_cost=_rounded(math.fsum(dense), cost_unit)
-            if len(dense) == len(members)
-            else None,
+            dense_cost=_rounded(math.fsum(dense), cost_unit) if can_be_dense else None,
             cost_unit=cost_unit,
         )
 
