@@ -1,0 +1,71 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from reducible_train.cli import app
+from reducible_train.config import parse_config
+
+TOP = Path(__file__).parents[1]
+TEXT = (TOP / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [line.partition("#")[0].split() for line in lines]
+
+
+def test_the_python_runs_from_top_to_bottom(tmp_path):
+    (tmp_path / "configs").symlink_to(TOP / "configs")
+    program = "\n".join(blocks("python")) + "\nassert again.count_params() < 0.26 * 85_002\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    head, *_ = blocks("text")[0].splitlines()
+    assert head in done.stdout, "the report has the columns that are shown"
+
+
+def test_the_yaml_is_a_configuration():
+    import yaml
+
+    for block in blocks("yaml"):
+        config = parse_config(yaml.safe_load(block), "README.md")
+        assert config.training.epochs
+
+
+def test_make_has_the_targets():
+    targets = re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), flags=re.MULTILINE)
+    named = set(re.findall(r"`?make ([a-z]+)", TEXT))
+    assert {"demo", "test"} <= named <= set(targets)
+
+
+@pytest.mark.parametrize("words", [c for c in commands() if c[0] == "reducible-train"])
+def test_the_commands_and_their_options_exist(words):
+    answer = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})
+    assert answer.exit_code == 0
+    for option in (word for word in words if word.startswith("--")):
+        assert option in answer.output
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert "://" in target or (TOP / target).exists(), target
