@@ -41,7 +41,7 @@ def network(kernels: int, rng: np.random.Generator) -> list[Candidate]:
                 rank_cost=rank_cost(shape),
                 dense_cost=dense_cost(shape),
                 min_rank=1,
-                max_rank=break_even_rank(*shape),
+                max_rank=break_even_rank(shape),
             )
         )
     return made

@@ -12,6 +12,7 @@ import copy
 import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -359,7 +360,7 @@ def compiled_optimizer(model: Any) -> Any | None:
     return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None
 
 
-def output_layers(model: Any, calls: Sequence[tuple[Any, Any]] | None = None) -> list[Any]:
+def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
     """The last layers that hold a kernel on the way to each output of the model.
 
     Graph models are followed back from their outputs, through layers without a kernel
@@ -367,7 +368,7 @@ def output_layers(model: Any, calls: Sequence[tuple[Any, Any]] | None = None) ->
     `calls` (of `trace_calls`) tells, or the one defined last.
     """
     if not is_graph_model(model) or not getattr(model, "outputs", None):
-        order = [layer for layer, _ in calls or ()] or [layer for _, layer in walk(model)]
+        order = [call.layer for call in calls or ()] or [layer for _, layer in walk(model)]
         return [layer for layer in order if carries_kernel(layer)][-1:]
     found: list[Any] = []
     seen: set[int] = set()
@@ -400,8 +401,21 @@ def carries_kernel(layer: Any) -> bool:
     )
 
 
-def trace_calls(model: Any, layers: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]] | None:
-    """The calls of `layers` in one forward pass, in order, each with its input shape.
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer in a forward pass: its input shape, and how often it is repeated.
+
+    Cells of recurrent layers, and layers in TimeDistributed, are called once for each step
+    of a sequence; `repeats` is `None` where its length is not known.
+    """
+
+    layer: Any
+    shape: tuple[Any, ...]
+    repeats: int | None
+
+
+def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
+    """The calls of `layers` in one forward pass, in order.
 
     Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
     where the input of the model is not known or it cannot be traced.
@@ -409,27 +423,45 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[tuple[Any, tuple[Any,
     specs = _input_specs(model)
     if specs is None:
         return None
-    calls: list[tuple[Any, tuple[Any, ...]]] = []
+    steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
+    stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]
+    watched = list({id(layer): layer for layer in [*layers, *stepping]}.values())
+    wanted = {id(layer) for layer in layers}
+    calls: list[Call] = []
+    frames: list[tuple[int | None, set[int]]] = []  # repeats, and what was called already
 
     def watch(layer: Any) -> Callable[..., Any]:
         original = layer.call
+        steps = isinstance(layer, steppers)
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
-            calls.append((layer, tuple(keras.tree.flatten(inputs)[0].shape)))
-            return original(*args, **kwargs)
+            shape = tuple(keras.tree.flatten(inputs)[0].shape)
+            if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
+                calls.append(Call(layer, shape, frames[-1][0] if frames else 1))
+                if frames:
+                    frames[-1][1].add(id(layer))
+            if not steps:
+                return original(*args, **kwargs)
+            outer = frames[-1][0] if frames else 1
+            unknown = outer is None or shape[1] is None
+            frames.append((None if unknown else outer * shape[1], set()))
+            try:
+                return original(*args, **kwargs)
+            finally:
+                frames.pop()
 
         return call
 
     try:
-        for layer in layers:
+        for layer in watched:
             layer.__dict__["call"] = watch(layer)
         _backend.compute_output_spec(lambda x: model(x, training=False), specs)
     except Exception:  # any user code may refuse to be traced; sizes are then unknown
         return None
     finally:
-        for layer in layers:
+        for layer in watched:
             layer.__dict__.pop("call", None)
     return calls
 

@@ -77,6 +77,7 @@ class RankScheduler(keras.callbacks.Callback):
             energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
         cadence: When cuts may be made.
         rules: Rules for single layers. Without one, output layers stay dense.
+        min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
@@ -108,14 +109,16 @@ class RankScheduler(keras.callbacks.Callback):
         allocation: str = "knapsack",
         cadence: Cadence | None = None,
         rules: Sequence[LayerRule] = (),
+        min_gain: float = 0.0,
     ):
         super().__init__()
         self.target = one_target(budget, energy, rank)
-        check_choices(measure, allocation)
+        check_choices(measure, allocation, min_gain)
         self.measure = measure
         self.allocation = allocation
         self.cadence = cadence or Cadence(epochs=1)
         self.rules = _checked_rules(rules)
+        self.min_gain = min_gain
         self.seconds = 0.0
         self._compression: Compression | None = None
         self._epoch = 0
@@ -204,6 +207,7 @@ class RankScheduler(keras.callbacks.Callback):
             measure=self.measure,
             allocation=self.allocation,
             rules=self.rules,
+            min_gain=self.min_gain,
         )
 
     def _act(self, time: float) -> None:

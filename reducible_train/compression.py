@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from reducible_train.allocation import Allocation, Candidate, allocate, allocator_names
-from reducible_train.costs import MEASURES
+from reducible_train.costs import MEASURES, break_even_rank
 from reducible_train.errors import ArgumentError, RankError, SpectrumError
 from reducible_train.report import Cut, KernelCut, Report
 from reducible_train.rules import LayerRule
-from reducible_train.spectra import Svd, energy, relative_error
+from reducible_train.spectra import cumulative_energy, energy, relative_error
+from reducible_train.stacks import StackSvd
 from reducible_train.surgery import change_kernels, cut, decomposition
-from reducible_train.survey import Managed, Survey, survey
+from reducible_train.survey import Form, Managed, Survey, survey
 from reducible_train.targets import Target
 from reducible_train.truncation import choose_rank
 
@@ -29,9 +30,14 @@ class Decision:
     """The rank one kernel shall get, and what decided it."""
 
     managed: Managed
+    form: Form
     rank: int
     binding: str
-    parts: Svd
+    parts: StackSvd
+
+    def saves(self, measure: str) -> int:
+        """What the change takes off the cost."""
+        return self.managed.cost(measure) - self.rank * self.form.rank_cost(measure)
 
 
 class Compression:
@@ -43,6 +49,8 @@ class Compression:
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
+        min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
+            below it the kernel stays dense.
 
     Raises:
         ArgumentError: An unknown measure or allocation, a rule that matches nothing, a
@@ -59,18 +67,20 @@ class Compression:
         measure: str = "parameters",
         allocation: str = "knapsack",
         rules: Sequence[LayerRule] = (),
+        min_gain: float = 0.0,
     ):
-        check_choices(measure, allocation)
+        check_choices(measure, allocation, min_gain)
         self.model = model
         self.target = target
         self.measure = measure
         self.allocation = allocation
         self.rules = tuple(rules)
+        self.min_gain = min_gain
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
         self._kept: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
-        self.survey = survey(model, self.rules)
+        self.survey = survey(model, self.rules, measure=measure, min_gain=min_gain)
         self._check_budget()
         self._check_finite()
 
@@ -80,7 +90,7 @@ class Compression:
         if self.target.quantity != "budget":
             return
         found = self.survey
-        if self.measure == "flops" and not found.applications:
+        if self.measure == "flops" and not found.uses:
             raise ArgumentError(
                 f"A budget of FLOPs needs the input shapes of every layer, and model "
                 f"'{self.model.name}' cannot be traced without data. Received: "
@@ -103,10 +113,12 @@ class Compression:
         own = managed.rule.target if managed.rule else None
         if own is None or own.quantity != "rank":
             return managed.smallest_cost(self.measure)
-        rank = _as_rank(own.lowest, managed)
-        if rank is None:
-            return managed.cost(self.measure)
-        return rank * managed.rank_cost(self.measure)
+        costs = [
+            rank * form.rank_cost(self.measure)
+            for form in managed.options
+            if (rank := _as_rank(own.lowest, managed, form)) is not None
+        ]
+        return min(costs, default=managed.cost(self.measure))
 
     def _check_finite(self) -> None:
         for managed in self.survey.managed:
@@ -142,7 +154,7 @@ class Compression:
         record = None
         if decisions:
             kernels = tuple(_kernel_cut(decision) for decision in decisions)
-            changes = [cut(d.managed.kernel, d.rank, d.parts) for d in decisions]
+            changes = [cut(d.managed.kernel, d.rank, d.parts, d.form.split) for d in decisions]
             change_kernels(self.model, changes, training=training)
             for each in kernels:
                 self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
@@ -172,10 +184,10 @@ class Compression:
     def _decide(self, time: float) -> tuple[list[Decision], Allocation | None, float]:
         seconds = 0.0
 
-        def parts_of(managed: Managed) -> Svd:
+        def parts_of(managed: Managed, form: Form) -> StackSvd:
             nonlocal seconds
             started = clock.perf_counter()
-            parts = decomposition(managed.kernel)
+            parts = decomposition(managed.kernel, form.split)
             seconds += clock.perf_counter() - started
             return parts
 
@@ -198,28 +210,52 @@ class Compression:
         self, managed: Managed, goal: Target, time: float, parts_of: Any
     ) -> Decision | None:
         """What a rank or an energy asks of one kernel; `None` for no change."""
+        decide = self._by_rank if goal.quantity == "rank" else self._by_energy
+        found = [decide(managed, form, goal(time), parts_of) for form in managed.options]
+        possible = [decision for decision in found if decision is not None]
+        return max(possible, key=lambda d: d.saves(self.measure), default=None)
+
+    def _by_rank(
+        self, managed: Managed, form: Form, value: float, parts_of: Any
+    ) -> Decision | None:
+        """The decision for a rank; of several forms only the usual one."""
         current = managed.kernel.rank
-        if goal.quantity == "rank":
-            rank = _as_rank(goal(time), managed)
-            if rank is None or (current is not None and rank >= current):
-                return None
-            return Decision(managed, rank, _rank_binding(goal(time), rank), parts_of(managed))
-        needed = goal(time) / self._kept.get(managed.kernel.path, 1.0)
+        rank = _as_rank(value, managed, form)
+        if form is not managed.form or rank is None or (current is not None and rank >= current):
+            return None
+        return Decision(managed, form, rank, _rank_binding(value, rank), parts_of(managed, form))
+
+    def _by_energy(
+        self, managed: Managed, form: Form, value: float, parts_of: Any
+    ) -> Decision | None:
+        needed = value / self._kept.get(managed.kernel.path, 1.0)
         if needed >= 1.0:
             return None
-        parts = parts_of(managed)
-        limits = {"energy": needed, "min_rank": min(managed.min_rank, min(managed.kernel.shape))}
-        choice = choose_rank(parts.values, **limits)  # type: ignore[arg-type]
-        limit = current - 1 if current is not None else self._break_even(managed)
-        if choice.rank > limit:
+        parts = parts_of(managed, form)
+        least = min(form.min_rank, *form.shape)
+        choice = choose_rank(parts.values, energy=needed, min_rank=least)
+        current = managed.kernel.rank
+        if choice.rank > (current - 1 if current is not None else self._dense_limit(form)):
             return None
-        if choice.rank > managed.max_rank:
-            choice = choose_rank(parts.values, max_rank=managed.max_rank, energy=needed)
-        return Decision(managed, choice.rank, choice.binding, parts)
+        if choice.rank > form.max_rank:
+            choice = choose_rank(parts.values, max_rank=form.max_rank, energy=needed)
+        return Decision(managed, form, choice.rank, choice.binding, parts)
 
-    def _break_even(self, managed: Managed) -> int:
-        record = next(k for k in self.survey.records({}) if k.path == managed.kernel.path)
-        return record.break_even_rank
+    def _dense_limit(self, form: Form) -> int:
+        """Above this rank a kernel stays dense; its rule's `max_rank` is no such limit."""
+        return break_even_rank(form.shape, min_gain=self.min_gain)
+
+    def _form(self, managed: Managed, fraction: float, parts_of: Any) -> tuple[Form, StackSvd]:
+        """The form that loses least at the cost of a fraction of the dense kernel."""
+
+        def lost(found: tuple[Form, StackSvd]) -> float:
+            form, parts = found
+            rank = int(fraction * form.dense_cost(self.measure) / form.rank_cost(self.measure))
+            kept = cumulative_energy(parts.values)
+            return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
+
+        options = [(form, parts_of(managed, form)) for form in managed.options]
+        return options[0] if len(options) == 1 else min(options, key=lost)
 
     def _share(
         self, shared: Sequence[Managed], decided: Sequence[Decision], time: float, parts_of: Any
@@ -227,8 +263,7 @@ class Compression:
         """What a budget asks of the kernels that share it."""
         measure = self.measure
         total = self.survey.total(measure)
-        for d in decided:
-            total -= d.managed.cost(measure) - d.rank * d.managed.rank_cost(measure)
+        total -= sum(decision.saves(measure) for decision in decided)
         budget = self.target(time) * self.survey.dense_total(measure)
         if total <= budget:
             return [], None
@@ -241,27 +276,37 @@ class Compression:
                 f"the budget {self.target(time):g} was exceeded."
             )
             capacity = smallest
-        parts = {m.kernel.path: parts_of(m) for m in shared}
+        fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
+        forms = {m.kernel.path: self._form(m, fraction, parts_of) for m in shared}
+        capacity = max(capacity, sum(self._least_in(m, forms[m.kernel.path][0]) for m in shared))
         allocation = allocate(
-            [self._candidate(m, parts[m.kernel.path]) for m in shared], capacity, self.allocation
+            [self._candidate(m, *forms[m.kernel.path]) for m in shared], capacity, self.allocation
         )
         decisions = []
         for managed in shared:
-            rank = allocation.ranks[managed.kernel.path]
+            path = managed.kernel.path
+            rank = allocation.ranks[path]
             if rank is not None and rank != managed.kernel.rank:
-                path = managed.kernel.path
-                decisions.append(Decision(managed, rank, "budget", parts[path]))
+                form, parts = forms[path]
+                decisions.append(Decision(managed, form, rank, "budget", parts))
         return decisions, allocation
 
-    def _candidate(self, managed: Managed, parts: Svd) -> Candidate:
+    def _least_in(self, managed: Managed, form: Form) -> int:
+        """The least a kernel can cost in a form."""
+        rank = managed.kernel.rank
+        least = form.least if rank is None else min(form.least, rank)
+        factors = least * form.rank_cost(self.measure)
+        return min(factors, managed.dense_cost(self.measure)) if rank is None else factors
+
+    def _candidate(self, managed: Managed, form: Form, parts: StackSvd) -> Candidate:
         kernel, measure = managed.kernel, self.measure
         return Candidate(
             path=kernel.path,
             spectrum=parts.values,
-            rank_cost=managed.rank_cost(measure),
-            dense_cost=managed.dense_cost(measure) if kernel.rank is None else None,
-            min_rank=min(managed.min_rank, managed.max_rank),
-            max_rank=managed.max_rank if kernel.rank is None else kernel.rank,
+            rank_cost=form.rank_cost(measure),
+            dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
+            min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
+            max_rank=form.max_rank if kernel.rank is None else kernel.rank,
         )
 
     # --- the story --------------------------------------------------------------------
@@ -270,7 +315,7 @@ class Compression:
     def report(self) -> Report:
         """The model as it is now, and every cut so far."""
         found: Survey = self.survey
-        traced = bool(found.applications)
+        traced = bool(found.uses)
         return Report(
             dense_parameters=found.dense_total("parameters"),
             parameters=found.total("parameters"),
@@ -284,12 +329,17 @@ class Compression:
         )
 
 
-def check_choices(measure: str, allocation: str) -> None:
-    """Refuse names that nobody knows.
+def check_choices(measure: str, allocation: str, min_gain: float = 0.0) -> None:
+    """Refuse names that nobody knows, and a gain that is no fraction.
 
     Raises:
-        ArgumentError: An unknown measure or allocation.
+        ArgumentError: An unknown measure or allocation, a `min_gain` out of [0, 1).
     """
+    if isinstance(min_gain, bool) or not 0 <= min_gain < 1:
+        raise ArgumentError(
+            "`min_gain` must be in [0, 1), the fraction of its cost that a layer must save. "
+            f"Received: min_gain={min_gain!r}. For 20 % write 0.2."
+        )
     for name, value, known in (
         ("measure", measure, tuple(MEASURES)),
         ("allocation", allocation, tuple(allocator_names())),
@@ -301,11 +351,11 @@ def check_choices(measure: str, allocation: str) -> None:
             )
 
 
-def _as_rank(value: float, managed: Managed) -> int | None:
+def _as_rank(value: float, managed: Managed, form: Form) -> int | None:
     """The rank a target value means for a kernel; `None` if it stays as it is."""
-    rank = max(round(value), managed.min_rank)
+    rank = max(round(value), form.min_rank)
     current = managed.kernel.rank
-    limit = current if current is not None else managed.max_rank
+    limit = current if current is not None else form.max_rank
     own_limit = managed.rule.max_rank if managed.rule else None
     if own_limit is not None:
         rank = min(rank, own_limit)
@@ -322,7 +372,7 @@ def _kernel_cut(decision: Decision) -> KernelCut:
     kernel, values = decision.managed.kernel, decision.parts.values
     return KernelCut(
         path=kernel.path,
-        shape=kernel.shape,
+        shape=decision.form.shape,
         rank_before=kernel.rank,
         rank=decision.rank,
         energy=energy(values, decision.rank),

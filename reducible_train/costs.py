@@ -1,11 +1,12 @@
 """What a kernel costs, dense and for each rank, in parameters, bytes or FLOPs.
 
 A kernel matrix `W (m, n)` holds `m * n` numbers; factors of rank `r` hold `r * (m + n)`: the cost
-of a rank is the same for every rank. A measure weighs each number:
+of a rank is the same for every rank. A kernel of `count` matrices costs that many times as much.
+A measure weighs each number:
 
 - `"parameters"`: 1.
 - `"bytes"`: its size in memory, `itemsize`.
-- `"flops"`: 2 for the multiply-add it takes part in, for each of its `applications` to one sample
+- `"flops"`: 2 for the multiply-add it takes part in, for each of its `uses` by one sample
   (positions of a sequence or of an image; 1 for a plain dense layer).
 
 Biases cost the same either way, and are no part of it.
@@ -13,32 +14,83 @@ Biases cost the same either way, and are no part of it.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from reducible_train.errors import ArgumentError
 
 MEASURES = ("parameters", "bytes", "flops")
 
 
-def break_even_rank(m: int, n: int) -> int:
-    """The largest rank whose factors are smaller than the kernel: `r * (m + n) < m * n`.
+@dataclass(frozen=True)
+class Uses:
+    """How often one sample multiplies by each number of a kernel, or of its factors.
 
-    Returns:
-        A rank in `[0, min(m, n) - 1]`; 0 if no rank saves anything.
-
-    Raises:
-        ArgumentError: `m` or `n` is not a whole number, at least 1.
+    Args:
+        dense: Uses of a number of the dense kernel.
+        u: Uses of a number of `U`.
+        v: Uses of a number of `V`.
 
     Example:
-        >>> break_even_rank(784, 512)
-        309
-        >>> break_even_rank(784, 1)
+        >>> Uses.alike(28 * 28)
+        Uses(dense=784, u=784, v=784)
+    """
+
+    dense: int = 1
+    u: int = 1
+    v: int = 1
+
+    @classmethod
+    def alike(cls, count: int) -> Uses:
+        """The same for all."""
+        return cls(count, count, count)
+
+    def __add__(self, other: Uses) -> Uses:
+        return Uses(self.dense + other.dense, self.u + other.u, self.v + other.v)
+
+    def __mul__(self, times: int) -> Uses:
+        return Uses(self.dense * times, self.u * times, self.v * times)
+
+
+def break_even_rank(
+    shape: tuple[int, int],
+    measure: str = "parameters",
+    uses: Uses | None = None,
+    min_gain: float = 0.0,
+) -> int:
+    """The largest rank whose factors cost less than the dense kernel.
+
+    Args:
+        shape: `(m, n)` of the kernel matrix.
+        measure: `"parameters"`, `"bytes"` or `"flops"`.
+        uses: How often each number is used by one sample; counts for `"flops"`.
+        min_gain: Fraction of the dense cost that must be saved at least, in [0, 1).
+
+    Returns:
+        A rank in `[0, min(m, n)]`; 0 if no rank saves enough.
+
+    Raises:
+        ArgumentError: An unknown measure, or a number that is not whole and at least 1.
+
+    Example:
+        >>> break_even_rank((784, 512)), break_even_rank((784, 512), min_gain=0.2)
+        (309, 247)
+        >>> break_even_rank((784, 1))
         0
     """
-    _check_whole(m=m, n=n)
-    return int((m * n - 1) // (m + n))
+    dense, one = dense_cost(shape, measure, uses=uses), rank_cost(shape, measure, uses=uses)
+    limit = min(shape) if one == 0 else math.ceil((1 - min_gain) * dense / one) - 1
+    if min_gain == 0 and one:
+        limit = (dense - 1) // one  # in whole numbers, however large
+    return max(0, min(limit, *shape))
 
 
 def dense_cost(
-    shape: tuple[int, int], measure: str = "parameters", itemsize: int = 4, applications: int = 1
+    shape: tuple[int, int],
+    measure: str = "parameters",
+    itemsize: int = 4,
+    uses: Uses | None = None,
+    count: int = 1,
 ) -> int:
     """Cost of the dense kernel: `m * n` times the weight of one number.
 
@@ -46,7 +98,9 @@ def dense_cost(
         shape: `(m, n)` of the kernel matrix.
         measure: `"parameters"`, `"bytes"` or `"flops"`.
         itemsize: Bytes of one number; counts for `"bytes"`.
-        applications: Times the kernel is applied to one sample; counts for `"flops"`.
+        uses: How often each number is used by one sample, once if not given; counts for
+            `"flops"`.
+        count: Matrices of this shape.
 
     Raises:
         ArgumentError: An unknown measure, or a number that is not whole and at least 1.
@@ -56,11 +110,16 @@ def dense_cost(
         (401408, 802816)
     """
     m, n = _checked_shape(shape)
-    return m * n * _weight(measure, itemsize, applications)
+    used = (uses or Uses()).dense
+    return m * n * count * _weight(measure, itemsize, used)
 
 
 def rank_cost(
-    shape: tuple[int, int], measure: str = "parameters", itemsize: int = 4, applications: int = 1
+    shape: tuple[int, int],
+    measure: str = "parameters",
+    itemsize: int = 4,
+    uses: Uses | None = None,
+    count: int = 1,
 ) -> int:
     """Cost of one rank: `m + n` times the weight of one number. Factors of rank r cost r of it.
 
@@ -68,7 +127,9 @@ def rank_cost(
         shape: `(m, n)` of the kernel matrix.
         measure: `"parameters"`, `"bytes"` or `"flops"`.
         itemsize: Bytes of one number; counts for `"bytes"`.
-        applications: Times the kernel is applied to one sample; counts for `"flops"`.
+        uses: How often each number is used by one sample, once if not given; counts for
+            `"flops"`.
+        count: Matrices of this shape.
 
     Raises:
         ArgumentError: An unknown measure, or a number that is not whole and at least 1.
@@ -78,12 +139,14 @@ def rank_cost(
         103680
     """
     m, n = _checked_shape(shape)
-    return (m + n) * _weight(measure, itemsize, applications)
+    uses = uses or Uses()
+    left, right = (_weight(measure, itemsize, used) for used in (uses.u, uses.v))
+    return (m * left + n * right) * count
 
 
-def _weight(measure: str, itemsize: int, applications: int) -> int:
-    _check_whole(itemsize=itemsize, applications=applications)
-    weights = {"parameters": 1, "bytes": int(itemsize), "flops": 2 * int(applications)}
+def _weight(measure: str, itemsize: int, used: int) -> int:
+    _check_whole(itemsize=itemsize)
+    weights = {"parameters": 1, "bytes": int(itemsize), "flops": 2 * int(used)}
     if measure not in weights:
         raise ArgumentError(
             f"`measure` must be one of {', '.join(map(repr, MEASURES))}. "

@@ -25,6 +25,7 @@ def factorize(
     measure: str = "parameters",
     allocation: str = "knapsack",
     rules: Sequence[LayerRule] = (),
+    min_gain: float = 0.0,
 ) -> Report:
     """Bring a built model to lower ranks at once, in place.
 
@@ -41,6 +42,7 @@ def factorize(
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least
             energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
         rules: Rules for single layers.
+        min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
 
     Returns:
         What was done to every kernel, or why not.
@@ -63,7 +65,9 @@ def factorize(
     """
     target = one_target(budget, energy, rank)
     check_built(model)
-    compression = Compression(model, target, measure=measure, allocation=allocation, rules=rules)
+    compression = Compression(
+        model, target, measure=measure, allocation=allocation, rules=rules, min_gain=min_gain
+    )
     compression.cut(0.0)
     return compression.report
 

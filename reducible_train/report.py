@@ -27,6 +27,8 @@ class KernelRecord:
         energy: Energy kept since the start, the product over its cuts, a fraction;
             `None` before any cut.
         reason: Why it stays dense; `None` if it is managed.
+        count: Matrices of this shape, one for each group of a convolution.
+        split: How it is split in two, where there is a choice.
     """
 
     path: str
@@ -37,11 +39,13 @@ class KernelRecord:
     parameters: int
     energy: float | None = None
     reason: str | None = None
+    count: int = 1
+    split: str = ""
 
     @property
     def dense_parameters(self) -> int:
         """Parameters of the dense kernel."""
-        return int(np.prod(self.shape, dtype=object))
+        return int(np.prod(self.shape, dtype=object)) * self.count
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +180,13 @@ def _row(k: KernelRecord) -> tuple[str, ...]:
     rank = "dense" if k.rank is None else f"{k.rank}/{full}"
     energy = "" if k.energy is None else f"{k.energy:.3f}"
     shape = " x ".join(map(str, k.shape))
+    if k.count > 1:
+        shape = f"{k.count} of {shape}"
     count = f"{k.parameters:,}"
     if k.rank is not None:
         count = f"{k.dense_parameters:,} -> {count}"
-    return k.path, shape, rank, energy, count, k.reason or ""
+    remark = f"{k.split} split" if k.split else ""
+    return k.path, shape, rank, energy, count, k.reason or remark
 
 
 def _cut_to_dict(cut: Cut) -> dict[str, Any]:

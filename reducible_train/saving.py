@@ -19,12 +19,12 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container import Header, read_container, read_header, write_container
-from reducible_train.errors import FormatError
+from reducible_train.errors import FormatError, SurgeryError
 from reducible_train.factorization import check_built
 from reducible_train.layers import find_kernels
 from reducible_train.model_config import build_model, model_config
 from reducible_train.report import Report
-from reducible_train.surgery import apply_plan
+from reducible_train.surgery import apply_plan, planned, rank_plan
 
 Path_ = str | os.PathLike[str]
 
@@ -90,11 +90,11 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     for kernel in kernels:
         if kernel.rank is not None:
             m, n = kernel.shape
-            dense += (m * n - kernel.rank * (m + n)) * kernel.itemsize
+            dense += (m * n - kernel.rank * (m + n)) * kernel.count * kernel.itemsize
     header = {
         "keras_config": model_config(model),
         "model": {"name": model.name, "class": type(model).__name__},
-        "plan": {kernel.path: kernel.rank for kernel in kernels if kernel.rank is not None},
+        "plan": rank_plan(model),
         "report": None if report is None else report.to_dict(),
         "versions": {
             "keras": keras.__version__,
@@ -235,12 +235,15 @@ def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tup
     for each, kernel in kernels.items():
         for variable in kernel.variables:
             shapes.pop(f"{kernel.layer_path}/{variable.name}", None)
-        rank = plan.get(each)
-        if rank is None:
+        if each not in plan:
             shapes[each] = kernel.variable_shape
-        else:
-            u, v = kernel.kind.factor_shapes(kernel.variable_shape, rank)
-            shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
+            continue
+        try:
+            rank, split = planned(plan[each], kernel)
+        except SurgeryError as error:
+            raise FormatError(f"{path} does not fit model '{model.name}': {error}") from error
+        u, v = kernel.factor_shapes(rank, split)
+        shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
     return shapes
 
 
@@ -278,9 +281,6 @@ def _content(header: Header) -> Mapping[str, Any]:
             f"The file does not hold a model: its header must have {', '.join(kinds)}. "
             f"Received: {', '.join(map(str, content)) or 'nothing'}."
         )
-    plan = content["plan"]
-    if not all(isinstance(r, int) and not isinstance(r, bool) and r >= 1 for r in plan.values()):
-        raise FormatError(f"The rank plan must hold whole numbers from 1. Received: {plan}.")
     return content
 
 

@@ -15,7 +15,12 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import SpectrumError, SurgeryError
 from reducible_train.layers import Kernel, find_kernels
-from reducible_train.spectra import ProductSvd, Svd, decompose, decompose_product
+from reducible_train.stacks import (
+    ProductStackSvd,
+    StackSvd,
+    decompose_product_stack,
+    decompose_stack,
+)
 from reducible_train.transport import (
     ChangeOfVariables,
     Correction,
@@ -25,6 +30,8 @@ from reducible_train.transport import (
     carry,
 )
 
+PlanEntry = int | Mapping[str, Any]
+
 
 @dataclass(frozen=True, eq=False)
 class KernelChange:
@@ -32,34 +39,38 @@ class KernelChange:
 
     Args:
         kernel: The kernel.
-        matrices: `[U (m, r), V (r, n)]`, or `[W (m, n)]` to make it dense again.
+        matrices: `[U (g, m, r), V (g, r, n)]`, or `[W (g, m, n)]` to make it dense again.
         state: How optimizer state follows; `None` to start it anew.
+        split: How the kernel is split, if it can be in several ways.
     """
 
     kernel: Kernel
     matrices: Sequence[np.ndarray]
     state: ChangeOfVariables | None = None
+    split: str | None = None
 
 
-def decomposition(kernel: Kernel) -> Svd:
+def decomposition(kernel: Kernel, split: str | None = None) -> StackSvd:
     """The singular value decomposition of a kernel, dense or factorised.
 
     Raises:
         SpectrumError: It holds NaN or infinity, or does not converge; names the kernel.
     """
-    matrices = kernel.matrices()
+    matrices = kernel.matrices(split)
     try:
-        return decompose(*matrices) if len(matrices) == 1 else decompose_product(*matrices)
+        if len(matrices) == 1:
+            return decompose_stack(*matrices)
+        return decompose_product_stack(*matrices)
     except SpectrumError as error:
         raise SpectrumError(f"{kernel.path}: {error}") from error
 
 
-def cut(kernel: Kernel, rank: int, parts: Svd) -> KernelChange:
+def cut(kernel: Kernel, rank: int, parts: StackSvd, split: str | None = None) -> KernelChange:
     """The change that brings a kernel to `rank`, given its present decomposition."""
     factors = parts.factors(rank)
-    if isinstance(parts, ProductSvd):
-        return KernelChange(kernel, factors, Truncation(*parts.rotations(rank)))
-    return KernelChange(kernel, factors, Split(*factors))
+    if isinstance(parts, ProductStackSvd):
+        return KernelChange(kernel, factors, Truncation(*parts.rotations(rank)), split)
+    return KernelChange(kernel, factors, Split(*factors), split)
 
 
 def change_kernels(
@@ -117,49 +128,88 @@ def change_kernels(
 
 
 def _install(change: KernelChange) -> Replacement:
-    as_matrices = change.kernel.matrix_view()
-    old, new = change.kernel.install(change.matrices)
-    return Replacement(old, new, change.state, as_matrices)
+    kernel, split = change.kernel, change.split
+    as_matrices, as_variables = kernel.as_matrices(split), kernel.as_variables(split)
+    old, new = kernel.install(change.matrices, split)
+    return Replacement(old, new, change.state, as_matrices, as_variables)
 
 
-def apply_plan(model: Any, plan: Mapping[str, int]) -> None:
+def rank_plan(model: Any) -> dict[str, PlanEntry]:
+    """The ranks of a model, as files keep them: kernel path -> rank.
+
+    A kernel that can be split in several ways has `{"rank": r, "split": name}`.
+    """
+    plan: dict[str, PlanEntry] = {}
+    for kernel in find_kernels(model):
+        if kernel.rank is not None:
+            several = len(kernel.kind.splits) > 1
+            entry = {"rank": kernel.rank, "split": kernel.splits[0]}
+            plan[kernel.path] = entry if several else kernel.rank
+    return plan
+
+
+def planned(entry: PlanEntry, kernel: Kernel) -> tuple[int, str]:
+    """Rank and split of one entry of a plan, checked against the kernel.
+
+    Raises:
+        SurgeryError: It does not fit the kernel.
+    """
+    whole = entry if isinstance(entry, Mapping) else {"rank": entry, "split": kernel.kind.splits[0]}
+    rank, split = whole.get("rank"), whole.get("split")
+    if set(whole) != {"rank", "split"} or split not in kernel.kind.splits:
+        raise SurgeryError(
+            f"The rank plan does not fit {kernel.path!r}, which can be split as "
+            f"{', '.join(map(repr, kernel.kind.splits))}. Received: {entry!r}."
+        )
+    full = min(kernel.shape_in(split))
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
+        raise SurgeryError(
+            f"The rank plan does not fit {kernel.path!r}, of shape {kernel.shape_in(split)}: its "
+            f"rank must be a whole number in [1, {full}]. Received: {rank!r}."
+        )
+    return rank, split
+
+
+def apply_plan(model: Any, plan: Mapping[str, PlanEntry]) -> None:
     """Bring a model to the ranks of a plan; kernels it does not name become dense.
 
     The new factors hold zeros, to be filled from a file.
 
     Args:
         model: A built model.
-        plan: Kernel path -> rank.
+        plan: What `rank_plan` gives.
 
     Raises:
-        SurgeryError: The plan names a kernel the model does not have, or a rank above
-            full rank; the model is as it was.
+        SurgeryError: The plan names a kernel the model does not have, or does not fit one;
+            the model is as it was.
     """
     kernels = {kernel.path: kernel for kernel in find_kernels(model)}
-    for path, rank in plan.items():
+    for path in plan:
         if path not in kernels:
             raise SurgeryError(
                 f"The rank plan does not fit model '{model.name}', which has no kernel "
                 f"{path!r}. Its kernels are: {', '.join(sorted(kernels)) or 'none'}."
             )
-        if not 1 <= rank <= min(kernels[path].shape):
-            raise SurgeryError(
-                f"The rank plan does not fit model '{model.name}': the rank of {path!r}, of "
-                f"shape {kernels[path].shape}, must be in [1, {min(kernels[path].shape)}]. "
-                f"Received: {rank}."
-            )
-    changes = [
-        KernelChange(kernel, _zeros(kernel.shape, plan.get(path)))
+    wanted = {path: planned(entry, kernels[path]) for path, entry in plan.items()}
+    to_dense = [
+        KernelChange(kernel, _zeros(kernel, None, None))
         for path, kernel in kernels.items()
-        if kernel.rank != plan.get(path)
+        if kernel.rank is not None and (path not in wanted or wanted[path][1] != kernel.splits[0])
     ]
-    change_kernels(model, changes)
+    change_kernels(model, to_dense)
+    to_factors = [
+        KernelChange(kernels[path], _zeros(kernels[path], rank, split), split=split)
+        for path, (rank, split) in wanted.items()
+        if kernels[path].rank != rank
+    ]
+    change_kernels(model, to_factors)
 
 
-def _zeros(shape: tuple[int, int], rank: int | None) -> list[np.ndarray]:
+def _zeros(kernel: Kernel, rank: int | None, split: str | None) -> list[np.ndarray]:
+    (m, n), g = kernel.shape_in(split), kernel.count
     if rank is None:
-        return [np.zeros(shape, np.float32)]
-    return [np.zeros((shape[0], rank), np.float32), np.zeros((rank, shape[1]), np.float32)]
+        return [np.zeros((g, m, n), np.float32)]
+    return [np.zeros((g, m, rank), np.float32), np.zeros((g, rank, n), np.float32)]
 
 
 def merge_all(kernels: Iterable[Kernel]) -> list[KernelChange]:

@@ -7,11 +7,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from reducible_train import _keras
-from reducible_train.costs import break_even_rank, dense_cost, rank_cost
+from reducible_train.costs import Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.report import KernelRecord
 from reducible_train.rules import LayerRule, rule_for, unmatched
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One way in which a kernel can be split, with its limits and costs.
+
+    Args:
+        split: Name of the split.
+        shape: `(m, n)` of its matrices.
+        count: How many matrices.
+        itemsize: Bytes of one number.
+        uses: How often one sample uses each number; `None` where not known.
+        min_rank: Smallest rank it may get.
+        max_rank: Largest rank it may get: below break-even, and as its rule says.
+    """
+
+    split: str
+    shape: tuple[int, int]
+    count: int
+    itemsize: int
+    uses: Uses | None
+    min_rank: int
+    max_rank: int
+
+    def rank_cost(self, measure: str) -> int:
+        """Cost of one rank."""
+        return rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    def dense_cost(self, measure: str) -> int:
+        """Cost of the dense kernel."""
+        return dense_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    @property
+    def least(self) -> int:
+        """Smallest rank it can have."""
+        return min(self.min_rank, self.max_rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,39 +56,41 @@ class Managed:
 
     Args:
         kernel: The kernel.
-        min_rank: Smallest rank it may get.
-        max_rank: Largest rank it may get: below break-even, and as its rule says.
-        applications: Times it is applied to one sample; `None` where not known.
+        forms: The ways to split it, one at least; the first is the usual one.
         rule: The rule for its layer, if any.
     """
 
     kernel: Kernel
-    min_rank: int
-    max_rank: int
-    applications: int | None
+    forms: tuple[Form, ...]
     rule: LayerRule | None
 
-    def rank_cost(self, measure: str) -> int:
-        """Cost of one rank."""
-        kernel = self.kernel
-        return rank_cost(kernel.shape, measure, kernel.itemsize, self.applications or 1)
+    @property
+    def form(self) -> Form:
+        """The form it has; while it is dense, the first."""
+        split = self.kernel.splits[0] if self.kernel.rank is not None else None
+        return next((f for f in self.forms if f.split == split), self.forms[0])
+
+    @property
+    def options(self) -> tuple[Form, ...]:
+        """The forms it can still have."""
+        return self.forms if self.kernel.rank is None else (self.form,)
 
     def dense_cost(self, measure: str) -> int:
         """Cost of the dense kernel."""
-        kernel = self.kernel
-        return dense_cost(kernel.shape, measure, kernel.itemsize, self.applications or 1)
+        return self.form.dense_cost(measure)
 
     def cost(self, measure: str) -> int:
         """Cost of the kernel as it is."""
         rank = self.kernel.rank
-        return self.dense_cost(measure) if rank is None else rank * self.rank_cost(measure)
+        return self.dense_cost(measure) if rank is None else rank * self.form.rank_cost(measure)
 
     def smallest_cost(self, measure: str) -> int:
         """The least it can cost."""
         rank = self.kernel.rank
-        least = min(self.min_rank, self.max_rank if rank is None else rank)
-        smallest = least * self.rank_cost(measure)
-        return min(smallest, self.dense_cost(measure)) if rank is None else smallest
+        if rank is not None:
+            return min(self.form.least, rank) * self.form.rank_cost(measure)
+        factors = min(form.least * form.rank_cost(measure) for form in self.forms)
+        return min(factors, self.dense_cost(measure))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +102,15 @@ class Survey:
         managed: The kernels that may change.
         left: Kernels and other large weights that stay as they are: path, class name,
             shape as a matrix and the reason.
-        applications: Times each kernel of a known kind is applied to one sample; `None`
-            where the model cannot be traced.
+        uses: How often one sample uses each number of each kernel, by path and split;
+            `None` where the model cannot be traced.
     """
 
     model: Any
     managed: tuple[Managed, ...]
     left: tuple[tuple[str, str, tuple[int, int], str], ...]
     kernels: tuple[Kernel, ...]
-    applications: dict[str, int] | None
+    uses: dict[tuple[str, str], Uses] | None
 
     def total(self, measure: str) -> int:
         """Cost of the whole model as it is."""
@@ -88,7 +126,7 @@ class Survey:
         for kernel in self.kernels:
             if kernel.rank is not None:
                 total -= sum(_size(v, measure) for v in kernel.variables)
-                total += dense_cost(kernel.shape, measure, kernel.itemsize)
+                total += dense_cost(kernel.shape, measure, kernel.itemsize, count=kernel.count)
         return total
 
     def smallest_total(self, measure: str) -> int:
@@ -97,12 +135,12 @@ class Survey:
         return self.total(measure) - saved
 
     def _flops(self, kernel: Kernel, *, dense: bool) -> int:
-        applications = (self.applications or {}).get(kernel.path, 0)
-        if not applications:
+        uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))
+        if uses is None:
             return 0
         if dense or kernel.rank is None:
-            return dense_cost(kernel.shape, "flops", applications=applications)
-        return kernel.rank * rank_cost(kernel.shape, "flops", applications=applications)
+            return dense_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
+        return kernel.rank * rank_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
 
     def records(self, kept: dict[str, float]) -> tuple[KernelRecord, ...]:
         """A record of every kernel, managed ones first in the model's order."""
@@ -113,16 +151,18 @@ class Survey:
                 kind=kernel.kind.dense_class.__name__,
                 shape=kernel.shape,
                 rank=kernel.rank,
-                break_even_rank=break_even_rank(*kernel.shape),
+                break_even_rank=break_even_rank(kernel.shape),
                 parameters=sum(_size(v, "parameters") for v in kernel.variables),
                 energy=kept.get(kernel.path),
                 reason=reasons.pop(kernel.path, None),
+                count=kernel.count,
+                split=kernel.splits[0] if kernel.rank is not None else "",
             )
             for kernel in self.kernels
         ]
         rows += [
             KernelRecord(
-                path, kind, shape, None, break_even_rank(*shape), shape[0] * shape[1], None, reason
+                path, kind, shape, None, break_even_rank(shape), shape[0] * shape[1], None, reason
             )
             for path, kind, shape, reason in self.left
             if path in reasons
@@ -130,8 +170,20 @@ class Survey:
         return tuple(rows)
 
 
-def survey(model: Any, rules: Sequence[LayerRule] = ()) -> Survey:
+def survey(
+    model: Any,
+    rules: Sequence[LayerRule] = (),
+    *,
+    measure: str = "parameters",
+    min_gain: float = 0.0,
+) -> Survey:
     """Look through a built model.
+
+    Args:
+        model: The model.
+        rules: Rules for single layers.
+        measure: What a budget counts; factors that save nothing of it are not considered.
+        min_gain: Fraction of a kernel's cost that factors must save at least.
 
     Raises:
         ArgumentError: A rule matches no layer.
@@ -147,20 +199,17 @@ def survey(model: Any, rules: Sequence[LayerRule] = ()) -> Survey:
         )
     kernels = find_kernels(model)
     calls = _keras.trace_calls(model, list({id(k.layer): k.layer for k in kernels}.values()))
-    applications = _applications(kernels, calls)
+    uses = _uses(kernels, calls)
     outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
     managed, left = [], []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
-        reason = _reason(kernel, rule, is_output=id(kernel.layer) in outputs)
+        forms = _forms(kernel, rule, uses, measure, min_gain)
+        reason = _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue
-        times = None if applications is None else applications[kernel.path]
-        limit = break_even_rank(*kernel.shape) if kernel.rank is None else kernel.rank
-        wish = rule.max_rank if rule and rule.max_rank else limit
-        least = rule.min_rank if rule and rule.min_rank else 1
-        managed.append(Managed(kernel, least, min(wish, limit), times, rule))
+        managed.append(Managed(kernel, tuple(f for f in forms if f.max_rank >= 1), rule))
     left += list(unknown_kernels(model))
     if not managed:
         reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in left)
@@ -168,10 +217,41 @@ def survey(model: Any, rules: Sequence[LayerRule] = ()) -> Survey:
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
             "To take in an output layer, give a rule: LayerRule(match=..., keep_dense=False)."
         )
-    return Survey(model, tuple(managed), tuple(left), tuple(kernels), applications)
+    return Survey(model, tuple(managed), tuple(left), tuple(kernels), uses)
 
 
-def _reason(kernel: Kernel, rule: LayerRule | None, *, is_output: bool) -> str | None:
+def _forms(
+    kernel: Kernel,
+    rule: LayerRule | None,
+    uses: dict[tuple[str, str], Uses] | None,
+    measure: str,
+    min_gain: float,
+) -> list[Form]:
+    """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
+    forms = []
+    wish = rule.split if rule else None
+    splits = kernel.splits
+    for split in [wish] if wish in splits else splits:
+        shape = kernel.shape_in(split)
+        used = None if uses is None else uses[kernel.path, split]
+        if kernel.rank is not None:
+            limit = kernel.rank
+        else:
+            limit = break_even_rank(shape, min_gain=min_gain)
+            looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
+            if used is not None and (measure == "flops" or not looked_up):
+                limit = min(limit, break_even_rank(shape, "flops", used, min_gain))
+        most = rule.max_rank if rule and rule.max_rank else limit
+        least = rule.min_rank if rule and rule.min_rank else 1
+        forms.append(
+            Form(split, shape, kernel.count, kernel.itemsize, used, least, min(most, limit))
+        )
+    return forms
+
+
+def _reason(
+    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Form], *, is_output: bool
+) -> str | None:
     """Why a kernel is left as it is."""
     if kernel.refusal is not None:
         return kernel.refusal
@@ -181,28 +261,36 @@ def _reason(kernel: Kernel, rule: LayerRule | None, *, is_output: bool) -> str |
         return None
     if is_output and (rule is None or rule.keep_dense is None):
         return "output layer; a rule with keep_dense=False takes it in"
-    m, n = kernel.shape
-    limit = break_even_rank(m, n)
+    if rule is not None and rule.split is not None and rule.split not in kernel.splits:
+        return f"cannot be split as {rule.split!r} (by the rule for {rule.match!r})"
+    limit = max(form.max_rank for form in forms)
     if limit < 1:
-        return f"too small: no rank of a {m} x {n} kernel saves anything"
+        m, n = kernel.shape
+        return f"too small: no rank of a {m} x {n} kernel saves enough"
     if rule is not None and rule.min_rank is not None and rule.min_rank > limit:
         return f"min_rank={rule.min_rank} is above its break-even rank {limit}"
     return None
 
 
-def _applications(
-    kernels: Sequence[Kernel], calls: list[tuple[Any, tuple[Any, ...]]] | None
-) -> dict[str, int] | None:
+def _uses(
+    kernels: Sequence[Kernel], calls: list[_keras.Call] | None
+) -> dict[tuple[str, str], Uses] | None:
+    """Uses by path and split, summed over the calls of the layer."""
     if calls is None:
         return None
-    counts = {}
+    found = {}
     for kernel in kernels:
-        shapes = [shape for layer, shape in calls if layer is kernel.layer]
-        times = [kernel.kind.applications(kernel.name, shape) for shape in shapes]
-        if any(each is None for each in times):
-            return None
-        counts[kernel.path] = sum(each for each in times if each is not None)
-    return counts
+        for split in kernel.splits:
+            total = Uses.alike(0)
+            for call in calls:
+                if call.layer is not kernel.layer:
+                    continue
+                used = kernel.uses(split, call.shape)
+                if used is None or call.repeats is None:
+                    return None
+                total += used * call.repeats
+            found[kernel.path, split] = total
+    return found
 
 
 def _size(variable: Any, measure: str) -> int:

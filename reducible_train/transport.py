@@ -31,6 +31,11 @@ Arrays = list[np.ndarray]
 Correction = Literal["project", "signal", "reset"]
 
 
+def _flip(matrices: np.ndarray) -> np.ndarray:
+    """Each matrix of a stack, transposed."""
+    return np.swapaxes(matrices, -1, -2)
+
+
 class ChangeOfVariables(Protocol):
     """How arrays that belong to the old variables become arrays for the new ones."""
 
@@ -46,18 +51,18 @@ class ChangeOfVariables(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """`W (m, n)` became `U (m, r)`, `V (r, n)`."""
+    """`W (g, m, n)` became `U (g, m, r)`, `V (g, r, n)`."""
 
     u: np.ndarray
     v: np.ndarray
 
     def gradient(self, old: Arrays) -> Arrays:
         (g,) = old
-        return [g @ self.v.T, self.u.T @ g]
+        return [g @ _flip(self.v), _flip(self.u) @ g]
 
     def squares(self, old: Arrays) -> Arrays:
         (g,) = old
-        return [g @ (self.v**2).T, (self.u**2).T @ g]
+        return [g @ _flip(self.v**2), _flip(self.u**2) @ g]
 
     def weights_step(self, old: Arrays) -> Arrays:
         (d,) = old
@@ -66,18 +71,18 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Truncation:
-    """`U (m, r)`, `V (r, n)` became `U R (m, s)`, `L V (s, n)`."""
+    """`U (g, m, r)`, `V (g, r, n)` became `U R`, `L V`."""
 
-    right: np.ndarray  # R (r, s)
-    left: np.ndarray  # L (s, r)
+    right: np.ndarray  # R (g, r, s)
+    left: np.ndarray  # L (g, s, r)
 
     def gradient(self, old: Arrays) -> Arrays:
         g_u, g_v = old
-        return [g_u @ self.left.T, self.right.T @ g_v]
+        return [g_u @ _flip(self.left), _flip(self.right) @ g_v]
 
     def squares(self, old: Arrays) -> Arrays:
         g_u, g_v = old
-        return [g_u @ (self.left**2).T, (self.right**2).T @ g_v]
+        return [g_u @ _flip(self.left**2), _flip(self.right**2) @ g_v]
 
     def weights_step(self, old: Arrays) -> Arrays:
         d_u, d_v = old
@@ -92,13 +97,15 @@ class Replacement:
         old: `[W]` or `[U, V]`.
         new: `[U, V]` (`[W]` after a merge).
         change: How state follows; `None` if it must start anew.
-        as_matrices: Arrays shaped as the old variables, as matrices.
+        as_matrices: Arrays shaped as the old variables, as stacks of matrices.
+        as_variables: Stacks of matrices, in the shapes of the new variables.
     """
 
     old: Sequence[Any]
     new: Sequence[Any]
     change: ChangeOfVariables | None
     as_matrices: Callable[[Arrays], Arrays]
+    as_variables: Callable[[Arrays], Arrays]
 
 
 # How each slot list of keras.optimizers behaves. Muon's and Lion's momenta, and the
@@ -256,16 +263,19 @@ def _refill_one(
             for a in replacement.as_matrices([_keras.host_float(v) for v in values])
         ]
 
-    def write(name: str, arrays: Arrays) -> None:
+    def write(name: str, matrices: Arrays) -> None:
+        put(name, replacement.as_variables(matrices))
+
+    def put(name: str, arrays: Arrays) -> None:
         for i, array in zip(new_at, arrays, strict=True):
             slot = slots[name][i]
             if slot is not None:
-                slot.assign(array.reshape(tuple(slot.shape)))
+                slot.assign(array)
 
     free_of_schedule = not hasattr(memory.optimizer, "warmup_steps")
     for name in slots:
         if name in _WEIGHTS or (name == "_momentums" and not free_of_schedule):
-            write(name, weights)
+            put(name, weights)
     change = replacement.change
     if how != "reset" and change is not None:
         firsts = {}

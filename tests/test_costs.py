@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.costs import MEASURES, break_even_rank, dense_cost, rank_cost
+from reducible_train.costs import MEASURES, Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError
 
 SIZE = st.integers(1, 5000)
@@ -16,11 +16,11 @@ SIZE = st.integers(1, 5000)
 @settings(max_examples=100, deadline=None)
 @given(SIZE, SIZE)
 def test_factors_are_smaller_up_to_break_even_and_not_beyond(m, n):
-    rank = break_even_rank(m, n)
+    rank = break_even_rank((m, n))
     assert 0 <= rank < min(m, n)
-    assert rank == break_even_rank(n, m)
+    assert rank == break_even_rank((n, m))
     for measure in MEASURES:
-        dense, one = (cost((m, n), measure, 2, 9) for cost in (dense_cost, rank_cost))
+        dense, one = (cost((m, n), measure, 2, Uses.alike(9)) for cost in (dense_cost, rank_cost))
         assert rank * one < dense <= (rank + 1) * one
 
 
@@ -30,13 +30,13 @@ def test_costs_count_the_numbers_of_real_arrays(m, n, rank):
     u, v = np.empty((m, rank), np.float16), np.empty((rank, n), np.float16)
     assert rank * rank_cost((m, n)) == u.size + v.size
     assert rank * rank_cost((m, n), "bytes", itemsize=2) == u.nbytes + v.nbytes
-    assert rank * rank_cost((m, n), "flops", applications=5) == 5 * 2 * (u.size + v.size)
+    assert rank * rank_cost((m, n), "flops", uses=Uses.alike(5)) == 5 * 2 * (u.size + v.size)
 
 
 def test_each_measure_weighs_only_by_its_own():
-    assert dense_cost((3, 5)) == dense_cost((3, 5), "parameters", 8, 49) == 15
-    assert dense_cost((3, 5), "bytes", 8, 49) == 120
-    assert dense_cost((3, 5), "flops", 8, 49) == 2 * 15 * 49
+    assert dense_cost((3, 5)) == dense_cost((3, 5), "parameters", 8, Uses.alike(49)) == 15
+    assert dense_cost((3, 5), "bytes", 8, Uses.alike(49)) == 120
+    assert dense_cost((3, 5), "flops", 8, Uses.alike(49)) == 2 * 15 * 49
 
 
 @pytest.mark.parametrize("cost", [dense_cost, rank_cost])
@@ -49,11 +49,24 @@ def test_bad_arguments_are_named(cost):
         cost((3, 0))
     with pytest.raises(ArgumentError, match="itemsize=0"):
         cost((3, 5), "bytes", itemsize=0)
-    with pytest.raises(ArgumentError, match=r"applications=1\.5"):
-        cost((3, 5), "flops", applications=1.5)
 
 
 @pytest.mark.parametrize("m", [0, -3, 2.5, float("nan")])
 def test_a_shape_that_is_none_has_no_break_even_rank(m):
     with pytest.raises(ArgumentError, match="m="):
-        break_even_rank(m, 4)
+        break_even_rank((m, 4))
+
+
+def test_factors_may_be_used_less_often_than_the_kernel():
+    uses = Uses(dense=9, u=3, v=9)
+    assert rank_cost((4, 6), "flops", uses=uses, count=2) == 2 * 2 * (4 * 3 + 6 * 9)
+    assert dense_cost((4, 6), "flops", uses=uses, count=2) == 2 * 2 * 24 * 9
+    rank = break_even_rank((4, 6), "flops", uses)
+    assert rank * rank_cost((4, 6), "flops", uses=uses) < dense_cost((4, 6), "flops", uses=uses)
+
+
+@settings(max_examples=50, deadline=None)
+@given(SIZE, SIZE, st.floats(0.0, 0.99))
+def test_a_gain_that_is_asked_for_is_reached(m, n, gain):
+    rank = break_even_rank((m, n), min_gain=gain)
+    assert rank * (m + n) <= (1 - gain) * m * n * (1 + 1e-12)

@@ -8,13 +8,17 @@ layer becomes one by a change of its class, so the graph that holds it is not to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 
 from reducible_train import _keras
-from reducible_train.errors import SurgeryError
+from reducible_train.costs import Uses
+from reducible_train.errors import ArgumentError, SurgeryError
+from reducible_train.matricization import Matricization
+
+Shape = tuple[int, ...]
 
 _KINDS: dict[type, type[LowRank]] = {}
 
@@ -22,58 +26,77 @@ _KINDS: dict[type, type[LowRank]] = {}
 class LowRank:
     """Mixin in front of a Keras layer class; registers itself for that class.
 
-    A subclass names the Keras class (`dense_class`) and its kernels, and multiplies
-    factor by factor in `call`. The defaults see a kernel of shape `(..., n)` as the
-    matrix of its last axis.
+    A subclass names the Keras class (`dense_class`) and its kernels, says how each is seen
+    as matrices, and multiplies factor by factor in `call`. By hand it is made like the
+    Keras layer, with one argument more: `rank`, a number for every kernel, or a mapping
+    from kernel name to number that leaves the others dense.
     """
 
     dense_class: ClassVar[type]
     name: str  # of the Keras layer
+    # Kernel name -> the attribute that holds its variable.
     kernel_attributes: ClassVar[Mapping[str, str]] = {"kernel": "_kernel"}
+    # Ways to split a kernel in two, the usual one first.
+    splits: ClassVar[tuple[str, ...]] = ("",)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         if "dense_class" in cls.__dict__:
             _KINDS[cls.dense_class] = cls
 
+    def __init__(self, *args: Any, rank: Any, split: str | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        names = tuple(self.kernel_attributes)
+        wanted = rank if isinstance(rank, Mapping) else dict.fromkeys(names, rank)
+        for name, value in wanted.items():
+            if name not in names or isinstance(value, bool) or not isinstance(value, int):
+                raise ArgumentError(_bad_rank(self, rank))
+            if value < 1:
+                raise ArgumentError(_bad_rank(self, rank))
+        if split is not None and split not in self.splits:
+            raise ArgumentError(
+                f"`split` of layer '{self.name}' must be one of "
+                f"{', '.join(map(repr, self.splits))}. Received: split={split!r}."
+            )
+        self._keep("_wanted_ranks", dict(wanted))
+        self._keep("_wanted_split", split)
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Remember a plain value where Keras does not look."""
+        self.__dict__[name] = value
+
     # --- how a dense layer of this kind is seen ---------------------------------------
 
     @classmethod
-    def refusal(cls, layer: Any) -> str | None:
-        """Why the layer must stay dense, or `None`."""
+    def refusal(cls, layer: Any, kernel: str) -> str | None:
+        """Why the kernel must stay dense, or `None`."""
         if getattr(layer, "quantization_mode", None):
             return f"quantized to {layer.quantization_mode}"
         if getattr(layer, "lora_enabled", False):
             return "LoRA is enabled"
-        for kernel in cls.kernel_attributes:
-            if getattr(layer, f"{kernel}_constraint", None) is not None:
-                return f"has a {kernel}_constraint, which factors cannot keep"
+        if partner(layer, kernel, "constraint") is not None:
+            return f"has a {_stem(kernel)}_constraint, which factors cannot keep"
         return None
 
     @classmethod
-    def factor_shapes(
-        cls, shape: tuple[int, ...], rank: int
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Variable shapes of `U` and `V` for a kernel variable of `shape`."""
-        return (*shape[:-1], rank), (rank, shape[-1])
+    def splits_of(cls, layer: Any, kernel: str) -> tuple[str, ...]:
+        """The splits that this very kernel can have, the usual one first."""
+        return cls.splits
 
     @classmethod
-    def kernel_shape(cls, u: tuple[int, ...], v: tuple[int, ...]) -> tuple[int, ...]:
-        """Variable shape of the kernel whose factors have shapes `u` and `v`."""
-        return (*u[:-1], v[-1])
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        """How the kernel and its factors are seen as matrices."""
+        raise NotImplementedError
 
     @classmethod
-    def matrix_shape(cls, shape: tuple[int, ...]) -> tuple[int, int]:
-        """`(m, n)` of the kernel matrix of a kernel variable of `shape`."""
-        return math.prod(shape[:-1]), shape[-1]
+    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
+        """How often a sample of input shape `inputs` (batch first) uses each number.
 
-    @classmethod
-    def applications(cls, kernel: str, inputs: tuple[int | None, ...]) -> int | None:
-        """How often a sample of input shape `inputs` is multiplied by the kernel."""
-        positions = inputs[1:-1]
-        if any(size is None for size in positions):
-            return None
-        return math.prod(int(size) for size in positions if size is not None)
+        `None` where the shape does not tell. The default is a kernel that multiplies the
+        last axis.
+        """
+        count = product_of(inputs[1:-1])
+        return None if count is None else Uses.alike(count)
 
     # --- factors ----------------------------------------------------------------------
 
@@ -81,14 +104,22 @@ class LowRank:
     def ranks(self) -> dict[str, int]:
         """Rank of each factorised kernel."""
         return {
-            kernel: int(self.factors(kernel)[0].shape[-1])
+            kernel: self.view(kernel).rank_of(tuple(self.factors(kernel)[0].shape))
             for kernel in self.kernel_attributes
             if self.factors(kernel)[0] is not None
         }
 
     def factors(self, kernel: str) -> tuple[Any, Any]:
         """The variables `U` and `V` of a kernel; `(None, None)` while it is dense."""
-        return getattr(self, f"{kernel}_u", None), getattr(self, f"{kernel}_v", None)
+        return vars(self).get(f"{kernel}_u"), vars(self).get(f"{kernel}_v")
+
+    def split_of(self, kernel: str) -> str:
+        """The split of a factorised kernel."""
+        return vars(self).get(f"_split_of_{kernel}", self.splits[0])
+
+    def view(self, kernel: str) -> Matricization:
+        """How the kernel and its factors are seen as matrices."""
+        return self.matricization(self, kernel, self.split_of(kernel))
 
     def install_factors(
         self,
@@ -96,6 +127,7 @@ class LowRank:
         rank: int,
         u_initializer: Callable[..., Any],
         v_initializer: Callable[..., Any],
+        split: str | None = None,
     ) -> tuple[list[Any], list[Any]]:
         """Put factors of `rank` in place of a kernel, or of its present factors.
 
@@ -104,12 +136,15 @@ class LowRank:
             rank: Rank of the factors.
             u_initializer: Called with shape and dtype for the values of `U`.
             v_initializer: The same for `V`.
+            split: How the kernel is split; as it is, or the usual way, if not given.
 
         Returns:
             The variables that left, and those that came.
         """
         old = self._present(kernel)
-        u_shape, v_shape = self.factor_shapes(self._dense_shape(old), rank)
+        dense_shape = self._dense_shape(kernel, old)
+        self._keep(f"_split_of_{kernel}", self.split_of(kernel) if split is None else split)
+        u_shape, v_shape = self.view(kernel).factor_shapes(dense_shape, rank)
         wanted = {
             f"{kernel}_u": (u_shape, u_initializer),
             f"{kernel}_v": (v_shape, v_initializer),
@@ -132,24 +167,26 @@ class LowRank:
             The variables that left, and those that came.
         """
         old = self._present(kernel)
-        new = self._replace(old, {kernel: (self._dense_shape(old), initializer)})
+        new = self._replace(old, {kernel: (self._dense_shape(kernel, old), initializer)})
         for suffix in "uv":
             _keras.drop_attribute(self, f"{kernel}_{suffix}")
+        vars(self).pop(f"_split_of_{kernel}", None)
         _keras.set_unlocked(self, self.kernel_attributes[kernel], new[0])
-        kernels = [getattr(self, attribute) for attribute in self.kernel_attributes.values()]
-        _keras.order_variables(self, first=kernels)
+        kernels = [vars(self).get(attribute) for attribute in self.kernel_attributes.values()]
+        factors = [v for name in self.kernel_attributes for v in self.factors(name)]
+        _keras.order_variables(self, first=kernels, last=factors)
         return old, new
 
     def _present(self, kernel: str) -> list[Any]:
         factors = self.factors(kernel)
-        return [getattr(self, self.kernel_attributes[kernel])] if factors[0] is None else [*factors]
+        return [vars(self)[self.kernel_attributes[kernel]]] if factors[0] is None else [*factors]
 
-    def _dense_shape(self, variables: list[Any]) -> tuple[int, ...]:
+    def _dense_shape(self, kernel: str, variables: list[Any]) -> Shape:
         shapes = [tuple(int(size) for size in variable.shape) for variable in variables]
-        return shapes[0] if len(shapes) == 1 else self.kernel_shape(*shapes)
+        return shapes[0] if len(shapes) == 1 else self.view(kernel).kernel_shape(*shapes)
 
     def _replace(
-        self, old: list[Any], wanted: Mapping[str, tuple[tuple[int, ...], Callable[..., Any]]]
+        self, old: list[Any], wanted: Mapping[str, tuple[Shape, Callable[..., Any]]]
     ) -> list[Any]:
         def make() -> list[Any]:
             return [
@@ -166,13 +203,58 @@ class LowRank:
         """`U V`, in the shape of the kernel: for reading, never for computing."""
         u, v = self.factors(kernel)
         if u is None:
-            return getattr(self, self.kernel_attributes[kernel])
-        shape = self.kernel_shape(tuple(u.shape), tuple(v.shape))
-        rank = u.shape[-1]
-        product = keras.ops.matmul(
-            keras.ops.reshape(u, (-1, rank)), keras.ops.reshape(v, (rank, -1))
-        )
-        return keras.ops.reshape(product, shape)
+            return vars(self).get(self.kernel_attributes[kernel])
+        return self.view(kernel).product(_value(u), _value(v), keras.ops)
+
+    def multiply(self, inputs: Any, kernel: str) -> Any:
+        """`(x U) V`, or `x W` while the kernel is dense; for kernels of two axes."""
+        u, v = self.factors(kernel)
+        if u is None:
+            return keras.ops.matmul(inputs, vars(self)[self.kernel_attributes[kernel]])
+        return keras.ops.matmul(keras.ops.matmul(inputs, u), v)
+
+    def add_bias(self, outputs: Any) -> Any:
+        """Add a bias of one axis along the last axis, if there is one; then activate."""
+        if self.bias is not None:  # type: ignore[attr-defined]
+            outputs = keras.ops.add(outputs, self.bias)  # type: ignore[attr-defined]
+        if self.activation is not None:  # type: ignore[attr-defined]
+            outputs = self.activation(outputs)  # type: ignore[attr-defined]
+        return outputs
+
+    # --- a layer made by hand, or from its configuration ------------------------------
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)  # type: ignore[misc]
+        split = vars(self).get("_wanted_split")
+        for kernel, rank in vars(self).get("_wanted_ranks", {}).items():
+            chosen = self.splits_of(self, kernel)[0] if split is None else split
+            shape = self._dense_shape(kernel, self._present(kernel))
+            _, m, n = self.matricization(self, kernel, chosen).stack_shape(shape)
+            if rank > min(m, n):
+                raise ArgumentError(
+                    f"`rank` of layer '{self.name}' must be at most full rank, min(m, n) = "
+                    f"{min(m, n)} for a kernel matrix of shape ({m}, {n}). "
+                    f"Received: rank={rank} for its {kernel}."
+                )
+            self.install_factors(
+                kernel,
+                rank,
+                partner(self, kernel, "initializer"),
+                keras.initializers.RandomNormal(stddev=math.sqrt(1 / rank)),
+                chosen,
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()  # type: ignore[misc]
+        ranks = self.ranks or dict(vars(self).get("_wanted_ranks", {}))
+        alone = len(self.kernel_attributes) == 1
+        config["rank"] = next(iter(ranks.values()), None) if alone else ranks
+        if len(self.splits) > 1:
+            kernel = next(iter(self.kernel_attributes))
+            config["split"] = (
+                self.split_of(kernel) if self.ranks else vars(self).get("_wanted_split")
+            )
+        return config
 
     # --- hooks of Keras ---------------------------------------------------------------
 
@@ -180,7 +262,7 @@ class LowRank:
         """Regularize the product: each kernel's regularizer is given `U V`."""
         losses = super()._get_own_losses()  # type: ignore[misc]
         for kernel in self.kernel_attributes:
-            regularizer = getattr(self, f"{kernel}_regularizer", None)
+            regularizer = partner(self, kernel, "regularizer")
             u, v = self.factors(kernel)
             if regularizer is None or u is None or not u.trainable:
                 continue
@@ -233,14 +315,51 @@ def regularizer_of_product(regularizer: Any, u: Any, v: Any, layer: LowRank, ker
     `||U V||_F^2 = tr((U^T U) (V V^T))`, which costs `r^2 (m + n)` and not `r m n`.
     """
     if type(regularizer) is keras.regularizers.L2:
-        rank = u.shape[-1]
-        left = keras.ops.reshape(u, (-1, rank))
-        right = keras.ops.reshape(v, (rank, -1))
-        gram = keras.ops.matmul(keras.ops.transpose(left), left)
-        return regularizer.l2 * keras.ops.sum(
-            gram * keras.ops.matmul(right, keras.ops.transpose(right))
-        )
+        left, right = layer.view(kernel).grams(_value(u), _value(v), keras.ops)
+        return regularizer.l2 * keras.ops.sum(left * right)
     return regularizer(layer.product(kernel))
+
+
+def partner(layer: Any, kernel: str, what: str) -> Any:
+    """The regularizer, constraint or initializer that a layer has for one of its kernels."""
+    return getattr(layer, f"{_stem(kernel)}_{what}", None)
+
+
+def _stem(kernel: str) -> str:
+    """Keras's short name of a kernel in its arguments: `recurrent` of `recurrent_kernel`."""
+    return kernel.removesuffix("_kernel")
+
+
+def _bad_rank(layer: Any, rank: Any) -> str:
+    names = ", ".join(map(repr, layer.kernel_attributes))
+    return (
+        f"`rank` of layer '{layer.name}' must be a positive integer, or a mapping from kernels "
+        f"({names}) to positive integers. Received: rank={rank!r}."
+    )
+
+
+def _value(variable: Any) -> Any:
+    return keras.ops.convert_to_tensor(variable)
+
+
+def product_of(sizes: Sequence[int | None]) -> int | None:
+    """The product of lengths; `None` where one of them is not known."""
+    if any(size is None for size in sizes):
+        return None
+    return math.prod(int(size) for size in sizes if size is not None)
+
+
+class PlainKernel:
+    """A kernel that Keras keeps in a plain attribute; read, it is `U V` once factorised."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        return self if layer is None else layer.product(self.name)
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        vars(layer)[self.name] = value
 
 
 def low_rank_class(layer: Any) -> type[LowRank] | None:

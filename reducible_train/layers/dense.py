@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 
-from reducible_train.errors import ArgumentError
 from reducible_train.layers.base import LowRank
+from reducible_train.matricization import Matricization
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -41,46 +40,19 @@ class LowRankDense(LowRank, keras.layers.Dense):
 
     dense_class = keras.layers.Dense
 
-    def __init__(self, units: int, *, rank: int, **kwargs: Any):
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise ArgumentError(f"`rank` must be a positive integer. Received: rank={rank!r}.")
-        super().__init__(units, **kwargs)
-        self._rank = rank
+    @classmethod
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        return Matricization("io", "ir", "ro")
 
     @property
     def rank(self) -> int:
         """Rank in force."""
-        ranks = self.ranks
-        return ranks["kernel"] if ranks else self._rank
+        return self.get_config()["rank"]
 
     @property
     def kernel(self) -> Any:
         """The product `U V`, shape `(m, n)`; what code that reads a kernel expects."""
         return self.product("kernel")
 
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        m, n, rank = int(input_shape[-1]), self.units, self._rank
-        if rank > min(m, n):
-            raise ArgumentError(
-                f"`rank` of layer '{self.name}' must be at most full rank, min(m, n) = "
-                f"{min(m, n)} for a kernel of shape ({m}, {n}). Received: rank={rank}."
-            )
-        self.install_factors(
-            "kernel",
-            rank,
-            self.kernel_initializer,
-            keras.initializers.RandomNormal(stddev=math.sqrt(1 / rank)),
-        )
-
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        x = keras.ops.matmul(inputs, self.kernel_u)
-        x = keras.ops.matmul(x, self.kernel_v)
-        if self.bias is not None:
-            x = keras.ops.add(x, self.bias)
-        if self.activation is not None:
-            x = self.activation(x)
-        return x
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rank": self.rank}
+        return self.add_bias(self.multiply(inputs, "kernel"))

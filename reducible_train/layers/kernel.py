@@ -11,7 +11,14 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, dense_classes, low_rank_class
+from reducible_train.matricization import Matricization
+
+_NO_GAIN = dict.fromkeys(
+    ("DepthwiseConv1D", "DepthwiseConv2D"),
+    "a depthwise kernel has one input channel for each filter, so factors cannot be smaller",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,70 +49,110 @@ class Kernel:
             u, v = self.layer.factors(self.name)
             if u is not None:
                 return [u, v]
-        return [getattr(self.layer, self.kind.kernel_attributes[self.name])]
+        return [vars(self.layer)[self.kind.kernel_attributes[self.name]]]
 
     @property
     def rank(self) -> int | None:
         """Rank in force; `None` while dense."""
-        variables = self.variables
-        return int(variables[0].shape[-1]) if len(variables) == 2 else None
+        return self.layer.ranks.get(self.name) if isinstance(self.layer, LowRank) else None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits it can have; when factorised, the one it has."""
+        if self.rank is not None:
+            return (self.layer.split_of(self.name),)
+        return self.kind.splits_of(self.layer, self.name)
+
+    def view(self, split: str | None = None) -> Matricization:
+        """How it is seen as matrices; in its first split if none is given."""
+        return self.kind.matricization(self.layer, self.name, split or self.splits[0])
 
     @property
     def variable_shape(self) -> tuple[int, ...]:
         """Shape of the dense kernel variable."""
         shapes = [tuple(int(size) for size in v.shape) for v in self.variables]
-        return shapes[0] if len(shapes) == 1 else self.kind.kernel_shape(*shapes)
+        return shapes[0] if len(shapes) == 1 else self.view().kernel_shape(*shapes)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """`(m, n)` of the kernel matrix."""
-        return self.kind.matrix_shape(self.variable_shape)
+        """`(m, n)` of the kernel matrix, or of each of them."""
+        return self.shape_in()
+
+    def shape_in(self, split: str | None = None) -> tuple[int, int]:
+        """`(m, n)` in a split."""
+        _, m, n = self.view(split).stack_shape(self.variable_shape)
+        return m, n
+
+    @property
+    def count(self) -> int:
+        """Matrices it consists of: 1 for all but grouped kernels."""
+        return self.view().stack_shape(self.variable_shape)[0]
 
     @property
     def refusal(self) -> str | None:
         """Why the kernel must stay dense, or `None`."""
-        return None if self.rank is not None else self.kind.refusal(self.layer)
+        return None if self.rank is not None else self.kind.refusal(self.layer, self.name)
 
     @property
     def itemsize(self) -> int:
         """Bytes of one number."""
         return _keras.itemsize(self.variables[0])
 
-    def matrices(self) -> list[np.ndarray]:
-        """`[W (m, n)]` or `[U (m, r), V (r, n)]` on the host, float32 or float64."""
-        return self.matrix_view()([_keras.host_float(v) for v in self.variables])
+    def uses(self, split: str, inputs: tuple[int, ...]) -> Uses | None:
+        """How often a sample of this input shape uses each number; `None` if not known."""
+        return self.kind.uses(self.layer, self.name, split, inputs)
 
-    def matrix_view(self) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+    def factor_shapes(self, rank: int, split: str | None = None) -> list[tuple[int, ...]]:
+        """Shapes of the variables `U` and `V` it would have."""
+        return [*self.view(split).factor_shapes(self.variable_shape, rank)]
+
+    def matrices(self, split: str | None = None) -> list[np.ndarray]:
+        """`[W (g, m, n)]` or `[U (g, m, r), V (g, r, n)]` on the host, float32 or float64."""
+        return self.as_matrices(split)([_keras.host_float(v) for v in self.variables])
+
+    def as_matrices(self, split: str | None = None) -> Callable[[list[np.ndarray]], list[Any]]:
         """A function that sees arrays shaped as the present variables as matrices.
 
         For optimizer slots; it stays valid after the variables are replaced.
         """
-        shape, rank = self.shape, self.rank
+        view, dense = self.view(split), self.rank is None
 
-        def as_matrices(values: list[np.ndarray]) -> list[np.ndarray]:
-            if rank is None:
-                return [values[0].reshape(shape)]
-            return [values[0].reshape(-1, rank), values[1].reshape(rank, -1)]
+        def stacked(values: list[np.ndarray]) -> list[Any]:
+            return [view.stack(*values)] if dense else [*view.stack_factors(*values)]
 
-        return as_matrices
+        return stacked
 
-    def install(self, matrices: Sequence[np.ndarray]) -> tuple[list[Any], list[Any]]:
+    def as_variables(self, split: str | None = None) -> Callable[[Sequence[np.ndarray]], list[Any]]:
+        """A function that gives `[W (g, m, n)]` or `[U, V]` the shapes of the variables."""
+        view, shape = self.view(split), self.variable_shape
+
+        def unstacked(matrices: Sequence[np.ndarray]) -> list[Any]:
+            if len(matrices) == 1:
+                return [view.unstack(matrices[0], shape)]
+            u, v = matrices
+            return [*view.unstack_factors(u, v, shape)]
+
+        return unstacked
+
+    def install(
+        self, matrices: Sequence[np.ndarray], split: str | None = None
+    ) -> tuple[list[Any], list[Any]]:
         """Put `[U, V]` in place of what is there, or `[W]` in place of the factors.
 
         Returns:
             The variables that left, and those that came.
         """
-        if len(matrices) == 1:
-            old, new = self.layer.install_kernel(self.name, _keras.constant(matrices[0]))
+        rank = matrices[0].shape[-1]
+        values = [_keras.constant(value) for value in self.as_variables(split)(matrices)]
+        if len(values) == 1:
+            old, new = self.layer.install_kernel(self.name, values[0])
             if not self.layer.ranks:
                 _keras.become(self.layer, self.kind.dense_class)
             return old, new
+        split = split or self.splits[0]
         if not isinstance(self.layer, LowRank):
             _keras.become(self.layer, self.kind)
-        u, v = matrices
-        return self.layer.install_factors(
-            self.name, u.shape[1], _keras.constant(u), _keras.constant(v)
-        )
+        return self.layer.install_factors(self.name, rank, *values, split)
 
 
 def find_kernels(model: Any) -> list[Kernel]:
@@ -122,7 +169,7 @@ def find_kernels(model: Any) -> list[Kernel]:
 def _is_missing(layer: Any, kind: type[LowRank], name: str) -> bool:
     if isinstance(layer, LowRank) and layer.factors(name)[0] is not None:
         return False
-    return getattr(layer, kind.kernel_attributes[name], None) is None
+    return vars(layer).get(kind.kernel_attributes[name]) is None
 
 
 def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str]]:
@@ -140,7 +187,7 @@ def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str
             if len(variable.shape) < 2 or not isinstance(variable, keras.Variable):
                 continue
             name = type(layer).__name__
-            reason = f"no low-rank form of {name} is known"
+            reason = _NO_GAIN.get(name, f"no low-rank form of {name} is known")
             if parent is not None:
                 reason = f"{name} is a subclass of {parent.__name__} and may compute otherwise"
             shape = tuple(int(size) for size in variable.shape)

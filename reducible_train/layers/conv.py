@@ -1,0 +1,150 @@
+"""Convolutions whose kernel is two thin factors: two convolutions in a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from reducible_train.costs import Uses
+from reducible_train.layers.base import LowRank, Shape, product_of
+from reducible_train.matricization import Matricization
+
+CHANNEL, SPATIAL = "channel", "spatial"
+_AXES = "dhw"
+
+
+class LowRankConv(LowRank):
+    """What the convolutions share.
+
+    Split by channels, `W (kh kw i, o)` becomes `r` filters of the same size, then a 1 x 1
+    convolution (Zhang et al., *Accelerating very deep convolutional networks*, 2016); with
+    groups, in every group. Split in space (Conv2D without groups), `W (kh i, kw o)` becomes
+    `r` filters of `kh x 1`, then filters of `1 x kw` (Jaderberg et al., *Speeding up
+    convolutional neural networks with low rank expansions*, 2014). Strides, padding and
+    dilation keep their meaning, so that the outputs are those of the product.
+    """
+
+    splits = (CHANNEL, SPATIAL)
+
+    @classmethod
+    def splits_of(cls, layer: Any, kernel: str) -> tuple[str, ...]:
+        sizes = layer.kernel_size
+        if len(sizes) == 2 and min(sizes) > 1 and layer.groups == 1:
+            return cls.splits
+        return (CHANNEL,)
+
+    @classmethod
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        axes = _AXES[-len(layer.kernel_size) :]
+        if split == SPATIAL:
+            return Matricization("hwio", "h1ir", "1wro")
+        ones = "1" * len(axes)
+        if layer.groups == 1:
+            return Matricization(axes + "io", axes + "ir", ones + "ro")
+        lengths = (("g", layer.groups),)
+        return Matricization(axes + "i(go)", axes + "i(gr)", ones + "r(go)", lengths=lengths)
+
+    @classmethod
+    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
+        outputs = spatial_axes(layer, layer.compute_output_shape(inputs))
+        count = product_of(outputs)
+        if count is None:
+            return None
+        if split == CHANNEL:
+            return Uses.alike(count)
+        width = spatial_axes(layer, inputs)[1]
+        return None if width is None else Uses(count, outputs[0] * width, count)
+
+    @property
+    def kernel(self) -> Any:
+        """The product `U V`, in the kernel's shape."""
+        return self.product("kernel")
+
+    def call(self, inputs: Any) -> Any:
+        layer: Any = self
+        padding = layer.padding
+        if padding == "causal":
+            inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
+            padding = "valid"
+        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
+        ones = (1,) * len(strides)
+        steps: list[tuple[Any, Any]]
+        if self.split_of("kernel") == SPATIAL:  # each factor strides along its own axis
+            steps = [((strides[0], 1), (dilation[0], 1)), ((1, strides[1]), (1, dilation[1]))]
+        else:
+            steps = [(strides, dilation), (ones, ones)]
+        form = layer.data_format
+        for factor, (stride, rate) in zip(self.factors("kernel"), steps, strict=True):
+            inputs = keras.ops.conv(inputs, factor, stride, padding, form, rate)
+        return conv_bias(self, inputs)
+
+
+def conv_bias(layer: Any, outputs: Any) -> Any:
+    """Add the bias of a convolution along its channels, if there is one; then activate."""
+    if layer.use_bias:
+        ones = (1,) * len(layer.kernel_size)
+        last = layer.data_format == "channels_last"
+        shape = (1, *ones, layer.filters) if last else (1, layer.filters, *ones)
+        outputs = keras.ops.add(outputs, keras.ops.reshape(layer.bias, shape))
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def spatial_axes(layer: Any, shape: Shape) -> Shape:
+    """The axes of an image, without samples and channels."""
+    return tuple(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankConv1D(LowRankConv, keras.layers.Conv1D):
+    """A `Conv1D` layer with kernel `W ~ U V`: `rank` filters, then a convolution of size 1.
+
+    Args:
+        filters: As of `keras.layers.Conv1D`, whose other arguments follow.
+        rank: Rank of the factors.
+
+    Example:
+        >>> layer = LowRankConv1D(8, 3, rank=2)
+        >>> layer.build((None, 20, 6))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(8,), (3, 6, 2), (1, 2, 8)]
+    """
+
+    dense_class = keras.layers.Conv1D
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankConv2D(LowRankConv, keras.layers.Conv2D):
+    """A `Conv2D` layer with kernel `W ~ U V`: two smaller convolutions in a row.
+
+    Args:
+        filters: As of `keras.layers.Conv2D`, whose other arguments follow.
+        rank: Rank of the factors.
+        split: `"channel"` (`rank` filters, then 1 x 1) or `"spatial"` (k x 1, then 1 x k).
+
+    Example:
+        >>> layer = LowRankConv2D(8, 3, rank=2, split="spatial")
+        >>> layer.build((None, 20, 20, 6))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(8,), (3, 1, 6, 2), (1, 3, 2, 8)]
+    """
+
+    dense_class = keras.layers.Conv2D
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankConv3D(LowRankConv, keras.layers.Conv3D):
+    """A `Conv3D` layer with kernel `W ~ U V`: `rank` filters, then a convolution of size 1.
+
+    Args:
+        filters: As of `keras.layers.Conv3D`, whose other arguments follow.
+        rank: Rank of the factors.
+
+    Example:
+        >>> layer = LowRankConv3D(8, 3, rank=2)
+        >>> layer.build((None, 9, 9, 9, 4))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(8,), (3, 3, 3, 4, 2), (1, 1, 1, 2, 8)]
+    """
+
+    dense_class = keras.layers.Conv3D

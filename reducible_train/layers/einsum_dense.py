@@ -1,0 +1,141 @@
+"""An EinsumDense layer whose kernel is two thin factors."""
+
+from __future__ import annotations
+
+import math
+import string
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from reducible_train.costs import Uses
+from reducible_train.layers.base import LowRank, Shape
+from reducible_train.matricization import Matricization
+
+
+@dataclass(frozen=True)
+class Equation:
+    """The labels of an equation `inputs,kernel->outputs`, sorted by what they do.
+
+    Args:
+        inputs: Labels of the inputs; an ellipsis is `.`.
+        kernel: Labels of the kernel.
+        outputs: Labels of the outputs.
+    """
+
+    inputs: str
+    kernel: str
+    outputs: str
+
+    @classmethod
+    def of(cls, equation: str) -> Equation:
+        """Read an equation as EinsumDense takes it."""
+        left, _, outputs = equation.replace(" ", "").replace("...", ".").partition("->")
+        inputs, _, kernel = left.partition(",")
+        return cls(inputs, kernel, outputs)
+
+    @property
+    def contracted(self) -> str:
+        """Labels the kernel and the inputs share, and the outputs have not: the rows."""
+        return "".join(x for x in self.kernel if x in self.inputs and x not in self.outputs)
+
+    @property
+    def made(self) -> str:
+        """Labels the kernel and the outputs share, and the inputs have not: the columns."""
+        return "".join(x for x in self.kernel if x in self.outputs and x not in self.inputs)
+
+    @property
+    def shared(self) -> str:
+        """Labels that kernel, inputs and outputs share: one matrix for each."""
+        return "".join(x for x in self.kernel if x in self.outputs and x in self.inputs)
+
+    @property
+    def rank(self) -> str:
+        """A letter for the rank."""
+        used = self.inputs + self.kernel + self.outputs
+        return next(letter for letter in string.ascii_letters if letter not in used)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the kernel cannot be split in two, or `None`."""
+        told = f"equation with kernel labels {self.kernel!r}"
+        if len(set(self.kernel)) != len(self.kernel) or "." in self.kernel:
+            return f"{told} repeats a label or holds an ellipsis"
+        if any(x not in self.outputs and x not in self.inputs for x in self.kernel):
+            return f"{told} sums the kernel over a label of its own"
+        if any(x not in self.outputs and x not in self.kernel for x in self.inputs):
+            return f"{told} sums the inputs over a label of their own"
+        if not self.contracted or not self.made:
+            return f"{told} does not separate into inputs and outputs"
+        return None
+
+    @property
+    def steps(self) -> tuple[str, str]:
+        """The two equations that take its place."""
+        between = "".join(x for x in self.inputs if x not in self.contracted) + self.rank
+        u = self.shared + self.contracted + self.rank
+        v = self.shared + self.rank + self.made
+        first, second = f"{self.inputs},{u}->{between}", f"{between},{v}->{self.outputs}"
+        return first.replace(".", "..."), second.replace(".", "...")
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
+    """An `EinsumDense` layer with kernel `W ~ U V`, in two equations instead of one.
+
+    The rows of the kernel matrix are the labels the kernel shares with the inputs only, its
+    columns those it shares with the outputs only; labels it shares with both make a stack.
+    The projections of MultiHeadAttention and GroupQueryAttention are of this kind.
+
+    Args:
+        equation: As of `keras.layers.EinsumDense`, whose other arguments follow.
+        rank: Rank of the factors.
+
+    Example:
+        >>> layer = LowRankEinsumDense("abc,cde->abde", output_shape=(None, 4, 8), rank=3)
+        >>> layer.build((None, 10, 32))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(32, 3), (3, 4, 8)]
+    """
+
+    dense_class = keras.layers.EinsumDense
+
+    @classmethod
+    def refusal(cls, layer: Any, kernel: str) -> str | None:
+        return super().refusal(layer, kernel) or Equation.of(layer.equation).fault
+
+    @classmethod
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        e = Equation.of(layer.equation)
+        if e.fault is not None:  # seen as its last axis, and never factorised
+            labels = string.ascii_lowercase[: len(layer._kernel.shape)]
+            return Matricization(labels, labels[:-1] + "R", "R" + labels[-1], rank="R")
+        u, v = e.shared + e.contracted + e.rank, e.shared + e.rank + e.made
+        return Matricization(e.kernel, u, v, rank=e.rank)
+
+    @classmethod
+    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
+        e = Equation.of(layer.equation)
+        labels: list[str] = []
+        for label in e.inputs:
+            more = len(inputs) - len(e.inputs) + 1
+            labels += ["."] * more if label == "." else [label]
+        free = [
+            size
+            for label, size in list(zip(labels, inputs, strict=True))[1:]
+            if label not in e.kernel
+        ]
+        if any(size is None for size in free):
+            return None
+        return Uses.alike(math.prod(free))
+
+    @property
+    def kernel(self) -> Any:
+        """The product `U V`, in the kernel's shape."""
+        return self.product("kernel")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        first, second = Equation.of(self.equation).steps
+        x = keras.ops.einsum(first, inputs, self.kernel_u)
+        return self.add_bias(keras.ops.einsum(second, x, self.kernel_v))

@@ -1,0 +1,163 @@
+"""Recurrent cells whose kernels are two thin factors each.
+
+`SimpleRNN`, `LSTM` and `GRU` hold a cell; its input and its recurrent kernel are factorised
+separately, and multiplied factor by factor at every step. On a GPU, Keras may hand the kernels
+to cuDNN, which wants them whole: it is then given the products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from reducible_train.layers.base import LowRank, PlainKernel
+from reducible_train.matricization import Matricization
+
+
+class LowRankCell(LowRank):
+    """What the cells share."""
+
+    kernel_attributes = {"kernel": "kernel", "recurrent_kernel": "recurrent_kernel"}  # noqa: RUF012
+    kernel = PlainKernel()
+    recurrent_kernel = PlainKernel()
+
+    @classmethod
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        return Matricization("io", "ir", "ro")
+
+    def gates(self, kernel: str, inputs: Any, count: int, which: slice = slice(None)) -> list[Any]:
+        """What each gate gets of its inputs: `x W_k`, for gates side by side in `W`.
+
+        Args:
+            kernel: Name of the kernel.
+            inputs: One tensor for all gates, or one for each of them.
+            count: Gates in the kernel.
+            which: The gates wanted.
+        """
+        units: int = self.units  # type: ignore[attr-defined]
+        u, v = self.factors(kernel)
+        right = vars(self)[kernel] if u is None else v
+        chosen = range(count)[which]
+        if isinstance(inputs, Sequence):
+            columns = [right[:, k * units : (k + 1) * units] for k in chosen]
+            left = [x if u is None else ops.matmul(x, u) for x in inputs]
+            return [ops.matmul(x, c) for x, c in zip(left, columns, strict=True)]
+        if len(chosen) < count:
+            right = right[:, chosen.start * units : chosen.stop * units]
+        x = ops.matmul(inputs if u is None else ops.matmul(inputs, u), right)
+        return [x] if len(chosen) == 1 else ops.split(x, len(chosen), axis=-1)
+
+    def dropped(self, x: Any, mask: Any, count: int) -> Any:
+        """A tensor, or one for each gate where each gate has a mask of its own."""
+        if mask is None:
+            return x
+        if isinstance(mask, (list, tuple)):
+            return [x * mask[k] for k in range(count)]
+        return x * mask
+
+
+def _added(left: Sequence[Any], right: Any) -> list[Any]:
+    return [ops.add(a, b) for a, b in zip(left, right, strict=True)]
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankSimpleRNNCell(LowRankCell, keras.layers.SimpleRNNCell):
+    """A `SimpleRNNCell` with kernels `W ~ U V`.
+
+    Args:
+        units: As of `keras.layers.SimpleRNNCell`, whose other arguments follow.
+        rank: Rank of the factors, or a mapping `{"kernel": r, "recurrent_kernel": s}`.
+    """
+
+    dense_class = keras.layers.SimpleRNNCell
+
+    def call(self, sequence: Any, states: Any, training: bool = False) -> Any:
+        before = states[0] if isinstance(states, (list, tuple)) else states
+        masks = self.get_dropout_mask(sequence), self.get_recurrent_dropout_mask(before)
+        if training:
+            sequence, before = (
+                self.dropped(x, mask, 1) for x, mask in zip((sequence, before), masks, strict=True)
+            )
+        output = self.multiply(sequence, "kernel")
+        if self.bias is not None:
+            output = ops.add(output, self.bias)
+        output = output + self.multiply(before, "recurrent_kernel")
+        if self.activation is not None:
+            output = self.activation(output)
+        return output, [output] if isinstance(states, (list, tuple)) else output
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankLSTMCell(LowRankCell, keras.layers.LSTMCell):
+    """An `LSTMCell` with kernels `W ~ U V`; the gates share `U`.
+
+    Args:
+        units: As of `keras.layers.LSTMCell`, whose other arguments follow.
+        rank: Rank of the factors, or a mapping `{"kernel": r, "recurrent_kernel": s}`.
+
+    Example:
+        >>> cell = LowRankLSTMCell(16, rank={"recurrent_kernel": 3})
+        >>> cell.build((None, 8))
+        >>> [tuple(v.shape) for v in cell.trainable_variables]
+        [(8, 64), (64,), (16, 3), (3, 64)]
+    """
+
+    dense_class = keras.layers.LSTMCell
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        hidden, carry = states
+        if training and 0.0 < self.dropout < 1.0:
+            inputs = self.dropped(inputs, self.get_dropout_mask(inputs), 4)
+        if training and self.implementation == 1 and 0.0 < self.recurrent_dropout < 1.0:
+            hidden = self.dropped(hidden, self.get_recurrent_dropout_mask(hidden), 4)
+        z = _added(self.gates("kernel", inputs, 4), self.gates("recurrent_kernel", hidden, 4))
+        if self.use_bias:
+            z = _added(z, ops.split(self.bias, 4, axis=0))
+        i, f, o = (self.recurrent_activation(z[k]) for k in (0, 1, 3))
+        carry = f * carry + i * self.activation(z[2])
+        hidden = o * self.activation(carry)
+        return hidden, [hidden, carry]
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankGRUCell(LowRankCell, keras.layers.GRUCell):
+    """A `GRUCell` with kernels `W ~ U V`; the gates share `U`.
+
+    Args:
+        units: As of `keras.layers.GRUCell`, whose other arguments follow.
+        rank: Rank of the factors, or a mapping `{"kernel": r, "recurrent_kernel": s}`.
+    """
+
+    dense_class = keras.layers.GRUCell
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        hidden = states[0] if isinstance(states, (list, tuple)) else states
+        parts = hidden
+        if training and 0.0 < self.dropout < 1.0:
+            inputs = self.dropped(inputs, self.get_dropout_mask(inputs), 3)
+        if training and self.implementation == 1 and 0.0 < self.recurrent_dropout < 1.0:
+            parts = self.dropped(hidden, self.get_recurrent_dropout_mask(hidden), 3)
+        x = self.gates("kernel", inputs, 3)
+        inner = [0.0, 0.0, 0.0]
+        if self.use_bias:
+            bias, inner_bias = self.bias, None
+            if self.reset_after:
+                bias, inner_bias = (ops.squeeze(b, 0) for b in ops.split(self.bias, 2, axis=0))
+                inner = ops.split(inner_bias, 3, axis=0)
+            x = _added(x, ops.split(bias, 3, axis=0))
+        if self.reset_after:
+            y = _added(self.gates("recurrent_kernel", parts, 3), inner)
+        else:
+            first = parts[:2] if isinstance(parts, list) else parts
+            y = self.gates("recurrent_kernel", first, 3, slice(0, 2))
+        update, reset = (self.recurrent_activation(ops.add(x[k], y[k])) for k in (0, 1))
+        if self.reset_after:
+            candidate = reset * y[2]
+        else:
+            last = reset * (parts[2] if isinstance(parts, list) else parts)
+            (candidate,) = self.gates("recurrent_kernel", last, 3, slice(2, 3))
+        hidden = update * hidden + (1 - update) * self.activation(ops.add(x[2], candidate))
+        return hidden, [hidden] if isinstance(states, (list, tuple)) else hidden

@@ -1,0 +1,77 @@
+"""Separable convolutions whose pointwise kernel is two thin factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from reducible_train.costs import Uses
+from reducible_train.layers.base import LowRank, PlainKernel, Shape, product_of
+from reducible_train.layers.conv import conv_bias, spatial_axes
+from reducible_train.matricization import Matricization
+
+
+class LowRankSeparableConv(LowRank):
+    """What separable convolutions share: the depthwise half stays as it is."""
+
+    kernel_attributes = {"pointwise_kernel": "pointwise_kernel"}  # noqa: RUF012
+    pointwise_kernel = PlainKernel()
+
+    @classmethod
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        ones = "1" * len(layer.kernel_size)
+        return Matricization(ones + "io", ones + "ir", ones + "ro")
+
+    @classmethod
+    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
+        count = product_of(spatial_axes(layer, layer.compute_output_shape(inputs)))
+        return None if count is None else Uses.alike(count)
+
+    def call(self, inputs: Any) -> Any:
+        layer: Any = self
+        padding = layer.padding
+        if padding == "causal":
+            inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
+            padding = "valid"
+        x = keras.ops.separable_conv(
+            inputs,
+            layer.depthwise_kernel,
+            layer.pointwise_kernel_u,
+            strides=tuple(layer.strides),
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+        form = layer.data_format
+        return conv_bias(layer, keras.ops.conv(x, layer.pointwise_kernel_v, 1, "valid", form))
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankSeparableConv1D(LowRankSeparableConv, keras.layers.SeparableConv1D):
+    """A `SeparableConv1D` layer with pointwise kernel `W ~ U V`.
+
+    Args:
+        filters: As of `keras.layers.SeparableConv1D`, whose other arguments follow.
+        rank: Rank of the factors.
+    """
+
+    dense_class = keras.layers.SeparableConv1D
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankSeparableConv2D(LowRankSeparableConv, keras.layers.SeparableConv2D):
+    """A `SeparableConv2D` layer with pointwise kernel `W ~ U V`.
+
+    Args:
+        filters: As of `keras.layers.SeparableConv2D`, whose other arguments follow.
+        rank: Rank of the factors.
+
+    Example:
+        >>> layer = LowRankSeparableConv2D(8, 3, rank=2)
+        >>> layer.build((None, 20, 20, 6))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(3, 3, 6, 1), (8,), (1, 1, 6, 2), (1, 1, 2, 8)]
+    """
+
+    dense_class = keras.layers.SeparableConv2D
