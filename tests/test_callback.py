@@ -75,13 +75,13 @@ def test_sizes_fall_as_the_schedule_says_and_nothing_is_stale(model):
 def test_the_reported_energy_is_the_measured_one():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
-    before = {k.path: k.matrices()[0].astype("float64") for k in find_kernels(model)}
+    before = {k.path: k.matrices()[0][0].astype("float64") for k in find_kernels(model)}
     scheduler = RankScheduler(rank=5)
     model.fit(x, y, epochs=1, callbacks=[scheduler, Freeze()], verbose=0)
     (cut,) = scheduler.report.cuts
     for record in cut.kernels:
         kernel = next(k for k in find_kernels(model) if k.path == record.path)
-        u, v = (m.astype("float64") for m in kernel.matrices())
+        u, v = (m[0].astype("float64") for m in kernel.matrices())
         w = before[record.path]
         error = np.linalg.norm(w - u @ v) / np.linalg.norm(w)
         assert record.relative_error == pytest.approx(error, rel=1e-4)
@@ -186,7 +186,7 @@ def test_a_constant_energy_does_not_erode():
 def test_energy_is_counted_from_the_start():
     model = zoo.compiled(zoo.sequential(), keras.optimizers.SGD(0.0))
     x, y = zoo.data(model)
-    before = {k.path: k.matrices()[0].astype("float64") for k in find_kernels(model)}
+    before = {k.path: k.matrices()[0][0].astype("float64") for k in find_kernels(model)}
     scheduler = RankScheduler(energy=Ramp(0.8, 0.5, start_epoch=0, end_epoch=2))
     model.fit(x, y, epochs=3, callbacks=[scheduler], verbose=0)
     for record in scheduler.report.kernels:

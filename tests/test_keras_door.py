@@ -106,7 +106,7 @@ def test_calls_are_traced_with_their_shapes_and_leave_no_trace():
     layers = [layer for _, layer in _keras.walk(model)]
     nodes = [len(layer._inbound_nodes) for layer in layers]
     calls = _keras.trace_calls(model, [model.get_layer("inner").get_layer("shared")])
-    assert [shape for _, shape in calls] == [(1, 24), (1, 24)]
+    assert [(call.shape, call.repeats) for call in calls] == [((1, 24), 1), ((1, 24), 1)]
     assert [len(layer._inbound_nodes) for layer in layers] == nodes
     assert all("call" not in vars(layer) for layer in layers)
 
