@@ -8,6 +8,7 @@ use, so that `import reducible_train` loads neither Keras nor TensorFlow.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,3 +99,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "keras" in sys.modules:  # keras.models.load_model shall find the layers of this package
+    importlib.import_module("reducible_train.containers")

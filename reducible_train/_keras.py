@@ -18,8 +18,10 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src import backend as _backend
+from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.quantizers.quantization_config import validate_and_resolve_config
 from keras.src.utils.dtype_utils import dtype_size
+from keras.src.utils.naming import to_snake_case
 from keras.src.utils.tracking import DotNotTrackScope
 
 _STORES = ("trainable_variables", "non_trainable_variables")
@@ -33,28 +35,58 @@ def is_graph_model(layer: Any) -> bool:
     return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
 
 
-def children(layer: Any) -> list[tuple[str, Any]]:
+def saves_its_layers(layer: Any) -> bool:
+    """True if a model's configuration holds its layers, each under its own class and name.
+
+    So it is for Sequential and Functional models; other parents, graph models that build
+    their graph in an `__init__` of their own among them, make their sublayers anew when
+    they are made from their configuration. There is no public way to ask.
+    """
+    kind = type(layer)
+    if isinstance(layer, keras.Sequential):
+        return kind.get_config is keras.Sequential.get_config
+    return (
+        isinstance(layer, Functional)
+        and kind.get_config is Functional.get_config
+        and functional_like_constructor(kind)
+    )
+
+
+def children(layer: Any, *, saved_names: bool = True) -> list[tuple[str, Any]]:
     """Direct sublayers as `(name, layer)`, in Keras's own order.
 
     The name is the child's own name in Sequential and Functional models (it is saved
-    with them) and the attribute that holds it elsewhere (`"blocks/0"`, `"query_dense"`):
-    automatic layer names count up within a process and would not survive a reload.
+    with them, if `saved_names`) and the attribute that holds it elsewhere (`"blocks/0"`,
+    `"query_dense"`): automatic layer names count up within a process and would not
+    survive a reload. Where names are not saved, an automatic one gives its stem only.
     No public way lists the sublayers of a plain layer.
     """
     if is_graph_model(layer):
-        return [(child.name, child) for child in layer.layers]
+        return [(c.name if saved_names else _stable_name(c), c) for c in layer.layers]
     own = [child for child in layer._layers if isinstance(child, keras.Layer)]
     names = _attribute_names(layer)
-    return [(names.get(id(child), child.name), child) for child in own]
+    return [(names.get(id(child)) or _stable_name(child), child) for child in own]
+
+
+def _stable_name(layer: Any) -> str:
+    """The name of a layer, without the number that Keras gave it by itself."""
+    stem, _, count = layer.name.rpartition("_")
+    if count.isdigit() and stem in {to_snake_case(kind.__name__) for kind in type(layer).__mro__}:
+        return stem
+    return layer.name
 
 
 def walk(model: Any) -> Iterator[tuple[str, Any]]:
-    """Every layer below `model` with its path, each once, parents before children."""
+    """Every layer below `model` with its path, each once, parents before children.
+
+    The same model has the same paths in every process.
+    """
     seen: set[int] = {id(model)}
 
-    def visit(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    def visit(layer: Any, prefix: str, saved_names: bool) -> Iterator[tuple[str, Any]]:
         used: set[str] = set()
-        for name, child in children(layer):
+        saved_names = saved_names and saves_its_layers(layer)
+        for name, child in children(layer, saved_names=saved_names):
             if id(child) in seen:
                 continue
             seen.add(id(child))
@@ -66,9 +98,9 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
             used.add(unique)
             path = f"{prefix}/{unique}" if prefix else unique
             yield path, child
-            yield from visit(child, path)
+            yield from visit(child, path, saved_names)
 
-    yield from visit(model, "")
+    yield from visit(model, "", True)
 
 
 def _attribute_names(layer: Any) -> dict[int, str]:
@@ -202,6 +234,30 @@ def _quantize(layer: Any, mode: Any = None, config: Any = None, **kwargs: Any) -
         type(layer).quantize(layer, mode=config.mode, config=config, **kwargs)
     finally:
         layer._tracker.lock()
+
+
+def reclass(layer: Any, kind: type) -> None:
+    """Give a live layer a class that builds as its own does: see `become` for others."""
+    object.__setattr__(layer, "__class__", kind)
+
+
+@contextlib.contextmanager
+def seen_as(layer: Any, kind: type) -> Iterator[None]:
+    """Within it, a layer is of another class, whatever Keras asks of it."""
+    own = type(layer)
+    reclass(layer, kind)
+    try:
+        yield
+    finally:
+        reclass(layer, own)
+
+
+def unpickler() -> Callable[..., Any]:
+    """What Keras calls to unpickle a model, as a function that pickles by its name.
+
+    Keras uses the method of the model's own class, which must then be importable.
+    """
+    return keras.Model._unpickle_model
 
 
 def drop_attribute(layer: Any, name: str) -> None:

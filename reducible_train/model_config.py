@@ -75,7 +75,9 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     for entry in _entries(config):
         _check_entry(entry, custom)
     try:
-        model = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=True)
+        model = keras.saving.deserialize_keras_object(
+            _without_compilation(config), custom_objects=custom, safe_mode=True
+        )
     except FormatError:
         raise
     except Exception as error:
@@ -116,7 +118,9 @@ def _check_entry(entry: Mapping[str, Any], custom: Mapping[str, Any]) -> None:
             return
         raise _refused(f"function {function}", module, _way_out(str(function)))
     if isinstance(registered, str) and registered.startswith(_OURS):
-        return
+        if keras.saving.get_registered_object(registered) is not None:
+            return
+        raise _refused(name, module, f"{registered!r} is unknown")
     if registered not in (None, name):
         raise _refused(name, module, _way_out(registered))
     if isinstance(module, str) and _is_keras_kind(module, name):

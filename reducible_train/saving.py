@@ -23,8 +23,9 @@ from reducible_train.errors import FormatError, SurgeryError
 from reducible_train.factorization import check_built
 from reducible_train.layers import find_kernels
 from reducible_train.model_config import build_model, model_config
+from reducible_train.plans import checked, plan_of
 from reducible_train.report import Report
-from reducible_train.surgery import apply_plan, planned, rank_plan
+from reducible_train.surgery import apply_plan
 
 Path_ = str | os.PathLike[str]
 
@@ -94,7 +95,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     header = {
         "keras_config": model_config(model),
         "model": {"name": model.name, "class": type(model).__name__},
-        "plan": rank_plan(model),
+        "plan": plan_of(model),
         "report": None if report is None else report.to_dict(),
         "versions": {
             "keras": keras.__version__,
@@ -239,7 +240,7 @@ def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tup
             shapes[each] = kernel.variable_shape
             continue
         try:
-            rank, split = planned(plan[each], kernel)
+            rank, split = checked(plan[each], kernel)
         except SurgeryError as error:
             raise FormatError(f"{path} does not fit model '{model.name}': {error}") from error
         u, v = kernel.factor_shapes(rank, split)

@@ -6,15 +6,17 @@ Keras fail half-way, layers and optimizers are put back as they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.containers import mark_containers
 from reducible_train.errors import SpectrumError, SurgeryError
-from reducible_train.layers import Kernel, find_kernels
+from reducible_train.layers import Kernel
+from reducible_train.plans import Plan, planned
 from reducible_train.stacks import (
     ProductStackSvd,
     StackSvd,
@@ -29,8 +31,6 @@ from reducible_train.transport import (
     Truncation,
     carry,
 )
-
-PlanEntry = int | Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,11 @@ def change_kernels(
                     at_split=at_split,
                     at_truncation=at_truncation,
                 )
+            mark_containers(model)
     except Exception as error:
         for restore in restores:
             restore()
+        mark_containers(model)
         _keras.renew_functions(model, training=training)
         raise SurgeryError(
             f"The ranks of model '{model.name}' could not be changed; it is as it was. "
@@ -134,82 +136,23 @@ def _install(change: KernelChange) -> Replacement:
     return Replacement(old, new, change.state, as_matrices, as_variables)
 
 
-def rank_plan(model: Any) -> dict[str, PlanEntry]:
-    """The ranks of a model, as files keep them: kernel path -> rank.
-
-    A kernel that can be split in several ways has `{"rank": r, "split": name}`.
-    """
-    plan: dict[str, PlanEntry] = {}
-    for kernel in find_kernels(model):
-        if kernel.rank is not None:
-            several = len(kernel.kind.splits) > 1
-            entry = {"rank": kernel.rank, "split": kernel.splits[0]}
-            plan[kernel.path] = entry if several else kernel.rank
-    return plan
-
-
-def planned(entry: PlanEntry, kernel: Kernel) -> tuple[int, str]:
-    """Rank and split of one entry of a plan, checked against the kernel.
-
-    Raises:
-        SurgeryError: It does not fit the kernel.
-    """
-    whole = entry if isinstance(entry, Mapping) else {"rank": entry, "split": kernel.kind.splits[0]}
-    rank, split = whole.get("rank"), whole.get("split")
-    if set(whole) != {"rank", "split"} or split not in kernel.kind.splits:
-        raise SurgeryError(
-            f"The rank plan does not fit {kernel.path!r}, which can be split as "
-            f"{', '.join(map(repr, kernel.kind.splits))}. Received: {entry!r}."
-        )
-    full = min(kernel.shape_in(split))
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
-        raise SurgeryError(
-            f"The rank plan does not fit {kernel.path!r}, of shape {kernel.shape_in(split)}: its "
-            f"rank must be a whole number in [1, {full}]. Received: {rank!r}."
-        )
-    return rank, split
-
-
-def apply_plan(model: Any, plan: Mapping[str, PlanEntry]) -> None:
+def apply_plan(model: Any, plan: Plan) -> None:
     """Bring a model to the ranks of a plan; kernels it does not name become dense.
 
     The new factors hold zeros, to be filled from a file.
 
     Args:
         model: A built model.
-        plan: What `rank_plan` gives.
+        plan: What `plan_of` gives.
 
     Raises:
         SurgeryError: The plan names a kernel the model does not have, or does not fit one;
             the model is as it was.
     """
-    kernels = {kernel.path: kernel for kernel in find_kernels(model)}
-    for path in plan:
-        if path not in kernels:
-            raise SurgeryError(
-                f"The rank plan does not fit model '{model.name}', which has no kernel "
-                f"{path!r}. Its kernels are: {', '.join(sorted(kernels)) or 'none'}."
-            )
-    wanted = {path: planned(entry, kernels[path]) for path, entry in plan.items()}
-    to_dense = [
-        KernelChange(kernel, _zeros(kernel, None, None))
-        for path, kernel in kernels.items()
-        if kernel.rank is not None and (path not in wanted or wanted[path][1] != kernel.splits[0])
-    ]
-    change_kernels(model, to_dense)
-    to_factors = [
-        KernelChange(kernels[path], _zeros(kernels[path], rank, split), split=split)
-        for path, (rank, split) in wanted.items()
-        if kernels[path].rank != rank
-    ]
-    change_kernels(model, to_factors)
-
-
-def _zeros(kernel: Kernel, rank: int | None, split: str | None) -> list[np.ndarray]:
-    (m, n), g = kernel.shape_in(split), kernel.count
-    if rank is None:
-        return [np.zeros((g, m, n), np.float32)]
-    return [np.zeros((g, m, rank), np.float32), np.zeros((g, rank, n), np.float32)]
+    change_kernels(
+        model,
+        [KernelChange(kernel, zeros, split=split) for kernel, zeros, split in planned(model, plan)],
+    )
 
 
 def merge_all(kernels: Iterable[Kernel]) -> list[KernelChange]:

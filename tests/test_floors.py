@@ -21,6 +21,7 @@ FLOORS = (
     {"truncation", "costs", "allocation"},
     {"_keras"},
     {"layers", "transport"},
+    {"plans", "containers"},
     {"surgery"},
     {"targets", "rules", "survey", "compression", "factorization", "callback"},
     {"model_config"},

@@ -13,7 +13,8 @@ from reducible_train import factorize, load_model, merge, save_model
 from reducible_train.layers import find_kernels
 from reducible_train.layers.base import LowRank, dense_classes
 from reducible_train.layers.einsum_dense import Equation
-from reducible_train.surgery import change_kernels, cut, decomposition, rank_plan
+from reducible_train.plans import plan_of
+from reducible_train.surgery import change_kernels, cut, decomposition
 
 L = keras.layers
 IMAGE, ROWS, WORDS = (10, 9, 6), (8, 6), (7,)
@@ -137,7 +138,7 @@ def test_at_full_rank_nothing_moves(name, split):
     merge(model)
     np.testing.assert_allclose(run(model, x), dense, atol=3e-5)
     assert model.get_config() == dense_config
-    assert not rank_plan(model)
+    assert not plan_of(model)
 
 
 @pytest.mark.parametrize(("name", "split"), splits())
@@ -193,7 +194,7 @@ def test_files_bring_it_back(name, tmp_path):
     save_model(model, tmp_path / "model.reducible")
     custom = {"test_layers>Attention": Attention}
     loaded = load_model(tmp_path / "model.reducible", custom)
-    assert rank_plan(loaded) == rank_plan(model)
+    assert plan_of(loaded) == plan_of(model)
     np.testing.assert_allclose(run(loaded, x), run(model, x), atol=1e-6)
 
 

@@ -115,7 +115,7 @@ class Kernel:
 
         For optimizer slots; it stays valid after the variables are replaced.
         """
-        view, dense = self.view(split), self.rank is None
+        view, dense = self.view(split if self.rank is None else None), self.rank is None
 
         def stacked(values: list[np.ndarray]) -> list[Any]:
             return [view.stack(*values)] if dense else [*view.stack_factors(*values)]
