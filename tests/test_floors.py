@@ -17,8 +17,8 @@ PACKAGE = ROOT / "reducible_train"
 
 # From the ground up. A module may import from its own floor and from those below.
 FLOORS = (
-    {"errors", "spectra", "schedules", "report", "container", "codecs", "tensorboard_format"},
-    {"truncation", "costs", "allocation"},
+    {"errors", "spectra", "matricization", "schedules", "report", "container", "codecs", "tensorboard_format"},
+    {"truncation", "costs", "allocation", "stacks"},
     {"_keras"},
     {"layers", "transport"},
     {"plans", "containers"},

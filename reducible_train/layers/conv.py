@@ -65,7 +65,7 @@ class LowRankConv(LowRank):
         layer: Any = self
         padding = layer.padding
         if padding == "causal":
-            inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
+            inputs = pad_causal(layer, inputs)
             padding = "valid"
         strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
         ones = (1,) * len(strides)
@@ -78,6 +78,13 @@ class LowRankConv(LowRank):
         for factor, (stride, rate) in zip(self.factors("kernel"), steps, strict=True):
             inputs = keras.ops.conv(inputs, factor, stride, padding, form, rate)
         return conv_bias(self, inputs)
+
+
+def pad_causal(layer: Any, inputs: Any) -> Any:
+    """Inputs of a one-dimensional convolution with what `padding="causal"` puts before them."""
+    before = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
+    last = layer.data_format == "channels_last"
+    return keras.ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
 
 
 def conv_bias(layer: Any, outputs: Any) -> Any:

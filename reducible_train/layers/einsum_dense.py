@@ -109,7 +109,7 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
     def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
         e = Equation.of(layer.equation)
         if e.fault is not None:  # seen as its last axis, and never factorised
-            labels = string.ascii_lowercase[: len(layer._kernel.shape)]
+            labels = string.ascii_lowercase[: len(layer.kernel.shape)]
             return Matricization(labels, labels[:-1] + "R", "R" + labels[-1], rank="R")
         u, v = e.shared + e.contracted + e.rank, e.shared + e.rank + e.made
         return Matricization(e.kernel, u, v, rank=e.rank)

@@ -8,7 +8,7 @@ import keras
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, product_of
-from reducible_train.layers.conv import conv_bias, spatial_axes
+from reducible_train.layers.conv import conv_bias, pad_causal, spatial_axes
 from reducible_train.matricization import Matricization
 
 
@@ -32,7 +32,7 @@ class LowRankSeparableConv(LowRank):
         layer: Any = self
         padding = layer.padding
         if padding == "causal":
-            inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
+            inputs = pad_causal(layer, inputs)
             padding = "valid"
         x = keras.ops.separable_conv(
             inputs,
