@@ -168,6 +168,7 @@ def report(args, accuracy: dict, sizes: dict) -> None:
         figures.append(
             {
                 "way": name,
+                "target": fewer,
                 "accuracy": np.mean(values),
                 "accuracy_std": deviation(values),
                 "points_lost": lost.mean(),
