@@ -8,7 +8,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = {
-    "ramp": "`RankScheduler`, ranks falling while it trains",
+    "ramp": '`RankScheduler(allocation="{allocation}")`, ranks falling while it trains',
     "cut, then fine-tuned": "dense for three quarters of the epochs, one cut, fine-tuned",
     "cut, not trained again": "`factorize` after training, not trained again",
     "ancestor's way": "every layer cut alike after training, the output layer too",
@@ -35,6 +35,7 @@ def accuracy_table() -> str:
     rows = [["points of test accuracy lost", *head], ["---"] * (1 + len(targets))]
     for name, told in WAYS.items():
         ways = [of[name, target] for target in targets]
+        told = told.format(**found["settings"])
         rows.append([told, *(f"{w['points_lost']:.2f} ± {w['points_lost_std']:.2f}" for w in ways)])
     files = [of["ramp", target]["smaller_file"] for target in targets]
     rows.append(["the file of the first is smaller by", *(f"{100 * v:.1f} %" for v in files)])
@@ -103,12 +104,18 @@ def other_table() -> str:
 
 def _transport_row() -> list[str]:
     found = results("transport")
-    reset, signal, none = (
-        found[f"dense -> 32, steps 11-50|{way}"]["mean"] for way in ("reset", "signal", "no cut")
-    )
+    cuts = {
+        "dense to 32": "dense -> 32, steps 11-50",
+        "64 to 12 in 16 cuts": "64 -> 12 in 16 cuts",
+        "32 to 8 at once": "32 -> 8, steps 11-50",
+    }
+    told = []
+    for name, key in cuts.items():
+        loss = {way: found[f"{key}|{way}"]["mean"] for way in ("signal", "reset", "no cut")}
+        told.append(f"{name}: {loss['signal']:.3f} / {loss['reset']:.3f} ({loss['no cut']:.3f})")
     return [
-        "training loss in steps 11 to 50 after a cut: optimizer state carried over; reset; no cut",
-        f"{signal:.3f}; {reset:.3f}; {none:.3f}",
+        "training loss just after cuts, optimizer state carried over / reset (without a cut)",
+        "<br>".join(told),
         _command("transport"),
     ]
 
