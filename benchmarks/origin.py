@@ -120,9 +120,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--epochs", type=int, default=16)
     options.add_argument("--batch-size", type=int, default=128)
-    options.add_argument("--learning-rate", type=float, default=1e-3)
-    options.add_argument("--start-epoch", type=float, default=2)
-    options.add_argument("--end-epoch", type=float, default=6)
+    options.add_argument("--learning-rate", type=float, default=2e-3)
+    options.add_argument("--start-epoch", type=float, default=1)
+    options.add_argument("--end-epoch", type=float, default=4)
     options.add_argument("--shape", default="cubic")
     options.add_argument("--allocation", default="energy")
     options.add_argument("--first-seed", type=int, default=0)
@@ -168,6 +168,7 @@ def report(args, accuracy: dict, sizes: dict) -> None:
         figures.append(
             {
                 "way": name,
+                "target": fewer,
                 "accuracy": np.mean(values),
                 "accuracy_std": deviation(values),
                 "points_lost": lost.mean(),

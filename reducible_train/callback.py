@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +116,7 @@ class RankScheduler(keras.callbacks.Callback):
         check_choices(measure, allocation, min_gain)
         self.measure = measure
         self.allocation = allocation
-        self.cadence = cadence or Cadence(epochs=1)
+        self.cadence = _checked_cadence(cadence)
         self.rules = _checked_rules(rules)
         self.min_gain = min_gain
         self.seconds = 0.0
@@ -220,12 +220,23 @@ class RankScheduler(keras.callbacks.Callback):
         self.seconds += clock.perf_counter() - started
 
 
+def _checked_cadence(cadence: Cadence | None) -> Cadence:
+    if cadence is None:
+        return Cadence(epochs=1)
+    if not isinstance(cadence, Cadence):
+        raise ArgumentTypeError(
+            f"`cadence` must be a Cadence. Received: {cadence!r}. Write for example "
+            "cadence=Cadence(epochs=2), or Cadence(steps=500)."
+        )
+    return cadence
+
+
 def _checked_rules(rules: Sequence[LayerRule]) -> tuple[LayerRule, ...]:
-    rules = tuple(rules)
-    for rule in rules:
-        if not isinstance(rule, LayerRule):
+    given = tuple(rules) if isinstance(rules, Iterable) else None
+    for rule in (rules,) if given is None else given:
+        if given is None or not isinstance(rule, LayerRule):
             raise ArgumentTypeError(
                 f"`rules` must hold LayerRule objects. Received: {rule!r}. Write for example "
                 "rules=[LayerRule('encoder/*', min_rank=8)]."
             )
-    return rules
+    return given or ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reducible_train.errors import ArgumentError
 from reducible_train.schedules import Schedule, schedule_from_config
+from reducible_train.schedules.base import checked_value
 
 QUANTITIES = ("budget", "energy", "rank")
 
@@ -40,11 +42,14 @@ def target(quantity: str, value: float | Schedule) -> Target:
 
     Raises:
         ArgumentError: A value of the schedule is out of the quantity's range.
+        ArgumentTypeError: Neither a schedule nor a number.
 
     Example:
         >>> target("budget", 0.25)(3)
         0.25
     """
+    if not isinstance(value, Schedule | Mapping):
+        checked_value(quantity, value)  # so that an error names what was given
     schedule = schedule_from_config(value)
     for each in schedule.values:
         fault = value_fault(quantity, each)

@@ -10,14 +10,14 @@ import keras
 
 from reducible_train import tensorboard_events as events
 from reducible_train import tensorboard_format as form
-from reducible_train.errors import ArgumentTypeError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError
 from reducible_train.report import Cut, KernelCut, Report
 
 _LAYOUT = {
     "Size and quality": {
         "fraction of the dense model": [r"^reducible/(params|flops)_fraction$"],
         "validation loss": [r"^reducible/val_(.*_)?loss$"],
-        "other validation metrics": [r"^reducible/val_(?!(.*_)?loss$).*$"],
+        "validation metrics": [r"^reducible/val_(?!(.*_)?loss$).*$"],
     },
     "Layers": {
         "rank": [r"^reducible_rank/.*$"],
@@ -53,6 +53,8 @@ class RankTensorBoard(keras.callbacks.Callback):
     Raises:
         ArgumentTypeError: If `scheduler` has no report, or `log_dir` is neither a path nor
             a callback with a log folder.
+        ArgumentError: When `fit` begins, if the scheduler does not take part in it.
+        FileAccessError: When `fit` begins, if the log folder is a file.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler
@@ -92,8 +94,20 @@ class RankTensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._close()
-        log_dir = getattr(self.log_dir, "log_dir", self.log_dir)
-        folder = os.path.join(os.fspath(log_dir), form.RUN)
+        if getattr(self.scheduler, "model", self.model) is not self.model:
+            raise ArgumentError(
+                "`scheduler` must take part in the same fit. Received: a RankScheduler that is not "
+                "among its callbacks. Write model.fit(callbacks=[scheduler, "
+                "RankTensorBoard(scheduler, log_dir)])."
+            )
+        log_dir = os.fspath(getattr(self.log_dir, "log_dir", self.log_dir))
+        folder = os.path.join(log_dir, form.RUN)
+        for path in (log_dir, folder):
+            if os.path.exists(path) and not os.path.isdir(path):
+                raise FileAccessError(
+                    f"`log_dir` must be a folder. Received: {log_dir!r}, but {path!r} is a file. "
+                    "Choose another place for the logs."
+                )
         if folder != self._folder:
             self._folder, self._last_step = folder, -1
 

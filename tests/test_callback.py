@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import keras
@@ -287,10 +288,14 @@ def test_it_publishes_to_callbacks_behind_it(tmp_path):
         ({"budget": Ramp(1.0, 25)}, ArgumentError, r"For 25 % write 0\.25"),
         ({"energy": 1.5}, ArgumentError, r"in \(0, 1\]"),
         ({"rank": 0.5}, ArgumentError, "at least 1"),
-        ({"budget": "half"}, ArgumentTypeError, "half"),
+        ({"budget": "half"}, ArgumentTypeError, "`budget` must be a number.*half"),
+        ({"budget": math.nan}, ArgumentError, "`budget` must be finite"),
+        ({"rank": 0}, ArgumentError, "`rank` must be greater than 0"),
         ({"budget": 0.5, "measure": "size"}, ArgumentError, "'parameters', 'bytes', 'flops'"),
         ({"budget": 0.5, "allocation": "fair"}, ArgumentError, "'knapsack'"),
         ({"budget": 0.5, "rules": ["a"]}, ArgumentTypeError, "LayerRule"),
+        ({"budget": 0.5, "rules": LayerRule("a")}, ArgumentTypeError, r"must hold.*rules=\["),
+        ({"budget": 0.5, "cadence": 2}, ArgumentTypeError, r"Received: 2.*Cadence\(epochs=2\)"),
     ],
 )
 def test_unusable_arguments_are_refused_at_once(options, error, words):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reducible_train.cli import app
+from reducible_train.cli._look import inspect_line, tensorboard_line
 from reducible_train.cli.preview import plot
 from reducible_train.config import config_schema
 from reducible_train.container import read_header, write_container
@@ -209,6 +212,11 @@ def test_inspect_refuses_other_files(tmp_path, content):
     assert "FormatError" in result.stderr
 
 
+def test_inspect_names_the_file_it_refuses(tmp_path):
+    (tmp_path / "short.reducible").write_bytes(b"\x89")
+    assert "short.reducible" in run("inspect", tmp_path / "short.reducible").stderr
+
+
 def test_inspect_of_nothing_is_told(tmp_path):
     result = run("inspect", tmp_path / "none.reducible")
     assert result.exit_code == 1
@@ -329,6 +337,8 @@ def test_finetune_tells_all_that_does_not_fit_the_model(network_file, data_file,
         ({"x_train": np.full((64, 24), np.nan, "float32")}, "NaN"),
         ({"x_test": np.array(["a"] * 16)}, "must hold numbers"),
         ({"y_train": np.array([{}] * 64, dtype=object)}, "plain arrays"),
+        ({"y_test": np.full(16, 3)}, "Received: 3 in"),
+        ({"y_train": np.full(64, 0.5)}, "Received: 0.5 in"),
     ],
 )
 def test_finetune_refuses_data_that_does_not_fit(
@@ -350,10 +360,54 @@ def test_finetune_tells_missing_files(network_file, data_file, config, tmp_path)
     assert "folder that exists" in refusal(told, "FileAccessError")
 
 
-def test_finetune_tells_a_damaged_model(network_file, data_file, config):
-    network_file.write_bytes(b"nothing of the kind")
-    told = refusal(finetune(network_file, data_file, config)[1], "FormatError")
-    assert "Keras can load" in told
+def test_finetune_tells_before_training_that_the_log_folder_is_none(
+    network_file, data_file, config, tmp_path
+):
+    file = tmp_path / "file"
+    file.write_text("")
+    out, result = finetune(network_file, data_file, config, "--log-dir", file / "logs")
+    assert str(file) in refusal(result, "FileAccessError")
+    assert "epoch" not in result.output
+    assert not out.exists()
+
+
+def test_finetune_tells_before_training_that_the_folder_refuses(
+    network_file, data_file, config, monkeypatch
+):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("reducible_train.cli.finetune.tempfile.TemporaryFile", refuse)
+    _, result = finetune(network_file, data_file, config)
+    assert "Permission denied" in refusal(result, "FileAccessError")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x.keras", "no zip archive"),
+        ("x.reducible", "load_model(path)"),
+        ("x.h5", "Keras can load"),
+    ],
+)
+def test_finetune_tells_a_damaged_model(name, told, data_file, config, tmp_path):
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    assert told in refusal(finetune(tmp_path / name, data_file, config)[1], "FormatError")
+
+
+def test_finetune_keeps_warnings_about_state_that_is_made_anew_to_itself(
+    data_file, config, tmp_path
+):
+    import keras
+
+    model = keras.Sequential(
+        [keras.Input((24,)), keras.layers.Dense(24, name="hidden"), keras.layers.Dense(3)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])  # and never trained
+    model.save(tmp_path / "m.keras")
+    _, result = finetune(tmp_path / "m.keras", data_file, config)  # a warning is an error here
+    assert result.exit_code == 0, result.output
 
 
 def test_finetune_needs_epochs(network_file, data_file, config):
@@ -378,6 +432,21 @@ def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
     file = re.search(r"^file.* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
     assert float(file[1]) <= float(change[1])
     assert "predicts the same, bit for bit" in result.output
+
+
+@pytest.mark.parametrize("activated", [True, False])
+def test_what_it_says_can_be_typed_whether_the_environment_is_activated_or_not(
+    activated, tmp_path, monkeypatch
+):
+    home = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(home if activated else tmp_path))
+    monkeypatch.chdir(home.parent)
+    line = tensorboard_line(Path("my logs"))
+    expected = "tensorboard" if activated else f"{home.name}/tensorboard"
+    assert shlex.split(line) == [expected, "--logdir", "my logs"]
+    assert shutil.which(shlex.split(line)[0])
+    monkeypatch.chdir(tmp_path)
+    assert shutil.which(shlex.split(inspect_line(Path("x")))[0]), "elsewhere the path is absolute"
 
 
 def test_the_demo_refuses_an_unknown_data_set():

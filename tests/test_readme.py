@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +71,29 @@ def test_the_commands_and_their_options_exist(words):
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert "://" in target or (TOP / target).exists(), target
+
+
+def test_the_figures_are_those_that_were_measured():
+    expected = runpy.run_path(str(TOP / "benchmarks" / "summary.py"))["text"]()
+    assert expected in TEXT, (
+        f"`python benchmarks/summary.py` prints what belongs there:\n{expected}"
+    )
+
+
+def scripts() -> list[str]:
+    found = (TOP / "benchmarks").glob("*.py")
+    return [path.stem for path in found if "\ndef main(" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", scripts())
+def test_every_benchmark_is_described_and_keeps_its_figures(name):
+    assert f"`python benchmarks/{name}.py`" in (TOP / "benchmarks" / "README.md").read_text()
+    kept = (TOP / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8")
+    command = json.loads(kept)["command"]
+    assert command.startswith(f"python benchmarks/{name}.py")
+    assert '"/' not in kept, "no path of somebody's machine"
+
+
+def test_pictures_are_small():
+    for path in (TOP / "benchmarks" / "results").glob("*.png"):
+        assert path.stat().st_size < 150_000, path

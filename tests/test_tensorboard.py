@@ -20,7 +20,12 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
 from reducible_train import Ramp, RankScheduler
-from reducible_train.errors import ArgumentTypeError, FormatError
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FileAccessError,
+    FormatError,
+)
 from reducible_train.report import Cut, KernelCut, KernelRecord, Report
 from reducible_train.schedules import Constant
 from reducible_train.targets import Target
@@ -359,3 +364,20 @@ def test_beside_a_real_fit(tmp_path, rng):
 
     copied = copy.deepcopy(board)  # between fits; a used keras TensorBoard itself cannot be
     assert copied.scheduler.report.ranks == scheduler.report.ranks
+
+
+def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(tmp_path, rng):
+    scheduler = RankScheduler(budget=Ramp(1.0, 0.4, start_epoch=1, end_epoch=2))
+    x = rng.normal(size=(64, 24)).astype("float32")
+    seen: list[int] = []
+    probe = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+    fit = {"x": x, "y": x[:, :3], "epochs": 3, "verbose": 0}
+    board = RankTensorBoard(scheduler, tmp_path / "logs")
+    with pytest.raises(ArgumentError, match="same fit"):
+        small_model().fit(callbacks=[board, probe], **fit)
+    (tmp_path / "file").write_text("")
+    board = RankTensorBoard(scheduler, tmp_path / "file")
+    with pytest.raises(FileAccessError, match="must be a folder"):
+        small_model().fit(callbacks=[scheduler, board, probe], **fit)
+    assert seen == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -85,6 +85,29 @@ def check_inputs(model: Any, arrays: Arrays, path: Path) -> None:
             )
 
 
+def check_labels(model: Any, arrays: Arrays, path: Path) -> None:
+    """Refuse what a model compiled for class numbers would stumble over, or silently cut off.
+
+    Raises:
+        ArgumentError: Labels are no whole numbers, or no classes of the model.
+    """
+    if "sparse" not in str(getattr(model.loss, "name", None) or model.loss):
+        return
+    outputs = getattr(model, "outputs", None) or []
+    classes = outputs[0].shape[-1] if len(outputs) == 1 else None
+    for part in (arrays.train, arrays.val, arrays.test):
+        if part is None or classes is None:
+            continue
+        labels = np.unique(part[1])
+        wrong = labels[(labels % 1 != 0) | (labels < 0) | (labels >= classes)]
+        if wrong.size:
+            raise ArgumentError(
+                f"Labels must be whole numbers from 0 to {classes - 1}, the classes of model"
+                f" {model.name!r}. Received: {', '.join(map(str, wrong[:5].tolist()))} in {path}."
+                " Number the classes from 0, or name another loss in the configuration."
+            )
+
+
 def _fits(came: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     if len(came) != len(wanted):
         return False

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train import datasets
+from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
 from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
 from reducible_train.config import Config, parse_config
@@ -61,8 +62,9 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     told = "predicts the same, bit for bit" if same else "predicts the same to round-off"
     console.print(Text(f"\nRead back, the compact file {told}."))
     console.print("\n[bold]Look at both[/bold]")
-    console.print(Text(f"  tensorboard --logdir {log_dir.parent}"), soft_wrap=True)
-    console.print(Text(f"  reducible-train inspect {path}"), soft_wrap=True)
+    console.print(Text(f"  {tensorboard_line(log_dir.parent)}"), soft_wrap=True)
+    console.print(Text(f"  and in a browser: {ADDRESS}"), soft_wrap=True)
+    console.print(Text(f"  {inspect_line(path)}"), soft_wrap=True)
 
 
 def _config(name: str, epochs: int, log_dir: Path) -> Config:

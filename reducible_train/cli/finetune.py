@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from reducible_train.cli._data import Arrays, check_inputs, read_arrays
+from reducible_train.cli._data import Arrays, check_inputs, check_labels, read_arrays
+from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
 from reducible_train.cli._quiet import load_keras
 from reducible_train.config import Config, load_config
 from reducible_train.errors import FileAccessError, FormatError
@@ -42,11 +47,13 @@ def finetune(
         message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."
         loaded.refuse([(("training", "epochs"), message)])
     _check_writable(out)
+    if loaded.tensorboard is not None:
+        _check_log_dir(Path(loaded.tensorboard.log_dir))
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
     load_keras()
     network = _load(model)
     check_inputs(network, arrays, data)
-    _train(console, loaded, network, arrays, out)
+    _train(console, loaded, network, arrays, data, out)
 
 
 def _check_writable(out: Path) -> None:
@@ -55,6 +62,24 @@ def _check_writable(out: Path) -> None:
         raise FileAccessError(
             f"--out must be a file in a folder that exists. Received: {str(out)!r}."
             " Make the folder, or choose another place."
+        )
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise FileAccessError(
+            f"--out must be in a folder that can be written. Received: {str(out)!r}"
+            f" ({error.strerror or error}). Choose another place."
+        ) from error
+
+
+def _check_log_dir(folder: Path) -> None:
+    """The same for the logs; the folder itself is made when training begins."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise FileAccessError(
+            f"The log folder must be one that can be written. Received: {str(folder)!r}, but"
+            f" {str(nearest)!r} cannot be written into. Choose another place with --log-dir."
         )
 
 
@@ -65,16 +90,33 @@ def _load(path: Path) -> Any:
         raise FileAccessError(
             f"Expected a .keras file. Received: {str(path)!r}, which is not a file. Check the path."
         )
-    try:
-        return keras.saving.load_model(path)
-    except Exception as error:  # Keras and h5py raise whatever they like for a damaged file
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
         raise FormatError(
-            f"{path} must be a model that Keras can load. Received: {error} Save it with"
-            " model.save('model.keras'); a model with code of its own is trained from Python."
+            f"{path} must be a model that Keras can load. Received: no zip archive; it was cut"
+            " short, or is another kind of file. Fetch or save it again."
+        )
+    try:
+        with warnings.catch_warnings():  # a model compiled but never trained; its state is new
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.saving.load_model(path)
+    except Exception as error:  # Keras and h5py raise whatever they like for a damaged file
+        remedy = "a model with code of its own is trained from Python."
+        if path.suffix == ".reducible":
+            remedy = "a compact file is brought there by reducible_train.load_model(path)."
+        raise FormatError(
+            f"{path} must be a model that Keras can load. Received: {_first_sentence(error)} Save"
+            f" it with model.save('model.keras'); {remedy}"
         ) from error
 
 
-def _train(console: Console, loaded: Config, network: Any, arrays: Arrays, out: Path) -> None:
+def _first_sentence(error: Exception) -> str:
+    """Enough to know what Keras or TensorFlow found; they go on for a page."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].partition('. ')[0]}."
+
+
+def _train(
+    console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path, out: Path
+) -> None:
     # Keras and TensorFlow come with these, so they wait until the arguments are known to be good.
     import keras  # noqa: PLC0415
 
@@ -92,6 +134,7 @@ def _train(console: Console, loaded: Config, network: Any, arrays: Arrays, out: 
         keras.utils.set_random_seed(training.seed)
     loaded.check(network)
     loaded.compile(network, len(arrays.train[0]))
+    check_labels(network, arrays, data)
     part, judged = arrays.judged
     bytes_before, parameters_before = dense_file_bytes(network), network.count_params()
     before = network.evaluate(*judged, verbose=0, return_dict=True)
@@ -125,7 +168,7 @@ def _train(console: Console, loaded: Config, network: Any, arrays: Arrays, out: 
 
 
 def _say_where(console: Console, loaded: Config, out: Path) -> None:
-    console.print(Text(f"saved   reducible-train inspect {out}"), soft_wrap=True)
+    console.print(Text(f"saved   {inspect_line(out)}"), soft_wrap=True)
     if loaded.tensorboard is not None:
-        folder = loaded.tensorboard.log_dir
-        console.print(Text(f"logs    tensorboard --logdir {folder}"), soft_wrap=True)
+        line = tensorboard_line(Path(loaded.tensorboard.log_dir))
+        console.print(Text(f"logs    {line}\n        {ADDRESS}"), soft_wrap=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from reducible_train.errors import FileAccessError
+from reducible_train.errors import FileAccessError, FormatError
 
 
 class RawStream(Protocol):
@@ -31,7 +31,7 @@ def write_all(stream: RawStream, data: bytes) -> int:
 
 @contextmanager
 def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
-    """Turn the operating system's refusals into one error with path and remedy.
+    """Turn the operating system's refusals into one error with path and remedy; name the file.
 
     Args:
         path: The file as the caller named it.
@@ -39,11 +39,14 @@ def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
 
     Raises:
         FileAccessError: In place of any `OSError` of the block.
+        FormatError: That of the block, with the path in front.
     """
     try:
         yield
     except FileAccessError:
         raise
+    except FormatError as error:
+        raise FormatError(f"{os.fspath(path)}: {error}") from error
     except OSError as error:
         remedy = {
             FileNotFoundError: "Check the path, and that its folder exists.",

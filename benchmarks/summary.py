@@ -1,0 +1,132 @@
+"""The figures of the README, made of what `results/` holds; a test compares the two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+WAYS = {
+    "ramp": '`RankScheduler(allocation="{allocation}")`, ranks falling while it trains',
+    "cut, then fine-tuned": "dense for three quarters of the epochs, one cut, fine-tuned",
+    "cut, not trained again": "`factorize` after training, not trained again",
+    "ancestor's way": "every layer cut alike after training, the output layer too",
+}
+
+
+def text() -> str:
+    """Both tables, as Markdown."""
+    return f"{accuracy_table()}\n\n{other_table()}"
+
+
+def results(name: str) -> dict[str, Any]:
+    """The figures a script left."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def accuracy_table() -> str:
+    """Points of test accuracy that each way loses, at each size."""
+    found = results("origin")
+    of = {(way["way"], way["target"]): way for way in found["ways"]}
+    targets = sorted({target for _, target in of} - {0.0})
+    dense = of["dense", 0.0]
+    head = [f"{target:.0%} fewer parameters".replace("%", " %") for target in targets]
+    rows = [["points of test accuracy lost", *head], ["---"] * (1 + len(targets))]
+    for name, told in WAYS.items():
+        ways = [of[name, target] for target in targets]
+        told = told.format(**found["settings"])
+        rows.append([told, *(f"{w['points_lost']:.2f} ± {w['points_lost_std']:.2f}" for w in ways)])
+    files = [of["ramp", target]["smaller_file"] for target in targets]
+    rows.append(["the file of the first is smaller by", *(f"{100 * v:.1f} %" for v in files)])
+    settings = found["settings"]
+    return (
+        f"784-128-128-128-10 on MNIST, {settings['epochs']} epochs for every way, mean and standard"
+        f" deviation of {settings['seeds']} seeds; dense it\nreaches {dense['accuracy']:.2f} ±"
+        f" {dense['accuracy_std']:.2f} % (`{found['command']}`):\n\n" + _markdown(rows)
+    )
+
+
+def other_table() -> str:
+    """Speed, size and the rest, a figure and its command in each row."""
+    speed, cost = results("training_speed"), results("overhead")["fraction_of_fit"]
+    file, codec = results("file"), results("codec")["dtypes"]["float32"]
+    runs = results("allocation")["runs"]
+    largest = max(run["kernels"] for run in runs)
+    seconds = max(run["knapsack"]["seconds"] for run in runs if run["kernels"] == largest)
+    proven, all_runs = (sum(run[key] for run in runs) for key in ("proven", "seeds"))
+    lengths, rates = file["bytes"], codec["megabytes_per_second"]
+    over = lengths["compact file"] / lengths["entropy bound"] - 1
+    rows = [
+        ["what", "figure", "command"],
+        ["---"] * 3,
+        [
+            "a training step of 784-512-512-10 at rank 20, batch 256, one core",
+            f"{speed['step_speedup']['median']:.1f} times faster than dense",
+            _command("training_speed"),
+        ],
+        [
+            "its whole fit of 16 epochs, dense for 2, cuts and retracing included",
+            f"{speed['fit_fraction']['median']:.2f} of the dense fit's time",
+            _command("training_speed"),
+        ],
+        [
+            "what `RankScheduler` and `RankTensorBoard` themselves take of such a fit",
+            f"{100 * cost['RankScheduler']:.1f} % and {100 * cost['RankTensorBoard']:.1f} %",
+            _command("overhead"),
+        ],
+        [
+            f"parameters and file of 784-512-512-10 at rank {file['settings']['rank']}",
+            f"{100 * file['predicted_reduction']:.1f} % fewer,"
+            f" {100 * file['actual_reduction']['compact file']:.1f} % smaller",
+            _command("file"),
+        ],
+        [
+            "that file over the entropy bound; its `.keras`, without optimizer state, over it",
+            f"{100 * over:.1f} %;"
+            f" {100 * (lengths['.keras, without optimizer'] / lengths['entropy bound'] - 1):.1f} %",
+            _command("file"),
+        ],
+        [
+            "encoding and decoding of float32, one core",
+            f"{rates['encode']:.0f} and {rates['decode']:.0f} MB/s",
+            _command("codec"),
+        ],
+        _transport_row(),
+        [
+            f"a budget shared among up to {largest} kernels by the knapsack, slowest",
+            f"{seconds:.1f} s, proven best in {proven} of {all_runs}",
+            _command("allocation"),
+        ],
+    ]
+    return _markdown(rows)
+
+
+def _transport_row() -> list[str]:
+    found = results("transport")
+    cuts = {
+        "dense to 32": "dense -> 32, steps 11-50",
+        "64 to 12 in 16 cuts": "64 -> 12 in 16 cuts",
+        "32 to 8 at once": "32 -> 8, steps 11-50",
+    }
+    told = []
+    for name, key in cuts.items():
+        loss = {way: found[f"{key}|{way}"]["mean"] for way in ("signal", "reset", "no cut")}
+        told.append(f"{name}: {loss['signal']:.3f} / {loss['reset']:.3f} ({loss['no cut']:.3f})")
+    return [
+        "training loss just after cuts, optimizer state carried over / reset (without a cut)",
+        "<br>".join(told),
+        _command("transport"),
+    ]
+
+
+def _command(name: str) -> str:
+    return f"`{results(name)['command']}`"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    print(text())

@@ -1,0 +1,37 @@
+"""How to look at what a command left: lines to paste, right for the environment in use."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+# The first setting is of the Time Series tab, the last of the Custom Scalars one.
+ADDRESS = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
+
+
+def program(name: str) -> str:
+    """What to type to run a program of this environment: its name, or its path if not found.
+
+    A virtual environment that was not activated (`make` activates none) is not on the path.
+    """
+    home = Path(sys.executable).parent.absolute()
+    found = shutil.which(name)
+    beside = shutil.which(name, path=str(home))
+    if beside is None or (found is not None and Path(found).samefile(beside)):
+        return name
+    here = Path.cwd()
+    near = [folder for folder in (home, home.resolve()) if folder.is_relative_to(here)]
+    folder = near[0].relative_to(here) if near else home
+    return shlex.quote(str(folder / Path(beside).name))
+
+
+def inspect_line(file: Path) -> str:
+    """The command that shows a compact file."""
+    return f"{program('reducible-train')} inspect {shlex.quote(str(file))}"
+
+
+def tensorboard_line(log_dir: Path) -> str:
+    """The command that shows logs."""
+    return f"{program('tensorboard')} --logdir {shlex.quote(str(log_dir))}"
