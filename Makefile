@@ -10,12 +10,19 @@ WORKERS ?= 2
 QUIET := TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help env demo test lint types pytest bench clean
+# What each further backend of Keras brings; the index has torch without its CUDA libraries.
+BACKENDS := jax torch
+BACKEND_jax := jax==0.10.2
+BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: help env demo test lint types pytest backends bench clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
 	@echo "make test     lint, types, tests (WORKERS=2)"
 	@echo "make lint     ruff"
+	@echo "make backends  the tests of JAX and of torch, each in .venv-NAME (BACKENDS=jax: only one)"
 	@echo "make bench    every script in benchmarks/"
 	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
 	@echo "make clean    remove what was built"
@@ -63,6 +70,17 @@ test: env
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory pytest
 
+backends: $(BACKENDS:%=.venv-%/.installed)
+	@set -e; for name in $(BACKENDS); do \
+	  $(QUIET) $(ONE_THREAD) .venv-$$name/bin/python -m pytest tests/test_backends.py -k $$name; \
+	done
+
+.venv-%/.installed: $(STAMP)
+	$(BIN)/python -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]' $(BACKEND_$*)
+	touch $@
+
 # The last line of each, its figures as JSON, is kept in benchmarks/results.
 bench: env
 	@set -e -o pipefail; for script in $$(grep -l '^def main' benchmarks/[a-z]*.py); do \
@@ -71,5 +89,5 @@ bench: env
 	done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -118,8 +118,9 @@ def _attribute_names(layer: Any) -> dict[int, str]:
             for key, item in value.items():
                 note(item, f"{name}/{key}", depth + 1)
 
-    bookkeeping = {"_layers", "_functional", "_tracker", "_metrics", "_inbound_nodes"}
-    for attribute, value in vars(layer).items():
+    bookkeeping = {"_layers", "_functional", "_tracker", "_metrics", "_inbound_nodes", "_modules"}
+    modules = vars(layer).get("_modules", {})  # where torch keeps attributes that are layers
+    for attribute, value in {**vars(layer), **modules}.items():
         if attribute not in bookkeeping and not attribute.startswith("_self_"):
             note(value, attribute, 0)
     return {key: name.lstrip("_") for key, name in names.items()}
@@ -139,8 +140,8 @@ def snapshot(obj: Any) -> Callable[[], None]:
     Surgery is all or nothing; Keras has no way to undo tracking.
     """
     kind, tracker = type(obj), obj._tracker
-    state = {  # TensorFlow's own lists of dependencies are changed in place
-        name: copy.copy(value) if name.startswith("_self_") else value
+    state = {  # TensorFlow's own lists of dependencies, and torch's modules, change in place
+        name: copy.copy(value) if name.startswith("_self_") or name == "_modules" else value
         for name, value in vars(obj).items()
     }
     config, stored = dict(tracker.config), {k: set(v) for k, v in tracker.stored_ids.items()}
@@ -319,8 +320,13 @@ def release(variables: Sequence[Any]) -> None:
     alive: the optimizer's all-reduce registers a gradient function for each graph, for
     good. An empty value frees the memory and makes stale use a loud error; without its
     entry in the registry, which only the gradient of a gradient would look up, the graph
-    goes too.
+    goes too. JAX frees the values itself, and keeps what it compiled for their shapes,
+    for good: with the caches cleared, what is still in use is compiled once more.
     """
+    if _backend.backend() == "jax":
+        import jax  # noqa: PLC0415
+
+        jax.clear_caches()
     if _backend.backend() != "tensorflow":
         return
     import tensorflow as tf  # noqa: PLC0415
@@ -393,6 +399,7 @@ def renew_functions(model: Any, *, training: bool) -> None:
     _forget_functions(model)
     if training or had_train_function:
         model.make_train_function(force=True)
+    _renew_torch_parameters(model)
     gc.collect(0)
 
 
@@ -402,6 +409,23 @@ def _forget_functions(model: Any) -> None:
             setattr(model, name, None)
     if hasattr(model, "_jax_state_synced"):
         model._jax_state_synced = True
+
+
+def _renew_torch_parameters(model: Any) -> None:
+    """Let torch's modules hold the variables that are there now (nothing elsewhere).
+
+    Each layer, model and Sequential's hidden Functional keeps a dictionary of parameters
+    of its own, made when it was built, by variable path. `zero_grad` goes by it: the
+    gradients of variables that came later are never cleared, in silence, and dead ones
+    are kept in memory.
+    """
+    if _backend.backend() != "torch":
+        return
+    layers = [model, *(layer for _, layer in walk(model))]
+    modules = {id(module): module for layer in layers for module in layer.modules()}
+    for module in modules.values():
+        if isinstance(module, keras.Layer) and "_torch_params" in module._modules:
+            module._track_variables()
 
 
 def settle(model: Any) -> None:
@@ -633,15 +657,20 @@ def same_inner_optimizers(optimizer: Any, replaced: Sequence[tuple[Any, Sequence
         optimizer.__dict__["_optimizer_map"] = original
 
 
-def build_optimizer(optimizer: Any, variables: list[Any]) -> None:
-    """Build an optimizer in the name scope in which its first step does, so paths stay.
+def build_scope(optimizer: Any) -> contextlib.AbstractContextManager[Any]:
+    """The name scope a built optimizer was built in, for the next `build`: paths stay.
 
-    A MultiOptimizer opens none.
+    A wrapper opens one for the optimizer inside at a first step, and none where Keras
+    builds it before that (JAX, torch, any MultiOptimizer): its slots' paths tell.
     """
-    several = hasattr(optimizer, "_inner_optimizers")
-    scope = _backend.name_scope(optimizer.name, caller=optimizer)
-    with contextlib.nullcontext() if several else scope:
-        optimizer.build(variables)
+    inner = [slot for one in all_optimizers(optimizer)[1:] for slot in _all_slots(one)]
+    if any(variable.path.startswith(f"{optimizer.name}/") for variable in inner):
+        return _backend.name_scope(optimizer.name, caller=optimizer)
+    return contextlib.nullcontext()
+
+
+def _all_slots(optimizer: Any) -> list[Any]:
+    return [slot for each in slots(optimizer).values() for slot in each if slot is not None]
 
 
 def remap_weight_decay_exclusions(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.allocation import Allocation, Candidate, allocate, allocator_names
 from reducible_train.costs import MEASURES, break_even_rank
 from reducible_train.errors import ArgumentError, RankError, SpectrumError
@@ -148,6 +149,7 @@ class Compression:
         if wanted == self._done:
             return None
         started = clock.perf_counter()
+        _keras.settle(self.model)
         decisions, allocation, spectra_seconds = self._decide(time)
         decided = clock.perf_counter()
         before = self.survey.total("parameters")

@@ -170,9 +170,11 @@ def carry(
     wanted = _wanted(memory, variables, replacements)
     replaced = [(old, r.new) for r in replacements for old in r.old]
     _keras.remap_weight_decay_exclusions(optimizer, replaced)
+    scope = _keras.build_scope(optimizer)
     with _keras.same_inner_optimizers(optimizer, replaced):
         restore = _unbuild_all(memory)
-        _keras.build_optimizer(optimizer, wanted)
+        with scope:
+            optimizer.build(wanted)
         restore()
     policy: dict[type, str] = {Split: at_split, Truncation: at_truncation}
     _refill(memory, remap, policy)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import zoo
 
 from reducible_train import factorize, load_model, merge, save_model
 from reducible_train.layers import find_kernels
@@ -104,7 +105,7 @@ def inputs_of(name: str, samples: int = 4) -> np.ndarray:
 
 
 def run(model: keras.Model, x: np.ndarray) -> np.ndarray:
-    return np.asarray(model(x, training=False), "float32")
+    return zoo.as_array(model(x, training=False))
 
 
 def kernels_of(model: keras.Model) -> list[Any]:
@@ -151,7 +152,7 @@ def test_a_cut_has_the_error_that_is_reported(name, split):
         u, v = kernel.matrices()
         lost = np.linalg.norm(w - u @ v)
         assert lost == pytest.approx(np.linalg.norm(svd.values[2:]), rel=1e-4, abs=1e-6)
-        whole = np.asarray(kernel.layer.product(kernel.name))
+        whole = zoo.as_array(kernel.layer.product(kernel.name))
         assert whole.shape == kernel.variable_shape
         np.testing.assert_allclose(kernel.view().stack(whole), u @ v, atol=1e-6)
 
@@ -169,22 +170,20 @@ def test_the_cut_layer_computes_with_the_product(name, split):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_reach_both_factors_and_training_goes_on(name):
-    import tensorflow as tf
-
     model, x = model_of(name), inputs_of(name, 8)
     model.compile(keras.optimizers.Adam(0.01), "mse")
     y = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
     model.fit(x, y, epochs=1, verbose=0)
     change_kernels(model, changes(model, lambda k: 2, None))
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
-    factors = [v for kernel in kernels_of(model) for v in kernel.variables]
-    for gradient in tape.gradient(loss, [v.value for v in factors]):
-        assert gradient is not None
-        assert np.abs(tf.convert_to_tensor(gradient)).sum() > 0
     history = model.fit(x, y, epochs=12, verbose=0).history["loss"]
     assert history[-1] < history[0]
     np.testing.assert_allclose(model.predict(x, verbose=0), run(model, x), atol=1e-5)
+    factors = [variable for kernel in kernels_of(model) for variable in kernel.variables]
+    before = [zoo.as_array(variable) for variable in factors]
+    model.compile(keras.optimizers.SGD(0.1), "mse")  # moves by the gradient alone
+    model.fit(x, y, verbose=0)
+    for variable, value in zip(factors, before, strict=True):
+        assert np.abs(zoo.as_array(variable) - value).max() > 0
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -201,10 +200,12 @@ def test_files_bring_it_back(name, tmp_path):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 @pytest.mark.parametrize("name", ["einsum to heads", "conv2d", "embedding", "lstm", "transposed"])
 def test_dtype_policies_are_kept(name, policy):
+    if policy == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX computes in float64 only when told so before it starts")
     model, x = model_of(name, policy), inputs_of(name)
     dense, before = run(model, x), model.output.dtype
     change_kernels(model, changes(model, lambda k: min(k.shape), None))
-    assert model(x).dtype == before
+    assert keras.backend.standardize_dtype(model(x).dtype) == before
     kinds = {kernel.variables[0].dtype for kernel in kernels_of(model)}
     assert kinds == {"float64" if policy == "float64" else "float32"}
     tolerance = 1e-5 if policy == "float64" else 0.06
@@ -266,7 +267,7 @@ def test_dropout_of_cells_is_that_of_keras(make, options, training):
         if rank:
             change_kernels(model, changes(model, lambda k: min(k.shape), None))
         x = np.random.default_rng(0).normal(size=(4, *ROWS)).astype("float32")
-        results.append(np.asarray(model(x, training=training)))
+        results.append(zoo.as_array(model(x, training=training)))
     np.testing.assert_allclose(results[1], results[0], atol=2e-5)
 
 

@@ -103,6 +103,8 @@ def test_another_process_loads_it(tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float16", "float64"])
 def test_every_dtype_comes_back_bit_for_bit(policy, tmp_path):
+    if policy == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX computes in float64 only when told so before it starts")
     model = keras.Sequential(
         [
             keras.Input((24,)),

@@ -14,6 +14,7 @@ from reducible_train.layers import find_kernels
 from reducible_train.surgery import apply_plan, change_kernels, cut, decomposition
 
 ROUND_OFF = 2e-5
+BACKEND = keras.backend.backend()
 
 
 def hidden(model):
@@ -110,6 +111,7 @@ def test_keras_saves_and_loads_it_with_optimizer_state(name, tmp_path):
     np.testing.assert_allclose(zoo.predicted(loaded, x), zoo.predicted(model, x), atol=ROUND_OFF)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a SavedModel is TensorFlow's")
 def test_savedmodel_export_works_after_cuts(tmp_path):
     import tensorflow as tf
 
@@ -126,6 +128,8 @@ def test_savedmodel_export_works_after_cuts(tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float64"])
 def test_dtype_policies_are_respected(policy):
+    if policy == "float64" and BACKEND == "jax":
+        pytest.skip("JAX computes in float64 only when told so before it starts")
     model = keras.Sequential(
         [
             keras.Input((24,)),
@@ -144,7 +148,8 @@ def test_dtype_policies_are_respected(policy):
     assert u.dtype == v.dtype == dense.dtype
     half = 0.1 if policy == "bfloat16" else 3e-2 if "mixed" in policy else ROUND_OFF
     np.testing.assert_allclose(zoo.predicted(model, x), before, atol=half)
-    assert model.layers[0](x).dtype == model.layers[0].compute_dtype
+    dtype = keras.backend.standardize_dtype(model.layers[0](x).dtype)
+    assert dtype == model.layers[0].compute_dtype
     assert np.isfinite(model.fit(x, y, verbose=0).history["loss"]).all()
 
 
@@ -169,13 +174,13 @@ def test_a_regularizer_acts_on_the_product(regularizer):
     model = keras.Sequential(
         [keras.Input((24,)), keras.layers.Dense(32, kernel_regularizer=regularizer, name="first")]
     )
-    loss = float(sum(model.losses))
+    loss = zoo.as_array(sum(model.losses))
     change_kernels(model, [cut(k, 24, decomposition(k)) for k in find_kernels(model)])
-    np.testing.assert_allclose(float(sum(model.losses)), loss, rtol=1e-5)
+    np.testing.assert_allclose(zoo.as_array(sum(model.losses)), loss, rtol=1e-5)
     change_kernels(model, [cut(k, 3, decomposition(k)) for k in find_kernels(model)])
     layer = model.layers[0]
-    expected = keras.regularizers.get(regularizer)(layer.kernel_u @ layer.kernel_v)
-    np.testing.assert_allclose(float(sum(model.losses)), float(expected), rtol=1e-5)
+    expected = zoo.as_array(keras.regularizers.get(regularizer)(layer.kernel_u @ layer.kernel_v))
+    np.testing.assert_allclose(zoo.as_array(sum(model.losses)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("trouble", ["quantized", "lora", "constraint", "subclass"])
@@ -269,7 +274,7 @@ def test_apply_plan_brings_any_model_to_a_plan():
 
 
 def test_forty_cuts_do_not_pile_up_memory():
-    """TensorFlow keeps dead graphs; what they hold must be small."""
+    """TensorFlow keeps dead graphs, JAX what it compiled: what stays must be small."""
     model = keras.Sequential(
         [
             keras.Input((784,)),
@@ -287,7 +292,7 @@ def test_forty_cuts_do_not_pile_up_memory():
         model.fit(x, y, verbose=0)
         gc.collect()
         start = start or resident_megabytes()
-    assert (resident_megabytes() - start) / 40 < 2
+    assert (resident_megabytes() - start) / 40 < (6 if BACKEND == "jax" else 2)
 
 
 def resident_megabytes() -> float:

@@ -48,15 +48,11 @@ OPTIMIZERS = {
 
 
 def test_the_table_names_every_optimizer_of_keras():
-    kinds = {type(make()) for make in OPTIMIZERS.values()}
-    kinds |= {keras.optimizers.Optimizer, keras.optimizers.OptimizerMap}
+    kinds = {type(make()).__name__ for make in OPTIMIZERS.values()}  # torch has its own classes
     known = {
-        value
-        for name in dir(keras.optimizers)
-        if isinstance(value := getattr(keras.optimizers, name), type)
-        and name not in ("TFOptimizer",)
+        name for name in dir(keras.optimizers) if isinstance(getattr(keras.optimizers, name), type)
     }
-    assert known - kinds == set()
+    assert known - kinds == {"Optimizer", "OptimizerMap", "TFOptimizer"} & known
 
 
 def flat_state(optimizer):

@@ -132,7 +132,12 @@ def outputs(model: keras.Model, x: Any) -> np.ndarray:
     """What a direct call computes, as one array."""
     y = model(x, training=False)
     parts = y if isinstance(y, (list, tuple)) else [y]
-    return np.concatenate([np.asarray(part, "float32") for part in parts], axis=-1)
+    return np.concatenate([as_array(part) for part in parts], axis=-1)
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """A tensor or variable of any backend as float32."""
+    return np.asarray(keras.ops.convert_to_numpy(tensor), "float32")
 
 
 def predicted(model: keras.Model, x: Any) -> np.ndarray:

@@ -204,7 +204,9 @@ class LowRank:
         u, v = self.factors(kernel)
         if u is None:
             return vars(self).get(self.kernel_attributes[kernel])
-        return self.view(kernel).product(_value(u), _value(v), keras.ops)
+        left, right = _value(u), _value(v)
+        product = self.view(kernel).product(left, right, keras.ops)
+        return keras.ops.cast(product, left.dtype)  # torch: `matmul` of float64 gives float32
 
     def multiply(self, inputs: Any, kernel: str) -> Any:
         """`(x U) V`, or `x W` while the kernel is dense; for kernels of two axes."""

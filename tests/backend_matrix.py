@@ -1,0 +1,200 @@
+"""What must hold on every backend of Keras: models, optimizers, cuts in a fit, files.
+
+    KERAS_BACKEND=jax python tests/backend_matrix.py [numbers.npz]
+
+Each check prints a line, or stops the program. The file gets the numbers that must be the
+same on every backend.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+# Read by TensorFlow, Keras and JAX when they load.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import keras
+import numpy as np
+import zoo
+
+from reducible_train import (
+    Cadence,
+    RankScheduler,
+    Steps,
+    factorize,
+    load_model,
+    load_weights_into,
+    merge,
+    save_model,
+)
+
+ROUND_OFF = 2e-5
+CUSTOM = {"zoo>Subclassed": zoo.Subclassed, "Block": zoo.Block}
+SAMPLES, BATCH, EPOCHS = 192, 32, 5
+
+# One model of each shape, one optimizer of each kind, cuts between epochs and within one.
+FITS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Cadence]] = {
+    "sequential, Adam": (
+        zoo.sequential,
+        lambda: keras.optimizers.Adam(5e-3),
+        Cadence(epochs=1),
+    ),
+    "nested and shared, SGD with momentum, cuts within epochs": (
+        zoo.nested,
+        lambda: keras.optimizers.SGD(0.02, momentum=0.9),
+        Cadence(steps=3),
+    ),
+    "subclassed, RMSprop": (
+        zoo.subclassed,
+        lambda: keras.optimizers.RMSprop(6e-3),
+        Cadence(epochs=1),
+    ),
+}
+
+
+class Watch(keras.callbacks.Callback):
+    """Predictions must be those of a call, and both factors must move in each epoch."""
+
+    def __init__(self, x: np.ndarray):
+        super().__init__()
+        self.x = x
+        self.checked = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if batch == SAMPLES // BATCH - 1:  # past every cut of the epoch
+            self.factors = _factors(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        np.testing.assert_allclose(
+            zoo.predicted(self.model, self.x), zoo.outputs(self.model, self.x), atol=ROUND_OFF
+        )
+        after = _factors(self.model)
+        assert set(after) == set(self.factors)
+        for path, before in self.factors.items():
+            assert np.abs(after[path] - before).max() > 0, f"{path} is not trained"
+            self.checked += 1
+
+
+def _factors(model: Any) -> dict[str, np.ndarray]:
+    return {
+        variable.path: zoo.as_array(variable)
+        for variable in model.trainable_variables
+        if variable.name in ("kernel_u", "kernel_v")
+    }
+
+
+def learnable(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs, and classes that a linear map decides."""
+    x, _ = zoo.data(model, SAMPLES)
+    teacher = np.random.default_rng(1).normal(size=(x.shape[-1], 5))
+    return x, (x @ teacher).argmax(-1)
+
+
+def check_fit(make: Callable[[], Any], optimizer: Callable[[], Any], cadence: Cadence) -> str:
+    """Two cuts in one fit: nothing is stale, and everything is trained as it should."""
+    keras.utils.set_random_seed(1)
+    model, other = (zoo.compiled(make(), optimizer()) for _ in range(2))
+    other.set_weights(model.get_weights())
+    x, y = learnable(model)
+    watch = Watch(x)
+    second = 2 if cadence.epochs else 2.5
+    scheduler = RankScheduler(rank=Steps((99, 11, 4), (0, 1, second)), cadence=cadence)
+    history = model.fit(
+        x,
+        y,
+        batch_size=BATCH,
+        epochs=EPOCHS,
+        shuffle=False,
+        validation_data=(x, y),
+        callbacks=[scheduler, watch],
+        verbose=0,
+    ).history
+    assert len(scheduler.report.cuts) == 2, scheduler.report.cuts
+    assert set(scheduler.report.ranks.values()) == {4}
+    assert watch.checked > 0
+    assert history["loss"][-1] < history["loss"][-2] < 0.95 * history["loss"][0], history["loss"]
+    np.testing.assert_allclose(
+        history["val_loss"][-1], model.evaluate(x, y, batch_size=BATCH, verbose=0), rtol=1e-5
+    )
+    assert int(model.optimizer.iterations) == EPOCHS * SAMPLES // BATCH
+    if cadence.epochs:
+        check_several_fits(model, other, x, y)
+    check_files(model, make, x)
+    before = zoo.predicted(model, x)
+    merge(model)
+    np.testing.assert_allclose(zoo.predicted(model, x), before, atol=ROUND_OFF)
+    return f"loss {history['loss'][0]:.3f} -> {history['loss'][-1]:.3f}"
+
+
+def check_several_fits(model: Any, other: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Cuts within one fit give what cuts between several fits give."""
+    for rank, epochs in ((None, 1), (11, 1), (4, EPOCHS - 2)):
+        if rank is not None:
+            factorize(other, rank=rank)
+        other.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0)
+    np.testing.assert_allclose(zoo.predicted(model, x), zoo.predicted(other, x), atol=1e-3)
+
+
+def check_files(model: Any, make: Callable[[], Any], x: np.ndarray) -> None:
+    """Our file and Keras's own give the model back, Keras's with the optimizer."""
+    wanted = zoo.predicted(model, x)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, f"{folder}/model.reducible")
+        loaded = load_model(f"{folder}/model.reducible", CUSTOM)
+        np.testing.assert_allclose(zoo.predicted(loaded, x), wanted, atol=1e-6)
+        if isinstance(model, zoo.Subclassed):
+            again = load_weights_into(make(), f"{folder}/model.reducible")
+        else:
+            model.save(f"{folder}/model.keras")
+            again = keras.models.load_model(f"{folder}/model.keras")
+            for ours, theirs in zip(
+                model.optimizer.variables, again.optimizer.variables, strict=True
+            ):
+                np.testing.assert_array_equal(zoo.as_array(ours), zoo.as_array(theirs))
+        np.testing.assert_allclose(zoo.predicted(again, x), wanted, atol=1e-6)
+
+
+def numbers() -> dict[str, np.ndarray]:
+    """Weights, Adam's state and outputs after two cuts, from the same start everywhere."""
+    keras.utils.clear_session(free_memory=False)  # automatic names count from the start
+    found: dict[str, np.ndarray] = {}
+    for make in (zoo.sequential, zoo.nested, zoo.subclassed):
+        rng = np.random.default_rng(2)
+        model = zoo.compiled(make(), keras.optimizers.Adam(1e-3))
+        model.optimizer.build(model.trainable_variables)
+        for variable in [*model.variables, *model.optimizer.variables]:
+            if "float" in str(variable.dtype) and len(variable.shape):
+                variable.assign(rng.uniform(0.1, 1.0, variable.shape) / 4)
+        x, _ = zoo.data(model)
+        for rank in (9, 4):
+            factorize(model, rank=rank)
+            place = f"{model.name} at {rank}"
+            found[f"{place}: outputs"] = zoo.outputs(model, x)
+            every = [*model.variables, *model.optimizer.variables]
+            for index, variable in enumerate(every):
+                found[f"{place}: {index} {variable.name}"] = zoo.as_array(variable)
+    return found
+
+
+def main() -> None:
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}")
+    for name, (make, optimizer, cadence) in FITS.items():
+        started = time.perf_counter()
+        told = check_fit(make, optimizer, cadence)
+        print(f"{name}: {told}, {time.perf_counter() - started:.0f} s", flush=True)
+    started = time.perf_counter()
+    found = numbers()
+    print(f"{len(found)} arrays of numbers, {time.perf_counter() - started:.0f} s")
+    if len(sys.argv) > 1:
+        np.savez(sys.argv[1], **{name.replace("/", "|"): array for name, array in found.items()})
+
+
+if __name__ == "__main__":
+    main()
