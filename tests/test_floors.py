@@ -17,12 +17,30 @@ PACKAGE = ROOT / "reducible_train"
 
 # From the ground up. A module may import from its own floor and from those below.
 FLOORS = (
-    {"errors", "spectra", "schedules", "report", "container", "codecs", "tensorboard_format"},
-    {"truncation", "costs", "allocation"},
+    {
+        "errors",
+        "spectra",
+        "moments",
+        "schedules",
+        "report",
+        "container",
+        "codecs",
+        "tensorboard_format",
+    },
+    {"truncation", "costs", "allocation", "criteria"},
     {"_keras"},
     {"layers", "transport"},
     {"surgery"},
-    {"targets", "rules", "survey", "compression", "factorization", "callback"},
+    {
+        "calibration",
+        "collection",
+        "targets",
+        "rules",
+        "survey",
+        "compression",
+        "factorization",
+        "callback",
+    },
     {"model_config"},
     {"saving", "tensorboard", "tensorboard_events", "config", "cli", "datasets", "tuner"},
 )

@@ -30,6 +30,7 @@ def callbacks(config: Config) -> list[Any]:
         **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
         measure=compression.measure,
         allocation=compression.allocation,
+        criterion=compression.criterion,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
     )
