@@ -1,5 +1,8 @@
 """Criteria after fine-tuning: the same fit, its cuts decided by energy, activations or Fisher.
 
+A criterion chooses directions within a kernel, and through its spectra the ranks of the kernels
+(allocation by knapsack); with uniform allocation only the directions.
+
 784-128-128-128-10, two dense epochs, down to the budget over the next four, the rest at the final
 ranks. All start alike; data comes from the fit itself. Beside it, the same dense network cut
 once to the budget and not trained on, which is what a criterion is usually judged by.
@@ -7,6 +10,7 @@ once to the budget and not trained on, which is what a criterion is usually judg
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -43,12 +47,12 @@ def accuracy(model: keras.Model, data) -> float:
     return 100 * model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)["accuracy"]
 
 
-def cut_once(dense: keras.Model, data, budget: float, criterion: str) -> float:
+def cut_once(dense: keras.Model, data, budget: float, **how: str) -> float:
     """Test accuracy of a copy, right after one cut."""
     model = compile_model(keras.models.clone_model(dense))
     model.set_weights(dense.get_weights())
     sample = (data.x_train[:2048], data.y_train[:2048])
-    factorize(model, budget=budget, criterion=criterion, calibration=sample)
+    factorize(model, budget=budget, calibration=sample, **how)
     return accuracy(model, data)
 
 
@@ -56,6 +60,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--epochs", type=int, default=16)
     options.add_argument("--budgets", type=float, nargs="+", default=[0.34, 0.21, 0.1])
+    options.add_argument("--allocations", nargs="+", default=["knapsack", "uniform"])
     options.set_defaults(seeds=3)
     args = options.parse_args()
     console.print(f"$ {command()}")
@@ -71,11 +76,12 @@ def main() -> None:
         dense = fit(data, seed, args.epochs, [])
         note("dense", test_accuracy=accuracy(dense, data))
         for budget in args.budgets:
-            for name in names:
-                key = f"{name}, budget {budget:g}"
-                note(key, after_one_cut=cut_once(dense, data, budget, name))
+            for allocation, name in itertools.product(args.allocations, names):
+                key = f"{name}, {allocation}, budget {budget:g}"
+                how = {"criterion": name, "allocation": allocation}
+                note(key, after_one_cut=cut_once(dense, data, budget, **how))
                 scheduler = RankScheduler(
-                    budget=Ramp(1.0, budget, start_epoch=2, end_epoch=6), criterion=name
+                    budget=Ramp(1.0, budget, start_epoch=2, end_epoch=6), **how
                 )
                 started = time.perf_counter()
                 model = fit(data, seed, args.epochs, [scheduler])

@@ -347,12 +347,15 @@ class Compression:
         """Learn what passes through the kernels as they are now."""
         if not self.criterion.needs or self.samples is None:
             return
-        kernels = [m.kernel for m in self.survey.managed]
+        managed = self.survey.managed
+        kernels = [
+            m.kernel for m in managed if heard_split(m.kernel) in {f.split for f in m.options}
+        ]
         self._statistics = collect(self.model, kernels, self.samples, self.criterion.needs)
-        deaf = [k.path for k in kernels if k.path not in self._statistics]
+        deaf = [m.kernel.path for m in managed if m.kernel.path not in self._statistics]
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
-            f"data (kind, more than {LARGEST} inputs, or never called): {', '.join(deaf)}."
+            f"data (kind, split, more than {LARGEST} inputs, or never called): {', '.join(deaf)}."
         )
         if deaf and note not in self.notes:
             self.notes.append(note)
