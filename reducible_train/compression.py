@@ -107,6 +107,13 @@ class Compression:
 
     def _check_budget(self) -> None:
         if self.target.quantity != "budget":
+            for rule in self.rules:
+                if rule.group is not None:
+                    raise ArgumentError(
+                        "A group shares what a budget gives it. Received: "
+                        f"group={rule.group!r} in the rule for {rule.match!r}, with the target "
+                        f"{self.target}. Give a budget, or remove the group."
+                    )
             return
         found = self.survey
         if self.measure == "flops" and not found.uses:
@@ -339,6 +346,7 @@ class Compression:
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
             min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
             max_rank=form.max_rank if kernel.rank is None else kernel.rank,
+            group=managed.group,
         )
 
     # --- the data ---------------------------------------------------------------------

@@ -50,6 +50,7 @@ def layer_rules(config: Config) -> tuple[LayerRule, ...]:
             max_rank=rule.max_rank,
             rank=build_target(rule.rank),
             energy=build_target(rule.energy),
+            group=rule.group,
         )
         for rule in config.compression.rules
     )

@@ -65,6 +65,10 @@ class RuleSection(Section):
     energy: Target | None = Field(
         default=None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
     )
+    group: Pattern | None = Field(
+        default=None,
+        description="A name. Under a budget, layers of one group get equal ranks.",
+    )
 
 
 class CompressionSection(Section):
