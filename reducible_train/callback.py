@@ -13,7 +13,9 @@ from typing import Any
 
 import keras
 
+from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.compression import Compression, check_choices
+from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
@@ -78,6 +80,12 @@ class RankScheduler(keras.callbacks.Callback):
         cadence: When cuts may be made.
         rules: Rules for single layers. Without one, output layers stay dense.
         min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
+        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
+            its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
+            second order).
+        calibration: Data for the last two, as `model.fit` takes it: `x` or `(x, y)`, or a batched
+            `tf.data.Dataset`. Left out, the first 2048 samples of the fit itself serve (on
+            TensorFlow, on one device), and no cut is made before they have passed.
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
@@ -110,21 +118,27 @@ class RankScheduler(keras.callbacks.Callback):
         cadence: Cadence | None = None,
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
+        criterion: str = "energy",
+        calibration: Any = None,
     ):
         super().__init__()
         self.target = one_target(budget, energy, rank)
-        check_choices(measure, allocation, min_gain)
+        check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
         self.allocation = allocation
         self.cadence = _checked_cadence(cadence)
         self.rules = _checked_rules(rules)
         self.min_gain = min_gain
+        self.criterion = criterion
+        self.calibration = calibration
         self.seconds = 0.0
         self._compression: Compression | None = None
         self._epoch = 0
         self._epoch_start = 0
         self._step = 0
         self._last_turn: int | None = None
+        self._gathering: Gathering | None = None
+        self._postponed: float | None = None  # time of a cut that waits for samples
 
     @property
     def report(self) -> Report:
@@ -147,6 +161,8 @@ class RankScheduler(keras.callbacks.Callback):
         self._check_times()
         if self.model.built:
             self._prepare()
+        if criterion_named(self.criterion).needs and self.calibration is None:
+            self._gathering = Gathering(self.model, ENOUGH)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_start = epoch, self._step
@@ -162,6 +178,12 @@ class RankScheduler(keras.callbacks.Callback):
         self._step = self._epoch_start + batch + 1
         if self._compression is None and self.model.built:
             self._act(float(self._epoch))
+        elif self._postponed is not None:
+            self._act(self._postponed)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._gathering is not None:
+            self._gathering.stop()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None and self._compression is not None:
@@ -173,7 +195,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _reset(self) -> None:
         self.seconds = 0.0
-        self._compression = self._last_turn = None
+        self._compression = self._last_turn = self._gathering = self._postponed = None
         self._epoch = self._epoch_start = self._step = 0
 
     def _check_times(self) -> None:
@@ -208,6 +230,8 @@ class RankScheduler(keras.callbacks.Callback):
             allocation=self.allocation,
             rules=self.rules,
             min_gain=self.min_gain,
+            criterion=self.criterion,
+            samples=None if self.calibration is None else samples_of(self.calibration),
         )
 
     def _act(self, time: float) -> None:
@@ -215,9 +239,22 @@ class RankScheduler(keras.callbacks.Callback):
         started = clock.perf_counter()
         if self._compression is None and self.model.built:
             self._prepare()
-        if self._compression is not None:
+        if self._compression is not None and self._has_samples(time):
             self._compression.cut(time, step=self._step, training=True)
         self.seconds += clock.perf_counter() - started
+
+    def _has_samples(self, time: float) -> bool:
+        """True if the criterion can judge; else the cut is made once it can."""
+        compression, gathering = self._compression, self._gathering
+        if compression is None or not compression.waits_for_samples or gathering is None:
+            return True
+        if gathering.done or (gathering.count and self._epoch_start > 0):  # all of a small set
+            gathering.stop()
+            compression.samples = gathering.samples()
+            self._postponed = None
+            return True
+        self._postponed = time
+        return False
 
 
 def _checked_cadence(cadence: Cadence | None) -> Cadence:

@@ -14,13 +14,15 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.allocation import Allocation, Candidate, allocate, allocator_names
+from reducible_train.calibration import Samples, check_backend, check_samples
+from reducible_train.collection import LARGEST, collect, heard_split
 from reducible_train.costs import MEASURES, break_even_rank
+from reducible_train.criteria import Statistics, WeightedStack, criterion_named
 from reducible_train.errors import ArgumentError, RankError, SpectrumError
 from reducible_train.report import Cut, KernelCut, Report
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import cumulative_energy, energy, relative_error
-from reducible_train.stacks import StackSvd
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.surgery import Decomposition, change_kernels, cut, decomposition
 from reducible_train.survey import Form, Managed, Survey, survey
 from reducible_train.targets import Target
 from reducible_train.truncation import choose_rank
@@ -34,7 +36,7 @@ class Decision:
     form: Form
     rank: int
     binding: str
-    parts: StackSvd
+    parts: Decomposition
 
     def saves(self, measure: str) -> int:
         """What the change takes off the cost."""
@@ -52,10 +54,13 @@ class Compression:
         rules: Rules for single layers.
         min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
             below it the kernel stays dense.
+        criterion: What a lost direction costs.
+        samples: Data for a criterion that asks for it; may be given later.
 
     Raises:
-        ArgumentError: An unknown measure or allocation, a rule that matches nothing, a
-            budget of FLOPs for a model whose input shapes are not known.
+        ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
+            model, a rule that matches nothing, a budget of FLOPs for a model whose input shapes
+            are not known.
         RankError: Nothing to compress, or a budget that no ranks meet.
         SpectrumError: A kernel holds NaN or infinity.
     """
@@ -69,8 +74,10 @@ class Compression:
         allocation: str = "knapsack",
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
+        criterion: str = "energy",
+        samples: Samples | None = None,
     ):
-        check_choices(measure, allocation, min_gain)
+        check_choices(measure, allocation, min_gain, criterion)
         self.model = model
         self.target = target
         self.measure = measure
@@ -79,16 +86,35 @@ class Compression:
         self.min_gain = min_gain
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
+        self.criterion = criterion_named(criterion)
         self._kept: dict[str, float] = {}
+        self._kept_by_criterion: dict[str, float] = {}
+        self._statistics: dict[str, tuple[Statistics, ...]] = {}
         self._done: tuple[float, ...] | None = None
         self.survey = survey(model, self.rules, measure=measure, min_gain=min_gain)
         self._check_budget()
         self._check_finite()
+        check_backend(model, self.criterion.needs)
+        self.samples = samples
+        if samples is not None:
+            check_samples(samples, model, self.criterion.needs)
+
+    @property
+    def waits_for_samples(self) -> bool:
+        """True while the criterion asks for data and has none."""
+        return bool(self.criterion.needs) and self.samples is None
 
     # --- before anything is cut -------------------------------------------------------
 
     def _check_budget(self) -> None:
         if self.target.quantity != "budget":
+            for rule in self.rules:
+                if rule.group is not None:
+                    raise ArgumentError(
+                        "A group shares what a budget gives it. Received: "
+                        f"group={rule.group!r} in the rule for {rule.match!r}, with the target "
+                        f"{self.target}. Give a budget, or remove the group."
+                    )
             return
         found = self.survey
         if self.measure == "flops" and not found.uses:
@@ -155,11 +181,17 @@ class Compression:
         before = self.survey.total("parameters")
         record = None
         if decisions:
-            kernels = tuple(_kernel_cut(decision) for decision in decisions)
-            changes = [cut(d.managed.kernel, d.rank, d.parts, d.form.split) for d in decisions]
+            kernels = tuple(self._kernel_cut(decision) for decision in decisions)
+            changes = [
+                cut(d.managed.kernel, d.rank, d.parts, d.form.split, self._means(d))
+                for d in decisions
+            ]
             change_kernels(self.model, changes, training=training)
             for each in kernels:
                 self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
+                weighed = energy(each.spectrum, each.rank)
+                before_it = self._kept_by_criterion.get(each.path, 1.0)
+                self._kept_by_criterion[each.path] = before_it * weighed
             record = Cut(
                 epoch=int(time),
                 step=step,
@@ -185,11 +217,18 @@ class Compression:
 
     def _decide(self, time: float) -> tuple[list[Decision], Allocation | None, float]:
         seconds = 0.0
+        listened = False
 
-        def parts_of(managed: Managed, form: Form) -> StackSvd:
-            nonlocal seconds
+        def parts_of(managed: Managed, form: Form) -> Decomposition:
+            nonlocal seconds, listened
             started = clock.perf_counter()
-            parts = decomposition(managed.kernel, form.split)
+            if not listened:
+                self._listen()
+                listened = True
+            known, metrics = self._statistics.get(managed.kernel.path), None
+            if known is not None and form.split == heard_split(managed.kernel):
+                metrics = [self.criterion.metric(each) for each in known]
+            parts = decomposition(managed.kernel, form.split, metrics)
             seconds += clock.perf_counter() - started
             return parts
 
@@ -213,7 +252,7 @@ class Compression:
     ) -> Decision | None:
         """What a rank or an energy asks of one kernel; `None` for no change."""
         decide = self._by_rank if goal.quantity == "rank" else self._by_energy
-        found = [decide(managed, form, goal(time), parts_of) for form in managed.options]
+        found = [decide(managed, form, goal(time), parts_of) for form in self._options(managed)]
         possible = [decision for decision in found if decision is not None]
         return max(possible, key=lambda d: d.saves(self.measure), default=None)
 
@@ -230,7 +269,7 @@ class Compression:
     def _by_energy(
         self, managed: Managed, form: Form, value: float, parts_of: Any
     ) -> Decision | None:
-        needed = value / self._kept.get(managed.kernel.path, 1.0)
+        needed = value / self._kept_by_criterion.get(managed.kernel.path, 1.0)
         if needed >= 1.0:
             return None
         parts = parts_of(managed, form)
@@ -247,16 +286,16 @@ class Compression:
         """Above this rank a kernel stays dense; its rule's `max_rank` is no such limit."""
         return break_even_rank(form.shape, min_gain=self.min_gain)
 
-    def _form(self, managed: Managed, fraction: float, parts_of: Any) -> tuple[Form, StackSvd]:
+    def _form(self, managed: Managed, fraction: float, parts_of: Any) -> tuple[Form, Decomposition]:
         """The form that loses least at the cost of a fraction of the dense kernel."""
 
-        def lost(found: tuple[Form, StackSvd]) -> float:
+        def lost(found: tuple[Form, Decomposition]) -> float:
             form, parts = found
             rank = int(fraction * form.dense_cost(self.measure) / form.rank_cost(self.measure))
             kept = cumulative_energy(parts.values)
             return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
 
-        options = [(form, parts_of(managed, form)) for form in managed.options]
+        options = [(form, parts_of(managed, form)) for form in self._options(managed)]
         return options[0] if len(options) == 1 else min(options, key=lost)
 
     def _share(
@@ -300,7 +339,7 @@ class Compression:
         factors = least * form.rank_cost(self.measure)
         return min(factors, managed.dense_cost(self.measure)) if rank is None else factors
 
-    def _candidate(self, managed: Managed, form: Form, parts: StackSvd) -> Candidate:
+    def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:
         kernel, measure = managed.kernel, self.measure
         return Candidate(
             path=kernel.path,
@@ -309,6 +348,60 @@ class Compression:
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
             min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
             max_rank=form.max_rank if kernel.rank is None else kernel.rank,
+            group=managed.group,
+        )
+
+    # --- the data ---------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Learn what passes through the kernels as they are now."""
+        if not self.criterion.needs or self.samples is None:
+            return
+        managed = self.survey.managed
+        kernels = [
+            m.kernel for m in managed if heard_split(m.kernel) in {f.split for f in m.options}
+        ]
+        self._statistics = collect(self.model, kernels, self.samples, self.criterion.needs)
+        deaf = [m.kernel.path for m in managed if m.kernel.path not in self._statistics]
+        note = (
+            f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
+            f"data (kind, split, more than {LARGEST} inputs, or never called): {', '.join(deaf)}."
+        )
+        if deaf and note not in self.notes:
+            self.notes.append(note)
+
+    def _options(self, managed: Managed) -> tuple[Form, ...]:
+        """The forms to choose from: those whose losses can be told in the criterion's units."""
+        options = managed.options
+        if not self.criterion.needs:
+            return options
+        return tuple(f for f in options if f.split == heard_split(managed.kernel)) or options
+
+    def _means(self, decision: Decision) -> list[np.ndarray] | None:
+        """The means of a kernel's inputs that its bias shall make up for."""
+        if not isinstance(decision.parts, WeightedStack):
+            return None
+        known = self._statistics[decision.managed.kernel.path]
+        means = [each.inputs.mean for each in known if each.inputs is not None and each.folds]
+        return means if len(means) == len(known) else None
+
+    def _kernel_cut(self, decision: Decision) -> KernelCut:
+        kernel, parts, rank = decision.managed.kernel, decision.parts, decision.rank
+        if isinstance(parts, WeightedStack):
+            name, kept, lost = self.criterion.name, parts.energy(rank), parts.relative_error(rank)
+        else:
+            name = "energy"
+            kept, lost = energy(parts.values, rank), relative_error(parts.values, rank)
+        return KernelCut(
+            path=kernel.path,
+            shape=decision.form.shape,
+            rank_before=kernel.rank,
+            rank=rank,
+            energy=kept,
+            relative_error=lost,
+            binding=decision.binding,
+            spectrum=np.asarray(parts.values),
+            criterion=name,
         )
 
     # --- the story --------------------------------------------------------------------
@@ -331,12 +424,15 @@ class Compression:
         )
 
 
-def check_choices(measure: str, allocation: str, min_gain: float = 0.0) -> None:
+def check_choices(
+    measure: str, allocation: str, min_gain: float = 0.0, criterion: str = "energy"
+) -> None:
     """Refuse names that nobody knows, and a gain that is no fraction.
 
     Raises:
-        ArgumentError: An unknown measure or allocation, a `min_gain` out of [0, 1).
+        ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
     """
+    criterion_named(criterion)
     if isinstance(min_gain, bool) or not 0 <= min_gain < 1:
         raise ArgumentError(
             "`min_gain` must be in [0, 1), the fraction of its cost that a layer must save. "
@@ -368,20 +464,6 @@ def _rank_binding(value: float, rank: int) -> str:
     if rank == round(value):
         return "rank"
     return "min_rank" if rank > round(value) else "max_rank"
-
-
-def _kernel_cut(decision: Decision) -> KernelCut:
-    kernel, values = decision.managed.kernel, decision.parts.values
-    return KernelCut(
-        path=kernel.path,
-        shape=decision.form.shape,
-        rank_before=kernel.rank,
-        rank=decision.rank,
-        energy=energy(values, decision.rank),
-        relative_error=relative_error(values, decision.rank),
-        binding=decision.binding,
-        spectrum=np.asarray(values),
-    )
 
 
 def _certificate(allocation: Allocation | None) -> dict[str, float] | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
+from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
-from reducible_train.errors import ArgumentTypeError, SurgeryError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
 from reducible_train.layers import find_kernels
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
@@ -26,6 +27,8 @@ def factorize(
     allocation: str = "knapsack",
     rules: Sequence[LayerRule] = (),
     min_gain: float = 0.0,
+    criterion: str = "energy",
+    calibration: Any = None,
 ) -> Report:
     """Bring a built model to lower ranks at once, in place.
 
@@ -43,6 +46,11 @@ def factorize(
             energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
         rules: Rules for single layers.
         min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
+        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
+            its output on the calibration set, the mean made up for by the bias), `"fisher"`
+            (in the loss of the compiled model, to second order).
+        calibration: Data for the last two, as `model.fit` takes it: `x` or `(x, y)`, or a batched
+            `tf.data.Dataset`. A few thousand samples do; `"fisher"` needs `y`.
 
     Returns:
         What was done to every kernel, or why not.
@@ -66,8 +74,20 @@ def factorize(
     target = one_target(budget, energy, rank)
     check_built(model)
     compression = Compression(
-        model, target, measure=measure, allocation=allocation, rules=rules, min_gain=min_gain
+        model,
+        target,
+        measure=measure,
+        allocation=allocation,
+        rules=rules,
+        min_gain=min_gain,
+        criterion=criterion,
+        samples=None if calibration is None else samples_of(calibration),
     )
+    if compression.waits_for_samples:
+        raise ArgumentError(
+            f"criterion={criterion!r} needs data to judge by. Received: calibration=None. "
+            "Give some thousand samples of the training set, calibration=(x, y)."
+        )
     compression.cut(0.0)
     return compression.report
 

@@ -57,10 +57,11 @@ class KernelCut:
         shape: `(m, n)` of the kernel matrix.
         rank_before: Rank before the cut; `None` if it was dense.
         rank: Rank after the cut.
-        energy: Energy kept by this cut alone, a fraction.
+        energy: Energy of the kernel kept by this cut alone, a fraction.
         relative_error: `sqrt(1 - energy)`, relative Frobenius error of this cut.
         binding: What decided the rank (`"budget"`, `"energy"`, `"max_rank"`, ...).
-        spectrum: Singular values before the cut, non-increasing.
+        spectrum: Singular values before the cut, non-increasing, as the criterion weighs them.
+        criterion: What said which directions to lose.
     """
 
     path: str
@@ -71,6 +72,7 @@ class KernelCut:
     relative_error: float
     binding: str
     spectrum: np.ndarray = field(repr=False)
+    criterion: str = "energy"
 
 
 @dataclass(frozen=True, eq=False)

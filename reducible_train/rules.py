@@ -27,6 +27,8 @@ class LayerRule:
         energy: Its own energy, a number or a schedule.
         split: How its kernel is split, where there is a choice: `"channel"` or `"spatial"`
             for Conv2D. Without it, the split that costs less at equal error is taken.
+        group: A name; under a budget, layers of one group get equal ranks, or all stay dense.
+            Their kernels must have one shape.
 
     Raises:
         ArgumentError: Contradictory or unusable values.
@@ -43,6 +45,7 @@ class LayerRule:
     rank: float | Schedule | None = None
     energy: float | Schedule | None = None
     split: str | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.match, str) or not self.match:
@@ -64,7 +67,7 @@ class LayerRule:
                 f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "
                 f"max_rank={self.max_rank} in the rule for {self.match!r}."
             )
-        others = ("min_rank", "max_rank", "rank", "energy", "split")
+        others = ("min_rank", "max_rank", "rank", "energy", "split", "group")
         if self.keep_dense and any(getattr(self, name) is not None for name in others):
             raise ArgumentError(
                 "A rule with keep_dense=True can say nothing about ranks. Received: "
@@ -75,12 +78,27 @@ class LayerRule:
                 "A rule may set `rank` or `energy`, not both. Received both in the rule for "
                 f"{self.match!r}."
             )
+        self._check_group()
         if self.split not in (None, *SPLITS):
             raise ArgumentError(
                 f"`split` must be one of {', '.join(map(repr, SPLITS))}. Received: "
                 f"split={self.split!r} in the rule for {self.match!r}."
             )
         _ = self.target
+
+    def _check_group(self) -> None:
+        if self.group is None:
+            return
+        if not isinstance(self.group, str) or not self.group:
+            raise ArgumentTypeError(
+                f"`group` must be a name. Received: group={self.group!r} in the rule for "
+                f"{self.match!r}. Write for example group='experts'."
+            )
+        if self.rank is not None or self.energy is not None:
+            raise ArgumentError(
+                "A group shares what a budget gives it, so its rule can set no `rank` or `energy`. "
+                f"Received: both in the rule for {self.match!r}. Remove one of them."
+            )
 
     @property
     def target(self) -> Target | None:

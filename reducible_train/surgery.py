@@ -14,6 +14,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.containers import mark_containers
+from reducible_train.criteria import Metric, WeightedStack, weigh_stack
 from reducible_train.errors import SpectrumError, SurgeryError
 from reducible_train.layers import Kernel
 from reducible_train.plans import Plan, planned
@@ -30,7 +31,10 @@ from reducible_train.transport import (
     Split,
     Truncation,
     carry,
+    shift_weights,
 )
+
+Decomposition = StackSvd | WeightedStack
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +46,33 @@ class KernelChange:
         matrices: `[U (g, m, r), V (g, r, n)]`, or `[W (g, m, n)]` to make it dense again.
         state: How optimizer state follows; `None` to start it anew.
         split: How the kernel is split, if it can be in several ways.
+        shift: `(g, n)`, to be added to the bias; `None` leaves it alone.
     """
 
     kernel: Kernel
     matrices: Sequence[np.ndarray]
     state: ChangeOfVariables | None = None
     split: str | None = None
+    shift: np.ndarray | None = None
 
 
-def decomposition(kernel: Kernel, split: str | None = None) -> StackSvd:
+def decomposition(
+    kernel: Kernel, split: str | None = None, metrics: Sequence[Metric] | None = None
+) -> Decomposition:
     """The singular value decomposition of a kernel, dense or factorised.
+
+    Args:
+        kernel: The kernel.
+        split: How it is split; the usual way if not given.
+        metrics: How errors of each of its matrices are measured; left out, by their energy.
 
     Raises:
         SpectrumError: It holds NaN or infinity, or does not converge; names the kernel.
     """
     matrices = kernel.matrices(split)
     try:
+        if metrics is not None:
+            return weigh_stack(matrices, metrics)
         if len(matrices) == 1:
             return decompose_stack(*matrices)
         return decompose_product_stack(*matrices)
@@ -65,12 +80,33 @@ def decomposition(kernel: Kernel, split: str | None = None) -> StackSvd:
         raise SpectrumError(f"{kernel.path}: {error}") from error
 
 
-def cut(kernel: Kernel, rank: int, parts: StackSvd, split: str | None = None) -> KernelChange:
-    """The change that brings a kernel to `rank`, given its present decomposition."""
+def cut(
+    kernel: Kernel,
+    rank: int,
+    parts: Decomposition,
+    split: str | None = None,
+    means: Sequence[np.ndarray] | None = None,
+) -> KernelChange:
+    """The change that brings a kernel to `rank`, given its present decomposition.
+
+    Args:
+        kernel: The kernel.
+        rank: Its new rank.
+        parts: Its decomposition.
+        split: How it is split; the usual way if not given.
+        means: The mean of the inputs `(m,)` of each of its matrices, whose loss the bias makes
+            up for; `None` leaves the bias alone.
+    """
     factors = parts.factors(rank)
-    if isinstance(parts, ProductStackSvd):
-        return KernelChange(kernel, factors, Truncation(*parts.rotations(rank)), split)
-    return KernelChange(kernel, factors, Split(*factors), split)
+    state: ChangeOfVariables = Split(*factors)
+    if isinstance(parts, ProductStackSvd) or (
+        isinstance(parts, WeightedStack) and kernel.rank is not None
+    ):
+        state = Truncation(*parts.rotations(rank))
+    shift = None
+    if means is not None and isinstance(parts, WeightedStack):
+        shift = parts.output_shift(rank, means)
+    return KernelChange(kernel, factors, state, split, shift)
 
 
 def change_kernels(
@@ -116,6 +152,7 @@ def change_kernels(
                     at_truncation=at_truncation,
                 )
             mark_containers(model)
+            _shift_biases(changes, optimizer)
     except Exception as error:
         for restore in restores:
             restore()
@@ -127,6 +164,15 @@ def change_kernels(
         ) from error
     _keras.renew_functions(model, training=training)
     _keras.release(dead)
+
+
+def _shift_biases(changes: Sequence[KernelChange], optimizer: Any) -> None:
+    """The last step, so that nothing that fails comes after it."""
+    for change in changes:
+        kernel = change.kernel
+        bias = kernel.kind.output_bias(kernel.layer, kernel.name)
+        if change.shift is not None and bias is not None:
+            shift_weights(optimizer, bias, change.shift)
 
 
 def _install(change: KernelChange) -> Replacement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reducible_train import _keras
@@ -58,11 +58,13 @@ class Managed:
         kernel: The kernel.
         forms: The ways to split it, one at least; the first is the usual one.
         rule: The rule for its layer, if any.
+        group: Kernels of one group get equal ranks under a budget; `None` for no group.
     """
 
     kernel: Kernel
     forms: tuple[Form, ...]
     rule: LayerRule | None
+    group: str | None = None
 
     @property
     def form(self) -> Form:
@@ -186,7 +188,8 @@ def survey(
         min_gain: Fraction of a kernel's cost that factors must save at least.
 
     Raises:
-        ArgumentError: A rule matches no layer.
+        ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
+            rank in common.
         RankError: There is nothing to compress.
     """
     everything = [(path, layer.name) for path, layer in _keras.walk(model)]
@@ -217,7 +220,45 @@ def survey(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
             "To take in an output layer, give a rule: LayerRule(match=..., keep_dense=False)."
         )
-    return Survey(model, tuple(managed), tuple(left), tuple(kernels), uses)
+    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses)
+
+
+def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
+    """The same kernels, those of a group with the limits they have in common.
+
+    A layer of several kernels puts each into a group of its own name.
+    """
+    groups: dict[str, list[Managed]] = {}
+    for each in managed:
+        if each.rule is not None and each.rule.group is not None:
+            groups.setdefault(f"{each.rule.group}/{each.kernel.name}", []).append(each)
+    changed: dict[str, Managed] = {}
+    for name, members in groups.items():
+        forms = [member.form for member in members]
+        if len({(form.shape, form.count, form.split) for form in forms}) > 1:
+            raise ArgumentError(
+                f"The kernels of group {members[0].rule.group!r} must have one shape. Received: "  # type: ignore[union-attr]
+                + ", ".join(
+                    f"{m.kernel.path} of shape {form.shape}"
+                    for m, form in zip(members, forms, strict=True)
+                )
+                + ". Give those of another shape another group."
+            )
+        low, high = max(form.least for form in forms), min(form.max_rank for form in forms)
+        if low > high:
+            raise ArgumentError(
+                f"The kernels of group {members[0].rule.group!r} must have a rank in common. "  # type: ignore[union-attr]
+                "Received: "
+                + ", ".join(
+                    f"{m.kernel.path} in [{form.least}, {form.max_rank}]"
+                    for m, form in zip(members, forms, strict=True)
+                )
+                + f". Lower `min_rank` to {high}, or take a layer out of the group."
+            )
+        for member, form in zip(members, forms, strict=True):
+            shared = replace(form, min_rank=low, max_rank=high)
+            changed[member.kernel.path] = replace(member, forms=(shared,), group=name)
+    return tuple(changed.get(each.kernel.path, each) for each in managed)
 
 
 def _forms(

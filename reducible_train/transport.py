@@ -276,7 +276,7 @@ def _refill_one(
 
     free_of_schedule = not hasattr(memory.optimizer, "warmup_steps")
     for name in slots:
-        if name in _WEIGHTS or (name == "_momentums" and not free_of_schedule):
+        if _is_weight(memory.optimizer, name):
             put(name, weights)
     change = replacement.change
     if how != "reset" and change is not None:
@@ -303,6 +303,30 @@ def _refill_one(
             elif name in _WEIGHT_STEPS:
                 write(name, change.weights_step(old))
     _repair(memory.optimizer, slots, new_at, weights)
+
+
+def _is_weight(optimizer: Any, slot: str) -> bool:
+    """True for a slot that holds a weight: an average, or ScheduleFreeAdamW's `_momentums`."""
+    return slot in _WEIGHTS or (slot == "_momentums" and hasattr(optimizer, "warmup_steps"))
+
+
+def shift_weights(optimizer: Any, variable: Any, shift: np.ndarray) -> None:
+    """Add to a variable, and to every copy of it that an optimizer keeps.
+
+    Args:
+        optimizer: A built optimizer, or `None`.
+        variable: The variable.
+        shift: What to add, as many numbers as the variable has.
+    """
+    copies = [variable]
+    for each in [] if optimizer is None else _keras.all_optimizers(optimizer):
+        known = [i for i, v in enumerate(_keras.trainable_of(each)) if v is variable]
+        for name, values in _keras.slots(each).items():
+            if _is_weight(each, name):
+                copies += [values[i] for i in known if values[i] is not None]
+    for copy in copies:
+        moved = _keras.host_float(copy).astype(np.float64) + shift.reshape(tuple(copy.shape))
+        copy.assign(moved)
 
 
 def _corrected(mapped: Arrays, old: Arrays, signal: tuple[Arrays, Arrays] | None) -> Arrays:

@@ -195,6 +195,7 @@ training:
         ),
         ({"rank": 3, "measure": "flops"}, "$.compression.measure", "only for a budget"),
         ({"budget": 0.5, "measure": "flop"}, "$.compression.measure", "Did you mean 'flops'?"),
+        ({"budget": 0.5, "criterion": "fischer"}, "$.compression.criterion", "mean 'fisher'?"),
         ({"budget": 0.5, "allocation": "knapsak"}, "$.compression.allocation", "mean 'knapsack'?"),
         ({"rank": 3, "cadence": {}}, "$.compression.cadence", "exactly one of epochs or steps"),
         (

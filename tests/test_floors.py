@@ -17,13 +17,32 @@ PACKAGE = ROOT / "reducible_train"
 
 # From the ground up. A module may import from its own floor and from those below.
 FLOORS = (
-    {"errors", "spectra", "matricization", "schedules", "report", "container", "codecs", "tensorboard_format"},
-    {"truncation", "costs", "allocation", "stacks"},
+    {
+        "errors",
+        "spectra",
+        "matricization",
+        "moments",
+        "schedules",
+        "report",
+        "container",
+        "codecs",
+        "tensorboard_format",
+    },
+    {"truncation", "costs", "allocation", "stacks", "criteria"},
     {"_keras"},
     {"layers", "transport"},
     {"plans", "containers"},
     {"surgery"},
-    {"targets", "rules", "survey", "compression", "factorization", "callback"},
+    {
+        "calibration",
+        "collection",
+        "targets",
+        "rules",
+        "survey",
+        "compression",
+        "factorization",
+        "callback",
+    },
     {"model_config"},
     {"saving", "tensorboard", "tensorboard_events", "config", "cli", "datasets", "tuner"},
 )

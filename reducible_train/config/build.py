@@ -30,6 +30,7 @@ def callbacks(config: Config) -> list[Any]:
         **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
         measure=compression.measure,
         allocation=compression.allocation,
+        criterion=compression.criterion,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
     )
@@ -49,6 +50,7 @@ def layer_rules(config: Config) -> tuple[LayerRule, ...]:
             max_rank=rule.max_rank,
             rank=build_target(rule.rank),
             energy=build_target(rule.energy),
+            group=rule.group,
         )
         for rule in config.compression.rules
     )

@@ -9,8 +9,10 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from reducible_train.allocation import allocator_names
 from reducible_train.config.schedules import Section, Target
+from reducible_train.criteria import criterion_names
 
 ALLOCATORS = allocator_names()
+CRITERIA = criterion_names()
 QUANTITIES = ("budget", "energy", "rank")
 OPTIMIZERS = (
     "adadelta",
@@ -63,6 +65,10 @@ class RuleSection(Section):
     energy: Target | None = Field(
         default=None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
     )
+    group: Pattern | None = Field(
+        default=None,
+        description="A name. Under a budget, layers of one group get equal ranks.",
+    )
 
 
 class CompressionSection(Section):
@@ -95,6 +101,13 @@ class CompressionSection(Section):
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
         default="knapsack", description="How one budget becomes a rank for each layer."
+    )
+    criterion: Literal[CRITERIA] = Field(  # type: ignore[valid-type]
+        default="energy",
+        description=(
+            "What a lost direction costs: the kernel's energy, its output on data (activation),"
+            " or the loss (fisher). The last two judge by the first samples of the training."
+        ),
     )
     cadence: CadenceSection = Field(
         default=CadenceSection(epochs=1), description="How often the ranks may change."

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from reducible_train import _keras
 from reducible_train.costs import Uses
@@ -97,6 +98,28 @@ class LowRank:
         """
         count = product_of(inputs[1:-1])
         return None if count is None else Uses.alike(count)
+
+    # --- the data that passes through a kernel ----------------------------------------
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """The inputs of a call as the rows that the matrices multiply, `(g, rows, m)`.
+
+        Where they are many, a sample of them, drawn by `rng`. `None` where they are not known.
+        """
+        return None
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
+        """Outputs before the activation, or their gradients, as rows `(g, rows, n)`."""
+        return None
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        """The variable with a number for every output, `(g, n)` in order; `None` without one."""
+        return None
 
     # --- factors ----------------------------------------------------------------------
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, Shape, product_of
+from reducible_train.layers.patches import patches
 from reducible_train.matricization import Matricization
 
 CHANNEL, SPATIAL = "channel", "spatial"
@@ -56,6 +58,31 @@ class LowRankConv(LowRank):
         width = spatial_axes(layer, inputs)[1]
         return None if width is None else Uses(count, outputs[0] * width, count)
 
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return patches(
+            _channels_last(layer, inputs),
+            layer.kernel_size,
+            layer.strides,
+            layer.dilation_rate,
+            layer.padding,
+            layer.groups,
+            rng,
+        )
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+        rows = _channels_last(layer, outputs).reshape(
+            -1, layer.groups, layer.filters // layer.groups
+        )
+        return rows.swapaxes(0, 1)
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        return layer.bias if layer.use_bias else None
+
     @property
     def kernel(self) -> Any:
         """The product `U V`, in the kernel's shape."""
@@ -95,6 +122,10 @@ def conv_bias(layer: Any, outputs: Any) -> Any:
         shape = (1, *ones, layer.filters) if last else (1, layer.filters, *ones)
         outputs = keras.ops.add(outputs, keras.ops.reshape(layer.bias, shape))
     return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _channels_last(layer: Any, images: np.ndarray) -> np.ndarray:
+    return images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
 
 
 def spatial_axes(layer: Any, shape: Shape) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from reducible_train.layers.base import LowRank
 from reducible_train.matricization import Matricization
@@ -56,3 +57,17 @@ class LowRankDense(LowRank, keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.add_bias(self.multiply(inputs, "kernel"))
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return inputs.reshape(1, -1, inputs.shape[-1])
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+        return outputs.reshape(1, -1, layer.units)
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        return layer.bias

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, Shape
@@ -80,6 +81,18 @@ class Equation:
         return first.replace(".", "..."), second.replace(".", "...")
 
 
+def _rows(values: np.ndarray, labels: str, first: str, last: str) -> np.ndarray:
+    """Values of some labels as `(first, all the others, last)`."""
+    count = values.ndim - len(labels) + 1
+    axes: list[str] = []
+    for label in labels:
+        axes += [f".{i}" for i in range(count)] if label == "." else [label]
+    others = [label for label in axes if label not in first and label not in last]
+    moved = values.transpose([axes.index(label) for label in [*first, *others, *last]])
+    sizes = [math.prod(values.shape[axes.index(label)] for label in side) for side in (first, last)]
+    return moved.reshape(sizes[0], -1, sizes[1])
+
+
 @keras.saving.register_keras_serializable("reducible_train")
 class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
     """An `EinsumDense` layer with kernel `W ~ U V`, in two equations instead of one.
@@ -129,6 +142,24 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
         if any(size is None for size in free):
             return None
         return Uses.alike(math.prod(free))
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        e = Equation.of(layer.equation)
+        return _rows(inputs, e.inputs, e.shared, e.contracted)
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+        e = Equation.of(layer.equation)
+        return _rows(outputs, e.outputs, e.shared, e.made)
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        e = Equation.of(layer.equation)
+        own = "".join(x for x in e.outputs if x in (layer.bias_axes or ""))
+        return layer.bias if own == e.shared + e.made else None
 
     @property
     def kernel(self) -> Any:

@@ -1,0 +1,116 @@
+"""Criteria after fine-tuning: the same fit, its cuts decided by energy, activations or Fisher.
+
+A criterion chooses directions within a kernel, and through its spectra the ranks of the kernels
+(allocation by knapsack); with uniform allocation only the directions.
+
+784-128-128-128-10, two dense epochs, down to the budget over the next four, the rest at the final
+ranks. All start alike; data comes from the fit itself. Beside it, the same dense network cut
+once to the budget and not trained on, which is what a criterion is usually judged by.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+
+import keras
+import numpy as np
+from common import command, compile_model, console, finish, load, network, parser, show, spread
+
+from reducible_train import Ramp, RankScheduler, factorize
+from reducible_train.criteria import criterion_names
+
+HIDDEN = (128, 128, 128)
+BATCH = 128
+
+
+def fit(data, seed: int, epochs: int, callbacks: list) -> keras.Model:
+    """One training with one cosine over all of it."""
+    keras.utils.set_random_seed(seed)
+    steps = epochs * math.ceil(len(data.x_train) / BATCH)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    model = compile_model(network(data.features, HIDDEN), keras.optimizers.Adam(rate))
+    model.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=BATCH,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return model
+
+
+def accuracy(model: keras.Model, data) -> float:
+    """Test accuracy in percent."""
+    return 100 * model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)["accuracy"]
+
+
+def cut_once(dense: keras.Model, data, budget: float, **how: str) -> float:
+    """Test accuracy of a copy, right after one cut."""
+    model = compile_model(keras.models.clone_model(dense))
+    model.set_weights(dense.get_weights())
+    sample = (data.x_train[:2048], data.y_train[:2048])
+    factorize(model, budget=budget, calibration=sample, **how)
+    return accuracy(model, data)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--epochs", type=int, default=16)
+    options.add_argument("--budgets", type=float, nargs="+", default=[0.34, 0.21, 0.1])
+    options.add_argument("--allocations", nargs="+", default=["knapsack", "uniform"])
+    options.set_defaults(seeds=3)
+    args = options.parse_args()
+    console.print(f"$ {command()}")
+    data = load(args.data)
+    names = criterion_names()
+    figures: dict[str, dict[str, list[float]]] = {}
+
+    def note(key: str, **values: float) -> None:
+        for name, value in values.items():
+            figures.setdefault(key, {}).setdefault(name, []).append(value)
+
+    for seed in range(args.seeds):
+        dense = fit(data, seed, args.epochs, [])
+        note("dense", test_accuracy=accuracy(dense, data))
+        for budget in args.budgets:
+            for allocation, name in itertools.product(args.allocations, names):
+                key = f"{name}, {allocation}, budget {budget:g}"
+                how = {"criterion": name, "allocation": allocation}
+                note(key, after_one_cut=cut_once(dense, data, budget, **how))
+                scheduler = RankScheduler(
+                    budget=Ramp(1.0, budget, start_epoch=2, end_epoch=6), **how
+                )
+                started = time.perf_counter()
+                model = fit(data, seed, args.epochs, [scheduler])
+                note(
+                    key,
+                    test_accuracy=accuracy(model, data),
+                    seconds=time.perf_counter() - started,
+                    seconds_of_cuts=scheduler.seconds,
+                    **{
+                        f"rank of {path.removesuffix('/kernel')}": rank or 0
+                        for path, rank in (
+                            (k.path, k.rank) for k in scheduler.report.kernels if not k.reason
+                        )
+                    },
+                )
+                console.print(f"seed {seed}, {key}: {figures[key]['test_accuracy'][-1]:.2f}")
+    rows = [
+        [
+            key,
+            spread(values["test_accuracy"], 2),
+            spread(values["after_one_cut"], 2) if "after_one_cut" in values else "",
+            f"{np.mean(values.get('seconds_of_cuts', [0.0])):.1f}",
+        ]
+        for key, values in figures.items()
+    ]
+    title = f"test accuracy, %, {args.data}, {args.epochs} epochs, {args.seeds} seeds"
+    show(title, ["", "fine-tuned", "cut once, not trained", "s of cuts"], rows)
+    finish({"epochs": args.epochs, "seeds": args.seeds, "figures": figures})
+
+
+if __name__ == "__main__":
+    main()

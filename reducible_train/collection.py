@@ -1,0 +1,113 @@
+"""Statistics of the data that passes through the kernels of a live model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.calibration import Samples
+from reducible_train.criteria import Statistics
+from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.layers import Kernel, LowRank
+from reducible_train.moments import Moments
+
+LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
+_ROWS = 2048  # of one call
+
+
+def collect(
+    model: Any, kernels: Sequence[Kernel], samples: Samples, needs: Sequence[str]
+) -> dict[str, tuple[Statistics, ...]]:
+    """Run samples through a model, as for predictions, and listen at the kernels.
+
+    Kernels of a kind whose data cannot be told, those larger than `LARGEST` on a side that
+    matters, and those that no sample reached, are left out.
+
+    Args:
+        model: A built model; nothing of it is changed.
+        kernels: The kernels to learn about.
+        samples: What to run through it.
+        needs: `"inputs"`, or `"inputs"` and `"gradients"`.
+
+    Returns:
+        Statistics by path of the kernel, of each of its matrices.
+
+    Raises:
+        SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
+        ArgumentError: The model cannot be called on the samples.
+    """
+    wanted = [k for k in kernels if heard_split(k) is not None and k.shape[0] <= LARGEST]
+    if "gradients" in needs:
+        wanted = [k for k in wanted if k.shape[1] <= LARGEST]
+    host = _keras.host_float
+    layers = list({id(k.layer): k.layer for k in wanted}.values())
+    ears = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
+    rng = np.random.default_rng(0)
+    inputs: dict[str, list[Moments]] = {}
+    gradients: dict[str, list[Moments]] = {}
+
+    def note(found: dict[str, list[Moments]], kernel: Kernel, rows: np.ndarray | None) -> None:
+        if rows is None:
+            return
+        try:
+            more = [Moments.of(each) for each in _some(rows, rng)]
+        except SpectrumError as error:
+            raise SpectrumError(f"{kernel.path}: {error}") from error
+        known = found.get(kernel.path)
+        if known is not None:
+            more = [old.merged(new) for old, new in zip(known, more, strict=True)]
+        found[kernel.path] = more
+
+    for batch in samples.batches():
+        for layer, x, gradient in _calls(model, layers, batch, needs):
+            for kernel in ears[id(layer)]:
+                note(inputs, kernel, kernel.kind.input_rows(layer, kernel.name, host(x), rng))
+                if gradient is not None:
+                    rows = kernel.kind.output_rows(layer, kernel.name, host(gradient))
+                    note(gradients, kernel, rows)
+    found = {}
+    for kernel in wanted:
+        x, g = inputs.get(kernel.path), gradients.get(kernel.path)
+        if x is None or ("gradients" in needs and g is None):
+            continue
+        folds = kernel.kind.output_bias(kernel.layer, kernel.name) is not None
+        found[kernel.path] = tuple(
+            Statistics(each, None if g is None else g[i], folds) for i, each in enumerate(x)
+        )
+    return found
+
+
+def heard_split(kernel: Kernel) -> str | None:
+    """The split in which a kernel's data can be told: the usual one, of kinds that tell it."""
+    if kernel.kind.input_rows == LowRank.input_rows:
+        return None
+    usual = kernel.kind.splits_of(kernel.layer, kernel.name)[0]
+    return usual if kernel.rank is None or kernel.splits[0] == usual else None
+
+
+def _calls(
+    model: Any, layers: Sequence[Any], batch: tuple[Any, Any, Any], needs: Sequence[str]
+) -> list[tuple[Any, Any, Any]]:
+    """Layer, input and gradient (or `None`) of every call on one batch."""
+    try:
+        if "gradients" in needs:
+            return _keras.output_gradients(model, layers, batch)
+        heard: list[tuple[Any, Any, Any]] = []
+        with _keras.tapped(layers, lambda layer, x, _: heard.append((layer, x, None))):
+            model(batch[0], training=False)
+    except Exception as error:
+        raise ArgumentError(
+            f"Model '{model.name}' cannot be run on the calibration samples; nothing was changed. "
+            f"Received: {type(error).__name__}: {error} Give them as you give model.fit its data."
+        ) from error
+    return heard
+
+
+def _some(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """At most a few thousand rows of `(g, rows, k)`, at random."""
+    if rows.shape[1] <= _ROWS:
+        return rows
+    return rows[:, rng.choice(rows.shape[1], _ROWS, replace=False)]

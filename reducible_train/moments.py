@@ -1,0 +1,100 @@
+"""Streaming moments: the mean and the second moments of vectors that pass by, a batch at a time.
+
+Batches are merged pairwise and centred, so that a large mean does not eat the digits of a small
+spread. Everything is float64, whatever comes in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reducible_train.errors import ArgumentError, SpectrumError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean and centred second moments of vectors of length `k`.
+
+    Two of them merge into those of all vectors together, in any order, to round-off:
+
+        mean    = (count_a mean_a + count_b mean_b) / count
+        scatter = scatter_a + scatter_b + (count_a count_b / count) d d^T,  d = mean_b - mean_a
+
+    Args:
+        count: Vectors seen, at least 1.
+        mean: `(k,)`.
+        scatter: `(k, k)`, the sum of `(x - mean)^T (x - mean)` over the vectors `x`.
+
+    Example:
+        >>> first, second = Moments.of([[0.0], [2.0]]), Moments.of([[4.0]])
+        >>> both = first.merged(second)
+        >>> both.count, both.mean, both.covariance.round(3)
+        (3, array([2.]), array([[2.667]]))
+
+    Reference: Chan, Golub and LeVeque, *Algorithms for computing the sample variance*, The
+    American Statistician 1983.
+    """
+
+    count: int
+    mean: Array
+    scatter: Array
+
+    @classmethod
+    def of(cls, rows: npt.ArrayLike) -> Moments:
+        """The moments of the rows of a matrix `(rows, k)`.
+
+        Raises:
+            ArgumentError: Not a matrix, or one without entries.
+            SpectrumError: Entries are NaN or infinite.
+        """
+        checked = np.asarray(rows, dtype=np.float64)
+        if checked.ndim != 2 or not checked.size:
+            raise ArgumentError(
+                "Moments are of the rows of a matrix, at least one. "
+                f"Received: shape={checked.shape}. Flatten positions into rows first."
+            )
+        bad = checked.size - int(np.isfinite(checked).sum())
+        if bad:
+            raise SpectrumError(
+                f"Vectors must be finite to have moments. Received: {bad} of {checked.size} "
+                "numbers NaN or infinite. Look for them in the data, or find out where training "
+                "diverged."
+            )
+        mean = checked.mean(axis=0)
+        centred = checked - mean
+        return cls(len(checked), mean, centred.T @ centred)
+
+    def merged(self, other: Moments) -> Moments:
+        """The moments of the vectors of both.
+
+        Raises:
+            ArgumentError: Their vectors differ in length.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ArgumentError(
+                "Moments can be merged if their vectors have one length. Received: lengths "
+                f"{len(self.mean)} and {len(other.mean)}. Keep one for each kernel."
+            )
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        between = np.outer(apart, apart) * (self.count * other.count / count)
+        return Moments(
+            count,
+            self.mean + apart * (other.count / count),
+            self.scatter + other.scatter + between,
+        )
+
+    @property
+    def covariance(self) -> Array:
+        """`E[(x - mean)^T (x - mean)]`, `(k, k)`, over the vectors seen."""
+        return self.scatter / self.count
+
+    @property
+    def second_moment(self) -> Array:
+        """`E[x^T x]`, `(k, k)`, not centred."""
+        return self.covariance + np.outer(self.mean, self.mean)

@@ -1,0 +1,612 @@
+"""Laws of data-aware cuts: what is heard of live models, what is done with it, what is refused."""
+
+from __future__ import annotations
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+
+from reducible_train import (
+    ArgumentError,
+    Cadence,
+    LayerRule,
+    Ramp,
+    RankScheduler,
+    SpectrumError,
+    collection,
+    factorize,
+)
+from reducible_train.calibration import Samples, samples_of
+from reducible_train.collection import collect
+from reducible_train.config import parse_config
+from reducible_train.layers import find_kernels
+from reducible_train.layers.patches import patches
+from reducible_train.moments import Moments
+from reducible_train.spectra import cumulative_energy, singular_spectrum
+
+BOTH = ("inputs", "gradients")
+
+
+def mlp(*, bias=True, optimizer="adam", **kwargs):
+    """Inputs far from the origin, so that their mean matters."""
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, activation="relu", use_bias=bias, name="first"),
+            keras.layers.Dense(28, activation="tanh", use_bias=bias, name="second"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+    return zoo.compiled(model, optimizer, **kwargs)
+
+
+def data(samples=200, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, 24)) * np.geomspace(2.0, 0.02, 24) + 0.5
+    return x.astype("float32"), rng.integers(5, size=samples)
+
+
+def weights(model):
+    return [np.array(v) for v in model.weights]
+
+
+def heard(model, x, y=None, needs=("inputs",)):
+    return collect(model, find_kernels(model), samples_of((x, y) if y is not None else x), needs)
+
+
+# --- what is heard --------------------------------------------------------------------
+
+
+def assert_moments(found, rows):
+    expected = Moments.of(rows)
+    assert found.count == expected.count
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+    np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-4)
+
+
+def test_inputs_are_those_of_each_layer():
+    model = mlp()
+    x, _ = data(600)
+    found = heard(model, x)
+    assert list(found) == ["first/kernel", "second/kernel", "output/kernel"]
+    for kernel, below in (("first", None), ("second", "first"), ("output", "second")):
+        rows = x if below is None else np.maximum(x @ weights(model)[0], 0)
+        if below == "second":
+            rows = np.tanh(rows @ weights(model)[2])
+        assert_moments(found[f"{kernel}/kernel"][0].inputs, rows)
+
+
+def test_factorised_layers_are_heard_too():
+    model = mlp()
+    x, y = data()
+    factorize(model, rank=6)
+    found = heard(model, x, y, BOTH)
+    b, u, v = (np.array(w) for w in model.get_layer("first").weights)
+    np.testing.assert_allclose(
+        found["second/kernel"][0].inputs.mean, np.maximum(x @ u @ v + b, 0).mean(0), atol=1e-5
+    )
+    assert found["first/kernel"][0].gradients is not None
+
+
+def test_gradients_are_of_each_samples_loss_before_the_activation():
+    """Against finite differences of a bias, which is added to the kernel's output."""
+    model = mlp()
+    x, y = data(40)
+    found = heard(model, x, y, BOTH)["second/kernel"][0].gradients
+    bias = model.get_layer("second").bias
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    start = np.array(bias)
+    step = np.zeros(28, "float32")
+    for unit in (0, 7, 27):
+        step[:] = 0
+        step[unit] = 1e-2
+        ends = []
+        for sign in (1, -1):
+            bias.assign(start + sign * step)
+            ends.append(float(loss(y, model(x))))
+        bias.assign(start)
+        assert found.mean[unit] == pytest.approx((ends[0] - ends[1]) / 2e-2, abs=2e-4)
+    assert found.count == 40
+
+
+def test_nothing_is_changed_by_listening():
+    model = mlp()
+    x, y = data()
+    model.fit(x, y, verbose=0)
+    model.evaluate(x, y, verbose=0)
+    before, metrics = weights(model), [np.array(v) for v in model.metrics_variables]
+    state = [np.array(v) for v in model.optimizer.variables]
+    attributes = [dict(vars(layer)) for layer in model.layers]
+    heard(model, x, y, BOTH)
+    for old, new in ((before, weights(model)), (state, model.optimizer.variables)):
+        for one, other in zip(old, new, strict=True):
+            np.testing.assert_array_equal(one, np.array(other))
+    for one, variable in zip(metrics, model.metrics_variables, strict=True):
+        np.testing.assert_array_equal(one, np.array(variable))
+    for old, layer in zip(attributes, model.layers, strict=True):
+        assert vars(layer).keys() == old.keys()
+        assert layer.call.__func__ is type(layer).call
+        assert "activation" not in old or layer.activation is old["activation"]
+
+
+def test_a_loss_that_counts_is_not_made_to_count():
+    """As in Keras's own example of an overridden `compute_loss`."""
+
+    class Counting(keras.Sequential):
+        tracker = keras.metrics.Mean(name="own")
+
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            self.tracker.update_state(loss)
+            return loss
+
+        @property
+        def metrics(self):
+            return [*super().metrics, self.tracker]
+
+    model = zoo.compiled(Counting([keras.Input((24,)), keras.layers.Dense(5)]))
+    x, y = data()
+    model.compute_loss(x, y, model(x))
+    before = float(model.tracker.result())
+    assert before > 0
+    model.layers[0].kernel.assign(3 * model.layers[0].kernel)
+    heard(model, x, y, BOTH)
+    assert float(model.tracker.result()) == before
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("needs", [("inputs",), BOTH], ids=["inputs", "gradients"])
+def test_every_shape_of_model_is_heard(name, needs):
+    model = zoo.compiled(zoo.MODELS[name]())
+    x, y = zoo.data(model)
+    found = heard(model, x, y, needs)
+    kernels = [k.path for k in find_kernels(model)]
+    assert list(found) == kernels
+    for path, (one,) in found.items():
+        times = 2 if "shared" in path else 6 if {"positions", "timed"} & set(path.split("/")) else 1
+        assert one.inputs.count == 64 * times
+        assert (one.gradients is None) == (needs == ("inputs",))
+
+
+def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch):
+    monkeypatch.setattr(collection, "_ROWS", 50)
+    model = mlp()
+    x, _ = data(300)
+    (one,), (other,) = heard(model, x)["first/kernel"], heard(model, x)["first/kernel"]
+    assert one.inputs.count == 50 + 44
+    np.testing.assert_array_equal(one.inputs.scatter, other.inputs.scatter)
+
+
+def test_a_kernel_without_a_bias_does_not_fold():
+    model = zoo.sequential()
+    x, _ = zoo.data(model)
+    found = heard(model, x)
+    assert found["first/kernel"][0].folds
+    assert not found["second/kernel"][0].folds
+
+
+def test_activations_that_are_not_finite_name_the_kernel():
+    model = mlp()
+    x, _ = data()
+    kernel = model.get_layer("first").kernel
+    kernel.assign(np.full(kernel.shape, 1e38, "float32"))
+    with pytest.raises(SpectrumError, match="second/kernel: Vectors must be finite"):
+        heard(model, x)
+
+
+# --- what is done with it -------------------------------------------------------------
+
+
+def output_change(criterion, *, bias=True):
+    model = mlp(bias=bias)
+    x, y = data(2000)
+    before = np.array(model.get_layer("first")(x, training=False))
+    model.get_layer("first").activation = keras.activations.linear
+    before = np.array(model.get_layer("first")(x))
+    report = factorize(
+        model,
+        rank=3,
+        criterion=criterion,
+        calibration=(x, y),
+        rules=[LayerRule("second", keep_dense=True)],
+    )
+    after = np.array(model.get_layer("first")(x))
+    return before, after, report
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_activation_changes_the_output_less_than_energy(bias):
+    before, after, _ = output_change("activation", bias=bias)
+    _, plain, _ = output_change("energy", bias=bias)
+    ours, theirs = (((before - each) ** 2).sum() for each in (after, plain))
+    assert ours < 0.2 * theirs
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_the_bias_keeps_the_mean_output_where_it_was(criterion):
+    before, after, _ = output_change(criterion)
+    np.testing.assert_allclose(after.mean(0), before.mean(0), atol=1e-4)
+    _, plain, _ = output_change("energy")
+    assert np.abs(plain.mean(0) - before.mean(0)).max() > 0.05
+
+
+@pytest.mark.parametrize("criterion", ["energy", "activation", "fisher"])
+def test_the_report_tells_the_error_of_the_kernel_itself(criterion):
+    model = mlp()
+    x, y = data()
+    for rank in (9, 4):  # dense to factors, factors to thinner ones
+        kernels = find_kernels(model)[:2]
+        old = [_product(kernel) for kernel in kernels]
+        report = factorize(model, rank=rank, criterion=criterion, calibration=(x, y))
+        for kernel, before, told in zip(kernels, old, report.cuts[-1].kernels, strict=True):
+            error = np.linalg.norm(before - _product(kernel)) / np.linalg.norm(before)
+            assert told.relative_error == pytest.approx(error, abs=1e-6)
+            assert told.energy == pytest.approx(1 - error**2, abs=1e-6)
+            assert told.criterion == criterion
+    assert report.to_dict()["cuts"][-1]["kernels"][0]["criterion"] == criterion
+
+
+def _product(kernel):
+    matrices = [m.astype("float64") for m in kernel.matrices()]
+    return matrices[0] if len(matrices) == 1 else matrices[0] @ matrices[1]
+
+
+def test_an_energy_is_kept_as_the_criterion_weighs_it():
+    x, _ = data(1000)
+    model = mlp()
+    plain = cumulative_energy(singular_spectrum(np.array(model.get_layer("first").kernel)))
+    found = factorize(model, energy=0.9, criterion="activation", calibration=x).cuts[0].kernels[0]
+    kept = cumulative_energy(found.spectrum)
+    assert kept[found.rank] >= 0.9 > kept[found.rank - 1]
+    assert plain[found.rank] < 0.7, "the kernel's own energy is another matter"
+
+
+def test_kernels_that_cannot_be_heard_go_by_plain_energy_and_the_report_says_so(monkeypatch):
+    monkeypatch.setattr(collection, "LARGEST", 24)
+    x, _ = data()
+    report = factorize(mlp(), rank=4, criterion="activation", calibration=x)
+    by = {k.path: k.criterion for k in report.cuts[0].kernels}
+    assert by == {"first/kernel": "activation", "second/kernel": "energy"}
+    assert "By plain energy, not 'activation'" in str(report)
+    assert report.notes[0].endswith("second/kernel.")
+
+
+@pytest.mark.parametrize("settings", [{"use_ema": True}, {"schedule_free": True}])
+def test_copies_of_the_bias_in_the_optimizer_move_with_it(settings):
+    kind = keras.optimizers.Adam
+    if settings.pop("schedule_free", False):
+        kind = getattr(keras.optimizers, "ScheduleFreeAdamW", None)
+        if kind is None:
+            pytest.skip("this Keras has no ScheduleFreeAdamW")
+    model = mlp(optimizer=kind(1e-3, **settings))
+    x, y = data()
+    model.fit(x, y, verbose=0)
+    layer, optimizer = model.get_layer("first"), model.optimizer
+
+    def copies():
+        index = next(i for i, v in enumerate(optimizer._trainable_variables) if v is layer.bias)
+        slots = getattr(optimizer, "_model_variables_moving_average", None) or (
+            optimizer._momentums
+        )
+        return np.array(layer.bias), np.array(slots[index])
+
+    bias, copied = copies()
+    factorize(model, rank=3, criterion="activation", calibration=x)
+    new_bias, new_copied = copies()
+    assert np.abs(new_bias - bias).max() > 0.01
+    np.testing.assert_allclose(new_copied - copied, new_bias - bias, atol=1e-6)
+
+
+def test_a_dataset_serves_as_well_as_arrays():
+    x, y = data()
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(48)
+    one, other = mlp(), mlp()
+    other.set_weights(weights(one))
+    factorize(one, rank=4, criterion="fisher", calibration=batches)
+    factorize(other, rank=4, criterion="fisher", calibration=(x, y))
+    for ours, theirs in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+# --- in a fit -------------------------------------------------------------------------
+
+
+def fitted(callbacks, *, epochs=4, samples=400, **kwargs):
+    keras.utils.set_random_seed(3)
+    model = mlp(**kwargs)
+    x, y = data(samples)
+    history = model.fit(x, y, batch_size=32, epochs=epochs, callbacks=callbacks, verbose=0)
+    return model, history.history["loss"]
+
+
+RAMP = Ramp(1.0, 0.4, start_epoch=1, end_epoch=3)
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+@pytest.mark.parametrize("steps", [1, 3], ids=["one step", "three steps"])
+def test_samples_come_from_the_fit_which_goes_on_undisturbed(criterion, steps):
+    """Up to the first cut the losses are those of a fit without the criterion, to the bit."""
+    energy, energy_losses = fitted([RankScheduler(budget=RAMP)], steps_per_execution=steps)
+    scheduler = RankScheduler(budget=RAMP, criterion=criterion)
+    model, losses = fitted([scheduler], steps_per_execution=steps)
+    assert losses[0] == energy_losses[0]
+    assert losses[-1] != energy_losses[-1]
+    assert model.count_params() == pytest.approx(energy.count_params(), rel=0.1)
+    assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {criterion}
+
+
+def test_a_calibration_set_serves_in_a_fit_too():
+    x, y = data(100, seed=9)
+    scheduler = RankScheduler(budget=RAMP, criterion="fisher", calibration=(x, y))
+    _, losses = fitted([scheduler])
+    _, by_energy = fitted([RankScheduler(budget=RAMP)])
+    assert losses[0] == by_energy[0]
+    assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"fisher"}
+
+
+def test_a_cut_waits_for_its_samples(monkeypatch):
+    monkeypatch.setattr("reducible_train.callback.ENOUGH", 96)
+    scheduler = RankScheduler(budget=0.4, criterion="activation")
+    model, _ = fitted([scheduler], epochs=1)
+    (cut,) = scheduler.report.cuts
+    assert (cut.step, cut.epoch) == (3, 0)
+    assert "sample_batches" not in model.train_function.__qualname__
+
+
+def test_a_cut_waits_no_longer_than_an_epoch():
+    scheduler = RankScheduler(budget=0.4, criterion="activation")
+    fitted([scheduler], epochs=2, samples=64)
+    (cut,) = scheduler.report.cuts
+    assert (cut.step, cut.epoch) == (2, 1)
+
+
+def test_a_configuration_names_a_criterion():
+    config = parse_config({"compression": {"rank": 4, "criterion": "activation"}})
+    (scheduler,) = config.callbacks()
+    fitted([scheduler], epochs=2, samples=64)
+    assert scheduler.report.cuts[0].kernels[0].criterion == "activation"
+
+
+def test_steps_as_cadence():
+    scheduler = RankScheduler(
+        budget=Ramp(1.0, 0.4, start_epoch=1, end_epoch=2),
+        criterion="activation",
+        cadence=Cadence(steps=5),
+    )
+    model, _ = fitted([scheduler])
+    assert model.count_params() <= 0.4 * mlp().count_params()
+
+
+def test_a_fit_that_ends_early_lets_go_of_the_train_function():
+    scheduler = RankScheduler(budget=1.0, criterion="activation")
+    model, _ = fitted([scheduler], epochs=1, samples=64)
+    assert "sample_batches" not in model.train_function.__qualname__
+
+
+def test_a_scheduler_serves_twice_and_can_be_copied():
+    scheduler = RankScheduler(budget=RAMP, criterion="activation")
+    fitted([copy.deepcopy(scheduler)])
+    one, _ = fitted([scheduler])
+    other, _ = fitted([scheduler])
+    for ours, theirs in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_under_a_strategy_the_fit_must_be_given_samples():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = mlp()
+    x, y = data()
+    with pytest.raises(ArgumentError, match=r"calibration=x_train\[:2048\]"):
+        model.fit(x, y, callbacks=[RankScheduler(budget=0.5, criterion="activation")], verbose=0)
+    scheduler = RankScheduler(budget=0.5, criterion="activation", calibration=x)
+    model.fit(x, y, callbacks=[scheduler], verbose=0)
+    assert scheduler.report.size_fraction <= 0.5
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"criterion": "best"}, "`criterion` must be one of"),
+        ({"criterion": "activation"}, "needs data to judge by"),
+        ({"criterion": "fisher", "calibration": np.ones((9, 24))}, r"must be \(x, y\)"),
+        (
+            {"criterion": "activation", "calibration": np.ones((9, 5, 5))},
+            r"\(None, 24\). Received: \(9, 5, 5\)",
+        ),
+        (
+            {"criterion": "activation", "calibration": {"a": np.ones((9, 24)), "b": np.ones(9)}},
+            r"\(None, 24\). Received: \(9, 24\), \(9,\)",
+        ),
+        (
+            {"criterion": "fisher", "calibration": (np.ones((9, 24)), np.ones(8))},
+            r"Received: \(9, 24\), \(8,\)",
+        ),
+        ({"criterion": "activation", "calibration": np.ones((0, 24))}, r"Received: \(0, 24\)"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_touched(arguments, message):
+    model = mlp()
+    before = weights(model)
+    with pytest.raises(ArgumentError, match=message):
+        factorize(model, rank=4, **arguments)
+    for one, other in zip(before, weights(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_fit_refuses_a_calibration_set_of_the_wrong_shape_before_its_first_step():
+    scheduler = RankScheduler(budget=RAMP, criterion="activation", calibration=np.ones((9, 3)))
+    model = mlp()
+    x, y = data()
+    before = weights(model)
+    with pytest.raises(ArgumentError, match=r"\(None, 24\). Received: \(9, 3\)"):
+        model.fit(x, y, epochs=4, callbacks=[scheduler], verbose=0)
+    np.testing.assert_array_equal(before[0], weights(model)[0])
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    x, _ = data()
+    x[3, 4] = np.nan
+    with pytest.raises(SpectrumError, match="1 of 4800 numbers NaN or infinite"):
+        factorize(mlp(), rank=4, criterion="activation", calibration=x)
+
+
+def test_a_model_without_a_loss_has_no_gradients():
+    model = zoo.sequential()
+    x, y = zoo.data(model)
+    with pytest.raises(ArgumentError, match="a model that is not compiled"):
+        factorize(model, rank=4, criterion="fisher", calibration=(x, y))
+    assert factorize(model, rank=4, criterion="activation", calibration=x).ranks
+
+
+def test_a_model_that_cannot_be_run_on_the_samples_says_so():
+    """A subclassed model whose input shape is not known: found out before anything is cut."""
+    model = zoo.compiled(zoo.subclassed())
+    before = weights(model)
+    with pytest.raises(ArgumentError, match="calibration"):
+        factorize(model, rank=4, criterion="activation", calibration=np.ones((9, 7), "float32"))
+    np.testing.assert_array_equal(before[0], weights(model)[0])
+
+
+def test_samples_keep_the_structure_of_the_inputs():
+    samples = Samples({"a": np.zeros((300, 2)), "b": np.zeros((300, 3))}, np.zeros(300))
+    first, second = samples.batches()
+    assert first[0]["b"].shape == (256, 3)
+    assert (second[0]["a"].shape, second[1].shape, second[2]) == ((44, 2), (44,), None)
+
+
+# --- kinds of layers ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "dilation", "padding", "groups"),
+    [
+        ((3, 2), (1, 1), (1, 1), "valid", 1),
+        ((3, 3), (2, 3), (1, 1), "same", 1),
+        ((2, 3), (1, 1), (2, 1), "same", 2),
+        ((3,), (2,), (1,), "same", 1),
+        ((3,), (1,), (2,), "causal", 1),
+        ((2, 3, 2), (1, 1, 1), (1, 1, 1), "same", 1),
+    ],
+)
+def test_patches_times_the_kernel_is_the_convolution(size, strides, dilation, padding, groups):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, *(9, 8, 7)[: len(size)], 4)).astype("float32")
+    kind = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)[len(size) - 1]
+    layer = kind(6, size, strides=strides, dilation_rate=dilation, padding=padding, groups=groups)
+    outputs = np.array(layer(images)).reshape(-1, groups, 6 // groups)
+    rows = patches(images, size, strides, dilation, padding, groups, rng)
+    kernel = np.array(layer.kernel).reshape(-1, groups, 6 // groups)
+    for group in range(groups):
+        np.testing.assert_allclose(
+            rows[group] @ kernel[:, group], outputs[:, group], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_of_many_positions_a_grid_is_taken(monkeypatch):
+    monkeypatch.setattr("reducible_train.layers.patches._ROWS", 100)
+    images = np.arange(4 * 20 * 20, dtype="float64").reshape(4, 20, 20, 1)
+    rng = np.random.default_rng(0)
+    found = patches(images, (1, 1), (1, 1), (1, 1), "valid", 1, rng)
+    assert 60 <= found.shape[1] <= 150
+    assert len(np.unique(found)) == found.shape[1]
+
+
+def heard_layer(layer, shape, rank):
+    """Energy and activation on one layer between others: how much its outputs change."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, *shape)) * np.geomspace(3.0, 0.03, shape[-1]) + 1.0
+    x = x.astype("float32")
+    changes, means = {}, {}
+    for criterion in ("energy", "activation"):
+        keras.utils.set_random_seed(5)
+        fresh = type(layer).from_config(layer.get_config())
+        flat = [keras.layers.Flatten(), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input(shape), fresh, *flat])
+        before = np.array(fresh(x))
+        report = factorize(model, rank=rank, criterion=criterion, calibration=x)
+        assert [k.criterion for k in report.cuts[0].kernels] == [criterion]
+        change = (before - np.array(fresh(x))).reshape(-1, before.shape[-1])
+        changes[criterion], means[criterion] = (change**2).mean(), np.abs(change.mean(0)).max()
+    return changes, means
+
+
+KINDS = {
+    "conv": (keras.layers.Conv2D(16, 3, padding="same"), (8, 8, 6), 3),
+    "strides": (keras.layers.Conv2D(16, 3, strides=2, padding="valid"), (9, 9, 6), 3),
+    "groups": (keras.layers.Conv2D(16, 3, groups=2), (8, 8, 8), 2),
+    "conv1d": (keras.layers.Conv1D(16, 3, padding="causal"), (12, 6), 3),
+    "einsum": (keras.layers.EinsumDense("abc,cde->abde", (6, 4, 5), bias_axes="de"), (6, 16), 3),
+    "einsum, two contracted": (
+        keras.layers.EinsumDense("abcd,cde->abe", (3, 20), bias_axes="e"),
+        (3, 4, 6),
+        4,
+    ),
+    "einsum, one for each": (
+        keras.layers.EinsumDense("abc,bcd->abd", (3, 12), bias_axes="bd"),
+        (3, 10),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_that_is_heard_loses_less_on_the_data(kind):
+    changes, means = heard_layer(*KINDS[kind])
+    assert changes["activation"] < 0.5 * changes["energy"]
+    assert means["activation"] < 1e-4 < means["energy"]
+
+
+def test_gradients_of_a_grouped_convolution_add_up():
+    """The mean gradient of each output channel is that of the bias."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 4)),
+            keras.layers.Conv2D(8, 3, groups=2, activation="relu", name="grouped"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    zoo.compiled(model)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(10, 6, 6, 4)).astype("float32"), rng.integers(3, size=10)
+    found = heard(model, x, y, BOTH)["grouped/kernel"]
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x, y, model(x))
+    expected = tape.gradient(loss, model.get_layer("grouped").bias.value)
+    means = np.concatenate([each.gradients.mean for each in found])
+    np.testing.assert_allclose(means * 16, np.array(expected), atol=1e-5)
+
+
+def test_kinds_that_are_not_heard_and_other_splits_go_by_energy():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 8, 8, 6)).astype("float32")
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 6)),
+            keras.layers.Conv2D(16, 3, name="across"),
+            keras.layers.Conv2D(16, 3, name="along"),
+            keras.layers.Reshape((16, 16)),
+            keras.layers.LSTM(12, name="lstm"),
+            keras.layers.Dense(3),
+        ]
+    )
+    report = factorize(
+        model,
+        rank=3,
+        criterion="activation",
+        calibration=x,
+        rules=[LayerRule("along", split="spatial")],
+    )
+    by = {k.path: k.criterion for k in report.cuts[0].kernels}
+    assert by.pop("across/kernel") == "activation"
+    assert set(by.values()) == {"energy"}
+    assert len(by) >= 2
+    assert "along/kernel" in report.notes[0]
+    assert "lstm/cell/recurrent_kernel" in report.notes[0]

@@ -1,0 +1,332 @@
+"""Laws of criteria, on matrices and statistics made to order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reducible_train.criteria import (
+    Metric,
+    Statistics,
+    WeightedStack,
+    criterion,
+    criterion_named,
+    criterion_names,
+    weigh,
+    weigh_stack,
+)
+from reducible_train.criteria.metric import ridged
+from reducible_train.errors import ArgumentError
+from reducible_train.moments import Moments
+from reducible_train.spectra import decompose, decompose_product, relative_error
+
+M, N = 9, 6
+DATA_AWARE = [name for name in criterion_names() if criterion_named(name).needs]
+
+
+def rows(rng, count, k, mean=0.0, spread=None):
+    """Vectors whose directions have very different sizes."""
+    spread = np.geomspace(10.0, 0.1, k) if spread is None else spread
+    turn = np.linalg.qr(rng.standard_normal((k, k)))[0]
+    return rng.standard_normal((count, k)) * spread @ turn.T + mean
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def statistics(rng):
+    return Statistics(
+        inputs=Moments.of(rows(rng, 300, M, mean=2.0)), gradients=Moments.of(rows(rng, 300, N))
+    )
+
+
+@pytest.fixture(params=["dense", "factors"])
+def matrices(request, rng):
+    if request.param == "dense":
+        return [rng.standard_normal((M, N))]
+    return [rng.standard_normal((M, 4)), rng.standard_normal((4, N))]
+
+
+def product(matrices):
+    return matrices[0] if len(matrices) == 1 else matrices[0] @ matrices[1]
+
+
+def error_of(found, rank):
+    return WeightedStack((found,)).relative_error(rank)
+
+
+def energy_of(found, rank):
+    return WeightedStack((found,)).energy(rank)
+
+
+@pytest.mark.parametrize("name", criterion_names())
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_the_weighted_spectrum_says_what_is_lost(name, rank, matrices, statistics):
+    metric = criterion_named(name).metric(statistics)
+    found = weigh(matrices, metric)
+    u, v = found.factors(rank)
+    lost = metric.squared(product(matrices) - u @ v)
+    assert lost == pytest.approx((found.values[rank:] ** 2).sum(), rel=1e-9, abs=1e-9)
+    assert metric.squared(product(matrices)) == pytest.approx((found.values**2).sum())
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_factors_are_balanced_and_no_competitor_is_better(name, matrices, statistics, rng):
+    metric = criterion_named(name).metric(statistics)
+    kernel = product(matrices)
+    u, v = weigh(matrices, metric).factors(2)
+    np.testing.assert_allclose(u.T @ u, v @ v.T, atol=1e-10)
+    best = metric.squared(kernel - u @ v)
+    plain = np.matmul(*decompose(kernel).factors(2))
+    assert best <= metric.squared(kernel - plain) * (1 + 1e-12)
+    for scale in (1e-4, 1e-2, 1.0):
+        for _ in range(20):
+            near = (u + scale * rng.standard_normal(u.shape)) @ (
+                v + scale * rng.standard_normal(v.shape)
+            )
+            assert best <= metric.squared(kernel - near)
+
+
+@pytest.mark.parametrize("name", DATA_AWARE)
+def test_data_makes_a_difference(name, matrices, statistics):
+    """So that the law above is no tautology: the plain truncation is clearly worse."""
+    metric = criterion_named(name).metric(statistics)
+    kernel = product(matrices)
+    weighted = np.matmul(*weigh(matrices, metric).factors(2))
+    plain = np.matmul(*decompose(kernel).factors(2))
+    assert metric.squared(kernel - weighted) < 0.8 * metric.squared(kernel - plain)
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_statistics_of_white_data_give_the_plain_decomposition(name, matrices, rng):
+    white = Statistics(
+        inputs=Moments(2, np.zeros(M), 2 * np.eye(M)), gradients=Moments(2, np.zeros(N), np.eye(N))
+    )
+    found = weigh(matrices, criterion_named(name).metric(white))
+    plain = decompose(product(matrices))
+    shared = len(found.values)
+    np.testing.assert_allclose(
+        found.values / found.values[0], plain.values[:shared] / plain.values[0], atol=1e-10
+    )
+    np.testing.assert_allclose(
+        np.matmul(*found.factors(3)), np.matmul(*plain.factors(3)), atol=1e-10
+    )
+
+
+def test_without_a_metric_the_numbers_are_those_of_the_plain_decomposition(rng):
+    u, v = rng.standard_normal((M, 4)), rng.standard_normal((4, N))
+    plain, found = decompose_product(u, v), weigh([u, v])
+    for ours, theirs in (
+        (found.factors(2), plain.factors(2)),
+        (found.rotations(2), plain.rotations(2)),
+    ):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert error_of(found, 2) == pytest.approx(relative_error(plain.values, 2), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", criterion_names())
+@pytest.mark.parametrize("rank", [1, 3, 4])
+def test_rotations_lead_from_the_old_factors_to_the_new(name, rank, statistics, rng):
+    u, v = rng.standard_normal((M, 4)), rng.standard_normal((4, N))
+    found = weigh([u, v], criterion_named(name).metric(statistics))
+    right, left = found.rotations(rank)
+    new_u, new_v = found.factors(rank)
+    np.testing.assert_allclose(u @ right, new_u, atol=1e-9)
+    np.testing.assert_allclose(left @ v, new_v, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_a_gauge_of_the_factors_changes_nothing(name, statistics, rng):
+    u, v = rng.standard_normal((M, 4)), rng.standard_normal((4, N))
+    gauge = rng.standard_normal((4, 4))
+    metric = criterion_named(name).metric(statistics)
+    one, other = weigh([u, v], metric), weigh([u @ gauge, np.linalg.solve(gauge, v)], metric)
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-9)
+    for ours, theirs in zip(one.factors(2), other.factors(2), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_the_plain_error_is_that_of_the_kernel_matrix(name, matrices, statistics):
+    found = weigh(matrices, criterion_named(name).metric(statistics))
+    kernel = product(matrices)
+    error = np.linalg.norm(kernel - np.matmul(*found.factors(2))) / np.linalg.norm(kernel)
+    assert error_of(found, 2) == pytest.approx(error, rel=1e-9)
+    assert energy_of(found, 2) == pytest.approx(1 - error**2, rel=1e-9)
+    assert error_of(found, 2) >= relative_error(decompose(kernel).values, 2) - 1e-12
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_nothing_is_lost_at_full_rank(name, matrices, statistics):
+    found = weigh(matrices, criterion_named(name).metric(statistics))
+    assert error_of(found, len(found.values)) < 1e-10
+    assert energy_of(found, len(found.values)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", DATA_AWARE)
+@pytest.mark.parametrize("seen", [1, 3], ids=["one vector", "three vectors"])
+def test_statistics_of_deficient_rank_are_usable(name, seen, matrices, rng):
+    """Fewer vectors than inputs, as for a small calibration set; dead inputs and outputs."""
+    x, g = rows(rng, seen, M, mean=1.0), rows(rng, seen, N)
+    x[:, 0] = g[:, 0] = 0
+    metric = criterion_named(name).metric(Statistics(Moments.of(x), Moments.of(g)))
+    found = weigh(matrices, metric)
+    u, v = found.factors(3)
+    assert np.isfinite(u).all()
+    assert np.isfinite(v).all()
+    lost = metric.squared(product(matrices) - u @ v)
+    assert lost == pytest.approx((found.values[3:] ** 2).sum(), rel=1e-6, abs=1e-9)
+
+
+def test_data_that_says_nothing_weighs_nothing():
+    silent = Statistics(Moments.of(np.ones((5, M))), Moments.of(np.zeros((5, N))))
+    for name in DATA_AWARE:
+        assert criterion_named(name).metric(silent).plain
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+@pytest.mark.parametrize("name", DATA_AWARE)
+def test_the_scale_of_the_data_does_not_matter(name, scale, matrices, rng):
+    x, g = rows(rng, 50, M), rows(rng, 50, N)
+    one, other = (
+        weigh(
+            matrices,
+            criterion_named(name).metric(Statistics(Moments.of(x * f), Moments.of(g * f))),
+        )
+        for f in (1.0, scale)
+    )
+    for ours, theirs in zip(one.factors(2), other.factors(2), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
+
+
+def test_the_ridge_is_relative_to_the_trace(rng):
+    x = rows(rng, 3, M)
+    moment = Moments.of(x).covariance
+    raised = ridged(moment, 0.01)
+    smallest = np.linalg.eigvalsh(raised)[0]
+    assert smallest == pytest.approx(0.01 * np.trace(moment) / M)
+
+
+def test_only_the_spread_of_the_inputs_counts_where_a_bias_folds_the_mean(matrices, rng):
+    """A huge mean takes a direction of its own, unless it is centred away."""
+    x = rows(rng, 200, M, spread=np.ones(M))
+    shifted = x + 1000.0
+    for name in DATA_AWARE:
+        metric = criterion_named(name).metric
+        g = Moments.of(rows(rng, 50, N))
+        near = weigh(matrices, metric(Statistics(Moments.of(x), g)))
+        far = weigh(matrices, metric(Statistics(Moments.of(shifted), g)))
+        np.testing.assert_allclose(near.values, far.values, rtol=1e-6)
+        kept = weigh(matrices, metric(Statistics(Moments.of(shifted), g, folds=False)))
+        assert kept.values[0] > 50 * near.values[0]
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_the_mean_folded_into_the_bias_moves_no_mean_output(name, matrices, statistics, rng):
+    x = rows(rng, 300, M, mean=2.0)
+    moments = Moments.of(x)
+    metric = criterion_named(name).metric(Statistics(moments, statistics.gradients))
+    found = weigh(matrices, metric)
+    u, v = found.factors(1)
+    before, after = (x @ product(matrices)).mean(0), (x @ u @ v).mean(0)
+    assert np.abs(before - after).max() > 1e-3
+    shift = found.output_shift(1, moments.mean)
+    np.testing.assert_allclose(after + shift, before, atol=1e-10)
+
+
+def test_activation_minimises_the_change_of_the_output_bias_included(rng):
+    """Against every competitor with the best bias it can have."""
+    x = rows(rng, 500, M, mean=3.0)
+    kernel = rng.standard_normal((M, N))
+    moments = Moments.of(x)
+    found = weigh([kernel], criterion_named("activation").metric(Statistics(moments)))
+
+    def changed(u, v):
+        off = x @ (kernel - u @ v)
+        return ((off - off.mean(0)) ** 2).sum(1).mean()
+
+    u, v = found.factors(2)
+    best = changed(u, v)
+    shift = found.output_shift(2, moments.mean)
+    assert ((x @ (kernel - u @ v) - shift) ** 2).sum(1).mean() == pytest.approx(best)
+    # The ridge asks for a little less than the very best on this data.
+    assert best <= (found.values[2:] ** 2).sum() * (1 + 1e-9)
+    assert best < 0.5 * changed(*decompose(kernel).factors(2))
+    for _ in range(50):
+        assert best <= changed(
+            u + 0.1 * rng.standard_normal(u.shape), v + 0.1 * rng.standard_normal(v.shape)
+        )
+
+
+def test_fisher_of_a_linear_model_is_the_rise_of_its_loss(rng):
+    """Squared loss, gradients independent of inputs: the metric is the Hessian."""
+    x, g = rows(rng, 4000, M), rows(rng, 4000, N)
+    metric = criterion_named("fisher").metric(Statistics(Moments.of(x), Moments.of(g)))
+    error = rng.standard_normal((M, N))
+    # E (g . x D)^2 for g independent of x is tr(A D G D^T).
+    measured = (((x @ error) @ g.T) ** 2).mean()
+    assert metric.squared(error) == pytest.approx(measured, rel=0.02)
+
+
+def test_a_criterion_needs_its_statistics_and_a_name_of_its_own():
+    with pytest.raises(ArgumentError, match="statistics of the gradients"):
+        criterion_named("fisher").metric(Statistics(Moments.of(np.eye(3))))
+    with pytest.raises(ArgumentError, match="statistics of the inputs"):
+        criterion_named("activation").metric(Statistics())
+    with pytest.raises(ArgumentError, match=r"'energy'.*Received: criterion='best'"):
+        criterion_named("best")
+    with pytest.raises(ArgumentError, match="taken by energy"):
+        criterion("energy")(lambda statistics: Metric())
+    with pytest.raises(ArgumentError, match="needs=\\('targets',\\)"):
+        criterion("new", needs=("targets",))
+
+
+def test_what_does_not_fit_is_refused(rng):
+    with pytest.raises(ArgumentError, match=r"\(9, 9\). Received: shape \(3, 3\)"):
+        weigh([np.ones((9, 6))], Metric(inputs=np.eye(3)))
+    with pytest.raises(ArgumentError, match=r"outputs must fit the kernel: shape \(6, 6\)"):
+        weigh([np.ones((9, 2)), np.ones((2, 6))], Metric(outputs=np.eye(2)))
+    with pytest.raises(ArgumentError, match="a dense kernel"):
+        weigh([np.ones((9, 6))]).rotations(1)
+    with pytest.raises(ArgumentError, match=r"rank=7"):
+        weigh([np.ones((9, 6))], Metric(inputs=np.eye(9))).factors(7)
+
+
+def test_a_zero_kernel_loses_nothing():
+    found = weigh([np.zeros((M, N))], Metric(inputs=np.diag(np.arange(1.0, M + 1))))
+    assert error_of(found, 1) == 0
+    assert not found.values.any()
+
+
+@pytest.mark.parametrize("name", criterion_names())
+def test_a_stack_is_weighed_matrix_by_matrix_and_counts_together(name, rng):
+    """As for a grouped convolution: data of its own for every group, one rank for all."""
+    kernels = rng.standard_normal((3, M, N))
+    factors = [rng.standard_normal((3, M, 4)), rng.standard_normal((3, 4, N))]
+    means = rng.standard_normal((3, M))
+    metrics = [
+        criterion_named(name).metric(
+            Statistics(Moments.of(rows(rng, 50, M)), Moments.of(rows(rng, 50, N)))
+        )
+        for _ in range(3)
+    ]
+    for matrices, whole in (([kernels], kernels), (factors, factors[0] @ factors[1])):
+        stack = weigh_stack(matrices, metrics)
+        u, v = stack.factors(2)
+        assert (u.shape, v.shape) == ((3, M, 2), (3, 2, N))
+        lost = sum(
+            metric.squared(error) for metric, error in zip(metrics, whole - u @ v, strict=True)
+        )
+        assert lost == pytest.approx((stack.values[2:] ** 2).sum(), rel=1e-9)
+        error = np.linalg.norm(whole - u @ v) / np.linalg.norm(whole)
+        assert stack.relative_error(2) == pytest.approx(error, rel=1e-9)
+        assert stack.energy(2) == pytest.approx(1 - error**2)
+        shift = stack.output_shift(2, means)
+        np.testing.assert_allclose(shift, np.einsum("gm,gmn->gn", means, whole - u @ v), atol=1e-9)
+    right, left = stack.rotations(2)
+    np.testing.assert_allclose(factors[0] @ right, u, atol=1e-9)
+    np.testing.assert_allclose(left @ factors[1], v, atol=1e-9)
