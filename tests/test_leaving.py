@@ -11,7 +11,7 @@ import pytest
 import zoo
 
 from reducible_train import LayerRule, SurgeryError, factorize, unfactorize
-from reducible_train.layers import LowRank
+from reducible_train.layers import LowRank, dense_classes
 
 ROUND_OFF = 2e-5
 GRAPHS = sorted(zoo.MODELS.keys() - {"subclassed"})
@@ -126,7 +126,7 @@ def test_structures_and_ways_of_calling_stay():
     one = keras.layers.Dense(24, name="one")(inputs=left, training=False)
     inside = keras.Sequential([keras.Input((24,)), keras.layers.Dense(24, name="in")], name="block")
     two = keras.layers.TimeDistributed(inside, name="timed")(right)
-    two = keras.layers.MultiHeadAttention(2, 4, name="attention")(two, value=right, key=two)
+    two = keras.layers.MultiHeadAttention(1, 2, name="attention")(two, value=right, key=two)
     model = keras.Model(
         {"left": left, "right": right}, {"one": one, "two": (two, keras.ops.mean(two))}
     )
@@ -152,7 +152,7 @@ def test_all_other_state_comes_along():
     scale.adapt(np.random.default_rng(0).normal(3, 2, size=(50, 24)))
     text, numbers = keras.Input((3,), dtype="string"), keras.Input((24,))
     x = keras.layers.Embedding(4, 8, mask_zero=True, name="embed")(words(text))
-    x = keras.layers.LSTM(8, name="lstm")(x)
+    x = keras.layers.LSTM(2, name="lstm")(x)
     y = keras.layers.Dropout(0.5, seed=3, name="drop")(scale(numbers))
     y = keras.layers.Dense(24, name="wide")(y)
     y = keras.layers.BatchNormalization(name="norm")(y)
@@ -175,7 +175,7 @@ def test_a_mask_goes_through_both_layers():
         keras.layers.Embedding(11, 24, mask_zero=True),
         keras.layers.Dense(24, name="wide"),
         keras.layers.TimeDistributed(keras.layers.Dense(24), name="timed"),
-        keras.layers.LSTM(6),
+        keras.layers.GlobalAveragePooling1D(),
         shape=(7,),
         dtype="int32",
     )
@@ -269,6 +269,141 @@ def test_a_layer_that_cannot_be_copied_is_named():
 def test_a_model_without_weights_is_refused():
     with pytest.raises(SurgeryError, match="has no weights yet"):
         unfactorize(keras.Sequential([keras.layers.Dense(3)]))
+
+
+# Each kind of layer that has a stock form, in every way it can be split: a layer that takes
+# samples of this shape, and the stock layers that take its place.
+KINDS = {
+    "dense": ((24,), lambda: keras.layers.Dense(24, name="it"), ["Dense", "Dense"]),
+    "einsum": (
+        (6, 24),
+        lambda: keras.layers.EinsumDense(
+            "abc,cde->abde", (None, 4, 8), bias_axes="de", activation="tanh", name="it"
+        ),
+        ["EinsumDense", "EinsumDense"],
+    ),
+    "einsum, ellipsis in front": (
+        (3, 6, 24),
+        lambda: keras.layers.EinsumDense("...bc,cd->...bd", (6, 32), name="it"),
+        ["EinsumDense", "EinsumDense"],
+    ),
+    "einsum, ellipsis behind": (
+        (24, 3, 6),
+        lambda: keras.layers.EinsumDense("ab...,bc->ac...", 32, name="it"),
+        ["EinsumDense", "EinsumDense"],
+    ),
+    "einsum, several matrices": (
+        (6, 3, 24),
+        lambda: keras.layers.EinsumDense("abgc,gcd->abgd", (6, 3, 32), name="it"),
+        ["EinsumDense", "EinsumDense"],
+    ),
+    "conv1d, causal": (
+        (12, 8),
+        lambda: keras.layers.Conv1D(
+            16, 3, padding="causal", dilation_rate=2, activation="relu", name="it"
+        ),
+        ["Conv1D", "Conv1D"],
+    ),
+    "conv2d": (
+        (9, 8, 6),
+        lambda: keras.layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="it"),
+        ["Conv2D", "Conv2D"],
+    ),
+    "conv2d, spatial": (
+        (9, 8, 6),
+        lambda: keras.layers.Conv2D(16, (3, 5), strides=(2, 1), activation="relu", name="it"),
+        ["Conv2D", "Conv2D"],
+    ),
+    "conv2d, groups": (
+        (9, 9, 16),
+        lambda: keras.layers.Conv2D(32, 3, groups=2, dilation_rate=(2, 1), name="it"),
+        ["Conv2D", "Conv2D"],
+    ),
+    "conv3d": (
+        (5, 5, 5, 4),
+        lambda: keras.layers.Conv3D(8, 3, padding="same", name="it"),
+        ["Conv3D", "Conv3D"],
+    ),
+    "conv2d transposed": (
+        (5, 5, 16),
+        lambda: keras.layers.Conv2DTranspose(
+            8, 3, strides=2, padding="same", activation="relu", name="it"
+        ),
+        ["Conv2D", "Conv2DTranspose"],
+    ),
+    "separable 1d": (
+        (12, 16),
+        lambda: keras.layers.SeparableConv1D(24, 3, padding="same", name="it"),
+        ["SeparableConv1D", "Conv1D"],
+    ),
+    "separable 2d": (
+        (9, 9, 16),
+        lambda: keras.layers.SeparableConv2D(
+            24, 3, strides=2, depth_multiplier=2, activation="relu", name="it"
+        ),
+        ["SeparableConv2D", "Conv2D"],
+    ),
+    "embedding": (
+        (7,),
+        lambda: keras.layers.Embedding(20, 16, mask_zero=True, name="it"),
+        ["Embedding", "Dense"],
+    ),
+}
+SPLITS = {"conv2d": "channel", "conv2d, spatial": "spatial"}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_becomes_two_layers_that_do_the_same(kind, policy):
+    shape, make, expected = KINDS[kind]
+    keras.config.set_dtype_policy(policy)
+    try:
+        dtype = "int32" if kind == "embedding" else "float32"
+        model = keras.Sequential([keras.Input(shape, dtype=dtype), make()])
+        for variable in model.variables:
+            variable.assign(np.random.default_rng(2).normal(size=variable.shape))
+        split = SPLITS.get(kind)
+        rules = [LayerRule("it", keep_dense=False, **({"split": split} if split else {}))]
+        factorize(model, rank=3, rules=rules)
+        (layer,) = model.layers
+        assert isinstance(layer, LowRank)
+        if split:
+            assert layer.split_of("kernel") == split
+        stock = unfactorize(model)
+        assert [type(layer).__name__ for layer in stock.layers] == expected
+        assert [layer.name for layer in stock.layers] == ["it_u", "it"]
+        assert stock.count_params() == model.count_params()
+        assert stock.output_shape == model.output_shape
+        x = np.random.default_rng(0).integers(20, size=(4, *shape)).astype(dtype)
+        got, wanted = zoo.outputs(stock, x), zoo.outputs(model, x)
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+        again = type(stock).from_config(stock.get_config())
+        again.set_weights(stock.get_weights())
+        np.testing.assert_array_equal(zoo.outputs(again, x), got)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_no_kind_is_forgotten():
+    shown = {type(make()) for _, make, _ in KINDS.values()}
+    without = {
+        kind for kind, low in dense_classes().items() if low.stock_layers is LowRank.stock_layers
+    }
+    assert shown | without == set(dense_classes())
+    assert not shown & without
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_recurrent_cells_and_projections_of_attention_are_refused(kind):
+    sequence = keras.Input((6, 24))
+    x = keras.layers.MultiHeadAttention(2, 12, name="attention")(sequence, sequence)
+    x = keras.layers.Bidirectional(getattr(keras.layers, kind)(24, name="cells"), name="both")(x)
+    model = keras.Model(sequence, keras.layers.Dense(3, name="output")(x))
+    factorize(model, rank=3)
+    with pytest.raises(SurgeryError) as caught:
+        unfactorize(model)
+    for part in ("'attention/query_dense'", "MultiHeadAttention", "'both/", "Bidirectional"):
+        assert part in str(caught.value)
 
 
 # --- other processes and runtimes -----------------------------------------------------

@@ -21,6 +21,7 @@ from reducible_train.matricization import Matricization
 
 Shape = tuple[int, ...]
 
+
 @dataclass(frozen=True, eq=False)
 class StockLayer:
     """A layer of Keras's own, not built yet, and what its weights shall be.
@@ -282,7 +283,7 @@ class LowRank:
     def dense_config(self) -> dict[str, Any]:
         """The configuration of the dense layer, but for what regularizes the product."""
         config = self.dense_class.get_config(self)  # type: ignore[attr-defined]
-        return config | {f"{kernel}_regularizer": None for kernel in self.ranks}
+        return config | {f"{_stem(kernel)}_regularizer": None for kernel in self.ranks}
 
     def stock_arguments(self) -> dict[str, Any]:
         """Arguments of the stock layer that holds `U` in front of the one that holds `V`."""
@@ -290,8 +291,13 @@ class LowRank:
             "name": f"{self.name}_u",
             "dtype": self.dtype_policy,  # type: ignore[attr-defined]
             "trainable": self.trainable,  # type: ignore[attr-defined]
-            "use_bias": False,
         }
+
+    def in_two(self, first: Any, second: Any, kernel: str = "kernel") -> list[StockLayer]:
+        """Two stock layers that hold `U`, and `V` with the bias."""
+        u, v = self.factors(kernel)
+        bias = getattr(self, "bias", None)
+        return [StockLayer(first, [u]), StockLayer(second, [v] if bias is None else [v, bias])]
 
     # --- hooks of Keras ---------------------------------------------------------------
 
