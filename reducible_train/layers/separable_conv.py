@@ -39,8 +39,8 @@ class LowRankSeparableConv(LowRank):
         regularizers = ("bias_initializer", "bias_regularizer", "bias_constraint")
         end = {name: config[name] for name in (*names, *regularizers, "activity_regularizer")}
         first, second = self.in_two(
-            self.dense_class.from_config(start),
-            self._pointwise_class.from_config(end | {"kernel_size": 1}),
+            self.dense_class(**start),
+            self._pointwise_class(**end, kernel_size=1),
             "pointwise_kernel",
         )
         return [StockLayer(first.layer, [layer.depthwise_kernel, *first.weights]), second]
