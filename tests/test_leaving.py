@@ -504,6 +504,76 @@ def test_a_saved_model_multiplies_factor_by_factor(exported):
     assert {first for first, _ in shapes} == {-1}, "each has the batch on its left side"
 
 
+def convolutions():
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 8)),
+            keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="channel"),
+            keras.layers.Conv2D(24, 3, strides=(2, 2), name="spatial"),
+            keras.layers.SeparableConv2D(32, 3, name="separable"),
+            keras.layers.Conv2DTranspose(16, 3, name="transposed"),
+            keras.layers.GlobalAveragePooling2D(name="mean"),
+            keras.layers.Dense(3, name="output"),
+        ]
+    )
+
+
+def attention():
+    words = keras.Input((10,), dtype="int32")
+    x = keras.layers.Embedding(50, 32, name="embedding")(words)
+    x = keras.layers.Add()([x, keras.layers.MultiHeadAttention(2, 16, name="attention")(x, x)])
+    x = keras.layers.LayerNormalization(name="norm")(x)
+    x = keras.layers.Dense(64, activation="relu", name="wide")(x)
+    x = keras.layers.GlobalAveragePooling1D(name="mean")(x)
+    return keras.Model(words, keras.layers.Dense(3, name="output")(x))
+
+
+@pytest.mark.filterwarnings(NUMPY_OBJECT)
+@pytest.mark.filterwarnings(TF_LITE)
+@pytest.mark.parametrize(("make", "count"), [(convolutions, 4), (attention, 6)])
+def test_convolutions_and_attention_are_exported_too(make, count, tmp_path):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(3)
+    model = make()
+    for variable in model.variables:
+        variable.assign(rng.normal(scale=0.3, size=variable.shape))
+    rules = [LayerRule(f"{split}*", split=split) for split in ("channel", "spatial")]
+    report = factorize(model, rank=4, rules=rules if make is convolutions else ())
+    assert len(report.ranks) == count
+    shape = (5, *model.input_shape[1:])
+    words = model.inputs[0].dtype == "int32"
+    x = (rng.integers(50, size=shape) if words else rng.normal(size=shape)).astype(
+        model.inputs[0].dtype
+    )
+    expected = zoo.outputs(model, x)
+    tolerance = 1e-5 * np.abs(expected).max()
+
+    model.export(tmp_path / "saved", verbose=False)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(saved.serve(x), expected, atol=tolerance)
+
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    interpreter = tf.lite.Interpreter(str(tmp_path / "model.tflite"))
+    np.testing.assert_allclose(run_litert(interpreter, x), expected, atol=tolerance)
+
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (got,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(got, expected, atol=tolerance)
+
+
+def run_litert(interpreter, x):
+    place = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(place, x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(place, x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
 LITERT = {
     "tf.lite": pytest.param("tensorflow.lite", marks=pytest.mark.filterwarnings(TF_LITE)),
     "ai_edge_litert": "ai_edge_litert.interpreter",
@@ -519,12 +589,7 @@ def test_litert_runs_two_thin_products(exported, name, runtime):
         lite = pytest.importorskip(runtime, reason="ai-edge-litert is not installed")
     folder, models, x = exported
     interpreter = lite.Interpreter(str(folder / f"{name}.tflite"))
-    place = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(place, x.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(place, x)
-    interpreter.invoke()
-    got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    got = run_litert(interpreter, x)
     np.testing.assert_allclose(got, zoo.outputs(models[name], x), atol=ROUND_OFF)
     shapes = {tuple(each["shape"])[::-1] for each in interpreter.get_tensor_details()}
     assert shapes >= FACTORS | OUTPUT
