@@ -6,8 +6,8 @@ median of them is what the table shows. Latency is processor time, which on one 
 a call takes where nothing else runs; the ratio of the wall clock is kept beside it. Keras is a
 traced function with a fixed batch, so that the overhead of `predict` is not in it. Weights are
 random, which time does not depend on; ranks are the same fraction of full rank everywhere,
-because there is nothing in random kernels to choose by. First come layers alone, for which the goal is set, then
-whole networks, whose FLOPs are those of their kernels.
+because there is nothing in random kernels to choose by. First come layers alone, for which the
+goal is set, then whole networks, whose FLOPs are those of their kernels.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ def unfactorize(model: Any) -> Any:
 
         (x U) V + b
 
-    Other layers are copied. Sequential and Functional models, nested and with shared
+    A convolution becomes two convolutions, an `EinsumDense` two of its kind, an `Embedding`
+    one and a `Dense`. Other layers are copied. Sequential and Functional models, nested and with shared
     layers, keep their structure and what they compute, to round-off. The new model is not
     compiled. A `kernel_regularizer` stays behind, since no stock layer can regularize a
     product.
