@@ -23,10 +23,10 @@ def unfactorize(model: Any) -> Any:
         (x U) V + b
 
     A convolution becomes two convolutions, an `EinsumDense` two of its kind, an `Embedding`
-    one and a `Dense`. Other layers are copied. Sequential and Functional models, nested and with shared
-    layers, keep their structure and what they compute, to round-off. The new model is not
-    compiled. A `kernel_regularizer` stays behind, since no stock layer can regularize a
-    product.
+    one and a `Dense`. Other layers are copied. Sequential and Functional models, nested and
+    with shared layers, keep their structure and what they compute, to round-off. The new
+    model is not compiled. A `kernel_regularizer` stays behind, since no stock layer can
+    regularize a product.
 
     Args:
         model: A built Sequential or Functional model.
