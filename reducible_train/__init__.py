@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from reducible_train.saving import load_model, load_weights_into, save_model
     from reducible_train.schedules import Constant, Join, Ramp, Steps
     from reducible_train.tensorboard import RankTensorBoard
+    from reducible_train.unfactorization import unfactorize
 
 _HOMES = {
     "callback": ("Cadence", "RankScheduler"),
@@ -54,6 +55,7 @@ _HOMES = {
     "saving": ("load_model", "load_weights_into", "save_model"),
     "schedules": ("Constant", "Join", "Ramp", "Steps"),
     "tensorboard": ("RankTensorBoard",),
+    "unfactorization": ("unfactorize",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -83,6 +85,7 @@ __all__ = [
     "load_weights_into",
     "merge",
     "save_model",
+    "unfactorize",
 ]
 
 

@@ -15,10 +15,14 @@ EXAMPLES = sorted(path.name for path in (TOP / "examples").glob("*.py"))
 # Options that make it short, and what it must say in the end.
 RUNS = {
     "compress_trained_model.py": (["--epochs", "2"], "cut slowly while it trains on"),
+    "export.py": (["--epochs", "2"], "model.onnx"),
     "from_yaml.py": ([str(TOP / "configs" / "layer_rules.yaml")], "% fewer"),
     "subclassed_model.py": (["--epochs", "3"], "the same predictions"),
     "train_smaller.py": (["--epochs", "7"], "test accuracy of the file"),
 }
+
+# Examples that need more than the package itself.
+NEEDS = {"export.py": ("ai_edge_litert", "onnxruntime", "tf2onnx")}
 
 
 def test_every_example_is_run():
@@ -27,6 +31,8 @@ def test_every_example_is_run():
 
 @pytest.mark.parametrize("name", RUNS)
 def test_example(name, tmp_path):
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package)
     options, last_words = RUNS[name]
     done = subprocess.run(
         [sys.executable, str(TOP / "examples" / name), *options],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
@@ -20,6 +21,20 @@ from reducible_train.errors import ArgumentError, SurgeryError
 from reducible_train.matricization import Matricization
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class StockLayer:
+    """A layer of Keras's own, not built yet, and what its weights shall be.
+
+    Args:
+        layer: The layer.
+        weights: A variable for each of its weights, in their order.
+    """
+
+    layer: Any
+    weights: Sequence[Any]
+
 
 _KINDS: dict[type, type[LowRank]] = {}
 
@@ -280,6 +295,34 @@ class LowRank:
                 self.split_of(kernel) if self.ranks else vars(self).get("_wanted_split")
             )
         return config
+
+    # --- leaving ----------------------------------------------------------------------
+
+    def stock_layers(self) -> list[StockLayer]:
+        """Stock layers that do the same when called one after the other.
+
+        Empty for a kind that has no such form; then `unfactorize` refuses the layer.
+        """
+        return []
+
+    def dense_config(self) -> dict[str, Any]:
+        """The configuration of the dense layer, but for what regularizes the product."""
+        config = self.dense_class.get_config(self)  # type: ignore[attr-defined]
+        return config | {f"{_stem(kernel)}_regularizer": None for kernel in self.ranks}
+
+    def stock_arguments(self) -> dict[str, Any]:
+        """Arguments of the stock layer that holds `U` in front of the one that holds `V`."""
+        return {
+            "name": f"{self.name}_u",
+            "dtype": self.dtype_policy,  # type: ignore[attr-defined]
+            "trainable": self.trainable,  # type: ignore[attr-defined]
+        }
+
+    def in_two(self, first: Any, second: Any, kernel: str = "kernel") -> list[StockLayer]:
+        """Two stock layers that hold `U`, and `V` with the bias."""
+        u, v = self.factors(kernel)
+        bias = getattr(self, "bias", None)
+        return [StockLayer(first, [u]), StockLayer(second, [v] if bias is None else [v, bias])]
 
     # --- hooks of Keras ---------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, Shape, product_of
+from reducible_train.layers.base import LowRank, Shape, StockLayer, product_of
 from reducible_train.layers.patches import patches
 from reducible_train.matricization import Matricization
 
@@ -94,17 +94,36 @@ class LowRankConv(LowRank):
         if padding == "causal":
             inputs = pad_causal(layer, inputs)
             padding = "valid"
-        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
-        ones = (1,) * len(strides)
-        steps: list[tuple[Any, Any]]
-        if self.split_of("kernel") == SPATIAL:  # each factor strides along its own axis
-            steps = [((strides[0], 1), (dilation[0], 1)), ((1, strides[1]), (1, dilation[1]))]
-        else:
-            steps = [(strides, dilation), (ones, ones)]
         form = layer.data_format
-        for factor, (stride, rate) in zip(self.factors("kernel"), steps, strict=True):
+        for factor, (stride, rate) in zip(self.factors("kernel"), self._steps, strict=True):
             inputs = keras.ops.conv(inputs, factor, stride, padding, form, rate)
         return conv_bias(self, inputs)
+
+    @property
+    def _steps(self) -> list[tuple[Shape, Shape]]:
+        """Strides and dilation of each of the two convolutions."""
+        layer: Any = self
+        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
+        if self.split_of("kernel") == SPATIAL:  # each factor strides along its own axis
+            return [((strides[0], 1), (dilation[0], 1)), ((1, strides[1]), (1, dilation[1]))]
+        ones = (1,) * len(strides)
+        return [(strides, dilation), (ones, ones)]
+
+    def stock_layers(self) -> list[StockLayer]:
+        config = self.dense_config()
+        alike = {name: config[name] for name in ("padding", "data_format", "groups")}
+        sizes = [
+            {"kernel_size": tuple(factor.shape[:-2]), "strides": strides, "dilation_rate": rate}
+            for factor, (strides, rate) in zip(self.factors("kernel"), self._steps, strict=True)
+        ]
+        first = self.dense_class(
+            filters=self.factors("kernel")[0].shape[-1],
+            use_bias=False,
+            **sizes[0],
+            **alike,
+            **self.stock_arguments(),
+        )
+        return self.in_two(first, self.dense_class(**config | sizes[1]))
 
 
 def pad_causal(layer: Any, inputs: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, PlainKernel, Shape, product_of
+from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, product_of
 from reducible_train.layers.conv import conv_bias, spatial_axes
 from reducible_train.matricization import Matricization
 
@@ -41,6 +41,16 @@ class LowRankConv2DTranspose(LowRank, keras.layers.Conv2DTranspose):
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
         count = product_of(spatial_axes(layer, inputs))
         return None if count is None else Uses.alike(count)
+
+    def stock_layers(self) -> list[StockLayer]:
+        first = keras.layers.Conv2D(
+            self.kernel_u.shape[-1],
+            1,
+            data_format=self.data_format,
+            use_bias=False,
+            **self.stock_arguments(),
+        )
+        return self.in_two(first, keras.layers.Conv2DTranspose.from_config(self.dense_config()))
 
     def call(self, inputs: Any) -> Any:
         form = self.data_format

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train.layers.base import LowRank
+from reducible_train.layers.base import LowRank, StockLayer
 from reducible_train.matricization import Matricization
 
 
@@ -54,6 +54,10 @@ class LowRankDense(LowRank, keras.layers.Dense):
     def kernel(self) -> Any:
         """The product `U V`, shape `(m, n)`; what code that reads a kernel expects."""
         return self.product("kernel")
+
+    def stock_layers(self) -> list[StockLayer]:
+        first = keras.layers.Dense(self.rank, use_bias=False, **self.stock_arguments())
+        return self.in_two(first, keras.layers.Dense.from_config(self.dense_config()))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.add_bias(self.multiply(inputs, "kernel"))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, Shape
+from reducible_train.layers.base import LowRank, Shape, StockLayer
 from reducible_train.matricization import Matricization
 
 
@@ -72,9 +72,15 @@ class Equation:
         return None
 
     @property
+    def between(self) -> str:
+        """Labels of what the first of two equations gives; an ellipsis stays at its end."""
+        kept = "".join(x for x in self.inputs if x not in self.contracted)
+        return kept[:-1] + self.rank + "." if kept.endswith(".") else kept + self.rank
+
+    @property
     def steps(self) -> tuple[str, str]:
         """The two equations that take its place."""
-        between = "".join(x for x in self.inputs if x not in self.contracted) + self.rank
+        between = self.between
         u = self.shared + self.contracted + self.rank
         v = self.shared + self.rank + self.made
         first, second = f"{self.inputs},{u}->{between}", f"{between},{v}->{self.outputs}"
@@ -165,6 +171,22 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
     def kernel(self) -> Any:
         """The product `U V`, in the kernel's shape."""
         return self.product("kernel")
+
+    def stock_layers(self) -> list[StockLayer]:
+        config = self.dense_config()
+        e = Equation.of(self.equation)
+        equations = e.steps
+        # Labels of the given output shape: all if there is an ellipsis in front, otherwise
+        # all but the first, the batch; none is given for the ellipsis.
+        given = [tuple(config["output_shape"]), e.outputs.replace(".", "")]
+        sizes = dict(zip(reversed(given[1]), reversed(given[0]), strict=False))
+        sizes[e.rank] = self.ranks["kernel"]
+        labels = e.between.replace(".", "")[0 if e.between.startswith(".") else 1 :]
+        first = keras.layers.EinsumDense(
+            equations[0], tuple(sizes[label] for label in labels), **self.stock_arguments()
+        )
+        second = keras.layers.EinsumDense.from_config(config | {"equation": equations[1]})
+        return self.in_two(first, second)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         first, second = Equation.of(self.equation).steps

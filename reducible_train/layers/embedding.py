@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, Shape, product_of
+from reducible_train.layers.base import LowRank, Shape, StockLayer, product_of
 from reducible_train.matricization import Matricization
 
 
@@ -59,6 +59,19 @@ class LowRankEmbedding(LowRankTable, keras.layers.Embedding):
     """
 
     dense_class = keras.layers.Embedding
+
+    def stock_layers(self) -> list[StockLayer]:
+        alike = self.stock_arguments()
+        first = keras.layers.Embedding(
+            self.input_dim, self.ranks["embeddings"], mask_zero=self.mask_zero, **alike
+        )
+        second = keras.layers.Dense(
+            self.output_dim,
+            use_bias=False,
+            activity_regularizer=self.activity_regularizer,
+            **alike | {"name": self.name},
+        )
+        return self.in_two(first, second, "embeddings")
 
     def call(self, inputs: Any) -> Any:
         return self.look_up(inputs)

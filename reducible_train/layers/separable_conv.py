@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, PlainKernel, Shape, product_of
+from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, product_of
 from reducible_train.layers.conv import conv_bias, pad_causal, spatial_axes
 from reducible_train.matricization import Matricization
 
@@ -17,6 +17,7 @@ class LowRankSeparableConv(LowRank):
 
     kernel_attributes = {"pointwise_kernel": "pointwise_kernel"}  # noqa: RUF012
     pointwise_kernel = PlainKernel()
+    _pointwise_class: ClassVar[type]
 
     @classmethod
     def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
@@ -27,6 +28,22 @@ class LowRankSeparableConv(LowRank):
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
         count = product_of(spatial_axes(layer, layer.compute_output_shape(inputs)))
         return None if count is None else Uses.alike(count)
+
+    def stock_layers(self) -> list[StockLayer]:
+        layer: Any = self
+        config = self.dense_config()
+        rank = self.ranks["pointwise_kernel"]
+        start = config | self.stock_arguments() | {"filters": rank, "use_bias": False}
+        start |= {"activation": None, "activity_regularizer": None}
+        names = ("name", "dtype", "trainable", "filters", "data_format", "activation", "use_bias")
+        regularizers = ("bias_initializer", "bias_regularizer", "bias_constraint")
+        end = {name: config[name] for name in (*names, *regularizers, "activity_regularizer")}
+        first, second = self.in_two(
+            self.dense_class(**start),
+            self._pointwise_class(**end, kernel_size=1),
+            "pointwise_kernel",
+        )
+        return [StockLayer(first.layer, [layer.depthwise_kernel, *first.weights]), second]
 
     def call(self, inputs: Any) -> Any:
         layer: Any = self
@@ -57,6 +74,7 @@ class LowRankSeparableConv1D(LowRankSeparableConv, keras.layers.SeparableConv1D)
     """
 
     dense_class = keras.layers.SeparableConv1D
+    _pointwise_class = keras.layers.Conv1D
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -75,3 +93,4 @@ class LowRankSeparableConv2D(LowRankSeparableConv, keras.layers.SeparableConv2D)
     """
 
     dense_class = keras.layers.SeparableConv2D
+    _pointwise_class = keras.layers.Conv2D
