@@ -103,7 +103,9 @@ def ways(
         for name, schedule in schedules.items():
             if args.only and name not in args.only:
                 continue
-            scheduler = RankScheduler(budget=schedule(budget), allocation=args.allocation)
+            scheduler = RankScheduler(
+                budget=schedule(budget), allocation=args.allocation, criterion=args.criterion
+            )
             model = train(data, seed, args, [scheduler])
             keep(name, fewer, model, scheduler.report)
     return made
@@ -125,6 +127,7 @@ def main() -> None:
     options.add_argument("--end-epoch", type=float, default=4)
     options.add_argument("--shape", default="cubic")
     options.add_argument("--allocation", default="energy")
+    options.add_argument("--criterion", default="energy")
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--measure", default="test", choices=["test", "validation"])
     options.add_argument("--only", nargs="*", help="trained ways to run beside the dense one")

@@ -75,8 +75,9 @@ class RankScheduler(keras.callbacks.Callback):
         rank: Rank of every kernel: a number or a schedule. A kernel stays dense while
             the rank would not make it smaller.
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
-        allocation: How a budget is shared among the kernels: `"knapsack"` (the least
-            energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
+        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
+            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
+            knows the data), `"uniform"` (the same fraction of full rank).
         cadence: When cuts may be made.
         rules: Rules for single layers. Without one, output layers stay dense.
         min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
@@ -114,7 +115,7 @@ class RankScheduler(keras.callbacks.Callback):
         energy: float | Schedule | None = None,
         rank: float | Schedule | None = None,
         measure: str = "parameters",
-        allocation: str = "knapsack",
+        allocation: str = "energy",
         cadence: Cadence | None = None,
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,

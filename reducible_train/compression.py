@@ -71,7 +71,7 @@ class Compression:
         target: Target,
         *,
         measure: str = "parameters",
-        allocation: str = "knapsack",
+        allocation: str = "energy",
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
         criterion: str = "energy",

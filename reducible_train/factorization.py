@@ -24,7 +24,7 @@ def factorize(
     energy: float | None = None,
     rank: int | None = None,
     measure: str = "parameters",
-    allocation: str = "knapsack",
+    allocation: str = "energy",
     rules: Sequence[LayerRule] = (),
     min_gain: float = 0.0,
     criterion: str = "energy",
@@ -42,8 +42,9 @@ def factorize(
         energy: Fraction of its energy each kernel keeps, in (0, 1].
         rank: Rank of every kernel.
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
-        allocation: How a budget is shared among the kernels: `"knapsack"` (the least
-            energy lost), `"energy"` (the same energy kept everywhere), `"uniform"`.
+        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
+            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
+            knows the data), `"uniform"` (the same fraction of full rank).
         rules: Rules for single layers.
         min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
         criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of

@@ -100,7 +100,7 @@ class CompressionSection(Section):
         default="parameters", description="What a budget counts."
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
-        default="knapsack", description="How one budget becomes a rank for each layer."
+        default="energy", description="How one budget becomes a rank for each layer."
     )
     criterion: Literal[CRITERIA] = Field(  # type: ignore[valid-type]
         default="energy",
