@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.containers import contained_class
 from reducible_train.errors import SurgeryError
 from reducible_train.factorization import check_built
 from reducible_train.layers import LowRank, StockLayer
@@ -69,7 +70,7 @@ def _reasons(layer: Any, path: str) -> Iterator[str]:
     if isinstance(layer, LowRank):
         if not layer.stock_layers():
             yield f"'{path}' ({layer.dense_class.__name__}) has no such form"
-    elif _keras.runs_its_graph(layer) or type(layer) is keras.layers.TimeDistributed:
+    elif _keras.runs_its_graph(layer) or _is_time_distributed(layer):
         for name, child in _keras.children(layer):
             yield from _reasons(child, f"{path}/{name}" if path else name)
     else:
@@ -77,6 +78,10 @@ def _reasons(layer: Any, path: str) -> Iterator[str]:
             if isinstance(inner, LowRank):
                 where = f"{path}/{below}" if path else below
                 yield f"'{where}' is called by the code of {type(layer).__name__}"
+
+
+def _is_time_distributed(layer: Any) -> bool:
+    return contained_class(layer) is keras.layers.TimeDistributed
 
 
 class _Rebuild:
@@ -121,7 +126,7 @@ class _Rebuild:
             return [self._sequential(layer)]
         if _keras.is_graph_model(layer) and _keras.runs_its_graph(layer):
             return [self._functional(layer)]
-        if type(layer) is keras.layers.TimeDistributed:
+        if _is_time_distributed(layer):
             return self._time_distributed(layer)
         return [self._copy(layer)]
 
@@ -149,13 +154,15 @@ class _Rebuild:
         return made
 
     def _time_distributed(self, wrapper: Any) -> list[Any]:
-        config = wrapper.get_config()
+        kind = keras.layers.TimeDistributed
+        with _keras.seen_as(wrapper, kind):
+            config = wrapper.get_config()
         del config["layer"]
         *first, last = self.layers(wrapper.layer)
         config_u = config | {"name": f"{wrapper.name}_u"}
         return [
-            *(self._named(type(wrapper)(layer, **config_u), wrapper.name) for layer in first),
-            type(wrapper)(last, **config),
+            *(self._named(kind(layer, **config_u), wrapper.name) for layer in first),
+            kind(last, **config),
         ]
 
     def _copy(self, layer: Any) -> Any:
