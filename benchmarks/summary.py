@@ -8,7 +8,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = {
-    "ramp": '`RankScheduler(allocation="{allocation}")`, ranks falling while it trains',
+    "ramp": '`RankScheduler(allocation="{allocation}", criterion="{criterion}")`, ranks falling',
     "cut, then fine-tuned": "dense for three quarters of the epochs, one cut, fine-tuned",
     "cut, not trained again": "`factorize` after training, not trained again",
     "ancestor's way": "every layer cut alike after training, the output layer too",

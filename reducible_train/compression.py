@@ -445,7 +445,7 @@ def check_choices(
         if value not in known:
             raise ArgumentError(
                 f"`{name}` must be one of {', '.join(map(repr, known))}. "
-                f"Received: {name}={value!r}."
+                f"Received: {name}={value!r}. If unsure, leave it out."
             )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from reducible_train.errors import ArgumentError
 from reducible_train.schedules import Schedule, schedule_from_config
 from reducible_train.schedules.base import checked_value
 
 QUANTITIES = ("budget", "energy", "rank")
+_LOOKS = 240  # at a schedule, to see whether it rises
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,21 @@ def target(quantity: str, value: float | Schedule) -> Target:
         fault = value_fault(quantity, each)
         if fault is not None:
             raise ArgumentError(f"`{quantity}` {fault} Received: {value!r}.")
+    rise = _rise(schedule)
+    if rise is not None:
+        raise ArgumentError(
+            f"`{quantity}` must not rise, for ranks never do. Received: {schedule}, which rises "
+            f"from {rise[0]:g} to {rise[1]:g}. Exchange its values, or end it where it is lowest."
+        )
     return Target(quantity, schedule)
+
+
+def _rise(schedule: Schedule) -> tuple[float, float] | None:
+    """Two neighbouring values of which the later is greater, if there are any."""
+    times = [schedule.end_epoch * i / _LOOKS for i in range(_LOOKS + 1)]
+    values = [schedule(time) for time in times]
+    rises = (pair for pair in pairwise(values) if pair[1] > pair[0] * (1 + 1e-9))
+    return next(rises, None)
 
 
 def value_fault(quantity: str, value: float) -> str | None:
@@ -66,7 +82,8 @@ def value_fault(quantity: str, value: float) -> str | None:
     """
     if quantity == "rank":
         if value >= 1:
-            return None
+            whole = f"must be a whole number; got {value:g}. Write {round(value)}."
+            return None if float(value).is_integer() else whole
         return f"must be at least 1; got {value:g}. Ranks are whole numbers from 1."
     if 0 < value <= 1:
         return None

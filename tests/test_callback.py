@@ -380,3 +380,16 @@ def test_nan_kernels_are_refused_before_training():
 def test_there_is_no_report_before_fit():
     with pytest.raises(ArgumentError, match="once `fit` has begun"):
         _ = RankScheduler(rank=4).report
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": Ramp(0.3, 1.0, 1, 4)}, r"`budget` must not rise.*Ramp"),
+        ({"rank": Steps((4, 8), (0, 2))}, r"`rank` must not rise.*from 4 to 8"),
+        ({"rank": 2.5}, r"`rank` must be a whole number; got 2\.5"),
+    ],
+)
+def test_a_target_that_no_cut_can_follow_is_refused(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        RankScheduler(**options)
