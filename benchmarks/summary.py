@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+_RUNTIMES = ("Keras", "LiteRT", "onnxruntime")
 WAYS = {
     "ramp": '`RankScheduler(allocation="{allocation}", criterion="{criterion}")`, ranks falling',
     "cut, then fine-tuned": "dense for three quarters of the epochs, one cut, fine-tuned",
@@ -98,8 +99,36 @@ def other_table() -> str:
             f"{seconds:.1f} s, proven best in {proven} of {all_runs}",
             _command("allocation"),
         ],
+        *_inference_rows(),
+        _criteria_row(),
     ]
     return _markdown(rows)
+
+
+def _inference_rows() -> list[list[str]]:
+    """Latency at a quarter of the FLOPs, batch 64."""
+    models = {"8 x Dense 512": "eight layers of 512 units", "VGG": "a VGG-like network"}
+    found = {
+        (row["model"], row["budget"], row["batch"]): row for row in results("inference")["rows"]
+    }
+    rows = []
+    for key, name in models.items():
+        row = found[key, 0.25, 64]
+        told = [f"{each} {row[each]['latency_fraction']:.2f}" for each in _RUNTIMES]
+        what = f"latency of {name} at a quarter of the FLOPs, over dense, batch 64, one core"
+        rows.append([what, ", ".join(told), _command("inference")])
+    return rows
+
+
+def _criteria_row() -> list[str]:
+    """What looking at the data is worth after fine-tuning."""
+    found, budgets = results("criteria")["figures"], (0.34, 0.21, 0.1)
+    told = []
+    for name, key in (("kernel alone", "energy"), ("activations", "activation")):
+        runs = [found[f"{key}, knapsack, budget {budget}"]["test_accuracy"] for budget in budgets]
+        told.append(f"{name}: {' / '.join(f'{sum(run) / len(run):.2f}' for run in runs)}")
+    what = "test accuracy at 34 / 21 / 10 % of the parameters, ranks by the knapsack, judged by the"
+    return [what, "<br>".join(told), "`python benchmarks/criteria.py`"]
 
 
 def _transport_row() -> list[str]:
