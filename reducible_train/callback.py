@@ -20,7 +20,7 @@ from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
-from reducible_train.targets import one_target
+from reducible_train.targets import Target, one_target
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ class RankScheduler(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_start = epoch, self._step
+        if self.cadence.steps and self._last_turn is None:
+            self._check_steps(epoch)
         if self.cadence.epochs and epoch % self.cadence.epochs == 0:
             self._act(float(epoch))
 
@@ -200,15 +202,13 @@ class RankScheduler(keras.callbacks.Callback):
         self._epoch = self._epoch_start = self._step = 0
 
     def _check_times(self) -> None:
-        epochs = self.params.get("epochs")
+        epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
         if epochs is None:
             return
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
-        targets = [(f"`{self.target.quantity}`", self.target)]
-        targets += [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
-        for name, each in targets:
+        for name, each in self._targets():
             end = each.schedule.end_epoch
             if end > last or (self.cadence.steps and end == last):
                 raise ArgumentError(
@@ -218,9 +218,30 @@ class RankScheduler(keras.callbacks.Callback):
                     f"epochs={math.floor(end) + 1} or more, or let it end earlier."
                 )
 
+    def _check_steps(self, first: int) -> None:
+        """The same where turns are counted in steps, whose number is known from now on."""
+        params = self.params or {}
+        epochs, steps, every = params.get("epochs"), params.get("steps"), self.cadence.steps
+        if not epochs or not steps or not every or self.model.steps_per_execution != 1:
+            return
+        last = first + ((epochs - first) * steps - 1) // every * every / steps
+        for name, each in self._targets():
+            if each.schedule.end_epoch > last + 1e-9:
+                raise ArgumentError(
+                    f"The schedule of {name} must end when it is last looked at: at epoch "
+                    f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
+                    f"and {self.cadence}. Received: {each.schedule}. Look at it more often, train "
+                    "for more epochs, or let it end earlier."
+                )
+
+    def _targets(self) -> list[tuple[str, Target]]:
+        """All that falls, with a name for messages."""
+        targets = [(f"`{self.target.quantity}`", self.target)]
+        return targets + [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
+
     def _now(self, batch: int) -> float:
         """Time in epochs; within an epoch of unknown length, its beginning."""
-        steps = self.params.get("steps")
+        steps = (self.params or {}).get("steps")
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import numbers
 import time as clock
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -433,7 +434,8 @@ def check_choices(
         ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
     """
     criterion_named(criterion)
-    if isinstance(min_gain, bool) or not 0 <= min_gain < 1:
+    number = isinstance(min_gain, numbers.Real) and not isinstance(min_gain, bool)
+    if not number or not 0 <= min_gain < 1:
         raise ArgumentError(
             "`min_gain` must be in [0, 1), the fraction of its cost that a layer must save. "
             f"Received: min_gain={min_gain!r}. For 20 % write 0.2."

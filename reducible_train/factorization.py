@@ -13,6 +13,7 @@ from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryErro
 from reducible_train.layers import find_kernels
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
+from reducible_train.schedules import Schedule
 from reducible_train.surgery import change_kernels, merge_all
 from reducible_train.targets import one_target
 
@@ -72,6 +73,12 @@ def factorize(
     Reference: Eckart and Young, *The approximation of one matrix by another of lower
     rank*, Psychometrika 1936.
     """
+    for name, value in (("budget", budget), ("energy", energy), ("rank", rank)):
+        if isinstance(value, Schedule):
+            raise ArgumentTypeError(
+                f"`{name}` of factorize must be a number, since it cuts once. Received: {value!r}. "
+                f"Write {name}={value.values[-1]:g}, or give the schedule to RankScheduler."
+            )
     target = one_target(budget, energy, rank)
     check_built(model)
     compression = Compression(

@@ -53,6 +53,11 @@ class LayerRule:
                 "`match` of a LayerRule must be a pattern on layer names. "
                 f"Received: match={self.match!r}. Write for example match='hidden_*'."
             )
+        if self.keep_dense not in (None, True, False):
+            raise ArgumentTypeError(
+                f"`keep_dense` must be True or False. Received: keep_dense={self.keep_dense!r} in "
+                f"the rule for {self.match!r}. Write it without quotes."
+            )
         for name in ("min_rank", "max_rank"):
             value = getattr(self, name)
             if value is not None and (

@@ -19,7 +19,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container import Header, read_container, read_header, write_container
-from reducible_train.errors import FormatError, SurgeryError
+from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError
 from reducible_train.factorization import check_built
 from reducible_train.layers import find_kernels
 from reducible_train.model_config import build_model, model_config
@@ -85,6 +85,11 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         8
     """
     check_built(model)
+    if report is not None and not isinstance(report, Report):
+        raise ArgumentTypeError(
+            f"`report` must be a Report. Received: {type(report).__name__}. Give scheduler.report, "
+            "or what factorize returned."
+        )
     kernels = find_kernels(model)
     dense = sum(int(np.prod(v.shape)) * _keras.itemsize(v) for v in model.weights)
     weights = dense

@@ -300,6 +300,7 @@ def test_it_publishes_to_callbacks_behind_it(tmp_path):
         ({"budget": 0.5, "allocation": "fair"}, ArgumentError, "'knapsack'"),
         ({"budget": 0.5, "rules": ["a"]}, ArgumentTypeError, "LayerRule"),
         ({"budget": 0.5, "rules": LayerRule("a")}, ArgumentTypeError, r"must hold.*rules=\["),
+        ({"budget": 0.5, "min_gain": "a"}, ArgumentError, r"`min_gain`.*\[0, 1\).*'a'"),
         ({"budget": 0.5, "cadence": 2}, ArgumentTypeError, r"Received: 2.*Cadence\(epochs=2\)"),
     ],
 )
@@ -316,6 +317,7 @@ def test_unusable_arguments_are_refused_at_once(options, error, words):
         (lambda: LayerRule("x", min_rank=4, max_rank=3), ArgumentError, "min_rank=4"),
         (lambda: LayerRule("x", min_rank=0), ArgumentError, "at least 1"),
         (lambda: LayerRule(""), ArgumentTypeError, "pattern"),
+        (lambda: LayerRule("x", keep_dense="no"), ArgumentTypeError, "True or False.*'no'"),
         (lambda: Cadence(), ArgumentError, "exactly one"),
         (lambda: Cadence(epochs=1, steps=1), ArgumentError, "exactly one"),
         (lambda: Cadence(steps=0), ArgumentError, "at least 1"),
@@ -336,6 +338,11 @@ def test_unusable_rules_and_cadences_are_refused_at_once(make, error, words):
             {"rank": 4, "rules": [LayerRule("first", rank=Steps((5, 4), (0, 9)))]},
             ArgumentError,
             r"rule for 'first'.*ends at epoch 9",
+        ),
+        (
+            {"budget": Ramp(**RAMP), "cadence": Cadence(steps=10_000)},
+            ArgumentError,
+            r"at epoch 0 at the latest.*steps=10000.*more often",
         ),
     ],
 )
@@ -393,3 +400,12 @@ def test_there_is_no_report_before_fit():
 def test_a_target_that_no_cut_can_follow_is_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
         RankScheduler(**options)
+
+
+def test_the_callback_serves_a_training_loop_of_ones_own():
+    model = zoo.compiled(zoo.sequential())
+    scheduler = RankScheduler(rank=2)
+    scheduler.set_model(model)
+    scheduler.on_train_begin()  # no set_params: nobody but Keras knows of it
+    scheduler.on_epoch_begin(0)
+    assert set(scheduler.report.ranks.values()) == {2}

@@ -350,6 +350,20 @@ def test_finetune_refuses_data_that_does_not_fit(
     assert not out.exists()
 
 
+def test_finetune_refuses_a_single_array(network_file, tmp_path, config, arrays):
+    np.save(tmp_path / "x.npy", arrays["x_train"])
+    _, result = finetune(network_file, tmp_path / "x.npy", config)
+    assert "a single array" in refusal(result, "FormatError")
+
+
+def test_finetune_never_writes_over_what_it_reads(network_file, data_file, config):
+    for path in (network_file, data_file, config):
+        before = path.read_bytes()
+        told = run("finetune", network_file, data_file, "-c", config, "-o", path)
+        assert "another file" in refusal(told, "ArgumentError")
+        assert path.read_bytes() == before
+
+
 def test_finetune_tells_missing_files(network_file, data_file, config, tmp_path):
     missing = tmp_path / "missing"
     refusal(finetune(missing, data_file, config)[1], "FileAccessError")

@@ -12,8 +12,10 @@ import pytest
 import zoo
 
 from reducible_train import (
+    ArgumentTypeError,
     FileAccessError,
     FormatError,
+    RankScheduler,
     SurgeryError,
     factorize,
     load_model,
@@ -337,6 +339,13 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.reducible"]
     with pytest.raises(SurgeryError, match="no weights yet"):
         save_model(zoo.Subclassed(), path)
+
+
+def test_a_scheduler_is_no_report(tmp_path):
+    model, _, _ = trained("sequential")
+    with pytest.raises(ArgumentTypeError, match=r"Received: RankScheduler.*scheduler\.report"):
+        save_model(model, tmp_path / "model.reducible", RankScheduler(rank=2))
+    assert not list(tmp_path.iterdir())
 
 
 def test_inspection_needs_no_keras(tmp_path):

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import SpectrumError, SurgeryError, _keras, factorize, merge
+from reducible_train import (
+    ArgumentTypeError,
+    Ramp,
+    SpectrumError,
+    SurgeryError,
+    _keras,
+    factorize,
+    merge,
+)
 from reducible_train.layers import find_kernels
 from reducible_train.surgery import apply_plan, change_kernels, cut, decomposition
 
@@ -310,3 +318,9 @@ def test_another_process_sees_a_plain_layer_class(tmp_path):
     config = keras.saving.serialize_keras_object(model.get_layer("first"))
     assert config["registered_name"] == "reducible_train>LowRankDense"
     assert config["config"]["rank"] == 4
+
+
+def test_a_schedule_is_refused_where_there_is_one_cut():
+    ramp = Ramp(1.0, 0.25, start_epoch=0, end_epoch=2)
+    with pytest.raises(ArgumentTypeError, match=r"cuts once.*Write budget=0\.25"):
+        factorize(zoo.sequential(), budget=ramp)

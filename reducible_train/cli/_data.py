@@ -116,12 +116,13 @@ def _fits(came: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise FormatError(
-                    f"{path} must be an .npz archive. Received: a single array."
-                    " Save it with np.savez(path, x_train=..., y_train=...)."
-                )
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise FormatError(
+                f"{path} must be an .npz archive. Received: a single array."
+                " Save it with np.savez(path, x_train=..., y_train=...)."
+            )
+        with archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise FileAccessError(

@@ -17,7 +17,7 @@ from reducible_train.cli._data import Arrays, check_inputs, check_labels, read_a
 from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
 from reducible_train.cli._quiet import load_keras
 from reducible_train.config import Config, load_config
-from reducible_train.errors import FileAccessError, FormatError
+from reducible_train.errors import ArgumentError, FileAccessError, FormatError
 
 
 def finetune(
@@ -47,6 +47,7 @@ def finetune(
         message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."
         loaded.refuse([(("training", "epochs"), message)])
     _check_writable(out)
+    _check_keeps(out, (model, data, config))
     if loaded.tensorboard is not None:
         _check_log_dir(Path(loaded.tensorboard.log_dir))
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
@@ -71,6 +72,16 @@ def _check_writable(out: Path) -> None:
             f"--out must be in a folder that can be written. Received: {str(out)!r}"
             f" ({error.strerror or error}). Choose another place."
         ) from error
+
+
+def _check_keeps(out: Path, read: tuple[Path, ...]) -> None:
+    """Never write over what was read: the compact file holds less than the model it came from."""
+    for path in read:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ArgumentError(
+                f"--out must be another file than those that are read. Received: {str(out)!r},"
+                " which would be lost. Choose another name, such as small.reducible."
+            )
 
 
 def _check_log_dir(folder: Path) -> None:
