@@ -19,7 +19,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container import Header, read_container, read_header, write_container
-from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, SurgeryError
 from reducible_train.factorization import check_built
 from reducible_train.layers import find_kernels
 from reducible_train.model_config import build_model, model_config
@@ -68,6 +68,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         Its size, and the sizes to compare it with.
 
     Raises:
+        ArgumentError: The name is that of one of Keras's own files.
         SurgeryError: The model is not built.
         FormatError: A layer keeps files of its own (vocabularies), which it cannot hold.
         FileAccessError: The file cannot be written; the old one is untouched.
@@ -85,6 +86,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         8
     """
     check_built(model)
+    _check_suffix(Path(path))
     if report is not None and not isinstance(report, Report):
         raise ArgumentTypeError(
             f"`report` must be a Report. Received: {type(report).__name__}. Give scheduler.report, "
@@ -110,6 +112,15 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     write_container(path, header, _tensors(model))
     path = Path(path)
     return SavedFile(path, path.stat().st_size, weights, dense)
+
+
+def _check_suffix(path: Path) -> None:
+    """Refuse names by which Keras would take the file for one of its own."""
+    if path.suffix in (".keras", ".h5"):
+        raise ArgumentError(
+            f"A compact file must not be named like one of Keras's. Received: {path}. Name it "
+            f"{path.with_suffix('.reducible').name}, or use model.save for a {path.suffix} file."
+        )
 
 
 def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -57,7 +57,7 @@ def target(quantity: str, value: float | Schedule) -> Target:
         fault = value_fault(quantity, each)
         if fault is not None:
             raise ArgumentError(f"`{quantity}` {fault} Received: {value!r}.")
-    rise = _rise(schedule)
+    rise = first_rise(schedule)
     if rise is not None:
         raise ArgumentError(
             f"`{quantity}` must not rise, for ranks never do. Received: {schedule}, which rises "
@@ -66,7 +66,7 @@ def target(quantity: str, value: float | Schedule) -> Target:
     return Target(quantity, schedule)
 
 
-def _rise(schedule: Schedule) -> tuple[float, float] | None:
+def first_rise(schedule: Schedule) -> tuple[float, float] | None:
     """Two neighbouring values of which the later is greater, if there are any."""
     times = [schedule.end_epoch * i / _LOOKS for i in range(_LOOKS + 1)]
     values = [schedule(time) for time in times]

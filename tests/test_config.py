@@ -532,3 +532,12 @@ def test_arguments_that_keras_refuses_are_told(network):
 def test_the_examples_are_plain_yaml():
     for path in CONFIGS:
         assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_schedules_that_rise_are_told_with_their_place():
+    ramp = {"schedule": "ramp", "initial": 0.2, "final": 1.0, "start_epoch": 1, "end_epoch": 3}
+    rule = {"match": "a", "rank": {"schedule": "steps", "values": [2, 4], "start_epochs": [0, 2]}}
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"compression": {"budget": ramp, "rules": [rule]}}, "c.yaml")
+    assert "$.compression.budget: the schedule rises from 0.2 to" in str(caught.value)
+    assert "$.compression.rules[0].rank: the schedule rises from 2 to 4" in str(caught.value)

@@ -12,6 +12,7 @@ import pytest
 import zoo
 
 from reducible_train import (
+    ArgumentError,
     ArgumentTypeError,
     FileAccessError,
     FormatError,
@@ -355,3 +356,10 @@ def test_inspection_needs_no_keras(tmp_path):
     assert content["plan"] == {"first/kernel": 4, "second/kernel": 4}
     assert content["report"]["parameters"] == model.count_params()
     assert content["versions"]["keras"] == keras.__version__
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_names_of_keras_files_are_refused(name, tmp_path):
+    with pytest.raises(ArgumentError, match=r"model.*\.reducible"):
+        save_model(zoo.sequential(), tmp_path / name)
+    assert not list(tmp_path.iterdir())

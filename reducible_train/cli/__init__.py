@@ -7,7 +7,9 @@ Commands import Keras only when they run, so `--help` is instant.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import pkgutil
+from typing import Annotated
 
 import typer
 
@@ -28,8 +30,19 @@ for _module in pkgutil.iter_modules(__path__):
         app.command(_module.name)(guarded(getattr(_home, _module.name)))
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reducible-train {importlib.metadata.version('reducible-train')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Lower the ranks of a Keras model while it trains, and save a file that is smaller."""
 
 

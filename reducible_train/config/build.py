@@ -33,6 +33,7 @@ def callbacks(config: Config) -> list[Any]:
         criterion=compression.criterion,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
+        min_gain=compression.min_gain,
     )
     if config.tensorboard is None:
         return [scheduler]
@@ -51,6 +52,7 @@ def layer_rules(config: Config) -> tuple[LayerRule, ...]:
             rank=build_target(rule.rank),
             energy=build_target(rule.energy),
             group=rule.group,
+            split=rule.split,
         )
         for rule in config.compression.rules
     )
@@ -94,6 +96,7 @@ def _plan_problems(
             measure=compression.measure,
             allocation=compression.allocation,
             rules=rules,
+            min_gain=compression.min_gain,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]

@@ -16,6 +16,9 @@ from reducible_train.config.models import QUANTITIES
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import is_time, kind_of, time_defaults, timing_fault
+from reducible_train.errors import ReducibleError
+from reducible_train.schedules import schedule_from_config
+from reducible_train.targets import first_rise
 
 Found = Iterator[tuple[Place, str]]
 
@@ -32,8 +35,10 @@ def contradictions(values: Any) -> Found:
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
     every = _every(compression.get("cadence"))
     for name, target, where in _targets(compression, place):
-        yield from _range(name, target, where)
+        beyond = list(_range(name, target, where))
+        yield from beyond
         yield from _times(target, where)
+        yield from () if beyond else _rise(target, where)
         if _is_count(epochs):
             yield from _after_training(target, where, epochs, every)
 
@@ -138,7 +143,7 @@ def _range(quantity: str, target: Any, place: Place) -> Found:
                 if value > 0:
                     advice = f" For {100 * value:g} % of the parameters use budget: {value:g}."
                 yield where, f"{name} must be at least 1. Received: {shown(value)}.{advice}"
-            elif where == place and value != int(value):
+            elif value != int(value):
                 yield where, f"{name} must be a whole number. Received: {shown(value)}."
         elif not 0 < value <= 1:
             advice = " It is a fraction, such as 0.25."
@@ -173,6 +178,33 @@ def _times(target: Any, place: Place) -> Found:
     fault = timing_fault(target)
     if fault is not None:
         yield (*place, *_named(fault, target)), fault
+
+
+def _rise(target: Any, place: Place) -> Found:
+    """A schedule that rises, which ranks never do."""
+    if kind_of(target) is None:
+        return
+    try:
+        rise = first_rise(schedule_from_config(_as_config(target)))
+    except (ReducibleError, TypeError, ValueError, KeyError):  # told elsewhere
+        return
+    if rise is not None:
+        yield (
+            place,
+            f"the schedule rises from {rise[0]:g} to {rise[1]:g}, and ranks never do. Exchange"
+            " its values, or end it where it is lowest.",
+        )
+
+
+def _as_config(target: Any) -> Any:
+    """A schedule as `Schedule.get_config` writes it."""
+    if isinstance(target, list):
+        return [_as_config(item) for item in target]
+    if not isinstance(target, Mapping):
+        return target
+    return {
+        "kind" if key == "schedule" else key: _as_config(value) for key, value in target.items()
+    }
 
 
 def _named(fault: str, target: Mapping[str, Any]) -> Place:

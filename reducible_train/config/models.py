@@ -69,6 +69,10 @@ class RuleSection(Section):
         default=None,
         description="A name. Under a budget, layers of one group get equal ranks.",
     )
+    split: Literal["channel", "spatial"] | None = Field(
+        default=None,
+        description="How a Conv2D kernel is split. Left out: what loses less at equal cost.",
+    )
 
 
 class CompressionSection(Section):
@@ -108,6 +112,12 @@ class CompressionSection(Section):
             "What a lost direction costs: the kernel's energy, its output on data (activation),"
             " or the loss (fisher). The last two judge by the first samples of the training."
         ),
+    )
+    min_gain: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of its cost that a layer must save; below it the layer stays dense.",
     )
     cadence: CadenceSection = Field(
         default=CadenceSection(epochs=1), description="How often the ranks may change."
