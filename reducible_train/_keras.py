@@ -920,11 +920,11 @@ def note_place(store: Any, layer: Any, dense_class: type) -> None:
     """
     if type(store) is not _saving_lib.H5IOStore:
         return
-    folder = store._h5_entry_path.rpartition("/")[0]
+    folder, _, own = store._h5_entry_path.rpartition("/")
     kinds = "|".join(to_snake_case(kind.__name__) for kind in (type(layer), dense_class))
-    siblings = store.h5_file[folder or "/"]
-    count = sum(re.fullmatch(rf"({kinds})(_\d+)?", name) is not None for name in siblings)
-    store._h5_entry_group.attrs[_PLACE] = count - 1
+    before = [name for name in store.h5_file[folder or "/"] if name != own]
+    count = sum(re.fullmatch(rf"({kinds})(_\d+)?", name) is not None for name in before)
+    store._h5_entry_group.attrs[_PLACE] = count
 
 
 @dataclass(frozen=True)
@@ -977,7 +977,7 @@ def snake_case(class_name: str) -> str:
 def walk_state(
     model: Any, class_name: Callable[[Any, str, str | None], str]
 ) -> Iterator[tuple[str, Any]]:
-    """Whatever Keras saves of a model, with its path in a weights file, in Keras's order.
+    """Whatever of a model Keras saves variables of, in its order, with its path in the file.
 
     Keras walks through a model only to save or to load it, and only under the paths that
     the present classes of its layers give.
@@ -993,7 +993,8 @@ def walk_state(
         if id(saveable) in met:
             return
         met[id(saveable)] = path
-        yield path, saveable
+        if hasattr(saveable, "save_own_variables"):
+            yield path, saveable
         for name, child in _saving_lib._walk_saveable(saveable):
             below = f"{path}/{name}" if path else name
             if isinstance(child, KerasSaveable):

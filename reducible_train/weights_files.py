@@ -113,8 +113,6 @@ def _fitting_plan(model: Any, stored: Stored, path: Any) -> dict[str, PlanEntry]
     for place, saveable in _state(model, stored):
         if isinstance(saveable, keras.optimizers.Optimizer):
             continue
-        if not hasattr(saveable, "save_own_variables"):
-            continue
         received = stored.get(place)
         own = kernels.get(id(saveable), [])
         if received is not None and received.place is not None:
@@ -130,7 +128,7 @@ def _fitting_plan(model: Any, stored: Stored, path: Any) -> dict[str, PlanEntry]
 
 
 def _state(model: Any, stored: Stored) -> Iterator[tuple[str, Any]]:
-    """What the model would save with the ranks of the file, but for optimizers."""
+    """What the model would save with the ranks of the file: place in the file, and object."""
     dense_names = {
         _keras.snake_case(kind.__name__): _keras.snake_case(dense.__name__)
         for dense, kind in dense_classes().items()
@@ -179,7 +177,7 @@ def _low_rank_shapes(layer: Any, kernels: list[Kernel], plan: Mapping[str, PlanE
     shapes = {v.name: _shape(v) for v in _others(layer, kernels)}
     for kernel in kernels:
         if kernel.path not in plan:
-            shapes[kernel.variables[0].name] = kernel.variable_shape
+            shapes[kernel.name] = kernel.variable_shape
             continue
         rank, split = checked(plan[kernel.path], kernel)
         u, v = kernel.factor_shapes(rank, split)

@@ -22,6 +22,7 @@ from reducible_train import (
 )
 from reducible_train.layers import find_kernels
 from reducible_train.plans import plan_of
+from reducible_train.surgery import change_kernels, cut, decomposition
 
 L = keras.layers
 
@@ -173,8 +174,10 @@ def test_any_choice_of_layers_of_one_shape_is_told(seed, tmp_path):
 
 
 def test_one_kernel_of_a_cell_alone(tmp_path):
-    model = trained("recurrent", rank=4, rules=[LayerRule("*/kernel", keep_dense=True)])
-    assert {path.rpartition("/")[2] for path in plan_of(model)} == {"recurrent_kernel"}
+    model = trained("recurrent")
+    recurrent_kernels = [k for k in find_kernels(model) if k.name == "recurrent_kernel"]
+    change_kernels(model, [cut(k, 4, decomposition(k)) for k in recurrent_kernels])
+    assert len(plan_of(model)) == 3
     model.save_weights(tmp_path / "last.weights.h5")
     other = trained("recurrent", rank=2)
     load_weights_into(other, tmp_path / "last.weights.h5")
@@ -266,10 +269,10 @@ def test_weights_without_an_optimizer_need_none_and_bring_none(tmp_path):
 # --- what does not fit --------------------------------------------------------------------
 
 
-def wide(units=28, layers=1):
+def wide(units=28, layers=1, **output):
     more = [L.Dense(units, name=f"more_{i}") for i in range(layers)]
     return keras.Sequential(
-        [keras.Input((24,)), L.Dense(32, name="first"), *more, L.Dense(5, name="output")],
+        [keras.Input((24,)), L.Dense(32, name="first"), *more, L.Dense(5, name="output", **output)],
         name="wide",
     )
 
@@ -283,10 +286,11 @@ def wide(units=28, layers=1):
             r"'layers/low_rank_dense_1'.*\(32, 4\).*\(4, 28\).*'more_0/kernel'",
         ),
         (lambda: wide(layers=2), r"lacks 'layers/dense_1/vars/0'"),
-        (lambda: wide(layers=0), r"has 'layers/low_rank_dense_1/vars/kernel_u', unknown"),
-        (lambda: convolutions(), "lacks"),
+        (lambda: wide(use_bias=False), r"has 'layers/dense/vars/1', unknown to the model"),
+        (lambda: wide(layers=0), r"\(32, 4\).*'output/kernel' of shape \(32, 5\)"),
+        (convolutions, r"\(24, 4\).*'output/kernel' of shape \(12, 5\)"),
     ],
-    ids=["shape", "more", "fewer", "other"],
+    ids=["shape", "more", "no bias", "fewer", "other"],
 )
 def test_a_model_that_does_not_fit_stays_as_it_was(other, message, factorised_too, tmp_path):
     model = wide()
