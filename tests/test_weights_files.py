@@ -84,7 +84,7 @@ def assert_same(model, other):
     for one, two in zip(values(model), values(other), strict=True):
         np.testing.assert_array_equal(one, two)
     x, _ = data(model)
-    np.testing.assert_array_equal(zoo.predicted(model, x), zoo.predicted(other, x))
+    np.testing.assert_array_equal(zoo.outputs(model, x), zoo.outputs(other, x))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -127,7 +127,7 @@ def test_a_merged_model_has_the_weights_file_of_its_stock_layers(tmp_path):
     fresh = convolutions()
     fresh.load_weights(tmp_path / "merged.weights.h5")
     x, _ = data(fresh)
-    np.testing.assert_array_equal(zoo.predicted(fresh, x), zoo.predicted(model, x))
+    np.testing.assert_array_equal(zoo.outputs(fresh, x), zoo.outputs(model, x))
 
 
 # --- which layers were factorised ---------------------------------------------------------
@@ -170,7 +170,7 @@ def test_any_choice_of_layers_of_one_shape_is_told(seed, tmp_path):
     load_weights_into(other, tmp_path / "stacks.weights.h5")
     assert plan_of(other) == plan_of(model)
     x, _ = zoo.data(model)
-    np.testing.assert_array_equal(zoo.predicted(other, x), zoo.predicted(model, x))
+    np.testing.assert_array_equal(zoo.outputs(other, x), zoo.outputs(model, x))
 
 
 def test_one_kernel_of_a_cell_alone(tmp_path):
@@ -233,7 +233,7 @@ def test_another_process_with_other_layer_names_loads_a_checkpoint(tmp_path):
     )
     assert done.stdout.split() == [type(layer).__name__ for layer in model.layers]
     there = np.load(tmp_path / "y.npy")
-    np.testing.assert_allclose(there, zoo.predicted(model, x), atol=1e-6)
+    np.testing.assert_allclose(there, zoo.outputs(model, x), atol=1e-6)
 
 
 # --- optimizers ---------------------------------------------------------------------------
