@@ -26,6 +26,7 @@ from reducible_train.model_config import build_model, model_config
 from reducible_train.plans import checked, plan_of
 from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
+from reducible_train.weights_files import is_weights_file, load_keras_weights, misfit
 
 Path_ = str | os.PathLike[str]
 
@@ -153,12 +154,16 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
 
 
 def load_weights_into(model: Any, path: Path_) -> Any:
-    """Load the weights of a compact file into a model, which gets the ranks of the file.
+    """Load the weights of a file into a model, which gets the ranks of the file.
 
-    For subclassed models that cannot be rebuilt from their configuration, and for going
-    on from a file. The model may be dense, or have other ranks. It is checked that every
-    name and shape fits before anything is changed. A compiled model keeps its optimizer;
-    what it knew of kernels that changed starts anew.
+    For going on from a file, and for subclassed models that cannot be rebuilt from their
+    configuration. The model may be dense, or have other ranks. The file is a compact one;
+    or, by its name, a `.weights.h5` or `.keras` file of Keras, as `model.save_weights`,
+    `model.save` and `keras.callbacks.ModelCheckpoint` write them in any process. It is
+    checked that every name and shape fits before anything is changed.
+
+    A compiled model keeps its optimizer; what it knew of kernels that changed starts anew.
+    From a file of Keras it gets the optimizer state too, if that fits its own.
 
     Args:
         model: A built Keras model of the same architecture.
@@ -171,8 +176,25 @@ def load_weights_into(model: Any, path: Path_) -> Any:
         FormatError: The file is damaged, or does not fit the model; it is as it was.
         FileAccessError: It cannot be read.
         SurgeryError: The model is not built.
+
+    Example:
+        >>> import keras, tempfile
+        >>> from reducible_train import factorize, load_weights_into
+        >>> def make():
+        ...     return keras.Sequential([keras.Input((64,)), keras.layers.Dense(64),
+        ...                              keras.layers.Dense(10)])
+        >>> model, other = make(), make()
+        >>> _ = factorize(model, rank=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_weights(f"{folder}/last.weights.h5")
+        ...     _ = load_weights_into(other, f"{folder}/last.weights.h5")
+        >>> other.layers[0].rank
+        8
     """
     check_built(model)
+    if is_weights_file(path):
+        load_keras_weights(model, path)
+        return model
     with read_container(path) as container:
         _fill(model, container, path)
     return model
@@ -183,7 +205,7 @@ def _fill(model: Any, container: Any, path: Path_) -> None:
     expected = _expected(model, plan, path)
     received = {record.name: record.shape for record in container.header.tensors}
     if expected != received:
-        raise _misfit(model, expected, received, path)
+        raise misfit(model, expected, received, path)
     apply_plan(model, plan)
     tensors = iter(container)
     for layer_path, layer in _places(model):
@@ -262,21 +284,6 @@ def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tup
         u, v = kernel.factor_shapes(rank, split)
         shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
     return shapes
-
-
-def _misfit(model: Any, expected: dict, received: dict, path: Path_) -> FormatError:
-    lines = [f"it lacks {name!r}" for name in expected if name not in received]
-    lines += [f"it has {name!r}, unknown to the model" for name in received if name not in expected]
-    lines += [
-        f"{name!r} has shape {received[name]}, the model needs {expected[name]}"
-        for name in expected
-        if name in received and expected[name] != received[name]
-    ]
-    more = f", and {len(lines) - 3} more" if len(lines) > 3 else ""
-    return FormatError(
-        f"{path} does not fit model '{model.name}': {'; '.join(lines[:3])}{more}. Use a model of "
-        "the architecture it was saved from."
-    )
 
 
 # --- content of the header ----------------------------------------------------------------

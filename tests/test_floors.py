@@ -43,7 +43,7 @@ FLOORS = (
         "factorization",
         "callback",
     },
-    {"model_config", "unfactorization"},
+    {"model_config", "unfactorization", "weights_files"},
     {"saving", "tensorboard", "tensorboard_events", "config", "cli", "datasets", "tuner"},
 )
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}

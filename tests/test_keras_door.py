@@ -123,3 +123,20 @@ def test_a_snapshot_puts_everything_back(model):
     assert layer.units == 32
     assert set(vars(layer)) == set(before[0])
     assert [id(v) for v in layer.variables] == [id(v) for v in before[1]]
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_the_walk_through_the_state_is_that_of_keras(name, tmp_path):
+    model = zoo.compiled(zoo.MODELS[name]())
+    model.fit(*zoo.data(model), verbose=0)
+    model.save_weights(tmp_path / "all.weights.h5")
+    file = _keras.stored_variables(tmp_path / "all.weights.h5")
+    shapes = {}
+    for path, saveable in _keras.walk_state(model, lambda layer, *_: type(layer).__name__):
+        store = {}
+        saveable.save_own_variables(store)
+        shapes[path] = {key: tuple(value.shape) for key, value in store.items()}
+    assert {path: each.shapes for path, each in file.items() if each.shapes} == {
+        path: each for path, each in shapes.items() if each
+    }
+    assert {each.place for each in file.values()} == {None}

@@ -52,6 +52,8 @@ class LowRank:
     name: str  # of the Keras layer
     # Kernel name -> the attribute that holds its variable.
     kernel_attributes: ClassVar[Mapping[str, str]] = {"kernel": "_kernel"}
+    # Attributes of variables that the Keras class has before its kernels.
+    leading_variables: ClassVar[tuple[str, ...]] = ()
     # Ways to split a kernel in two, the usual one first.
     splits: ClassVar[tuple[str, ...]] = ("",)
 
@@ -210,9 +212,10 @@ class LowRank:
             _keras.drop_attribute(self, f"{kernel}_{suffix}")
         vars(self).pop(f"_split_of_{kernel}", None)
         _keras.set_unlocked(self, self.kernel_attributes[kernel], new[0])
-        kernels = [vars(self).get(attribute) for attribute in self.kernel_attributes.values()]
+        attributes = (*self.leading_variables, *self.kernel_attributes.values())
+        first = [vars(self).get(attribute) for attribute in attributes]
         factors = [v for name in self.kernel_attributes for v in self.factors(name)]
-        _keras.order_variables(self, first=kernels, last=factors)
+        _keras.order_variables(self, first=first, last=factors)
         return old, new
 
     def _present(self, kernel: str) -> list[Any]:
@@ -340,6 +343,7 @@ class LowRank:
     def save_own_variables(self, store: Any) -> None:
         for variable in _keras.own_variables(self):
             store[variable.name] = variable
+        _keras.note_place(store, self, self.dense_class)
 
     def load_own_variables(self, store: Any) -> None:
         variables = _keras.own_variables(self)

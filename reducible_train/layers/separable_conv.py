@@ -16,6 +16,7 @@ class LowRankSeparableConv(LowRank):
     """What separable convolutions share: the depthwise half stays as it is."""
 
     kernel_attributes = {"pointwise_kernel": "pointwise_kernel"}  # noqa: RUF012
+    leading_variables = ("depthwise_kernel",)
     pointwise_kernel = PlainKernel()
     _pointwise_class: ClassVar[type]
 
