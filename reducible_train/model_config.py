@@ -36,6 +36,8 @@ _KERAS_KINDS = (
     keras.random.SeedGenerator,
     keras.regularizers.Regularizer,
 )
+# A layer of `keras.applications` that has no public name.
+_UNNAMED = {("keras.src.applications.convnext", "LayerScale")}
 # Public layers that run code or open files named in their configuration.
 _RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 _PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}
@@ -129,6 +131,8 @@ def _check_entry(entry: Mapping[str, Any], custom: Mapping[str, Any]) -> None:
 
 
 def _is_keras_kind(module: str, name: str) -> bool:
+    if (module, name) in _UNNAMED:
+        return True
     if module.startswith("keras.src."):  # operations of a Functional model, such as ops.Add
         return module.startswith(("keras.src.ops.", "keras.src.models."))
     if module not in _MODULES:

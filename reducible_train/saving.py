@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from reducible_train.plans import checked, plan_of
 from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
 from reducible_train.weights_files import is_weights_file, load_keras_weights, misfit
+
+_AUTOMATIC = re.compile(r"variable(_\d+)?")
 
 Path_ = str | os.PathLike[str]
 
@@ -231,10 +234,15 @@ def _stored(layer: Any) -> dict[str, Any]:
 
 
 def _names(layer_path: str, layer: Any) -> dict[str, str]:
-    """The layer's own keys -> names in the file: by variable, never by position."""
+    """The layer's own keys -> names in the file: by variable, not by position.
+
+    Names that Keras gave by itself (`variable_7`) count up within a process: there the key
+    is all that two processes agree on.
+    """
     names: dict[str, str] = {}
     for key, value in _stored(layer).items():
-        name = getattr(value, "name", None) if isinstance(value, keras.Variable) else None
+        name = getattr(value, "name", "") if isinstance(value, keras.Variable) else ""
+        name = "" if _AUTOMATIC.fullmatch(name) else name
         base = "/".join(part for part in (layer_path, name or key) if part)
         unique, count = base, 1
         while unique in names.values():

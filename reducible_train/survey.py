@@ -204,11 +204,13 @@ def survey(
     calls = _keras.trace_calls(model, list({id(k.layer): k.layer for k in kernels}.values()))
     uses = _uses(kernels, calls)
     outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
+    holders = _other_holders(model, kernels)
     managed, left = [], []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
         forms = _forms(kernel, rule, uses, measure, min_gain)
-        reason = _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
+        reason = holders.get(kernel.path)
+        reason = reason or _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue
@@ -259,6 +261,18 @@ def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
             shared = replace(form, min_rank=low, max_rank=high)
             changed[member.kernel.path] = replace(member, forms=(shared,), group=name)
     return tuple(changed.get(each.kernel.path, each) for each in managed)
+
+
+def _other_holders(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
+    """Path -> the reason for kernels that a second layer holds: it would keep the old one."""
+    paths = {id(v): (k.path, k.layer) for k in kernels if k.rank is None for v in k.variables}
+    found: dict[str, str] = {}
+    for path, layer in [(model.name, model), *_keras.walk(model)]:
+        for variable in _keras.own_variables(layer):
+            kernel_path, owner = paths.get(id(variable), (None, layer))
+            if kernel_path is not None and owner is not layer:
+                found[kernel_path] = f"'{path}' ({type(layer).__name__}) uses this very variable"
+    return found
 
 
 def _forms(

@@ -16,7 +16,7 @@ from reducible_train.layers.base import LowRank, dense_classes, low_rank_class
 from reducible_train.matricization import Matricization
 
 _NO_GAIN = dict.fromkeys(
-    ("DepthwiseConv1D", "DepthwiseConv2D"),
+    ("DepthwiseConv1D", "DepthwiseConv2D", "depthwise_kernel"),
     "a depthwise kernel has one input channel for each filter, so factors cannot be smaller",
 )
 
@@ -173,22 +173,29 @@ def _is_missing(layer: Any, kind: type[LowRank], name: str) -> bool:
 
 
 def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str]]:
-    """Weights of two and more axes in layers of no known kind, with the reason.
+    """Weights of two and more axes that are no kernel of a known kind, with the reason.
+
+    In layers of a known kind they are what is left beside the kernels: the depthwise half
+    of a separable convolution, the table of the way back. Biases never count.
 
     Yields:
         Path, class name, shape as a matrix `(m, n)`, and why it stays as it is.
     """
     known = dense_classes()
+    kernels = {id(variable) for kernel in find_kernels(model) for variable in kernel.variables}
     for path, layer in _keras.walk(model):
-        if low_rank_class(layer) is not None:
-            continue
-        parent = next((kind for kind in known if isinstance(layer, kind)), None)
+        kind = low_rank_class(layer)
+        parent = next((each for each in known if isinstance(layer, each)), None)
         for variable in _keras.own_variables(layer):
             if len(variable.shape) < 2 or not isinstance(variable, keras.Variable):
                 continue
+            if id(variable) in kernels or (kind is not None and "bias" in variable.name):
+                continue
             name = type(layer).__name__
             reason = _NO_GAIN.get(name, f"no low-rank form of {name} is known")
-            if parent is not None:
+            if kind is not None:
+                reason = _NO_GAIN.get(variable.name, f"not a kernel of {name} that can be split")
+            elif parent is not None:
                 reason = f"{name} is a subclass of {parent.__name__} and may compute otherwise"
             shape = tuple(int(size) for size in variable.shape)
             yield f"{path}/{variable.name}", name, (math.prod(shape[:-1]), shape[-1]), reason
