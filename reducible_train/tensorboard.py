@@ -145,7 +145,7 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
     rows: dict[str, object] = {}
     if (target := getattr(scheduler, "target", None)) is not None:
         rows[target.quantity] = target.schedule
-    for name in ("measure", "allocation", "cadence", "rules"):
+    for name in ("measure", "allocation", "cadence", "rules", "guard", "search"):
         if (value := getattr(scheduler, name, ())) != ():
             rows[name] = value
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"
