@@ -24,7 +24,7 @@ from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search, checked_search
-from reducible_train.targets import Target, one_target, target
+from reducible_train.targets import Target, one_target
 from reducible_train.watch import Watch
 
 
@@ -141,7 +141,7 @@ class RankScheduler(keras.callbacks.Callback):
             self.target = one_target(budget, energy, rank)
         else:
             _check_alone(self.guard, budget=budget, energy=energy, rank=rank)
-            self.target = target("budget", self.search.lowest or 1.0)
+            self.target = self.search.target
         check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
         self.allocation = allocation
@@ -295,18 +295,17 @@ class RankScheduler(keras.callbacks.Callback):
         )
         if self.guard is not None:
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
-            self._watch = Watch(Bound(self.guard, sign), self._compression, self._pace())
+            pace = self._pace(self._compression)
+            self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
 
-    def _pace(self) -> Pace:
-        compression = self._compression
-        assert compression is not None
+    def _pace(self, compression: Compression) -> Pace:
         if self.search is None:
             return SchedulePace(compression.present)
         return SearchPace(
             self.search,
             compression.present(self.target),
             compression.smallest_fraction,
-            self.search.last_epoch(self.params.get("epochs")),
+            self.search.last_epoch((self.params or {}).get("epochs")),
         )
 
     def _act(self, time: float) -> None:

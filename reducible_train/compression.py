@@ -178,8 +178,8 @@ class Compression:
             return 1.0
         if goal.quantity == "budget":
             return self.survey.total(self.measure) / self.survey.dense_total(self.measure)
-        ranks = [m.kernel.rank or m.max_rank for m in self.survey.managed]
-        return float(max(ranks))
+        managed = self.survey.managed
+        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in managed))
 
     def bookmark(self) -> Callable[[], None]:
         """Remember the story so far; the answer puts it back, for a model that was put back."""

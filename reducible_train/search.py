@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.targets import Target, target
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Search:
                 f"`lowest` of a search must be in (0, 1], a budget. Received: "
                 f"lowest={self.lowest!r}. For a tenth of the model write 0.1."
             )
+
+    @property
+    def target(self) -> Target:
+        """The budget that must be possible for it."""
+        return target("budget", 1.0 if self.lowest is None else self.lowest)
 
     def last_epoch(self, epochs: int | None) -> float:
         """The last epoch before which a cut may be made, in a training of `epochs` epochs.

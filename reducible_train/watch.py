@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reducible_train import _keras
 from reducible_train.compression import Compression
 from reducible_train.guard import Bound
 from reducible_train.pacing import Pace
@@ -218,8 +219,10 @@ class Watch:
             elif self._doom is None:
                 self._doom = f"the training ended while {self._beyond(trial)}"
             self.go_back(epochs, training=False)
-            model = self.compression.model  # what fit does at its end, before this
-            model.optimizer.finalize_variable_values(model.trainable_weights)
+            model = self.compression.model
+            optimizer = _keras.compiled_optimizer(model)
+            if optimizer is not None:  # what fit has done at its end, before this
+                optimizer.finalize_variable_values(model.trainable_weights)
         self._forget()
         failure = self._below_limit()
         if failure is not None:
