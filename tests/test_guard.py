@@ -602,13 +602,13 @@ def test_a_file_gives_the_same_guard_and_search():
     assert guarded.guard == Guard("val_accuracy", max_drop=0.005, patience=2, tries=3)
     assert guarded.search is None
     text = {"monitor": "val_loss", "limit": 1, "mode": "min", "folder": "states"}
-    values = {"compression": {"search": {"factor": 0.5, "lowest": 0.2}, "guard": text}}
+    values = {"compression": {"search": {"factor": 0.5, "lowest": 0.3}, "guard": text}}
     config = parse_config(values)
     (searching,) = config.callbacks()
-    assert searching.search == Search(factor=0.5, lowest=0.2)
+    assert searching.search == Search(factor=0.5, lowest=0.3)
     assert searching.guard == Guard("val_loss", limit=1, mode="min", folder="states")
     config.check(zoo.sequential())
-    with pytest.raises(ConfigError, match="smallest possible"):
+    with pytest.raises(ConfigError, match=r"search\.lowest: .*smallest possible"):
         parse_config({"compression": {"search": {"lowest": 0.01}, "guard": {"limit": 1}}}).check(
             zoo.sequential()
         )

@@ -107,8 +107,10 @@ def _plan_problems(
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        named = re.findall(r"`(budget|allocation|measure)`", sentence)
-        yield ("compression", *named[:1]), sentence
+        named = re.findall(r"`(budget|allocation|measure)`", sentence)[:1]
+        if search is not None and named == ["budget"]:
+            named = ["search", "lowest"]
+        yield ("compression", *named), sentence
 
 
 def _some(paths: list[str], limit: int = 12) -> str:
