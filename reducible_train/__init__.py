@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         SurgeryError,
     )
     from reducible_train.factorization import factorize, merge
+    from reducible_train.guard import Guard
     from reducible_train.layers import LowRankDense
     from reducible_train.report import Report
     from reducible_train.rules import LayerRule
     from reducible_train.saving import load_model, load_weights_into, save_model
     from reducible_train.schedules import Constant, Join, Ramp, Steps
+    from reducible_train.search import Search
     from reducible_train.tensorboard import RankTensorBoard
     from reducible_train.unfactorization import unfactorize
 
@@ -49,11 +51,13 @@ _HOMES = {
         "SurgeryError",
     ),
     "factorization": ("factorize", "merge"),
+    "guard": ("Guard",),
     "layers": ("LowRankDense",),
     "report": ("Report",),
     "rules": ("LayerRule",),
     "saving": ("load_model", "load_weights_into", "save_model"),
     "schedules": ("Constant", "Join", "Ramp", "Steps"),
+    "search": ("Search",),
     "tensorboard": ("RankTensorBoard",),
     "unfactorization": ("unfactorize",),
 }
@@ -67,6 +71,7 @@ __all__ = [
     "Constant",
     "FileAccessError",
     "FormatError",
+    "Guard",
     "Join",
     "LayerRule",
     "LowRankDense",
@@ -76,6 +81,7 @@ __all__ = [
     "RankTensorBoard",
     "ReducibleError",
     "Report",
+    "Search",
     "SpectrumError",
     "Steps",
     "SurgeryError",

@@ -25,10 +25,11 @@ from keras.src.quantizers.quantization_config import validate_and_resolve_config
 from keras.src.saving import saving_lib as _saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.dtype_utils import dtype_size
-from keras.src.utils.naming import to_snake_case
+from keras.src.utils.naming import get_object_name, to_snake_case
 from keras.src.utils.tracking import DotNotTrackScope
 
 _STORES = ("trainable_variables", "non_trainable_variables")
+_CLOCKS = ("_iterations", "_learning_rate")  # of an optimizer
 
 
 # --- finding layers -------------------------------------------------------------------
@@ -716,6 +717,41 @@ def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None
     return restore
 
 
+def logged_metrics(model: Any) -> dict[str, str | None]:
+    """The metrics that a compiled model puts into the logs of training.
+
+    With several outputs, before a first step, some that will not be there as well. Keras
+    itself names them only after a step.
+
+    Returns:
+        By name: `"up"`, `"down"` or `None` where nobody knows; nothing at all for a model
+        whose own `train_step` may log what it likes.
+    """
+    if type(model).train_step is not keras.Model.train_step or not model.compiled:
+        return {}
+    compiled = model._compile_metrics
+    own = [] if compiled is None else [compiled._user_metrics, compiled._user_weighted_metrics]
+    metrics = [m for m in keras.tree.flatten(own) if m is not None]
+    named = dict(map(_name_and_direction, metrics))
+    others = [m for m in model.metrics if m is not compiled]
+    named |= {m.name: getattr(m, "_direction", None) for m in others}
+    outputs = getattr(model, "output_names", None) or []
+    if len(outputs) > 1:
+        named |= {f"{output}_{name}": named[name] for name in list(named) for output in outputs}
+        named |= {f"{output}_loss": "down" for output in outputs}
+    return {"loss": "down"} | named | {"loss": "down"}
+
+
+def _name_and_direction(metric: Any) -> tuple[str, str | None]:
+    if metric in ("accuracy", "acc"):
+        return metric, "up"
+    if metric in ("crossentropy", "ce"):
+        return metric, "down"
+    found = keras.metrics.get(metric)
+    name = metric if isinstance(metric, str) else get_object_name(found)
+    return name, getattr(found, "_direction", None)
+
+
 # --- changing an optimizer ------------------------------------------------------------
 
 
@@ -751,6 +787,25 @@ def trainable_of(optimizer: Any) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
+def timeless_state(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """All variables of an optimizer and of those it wraps, but step counts and learning rates.
+
+    Each with a name for its place: the paths of some (Adafactor's, Nadam's) depend on
+    where the optimizer was built, and wrappers name those of the inner optimizers twice.
+
+    Yields:
+        Name and variable.
+    """
+    for number, each in enumerate(all_optimizers(optimizer)):
+        for attribute, values in slots(each).items():
+            for of, value in zip(each._trainable_variables, values, strict=True):
+                if value is not None:
+                    yield f"{number}/{attribute}/{of.path}", value
+        for attribute, value in vars(each).items():
+            if isinstance(value, keras.Variable) and attribute not in _CLOCKS:
+                yield f"{number}/{attribute}", value
+
+
 def unbuild(optimizer: Any) -> Callable[[], None]:
     """Empty an optimizer's bookkeeping in place, so that `build` may run once more.
 
@@ -761,7 +816,7 @@ def unbuild(optimizer: Any) -> Callable[[], None]:
     scalars = {
         name: host_value(value)
         for name, value in vars(optimizer).items()
-        if isinstance(value, keras.Variable) and name not in ("_iterations", "_learning_rate")
+        if isinstance(value, keras.Variable) and name not in _CLOCKS
     }
     keep_ids = {id(optimizer._iterations), id(getattr(optimizer, "_learning_rate", None))}
     kept = [v for v in optimizer._variables if id(v) in keep_ids]

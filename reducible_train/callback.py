@@ -8,19 +8,24 @@ from __future__ import annotations
 import math
 import time as clock
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.compression import Compression, check_choices
 from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.guard import Bound, Guard, checked_guard, direction_of
+from reducible_train.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
+from reducible_train.search import Search, checked_search
 from reducible_train.targets import Target, one_target
+from reducible_train.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
-            schedule. Exactly one of `budget`, `energy` and `rank` is given.
+            schedule. Exactly one of `budget`, `energy`, `rank` and `search` is given.
         energy: Fraction of its energy each kernel keeps, since the start: a number or a
             schedule.
         rank: Rank of every kernel: a number or a schedule. A kernel stays dense while
@@ -88,13 +93,18 @@ class RankScheduler(keras.callbacks.Callback):
             `tf.data.Dataset`. Left out, the first 2048 samples of the fit itself serve (on
             TensorFlow, on one device), and no cut is made before they have passed.
 
+        guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
+        search: In place of a schedule, steps the budget down as far as the guard allows: the
+            smallest model that is good enough.
+
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
-        ArgumentError: Unusable arguments; when `fit` begins, a rule that matches no layer
-            or a schedule that ends after the last cut.
+        ArgumentError: Unusable arguments; when `fit` begins, a rule that matches no layer,
+            a schedule that ends after the last cut, or a guard whose metric the model does
+            not have.
         RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
         SpectrumError: A kernel holds NaN or infinity.
 
@@ -121,9 +131,17 @@ class RankScheduler(keras.callbacks.Callback):
         min_gain: float = 0.0,
         criterion: str = "energy",
         calibration: Any = None,
+        guard: Guard | None = None,
+        search: Search | None = None,
     ):
         super().__init__()
-        self.target = one_target(budget, energy, rank)
+        self.guard = checked_guard(guard)
+        self.search = None if search is None else checked_search(search)
+        if self.search is None:
+            self.target = one_target(budget, energy, rank)
+        else:
+            _check_alone(self.guard, budget=budget, energy=energy, rank=rank)
+            self.target = self.search.target
         check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
         self.allocation = allocation
@@ -138,6 +156,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._epoch_start = 0
         self._step = 0
         self._last_turn: int | None = None
+        self._watch: Watch | None = None
         self._gathering: Gathering | None = None
         self._postponed: float | None = None  # time of a cut that waits for samples
 
@@ -153,13 +172,19 @@ class RankScheduler(keras.callbacks.Callback):
                 "`report` is there once `fit` has begun. Received: a scheduler that has not met "
                 "a built model. Give it to model.fit(callbacks=[...]) first."
             )
-        return self._compression.report
+        report, watch = self._compression.report, self._watch
+        if watch is None:
+            return report
+        notes = (*report.notes, *watch.notes)
+        return replace(report, notes=notes, undone=tuple(watch.undone))
 
     # --- hooks of Keras ---------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reset()
         self._check_times()
+        if self.guard is not None:
+            direction_of(self.guard, _keras.logged_metrics(self.model))
         if self.model.built:
             self._prepare()
         if criterion_named(self.criterion).needs and self.calibration is None:
@@ -169,6 +194,10 @@ class RankScheduler(keras.callbacks.Callback):
         self._epoch, self._epoch_start = epoch, self._step
         if self.cadence.steps and self._last_turn is None:
             self._check_steps(epoch)
+        if self._watch is not None:
+            started = clock.perf_counter()
+            self._watch.go_back(float(epoch))
+            self.seconds += clock.perf_counter() - started
         if self.cadence.epochs and epoch % self.cadence.epochs == 0:
             self._act(float(epoch))
 
@@ -183,12 +212,18 @@ class RankScheduler(keras.callbacks.Callback):
             self._act(float(self._epoch))
         elif self._postponed is not None:
             self._act(self._postponed)
+        if self._watch is not None:
+            self._watch.see_loss(logs, self._epoch)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._gathering is not None:
             self._gathering.stop()
+        if self._watch is not None:
+            self._watch.close(float(self._epoch + 1))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._watch is not None:
+            self._watch.see(epoch, logs)
         if logs is not None and self._compression is not None:
             found = self._compression.survey
             logs["params"] = found.total("parameters")
@@ -199,10 +234,13 @@ class RankScheduler(keras.callbacks.Callback):
     def _reset(self) -> None:
         self.seconds = 0.0
         self._compression = self._last_turn = self._gathering = self._postponed = None
+        self._watch = None
         self._epoch = self._epoch_start = self._step = 0
 
     def _check_times(self) -> None:
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
+        if self.search is not None:
+            self.search.last_epoch(epochs)
         if epochs is None:
             return
         last = float(epochs)
@@ -255,6 +293,20 @@ class RankScheduler(keras.callbacks.Callback):
             criterion=self.criterion,
             samples=None if self.calibration is None else samples_of(self.calibration),
         )
+        if self.guard is not None:
+            sign = direction_of(self.guard, _keras.logged_metrics(self.model))
+            pace = self._pace(self._compression)
+            self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
+
+    def _pace(self, compression: Compression) -> Pace:
+        if self.search is None:
+            return SchedulePace(compression.present)
+        return SearchPace(
+            self.search,
+            compression.present(self.target),
+            compression.smallest_fraction,
+            self.search.last_epoch((self.params or {}).get("epochs")),
+        )
 
     def _act(self, time: float) -> None:
         """Cut if the schedule says so. A model that builds itself is met after a batch."""
@@ -262,7 +314,10 @@ class RankScheduler(keras.callbacks.Callback):
         if self._compression is None and self.model.built:
             self._prepare()
         if self._compression is not None and self._has_samples(time):
-            self._compression.cut(time, step=self._step, training=True)
+            if self._watch is not None:
+                self._watch.act(time, self._step)
+            else:
+                self._compression.cut(time, step=self._step, training=True)
         self.seconds += clock.perf_counter() - started
 
     def _has_samples(self, time: float) -> bool:
@@ -277,6 +332,22 @@ class RankScheduler(keras.callbacks.Callback):
             return True
         self._postponed = time
         return False
+
+
+def _check_alone(guard: Guard | None, **others: Any) -> None:
+    """A search stands alone among the targets, and not without a guard."""
+    given = {name: value for name, value in others.items() if value is not None}
+    if given:
+        raise ArgumentError(
+            "Exactly one of `budget`, `energy`, `rank` and `search` must be given. Received: "
+            f"search and {', '.join(f'{n}={v!r}' for n, v in given.items())}. A search chooses the "
+            "budget itself; remove the other."
+        )
+    if guard is None:
+        raise ArgumentError(
+            "A search needs a guard to tell what is good enough. Received: search without guard. "
+            "Give for example guard=Guard('val_accuracy', max_drop=0.005)."
+        )
 
 
 def _checked_cadence(cadence: Cadence | None) -> Cadence:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 import time as clock
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,7 @@ class Compression:
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
         self.criterion = criterion_named(criterion)
+        self.aim: Callable[[Target, float], float] = Target.__call__  # the value of a target
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
         self._statistics: dict[str, tuple[Statistics, ...]] = {}
@@ -125,9 +126,7 @@ class Compression:
                 "measure='flops'. Use measure='parameters', or give the model fixed input "
                 "shapes."
             )
-        dense = found.dense_total(self.measure)
-        fixed = found.total(self.measure) - sum(m.cost(self.measure) for m in found.managed)
-        smallest = (fixed + sum(self._least(m) for m in found.managed)) / dense
+        smallest = self.smallest_fraction
         if self.target.lowest < smallest:
             raise RankError(
                 f"`budget` cannot be met: the smallest possible fraction of {self.measure} of "
@@ -135,6 +134,14 @@ class Compression:
                 f"layers that stay dense). Received: a budget of {self.target.lowest:g}. Raise "
                 f"the budget, or let more layers be factorised.\n{self.report}"
             )
+
+    @property
+    def smallest_fraction(self) -> float:
+        """The least of the dense model's cost that its kernels and rules allow."""
+        found = self.survey
+        fixed = found.total(self.measure) - sum(m.cost(self.measure) for m in found.managed)
+        least = fixed + sum(self._least(managed) for managed in found.managed)
+        return least / found.dense_total(self.measure)
 
     def _least(self, managed: Managed) -> float:
         """The least a kernel can cost, its own target considered."""
@@ -160,6 +167,30 @@ class Compression:
                     )
 
     # --- cutting ----------------------------------------------------------------------
+
+    def due(self, time: float) -> bool:
+        """True if there is something to do at `time`, though it may come to nothing."""
+        return self._values(time) != self._done
+
+    def present(self, goal: Target) -> float:
+        """The value of a target that the model meets as it is."""
+        if goal.quantity == "energy":
+            return 1.0
+        if goal.quantity == "budget":
+            return self.survey.total(self.measure) / self.survey.dense_total(self.measure)
+        managed = self.survey.managed
+        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in managed))
+
+    def bookmark(self) -> Callable[[], None]:
+        """Remember the story so far; the answer puts it back, for a model that was put back."""
+        cuts, done = len(self.cuts), self._done
+        kept, by_criterion = dict(self._kept), dict(self._kept_by_criterion)
+
+        def back() -> None:
+            del self.cuts[cuts:]
+            self._done, self._kept, self._kept_by_criterion = done, kept, by_criterion
+
+        return back
 
     def cut(self, time: float, *, step: int = 0, training: bool = False) -> Cut | None:
         """Bring the model to the target at `time`, if it is not there.
@@ -197,7 +228,7 @@ class Compression:
                 epoch=int(time),
                 step=step,
                 quantity=self.target.quantity,
-                target=self.target(time),
+                target=self.aim(self.target, time),
                 kernels=kernels,
                 parameters_before=before,
                 parameters=self.survey.total("parameters"),
@@ -213,8 +244,8 @@ class Compression:
         return record
 
     def _values(self, time: float) -> tuple[float, ...]:
-        own = [m.rule.target(time) for m in self.survey.managed if m.rule and m.rule.target]
-        return (self.target(time), *own)
+        own = [m.rule.target for m in self.survey.managed if m.rule and m.rule.target]
+        return tuple(self.aim(goal, time) for goal in (self.target, *own))
 
     def _decide(self, time: float) -> tuple[list[Decision], Allocation | None, float]:
         seconds = 0.0
@@ -253,7 +284,9 @@ class Compression:
     ) -> Decision | None:
         """What a rank or an energy asks of one kernel; `None` for no change."""
         decide = self._by_rank if goal.quantity == "rank" else self._by_energy
-        found = [decide(managed, form, goal(time), parts_of) for form in self._options(managed)]
+        found = [
+            decide(managed, form, self.aim(goal, time), parts_of) for form in self._options(managed)
+        ]
         possible = [decision for decision in found if decision is not None]
         return max(possible, key=lambda d: d.saves(self.measure), default=None)
 
@@ -306,7 +339,7 @@ class Compression:
         measure = self.measure
         total = self.survey.total(measure)
         total -= sum(decision.saves(measure) for decision in decided)
-        budget = self.target(time) * self.survey.dense_total(measure)
+        budget = self.aim(self.target, time) * self.survey.dense_total(measure)
         if total <= budget:
             return [], None
         present = sum(m.cost(measure) for m in shared)
@@ -315,7 +348,7 @@ class Compression:
         if capacity < smallest:
             self.notes.append(
                 f"At epoch {time:g} the rules for single layers left less than the others need; "
-                f"the budget {self.target(time):g} was exceeded."
+                f"the budget {self.aim(self.target, time):g} was exceeded."
             )
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))

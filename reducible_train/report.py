@@ -102,6 +102,45 @@ class Cut:
     certificate: Mapping[str, float] | None = None
 
 
+@dataclass(frozen=True)
+class UndoneCut:
+    """A cut that a guard had undone, or several of one epoch.
+
+    Args:
+        epoch: Epoch (0-based) before or in which it was made.
+        undone_epoch: Epoch before or in which it was undone; the number of epochs if that
+            was after the last one.
+        quantity: What fell: `"budget"`, `"energy"` or `"rank"`.
+        target: The value that was aimed at.
+        parameters_before: Parameters of the whole model before it, and since.
+        parameters: Parameters while it was on trial.
+        monitor: The metric that was watched.
+        reference: Its best value on accepted ranks.
+        worst: The worst value that would have been accepted.
+        value: Its last value under this cut; `None` if there was none.
+        reason: Why it was undone, in words.
+    """
+
+    epoch: int
+    undone_epoch: int
+    quantity: str
+    target: float
+    parameters_before: int
+    parameters: int
+    monitor: str
+    reference: float
+    worst: float
+    value: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"The cut before epoch {self.epoch} to {self.quantity} {self.target:.4g} "
+            f"({self.parameters_before:,} -> {self.parameters:,} parameters) was undone at epoch "
+            f"{self.undone_epoch}: {self.reason}."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """The whole story of one model: sizes, kernels, cuts.
@@ -119,6 +158,7 @@ class Report:
         kernels: Every kernel that was looked at, managed or not.
         cuts: Every cut so far, in order.
         notes: Sentences the reader should see.
+        undone: Cuts that a guard had undone; they are not among `cuts`.
     """
 
     dense_parameters: int
@@ -130,6 +170,7 @@ class Report:
     kernels: tuple[KernelRecord, ...]
     cuts: tuple[Cut, ...] = ()
     notes: tuple[str, ...] = ()
+    undone: tuple[UndoneCut, ...] = ()
 
     @property
     def size_fraction(self) -> float:
@@ -154,6 +195,7 @@ class Report:
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
         plain["cuts"] = [_cut_to_dict(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
+        plain["undone"] = [asdict(u) for u in self.undone]
         return plain
 
     def __str__(self) -> str:
@@ -174,7 +216,7 @@ class Report:
         )
         if self.flops_fraction is not None:
             lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *map(str, self.undone), *self.notes])
 
 
 def _row(k: KernelRecord) -> tuple[str, ...]:

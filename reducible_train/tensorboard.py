@@ -143,10 +143,11 @@ def _written_once(scheduler: HasReport, report: Report) -> Iterator[events.Value
 def configuration_table(scheduler: HasReport, report: Report) -> str:
     """The settings of the rank callback as a Markdown table."""
     rows: dict[str, object] = {}
-    if (target := getattr(scheduler, "target", None)) is not None:
+    target = getattr(scheduler, "target", None)
+    if target is not None and getattr(scheduler, "search", None) is None:
         rows[target.quantity] = target.schedule
-    for name in ("measure", "allocation", "cadence", "rules"):
-        if (value := getattr(scheduler, name, ())) != ():
+    for name in ("measure", "allocation", "cadence", "rules", "guard", "search"):
+        if (value := getattr(scheduler, name, None)) not in (None, ()):
             rows[name] = value
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"
     rows["kernels managed"] = ", ".join(k.path for k in report.kernels if k.reason is None)

@@ -157,7 +157,7 @@ training:
 @pytest.mark.parametrize(
     ("compression", "path", "message"),
     [
-        ({}, "$.compression", "exactly one of budget, energy or rank. Received: none"),
+        ({}, "$.compression", "exactly one of budget, energy, rank or search. Received: none"),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
         ({"budget": 0}, "$.compression.budget", "must be in (0, 1]. Received: 0"),

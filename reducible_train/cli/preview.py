@@ -30,6 +30,15 @@ def preview(
     overrides = {} if epochs is None else {"training.epochs": epochs}
     loaded = load_config(config, overrides)
     targets = loaded.schedules()
+    search = loaded.compression.search
+    if search is not None:
+        Console().print(
+            Text(
+                f"{config}: no schedule to show. From epoch {search.start_epoch} on the budget is "
+                f"multiplied by {search.factor:g} as often as the guard lets it."
+            )
+        )
+        return
     count = loaded.training.epochs or _enough(list(targets.values()))
     console = Console()
     cadence = loaded.compression.cadence

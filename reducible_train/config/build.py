@@ -18,7 +18,9 @@ from reducible_train.config.reading import Place
 from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
+from reducible_train.guard import Guard
 from reducible_train.rules import LayerRule, unmatched
+from reducible_train.search import Search
 from reducible_train.targets import one_target
 from reducible_train.tensorboard import RankTensorBoard
 
@@ -34,11 +36,18 @@ def callbacks(config: Config) -> list[Any]:
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
         min_gain=compression.min_gain,
+        guard=None if compression.guard is None else Guard(**dict(compression.guard)),
+        search=_search(config),
     )
     if config.tensorboard is None:
         return [scheduler]
     logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
     return [scheduler, logs, RankTensorBoard(scheduler, logs)]
+
+
+def _search(config: Config) -> Search | None:
+    search = config.compression.search
+    return None if search is None else Search(**dict(search))
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:
@@ -89,10 +98,11 @@ def _plan_problems(
     """Nothing to compress, or a budget that no ranks can meet."""
     compression = config.compression
     targets = {name: build_target(getattr(compression, name)) for name in QUANTITIES}
+    search = _search(config)
     try:
         Compression(
             model,
-            one_target(**targets),
+            one_target(**targets) if search is None else search.target,
             measure=compression.measure,
             allocation=compression.allocation,
             rules=rules,
@@ -100,8 +110,10 @@ def _plan_problems(
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        named = re.findall(r"`(budget|allocation|measure)`", sentence)
-        yield ("compression", *named[:1]), sentence
+        named = re.findall(r"`(budget|allocation|measure)`", sentence)[:1]
+        if search is not None and named == ["budget"]:
+            named = ["search", "lowest"]
+        yield ("compression", *named), sentence
 
 
 def _some(paths: list[str], limit: int = 12) -> str:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from reducible_train.config.models import QUANTITIES
+from reducible_train.config.models import BOUNDS, QUANTITIES, SearchSection
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import is_time, kind_of, time_defaults, timing_fault
@@ -21,6 +21,7 @@ from reducible_train.schedules import schedule_from_config
 from reducible_train.targets import first_rise
 
 Found = Iterator[tuple[Place, str]]
+SEARCH_START: int = SearchSection().start_epoch
 
 
 def contradictions(values: Any) -> Found:
@@ -30,10 +31,12 @@ def contradictions(values: Any) -> Found:
     if isinstance(_mapping(values).get("compression"), Mapping):
         yield from _one_quantity(compression, place)
         yield from _idle_options(compression, place)
+        yield from _guard(compression, place)
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
     yield from _rules(compression.get("rules"), (*place, "rules"))
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
     every = _every(compression.get("cadence"))
+    yield from _search_times(compression.get("search"), (*place, "search"), epochs)
     for name, target, where in _targets(compression, place):
         beyond = list(_range(name, target, where))
         yield from beyond
@@ -44,16 +47,17 @@ def contradictions(values: Any) -> Found:
 
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
-    given = [name for name in QUANTITIES if compression.get(name) is not None]
+    names = (*QUANTITIES, "search")
+    given = [name for name in names if compression.get(name) is not None]
     if len(given) == 1:
         return
     came = listed(given, "and") if given else "none of them"
     advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
-    yield place, f"give exactly one of {listed(QUANTITIES)}. Received: {came}. {advice}"
+    yield place, f"give exactly one of {listed(names)}. Received: {came}. {advice}"
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
-    if compression.get("budget") is not None:
+    if compression.get("budget") is not None or compression.get("search") is not None:
         return
     for name in ("measure", "allocation"):
         if compression.get(name) is not None:
@@ -62,6 +66,45 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
                 f"{name} has a meaning only for a budget, and none is given."
                 f" Received: {shown(compression[name])}. Remove it, or give a budget.",
             )
+
+
+def _guard(compression: Mapping[str, Any], place: Place) -> Found:
+    guard = compression.get("guard")
+    if compression.get("search") is not None and guard is None:
+        yield (
+            (*place, "search"),
+            "a search needs a guard that tells what is good enough. Received: none."
+            " Add guard: {monitor: val_accuracy, max_drop: 0.005}.",
+        )
+    if isinstance(guard, Mapping):
+        given = [name for name in BOUNDS if guard.get(name) is not None]
+        if len(given) != 1:
+            came = listed(given, "and") if given else "neither"
+            yield (
+                (*place, "guard"),
+                f"give exactly one of {listed(BOUNDS)}. Received: {came}. Such as max_drop: 0.005.",
+            )
+
+
+def _search_times(search: Any, place: Place, epochs: Any) -> Found:
+    """A search that would begin after it ends, or end after the training."""
+    search = _mapping(search)
+    start, end = search.get("start_epoch", SEARCH_START), search.get("end_epoch")
+    if _is_number(start) and _is_number(end) and end < start:
+        yield (
+            (*place, "end_epoch"),
+            f"must not be before start_epoch. Received: {shown(end)} before {shown(start)}."
+            " Exchange or change them.",
+        )
+        return
+    name, last = ("end_epoch", end) if _is_number(end) else ("start_epoch", start)
+    if search and _is_count(epochs) and _is_number(last) and last > epochs - 1:
+        yield (
+            (*place, name),
+            f"the search must end before the training of {epochs} epochs does (training.epochs;"
+            f" they count from 0). Received: {shown(last)}. Write {epochs - 1} or less, or train"
+            f" for {math.floor(last) + 1} epochs or more.",
+        )
 
 
 def _one_cadence(cadence: Any, place: Place) -> Found:

@@ -10,10 +10,12 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from reducible_train.allocation import allocator_names
 from reducible_train.config.schedules import Section, Target
 from reducible_train.criteria import criterion_names
+from reducible_train.guard import MODES
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
 QUANTITIES = ("budget", "energy", "rank")
+BOUNDS = ("max_drop", "limit")  # of a guard
 OPTIMIZERS = (
     "adadelta",
     "adafactor",
@@ -75,11 +77,63 @@ class RuleSection(Section):
     )
 
 
-class CompressionSection(Section):
-    """What falls (exactly one of budget, energy, rank), how far, and how often."""
+class GuardSection(Section):
+    """Undoes a cut that a metric does not recover from; exactly one of max_drop and limit."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name]} for name in QUANTITIES]}
+        json_schema_extra={"oneOf": [{"required": [name]} for name in BOUNDS]}
+    )
+
+    monitor: Pattern = Field(
+        default="val_loss", description="The metric to watch, as it stands in Keras's logs."
+    )
+    max_drop: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description=(
+            "How far the metric may fall below its best value on accepted ranks, in its own"
+            " unit: 0.005 is half a point of accuracy."
+        ),
+    )
+    limit: float | None = Field(
+        default=None, description="The worst value of the metric that is accepted."
+    )
+    patience: Count = Field(default=2, description="Epochs that a cut has to recover.")
+    tries: Count = Field(
+        default=3, description="Undone cuts after which no more are made. Each halves the step."
+    )
+    mode: Literal[MODES] = Field(  # type: ignore[valid-type]
+        default="auto",
+        description="Whether the metric should be large or small. 'auto': Keras knows its own.",
+    )
+    folder: Pattern | None = Field(
+        default=None,
+        description="Where the state before a cut is kept. Left out: in memory.",
+    )
+
+
+class SearchSection(Section):
+    """Steps the budget down as far as the guard allows."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.7, description="What a step multiplies the budget by."
+    )
+    start_epoch: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="First epoch before which a cut may be made; dense until then."
+    )
+    end_epoch: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Last one before which a cut may be made. Left out: after three quarters.",
+    )
+    lowest: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Budget to stop at. Left out: as low as ranks can go."
+    )
+
+
+class CompressionSection(Section):
+    """What falls (exactly one of budget, energy, rank, search), how far, and how often."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in (*QUANTITIES, "search")]}
     )
 
     budget: Target | None = Field(
@@ -99,6 +153,14 @@ class CompressionSection(Section):
     rank: Target | None = Field(
         default=None,
         description="Rank of every managed kernel, at least 1: a number or a schedule.",
+    )
+    search: SearchSection | None = Field(
+        default=None,
+        description="In place of a schedule, a search for the smallest budget that is good enough.",
+    )
+    guard: GuardSection | None = Field(
+        default=None,
+        description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
     )
     measure: Literal["parameters", "flops", "bytes"] = Field(
         default="parameters", description="What a budget counts."

@@ -1,0 +1,648 @@
+"""Laws of the guard and of the search: when a cut stays, when it is undone, what follows."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import zoo
+from typer.testing import CliRunner
+
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    Cadence,
+    ConfigError,
+    Guard,
+    LayerRule,
+    Ramp,
+    RankError,
+    RankScheduler,
+    RankTensorBoard,
+    Search,
+    Steps,
+    load_config,
+)
+from reducible_train.cli import app
+from reducible_train.config import parse_config
+from reducible_train.plans import plan_of
+
+ROOT = Path(__file__).resolve().parent.parent
+
+STEPS = Steps((1.0, 0.5), (0, 2))
+BOTH = {"max_drop": 0.01, "mode": "max"}
+
+
+class Says(keras.callbacks.Callback):
+    """Puts values of a metric into the logs, epoch by epoch, and watches sizes."""
+
+    def __init__(self, *values, name="val_quality"):
+        super().__init__()
+        self.values, self.name = values, name
+        self.sizes = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.sizes.append(self.model.count_params())
+        value = self.values[min(epoch, len(self.values) - 1)]
+        if value is not None:
+            logs[self.name] = value
+
+
+class SaysBySize(Says):
+    """A metric that depends on the size alone: good down to a fraction of the dense model."""
+
+    def __init__(self, smallest, good=0.9, bad=0.5):
+        super().__init__()
+        self.smallest, self.good, self.bad = smallest, good, bad
+        self.fractions = []
+
+    def on_train_begin(self, logs=None):
+        self.dense = self.model.count_params()
+
+    def on_epoch_end(self, epoch, logs=None):
+        fraction = self.model.count_params() / self.dense
+        self.fractions.append(fraction)
+        logs["val_quality"] = self.good if fraction >= self.smallest else self.bad
+
+
+class Spoil(keras.callbacks.Callback):
+    """Makes a weight NaN before a step of training."""
+
+    def __init__(self, step, times=1):
+        super().__init__()
+        self.step, self.times, self.seen = step, times, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.seen += 1
+        if self.step <= self.seen < self.step + self.times:
+            bias = self.model.get_layer("output").bias
+            bias.assign(np.full(bias.shape, np.nan))
+
+
+def guard(**options):
+    return Guard("val_quality", **BOTH | options)
+
+
+def fit(scheduler, says, epochs, model=None, others=(), **options):
+    model = model or zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    history = model.fit(
+        x, y, epochs=epochs, callbacks=[says, scheduler, *others], verbose=0, **options
+    )
+    return model, history.history
+
+
+def made(scheduler):
+    return [(cut.epoch, round(cut.target, 4)) for cut in scheduler.report.cuts]
+
+
+def undone(scheduler):
+    return [(u.epoch, u.undone_epoch, round(u.target, 4)) for u in scheduler.report.undone]
+
+
+# --- when a cut stays ------------------------------------------------------------------
+
+
+def test_a_cut_within_the_bound_stays():
+    scheduler = RankScheduler(budget=STEPS, guard=guard())
+    model, _ = fit(scheduler, Says(0.8, 0.9, 0.89), 5)
+    assert made(scheduler) == [(2, 0.5)]
+    assert undone(scheduler) == []
+    assert scheduler.report.notes == ()
+    assert model.count_params() <= 0.5 * scheduler.report.dense_parameters
+
+
+def test_a_cut_that_recovers_within_its_patience_stays():
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=3))
+    fit(scheduler, Says(0.8, 0.9, 0.5, 0.6, 0.895, 0.3, 0.3, 0.3), 8)
+    assert made(scheduler) == [(2, 0.5)]
+    assert undone(scheduler) == [], "once accepted, only NaN undoes it"
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "stays"),
+    [
+        ("max", (0.9, 0.9, 0.895), True),
+        ("max", (0.9, 0.9, 0.88), False),
+        ("min", (0.9, 0.9, 0.905), True),
+        ("min", (0.9, 0.9, 0.92), False),
+        ("min", (0.9, 0.9, 0.1), True),
+        ("max", (0.96, 0.96, 0.95), True),  # 0.96 - 0.95 is more than 0.01 in floating point
+    ],
+)
+def test_the_bound_has_a_direction_and_is_inclusive(mode, values, stays):
+    scheduler = RankScheduler(budget=STEPS, guard=guard(mode=mode, tries=1, patience=1))
+    fit(scheduler, Says(*values), 5)
+    assert bool(scheduler.report.cuts) is stays
+
+
+def test_the_reference_is_the_best_value_on_accepted_ranks_so_drops_do_not_add_up():
+    values = (0.90, 0.92, 0.91, 0.915, 0.905)  # 0.905 is within 0.01 of 0.91, but not of 0.92
+    scheduler = RankScheduler(
+        budget=Steps((1.0, 0.7, 0.4), (0, 2, 4)), guard=guard(patience=1, tries=1)
+    )
+    fit(scheduler, Says(*values), 6)
+    assert made(scheduler) == [(2, 0.7)]
+    (record,) = scheduler.report.undone
+    assert (record.reference, record.worst, record.value) == (0.92, pytest.approx(0.91), 0.905)
+
+
+# --- undoing ---------------------------------------------------------------------------
+
+
+def test_a_cut_that_does_not_recover_is_undone_and_the_next_goes_half_as_far():
+    scheduler, says = RankScheduler(budget=STEPS, guard=guard(tries=9)), Says(0.9, 0.9, 0.1, 0.1)
+    says.values += (0.9,) * 9
+    _, history = fit(scheduler, says, 8)
+    dense = scheduler.report.dense_parameters
+    assert undone(scheduler) == [(2, 4, 0.5)]
+    assert made(scheduler) == [(4, 0.75), (5, 0.625), (6, 0.5625), (7, 0.5312)]
+    assert says.sizes[:2] == [dense, dense]
+    assert all(size <= 0.5 * dense for size in says.sizes[2:4])
+    assert history["params"] == says.sizes
+    assert says.sizes[4:] == [cut.parameters for cut in scheduler.report.cuts]
+
+
+def test_after_so_many_tries_no_more_cuts_are_made():
+    scheduler, says = RankScheduler(budget=STEPS, guard=guard(patience=1, tries=3)), Says(0.9, 0.9)
+    says.values += (0.1,) * 9
+    model, _ = fit(scheduler, says, 10)
+    assert undone(scheduler) == [(2, 3, 0.5), (3, 4, 0.75), (4, 5, 0.875)]
+    assert made(scheduler) == []
+    assert plan_of(model) == {}
+    assert model.count_params() == scheduler.report.dense_parameters
+    assert "No more cuts are made after 3" in scheduler.report.notes[-1]
+    assert all(k.energy is None for k in scheduler.report.kernels), "the energy kept is put back"
+
+
+def test_the_schedule_waits_for_a_cut_on_trial_and_goes_back_with_it():
+    ramp = Ramp(12, 4, start_epoch=0, end_epoch=4, shape="linear")  # 12 10 8 6 4
+    says = Says(0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9)
+    scheduler = RankScheduler(rank=ramp, guard=guard(patience=2))
+    fit(scheduler, says, 7)
+    assert made(scheduler) == [(1, 10), (2, 8), (4, 6), (5, 4)], "epoch 3 was waited for"
+    says = Says(0.9, 0.9, 0.1, 0.1, 0.9)
+    scheduler = RankScheduler(rank=ramp, guard=guard(patience=2))
+    fit(scheduler, says, 7)
+    assert undone(scheduler) == [(2, 4, 8)]
+    assert made(scheduler)[:2] == [(1, 10), (4, 9)], "to 8 once more, half the way"
+    assert made(scheduler)[2:] == [(5, 7.5), (6, 5.75)]
+
+
+def test_everything_is_as_it_was_before_the_cut(tmp_path):
+    class Peek(keras.callbacks.Callback):
+        """The state at the beginning of epochs, before and after the guard has acted."""
+
+        def __init__(self):
+            super().__init__()
+            self.states = {}
+
+        def on_epoch_begin(self, epoch, logs=None):
+            optimizer = [v for v in self.model.optimizer.variables if "iteration" not in v.path]
+            self.states[epoch] = [np.array(v) for v in [*self.model.weights, *optimizer]]
+
+    before, after = Peek(), Peek()
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    says = Says(0.9, 0.9, 0.1)
+    scheduler = RankScheduler(
+        budget=STEPS, guard=guard(patience=1, tries=1, folder=tmp_path / "states")
+    )
+    model.fit(x, y, epochs=4, callbacks=[says, before, scheduler, after], verbose=0)
+    for a, b in zip(after.states[3], before.states[2], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(model.optimizer.iterations) == 4 * 2, "time goes on"
+    assert not list((tmp_path / "states").iterdir()), "nothing is left in the folder"
+
+
+def test_a_severe_cut_ruins_a_network_and_is_undone():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 20)).astype("float32")
+    y = (x @ rng.normal(size=(20, 10))).argmax(-1)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((20,)), keras.layers.Dense(48, activation="relu", name="hidden")]
+    )
+    model.add(keras.layers.Dense(10, name="output"))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    scheduler = RankScheduler(
+        rank=Steps((1,), (0,)), guard=Guard("val_accuracy", max_drop=0.02, patience=1, tries=5)
+    )
+    history = model.fit(
+        x, y, epochs=14, validation_data=(x, y), callbacks=[scheduler], verbose=0
+    ).history["val_accuracy"]
+    report = scheduler.report
+    assert report.undone[0].target == 1
+    assert report.undone[0].value < report.undone[0].worst
+    assert [u.target for u in report.undone] == sorted(u.target for u in report.undone)
+    final = model.evaluate(x, y, verbose=0)[1]
+    assert final >= max(history[:1]) - 0.02
+    assert final > 0.8
+    assert model.count_params() == report.parameters
+    np.testing.assert_allclose(zoo.predicted(model, x), zoo.outputs(model, x), atol=1e-4)
+
+
+def test_a_cut_still_on_trial_when_training_ends_is_undone():
+    for values, words in (((0.9, 0.9, 0.9, 0.1), "ended while"), ((0.9, 0.9, 0.9, None), "seen")):
+        scheduler = RankScheduler(budget=Steps((1.0, 0.5), (0, 3)), guard=guard(patience=5))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, _ = fit(scheduler, Says(*values), 4)
+        assert model.count_params() == scheduler.report.dense_parameters
+        assert undone(scheduler) == [(3, 4, 0.5)]
+        assert words in scheduler.report.undone[0].reason
+        x, y = zoo.data(model)
+        np.testing.assert_allclose(zoo.predicted(model, x), zoo.outputs(model, x), atol=1e-5)
+        model.fit(x, y, verbose=0)
+
+
+def test_the_average_of_the_weights_is_taken_after_the_end_as_fit_does():
+    """Undoing at the end comes after Keras has put averages in the place of weights."""
+    model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(use_ema=True, ema_momentum=0.5))
+    scheduler = RankScheduler(budget=Steps((1.0, 0.5), (0, 3)), guard=guard(patience=5))
+    fit(scheduler, Says(0.9, 0.9, 0.9, 0.1), 4, model)
+    averages = model.optimizer._model_variables_moving_average
+    for weight, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(weight, average)
+
+
+def test_cuts_of_one_epoch_are_judged_and_undone_together():
+    scheduler = RankScheduler(
+        rank=Ramp(12, 4, start_epoch=1, end_epoch=2.5, shape="linear"),
+        cadence=Cadence(steps=4),
+        guard=guard(patience=1, tries=1),
+    )
+    model, _ = fit(scheduler, Says(0.9, 0.1, 0.9), 4, batch_size=8)
+    (record,) = scheduler.report.undone
+    assert (record.epoch, record.undone_epoch) == (1, 2)
+    assert record.parameters_before == scheduler.report.dense_parameters
+    assert record.target == pytest.approx(12 - 8 / 3)
+    assert plan_of(model) == {}
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 2}], ids=str)
+def test_every_way_to_run_a_step(options):
+    model = zoo.compiled(zoo.sequential(), **options)
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=1))
+    _, history = fit(scheduler, Says(0.9, 0.9, 0.1, 0.9), 6, model, batch_size=16)
+    assert undone(scheduler) == [(2, 3, 0.5)]
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_rules_for_single_layers_go_the_same_way():
+    scheduler = RankScheduler(
+        rank=Steps((12, 4), (0, 2)),
+        rules=[LayerRule("first", rank=Steps((10, 6), (0, 2)))],
+        guard=guard(patience=1),
+    )
+    model, _ = fit(scheduler, Says(0.9, 0.9, 0.1, 0.9), 4)
+    assert undone(scheduler) == [(2, 3, 4)]
+    assert plan_of(model) == {"first/kernel": 8, "second/kernel": 8}
+
+
+# --- not a number ----------------------------------------------------------------------
+
+
+def test_a_loss_that_is_nan_undoes_the_cut_at_once():
+    model = zoo.compiled(zoo.sequential())
+    spoil = Spoil(step=4 * 2 + 2)  # in the third epoch of 4 steps
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=9))
+    _, history = fit(scheduler, Says(0.9), 5, model, [spoil], batch_size=16)
+    assert undone(scheduler) == [(2, 2, 0.5)]
+    assert scheduler.report.undone[0].reason == "the loss was nan"
+    assert made(scheduler)[0] == (3, 0.75)
+    assert np.isfinite(history["loss"]).all(), "the running mean of the loss starts anew"
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_nan_undoes_a_cut_that_was_accepted():
+    scheduler = RankScheduler(budget=STEPS, guard=guard())
+    model, _ = fit(scheduler, Says(0.9), 6, others=[Spoil(step=4 * 4 + 2)], batch_size=16)
+    assert undone(scheduler) == [(2, 4, 0.5)]
+    assert made(scheduler)[0] == (5, 0.75)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_metric_that_is_nan_undoes_it_without_patience():
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=9, tries=1))
+    fit(scheduler, Says(0.9, 0.9, float("nan"), 0.9), 5)
+    assert undone(scheduler) == [(2, 3, 0.5)]
+    assert scheduler.report.undone[0].reason == "val_quality was nan"
+
+
+def test_nan_before_any_cut_is_told():
+    scheduler = RankScheduler(budget=STEPS, guard=guard())
+    with pytest.warns(UserWarning, match="no cut to undo.*learning rate"):
+        fit(scheduler, Says(0.9, float("nan")), 3, others=[Spoil(step=2)])
+    assert undone(scheduler) == []
+
+
+def test_beside_terminate_on_nan_the_model_that_is_left_is_good():
+    scheduler = RankScheduler(budget=STEPS, guard=guard())
+    others = [Spoil(step=4 * 2 + 2), keras.callbacks.TerminateOnNaN()]
+    model, history = fit(scheduler, Says(0.9), 6, others=others, batch_size=16)
+    assert len(history["loss"]) == 3, "it ends the training all the same"
+    assert undone(scheduler) == [(2, 2, 0.5)]
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+# --- a metric that is not there --------------------------------------------------------
+
+
+def test_an_epoch_without_the_metric_is_told_and_not_followed_by_a_cut():
+    scheduler = RankScheduler(budget=STEPS, guard=guard())
+    with pytest.warns(UserWarning, match=r"'val_quality'.*epoch 1.*loss.*RankScheduler"):
+        fit(scheduler, Says(0.9, None, 0.9, 0.9), 5)
+    assert made(scheduler) == [(3, 0.5)]
+    assert any("epoch 1;" in note for note in scheduler.report.notes)
+
+
+def test_an_epoch_without_the_metric_does_not_count_against_patience():
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=2))
+    with pytest.warns(UserWarning, match="not in the logs"):
+        fit(scheduler, Says(0.9, 0.9, 0.1, None, 0.9), 5)
+    assert undone(scheduler) == []
+    assert made(scheduler) == [(2, 0.5)]
+
+
+def test_a_metric_of_validation_without_validation_data_is_told_and_nothing_is_cut():
+    model = zoo.compiled(zoo.sequential(), metrics=["accuracy"])
+    scheduler = RankScheduler(budget=0.5, guard=Guard("val_accuracy", max_drop=0.01))
+    with pytest.warns(UserWarning, match="Give fit validation data"):
+        fit(scheduler, Says(0.5), 3, model)
+    assert made(scheduler) == []
+
+
+def test_no_cut_is_made_before_the_metric_was_seen():
+    scheduler = RankScheduler(budget=0.5, guard=guard())
+    fit(scheduler, Says(0.9), 3)
+    assert made(scheduler) == [(1, 0.5)]
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])
+def test_a_metric_the_model_does_not_have_is_refused_before_training(trained):
+    model = zoo.compiled(zoo.sequential(), metrics=["accuracy", keras.metrics.MeanSquaredError()])
+    x, y = zoo.data(model)
+    if trained:
+        model.compile(model.optimizer, model.loss, metrics=["accuracy"])
+        model.fit(x, y, verbose=0)
+    before = model.get_weights()
+    scheduler = RankScheduler(budget=0.5, guard=Guard("val_acuracy", max_drop=0.01))
+    with pytest.raises(ArgumentError, match=r"'val_acuracy'.*val_accuracy.*mode='max'"):
+        model.fit(x, y, callbacks=[scheduler], verbose=0)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "monitor", "values"),
+    [
+        (["accuracy"], "val_accuracy", (0.9, 0.9, 0.1)),
+        (["sparse_categorical_crossentropy"], "val_sparse_categorical_crossentropy", (1, 1, 2)),
+        ([keras.metrics.SparseCategoricalAccuracy(name="acc5")], "val_acc5", (0.9, 0.9, 0.1)),
+        ([], "val_loss", (0.1, 0.1, 0.9)),
+        ([], "loss", (0.1, 0.1, 0.9)),
+    ],
+    ids=str,
+)
+def test_the_direction_is_keras_s_own(metrics, monitor, values):
+    model = zoo.compiled(zoo.sequential(), metrics=metrics)
+    scheduler = RankScheduler(budget=STEPS, guard=Guard(monitor, max_drop=0.05, patience=1))
+    fit(scheduler, Says(*values, name=monitor), 4, model)
+    assert undone(scheduler)[0] == (2, 3, 0.5)
+
+
+def test_where_nobody_knows_the_direction_it_must_be_given():
+    def odd(y, p):
+        return keras.ops.mean(p)
+
+    model = zoo.compiled(zoo.sequential(), metrics=[odd])
+    scheduler = RankScheduler(budget=0.5, guard=Guard("val_odd", max_drop=0.01))
+    with pytest.raises(ArgumentError, match="Say mode='max' or mode='min'"):
+        fit(scheduler, Says(0.9), 1, model)
+
+
+def test_metrics_of_several_outputs_are_known():
+    model = zoo.compiled(zoo.branches(), metrics=[["accuracy"], ["accuracy"]])
+    scheduler = RankScheduler(budget=STEPS, guard=Guard("val_one_accuracy", max_drop=0.01))
+    fit(scheduler, Says(0.9, 0.9, 0.1, name="val_one_accuracy"), 4, model)
+    assert undone(scheduler) == [(2, 4, 0.5)]
+
+
+# --- a limit ---------------------------------------------------------------------------
+
+
+def test_a_limit_is_waited_for_and_then_kept():
+    scheduler = RankScheduler(budget=STEPS, guard=Guard("val_quality", limit=0.8, mode="max"))
+    fit(scheduler, Says(0.5, 0.7, 0.75, 0.99, 0.81), 6)
+    assert made(scheduler) == [(4, 0.5)]
+
+
+def test_a_limit_the_dense_model_does_not_reach_ends_clearly():
+    scheduler = RankScheduler(budget=STEPS, guard=Guard("val_quality", limit=0.99, mode="max"))
+    with pytest.warns(UserWarning, match=r"limit of 0\.99; its best value was 0\.93"):
+        model, _ = fit(scheduler, Says(0.9, 0.93, 0.92), 4)
+    assert model.count_params() == scheduler.report.dense_parameters
+    assert "No cut was made" in scheduler.report.notes[0]
+
+
+# --- the search ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smallest", [0.35, 0.62, 0.8])
+def test_the_search_finds_the_smallest_size_that_is_good(smallest):
+    scheduler = RankScheduler(search=Search(factor=0.7), guard=guard(patience=1, tries=4))
+    says = SaysBySize(smallest)
+    model, _ = fit(scheduler, says, 24)
+    fraction = model.count_params() / says.dense
+    assert smallest <= fraction < 1.1 * smallest
+    assert says.fractions[:2] == [1.0, 1.0], "dense at first"
+    assert set(says.fractions[19:]) == {fraction}, "the last quarter is for recovering"
+    assert all(size >= smallest for size in says.fractions[19:])
+    note = scheduler.report.notes[0]
+    assert note.startswith("The search has accepted a budget of")
+
+
+def test_the_search_bisects_between_what_was_accepted_and_what_was_undone():
+    scheduler = RankScheduler(search=Search(factor=0.5), guard=guard(patience=1, tries=3))
+    fit(scheduler, SaysBySize(0.62), 16)
+    undone_targets = [round(u.target, 4) for u in scheduler.report.undone]
+    assert undone_targets == [0.5, 0.5946, 0.6209]
+    assert made(scheduler) == [(3, 0.7071), (5, 0.6484)]
+
+
+def test_the_search_stays_at_the_lowest_it_may_go_to():
+    scheduler = RankScheduler(search=Search(factor=0.3, lowest=0.6), guard=guard())
+    model, _ = fit(scheduler, Says(0.9), 8)
+    assert made(scheduler) == [(2, 0.6)]
+    scheduler = RankScheduler(search=Search(factor=0.3), guard=guard())
+    model, _ = fit(scheduler, Says(0.9), 8)
+    assert set(plan_of(model).values()) == {1}, "without one, down to rank 1"
+
+
+def test_the_search_holds_as_long_as_the_cadence_says():
+    scheduler = RankScheduler(
+        search=Search(factor=0.8, start_epoch=2, end_epoch=6),
+        guard=guard(),
+        cadence=Cadence(epochs=2),
+    )
+    fit(scheduler, Says(0.9), 9)
+    assert made(scheduler) == [(2, 0.8), (4, 0.64), (6, 0.512)]
+
+
+def test_a_search_of_flops():
+    scheduler = RankScheduler(
+        search=Search(factor=0.7), guard=guard(patience=1), measure="flops", allocation="knapsack"
+    )
+    fit(scheduler, Says(0.9), 6)
+    report = scheduler.report
+    assert report.flops <= 0.7**3 * report.dense_flops
+
+
+# --- the story -------------------------------------------------------------------------
+
+
+def test_the_report_tells_the_story(tmp_path):
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=1, tries=1))
+    board = RankTensorBoard(scheduler, tmp_path)
+    fit(scheduler, Says(0.9, 0.9, 0.5), 4, others=[board])
+    text = str(scheduler.report)
+    assert "The cut before epoch 2 to budget 0.5 (" in text
+    assert (
+        "was undone at epoch 3: val_quality was below 0.89 (last 0.5, best before 0.9) for 1 epoch"
+        in text
+    )
+    plain = json.loads(json.dumps(scheduler.report.to_dict()))
+    assert plain["undone"][0]["monitor"] == "val_quality"
+    assert plain["undone"][0]["undone_epoch"] == 3
+
+
+def test_usable_twice_and_copied():
+    scheduler = RankScheduler(budget=STEPS, guard=guard(patience=1, tries=1))
+    fit(scheduler, Says(0.9, 0.9, 0.1), 4)
+    assert len(scheduler.report.undone) == 1
+    fit(scheduler, Says(0.9), 4)
+    assert undone(scheduler) == []
+    assert made(scheduler) == [(2, 0.5)]
+    again = copy.deepcopy(RankScheduler(search=Search(), guard=guard()))
+    fit(again, Says(0.9), 4)
+    assert again.report.cuts
+
+
+def test_a_model_that_builds_itself():
+    model = zoo.compiled(zoo.Subclassed())
+    x, y = zoo.data(zoo.sequential())
+    scheduler = RankScheduler(rank=Steps((9, 4), (0, 2)), guard=guard(patience=1))
+    model.fit(x, y, epochs=4, callbacks=[Says(0.9, 0.9, 0.1, 0.9), scheduler], verbose=0)
+    assert undone(scheduler) == [(2, 3, 4)]
+    assert plan_of(model)["blocks/0/kernel"] == 6
+
+
+# --- bad input -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Guard("val_loss"), ArgumentError, "max_drop=0.005"),
+        (lambda: Guard("val_loss", max_drop=0.1, limit=1), ArgumentError, "either"),
+        (lambda: Guard("val_loss", max_drop=-0.1), ArgumentError, "at least 0"),
+        (lambda: Guard("val_loss", max_drop=float("nan")), ArgumentError, "finite"),
+        (lambda: Guard("val_loss", limit="0.9"), ArgumentError, "finite number"),
+        (lambda: Guard("", max_drop=0.1), ArgumentTypeError, "val_accuracy"),
+        (lambda: guard(patience=0), ArgumentError, "`patience`"),
+        (lambda: guard(tries=True), ArgumentError, "`tries`"),
+        (lambda: guard(mode="up"), ArgumentError, "'auto', 'max', 'min'"),
+        (lambda: guard(folder=3), ArgumentTypeError, "path"),
+        (lambda: guard(folder=__file__), ArgumentError, "a file"),
+        (lambda: Search(factor=1), ArgumentError, r"in \(0, 1\)"),
+        (lambda: Search(factor=30), ArgumentError, "write 0.7"),
+        (lambda: Search(start_epoch=-1), ArgumentError, "start_epoch=-1"),
+        (lambda: Search(start_epoch=5, end_epoch=4), ArgumentError, "not be before"),
+        (lambda: Search(lowest=10), ArgumentError, "write 0.1"),
+        (lambda: RankScheduler(budget=0.5, guard=0.1), ArgumentTypeError, "guard=Guard"),
+        (lambda: RankScheduler(search=0.1, guard=guard()), ArgumentTypeError, "search=Search"),
+        (lambda: RankScheduler(search=Search()), ArgumentError, "needs a guard"),
+        (
+            lambda: RankScheduler(search=Search(), budget=0.5, guard=guard()),
+            ArgumentError,
+            r"budget=0\.5",
+        ),
+    ],
+)
+def test_unusable_arguments_are_refused_at_once(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("search", "error", "words"),
+    [
+        (Search(start_epoch=6), ArgumentError, "epochs=7 or more"),
+        (Search(end_epoch=9), ArgumentError, "epochs=10 or more"),
+        (Search(lowest=0.01), RankError, "smallest possible fraction"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_training(search, error, words):
+    with pytest.raises(error, match=words):
+        fit(RankScheduler(search=search, guard=guard()), Says(0.9), 6)
+
+
+# --- in a file -------------------------------------------------------------------------
+
+
+def test_a_file_gives_the_same_guard_and_search():
+    guarded = load_config(ROOT / "configs" / "guard.yaml").callbacks()[0]
+    assert guarded.guard == Guard("val_accuracy", max_drop=0.005, patience=2, tries=3)
+    assert guarded.search is None
+    text = {"monitor": "val_loss", "limit": 1, "mode": "min", "folder": "states"}
+    values = {"compression": {"search": {"factor": 0.5, "lowest": 0.3}, "guard": text}}
+    config = parse_config(values)
+    (searching,) = config.callbacks()
+    assert searching.search == Search(factor=0.5, lowest=0.3)
+    assert searching.guard == Guard("val_loss", limit=1, mode="min", folder="states")
+    config.check(zoo.sequential())
+    with pytest.raises(ConfigError, match=r"search\.lowest: .*smallest possible"):
+        parse_config({"compression": {"search": {"lowest": 0.01}, "guard": {"limit": 1}}}).check(
+            zoo.sequential()
+        )
+
+
+def test_the_mistakes_of_a_file_are_told_together():
+    with pytest.raises(ConfigError) as caught:
+        parse_config(
+            {
+                "compression": {
+                    "budget": 0.5,
+                    "search": {"factor": 30, "start_epoch": 9, "stop": 3},
+                    "guard": {"monitor": "val_accuracy", "patience": 0},
+                },
+                "training": {"epochs": 8},
+            }
+        )
+    found = {problem.path: problem.message for problem in caught.value.problems}
+    assert "budget and search" in found["$.compression"]
+    assert "less than 1" in found["$.compression.search.factor"]
+    assert "10 epochs or more" in found["$.compression.search.start_epoch"]
+    assert "unknown key 'stop'" in found["$.compression.search.stop"]
+    assert "exactly one of max_drop or limit" in found["$.compression.guard"]
+    assert "at least 1" in found["$.compression.guard.patience"]
+    with pytest.raises(ConfigError, match=r"compression\.search: a search needs a guard"):
+        parse_config({"compression": {"search": {}}})
+    values = {"search": {"start_epoch": 5, "end_epoch": 4}, "guard": {"limit": 1}}
+    with pytest.raises(ConfigError, match=r"search\.end_epoch: must not be before start_epoch"):
+        parse_config({"compression": values})
+
+
+def test_a_preview_of_a_search_says_what_it_will_do(tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text("compression: {search: {factor: 0.6}, guard: {max_drop: 0.1}}")
+    answer = CliRunner().invoke(app, ["preview", str(file)], env={"COLUMNS": "300"})
+    assert answer.exit_code == 0, answer.output
+    assert "multiplied by 0.6" in answer.output

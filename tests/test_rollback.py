@@ -1,0 +1,158 @@
+"""Laws of rollback: what was remembered comes back bit for bit, and training goes on."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import zoo
+from test_transport import OPTIMIZERS
+
+from reducible_train import FileAccessError, SurgeryError
+from reducible_train.layers import find_kernels
+from reducible_train.plans import plan_of
+from reducible_train.rollback import remember, restore
+from reducible_train.surgery import change_kernels, cut, decomposition
+
+CLOCKS = ("iteration", "iterations", "learning_rate")
+
+
+def to_rank(model, rank):
+    kernels = [k for k in find_kernels(model) if k.shape[1] != 5]
+    change_kernels(model, [cut(k, rank, decomposition(k)) for k in kernels])
+
+
+def state(model):
+    """Everything of a model and its optimizer that is no clock, in order, with names for people."""
+    optimizer = [v for v in model.optimizer.variables if v.path.split("/")[-1] not in CLOCKS]
+    return [(v.name, np.array(v)) for v in [*model.weights, *optimizer]]
+
+
+def assert_same(after, before):
+    for (name, a), (_, b) in zip(after, before, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_comes_back_from_a_split_and_from_a_truncation(name):
+    model = zoo.compiled(zoo.sequential(), OPTIMIZERS[name]())
+    x, y = zoo.data(model)
+    model.fit(x, y, epochs=2, verbose=0)
+    for rank in (10, 4):
+        memory, before = remember(model), state(model)
+        plan, outputs = plan_of(model), zoo.predicted(model, x)
+        to_rank(model, rank)
+        model.fit(x, y, epochs=1, verbose=0)
+        steps = int(model.optimizer.iterations)
+        assert np.abs(zoo.predicted(model, x) - outputs).max() > 1e-4
+        restore(model, memory)
+        assert plan_of(model) == plan
+        assert_same(state(model), before)
+        np.testing.assert_array_equal(zoo.predicted(model, x), outputs)
+        assert int(model.optimizer.iterations) == steps, "time is not undone"
+        history = model.fit(x, y, epochs=1, verbose=0).history
+        assert np.isfinite(history["loss"]).all()
+        moved = [np.abs(a - b).max() for (_, a), (_, b) in zip(state(model), before, strict=True)]
+        assert max(moved) > 0
+        restore(model, memory)
+        assert_same(state(model), before)
+        to_rank(model, rank)
+    assert plan_of(model) == {"first/kernel": 4, "second/kernel": 4}
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_every_model_trains_all_its_variables_after_it(name):
+    model = zoo.compiled(zoo.MODELS[name]())
+    x, y = zoo.data(model)
+    model.fit(x, y, verbose=0)
+    memory, before = remember(model), state(model)
+    kinds = [type(layer) for layer in model.layers]
+    to_rank(model, 3)
+    model.fit(x, y, verbose=0)
+    restore(model, memory)
+    assert_same(state(model), before)
+    assert [type(layer) for layer in model.layers] == kinds
+    values = [np.array(v) for v in model.trainable_variables]
+    model.fit(x, y, verbose=0)
+    pairs = zip(model.trainable_variables, values, strict=True)
+    assert min(np.abs(np.array(v) - b).max() for v, b in pairs) > 0
+    np.testing.assert_allclose(zoo.predicted(model, x), zoo.outputs(model, x), atol=2e-5)
+
+
+def test_the_next_steps_are_those_that_would_have_come():
+    """A model that was cut, trained and put back learns as its twin that never was."""
+    twins = [zoo.compiled(zoo.sequential(), keras.optimizers.SGD(0.05, 0.9)) for _ in range(2)]
+    twins[1].set_weights(twins[0].get_weights())
+    x, y = zoo.data(twins[0])
+    for model in twins:
+        model.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    memory = remember(twins[1])
+    to_rank(twins[1], 2)
+    twins[1].fit(x, y, epochs=2, shuffle=False, verbose=0)
+    restore(twins[1], memory)
+    losses = [m.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"] for m in twins]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "bfloat16"])
+def test_a_folder_keeps_the_same_bits(tmp_path, policy):
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, activation="relu", dtype=policy, name="first"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+    zoo.compiled(model)
+    x, y = zoo.data(model)
+    model.fit(x, y, verbose=0)
+    memory, before = remember(model, tmp_path / "guard"), state(model)
+    (file,) = (tmp_path / "guard").iterdir()
+    assert file.stat().st_size == memory.nbytes
+    assert not memory.values
+    to_rank(model, 4)
+    restore(model, memory)
+    assert_same(state(model), before)
+    memory.forget()
+    assert not list((tmp_path / "guard").iterdir())
+
+
+def test_a_damaged_file_is_refused_before_anything_changes(tmp_path):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    model.fit(x, y, verbose=0)
+    memory = remember(model, tmp_path)
+    to_rank(model, 4)
+    after = state(model)
+    memory.file.write_bytes(memory.file.read_bytes()[:-1])
+    with pytest.raises(FileAccessError, match="bytes that were written"):
+        restore(model, memory)
+    memory.forget()
+    with pytest.raises(FileAccessError, match="cannot be read"):
+        restore(model, memory)
+    assert_same(state(model), after)
+
+
+def test_a_folder_that_cannot_be_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileAccessError, match="another folder"):
+        remember(zoo.compiled(zoo.sequential()), tmp_path / "file" / "deeper")
+
+
+def test_another_optimizer_is_refused_by_name():
+    model = zoo.compiled(zoo.sequential(), "sgd")
+    memory = remember(model)
+    zoo.compiled(model, "adam")
+    model.fit(*zoo.data(model), verbose=0)
+    with pytest.raises(SurgeryError, match=r"other variables.*_momentums"):
+        restore(model, memory)
+
+
+def test_an_optimizer_not_built_yet_is_remembered_too():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    memory = remember(model)
+    before = state(model)
+    model.fit(x, y, verbose=0)
+    restore(model, memory)
+    assert_same(state(model), before)
