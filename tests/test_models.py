@@ -284,7 +284,9 @@ def test_a_fit_with_two_cuts_then_its_files(name, tmp_path):
     assert plan_of(fresh) == plan_of(model)
     agree(predicted, called_on(fresh, x))
     again = load_model(tmp_path / "model.reducible", OWN)
-    np.testing.assert_array_equal(again.predict(x, verbose=0), predicted)
+    for one, other in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    agree(predicted, again.predict(x, verbose=0), 1e-5)  # one of the two may run eagerly
 
 
 # --- what is left -------------------------------------------------------------------------
