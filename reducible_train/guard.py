@@ -25,7 +25,8 @@ class Guard:
     undone: weights, optimizer state, ranks and the position on the schedule are those
     before it, and the next cut goes half as far. After `tries` undone cuts no more are
     made. So the drop is bounded over the whole training, and does not add up from cut to
-    cut. A loss or metric that is NaN or infinite undoes the last cut at once, even if it
+    cut. The reference knows only what this training has shown: cut after the dense model
+    has learned, or give a `limit`, if the bound shall be to its final quality. A loss or metric that is NaN or infinite undoes the last cut at once, even if it
     was accepted.
 
     While a cut is on trial no other is made, and the schedule's clock stands still; time
@@ -136,7 +137,7 @@ class Bound:
 
     def allows(self, value: float, reference: float) -> bool:
         """True for a value that is good enough."""
-        slack = 1e-9 * max(1.0, abs(reference))  # 0.96 - 0.955 is more than 0.005
+        slack = 1e-9 * max(1.0, abs(reference))  # 0.1 - 0.01 is more than 0.09
         return self.sign * (value - self.worst(reference)) >= -slack
 
 

@@ -23,7 +23,9 @@ class Search:
 
     Args:
         factor: What a step multiplies the budget by, in (0, 1).
-        start_epoch: First epoch (from 0) before which a cut may be made; dense until then.
+        start_epoch: First epoch (from 0) before which a cut may be made; dense until then. The
+            guard compares with the best the training has shown: begin late enough for the
+            dense model to have learned.
         end_epoch: Last epoch before which one may be made, so that epochs are left to
             recover; three quarters of the training if not given.
         lowest: Budget below which it does not go, in (0, 1]; if not given, the smallest

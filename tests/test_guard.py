@@ -132,7 +132,7 @@ def test_a_cut_that_recovers_within_its_patience_stays():
         ("min", (0.9, 0.9, 0.905), True),
         ("min", (0.9, 0.9, 0.92), False),
         ("min", (0.9, 0.9, 0.1), True),
-        ("max", (0.96, 0.96, 0.95), True),  # 0.96 - 0.95 is more than 0.01 in floating point
+        ("max", (0.1, 0.1, 0.09), True),  # in floating point, 0.1 - 0.01 is more than 0.09
     ],
 )
 def test_the_bound_has_a_direction_and_is_inclusive(mode, values, stays):
@@ -327,6 +327,13 @@ def test_nan_undoes_a_cut_that_was_accepted():
     assert undone(scheduler) == [(2, 4, 0.5)]
     assert made(scheduler)[0] == (5, 0.75)
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_nan_takes_a_search_back_behind_the_cut():
+    scheduler = RankScheduler(search=Search(end_epoch=2), guard=guard())
+    fit(scheduler, Says(0.9), 6, others=[Spoil(step=4 * 4 + 2)], batch_size=16)
+    assert undone(scheduler) == [(2, 4, 0.7)]
+    assert scheduler.report.notes == ("The search has accepted a budget of 1, and not 0.7.",)
 
 
 def test_a_metric_that_is_nan_undoes_it_without_patience():

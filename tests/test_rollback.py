@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -115,6 +117,14 @@ def test_a_folder_keeps_the_same_bits(tmp_path, policy):
     assert_same(state(model), before)
     memory.forget()
     assert not list((tmp_path / "guard").iterdir())
+
+
+def test_a_memory_that_is_dropped_leaves_no_file(tmp_path):
+    memory = remember(zoo.compiled(zoo.sequential()), tmp_path)
+    assert list(tmp_path.iterdir())
+    del memory
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_file_is_refused_before_anything_changes(tmp_path):
