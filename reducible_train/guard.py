@@ -26,8 +26,8 @@ class Guard:
     before it, and the next cut goes half as far. After `tries` undone cuts no more are
     made. So the drop is bounded over the whole training, and does not add up from cut to
     cut. The reference knows only what this training has shown: cut after the dense model
-    has learned, or give a `limit`, if the bound shall be to its final quality. A loss or metric that is NaN or infinite undoes the last cut at once, even if it
-    was accepted.
+    has learned, or give a `limit`, if the bound shall be to its final quality. A loss or
+    metric that is NaN or infinite undoes the last cut at once, even if it was accepted.
 
     While a cut is on trial no other is made, and the schedule's clock stands still; time
     itself is not undone: epochs, the optimizer's `iterations` and the learning rate go on.
