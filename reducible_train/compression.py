@@ -353,7 +353,8 @@ class Compression:
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
         forms = {m.kernel.path: self._form(m, fraction, parts_of) for m in shared}
-        capacity = max(capacity, sum(self._least_in(m, forms[m.kernel.path][0]) for m in shared))
+        least = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared)
+        capacity = max(capacity, least)
         allocation = allocate(
             [self._candidate(m, *forms[m.kernel.path]) for m in shared], capacity, self.allocation
         )
@@ -365,13 +366,6 @@ class Compression:
                 form, parts = forms[path]
                 decisions.append(Decision(managed, form, rank, "budget", parts))
         return decisions, allocation
-
-    def _least_in(self, managed: Managed, form: Form) -> int:
-        """The least a kernel can cost in a form."""
-        rank = managed.kernel.rank
-        least = form.least if rank is None else min(form.least, rank)
-        factors = least * form.rank_cost(self.measure)
-        return min(factors, managed.dense_cost(self.measure)) if rank is None else factors
 
     def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:
         kernel, measure = managed.kernel, self.measure

@@ -19,8 +19,8 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import FileAccessError, SurgeryError
-from reducible_train.plans import Plan, plan_of, planned
-from reducible_train.surgery import KernelChange, change_kernels
+from reducible_train.plans import Plan, plan_of
+from reducible_train.surgery import apply_plan
 
 Key = tuple[str, int]  # name of a variable, and which one of that name
 
@@ -120,14 +120,8 @@ def restore(model: Any, memory: Memory, *, training: bool = False) -> None:
         SurgeryError: The model has other variables now (layers added, another optimizer).
     """
     values = memory.read()
-    changes = [
-        KernelChange(kernel, zeros, split=split)
-        for kernel, zeros, split in planned(model, memory.plan)
-    ]
-    if changes:
-        change_kernels(model, changes, training=training)
-    else:
-        _keras.settle(model)
+    _keras.settle(model)
+    apply_plan(model, memory.plan, training=training)
     found = _variables(model)
     forms = {key: tuple(int(size) for size in v.shape) for key, v in found.items()}
     if forms != {key: shape for key, (shape, _) in memory.forms.items()}:

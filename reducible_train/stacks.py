@@ -8,8 +8,10 @@ energies that a rank keeps and loses then add up over the stack.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +20,21 @@ from reducible_train.spectra import Array, ProductSvd, Svd, decompose, decompose
 
 
 @dataclass(frozen=True, eq=False)
-class StackSvd:
-    """The decompositions of all matrices of a stack `W (g, m, n)`.
+class Stack:
+    """What the decompositions of the matrices of a stack `W (g, m, n)` have in common.
 
     Args:
-        parts: One for each matrix.
+        parts: One for each matrix, each with `values`, `factors` and perhaps `rotations`.
     """
 
-    parts: tuple[Svd, ...]
+    parts: tuple[Any, ...]
 
     @cached_property
     def values(self) -> Array:
         """Singular values of the stack `(k,)`, non-increasing."""
         if len(self.parts) == 1:
-            return self.parts[0].values
+            only: Array = self.parts[0].values
+            return only
         values: Array = np.linalg.norm([part.values for part in self.parts], axis=0)
         return values
 
@@ -41,8 +44,24 @@ class StackSvd:
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
-        u, v = zip(*(part.factors(rank) for part in self.parts), strict=True)
-        return np.stack(u), np.stack(v)
+        return _stacked(part.factors(rank) for part in self.parts)
+
+    def rotations(self, rank: int) -> tuple[Array, Array]:
+        """`R (g, r, rank)` and `L (g, rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
+
+        Only of products, `U (g, m, r)` and `V (g, r, n)`.
+
+        Raises:
+            ArgumentError: `rank` is not in `[1, k]`.
+        """
+        return _stacked(part.rotations(rank) for part in self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class StackSvd(Stack):
+    """The singular value decompositions of all matrices of a stack."""
+
+    parts: tuple[Svd, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +70,10 @@ class ProductStackSvd(StackSvd):
 
     parts: tuple[ProductSvd, ...]
 
-    def rotations(self, rank: int) -> tuple[Array, Array]:
-        """`R (g, r, rank)` and `L (g, rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
 
-        Raises:
-            ArgumentError: `rank` is not in `[1, k]`.
-        """
-        right, left = zip(*(part.rotations(rank) for part in self.parts), strict=True)
-        return np.stack(right), np.stack(left)
+def _stacked(pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+    left, right = zip(*pairs, strict=True)
+    return np.stack(left), np.stack(right)
 
 
 def decompose_stack(matrices: npt.NDArray[np.floating]) -> StackSvd:

@@ -182,7 +182,7 @@ def _install(change: KernelChange) -> Replacement:
     return Replacement(old, new, change.state, as_matrices, as_variables)
 
 
-def apply_plan(model: Any, plan: Plan) -> None:
+def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
     """Bring a model to the ranks of a plan; kernels it does not name become dense.
 
     The new factors hold zeros, to be filled from a file.
@@ -190,6 +190,7 @@ def apply_plan(model: Any, plan: Plan) -> None:
     Args:
         model: A built model.
         plan: What `plan_of` gives.
+        training: True inside `fit`, whose train function must be made anew at once.
 
     Raises:
         SurgeryError: The plan names a kernel the model does not have, or does not fit one;
@@ -198,6 +199,7 @@ def apply_plan(model: Any, plan: Plan) -> None:
     change_kernels(
         model,
         [KernelChange(kernel, zeros, split=split) for kernel, zeros, split in planned(model, plan)],
+        training=training,
     )
 
 

@@ -86,12 +86,13 @@ class Managed:
         rank = self.kernel.rank
         return self.dense_cost(measure) if rank is None else rank * self.form.rank_cost(measure)
 
-    def smallest_cost(self, measure: str) -> int:
-        """The least it can cost."""
+    def smallest_cost(self, measure: str, form: Form | None = None) -> int:
+        """The least it can cost, in a form or in any."""
         rank = self.kernel.rank
+        forms = self.options if form is None else (form,)
         if rank is not None:
-            return min(self.form.least, rank) * self.form.rank_cost(measure)
-        factors = min(form.least * form.rank_cost(measure) for form in self.forms)
+            return min(min(f.least, rank) * f.rank_cost(measure) for f in forms)
+        factors = min(f.least * f.rank_cost(measure) for f in forms)
         return min(factors, self.dense_cost(measure))
 
 
@@ -130,11 +131,6 @@ class Survey:
                 total -= sum(_size(v, measure) for v in kernel.variables)
                 total += dense_cost(kernel.shape, measure, kernel.itemsize, count=kernel.count)
         return total
-
-    def smallest_total(self, measure: str) -> int:
-        """The least the whole model can cost under its rules."""
-        saved = sum(m.cost(measure) - m.smallest_cost(measure) for m in self.managed)
-        return self.total(measure) - saved
 
     def _flops(self, kernel: Kernel, *, dense: bool) -> int:
         uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))

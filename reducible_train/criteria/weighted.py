@@ -21,6 +21,7 @@ import numpy.typing as npt
 from reducible_train.criteria.metric import Array, Metric
 from reducible_train.errors import ArgumentError
 from reducible_train.spectra import ProductSvd, Svd, decompose, decompose_product
+from reducible_train.stacks import Stack
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,7 @@ class Weighted:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightedStack:
+class WeightedStack(Stack):
     """The matrices of a stack `W (g, m, n)`, each decomposed under a metric of its own.
 
     They share one rank, so their weighted spectra count together, as in `StackSvd`.
@@ -127,30 +128,6 @@ class WeightedStack:
     """
 
     parts: tuple[Weighted, ...]
-
-    @cached_property
-    def values(self) -> Array:
-        """The weighted spectrum of the stack `(k,)`, non-increasing."""
-        values: Array = np.linalg.norm([part.values for part in self.parts], axis=0)
-        return values
-
-    def factors(self, rank: int) -> tuple[Array, Array]:
-        """Balanced factors `U (g, m, rank)`, `V (g, rank, n)` of the best approximation.
-
-        Raises:
-            ArgumentError: `rank` is not in `[1, k]`.
-        """
-        u, v = zip(*(part.factors(rank) for part in self.parts), strict=True)
-        return np.stack(u), np.stack(v)
-
-    def rotations(self, rank: int) -> tuple[Array, Array]:
-        """`R (g, r, rank)` and `L (g, rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
-
-        Raises:
-            ArgumentError: The kernel is dense, or `rank` is not in `[1, k]`.
-        """
-        right, left = zip(*(part.rotations(rank) for part in self.parts), strict=True)
-        return np.stack(right), np.stack(left)
 
     def relative_error(self, rank: int) -> float:
         """Relative Frobenius error of the kernel itself at `factors(rank)`, 0 for a zero kernel.

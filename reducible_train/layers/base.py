@@ -67,9 +67,8 @@ class LowRank:
         names = tuple(self.kernel_attributes)
         wanted = rank if isinstance(rank, Mapping) else dict.fromkeys(names, rank)
         for name, value in wanted.items():
-            if name not in names or isinstance(value, bool) or not isinstance(value, int):
-                raise ArgumentError(_bad_rank(self, rank))
-            if value < 1:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if name not in names or not whole or value < 1:
                 raise ArgumentError(_bad_rank(self, rank))
         if split is not None and split not in self.splits:
             raise ArgumentError(
@@ -103,8 +102,8 @@ class LowRank:
 
     @classmethod
     def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        """How the kernel and its factors are seen as matrices."""
-        raise NotImplementedError
+        """How kernel and factors are seen as matrices: if not told, as they are."""
+        return Matricization("io", "ir", "ro")
 
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
@@ -113,8 +112,7 @@ class LowRank:
         `None` where the shape does not tell. The default is a kernel that multiplies the
         last axis.
         """
-        count = product_of(inputs[1:-1])
-        return None if count is None else Uses.alike(count)
+        return alike(inputs[1:-1])
 
     # --- the data that passes through a kernel ----------------------------------------
 
@@ -419,6 +417,12 @@ def product_of(sizes: Sequence[int | None]) -> int | None:
     if any(size is None for size in sizes):
         return None
     return math.prod(int(size) for size in sizes if size is not None)
+
+
+def alike(positions: Sequence[int | None]) -> Uses | None:
+    """Uses of numbers that meet every position once; `None` where a length is not known."""
+    count = product_of(positions)
+    return None if count is None else Uses.alike(count)
 
 
 class PlainKernel:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, product_of
+from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
 from reducible_train.layers.conv import conv_bias, spatial_axes
 from reducible_train.matricization import Matricization
 
@@ -39,8 +39,7 @@ class LowRankConv2DTranspose(LowRank, keras.layers.Conv2DTranspose):
 
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        count = product_of(spatial_axes(layer, inputs))
-        return None if count is None else Uses.alike(count)
+        return alike(spatial_axes(layer, inputs))
 
     def stock_layers(self) -> list[StockLayer]:
         first = keras.layers.Conv2D(

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from reducible_train.layers.base import LowRank, StockLayer
-from reducible_train.matricization import Matricization
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -40,10 +39,6 @@ class LowRankDense(LowRank, keras.layers.Dense):
     """
 
     dense_class = keras.layers.Dense
-
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        return Matricization("io", "ir", "ro")
 
     @property
     def rank(self) -> int:

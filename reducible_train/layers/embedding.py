@@ -7,18 +7,13 @@ from typing import Any
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, Shape, StockLayer, product_of
-from reducible_train.matricization import Matricization
+from reducible_train.layers.base import LowRank, Shape, StockLayer, alike, product_of
 
 
 class LowRankTable(LowRank):
     """What embeddings share: rows of `U (vocabulary, r)` are looked up, then meet `V (r, d)`."""
 
     kernel_attributes = {"embeddings": "_embeddings"}  # noqa: RUF012
-
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        return Matricization("io", "ir", "ro")
 
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
@@ -93,8 +88,7 @@ class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding)
         features = len(inputs) > 2 and inputs[-1] == layer.output_dim
         if not features or not layer.tie_weights:
             return super().uses(layer, kernel, split, inputs)
-        count = product_of(inputs[1:-1])
-        return None if count is None else Uses.alike(count)
+        return alike(inputs[1:-1])
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:

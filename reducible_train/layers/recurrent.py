@@ -14,7 +14,6 @@ import keras
 from keras import ops
 
 from reducible_train.layers.base import LowRank, PlainKernel
-from reducible_train.matricization import Matricization
 
 
 class LowRankCell(LowRank):
@@ -23,10 +22,6 @@ class LowRankCell(LowRank):
     kernel_attributes = {"kernel": "kernel", "recurrent_kernel": "recurrent_kernel"}  # noqa: RUF012
     kernel = PlainKernel()
     recurrent_kernel = PlainKernel()
-
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        return Matricization("io", "ir", "ro")
 
     def gates(self, kernel: str, inputs: Any, count: int, which: slice = slice(None)) -> list[Any]:
         """What each gate gets of its inputs: `x W_k`, for gates side by side in `W`.

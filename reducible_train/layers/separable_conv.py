@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, product_of
-from reducible_train.layers.conv import conv_bias, pad_causal, spatial_axes
+from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
+from reducible_train.layers.conv import conv_bias, spatial_axes
 from reducible_train.matricization import Matricization
 
 
@@ -27,8 +27,7 @@ class LowRankSeparableConv(LowRank):
 
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        count = product_of(spatial_axes(layer, layer.compute_output_shape(inputs)))
-        return None if count is None else Uses.alike(count)
+        return alike(spatial_axes(layer, layer.compute_output_shape(inputs)))
 
     def stock_layers(self) -> list[StockLayer]:
         layer: Any = self
@@ -48,16 +47,12 @@ class LowRankSeparableConv(LowRank):
 
     def call(self, inputs: Any) -> Any:
         layer: Any = self
-        padding = layer.padding
-        if padding == "causal":
-            inputs = pad_causal(layer, inputs)
-            padding = "valid"
         x = keras.ops.separable_conv(
             inputs,
             layer.depthwise_kernel,
             layer.pointwise_kernel_u,
             strides=tuple(layer.strides),
-            padding=padding,
+            padding=layer.padding,
             dilation_rate=layer.dilation_rate,
             data_format=layer.data_format,
         )
