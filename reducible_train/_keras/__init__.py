@@ -1,0 +1,108 @@
+"""The one door to Keras's private attributes: a function for each need.
+
+Everything here reaches behind Keras's public interface because the public way
+does not do what surgery on a live model needs; each function says why. When
+Keras moves, only this package and its test have to follow.
+"""
+
+from reducible_train._keras.calls import Call, known_inputs, trace_calls
+from reducible_train._keras.classes import become, reclass, seen_as, unpickler
+from reducible_train._keras.copying import (
+    copy_state,
+    fresh_input_layers,
+    rerun_graph,
+    runs_its_graph,
+)
+from reducible_train._keras.data import output_gradients, sample_batches, tapped
+from reducible_train._keras.functions import (
+    compiled_optimizer,
+    renew_functions,
+    settle,
+    strategy_scope,
+)
+from reducible_train._keras.layer_tree import children, is_graph_model, saves_its_layers, walk
+from reducible_train._keras.memory import release
+from reducible_train._keras.metrics import logged_metrics
+from reducible_train._keras.optimizers import (
+    all_optimizers,
+    build_scope,
+    inner_optimizers,
+    remap_weight_decay_exclusions,
+    same_inner_optimizers,
+    slots,
+    timeless_state,
+    trainable_of,
+    unbuild,
+)
+from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.tracking import (
+    drop_attribute,
+    order_variables,
+    own_variables,
+    replace_variables,
+    set_unlocked,
+    snapshot,
+    variable_scope,
+)
+from reducible_train._keras.values import constant, host_float, host_value, itemsize
+from reducible_train._keras.weights import (
+    StoredVariables,
+    note_place,
+    snake_case,
+    stored_variables,
+    walk_state,
+)
+
+__all__ = [
+    "Call",
+    "StoredVariables",
+    "all_optimizers",
+    "become",
+    "build_scope",
+    "carries_kernel",
+    "children",
+    "compiled_optimizer",
+    "constant",
+    "copy_state",
+    "drop_attribute",
+    "fresh_input_layers",
+    "host_float",
+    "host_value",
+    "inner_optimizers",
+    "is_graph_model",
+    "itemsize",
+    "known_inputs",
+    "logged_metrics",
+    "note_place",
+    "order_variables",
+    "output_gradients",
+    "output_layers",
+    "own_variables",
+    "reclass",
+    "release",
+    "remap_weight_decay_exclusions",
+    "renew_functions",
+    "replace_variables",
+    "rerun_graph",
+    "runs_its_graph",
+    "same_inner_optimizers",
+    "sample_batches",
+    "saves_its_layers",
+    "seen_as",
+    "set_unlocked",
+    "settle",
+    "slots",
+    "snake_case",
+    "snapshot",
+    "stored_variables",
+    "strategy_scope",
+    "tapped",
+    "timeless_state",
+    "trace_calls",
+    "trainable_of",
+    "unbuild",
+    "unpickler",
+    "variable_scope",
+    "walk",
+    "walk_state",
+]

@@ -1,0 +1,69 @@
+"""A copy of a model through its graph."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from reducible_train._keras.layer_tree import walk
+
+
+def runs_its_graph(layer: Any) -> bool:
+    """True for Sequential and Functional models that compute their graph and no more."""
+    return type(layer).call in (keras.Sequential.call, Functional.call)
+
+
+def rerun_graph(model: Any, call: Callable[..., Any]) -> tuple[Any, Any]:
+    """Run the graph of a Functional model on fresh inputs, each operation through `call`.
+
+    The public `clone_model` takes no function for the calls in a Sequential model, shares
+    no layer between a model and another one nested in it, and compiles what it makes.
+
+    Returns:
+        The inputs and outputs of the new graph, in the structure of the model's.
+    """
+    inputs = keras.tree.map_structure(_fresh_input, model._inputs_struct)
+
+    def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(operation, *args, **kwargs)
+
+    return inputs, model._run_through_graph(inputs, call_fn=call_operation)
+
+
+def _fresh_input(tensor: Any) -> Any:
+    source = tensor._keras_history.operation
+    return type(source).from_config(source.get_config()).output
+
+
+def fresh_input_layers(model: Any) -> list[Any]:
+    """An input layer like that of a Sequential model, whose `layers` leave it out."""
+    first = model._layers[0]
+    is_input = isinstance(first, keras.layers.InputLayer)
+    return [type(first).from_config(first.get_config())] if is_input else []
+
+
+def copy_state(source: Any, target: Any) -> None:
+    """Give a built copy of a layer the state of the original: variables, vocabularies.
+
+    `set_weights` leaves the state of random numbers out, and what layers derive from
+    their weights when they load them (`Normalization`).
+    """
+    for old, new in zip(source.variables, target.variables, strict=True):
+        new.assign(old)
+    pairs = zip([source, *_below(source)], [target, *_below(target)], strict=True)
+    for old, new in pairs:
+        store: dict[str, Any] = {}
+        old.save_own_variables(store)
+        new.load_own_variables(store)
+        if hasattr(old, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                old.save_assets(folder)
+                new.load_assets(folder)
+
+
+def _below(layer: Any) -> list[Any]:
+    return [inner for _, inner in walk(layer)]

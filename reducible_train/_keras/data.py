@@ -1,0 +1,148 @@
+"""Watch data pass through a model."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras.src import backend as _backend
+
+from reducible_train._keras.values import host_value
+
+
+@contextlib.contextmanager
+def tapped(
+    layers: Sequence[Any], tell: Callable[[Any, Any, Any], None], *, watch: Any = None
+) -> Iterator[None]:
+    """Within it, every eager call of a layer is told: the layer, its input, its output.
+
+    Calls without values, as in loops that TensorFlow traces, are not. The output is the one
+    before the layer's activation. Keras has no hooks on a layer's call; attributes of the
+    object shadow the method, whatever graph holds the layer.
+
+    Args:
+        layers: The layers.
+        tell: Called after each call of one of them.
+        watch: A gradient tape, to watch the outputs.
+    """
+
+    def listen(layer: Any) -> None:
+        original, activation = layer.call, getattr(layer, "activation", None)
+        raw: list[Any] = []
+
+        def activated(output: Any) -> Any:
+            raw.append(_watched(output))
+            return activation(raw[-1])  # type: ignore[misc]
+
+        def _watched(output: Any) -> Any:
+            if watch is not None and not _is_symbolic(output):
+                watch.watch(output)
+            return output
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inputs = args[0] if args else next(iter(kwargs.values()))
+            if any(map(_is_symbolic, keras.tree.flatten(inputs))):
+                return original(*args, **kwargs)
+            raw.clear()
+            result = original(*args, **kwargs)
+            tell(layer, inputs, raw[-1] if raw else _watched(result))
+            return result
+
+        layer.__dict__["call"] = call
+        if activation is not None:
+            layer.__dict__["activation"] = activated
+            undo.append((layer, activation))
+
+    undo: list[tuple[Any, Any]] = []
+    try:
+        for layer in layers:
+            listen(layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("call", None)
+        for layer, activation in undo:
+            layer.__dict__["activation"] = activation
+
+
+def _is_symbolic(tensor: Any) -> bool:
+    """True within a function or a loop that is being traced, where a tensor has no value."""
+    if isinstance(tensor, keras.KerasTensor):
+        return True
+    if _backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf  # noqa: PLC0415
+
+    return tf.is_symbolic_tensor(tensor)
+
+
+def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tuple[Any, Any, Any]]:
+    """Every call of the layers on one batch: layer, input, gradient of the loss by its output.
+
+    The gradient is that of a sample's own loss, before the layer's activation; `None`
+    where the loss does not depend on it. TensorFlow only. Metrics stay as they are.
+
+    Args:
+        model: A compiled model.
+        layers: The layers.
+        batch: Inputs, targets and sample weights (or `None`).
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    x, y, weight = batch
+    kept = [(v, host_value(v)) for v in model.metrics_variables]
+    calls: list[tuple[Any, Any, Any]] = []
+    with tf.GradientTape() as tape:
+        with tapped(layers, lambda *call: calls.append(call), watch=tape):
+            predicted = model(x, training=False)
+        loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
+        loss = loss * len(keras.tree.flatten(x)[0])  # the mean over the batch, undone
+    gradients = tape.gradient(loss, [output for _, _, output in calls])
+    for variable, value in kept:
+        variable.assign(value)
+    return [(layer, x, g) for (layer, x, _), g in zip(calls, gradients, strict=True)]
+
+
+def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None] | None:
+    """Show the batches of a running `fit` to `take`, before each step, until it returns False.
+
+    Callbacks do not see data. The compiled step is given an iterator over the very
+    batches that were shown, of the same signature, so nothing is traced again and
+    training goes on as it would have. TensorFlow on one device only.
+
+    Returns:
+        A function that ends it early; `None` where it cannot be done.
+    """
+    original = getattr(model, "train_function", None)
+    if _backend.backend() != "tensorflow" or original is None:
+        return None
+    if getattr(model, "_distribute_strategy", None) is not None:
+        return None
+    import tensorflow as tf  # noqa: PLC0415
+
+    def restore() -> None:
+        if model.train_function is shown:
+            model.train_function = original
+
+    def shown(iterator: Any) -> Any:
+        batches = [next(iterator)]
+        while len(batches) < model.steps_per_execution:
+            more = next(iterator, None)
+            if more is None:
+                break
+            batches.append(more)
+        replay = tf.data.Dataset.from_tensors(batches[0])
+        for batch in batches[1:]:
+            replay = replay.concatenate(tf.data.Dataset.from_tensors(batch))
+        variant = tf.data.experimental.to_variant(replay)
+        same = tf.data.experimental.from_variant(variant, structure=iterator.element_spec)
+        if not all(take(batch) for batch in batches):
+            restore()
+        return original(iter(same))
+
+    model.train_function = shown
+    return restore

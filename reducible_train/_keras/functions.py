@@ -1,0 +1,74 @@
+"""Renew the compiled functions of a live model."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src import backend as _backend
+
+from reducible_train._keras.layer_tree import walk
+
+
+@contextlib.contextmanager
+def strategy_scope(model: Any) -> Iterator[None]:
+    """The distribution scope a model's variables live in (nothing without one)."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        yield
+
+
+def renew_functions(model: Any, *, training: bool) -> None:
+    """Throw away compiled train, test and predict functions that hold dead variables.
+
+    `compile()` inside a callback crashes `fit`, and `train_function = None` alone does
+    too: while training, the function is made anew with `force=True`.
+    """
+    for inner in [layer for _, layer in walk(model) if isinstance(layer, keras.Model)]:
+        _forget_functions(inner)
+    had_train_function = getattr(model, "train_function", None) is not None
+    _forget_functions(model)
+    if training or had_train_function:
+        model.make_train_function(force=True)
+    _renew_torch_parameters(model)
+    gc.collect(0)
+
+
+def _forget_functions(model: Any) -> None:
+    for name in ("train_function", "test_function", "predict_function"):
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
+    if hasattr(model, "_jax_state_synced"):
+        model._jax_state_synced = True
+
+
+def _renew_torch_parameters(model: Any) -> None:
+    """Let torch's modules hold the variables that are there now (nothing elsewhere).
+
+    Each layer, model and Sequential's hidden Functional keeps a dictionary of parameters
+    of its own, made when it was built, by variable path. `zero_grad` goes by it: the
+    gradients of variables that came later are never cleared, in silence, and dead ones
+    are kept in memory.
+    """
+    if _backend.backend() != "torch":
+        return
+    layers = [model, *(layer for _, layer in walk(model))]
+    modules = {id(module): module for layer in layers for module in layer.modules()}
+    for module in modules.values():
+        if isinstance(module, keras.Layer) and "_torch_params" in module._modules:
+            module._track_variables()
+
+
+def settle(model: Any) -> None:
+    """Bring variables up to date where a backend keeps training state elsewhere (JAX)."""
+    sync = getattr(model, "jax_state_sync", None)
+    if sync is not None:
+        sync()
+
+
+def compiled_optimizer(model: Any) -> Any | None:
+    """The optimizer of a compiled model, or `None`."""
+    return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None

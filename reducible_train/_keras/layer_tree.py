@@ -1,0 +1,106 @@
+"""Find the layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.utils.naming import to_snake_case
+
+
+def is_graph_model(layer: Any) -> bool:
+    """True for Sequential and Functional models, whose children carry saved names."""
+    return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
+
+
+def saves_its_layers(layer: Any) -> bool:
+    """True if a model's configuration holds its layers, each under its own class and name.
+
+    So it is for Sequential and Functional models; other parents, graph models that build
+    their graph in an `__init__` of their own among them, make their sublayers anew when
+    they are made from their configuration. There is no public way to ask.
+    """
+    kind = type(layer)
+    if isinstance(layer, keras.Sequential):
+        return kind.get_config is keras.Sequential.get_config
+    return (
+        isinstance(layer, Functional)
+        and kind.get_config is Functional.get_config
+        and functional_like_constructor(kind)
+    )
+
+
+def children(layer: Any, *, saved_names: bool = True) -> list[tuple[str, Any]]:
+    """Direct sublayers as `(name, layer)`, in Keras's own order.
+
+    The name is the child's own name in Sequential and Functional models (it is saved
+    with them, if `saved_names`) and the attribute that holds it elsewhere (`"blocks/0"`,
+    `"query_dense"`): automatic layer names count up within a process and would not
+    survive a reload. Where names are not saved, an automatic one gives its stem only.
+    No public way lists the sublayers of a plain layer.
+    """
+    if is_graph_model(layer):
+        return [(c.name if saved_names else _stable_name(c), c) for c in layer.layers]
+    own = [child for child in layer._layers if isinstance(child, keras.Layer)]
+    names = _attribute_names(layer)
+    return [(names.get(id(child)) or _stable_name(child), child) for child in own]
+
+
+def _stable_name(layer: Any) -> str:
+    """The name of a layer, without the number that Keras gave it by itself."""
+    stem, _, count = layer.name.rpartition("_")
+    if count.isdigit() and stem in {to_snake_case(kind.__name__) for kind in type(layer).__mro__}:
+        return stem
+    return layer.name
+
+
+def walk(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every layer below `model` with its path, each once, parents before children.
+
+    The same model has the same paths in every process.
+    """
+    seen: set[int] = {id(model)}
+
+    def visit(layer: Any, prefix: str, saved_names: bool) -> Iterator[tuple[str, Any]]:
+        used: set[str] = set()
+        saved_names = saved_names and saves_its_layers(layer)
+        for name, child in children(layer, saved_names=saved_names):
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            unique = name
+            count = 1
+            while unique in used:
+                unique = f"{name}_{count}"
+                count += 1
+            used.add(unique)
+            path = f"{prefix}/{unique}" if prefix else unique
+            yield path, child
+            yield from visit(child, path, saved_names)
+
+    yield from visit(model, "", True)
+
+
+def _attribute_names(layer: Any) -> dict[int, str]:
+    names: dict[int, str] = {}
+
+    def note(value: Any, name: str, depth: int) -> None:
+        if isinstance(value, keras.Layer):
+            known = names.get(id(value))
+            if known is None or (known.startswith("_") and not name.startswith("_")):
+                names[id(value)] = name
+        elif depth < 4 and isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                note(item, f"{name}/{index}", depth + 1)
+        elif depth < 4 and isinstance(value, dict):
+            for key, item in value.items():
+                note(item, f"{name}/{key}", depth + 1)
+
+    bookkeeping = {"_layers", "_functional", "_tracker", "_metrics", "_inbound_nodes", "_modules"}
+    modules = vars(layer).get("_modules", {})  # where torch keeps attributes that are layers
+    for attribute, value in {**vars(layer), **modules}.items():
+        if attribute not in bookkeeping and not attribute.startswith("_self_"):
+            note(value, attribute, 0)
+    return {key: name.lstrip("_") for key, name in names.items()}

@@ -1,0 +1,60 @@
+"""Free the memory of dead variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras.src import backend as _backend
+
+
+def release(variables: Sequence[Any]) -> None:
+    """Empty the memory of dead variables, and let go of the graphs that held them.
+
+    TensorFlow keeps every abandoned train function's graph, and with it its variables,
+    alive: the optimizer's all-reduce registers a gradient function for each graph, for
+    good. An empty value frees the memory and makes stale use a loud error; without its
+    entry in the registry, which only the gradient of a gradient would look up, the graph
+    goes too. JAX frees the values itself, and keeps what it compiled for their shapes,
+    for good: with the caches cleared, what is still in use is compiled once more.
+    """
+    if _backend.backend() == "jax":
+        import jax  # noqa: PLC0415
+
+        jax.clear_caches()
+    if _backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf  # noqa: PLC0415
+
+    dead = [v.value for v in variables if hasattr(getattr(v, "value", None), "handle")]
+    for value in dead:
+        empty = tf.zeros([0] * len(value.shape), value.dtype)
+        tf.raw_ops.AssignVariableOp(resource=value.handle, value=empty, validate_shape=False)
+    _forget_gradients({id(value) for value in dead})
+
+
+def _forget_gradients(dead: set[int]) -> None:
+    from tensorflow.python.framework import ops as tf_ops  # noqa: PLC0415
+
+    registry = tf_ops.gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        graph = _graph_of(registry[name].get("type"))
+        if graph is None:
+            continue
+        try:
+            stale = any(id(variable) in dead for variable in graph.variables)
+        except AssertionError:  # its variables are gone already
+            stale = True
+        if stale:
+            del registry[name]
+
+
+def _graph_of(gradient: Any) -> Any:
+    """The graph whose tensors the gradient of an all-reduce holds, or `None`."""
+    for cell in getattr(gradient, "__closure__", None) or ():
+        inner = getattr(cell.cell_contents, "__closure__", None) or ()
+        for nested in inner:
+            tensors = nested.cell_contents
+            if isinstance(tensors, list) and tensors and hasattr(tensors[0], "graph"):
+                return tensors[0].graph
+    return None

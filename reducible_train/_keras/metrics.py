@@ -1,0 +1,43 @@
+"""Name the metrics that training logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.src.utils.naming import get_object_name
+
+
+def logged_metrics(model: Any) -> dict[str, str | None]:
+    """The metrics that a compiled model puts into the logs of training.
+
+    With several outputs, before a first step, some that will not be there as well. Keras
+    itself names them only after a step.
+
+    Returns:
+        By name: `"up"`, `"down"` or `None` where nobody knows; nothing at all for a model
+        whose own `train_step` may log what it likes.
+    """
+    if type(model).train_step is not keras.Model.train_step or not model.compiled:
+        return {}
+    compiled = model._compile_metrics
+    own = [] if compiled is None else [compiled._user_metrics, compiled._user_weighted_metrics]
+    metrics = [m for m in keras.tree.flatten(own) if m is not None]
+    named = dict(map(_name_and_direction, metrics))
+    others = [m for m in model.metrics if m is not compiled]
+    named |= {m.name: getattr(m, "_direction", None) for m in others}
+    outputs = getattr(model, "output_names", None) or []
+    if len(outputs) > 1:
+        named |= {f"{output}_{name}": named[name] for name in list(named) for output in outputs}
+        named |= {f"{output}_loss": "down" for output in outputs}
+    return {"loss": "down"} | named | {"loss": "down"}
+
+
+def _name_and_direction(metric: Any) -> tuple[str, str | None]:
+    if metric in ("accuracy", "acc"):
+        return metric, "up"
+    if metric in ("crossentropy", "ce"):
+        return metric, "down"
+    found = keras.metrics.get(metric)
+    name = metric if isinstance(metric, str) else get_object_name(found)
+    return name, getattr(found, "_direction", None)

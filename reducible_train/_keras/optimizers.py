@@ -1,0 +1,160 @@
+"""Change the variables that a live optimizer works on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras.src import backend as _backend
+from keras.src.utils.tracking import DotNotTrackScope
+
+from reducible_train._keras.values import host_value
+
+_CLOCKS = ("_iterations", "_learning_rate")  # of an optimizer
+
+
+def inner_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizers a wrapper (LossScaleOptimizer, MultiOptimizer) drives."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return [inner] if inner is not None else list(getattr(optimizer, "_inner_optimizers", []))
+
+
+def all_optimizers(optimizer: Any) -> list[Any]:
+    """An optimizer and all that it wraps."""
+    inner = [o for one in inner_optimizers(optimizer) for o in all_optimizers(one)]
+    return [optimizer, *inner]
+
+
+def slots(optimizer: Any) -> dict[str, list[Any]]:
+    """An optimizer's slot lists by attribute: one entry for each trainable variable."""
+    count = len(optimizer._trainable_variables)
+    return {
+        name: list(value)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, (list, tuple))
+        and name not in ("_variables", "_trainable_variables", "_inner_optimizers")
+        and count
+        and len(value) == count
+        and all(item is None or isinstance(item, keras.Variable) for item in value)
+        and any(item is not None for item in value)
+    }
+
+
+def trainable_of(optimizer: Any) -> list[Any]:
+    """The variables an optimizer was built on, in its order."""
+    return list(optimizer._trainable_variables)
+
+
+def timeless_state(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """All variables of an optimizer and of those it wraps, but step counts and learning rates.
+
+    Each with a name for its place: the paths of some (Adafactor's, Nadam's) depend on
+    where the optimizer was built, and wrappers name those of the inner optimizers twice.
+
+    Yields:
+        Name and variable.
+    """
+    for number, each in enumerate(all_optimizers(optimizer)):
+        for attribute, values in slots(each).items():
+            for of, value in zip(each._trainable_variables, values, strict=True):
+                if value is not None:
+                    yield f"{number}/{attribute}/{of.path}", value
+        for attribute, value in vars(each).items():
+            if isinstance(value, keras.Variable) and attribute not in _CLOCKS:
+                yield f"{number}/{attribute}", value
+
+
+def unbuild(optimizer: Any) -> Callable[[], None]:
+    """Empty an optimizer's bookkeeping in place, so that `build` may run once more.
+
+    Keeps the object, `iterations` and the learning-rate variable, which callbacks and
+    schedules hold. The answer restores scalar state (`Nadam`'s, the loss scale) after
+    the new build.
+    """
+    scalars = {
+        name: host_value(value)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, keras.Variable) and name not in _CLOCKS
+    }
+    keep_ids = {id(optimizer._iterations), id(getattr(optimizer, "_learning_rate", None))}
+    kept = [v for v in optimizer._variables if id(v) in keep_ids]
+    test, _ = optimizer._tracker.config["variables"]
+    with DotNotTrackScope():
+        optimizer._variables = kept
+        optimizer._trainable_variables = []
+        optimizer._trainable_variables_indices = {}
+        optimizer.built = False
+    optimizer._tracker.config["variables"] = (test, optimizer._variables)
+    optimizer._tracker.stored_ids["variables"] = {id(v) for v in kept}
+
+    def restore_scalars() -> None:
+        for name, value in scalars.items():
+            getattr(optimizer, name).assign(value)
+
+    return restore_scalars
+
+
+@contextlib.contextmanager
+def same_inner_optimizers(optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+    """Within it, a MultiOptimizer gives every variable the optimizer it had.
+
+    Its own map may be a function that makes a new optimizer at each call, which would
+    lose all state when the optimizer is built again. Other optimizers are left alone.
+    """
+    if not hasattr(optimizer, "_var_to_optimizer_idx"):
+        yield
+        return
+    inner = list(optimizer._inner_optimizers)
+    chosen = {
+        id(v): inner[optimizer._var_to_optimizer_idx[optimizer._var_key(v)]]
+        for v in optimizer._trainable_variables
+    }
+    for old, new in replaced:
+        if id(old) in chosen:
+            chosen.update({id(v): chosen[id(old)] for v in new})
+    original = optimizer._optimizer_map
+    optimizer.__dict__["_optimizer_map"] = lambda v: chosen.get(id(v)) or original(v)
+    try:
+        yield
+    finally:
+        optimizer.__dict__["_optimizer_map"] = original
+
+
+def build_scope(optimizer: Any) -> contextlib.AbstractContextManager[Any]:
+    """The name scope a built optimizer was built in, for the next `build`: paths stay.
+
+    A wrapper opens one for the optimizer inside at a first step, and none where Keras
+    builds it before that (JAX, torch, any MultiOptimizer): its slots' paths tell.
+    """
+    inner = [slot for one in all_optimizers(optimizer)[1:] for slot in _all_slots(one)]
+    if any(variable.path.startswith(f"{optimizer.name}/") for variable in inner):
+        return _backend.name_scope(optimizer.name, caller=optimizer)
+    return contextlib.nullcontext()
+
+
+def _all_slots(optimizer: Any) -> list[Any]:
+    return [slot for each in slots(optimizer).values() for slot in each if slot is not None]
+
+
+def remap_weight_decay_exclusions(
+    optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]
+) -> None:
+    """Let factors inherit a kernel's exclusion from weight decay.
+
+    Keras keeps the keys of excluded variables, which say nothing of new ones.
+    """
+    for inner in inner_optimizers(optimizer):
+        remap_weight_decay_exclusions(inner, replaced)
+    excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
+    if excluded:
+        before = set(excluded)
+        after = set(before)
+        for old, new in replaced:
+            if optimizer._var_key(old) in before:
+                after.discard(optimizer._var_key(old))
+                after.update(optimizer._var_key(variable) for variable in new)
+        optimizer._exclude_from_weight_decay = type(excluded)(after)
+    if hasattr(optimizer, "_exclude_from_weight_decay_cache"):
+        optimizer._exclude_from_weight_decay_cache = {}

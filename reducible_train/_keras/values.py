@@ -1,0 +1,35 @@
+"""Move values between variables and the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.utils.dtype_utils import dtype_size
+
+
+def constant(value: np.ndarray) -> Callable[..., Any]:
+    """An initializer that gives a value, of any shape with as many entries."""
+
+    def initialize(shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.convert_to_tensor(np.ascontiguousarray(value).reshape(shape), dtype)
+
+    return initialize
+
+
+def itemsize(variable: Any) -> int:
+    """Bytes of one number of a variable."""
+    return dtype_size(keras.backend.standardize_dtype(variable.dtype)) // 8
+
+
+def host_value(variable: Any) -> np.ndarray:
+    """A variable's value as a numpy array (any dtype, bfloat16 included)."""
+    return np.asarray(keras.ops.convert_to_numpy(getattr(variable, "value", variable)))
+
+
+def host_float(variable: Any) -> np.ndarray:
+    """A variable's value as float32 or float64, for linear algebra on the host."""
+    value = host_value(variable)
+    return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)

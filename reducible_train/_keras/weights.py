@@ -1,0 +1,123 @@
+"""What Keras's weights files hold of each layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from keras.src.saving import saving_lib as _saving_lib
+from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.utils.naming import to_snake_case
+
+_PLACE = "place_among_siblings"
+
+
+def note_place(store: Any, layer: Any, dense_class: type) -> None:
+    """Note in a weights file how many layers of its kind come before a low-rank layer.
+
+    Keras keys the layers of a list by class name and a count for each class, which does not
+    tell where among dense layers a low-rank one stands. Layers of its kind are those of
+    its class and of `dense_class`; Keras has written those before it in the list already.
+    Only where a store is one HDF5 file can they be counted.
+    """
+    if type(store) is not _saving_lib.H5IOStore:
+        return
+    folder, _, own = store._h5_entry_path.rpartition("/")
+    kinds = "|".join(to_snake_case(kind.__name__) for kind in (type(layer), dense_class))
+    before = [name for name in store.h5_file[folder or "/"] if name != own]
+    count = sum(re.fullmatch(rf"({kinds})(_\d+)?", name) is not None for name in before)
+    store._h5_entry_group.attrs[_PLACE] = count
+
+
+@dataclass(frozen=True)
+class StoredVariables:
+    """What a weights file holds of one layer.
+
+    Args:
+        shapes: Key -> shape.
+        place: What `note_place` has noted; `None` for layers that are not low-rank.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    place: int | None
+
+
+def stored_variables(path: Any) -> dict[str, StoredVariables]:
+    """What a weights file holds, by the path of each layer in it.
+
+    Raises:
+        OSError: It is no HDF5 file, or cannot be read.
+        ValueError: The file refers to others, or holds what is no array of numbers.
+    """
+    found: dict[str, StoredVariables] = {}
+
+    def visit(name: str, item: Any) -> None:
+        folder, _, last = name.rpartition("/")
+        if last != "vars" or hasattr(item, "shape"):
+            return
+        datasets = {key: _saving_lib.safe_get_h5_dataset(item, key) for key in item}
+        for key, dataset in datasets.items():
+            if dataset.dtype.kind in "OSU":
+                raise ValueError(f"{name}/{key} holds {dataset.dtype}, not numbers")
+        place = item.attrs.get(_PLACE)
+        shapes = {key: tuple(dataset.shape) for key, dataset in datasets.items()}
+        found[folder] = StoredVariables(shapes, None if place is None else int(place))
+
+    store = _saving_lib.H5IOStore(str(path))
+    try:
+        store.h5_file.visititems(visit)
+    finally:
+        store.close()
+    return found
+
+
+def snake_case(class_name: str) -> str:
+    """A class name as Keras writes it in weights files and automatic layer names."""
+    return to_snake_case(class_name)
+
+
+def walk_state(
+    model: Any, class_name: Callable[[Any, str, str | None], str]
+) -> Iterator[tuple[str, Any]]:
+    """Whatever of a model Keras saves variables of, in its order, with its path in the file.
+
+    Keras walks through a model only to save or to load it, and only under the paths that
+    the present classes of its layers give.
+
+    Args:
+        model: A built model.
+        class_name: Called for each member of a list with the member, the path of the list, and
+            the path where it was met before, if it was: the name of its class in the file.
+    """
+    met: dict[int, str] = {}
+
+    def visit(saveable: Any, path: str) -> Iterator[tuple[str, Any]]:
+        if id(saveable) in met:
+            return
+        met[id(saveable)] = path
+        if hasattr(saveable, "save_own_variables"):
+            yield path, saveable
+        for name, child in _saving_lib._walk_saveable(saveable):
+            below = f"{path}/{name}" if path else name
+            if isinstance(child, KerasSaveable):
+                yield from visit(child, below)
+            elif isinstance(child, (list, dict, tuple)):
+                yield from members(child, below, set())
+
+    def members(container: Any, path: str, entered: set[int]) -> Iterator[tuple[str, Any]]:
+        if id(container) in entered:
+            return
+        entered.add(id(container))
+        used: dict[str, int] = {}
+        for child in container.values() if isinstance(container, dict) else container:
+            if isinstance(child, KerasSaveable):
+                name = to_snake_case(class_name(child, path, met.get(id(child))))
+                name = _saving_lib._get_unique_name(name, used)
+                yield from visit(child, f"{path}/{name}")
+            elif isinstance(child, (list, dict, tuple)):
+                name = _saving_lib._get_unique_name("container", used)
+                yield from members(child, f"{path}/{name}", entered)
+
+    return visit(model, "")
