@@ -15,9 +15,10 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
-from reducible_train.compression import Compression, check_choices
+from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, checked_guard, direction_of
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.report import Report
@@ -327,7 +328,7 @@ class RankScheduler(keras.callbacks.Callback):
             return True
         if gathering.done or (gathering.count and self._epoch_start > 0):  # all of a small set
             gathering.stop()
-            compression.samples = gathering.samples()
+            compression.learn_from(gathering.samples())
             self._postponed = None
             return True
         self._postponed = time

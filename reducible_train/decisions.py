@@ -1,0 +1,214 @@
+"""From a target to a rank for each kernel: what shall be cut, before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reducible_train.allocation import Allocation, Candidate, allocate
+from reducible_train.costs import break_even_rank
+from reducible_train.judgement import Judge
+from reducible_train.spectra import cumulative_energy
+from reducible_train.surgery import Decomposition
+from reducible_train.survey import Form, Managed, Survey
+from reducible_train.targets import Target
+from reducible_train.truncation import choose_rank
+
+Aim = Callable[[Target], float]  # the value of a target, now
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The rank one kernel shall get, and what decided it."""
+
+    managed: Managed
+    form: Form
+    rank: int
+    binding: str
+    parts: Decomposition
+
+    def saves(self, measure: str) -> int:
+        """What the change takes off the cost."""
+        return self.managed.cost(measure) - self.rank * self.form.rank_cost(measure)
+
+
+class Decider:
+    """Chooses ranks for the kernels of one model.
+
+    Args:
+        survey: The kernels.
+        target: What the model shall be brought to; rules may give single layers their own.
+        judge: What the directions of a kernel are worth.
+        measure: What a budget counts.
+        allocation: How a budget is shared among the kernels.
+        min_gain: Fraction of a kernel's cost that factors must save at least.
+        notes: Where it adds sentences that the reader of a report should see.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        target: Target,
+        judge: Judge,
+        *,
+        measure: str,
+        allocation: str,
+        min_gain: float,
+        notes: list[str],
+    ):
+        self._survey = survey
+        self._target = target
+        self._judge = judge
+        self._measure = measure
+        self._allocation = allocation
+        self._min_gain = min_gain
+        self._notes = notes
+
+    def decide(
+        self, aim: Aim, time: float, kept: Mapping[str, float]
+    ) -> tuple[list[Decision], Allocation | None]:
+        """The kernels that shall change, and how a budget was shared if there was one.
+
+        Args:
+            aim: The value of a target, now.
+            time: When that is, for messages.
+            kept: Energy kept so far by path of the kernel, as the criterion weighs it.
+        """
+        self._judge.begin()
+        decisions, shared = [], []
+        for managed in self._survey.managed:
+            own = managed.rule.target if managed.rule else None
+            goal = own or self._target
+            if goal.quantity == "budget":
+                shared.append(managed)
+                continue
+            decision = self._alone(managed, goal.quantity, aim(goal), kept)
+            if decision is not None:
+                decisions.append(decision)
+        if not shared:
+            return decisions, None
+        more, allocation = self._share(shared, decisions, aim(self._target), time)
+        return [*decisions, *more], allocation
+
+    # --- one kernel by itself ---------------------------------------------------------
+
+    def _alone(
+        self, managed: Managed, quantity: str, value: float, kept: Mapping[str, float]
+    ) -> Decision | None:
+        """What a rank or an energy asks of one kernel; `None` for no change."""
+        found = [
+            self._by_rank(managed, form, value)
+            if quantity == "rank"
+            else self._by_energy(managed, form, value / kept.get(managed.kernel.path, 1.0))
+            for form in self._judge.options(managed)
+        ]
+        possible = [decision for decision in found if decision is not None]
+        return max(possible, key=lambda d: d.saves(self._measure), default=None)
+
+    def _by_rank(self, managed: Managed, form: Form, value: float) -> Decision | None:
+        """The decision for a rank; of several forms only the usual one."""
+        current = managed.kernel.rank
+        rank = as_rank(value, managed, form)
+        if form is not managed.form or rank is None or (current is not None and rank >= current):
+            return None
+        parts = self._judge.parts(managed, form)
+        return Decision(managed, form, rank, _rank_binding(value, rank), parts)
+
+    def _by_energy(self, managed: Managed, form: Form, needed: float) -> Decision | None:
+        """The decision for an energy that this cut must keep."""
+        if needed >= 1.0:
+            return None
+        parts = self._judge.parts(managed, form)
+        least = min(form.min_rank, *form.shape)
+        choice = choose_rank(parts.values, energy=needed, min_rank=least)
+        current = managed.kernel.rank
+        if choice.rank > (current - 1 if current is not None else self._dense_limit(form)):
+            return None
+        if choice.rank > form.max_rank:
+            choice = choose_rank(parts.values, max_rank=form.max_rank, energy=needed)
+        return Decision(managed, form, choice.rank, choice.binding, parts)
+
+    def _dense_limit(self, form: Form) -> int:
+        """Above this rank a kernel stays dense; its rule's `max_rank` is no such limit."""
+        return break_even_rank(form.shape, min_gain=self._min_gain)
+
+    # --- those that share a budget ----------------------------------------------------
+
+    def _share(
+        self, shared: Sequence[Managed], decided: Sequence[Decision], aimed: float, time: float
+    ) -> tuple[list[Decision], Allocation | None]:
+        """What a budget asks of the kernels that share it."""
+        measure = self._measure
+        total = self._survey.total(measure)
+        total -= sum(decision.saves(measure) for decision in decided)
+        budget = aimed * self._survey.dense_total(measure)
+        if total <= budget:
+            return [], None
+        present = sum(m.cost(measure) for m in shared)
+        capacity = present - (total - budget)
+        smallest = sum(m.smallest_cost(measure) for m in shared)
+        if capacity < smallest:
+            self._notes.append(
+                f"At epoch {time:g} the rules for single layers left less than the others need; "
+                f"the budget {aimed:g} was exceeded."
+            )
+            capacity = smallest
+        fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
+        forms = {m.kernel.path: self._form(m, fraction) for m in shared}
+        least = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared)
+        capacity = max(capacity, least)
+        allocation = allocate(
+            [self._candidate(m, *forms[m.kernel.path]) for m in shared], capacity, self._allocation
+        )
+        decisions = []
+        for managed in shared:
+            path = managed.kernel.path
+            rank = allocation.ranks[path]
+            if rank is not None and rank != managed.kernel.rank:
+                form, parts = forms[path]
+                decisions.append(Decision(managed, form, rank, "budget", parts))
+        return decisions, allocation
+
+    def _form(self, managed: Managed, fraction: float) -> tuple[Form, Decomposition]:
+        """The form that loses least at the cost of a fraction of the dense kernel."""
+        measure = self._measure
+
+        def lost(found: tuple[Form, Decomposition]) -> float:
+            form, parts = found
+            rank = int(fraction * form.dense_cost(measure) / form.rank_cost(measure))
+            kept = cumulative_energy(parts.values)
+            return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
+
+        options = [
+            (form, self._judge.parts(managed, form)) for form in self._judge.options(managed)
+        ]
+        return options[0] if len(options) == 1 else min(options, key=lost)
+
+    def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:
+        kernel, measure = managed.kernel, self._measure
+        return Candidate(
+            path=kernel.path,
+            spectrum=parts.values,
+            rank_cost=form.rank_cost(measure),
+            dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
+            min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
+            max_rank=form.max_rank if kernel.rank is None else kernel.rank,
+            group=managed.group,
+        )
+
+
+def as_rank(value: float, managed: Managed, form: Form) -> int | None:
+    """The rank a target value means for a kernel; `None` if it stays as it is."""
+    rank = max(round(value), form.min_rank)
+    current = managed.kernel.rank
+    limit = current if current is not None else form.max_rank
+    own_limit = managed.rule.max_rank if managed.rule else None
+    if own_limit is not None:
+        rank = min(rank, own_limit)
+    return None if rank > limit else rank
+
+
+def _rank_binding(value: float, rank: int) -> str:
+    if rank == round(value):
+        return "rank"
+    return "min_rank" if rank > round(value) else "max_rank"

@@ -1,0 +1,129 @@
+"""What a model can be brought to at all: asked before anything is cut."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+
+import numpy as np
+
+from reducible_train.allocation import allocator_names
+from reducible_train.costs import MEASURES
+from reducible_train.criteria import criterion_named
+from reducible_train.decisions import as_rank
+from reducible_train.errors import ArgumentError, RankError, SpectrumError
+from reducible_train.report import Report
+from reducible_train.rules import LayerRule
+from reducible_train.survey import Managed, Survey
+from reducible_train.targets import Target
+
+
+def check_choices(
+    measure: str, allocation: str, min_gain: float = 0.0, criterion: str = "energy"
+) -> None:
+    """Refuse names that nobody knows, and a gain that is no fraction.
+
+    Raises:
+        ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
+    """
+    criterion_named(criterion)
+    number = isinstance(min_gain, numbers.Real) and not isinstance(min_gain, bool)
+    if not number or not 0 <= min_gain < 1:
+        raise ArgumentError(
+            "`min_gain` must be in [0, 1), the fraction of its cost that a layer must save. "
+            f"Received: min_gain={min_gain!r}. For 20 % write 0.2."
+        )
+    for name, value, known in (
+        ("measure", measure, tuple(MEASURES)),
+        ("allocation", allocation, tuple(allocator_names())),
+    ):
+        if value not in known:
+            raise ArgumentError(
+                f"`{name}` must be one of {', '.join(map(repr, known))}. "
+                f"Received: {name}={value!r}. If unsure, leave it out."
+            )
+
+
+def check_target(
+    survey: Survey, target: Target, rules: Sequence[LayerRule], measure: str, report: Report
+) -> None:
+    """Refuse a target that this model cannot be brought to.
+
+    Args:
+        survey: The kernels of the model.
+        target: What shall be reached.
+        rules: The rules for single layers.
+        measure: What a budget counts.
+        report: The model as it is, for the message.
+
+    Raises:
+        ArgumentError: A group without a budget, a budget of FLOPs for a model whose input shapes
+            are not known.
+        RankError: A budget that no ranks meet.
+    """
+    name = survey.model.name
+    if target.quantity != "budget":
+        for rule in rules:
+            if rule.group is not None:
+                raise ArgumentError(
+                    "A group shares what a budget gives it. Received: "
+                    f"group={rule.group!r} in the rule for {rule.match!r}, with the target "
+                    f"{target}. Give a budget, or remove the group."
+                )
+        return
+    if measure == "flops" and not survey.uses:
+        raise ArgumentError(
+            f"A budget of FLOPs needs the input shapes of every layer, and model '{name}' cannot "
+            "be traced without data. Received: measure='flops'. Use measure='parameters', or give "
+            "the model fixed input shapes."
+        )
+    smallest = smallest_fraction(survey, measure)
+    if target.lowest < smallest:
+        raise RankError(
+            f"`budget` cannot be met: the smallest possible fraction of {measure} of model "
+            f"'{name}' is {_ceil(smallest)} under its rules (the rest is in layers that stay "
+            f"dense). Received: a budget of {target.lowest:g}. Raise the budget, or let more "
+            f"layers be factorised.\n{report}"
+        )
+
+
+def smallest_fraction(survey: Survey, measure: str) -> float:
+    """The least of the dense model's cost that its kernels and rules allow."""
+    fixed = survey.total(measure) - sum(m.cost(measure) for m in survey.managed)
+    least = fixed + sum(_least(managed, measure) for managed in survey.managed)
+    return least / survey.dense_total(measure)
+
+
+def check_finite(survey: Survey) -> None:
+    """Refuse kernels that have no singular values.
+
+    Raises:
+        SpectrumError: One of them holds NaN or infinity.
+    """
+    for managed in survey.managed:
+        for matrix in managed.kernel.matrices():
+            bad = int(matrix.size - np.isfinite(matrix).sum())
+            if bad:
+                raise SpectrumError(
+                    f"{managed.kernel.path}: {bad} of {matrix.size} numbers are NaN or "
+                    "infinite, so it has no singular values. Load good weights, or find out "
+                    "where training diverged."
+                )
+
+
+def _least(managed: Managed, measure: str) -> float:
+    """The least a kernel can cost, its own target considered."""
+    own = managed.rule.target if managed.rule else None
+    if own is None or own.quantity != "rank":
+        return managed.smallest_cost(measure)
+    costs = [
+        rank * form.rank_cost(measure)
+        for form in managed.options
+        if (rank := as_rank(own.lowest, managed, form)) is not None
+    ]
+    return min(costs, default=managed.cost(measure))
+
+
+def _ceil(fraction: float) -> str:
+    """A fraction rounded up to four digits, so that what is said can be asked for."""
+    return f"{np.ceil(fraction * 1e4) / 1e4:.4f}"

@@ -1,0 +1,92 @@
+"""What the directions of each kernel are worth, as a criterion judges them on the data."""
+
+from __future__ import annotations
+
+import time as clock
+
+import numpy as np
+
+from reducible_train.calibration import Samples
+from reducible_train.collection import LARGEST, collect, heard_split
+from reducible_train.criteria import Criterion, Statistics, WeightedStack
+from reducible_train.surgery import Decomposition, decomposition
+from reducible_train.survey import Form, Managed, Survey
+
+
+class Judge:
+    """Decomposes kernels under the metrics of a criterion.
+
+    Args:
+        survey: The kernels.
+        criterion: What a lost direction costs.
+        samples: Data for a criterion that asks for it; may be given later.
+        notes: Where it adds sentences that the reader of a report should see.
+
+    Attributes:
+        seconds: What the decompositions since `begin` took, the look at the data included.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        criterion: Criterion,
+        samples: Samples | None,
+        notes: list[str],
+    ):
+        self.criterion = criterion
+        self.samples = samples
+        self.seconds = 0.0
+        self._survey = survey
+        self._notes = notes
+        self._statistics: dict[str, tuple[Statistics, ...]] = {}
+        self._has_listened = False
+
+    def begin(self) -> None:
+        """The model has changed since the last time: what is known of its data is out of date."""
+        self.seconds = 0.0
+        self._has_listened = False
+
+    def parts(self, managed: Managed, form: Form) -> Decomposition:
+        """The decomposition of a kernel as it is now, in one of its forms."""
+        started = clock.perf_counter()
+        if not self._has_listened:
+            self._listen()
+            self._has_listened = True
+        known, metrics = self._statistics.get(managed.kernel.path), None
+        if known is not None and form.split == heard_split(managed.kernel):
+            metrics = [self.criterion.metric(each) for each in known]
+        parts = decomposition(managed.kernel, form.split, metrics)
+        self.seconds += clock.perf_counter() - started
+        return parts
+
+    def options(self, managed: Managed) -> tuple[Form, ...]:
+        """The forms to choose from: those whose losses can be told in the criterion's units."""
+        options = managed.options
+        if not self.criterion.needs:
+            return options
+        return tuple(f for f in options if f.split == heard_split(managed.kernel)) or options
+
+    def means(self, managed: Managed, parts: Decomposition) -> list[np.ndarray] | None:
+        """The means of a kernel's inputs that its bias shall make up for."""
+        if not isinstance(parts, WeightedStack):
+            return None
+        known = self._statistics[managed.kernel.path]
+        means = [each.inputs.mean for each in known if each.inputs is not None and each.folds]
+        return means if len(means) == len(known) else None
+
+    def _listen(self) -> None:
+        """Learn what passes through the kernels as they are now."""
+        if not self.criterion.needs or self.samples is None:
+            return
+        managed = self._survey.managed
+        kernels = [
+            m.kernel for m in managed if heard_split(m.kernel) in {f.split for f in m.options}
+        ]
+        self._statistics = collect(self._survey.model, kernels, self.samples, self.criterion.needs)
+        deaf = [m.kernel.path for m in managed if m.kernel.path not in self._statistics]
+        note = (
+            f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
+            f"data (kind, split, more than {LARGEST} inputs, or never called): {', '.join(deaf)}."
+        )
+        if deaf and note not in self._notes:
+            self._notes.append(note)
