@@ -23,7 +23,14 @@ from reducible_train.errors import ArgumentError, RankError, SpectrumError
 from reducible_train.report import Cut, KernelCut, Report
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import cumulative_energy, energy, relative_error
-from reducible_train.surgery import Decomposition, change_kernels, cut, decomposition
+from reducible_train.surgery import (
+    Decomposition,
+    KernelChange,
+    change_kernels,
+    cut,
+    decomposition,
+    pull_kernels,
+)
 from reducible_train.survey import Form, Managed, Survey, survey
 from reducible_train.targets import Target
 from reducible_train.truncation import choose_rank
@@ -48,7 +55,7 @@ class Compression:
     """Brings one built model to a target, step by step.
 
     Args:
-        model: A built Keras model.
+        model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
         allocation: How a budget is shared among the kernels.
@@ -93,13 +100,14 @@ class Compression:
         self._kept_by_criterion: dict[str, float] = {}
         self._statistics: dict[str, tuple[Statistics, ...]] = {}
         self._done: tuple[float, ...] | None = None
-        self.survey = survey(model, self.rules, measure=measure, min_gain=min_gain)
+        part = _keras.part_in_training(model)
+        self.survey = survey(part, self.rules, measure=measure, min_gain=min_gain)
         self._check_budget()
         self._check_finite()
         check_backend(model, self.criterion.needs)
         self.samples = samples
         if samples is not None:
-            check_samples(samples, model, self.criterion.needs)
+            check_samples(samples, part, self.criterion.needs)
 
     @property
     def waits_for_samples(self) -> bool:
@@ -214,11 +222,7 @@ class Compression:
         record = None
         if decisions:
             kernels = tuple(self._kernel_cut(decision) for decision in decisions)
-            changes = [
-                cut(d.managed.kernel, d.rank, d.parts, d.form.split, self._means(d))
-                for d in decisions
-            ]
-            change_kernels(self.model, changes, training=training)
+            change_kernels(self.model, self._changes(decisions), training=training)
             for each in kernels:
                 self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
                 weighed = energy(each.spectrum, each.rank)
@@ -243,9 +247,27 @@ class Compression:
         self._done = wanted
         return record
 
+    def pull(self, time: float, fraction: float) -> None:
+        """Bring kernels a fraction of the way to what a cut at a later `time` makes of them."""
+        if self.waits_for_samples or not self.due(time):
+            return
+        _keras.settle(self.model)
+        decisions, _, _ = self._decide(time)
+        pull_kernels(self.model, self._changes(decisions), fraction)
+
+    def _changes(self, decisions: Sequence[Decision]) -> list[KernelChange]:
+        return [
+            cut(d.managed.kernel, d.rank, d.parts, d.form.split, self._means(d)) for d in decisions
+        ]
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The target of the model, and those of rules for single layers."""
+        own = (m.rule.target for m in self.survey.managed if m.rule)
+        return (self.target, *(target for target in own if target is not None))
+
     def _values(self, time: float) -> tuple[float, ...]:
-        own = [m.rule.target for m in self.survey.managed if m.rule and m.rule.target]
-        return tuple(self.aim(goal, time) for goal in (self.target, *own))
+        return tuple(self.aim(goal, time) for goal in self.targets)
 
     def _decide(self, time: float) -> tuple[list[Decision], Allocation | None, float]:
         seconds = 0.0
@@ -346,10 +368,11 @@ class Compression:
         capacity = present - (total - budget)
         smallest = sum(m.smallest_cost(measure) for m in shared)
         if capacity < smallest:
-            self.notes.append(
+            note = (
                 f"At epoch {time:g} the rules for single layers left less than the others need; "
                 f"the budget {self.aim(self.target, time):g} was exceeded."
             )
+            self.notes += [] if note in self.notes else [note]
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
         forms = {m.kernel.path: self._form(m, fraction, parts_of) for m in shared}
