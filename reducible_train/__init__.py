@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reducible_train.aids import ProductDecay, Rewarm, TailShrink
     from reducible_train.callback import Cadence, RankScheduler
     from reducible_train.config import load_config
     from reducible_train.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from reducible_train.unfactorization import unfactorize
 
 _HOMES = {
+    "aids": ("ProductDecay", "Rewarm", "TailShrink"),
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
     "errors": (
@@ -75,16 +77,19 @@ __all__ = [
     "Join",
     "LayerRule",
     "LowRankDense",
+    "ProductDecay",
     "Ramp",
     "RankError",
     "RankScheduler",
     "RankTensorBoard",
     "ReducibleError",
     "Report",
+    "Rewarm",
     "Search",
     "SpectrumError",
     "Steps",
     "SurgeryError",
+    "TailShrink",
     "factorize",
     "load_config",
     "load_model",

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.aids import Aid, checked_aids
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
@@ -25,6 +26,7 @@ from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search, checked_search
+from reducible_train.support import ModelSupport
 from reducible_train.targets import Target, one_target
 from reducible_train.watch import Watch
 
@@ -97,6 +99,8 @@ class RankScheduler(keras.callbacks.Callback):
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         search: In place of a schedule, steps the budget down as far as the guard allows: the
             smallest model that is good enough.
+        aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`,
+            `TailShrink`.
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
@@ -134,6 +138,7 @@ class RankScheduler(keras.callbacks.Callback):
         calibration: Any = None,
         guard: Guard | None = None,
         search: Search | None = None,
+        aids: Sequence[Aid] = (),
     ):
         super().__init__()
         self.guard = checked_guard(guard)
@@ -151,13 +156,16 @@ class RankScheduler(keras.callbacks.Callback):
         self.min_gain = min_gain
         self.criterion = criterion
         self.calibration = calibration
+        self.aids = checked_aids(aids)
         self.seconds = 0.0
         self._compression: Compression | None = None
         self._epoch = 0
         self._epoch_start = 0
         self._step = 0
+        self._epoch_length: int | None = None  # in steps, of the last epoch
         self._last_turn: int | None = None
         self._watch: Watch | None = None
+        self._support: ModelSupport | None = None
         self._gathering: Gathering | None = None
         self._postponed: float | None = None  # time of a cut that waits for samples
 
@@ -201,6 +209,12 @@ class RankScheduler(keras.callbacks.Callback):
             self.seconds += clock.perf_counter() - started
         if self.cadence.epochs and epoch % self.cadence.epochs == 0:
             self._act(float(epoch))
+        if self._support is not None:
+            started = clock.perf_counter()
+            self._support.refresh(float(epoch))
+            for aid in self.aids:
+                aid.before_epoch(self._support)
+            self.seconds += clock.perf_counter() - started
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.cadence.steps and self._step // self.cadence.steps != self._last_turn:
@@ -221,8 +235,11 @@ class RankScheduler(keras.callbacks.Callback):
             self._gathering.stop()
         if self._watch is not None:
             self._watch.close(float(self._epoch + 1))
+        if self._support is not None:
+            self._support.close()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_length = self._step - self._epoch_start
         if self._watch is not None:
             self._watch.see(epoch, logs)
         if logs is not None and self._compression is not None:
@@ -233,10 +250,13 @@ class RankScheduler(keras.callbacks.Callback):
     # --- inside -----------------------------------------------------------------------
 
     def _reset(self) -> None:
+        if self._support is not None:  # of a fit that was broken off
+            self._support.close()
         self.seconds = 0.0
         self._compression = self._last_turn = self._gathering = self._postponed = None
-        self._watch = None
+        self._watch = self._support = None
         self._epoch = self._epoch_start = self._step = 0
+        self._epoch_length = None
 
     def _check_times(self) -> None:
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
@@ -298,6 +318,11 @@ class RankScheduler(keras.callbacks.Callback):
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
             pace = self._pace(self._compression)
             self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
+        if self.aids:
+            guarded = self.guard is not None
+            self._support = ModelSupport(self.model, self._compression, guarded=guarded)
+            for aid in self.aids:
+                aid.begin(self._support)
 
     def _pace(self, compression: Compression) -> Pace:
         if self.search is None:
@@ -315,11 +340,23 @@ class RankScheduler(keras.callbacks.Callback):
         if self._compression is None and self.model.built:
             self._prepare()
         if self._compression is not None and self._has_samples(time):
+            cuts = len(self._compression.cuts)
             if self._watch is not None:
                 self._watch.act(time, self._step)
             else:
                 self._compression.cut(time, step=self._step, training=True)
+            if len(self._compression.cuts) > cuts:
+                self._help()
         self.seconds += clock.perf_counter() - started
+
+    def _help(self) -> None:
+        """Let the aids do what they do after a cut."""
+        if self._support is None:
+            return
+        steps = (self.params or {}).get("steps")
+        self._support.steps_per_epoch = steps or self._epoch_length
+        for aid in self.aids:
+            aid.after_cut(self._support)
 
     def _has_samples(self, time: float) -> bool:
         """True if the criterion can judge; else the cut is made once it can."""

@@ -27,7 +27,7 @@ from reducible_train.judgement import Judge
 from reducible_train.report import Cut, KernelCut, Report
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
-from reducible_train.surgery import KernelChange, change_kernels, cut
+from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kernels
 from reducible_train.survey import Survey, survey
 from reducible_train.targets import Target
 
@@ -36,7 +36,7 @@ class Compression:
     """Brings one built model to a target, step by step.
 
     Args:
-        model: A built Keras model.
+        model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
         allocation: How a budget is shared among the kernels.
@@ -76,13 +76,14 @@ class Compression:
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
-        self.survey = survey(model, rules, measure=measure, min_gain=min_gain)
+        part = _keras.part_in_training(model)
+        self.survey = survey(part, rules, measure=measure, min_gain=min_gain)
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
         check_backend(model, known.needs)
         if samples is not None:
-            check_samples(samples, model, known.needs)
+            check_samples(samples, part, known.needs)
         self._judge = Judge(self.survey, known, samples, self.notes)
         self._decider = Decider(
             self.survey,
@@ -150,16 +151,13 @@ class Compression:
             return None
         started = clock.perf_counter()
         _keras.settle(self.model)
-        decisions, allocation = self._decider.decide(
-            lambda goal: self.aim(goal, time), time, self._kept_by_criterion
-        )
+        decisions, allocation = self._decide(time)
         decided = clock.perf_counter()
         before = self.survey.total("parameters")
         record = None
         if decisions:
             kernels = tuple(self._kernel_cut(decision) for decision in decisions)
-            changes = [self._change(decision) for decision in decisions]
-            change_kernels(self.model, changes, training=training)
+            change_kernels(self.model, self._changes(decisions), training=training)
             for each in kernels:
                 self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
                 weighed = energy(each.spectrum, each.rank)
@@ -184,15 +182,39 @@ class Compression:
         self._done = wanted
         return record
 
-    def _values(self, time: float) -> tuple[float, ...]:
-        own = [m.rule.target for m in self.survey.managed if m.rule and m.rule.target]
-        return tuple(self.aim(goal, time) for goal in (self.target, *own))
+    def pull(self, time: float, fraction: float) -> None:
+        """Bring kernels a fraction of the way to what a cut at a later `time` makes of them."""
+        if self.waits_for_samples or not self.due(time):
+            return
+        _keras.settle(self.model)
+        decisions, _ = self._decide(time)
+        pull_kernels(self.model, self._changes(decisions), fraction)
 
-    def _change(self, decision: Decision) -> KernelChange:
-        means = self._judge.means(decision.managed, decision.parts)
-        return cut(
-            decision.managed.kernel, decision.rank, decision.parts, decision.form.split, means
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The target of the model, and those of rules for single layers."""
+        own = (m.rule.target for m in self.survey.managed if m.rule)
+        return (self.target, *(target for target in own if target is not None))
+
+    def _values(self, time: float) -> tuple[float, ...]:
+        return tuple(self.aim(goal, time) for goal in self.targets)
+
+    def _decide(self, time: float) -> tuple[list[Decision], Allocation | None]:
+        return self._decider.decide(
+            lambda goal: self.aim(goal, time), time, self._kept_by_criterion
         )
+
+    def _changes(self, decisions: Sequence[Decision]) -> list[KernelChange]:
+        return [
+            cut(
+                d.managed.kernel,
+                d.rank,
+                d.parts,
+                d.form.split,
+                self._judge.means(d.managed, d.parts),
+            )
+            for d in decisions
+        ]
 
     def _kernel_cut(self, decision: Decision) -> KernelCut:
         kernel, parts, rank = decision.managed.kernel, decision.parts, decision.rank

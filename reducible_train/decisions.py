@@ -148,10 +148,11 @@ class Decider:
         capacity = present - (total - budget)
         smallest = sum(m.smallest_cost(measure) for m in shared)
         if capacity < smallest:
-            self._notes.append(
+            note = (
                 f"At epoch {time:g} the rules for single layers left less than the others need; "
                 f"the budget {aimed:g} was exceeded."
             )
+            self._notes += [] if note in self._notes else [note]
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
         forms = {m.kernel.path: self._form(m, fraction) for m in shared}

@@ -7,7 +7,7 @@ Keras fail half-way, layers and optimizers are put back as they were.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,6 +164,35 @@ def change_kernels(
         ) from error
     _keras.renew_functions(model, training=training)
     _keras.release(dead)
+
+
+def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -> None:
+    """Bring kernels a fraction of the way to what cuts would make of them; ranks stay.
+
+    Dense, `W + fraction (U' V' - W)`; factorised, `U (1 + fraction (R L - 1)) V`, which moves
+    `U` alone, so that optimizer state goes on fitting. Biases move by the fraction, too.
+
+    Args:
+        model: A built Keras model.
+        changes: The cuts, as `cut` gives them.
+        fraction: How far, in [0, 1].
+    """
+    _keras.settle(model)
+    optimizer = _keras.compiled_optimizer(model)
+    if optimizer is not None and not optimizer.built:
+        optimizer = None
+    with _keras.strategy_scope(model):
+        for change in changes:
+            kernel, state = change.kernel, change.state
+            old = [matrix.astype(np.float64) for matrix in kernel.matrices(change.split)]
+            if isinstance(state, Truncation):
+                steps = [old[0] @ state.right @ state.left - old[0], np.zeros_like(old[1])]
+            else:
+                steps = [change.matrices[0] @ change.matrices[1] - old[0]]
+            shifts = kernel.as_variables(change.split)([fraction * step for step in steps])
+            shift_weights(optimizer, kernel.variables[0], shifts[0])
+        parts = [replace(c, shift=fraction * c.shift) for c in changes if c.shift is not None]
+        _shift_biases(parts, optimizer)
 
 
 def _shift_biases(changes: Sequence[KernelChange], optimizer: Any) -> None:

@@ -16,11 +16,13 @@ from reducible_train._keras.copying import (
 from reducible_train._keras.data import output_gradients, sample_batches, tapped
 from reducible_train._keras.functions import (
     compiled_optimizer,
+    part_in_training,
     renew_functions,
     settle,
     strategy_scope,
 )
 from reducible_train._keras.layer_tree import children, is_graph_model, saves_its_layers, walk
+from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import logged_metrics
 from reducible_train._keras.optimizers import (
@@ -65,6 +67,7 @@ __all__ = [
     "constant",
     "copy_state",
     "drop_attribute",
+    "end_warm_up",
     "fresh_input_layers",
     "host_float",
     "host_value",
@@ -78,6 +81,7 @@ __all__ = [
     "output_gradients",
     "output_layers",
     "own_variables",
+    "part_in_training",
     "reclass",
     "release",
     "remap_weight_decay_exclusions",
@@ -105,4 +109,5 @@ __all__ = [
     "variable_scope",
     "walk",
     "walk_state",
+    "warm_up_learning_rate",
 ]

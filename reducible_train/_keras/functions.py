@@ -69,6 +69,11 @@ def settle(model: Any) -> None:
         sync()
 
 
+def part_in_training(model: Any) -> Any:
+    """What of a model is trained: the student of a `Distiller`, otherwise the model itself."""
+    return model.student if isinstance(model, keras.distillation.Distiller) else model
+
+
 def compiled_optimizer(model: Any) -> Any | None:
     """The optimizer of a compiled model, or `None`."""
     return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None

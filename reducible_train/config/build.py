@@ -11,6 +11,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.callback import Cadence, RankScheduler
 from reducible_train.compression import Compression
+from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
 from reducible_train.config.models import QUANTITIES
 from reducible_train.config.problems import nearest, shown
@@ -38,6 +39,7 @@ def callbacks(config: Config) -> list[Any]:
         min_gain=compression.min_gain,
         guard=None if compression.guard is None else Guard(**dict(compression.guard)),
         search=_search(config),
+        aids=build_aids(compression.aids),
     )
     if config.tensorboard is None:
         return [scheduler]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from reducible_train.config.aids import aid_faults
 from reducible_train.config.models import BOUNDS, QUANTITIES, SearchSection
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
@@ -32,6 +33,10 @@ def contradictions(values: Any) -> Found:
         yield from _one_quantity(compression, place)
         yield from _idle_options(compression, place)
         yield from _guard(compression, place)
+        aids = _mapping(compression.get("aids"))
+        for kind, fault in aid_faults(aids):
+            where = (*place, "aids", kind)
+            yield (*where, *_named(fault, _mapping(aids[kind]))), fault
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
     yield from _rules(compression.get("rules"), (*place, "rules"))
     epochs = _mapping(_mapping(values).get("training")).get("epochs")

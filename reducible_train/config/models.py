@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from reducible_train.allocation import allocator_names
+from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Section, Target
 from reducible_train.criteria import criterion_names
 from reducible_train.guard import MODES
@@ -161,6 +162,9 @@ class CompressionSection(Section):
     guard: GuardSection | None = Field(
         default=None,
         description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
+    )
+    aids: AidsSection | None = Field(
+        default=None, description="What helps the training while ranks fall, by kind of aid."
     )
     measure: Literal["parameters", "flops", "bytes"] = Field(
         default="parameters", description="What a budget counts."

@@ -327,15 +327,28 @@ class LowRank:
 
     # --- hooks of Keras ---------------------------------------------------------------
 
+    def penalize_product(self, weight: float) -> bool:
+        """Add `weight * ||U V||_F^2` of each factorised kernel to the losses; 0 takes it away.
+
+        Returns:
+            True if that changes anything.
+        """
+        changed = weight != vars(self).get("_product_weight", 0.0)
+        self._keep("_product_weight", weight)
+        return changed
+
     def _get_own_losses(self) -> list[Any]:
         """Regularize the product: each kernel's regularizer is given `U V`."""
         losses = super()._get_own_losses()  # type: ignore[misc]
+        weight = vars(self).get("_product_weight", 0.0)
+        extra = keras.regularizers.L2(weight) if weight else None
         for kernel in self.kernel_attributes:
-            regularizer = partner(self, kernel, "regularizer")
             u, v = self.factors(kernel)
-            if regularizer is None or u is None or not u.trainable:
+            if u is None or not u.trainable:
                 continue
-            losses.append(regularizer_of_product(regularizer, u, v, self, kernel))
+            for regularizer in (partner(self, kernel, "regularizer"), extra):
+                if regularizer is not None:
+                    losses.append(regularizer_of_product(regularizer, u, v, self, kernel))
         return losses
 
     def save_own_variables(self, store: Any) -> None:

@@ -1,0 +1,279 @@
+"""What helps a training while ranks fall, and what does not: each aid beside none.
+
+784-128-128-128-10, Adam with ONE cosine decay over all epochs, knapsack and criterion
+"fisher"; every way trains equally long on the same samples, and the dense network beside it. Three
+ways to come to the ranks:
+
+- ramp: ranks fall over epochs 1 to 4; with no aid, with each of `reducible_train.aids`, with
+  distillation from the dense network (`keras.distillation.Distiller`, and the epochs of
+  the teacher on top), and with weak directions given to the gradient of the whole kernel;
+- one cut, half-way: where an aid may be needed more;
+- low rank from the start: `U`, `V` drawn at random, or the SVD of the dense initial kernel
+  (`factorize` of an untrained model), each with and without decay of the product.
+
+All of it at the middle one of the budgets; at the others the ramp without aid, and with decay
+of the product. Figures are of the validation split, on which settings were chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from common import command, compile_model, console, finish, load, network, parser, show, spread
+
+from reducible_train import (
+    LayerRule,
+    LowRankDense,
+    ProductDecay,
+    Ramp,
+    RankScheduler,
+    Rewarm,
+    Steps,
+    TailShrink,
+    factorize,
+)
+from reducible_train.datasets import Dataset
+from reducible_train.layers import find_kernels
+from reducible_train.stacks import decompose_product_stack
+from reducible_train.transport import Truncation
+
+HIDDEN = (128, 128, 128)
+SHARING = {"allocation": "knapsack", "criterion": "fisher"}
+
+
+class Swap(keras.callbacks.Callback):
+    """Regrowth: before an epoch, weak directions make room for those of the gradient.
+
+    Of each factorised kernel the weakest fraction of directions leaves; as many of the
+    strongest of the kernel's whole gradient, outside of what the others span, come in: `U`
+    holds the direction, `V` begins at zero. Adam's moments follow the change.
+    """
+
+    def __init__(self, data: Dataset, epoch: int, fraction: float):
+        super().__init__()
+        self.data, self.epoch, self.fraction = data, epoch, fraction
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch != self.epoch:
+            return
+        kernels = [k for k in find_kernels(self.model) if k.rank is not None]
+        for kernel, gradient in zip(kernels, self.gradients(kernels), strict=True):
+            self.swap(kernel, gradient)
+
+    def gradients(self, kernels) -> list[np.ndarray]:
+        """The gradient by each product, on some thousand samples."""
+        x, y = self.data.x_train[:8192], self.data.y_train[:8192]
+        passed = {}
+        with tf.GradientTape() as tape:
+            h = tf.constant(x)
+            for layer in self.model.layers:
+                if layer in [k.layer for k in kernels]:
+                    before = layer.multiply(h, "kernel")
+                    tape.watch(before)
+                    passed[layer.name] = (h, before)
+                    h = layer.add_bias(before)
+                else:
+                    h = layer(h)
+            loss = self.model.compute_loss(y=tf.constant(y), y_pred=h)
+        by_output = tape.gradient(loss, [b for _, b in passed.values()])
+        inputs = [h for h, _ in passed.values()]
+        return [
+            (tf.transpose(h) @ g).numpy().astype("float64")
+            for h, g in zip(inputs, by_output, strict=True)
+        ]
+
+    def swap(self, kernel, gradient: np.ndarray) -> None:
+        u, v = kernel.variables
+        parts = decompose_product_stack(*kernel.matrices())
+        count = max(1, round(self.fraction * kernel.rank))
+        kept = kernel.rank - count
+        left, right = (f[0] for f in parts.factors(kept))
+        basis = np.linalg.qr(left)[0]
+        gradient = gradient - basis @ (basis.T @ gradient)
+        basis = np.linalg.qr(right.T)[0]
+        gradient = gradient - (gradient @ basis) @ basis.T
+        new = np.linalg.svd(gradient)[0][:, :count]
+        size = np.linalg.norm(left[:, -1])
+        change = Truncation(*parts.rotations(kept))
+        optimizer = self.model.optimizer
+        at = [[id(w) for w in optimizer._trainable_variables].index(id(f)) for f in (u, v)]
+        for slots, follow in (
+            (optimizer._momentums, change.gradient),
+            (optimizer._velocities, change.squares),
+        ):
+            old = [slots[i].numpy()[None].astype("float64") for i in at]
+            for i, moved, axis in zip(at, follow(old), (1, 0), strict=True):
+                mean = 0.0 if slots is optimizer._momentums else moved.mean()
+                pad = [(0, 0), (0, 0)]
+                pad[axis] = (0, count)
+                slots[i].assign(np.pad(moved[0], pad, constant_values=mean))
+        u.assign(np.concatenate([left, -size * new], 1))
+        v.assign(np.concatenate([right, np.zeros((count, right.shape[1]))], 0))
+
+
+def rate(data: Dataset, args) -> keras.optimizers.schedules.LearningRateSchedule:
+    """One cosine over all epochs."""
+    steps = args.epochs * math.ceil(len(data.x_train) / args.batch_size)
+    return keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
+
+
+def train(
+    model: keras.Model, data: Dataset, args, callbacks: list, teacher: keras.Model | None = None
+) -> float:
+    """One fit; validation accuracy in percent."""
+    optimizer = keras.optimizers.Adam(rate(data, args))
+    trained = compile_model(model, optimizer, steps_per_execution=16)
+    if teacher is not None:
+        loss = keras.distillation.LogitsDistillation(temperature=args.temperature)
+        trained = keras.distillation.Distiller(teacher, model, loss, student_loss_weight=0.5)
+        hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        trained.compile(keras.optimizers.Adam(rate(data, args)), hard, steps_per_execution=16)
+    trained.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=args.batch_size,
+        epochs=args.epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return accuracy(model, data)
+
+
+def accuracy(model: keras.Model, data: Dataset) -> float:
+    found = model.predict(data.x_val, batch_size=1000, verbose=0).argmax(-1)
+    return 100 * float((found == data.y_val).mean())
+
+
+def fresh(data: Dataset, seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    return network(data.features, HIDDEN)
+
+
+def falling(data: Dataset, seed: int, args, schedule, aids=(), more=(), teacher=None) -> float:
+    model = fresh(data, seed)
+    scheduler = RankScheduler(
+        budget=schedule,
+        aids=aids,
+        calibration=(data.x_train[:2048], data.y_train[:2048]),
+        **SHARING,
+    )
+    return train(model, data, args, [scheduler, *more], teacher)
+
+
+def low_from_start(data: Dataset, seed: int, args, budget: float, init: str, aids=()) -> float:
+    """Ranks of equal fractions of full rank; a scheduler only where an aid asks for one."""
+    model = fresh(data, seed)
+    report = factorize(model, budget=budget, allocation="uniform")
+    if init == "random":
+        model = keras.Sequential(
+            [
+                keras.Input((data.features,)),
+                *[
+                    LowRankDense(layer.units, rank=layer.rank, activation="relu", name=layer.name)
+                    for layer in model.layers[:-1]
+                ],
+                keras.layers.Dense(10, name="output"),
+            ]
+        )
+    held = [LayerRule(name, rank=rank) for name, rank in report.ranks.items()]
+    rules = [LayerRule(each.match.removesuffix("/kernel"), rank=each.rank) for each in held]
+    callbacks = [RankScheduler(budget=1.0, rules=rules, aids=aids)] if aids else []
+    return train(model, data, args, callbacks)
+
+
+def ways(
+    data: Dataset, args, budget: float, dense: keras.Model
+) -> dict[str, Callable[[int], float]]:
+    """Every way to train down to a budget, by name: seed -> accuracy."""
+    ramp = Ramp(1.0, budget, args.start_epoch, args.end_epoch)
+    late = Steps(values=(1.0, budget), start_epochs=(0, args.epochs // 2))
+    decay = ProductDecay(args.weight)
+
+    def fall(schedule, **kwargs) -> Callable[[int], float]:
+        return lambda seed: falling(data, seed, args, schedule, **kwargs)
+
+    made = {
+        "ramp": fall(ramp),
+        "ramp, ProductDecay": fall(ramp, aids=[decay]),
+    }
+    if budget != args.budgets[len(args.budgets) // 2]:
+        return made
+    swap = Swap(data, args.epochs * 5 // 8, 0.1)
+    return made | {
+        "ramp, Rewarm": fall(ramp, aids=[Rewarm(epochs=1)]),
+        "ramp, TailShrink": fall(ramp, aids=[TailShrink(0.3)]),
+        "ramp, Distiller": fall(ramp, teacher=dense),
+        "ramp, weak directions swapped": fall(ramp, more=[swap]),
+        "one cut": fall(late),
+        "one cut, Rewarm": fall(late, aids=[Rewarm(epochs=1)]),
+        "one cut, TailShrink": fall(late, aids=[TailShrink(0.3, ahead=3)]),
+        **{
+            f"from the start, {init}{', ProductDecay' if aids else ''}": (
+                lambda seed, init=init, aids=aids: low_from_start(
+                    data, seed, args, budget, init, aids
+                )
+            )
+            for init in ("random", "spectral")
+            for aids in ((), (decay,))
+        },
+    }
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--epochs", type=int, default=8)
+    options.add_argument("--batch-size", type=int, default=256)
+    options.add_argument("--learning-rate", type=float, default=4e-3)
+    options.add_argument("--start-epoch", type=float, default=1)
+    options.add_argument("--end-epoch", type=float, default=4)
+    options.add_argument("--weight", type=float, default=2e-4, help="of ProductDecay")
+    options.add_argument("--temperature", type=float, default=3.0, help="of the Distiller")
+    options.add_argument("--budgets", type=float, nargs="+", default=[0.34, 0.18, 0.1])
+    options.set_defaults(seeds=3)
+    args = options.parse_args()
+    console.print(f"$ {command()}")
+    data = load(args.data)
+    lost: dict[str, list[float]] = {}
+    control: list[float] = []
+    for seed in range(args.seeds):
+        dense = fresh(data, seed)
+        control.append(train(dense, data, args, []))
+        for budget in args.budgets:
+            for name, way in ways(data, args, budget, dense).items():
+                key = f"{1 - budget:.0%} fewer: {name}"
+                lost.setdefault(key, []).append(control[-1] - way(seed))
+                console.print(f"seed {seed}, {key}: {lost[key][-1]:.2f}")
+    report(args, control, lost)
+
+
+def report(args, control: Sequence[float], lost: dict[str, list[float]]) -> None:
+    """Table and figures."""
+    rows, figures = [], []
+    for key, values in lost.items():
+        size, _, name = key.partition(": ")
+        plain = lost[f"{size}: {name.partition(', ')[0]}"] if "start" not in name else None
+        plain = plain or lost[f"{size}: from the start, random"]
+        gained = np.array(plain) - np.array(values)
+        rows.append([key, spread(values, 2), spread(list(gained), 2)])
+        figures.append(
+            {
+                "size": size,
+                "way": name,
+                "points_lost": values,
+                "points_lost_mean": float(np.mean(values)),
+                "gained_mean": float(gained.mean()),
+                "gained_std": float(gained.std(ddof=1)) if len(gained) > 1 else 0.0,
+            }
+        )
+    title = f"{args.data}, validation split, {args.epochs} epochs, {args.seeds} seeds"
+    show(title, ["way", "points lost", "gained over none"], rows)
+    dense = {"mean": float(np.mean(control)), "values": list(control)}
+    finish({"settings": vars(args), "dense": dense, "ways": figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Aids: what helps a training while ranks fall.
+
+Every module in this package is imported, so a new kind of aid is one new file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from reducible_train.aids.base import Aid, Support, aid_kinds, checked_aids
+from reducible_train.aids.product_decay import ProductDecay
+from reducible_train.aids.rewarm import Rewarm
+from reducible_train.aids.tail_shrink import TailShrink
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
+__all__ = ["Aid", "ProductDecay", "Rewarm", "Support", "TailShrink", "aid_kinds", "checked_aids"]

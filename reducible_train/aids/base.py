@@ -1,0 +1,116 @@
+"""What an aid is: something that helps a training while ranks fall, as a plain value.
+
+A kind of aid is one new file in this package: a frozen dataclass, subclass of `Aid`, with its
+name in `kind`. It is found, and can be used in configurations, without further ado.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol
+
+from reducible_train.errors import ArgumentError, ArgumentTypeError
+
+_KINDS: dict[str, type[Aid]] = {}
+
+
+class Support(Protocol):
+    """All that an aid can have done to a training; it ends with the training."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Training steps of an epoch; `None` while that is not known."""
+
+    def warm_up(self, steps: int, initial: float) -> None:
+        """From now on the learning rate climbs from a fraction of itself, within so many steps."""
+
+    def penalize_products(self, weight: float) -> None:
+        """Add `weight * ||U V||_F^2` of every factorised kernel to the loss."""
+
+    def pull(self, fraction: float, ahead: float) -> None:
+        """Bring kernels part of the way to what cuts within `ahead` epochs will make of them."""
+
+    def check_foreseeable(self, aid: Aid) -> None:
+        """Raise `ArgumentError` where nobody knows what the next cuts will ask for."""
+
+
+class Aid:
+    """Something that helps a training while ranks fall.
+
+    Subclasses are frozen dataclasses, which say by the hooks below when they want something
+    done; the `Support` they are given does it.
+
+    Attributes:
+        kind: Name in configurations.
+    """
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        taken = _KINDS.setdefault(cls.kind, cls)
+        if taken is not cls:
+            raise ArgumentError(
+                "`kind` must be a name of its own for every aid. "
+                f"Received: kind={cls.kind!r} in {cls.__name__}, taken by {taken.__name__}. "
+                "Choose another."
+            )
+
+    def begin(self, training: Support) -> None:
+        """The training begins; the model may have been factorised before."""
+
+    def before_epoch(self, training: Support) -> None:
+        """An epoch begins; the cuts before it have been made."""
+
+    def after_cut(self, training: Support) -> None:
+        """Ranks have fallen, and the next step has not been made yet."""
+
+
+def aid_kinds() -> dict[str, type[Aid]]:
+    """The known kinds of aid, by name.
+
+    >>> list(aid_kinds())
+    ['product_decay', 'rewarm', 'tail_shrink']
+    """
+    return dict(sorted(_KINDS.items()))
+
+
+def checked_aids(aids: Any) -> tuple[Aid, ...]:
+    """The aids of a list, each of another kind.
+
+    Raises:
+        ArgumentTypeError: Something in it is no aid.
+        ArgumentError: Two are of one kind.
+    """
+    given = tuple(aids) if isinstance(aids, Iterable) else None
+    for aid in (aids,) if given is None else given:
+        if given is None or not isinstance(aid, Aid):
+            raise ArgumentTypeError(
+                f"`aids` must be a list of aids. Received: {aid!r}. Write for example "
+                "aids=[ProductDecay(1e-4)]."
+            )
+    kinds = [aid.kind for aid in given or ()]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        raise ArgumentError(
+            f"`aids` may hold one aid of each kind. Received: two of kind {twice!r}. Remove one."
+        )
+    return given or ()
+
+
+def checked_amount(name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> float:
+    """A plain number in `[least, below)`.
+
+    Raises:
+        ArgumentTypeError: No number.
+        ArgumentError: Out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentTypeError(
+            f"`{name}` must be a number. Received: {name}={value!r}. Write it without quotes."
+        )
+    if not least <= value < below:
+        wanted = f"in [{least:g}, {below:g})" if math.isfinite(below) else f"at least {least:g}"
+        raise ArgumentError(f"`{name}` must be {wanted}. Received: {name}={value!r}.")
+    return float(value)

@@ -1,0 +1,55 @@
+"""What the next cut will take is shrunk beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reducible_train.aids.base import Aid, Support, checked_amount
+from reducible_train.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class TailShrink(Aid):
+    """Before each epoch, the tail that coming cuts will take is shrunk by a fraction.
+
+    With `W_r` what a cut to the ranks the schedule asks for `ahead` epochs later would make of
+    a kernel, by the criterion in force,
+
+        W <- W + fraction * (W_r - W)
+
+    the proximal step of the penalty `||W - W_r||^2`: singular values beyond rank `r` fall to
+    `1 - fraction` of themselves, the others stay, and training between the steps makes up for
+    it. Ranks and variables stay as they are. Each step takes as long as a cut without its
+    retracing. Use it where cuts are few and deep; a ramp with a cut each epoch needs it less.
+
+    It must be known what the schedule will ask for: not with a guard, a search or an energy.
+
+    Args:
+        fraction: What a step takes from the tail, in (0, 1).
+        ahead: How far it looks ahead, in epochs, more than 0.
+
+    Raises:
+        ArgumentError: A value out of range.
+
+    Example:
+        >>> TailShrink(0.3, ahead=3)
+        TailShrink(fraction=0.3, ahead=3)
+    """
+
+    kind = "tail_shrink"
+
+    fraction: float = 0.3
+    ahead: float = 1.0
+
+    def __post_init__(self) -> None:
+        checked_amount("fraction", self.fraction, below=1.0)
+        checked_amount("ahead", self.ahead)
+        for name in ("fraction", "ahead"):
+            if getattr(self, name) == 0:
+                raise ArgumentError(f"`{name}` must be greater than 0. Received: {name}=0.")
+
+    def begin(self, training: Support) -> None:
+        training.check_foreseeable(self)
+
+    def before_epoch(self, training: Support) -> None:
+        training.pull(self.fraction, self.ahead)

@@ -1,0 +1,76 @@
+"""What aids can have done to a model in training, done through Keras."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.aids import Aid
+from reducible_train.compression import Compression
+from reducible_train.errors import ArgumentError
+from reducible_train.layers import find_kernels
+
+
+class ModelSupport:
+    """The `Support` of aids in one fit.
+
+    Args:
+        model: The model in training.
+        compression: What cuts it.
+        guarded: True if cuts may be undone.
+    """
+
+    def __init__(self, model: Any, compression: Compression, *, guarded: bool):
+        self.steps_per_epoch: int | None = None
+        self.time = 0.0  # in epochs
+        self._model = model
+        self._compression = compression
+        self._guarded = guarded
+        self._penalized: list[Any] = []
+
+    def warm_up(self, steps: int, initial: float) -> None:
+        optimizer = _keras.compiled_optimizer(self._model)
+        if optimizer is not None:
+            _keras.warm_up_learning_rate(optimizer, steps, initial)
+
+    def penalize_products(self, weight: float) -> None:
+        fresh = [
+            kernel.layer
+            for kernel in find_kernels(_keras.part_in_training(self._model))
+            if kernel.rank is not None and kernel.layer.penalize_product(weight)
+        ]
+        self._penalized += fresh
+        if fresh:
+            _keras.renew_functions(self._model, training=True)
+
+    def pull(self, fraction: float, ahead: float) -> None:
+        self._compression.pull(self.time + ahead, fraction)
+
+    def check_foreseeable(self, aid: Aid) -> None:
+        targets = self._compression.targets
+        energies = [str(each) for each in targets if each.quantity == "energy"]
+        if self._guarded or energies:
+            came = "a guard" if self._guarded else energies[0]
+            raise ArgumentError(
+                f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
+                f"budget or a rank, without guard or search. Received: {came} beside {aid}. "
+                "Remove one of the two."
+            )
+
+    def refresh(self, time: float) -> None:
+        """An epoch begins: take away what has had its time."""
+        self.time = time
+        optimizer = _keras.compiled_optimizer(self._model)
+        if optimizer is not None:
+            _keras.end_warm_up(optimizer, if_over=True)
+
+    def close(self) -> None:
+        """Take away what was added."""
+        optimizer = _keras.compiled_optimizer(self._model)
+        if optimizer is not None:
+            _keras.end_warm_up(optimizer)
+        for layer in self._penalized:
+            layer.penalize_product(0.0)
+        if self._penalized:
+            _keras.renew_functions(self._model, training=False)
+        self._penalized.clear()

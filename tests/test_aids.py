@@ -1,0 +1,383 @@
+"""Laws of the aids: what each does to a training, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    Guard,
+    LayerRule,
+    ProductDecay,
+    Ramp,
+    RankScheduler,
+    Rewarm,
+    Search,
+    Steps,
+    TailShrink,
+    factorize,
+)
+from reducible_train.aids import aid_kinds
+from reducible_train.calibration import samples_of
+from reducible_train.compression import Compression
+from reducible_train.layers import find_kernels
+from reducible_train.surgery import decomposition
+from reducible_train.targets import target
+
+FALL = Steps(values=(24, 8, 4), start_epochs=(0, 1, 3))
+BATCHES = 4
+
+
+class Rates(keras.callbacks.Callback):
+    """The step that plain SGD makes along a gradient that is always 1: the rate in force."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def _value(self):
+        return float(zoo.as_array(self.model.get_layer("output").bias)[0])
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._before = self._value()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(self._before - self._value())
+
+
+def first_output(y, predicted):
+    """A loss whose gradient by the first output is 1."""
+    return predicted[:, 0]
+
+
+def rates(rate, scheduler, epochs=6, **kwargs) -> np.ndarray:
+    """The rate of every step of a fit, one row for each epoch."""
+    model = zoo.sequential()
+    model.compile(keras.optimizers.SGD(rate, **kwargs), first_output)
+    x, y = zoo.data(model)
+    look = Rates()
+    model.fit(x, y, batch_size=16, epochs=epochs, callbacks=[scheduler, look], verbose=0)
+    assert int(zoo.as_array(model.optimizer.iterations)) == epochs * BATCHES
+    return np.array(look.seen).reshape(epochs, BATCHES)
+
+
+def cosine():
+    return keras.optimizers.schedules.CosineDecay(0.5, 6 * BATCHES)
+
+
+# --- warm-up --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [lambda: 0.25, cosine], ids=["number", "schedule"])
+def test_the_rate_climbs_after_each_cut_and_is_then_the_scheduled_one(rate):
+    plain = rates(rate(), RankScheduler(rank=FALL))
+    warm = rates(rate(), RankScheduler(rank=FALL, aids=[Rewarm(steps=6, initial=0.25)]))
+    climb = 0.25 + 0.75 * np.arange(1, 7) / 6
+    expected = np.ones_like(plain)
+    expected[1], expected[2, :2] = climb[:4], climb[4:]
+    expected[3], expected[4, :2] = climb[:4], climb[4:]
+    np.testing.assert_allclose(warm, plain * expected, atol=2e-6)
+
+
+def test_a_cut_within_the_climb_begins_another():
+    fall = Steps(values=(24, 8, 4), start_epochs=(0, 1, 2))
+    warm = rates(0.25, RankScheduler(rank=fall, aids=[Rewarm(epochs=2)]))
+    climb = np.arange(1, 9) / 8
+    np.testing.assert_allclose(warm[1], 0.25 * climb[:4], atol=1e-6)
+    np.testing.assert_allclose(warm[2:4].ravel(), 0.25 * climb, atol=1e-6)
+    np.testing.assert_allclose(warm[4:], 0.25, atol=1e-6)
+
+
+def test_the_rate_is_exactly_the_scheduled_one_afterwards():
+    model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.3))
+    x, y = zoo.data(model)
+
+    class Read(keras.callbacks.Callback):
+        values = ()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.values += (float(zoo.as_array(self.model.optimizer.learning_rate)),)
+
+    read = Read()
+    warm = RankScheduler(rank=Steps((24, 8), (0, 1)), aids=[Rewarm(steps=3, initial=0.1)])
+    model.fit(x, y, batch_size=16, epochs=3, callbacks=[warm, read], verbose=0)
+    assert read.values[:3] == (np.float32(0.3),) * 3
+    assert read.values[4] < np.float32(0.3)
+    assert read.values[7:] == (np.float32(0.3),) * 5
+    assert model.optimizer.learning_rate is model.optimizer._learning_rate
+    pickle.loads(pickle.dumps(model))
+
+
+def test_a_callback_may_change_the_rate_while_it_climbs():
+    def later(epoch, rate):
+        return 0.5 if epoch < 2 else 0.125
+
+    model = zoo.sequential()
+    model.compile(keras.optimizers.SGD(0.5), first_output)
+    x, y = zoo.data(model)
+    look, other = Rates(), keras.callbacks.LearningRateScheduler(later)
+    scheduler = RankScheduler(rank=Steps((24, 8), (0, 1)), aids=[Rewarm(steps=8)])
+    model.fit(x, y, batch_size=16, epochs=4, callbacks=[scheduler, other, look], verbose=0)
+    seen = np.array(look.seen).reshape(4, BATCHES)
+    climb = np.arange(1, 9).reshape(2, 4) / 8
+    np.testing.assert_allclose(seen[1], 0.5 * climb[0], atol=1e-6)
+    np.testing.assert_allclose(seen[2], 0.125 * climb[1], atol=1e-6)
+    np.testing.assert_allclose(seen[3], 0.125, atol=1e-6)
+
+
+def test_a_wrapped_optimizer_is_warmed_up():
+    inner = keras.optimizers.SGD(0.25)
+    model = zoo.sequential()
+    model.compile(keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0), first_output)
+    x, y = zoo.data(model)
+    look = Rates()
+    scheduler = RankScheduler(rank=Steps((24, 8), (0, 1)), aids=[Rewarm(epochs=1)])
+    model.fit(x, y, batch_size=16, epochs=3, callbacks=[scheduler, look], verbose=0)
+    climb = np.repeat([1.0, 0.0, 1.0], BATCHES)
+    climb[BATCHES : 2 * BATCHES] = np.arange(1, 5) / 4
+    np.testing.assert_allclose(look.seen, 0.25 * climb, atol=1e-6)
+
+
+def test_epochs_of_unknown_length():
+    x, y = zoo.data(zoo.sequential())
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    batches = batches.filter(lambda x, y: True)  # whose number nobody knows
+
+    def fit(fall):
+        model = zoo.compiled(zoo.sequential())
+        scheduler = RankScheduler(rank=fall, aids=[Rewarm(epochs=0.5)])
+        model.fit(batches, epochs=3, shuffle=False, callbacks=[scheduler], verbose=0)
+        return scheduler.report.ranks
+
+    with warnings.catch_warnings():  # Keras tells that an epoch was over
+        warnings.simplefilter("ignore")
+        assert fit(Steps((24, 8), (0, 1)))  # the first epoch has told
+    with pytest.raises(ArgumentError, match="steps="):
+        fit(8)
+
+
+# --- decay of the product -------------------------------------------------------------
+
+
+def penalty(model) -> float:
+    total = 0.0
+    for kernel in find_kernels(model):
+        if kernel.rank is not None:
+            u, v = kernel.matrices()
+            total += float(((u.astype("float64") @ v) ** 2).sum())
+    return total
+
+
+class Penalties(keras.callbacks.Callback):
+    """What the model adds to the loss, and what the products say."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        added = sum(float(zoo.as_array(loss)) for loss in self.model.losses)
+        self.seen.append((added, penalty(self.model)))
+
+
+@pytest.mark.parametrize("name", ["sequential", "nested", "subclassed", "wrapped"])
+def test_the_product_is_penalised_once_it_is_one_and_until_training_ends(name):
+    model = zoo.compiled(zoo.MODELS[name]())
+    x, y = zoo.data(model)
+    look = Penalties()
+    scheduler = RankScheduler(rank=FALL, aids=[ProductDecay(0.25)])
+    model.fit(x, y, epochs=5, callbacks=[scheduler, look], verbose=0)
+    assert look.seen[0] == (0, 0)
+    for added, expected in look.seen[1:]:
+        assert expected > 0
+        np.testing.assert_allclose(added, 0.25 * expected, rtol=1e-5)
+    assert model.losses == []
+    again = model.evaluate(x, y, verbose=0)
+    predicted = zoo.predicted(model, x)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    np.testing.assert_allclose(again, float(zoo.as_array(loss(y, predicted))), rtol=1e-5)
+
+
+def test_it_is_trained_against():
+    def trained(aids):
+        keras.utils.set_random_seed(1)
+        model = zoo.compiled(zoo.sequential(), keras.optimizers.SGD(0.05))
+        x, y = zoo.data(model)
+        model.fit(x, y, epochs=5, callbacks=[RankScheduler(rank=FALL, aids=aids)], verbose=0)
+        return penalty(model)
+
+    assert trained([ProductDecay(1.0)]) < 0.8 * trained([])
+
+
+def test_a_model_that_begins_factorised_is_penalised_from_its_first_step():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    factorize(model, rank=8)
+    model.fit(x, y, verbose=0)  # compiles a step without penalty
+    look = Penalties()
+    scheduler = RankScheduler(rank=8, aids=[ProductDecay(0.25)])
+    history = model.fit(x, y, batch_size=64, callbacks=[scheduler, look], verbose=0).history
+    added, expected = look.seen[0]
+    np.testing.assert_allclose(added, 0.25 * expected, rtol=1e-5)
+    assert history["loss"][0] > added
+
+
+def test_it_stands_beside_a_regularizer_and_leaves_frozen_layers_alone():
+    model = zoo.compiled(zoo.sequential())
+    first, second = model.get_layer("first"), model.get_layer("second")
+    first.kernel_regularizer = keras.regularizers.L2(0.5)
+    factorize(model, rank=4)
+    second.trainable = False
+    for layer in (first, second):
+        assert layer.penalize_product(0.25)
+        assert not layer.penalize_product(0.25)
+    assert second.losses == []
+    u, v = (zoo.as_array(f).astype("float64") for f in first.factors("kernel"))
+    square = float(((u @ v) ** 2).sum())
+    added = sum(float(zoo.as_array(loss)) for loss in first.losses)
+    np.testing.assert_allclose(added, 0.75 * square, rtol=1e-5)
+
+
+# --- shrinking tails ------------------------------------------------------------------
+
+
+def kernels_and_biases(model) -> dict[str, np.ndarray]:
+    """Every kernel as one matrix, and every bias, in double precision."""
+    found = {}
+    for kernel in find_kernels(model):
+        matrices = [m[0].astype("float64") for m in kernel.matrices()]
+        found[kernel.path] = matrices[0] if len(matrices) == 1 else matrices[0] @ matrices[1]
+        if kernel.layer.bias is not None:
+            found[f"{kernel.path} bias"] = zoo.as_array(kernel.layer.bias).astype("float64")
+    return found
+
+
+@pytest.mark.parametrize("criterion", ["energy", "activation"])
+def test_kernels_are_pulled_a_fraction_of_the_way_to_the_coming_cut(criterion):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    model.fit(x, y, verbose=0)  # an optimizer that has been built
+    samples = None if criterion == "energy" else samples_of(x)
+    fall = target("rank", Steps(values=(24, 9, 4), start_epochs=(0, 1, 2)))
+    compression = Compression(model, fall, criterion=criterion, samples=samples)
+    for time, rank in ((1.0, 9), (2.0, 4)):  # from dense, and from factors
+        weights, before = model.get_weights(), kernels_and_biases(model)
+        ranks = compression.report.ranks
+        compression.pull(time, 0.25)
+        pulled = kernels_and_biases(model)
+        assert compression.report.ranks == ranks
+        model.set_weights(weights)
+        compression.cut(time)
+        assert compression.report.ranks["first/kernel"] == rank
+        moved = 0
+        for name, cut in kernels_and_biases(model).items():
+            expected = before[name] + 0.25 * (cut - before[name])
+            np.testing.assert_allclose(pulled[name], expected, atol=2e-6)
+            moved += np.abs(cut - before[name]).max() > 1e-3
+        assert moved == (2 if criterion == "energy" else 3)
+
+
+def test_tails_shrink_only_while_cuts_are_to_come():
+    model = zoo.compiled(zoo.sequential(), keras.optimizers.SGD(0.0))
+    x, y = zoo.data(model)
+
+    class Spectra(keras.callbacks.Callback):
+        seen = ()
+
+        def on_epoch_end(self, epoch, logs=None):
+            (kernel,) = (k for k in find_kernels(self.model) if k.path == "first/kernel")
+            self.seen += (decomposition(kernel).values,)
+
+    look = Spectra()
+    aids = [TailShrink(0.5, ahead=2)]
+    scheduler = RankScheduler(rank=Steps((24, 6), (0, 3)), aids=aids)
+    model.fit(x, y, epochs=5, callbacks=[scheduler, look], verbose=0)
+    plain = look.seen[0]
+    for epoch, left in ((1, 0.5), (2, 0.25)):
+        np.testing.assert_allclose(look.seen[epoch][:6], plain[:6], rtol=1e-5)
+        np.testing.assert_allclose(look.seen[epoch][6:], left * plain[6:], rtol=1e-4, atol=1e-6)
+    for later in look.seen[3:]:
+        np.testing.assert_allclose(later[:6], plain[:6], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"energy": 0.5}, "energy"),
+        ({"rank": 4, "rules": [LayerRule("first", energy=0.5)]}, "energy"),
+        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "guard"),
+        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "guard"),
+    ],
+)
+def test_what_cannot_be_foreseen_is_refused(arguments, word):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(**arguments, aids=[TailShrink()])
+    with pytest.raises(ArgumentError, match=f"TailShrink.*Received: .*{word}"):
+        model.fit(x, y, epochs=5, callbacks=[scheduler], verbose=0)
+
+
+# --- all of them ----------------------------------------------------------------------
+
+
+def test_they_are_values():
+    scheduler = RankScheduler(rank=4, aids=[Rewarm(epochs=1), ProductDecay(), TailShrink()])
+    assert copy.deepcopy(scheduler).aids == scheduler.aids
+    assert pickle.loads(pickle.dumps(scheduler)).aids == scheduler.aids
+    assert {type(aid) for aid in scheduler.aids} == set(aid_kinds().values())
+
+
+def test_a_scheduler_may_be_used_twice():
+    scheduler = RankScheduler(rank=FALL, aids=[Rewarm(epochs=1), ProductDecay(0.25)])
+    for _ in range(2):
+        model = zoo.compiled(zoo.sequential())
+        x, y = zoo.data(model)
+        look = Penalties()
+        model.fit(x, y, epochs=4, callbacks=[scheduler, look], verbose=0)
+        assert look.seen[0][0] == 0 < look.seen[-1][0]
+
+
+def test_it_works_in_a_model_that_builds_itself_and_with_ranks_of_a_budget():
+    model = keras.Sequential([keras.layers.Dense(32, name="first"), keras.layers.Dense(5)])
+    zoo.compiled(model)
+    x, y = zoo.data(zoo.sequential())
+    scheduler = RankScheduler(
+        budget=Ramp(1.0, 0.5, start_epoch=0, end_epoch=2), aids=[ProductDecay(), Rewarm(steps=2)]
+    )
+    history = model.fit(x, y, epochs=4, callbacks=[scheduler], verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Rewarm(), ArgumentError, "exactly one"),
+        (lambda: Rewarm(epochs=1, steps=3), ArgumentError, "exactly one"),
+        (lambda: Rewarm(epochs=0), ArgumentError, "greater than 0"),
+        (lambda: Rewarm(epochs=-1), ArgumentError, "at least 0"),
+        (lambda: Rewarm(steps=0), ArgumentError, "at least 1"),
+        (lambda: Rewarm(steps=1.5), ArgumentTypeError, "whole number"),
+        (lambda: Rewarm(steps=3, initial=1.0), ArgumentError, r"in \[0, 1\)"),
+        (lambda: Rewarm(epochs="1"), ArgumentTypeError, "without quotes"),
+        (lambda: ProductDecay(-1e-4), ArgumentError, "at least 0"),
+        (lambda: TailShrink(0.0), ArgumentError, "greater than 0"),
+        (lambda: TailShrink(1.0), ArgumentError, r"in \[0, 1\)"),
+        (lambda: TailShrink(ahead=-1), ArgumentError, "at least 0"),
+        (lambda: ProductDecay(True), ArgumentTypeError, "a number"),
+        (lambda: RankScheduler(rank=4, aids=["rewarm"]), ArgumentTypeError, "rewarm"),
+        (lambda: RankScheduler(rank=4, aids=ProductDecay()), ArgumentTypeError, "list"),
+        (lambda: RankScheduler(rank=4, aids=[ProductDecay()] * 2), ArgumentError, "each kind"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
