@@ -331,6 +331,16 @@ KINDS = {
         ),
         ["Conv2D", "Conv2DTranspose"],
     ),
+    "conv1d transposed": (
+        (9, 16),
+        lambda: keras.layers.Conv1DTranspose(8, 3, strides=2, name="it"),
+        ["Conv1D", "Conv1DTranspose"],
+    ),
+    "conv3d transposed": (
+        (3, 4, 3, 16),
+        lambda: keras.layers.Conv3DTranspose(8, 2, strides=2, name="it"),
+        ["Conv3D", "Conv3DTranspose"],
+    ),
     "separable 1d": (
         (12, 16),
         lambda: keras.layers.SeparableConv1D(24, 3, padding="same", name="it"),

@@ -189,6 +189,8 @@ def test_a_regularizer_acts_on_the_product(regularizer):
     layer = model.layers[0]
     expected = zoo.as_array(keras.regularizers.get(regularizer)(layer.kernel_u @ layer.kernel_v))
     np.testing.assert_allclose(zoo.as_array(sum(model.losses)), expected, rtol=1e-5)
+    merge(model)
+    np.testing.assert_allclose(zoo.as_array(sum(model.losses)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("trouble", ["quantized", "lora", "constraint", "subclass"])

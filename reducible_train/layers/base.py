@@ -206,6 +206,7 @@ class LowRank:
         """
         old = self._present(kernel)
         new = self._replace(old, {kernel: (self._dense_shape(kernel, old), initializer)})
+        new[0].regularizer = partner(self, kernel, "regularizer")
         for suffix in "uv":
             _keras.drop_attribute(self, f"{kernel}_{suffix}")
         vars(self).pop(f"_split_of_{kernel}", None)
@@ -399,7 +400,7 @@ def regularizer_of_product(regularizer: Any, u: Any, v: Any, layer: LowRank, ker
     """
     if type(regularizer) is keras.regularizers.L2:
         left, right = layer.view(kernel).grams(_value(u), _value(v), keras.ops)
-        return regularizer.l2 * keras.ops.sum(left * right)
+        return keras.ops.cast(regularizer.l2, left.dtype) * keras.ops.sum(left * right)
     return regularizer(layer.product(kernel))
 
 

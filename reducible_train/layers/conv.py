@@ -13,7 +13,7 @@ from reducible_train.layers.patches import patches
 from reducible_train.matricization import Matricization
 
 CHANNEL, SPATIAL = "channel", "spatial"
-_AXES = "dhw"
+AXES = "dhw"
 
 
 class LowRankConv(LowRank):
@@ -38,7 +38,7 @@ class LowRankConv(LowRank):
 
     @classmethod
     def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        axes = _AXES[-len(layer.kernel_size) :]
+        axes = AXES[-len(layer.kernel_size) :]
         if split == SPATIAL:
             return Matricization("hwio", "h1ir", "1wro")
         ones = "1" * len(axes)
@@ -131,6 +131,18 @@ def pad_causal(layer: Any, inputs: Any) -> Any:
     before = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
     last = layer.data_format == "channels_last"
     return keras.ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
+
+
+def pointwise(layer: Any, inputs: Any, kernel: Any) -> Any:
+    """A convolution of size 1.
+
+    With channels first it is written as a product, since TensorFlow convolves only
+    channels-last images on a CPU.
+    """
+    if layer.data_format == "channels_last":
+        return keras.ops.conv(inputs, kernel, 1, "valid", layer.data_format)
+    matrix = keras.ops.reshape(kernel, kernel.shape[-2:])
+    return keras.ops.einsum("bi...,io->bo...", inputs, matrix)
 
 
 def conv_bias(layer: Any, outputs: Any) -> Any:

@@ -2,21 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
-from reducible_train.layers.conv import conv_bias, spatial_axes
+from reducible_train.layers.conv import AXES, conv_bias, spatial_axes
 from reducible_train.matricization import Matricization
 
 
-@keras.saving.register_keras_serializable("reducible_train")
-class LowRankConv2DTranspose(LowRank, keras.layers.Conv2DTranspose):
-    """A `Conv2DTranspose` layer with kernel `W (i, h w o) ~ U V`.
+class LowRankConvTranspose(LowRank):
+    """What transposed convolutions share, `W (i, h w o) ~ U V`.
 
-    A 1 x 1 convolution to `rank` channels, then a transposed convolution from there.
+    A convolution of size 1 to `r` channels, then a transposed convolution from there.
+    """
+
+    kernel_attributes = {"kernel": "kernel"}  # noqa: RUF012
+    kernel = PlainKernel()
+    _pointwise_class: ClassVar[type]
+
+    @classmethod
+    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
+        axes, ones = AXES[-len(layer.kernel_size) :], "1" * len(layer.kernel_size)
+        return Matricization(axes + "oi", ones + "ir", axes + "or")
+
+    @classmethod
+    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
+        return alike(spatial_axes(layer, inputs))
+
+    def stock_layers(self) -> list[StockLayer]:
+        layer: Any = self
+        first = self._pointwise_class(
+            self.ranks["kernel"],
+            1,
+            data_format=layer.data_format,
+            use_bias=False,
+            **self.stock_arguments(),
+        )
+        return self.in_two(first, self.dense_class(**self.dense_config()))
+
+    def call(self, inputs: Any) -> Any:
+        layer: Any = self
+        x = keras.ops.conv(inputs, layer.kernel_u, 1, "valid", layer.data_format)
+        x = keras.ops.conv_transpose(
+            x,
+            layer.kernel_v,
+            list(layer.strides),
+            layer.padding,
+            layer.output_padding,
+            layer.data_format,
+            layer.dilation_rate,
+        )
+        return conv_bias(layer, x)
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankConv1DTranspose(LowRankConvTranspose, keras.layers.Conv1DTranspose):
+    """A `Conv1DTranspose` layer with kernel `W (i, h o) ~ U V`.
+
+    Args:
+        filters: As of `keras.layers.Conv1DTranspose`, whose other arguments follow.
+        rank: Rank of the factors.
+
+    Example:
+        >>> layer = LowRankConv1DTranspose(8, 3, rank=2)
+        >>> layer.build((None, 20, 6))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(8,), (1, 6, 2), (3, 8, 2)]
+    """
+
+    dense_class = keras.layers.Conv1DTranspose
+    _pointwise_class = keras.layers.Conv1D
+
+
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankConv2DTranspose(LowRankConvTranspose, keras.layers.Conv2DTranspose):
+    """A `Conv2DTranspose` layer with kernel `W (i, h w o) ~ U V`.
 
     Args:
         filters: As of `keras.layers.Conv2DTranspose`, whose other arguments follow.
@@ -30,37 +92,23 @@ class LowRankConv2DTranspose(LowRank, keras.layers.Conv2DTranspose):
     """
 
     dense_class = keras.layers.Conv2DTranspose
-    kernel_attributes = {"kernel": "kernel"}  # noqa: RUF012
-    kernel = PlainKernel()
+    _pointwise_class = keras.layers.Conv2D
 
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        return Matricization("hwoi", "11ir", "hwor")
 
-    @classmethod
-    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        return alike(spatial_axes(layer, inputs))
+@keras.saving.register_keras_serializable("reducible_train")
+class LowRankConv3DTranspose(LowRankConvTranspose, keras.layers.Conv3DTranspose):
+    """A `Conv3DTranspose` layer with kernel `W (i, d h w o) ~ U V`.
 
-    def stock_layers(self) -> list[StockLayer]:
-        first = keras.layers.Conv2D(
-            self.kernel_u.shape[-1],
-            1,
-            data_format=self.data_format,
-            use_bias=False,
-            **self.stock_arguments(),
-        )
-        return self.in_two(first, keras.layers.Conv2DTranspose.from_config(self.dense_config()))
+    Args:
+        filters: As of `keras.layers.Conv3DTranspose`, whose other arguments follow.
+        rank: Rank of the factors.
 
-    def call(self, inputs: Any) -> Any:
-        form = self.data_format
-        x = keras.ops.conv(inputs, self.kernel_u, 1, "valid", form)
-        x = keras.ops.conv_transpose(
-            x,
-            self.kernel_v,
-            list(self.strides),
-            self.padding,
-            self.output_padding,
-            form,
-            self.dilation_rate,
-        )
-        return conv_bias(self, x)
+    Example:
+        >>> layer = LowRankConv3DTranspose(8, 2, rank=2)
+        >>> layer.build((None, 9, 9, 9, 6))
+        >>> [tuple(v.shape) for v in layer.trainable_variables]
+        [(8,), (1, 1, 1, 6, 2), (2, 2, 2, 8, 2)]
+    """
+
+    dense_class = keras.layers.Conv3DTranspose
+    _pointwise_class = keras.layers.Conv3D

@@ -8,7 +8,7 @@ import keras
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
-from reducible_train.layers.conv import conv_bias, spatial_axes
+from reducible_train.layers.conv import conv_bias, pointwise, spatial_axes
 from reducible_train.matricization import Matricization
 
 
@@ -56,8 +56,7 @@ class LowRankSeparableConv(LowRank):
             dilation_rate=layer.dilation_rate,
             data_format=layer.data_format,
         )
-        form = layer.data_format
-        return conv_bias(layer, keras.ops.conv(x, layer.pointwise_kernel_v, 1, "valid", form))
+        return conv_bias(layer, pointwise(layer, x, layer.pointwise_kernel_v))
 
 
 @keras.saving.register_keras_serializable("reducible_train")
