@@ -77,9 +77,11 @@ class RankScheduler(keras.callbacks.Callback):
 
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
-            schedule. Exactly one of `budget`, `energy`, `rank` and `search` is given.
+            schedule. Exactly one of `budget`, `energy`, `rtol`, `rank` and `search` is given.
         energy: Fraction of its energy each kernel keeps, since the start: a number or a
             schedule.
+        rtol: Relative error that each kernel may have, `sqrt(1 - energy)` since the start, as
+            the criterion weighs it, in [0, 1): a number, or a schedule that rises.
         rank: Rank of every kernel: a number or a schedule. A kernel stays dense while
             the rank would not make it smaller.
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
@@ -128,6 +130,7 @@ class RankScheduler(keras.callbacks.Callback):
         *,
         budget: float | Schedule | None = None,
         energy: float | Schedule | None = None,
+        rtol: float | Schedule | None = None,
         rank: float | Schedule | None = None,
         measure: str = "parameters",
         allocation: str = "energy",
@@ -144,9 +147,9 @@ class RankScheduler(keras.callbacks.Callback):
         self.guard = checked_guard(guard)
         self.search = None if search is None else checked_search(search)
         if self.search is None:
-            self.target = one_target(budget, energy, rank)
+            self.target = one_target(budget=budget, energy=energy, rtol=rtol, rank=rank)
         else:
-            _check_alone(self.guard, budget=budget, energy=energy, rank=rank)
+            _check_alone(self.guard, budget=budget, energy=energy, rtol=rtol, rank=rank)
             self.target = self.search.target
         check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
@@ -377,9 +380,9 @@ def _check_alone(guard: Guard | None, **others: Any) -> None:
     given = {name: value for name, value in others.items() if value is not None}
     if given:
         raise ArgumentError(
-            "Exactly one of `budget`, `energy`, `rank` and `search` must be given. Received: "
-            f"search and {', '.join(f'{n}={v!r}' for n, v in given.items())}. A search chooses the "
-            "budget itself; remove the other."
+            "Exactly one of `budget`, `energy`, `rtol`, `rank` and `search` must be given. "
+            f"Received: search and {', '.join(f'{n}={v!r}' for n, v in given.items())}. A search "
+            "chooses the budget itself; remove the other."
         )
     if guard is None:
         raise ArgumentError(

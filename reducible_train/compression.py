@@ -117,8 +117,8 @@ class Compression:
 
     def present(self, goal: Target) -> float:
         """The value of a target that the model meets as it is."""
-        if goal.quantity == "energy":
-            return 1.0
+        if goal.quantity in ("energy", "rtol"):
+            return 1.0 if goal.quantity == "energy" else 0.0
         if goal.quantity == "budget":
             return self.survey.total(self.measure) / self.survey.dense_total(self.measure)
         managed = self.survey.managed

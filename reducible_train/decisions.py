@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
+from typing import Any
 
 from reducible_train.allocation import Allocation, Candidate, allocate
 from reducible_train.costs import break_even_rank
@@ -95,13 +97,14 @@ class Decider:
     def _alone(
         self, managed: Managed, quantity: str, value: float, kept: Mapping[str, float]
     ) -> Decision | None:
-        """What a rank or an energy asks of one kernel; `None` for no change."""
-        found = [
-            self._by_rank(managed, form, value)
-            if quantity == "rank"
-            else self._by_energy(managed, form, value / kept.get(managed.kernel.path, 1.0))
-            for form in self._judge.options(managed)
-        ]
+        """What a rank, an energy or an error asks of one kernel; `None` for no change."""
+        if quantity == "rank":
+            found = [self._by_rank(managed, f, value) for f in self._judge.options(managed)]
+        else:
+            limit = _limit(quantity, value, kept.get(managed.kernel.path, 1.0))
+            found = [
+                self._by_spectrum(managed, form, limit) for form in self._judge.options(managed)
+            ]
         possible = [decision for decision in found if decision is not None]
         return max(possible, key=lambda d: d.saves(self._measure), default=None)
 
@@ -114,18 +117,20 @@ class Decider:
         parts = self._judge.parts(managed, form)
         return Decision(managed, form, rank, _rank_binding(value, rank), parts)
 
-    def _by_energy(self, managed: Managed, form: Form, needed: float) -> Decision | None:
-        """The decision for an energy that this cut must keep."""
-        if needed >= 1.0:
+    def _by_spectrum(
+        self, managed: Managed, form: Form, limit: Mapping[str, Any] | None
+    ) -> Decision | None:
+        """The decision for what this cut must keep; `None` for a limit of nothing to lose."""
+        if limit is None:
             return None
         parts = self._judge.parts(managed, form)
         least = min(form.min_rank, *form.shape)
-        choice = choose_rank(parts.values, energy=needed, min_rank=least)
+        choice = choose_rank(parts.values, **limit, min_rank=least)
         current = managed.kernel.rank
         if choice.rank > (current - 1 if current is not None else self._dense_limit(form)):
             return None
         if choice.rank > form.max_rank:
-            choice = choose_rank(parts.values, max_rank=form.max_rank, energy=needed)
+            choice = choose_rank(parts.values, **limit, max_rank=form.max_rank)
         return Decision(managed, form, choice.rank, choice.binding, parts)
 
     def _dense_limit(self, form: Form) -> int:
@@ -207,6 +212,22 @@ def as_rank(value: float, managed: Managed, form: Form) -> int | None:
     if own_limit is not None:
         rank = min(rank, own_limit)
     return None if rank > limit else rank
+
+
+def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
+    """The limit on one cut, if a kernel has kept `kept` of its energy so far.
+
+    Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
+    relative error. `None` if there is nothing left to lose.
+
+    >>> _limit("energy", 0.72, 0.9), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
+    ({'energy': 0.8}, {'rtol': 0.5}, None)
+    """
+    if quantity == "energy":
+        needed = value / kept
+        return {"energy": needed} if needed < 1.0 else None
+    left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
+    return {"rtol": left} if left > 0.0 else None
 
 
 def _rank_binding(value: float, rank: int) -> str:

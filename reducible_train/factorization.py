@@ -23,6 +23,7 @@ def factorize(
     *,
     budget: float | None = None,
     energy: float | None = None,
+    rtol: float | None = None,
     rank: int | None = None,
     measure: str = "parameters",
     allocation: str = "energy",
@@ -41,6 +42,8 @@ def factorize(
         model: A built Keras model.
         budget: Fraction of the whole dense model it may cost, in (0, 1].
         energy: Fraction of its energy each kernel keeps, in (0, 1].
+        rtol: Relative error each kernel may have, `sqrt(1 - energy)`, in [0, 1), as the criterion
+            weighs it.
         rank: Rank of every kernel.
         measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
         allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
@@ -73,13 +76,14 @@ def factorize(
     Reference: Eckart and Young, *The approximation of one matrix by another of lower
     rank*, Psychometrika 1936.
     """
-    for name, value in (("budget", budget), ("energy", energy), ("rank", rank)):
+    given = {"budget": budget, "energy": energy, "rtol": rtol, "rank": rank}
+    for name, value in given.items():
         if isinstance(value, Schedule):
             raise ArgumentTypeError(
                 f"`{name}` of factorize must be a number, since it cuts once. Received: {value!r}. "
                 f"Write {name}={value.values[-1]:g}, or give the schedule to RankScheduler."
             )
-    target = one_target(budget, energy, rank)
+    target = one_target(**given)
     check_built(model)
     compression = Compression(
         model,

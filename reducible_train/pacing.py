@@ -59,7 +59,8 @@ class SchedulePace:
         if self._share < 1.0:
             accepted = self._accepted.get(goal)
             accepted = self._present(goal) if accepted is None else accepted
-            wanted += (1 - self._share) * max(accepted - wanted, 0.0)
+            back = min(accepted - wanted, 0.0) if goal.rises else max(accepted - wanted, 0.0)
+            wanted += (1 - self._share) * back
         self._aimed[goal] = wanted
         return wanted
 

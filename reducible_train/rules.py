@@ -11,6 +11,7 @@ from reducible_train.schedules import Schedule
 from reducible_train.targets import Target, target
 
 SPLITS = ("channel", "spatial")
+OWN = ("rank", "energy", "rtol")  # targets that a single layer may have
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class LayerRule:
         max_rank: Largest rank it may get once it is factorised.
         rank: Its own rank, a number or a schedule, whatever the other layers do.
         energy: Its own energy, a number or a schedule.
+        rtol: Its own relative error, a number or a schedule.
         split: How its kernel is split, where there is a choice: `"channel"` or `"spatial"`
             for Conv2D. Without it, the split that costs less at equal error is taken.
         group: A name; under a budget, layers of one group get equal ranks, or all stay dense.
@@ -44,6 +46,7 @@ class LayerRule:
     max_rank: int | None = None
     rank: float | Schedule | None = None
     energy: float | Schedule | None = None
+    rtol: float | Schedule | None = None
     split: str | None = None
     group: str | None = None
 
@@ -72,16 +75,17 @@ class LayerRule:
                 f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "
                 f"max_rank={self.max_rank} in the rule for {self.match!r}."
             )
-        others = ("min_rank", "max_rank", "rank", "energy", "split", "group")
+        others = ("min_rank", "max_rank", *OWN, "split", "group")
         if self.keep_dense and any(getattr(self, name) is not None for name in others):
             raise ArgumentError(
                 "A rule with keep_dense=True can say nothing about ranks. Received: "
                 f"{self!r}. Remove `keep_dense`, or all the others."
             )
-        if self.rank is not None and self.energy is not None:
+        own = [name for name in OWN if getattr(self, name) is not None]
+        if len(own) > 1:
             raise ArgumentError(
-                "A rule may set `rank` or `energy`, not both. Received both in the rule for "
-                f"{self.match!r}."
+                "A rule may set one of `rank`, `energy` and `rtol`. Received: "
+                f"{' and '.join(own)} in the rule for {self.match!r}. Remove all but one."
             )
         self._check_group()
         if self.split not in (None, *SPLITS):
@@ -99,18 +103,19 @@ class LayerRule:
                 f"`group` must be a name. Received: group={self.group!r} in the rule for "
                 f"{self.match!r}. Write for example group='experts'."
             )
-        if self.rank is not None or self.energy is not None:
+        own = [name for name in OWN if getattr(self, name) is not None]
+        if own:
             raise ArgumentError(
-                "A group shares what a budget gives it, so its rule can set no `rank` or `energy`. "
-                f"Received: both in the rule for {self.match!r}. Remove one of them."
+                "A group shares what a budget gives it, so its rule can set no `rank`, `energy` or "
+                f"`rtol`. Received: group and {own[0]} in the rule for {self.match!r}. Remove one "
+                "of them."
             )
 
     @property
     def target(self) -> Target | None:
         """Its own target, if it has one."""
-        if self.rank is not None:
-            return target("rank", self.rank)
-        return None if self.energy is None else target("energy", self.energy)
+        own = {name: value for name in OWN if (value := getattr(self, name)) is not None}
+        return target(*own.popitem()) if own else None
 
     def matches(self, path: str, name: str) -> bool:
         """True for a layer of this path or name."""

@@ -1,4 +1,4 @@
-"""What a model is brought to: a budget, an energy or a rank, now or on a schedule."""
+"""What a model is brought to: a budget, an energy, an error or a rank, now or on a schedule."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from reducible_train.errors import ArgumentError
 from reducible_train.schedules import Schedule, schedule_from_config
 from reducible_train.schedules.base import checked_value
 
-QUANTITIES = ("budget", "energy", "rank")
-_LOOKS = 240  # at a schedule, to see whether it rises
+QUANTITIES = ("budget", "energy", "rtol", "rank")
+RISING = ("rtol",)  # what is lost; all others fall
+_LOOKS = 240  # at a schedule, to see whether it ever goes back
 
 
 @dataclass(frozen=True)
 class Target:
-    """A quantity and the schedule by which it falls.
+    """A quantity and the schedule by which it falls, or rises if it is an error.
 
     Args:
         quantity: `"budget"` (a fraction of the dense model), `"energy"` (the fraction of
-            each kernel's energy that is kept) or `"rank"` (of every kernel).
+            each kernel's energy that is kept), `"rtol"` (the relative error of each kernel,
+            `sqrt(1 - energy)`) or `"rank"` (of every kernel).
         schedule: Epoch -> value.
     """
 
@@ -29,6 +31,11 @@ class Target:
 
     def __call__(self, epoch: float) -> float:
         return self.schedule(epoch)
+
+    @property
+    def rises(self) -> bool:
+        """True for an error, which grows as ranks fall."""
+        return self.quantity in RISING
 
     @property
     def lowest(self) -> float:
@@ -57,21 +64,31 @@ def target(quantity: str, value: float | Schedule) -> Target:
         fault = value_fault(quantity, each)
         if fault is not None:
             raise ArgumentError(f"`{quantity}` {fault} Received: {value!r}.")
-    rise = first_rise(schedule)
-    if rise is not None:
-        raise ArgumentError(
-            f"`{quantity}` must not rise, for ranks never do. Received: {schedule}, which rises "
-            f"from {rise[0]:g} to {rise[1]:g}. Exchange its values, or end it where it is lowest."
-        )
+    fault = retreat_fault(quantity, schedule)
+    if fault is not None:
+        raise ArgumentError(f"`{quantity}` {fault} Received: {schedule}.")
     return Target(quantity, schedule)
 
 
-def first_rise(schedule: Schedule) -> tuple[float, float] | None:
-    """Two neighbouring values of which the later is greater, if there are any."""
+def retreat_fault(quantity: str, schedule: Schedule) -> str | None:
+    """What is wrong with a schedule that asks for a rank to rise again, or `None`.
+
+    >>> from reducible_train.schedules import Ramp
+    >>> retreat_fault("rtol", Ramp(0.2, 0.1))
+    'must not fall, for ranks never rise; it falls from 0.2 to 0.198. Exchange its values.'
+    """
     times = [schedule.end_epoch * i / _LOOKS for i in range(_LOOKS + 1)]
     values = [schedule(time) for time in times]
-    rises = (pair for pair in pairwise(values) if pair[1] > pair[0] * (1 + 1e-9))
-    return next(rises, None)
+    rises = quantity in RISING
+    for before, after in pairwise(values):
+        low, high = (after, before) if rises else (before, after)
+        if high > low * (1 + 1e-9):
+            verb, wrong = ("fall", "falls") if rises else ("rise", "rises")
+            return (
+                f"must not {verb}, for ranks never rise; it {wrong} from {before:g} to {after:g}. "
+                "Exchange its values."
+            )
+    return None
 
 
 def value_fault(quantity: str, value: float) -> str | None:
@@ -85,27 +102,31 @@ def value_fault(quantity: str, value: float) -> str | None:
             whole = f"must be a whole number; got {value:g}. Write {round(value)}."
             return None if float(value).is_integer() else whole
         return f"must be at least 1; got {value:g}. Ranks are whole numbers from 1."
+    if quantity == "rtol":
+        if 0 <= value < 1:
+            return None
+        remedy = f" For {value:g} % write {value / 100:g}." if 1 < value < 100 else ""
+        return f"must be in [0, 1), a relative error; got {value:g}.{remedy}"
     if 0 < value <= 1:
         return None
     remedy = f" For {value:g} % write {value / 100:g}." if 1 < value <= 100 else ""
     return f"must be in (0, 1], a fraction; got {value:g}.{remedy}"
 
 
-def one_target(
-    budget: float | Schedule | None,
-    energy: float | Schedule | None,
-    rank: float | Schedule | None,
-) -> Target:
+def one_target(**named: float | Schedule | None) -> Target:
     """The one target that was given.
+
+    Args:
+        **named: By quantity, what was given for each; `None` for nothing.
 
     Raises:
         ArgumentError: None was given, or more than one.
     """
-    named = (("budget", budget), ("energy", energy), ("rank", rank))
-    given = {name: value for name, value in named if value is not None}
+    given = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
+        *first, last = (f"`{name}`" for name in QUANTITIES)
         raise ArgumentError(
-            "Exactly one of `budget`, `energy` and `rank` must be given. Received: "
+            f"Exactly one of {', '.join(first)} and {last} must be given. Received: "
             f"{', '.join(f'{n}={v!r}' for n, v in given.items()) or 'none of them'}. "
             "Give a budget, for example budget=0.25, to choose the size of the model."
         )

@@ -157,7 +157,11 @@ training:
 @pytest.mark.parametrize(
     ("compression", "path", "message"),
     [
-        ({}, "$.compression", "exactly one of budget, energy, rank or search. Received: none"),
+        (
+            {},
+            "$.compression",
+            "exactly one of budget, energy, rtol, rank or search. Received: none",
+        ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
         ({"budget": 0}, "$.compression.budget", "must be in (0, 1]. Received: 0"),
@@ -216,7 +220,7 @@ training:
         (
             {"rank": 3, "rules": [{"match": "a", "energy": 0.5, "rank": 3}]},
             "$.compression.rules[0]",
-            "at most one of rank or energy",
+            "at most one of rank, energy or rtol",
         ),
         (
             {"rank": 3, "rules": [{"match": "a", "min_rank": 9, "max_rank": 3}]},
@@ -539,5 +543,8 @@ def test_schedules_that_rise_are_told_with_their_place():
     rule = {"match": "a", "rank": {"schedule": "steps", "values": [2, 4], "start_epochs": [0, 2]}}
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"budget": ramp, "rules": [rule]}}, "c.yaml")
-    assert "$.compression.budget: the schedule rises from 0.2 to" in str(caught.value)
-    assert "$.compression.rules[0].rank: the schedule rises from 2 to 4" in str(caught.value)
+    assert (
+        "$.compression.budget: the schedule must not rise, for ranks never rise; it rises from 0.2"
+        in str(caught.value)
+    )
+    assert "never rise; it rises from 2 to 4" in str(caught.value)

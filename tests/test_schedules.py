@@ -192,10 +192,9 @@ def test_plain_numbers_and_schedules_are_schedules():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Constant(0), r"`value` .* value=0"),
-        (lambda: Constant(-1.0), r"value=-1\.0"),
+        (lambda: Constant(-1.0), r"`value` must not be negative.* value=-1\.0"),
         (lambda: Constant(float("nan")), r"`value` .* finite.*value=nan"),
-        (lambda: Ramp(1, 0, 2, 6), r"`final` .* final=0"),
+        (lambda: Ramp(1, -2, 2, 6), r"`final` .* final=-2"),
         (lambda: Ramp(1, 0.2, 4, 4), r"`end_epoch` .* start_epoch=4, end_epoch=4"),
         (lambda: Ramp(1, 0.2, 4, 2), r"start_epoch=4, end_epoch=2"),
         (lambda: Ramp(1, 0.2, -1, 2), r"`start_epoch` .* start_epoch=-1"),
@@ -210,7 +209,7 @@ def test_plain_numbers_and_schedules_are_schedules():
         (lambda: Join([1, 2], [1, 2]), "2 schedules and 2 boundaries"),
         (lambda: Join([1, 2], [0]), r"boundaries\[0\]=0"),
         (lambda: Join([1, 2, 3], [4, 3]), r"=3 after 4"),
-        (lambda: Join([1, 0], [4]), "value=0"),
+        (lambda: Join([1, -3], [4]), "value=-3"),
         (lambda: schedule_from_config({"kind": "rmap"}), r"'constant'.*'ramp'.*'rmap'"),
         (lambda: schedule_from_config({"kind": ["ramp"]}), r"\['ramp'\]"),
         (lambda: schedule_from_config({"final": 0.2}), "nothing"),

@@ -82,7 +82,7 @@ def plot(schedule: Schedule, epochs: int, name: str, *, ascii_only: bool = False
     full = len(blocks) - 1
     wide = max(_WIDTH // epochs, 1) * epochs if epochs <= _WIDTH else _WIDTH
     heights = [schedule(epochs * column / wide) for column in range(wide)]
-    top = max(heights)
+    top = max(heights) or 1.0
     label = f"{top:.4g}"
     lines = []
     for row in reversed(range(_HEIGHT)):

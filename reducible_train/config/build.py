@@ -13,16 +13,15 @@ from reducible_train.callback import Cadence, RankScheduler
 from reducible_train.compression import Compression
 from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
-from reducible_train.config.models import QUANTITIES
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.guard import Guard
-from reducible_train.rules import LayerRule, unmatched
+from reducible_train.rules import OWN, LayerRule, unmatched
 from reducible_train.search import Search
-from reducible_train.targets import one_target
+from reducible_train.targets import QUANTITIES, one_target
 from reducible_train.tensorboard import RankTensorBoard
 
 
@@ -60,8 +59,7 @@ def layer_rules(config: Config) -> tuple[LayerRule, ...]:
             keep_dense=rule.keep_dense,
             min_rank=rule.min_rank,
             max_rank=rule.max_rank,
-            rank=build_target(rule.rank),
-            energy=build_target(rule.energy),
+            **{name: build_target(getattr(rule, name)) for name in OWN},
             group=rule.group,
             split=rule.split,
         )

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from reducible_train.config.contradictions import contradictions
 from reducible_train.config.models import (
-    QUANTITIES,
     CompressionSection,
     ConfigModel,
     TensorBoardSection,
@@ -22,7 +21,9 @@ from reducible_train.config.problems import explain
 from reducible_train.config.reading import Document, Place, place_text, read_document
 from reducible_train.config.schedules import build_target
 from reducible_train.errors import ArgumentError, ConfigError, Problem
+from reducible_train.rules import OWN
 from reducible_train.schedules import Schedule, schedule_from_config
+from reducible_train.targets import QUANTITIES
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Config:
         """Every schedule by what falls, the whole model's first: `"budget"`, `"rank of d1"`."""
         named = {name: getattr(self.compression, name) for name in QUANTITIES}
         for rule in self.compression.rules:
-            named |= {f"rank of {rule.match}": rule.rank, f"energy of {rule.match}": rule.energy}
+            named |= {f"{name} of {rule.match}": getattr(rule, name) for name in OWN}
         return {
             name: schedule_from_config(build_target(target))
             for name, target in named.items()

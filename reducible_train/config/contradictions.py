@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from reducible_train.config.aids import aid_faults
-from reducible_train.config.models import BOUNDS, QUANTITIES, SearchSection
+from reducible_train.config.models import BOUNDS, SearchSection
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import is_time, kind_of, time_defaults, timing_fault
 from reducible_train.errors import ReducibleError
+from reducible_train.rules import OWN
 from reducible_train.schedules import schedule_from_config
-from reducible_train.targets import first_rise
+from reducible_train.targets import QUANTITIES, retreat_fault
 
 Found = Iterator[tuple[Place, str]]
 SEARCH_START: int = SearchSection().start_epoch
@@ -46,7 +47,7 @@ def contradictions(values: Any) -> Found:
         beyond = list(_range(name, target, where))
         yield from beyond
         yield from _times(target, where)
-        yield from () if beyond else _rise(target, where)
+        yield from () if beyond else _retreat(name, target, where)
         if _is_count(epochs):
             yield from _after_training(target, where, epochs, every)
 
@@ -158,8 +159,10 @@ def _rule(rule: Mapping[str, Any], here: Place) -> Found:
             f"a layer that stays dense has no rank. Received: keep_dense: true and"
             f" {listed(others, 'and')}. Keep one of the two.",
         )
-    if rule.get("rank") is not None and rule.get("energy") is not None:
-        yield here, "give at most one of rank or energy. Received: both. Remove one."
+    own = [name for name in OWN if rule.get(name) is not None]
+    if len(own) > 1:
+        came = listed(own, "and")
+        yield here, f"give at most one of {listed(OWN)}. Received: {came}. Remove all but one."
     low, high = rule.get("min_rank"), rule.get("max_rank")
     if _is_number(low) and _is_number(high) and low > high:
         yield (
@@ -176,7 +179,7 @@ def _targets(compression: Mapping[str, Any], place: Place) -> Iterator[tuple[str
             yield name, compression[name], (*place, name)
     rules = compression.get("rules")
     for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        for name in ("energy", "rank"):
+        for name in OWN:
             if isinstance(rule, Mapping) and rule.get(name) is not None:
                 yield name, rule[name], (*place, "rules", index, name)
 
@@ -193,6 +196,10 @@ def _range(quantity: str, target: Any, place: Place) -> Found:
                 yield where, f"{name} must be at least 1. Received: {shown(value)}.{advice}"
             elif value != int(value):
                 yield where, f"{name} must be a whole number. Received: {shown(value)}."
+        elif quantity == "rtol":
+            if not 0 <= value < 1:
+                advice = f" For {value:g} % write {value / 100:g}." if 1 < value < 100 else ""
+                yield where, f"{name} must be in [0, 1). Received: {shown(value)}.{advice}"
         elif not 0 < value <= 1:
             advice = " It is a fraction, such as 0.25."
             if 1 < value <= 100:
@@ -228,20 +235,16 @@ def _times(target: Any, place: Place) -> Found:
         yield (*place, *_named(fault, target)), fault
 
 
-def _rise(target: Any, place: Place) -> Found:
-    """A schedule that rises, which ranks never do."""
+def _retreat(quantity: str, target: Any, place: Place) -> Found:
+    """A schedule that asks for ranks to rise again."""
     if kind_of(target) is None:
         return
     try:
-        rise = first_rise(schedule_from_config(_as_config(target)))
+        fault = retreat_fault(quantity, schedule_from_config(_as_config(target)))
     except (ReducibleError, TypeError, ValueError, KeyError):  # told elsewhere
         return
-    if rise is not None:
-        yield (
-            place,
-            f"the schedule rises from {rise[0]:g} to {rise[1]:g}, and ranks never do. Exchange"
-            " its values, or end it where it is lowest.",
-        )
+    if fault is not None:
+        yield place, f"the schedule {fault}"
 
 
 def _as_config(target: Any) -> Any:

@@ -12,10 +12,10 @@ from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Section, Target
 from reducible_train.criteria import criterion_names
 from reducible_train.guard import MODES
+from reducible_train.targets import QUANTITIES
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
-QUANTITIES = ("budget", "energy", "rank")
 BOUNDS = ("max_drop", "limit")  # of a guard
 OPTIMIZERS = (
     "adadelta",
@@ -67,6 +67,10 @@ class RuleSection(Section):
     )
     energy: Target | None = Field(
         default=None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
+    )
+    rtol: Target | None = Field(
+        default=None,
+        description="A relative error of its own, in [0, 1): a number or a schedule that rises.",
     )
     group: Pattern | None = Field(
         default=None,
@@ -131,7 +135,7 @@ class SearchSection(Section):
 
 
 class CompressionSection(Section):
-    """What falls (exactly one of budget, energy, rank, search), how far, and how often."""
+    """What falls (exactly one of budget, energy, rtol, rank, search), how far, how often."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": [name]} for name in (*QUANTITIES, "search")]}
@@ -149,6 +153,13 @@ class CompressionSection(Section):
         description=(
             "Fraction of each kernel's squared singular values to keep, in (0, 1]:"
             " a number or a schedule."
+        ),
+    )
+    rtol: Target | None = Field(
+        default=None,
+        description=(
+            "Relative error that each kernel may have, in [0, 1), the square root of the energy"
+            " it loses: a number, or a schedule that rises."
         ),
     )
     rank: Target | None = Field(

@@ -136,7 +136,7 @@ def _section(kind: str, made: type[Schedule]) -> type[ScheduleSection]:
 SECTIONS = {kind: _section(kind, made) for kind, made in KINDS.items()}
 
 # The lower limit is for editors; `contradictions` knows the limits of each quantity.
-_NUMBER = Field(json_schema_extra={"exclusiveMinimum": 0})
+_NUMBER = Field(json_schema_extra={"minimum": 0})
 _FORMS = [Annotated[float, Tag("<number>"), _NUMBER]]
 _FORMS += [Annotated[section, Tag(section.tag)] for section in SECTIONS.values()]
 if TYPE_CHECKING:

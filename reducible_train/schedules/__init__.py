@@ -1,4 +1,4 @@
-"""Schedules: pure functions from the epoch to a target (a budget, an energy or a rank).
+"""Schedules: pure functions from the epoch to a target (a budget, an energy, an error or a rank).
 
 Every module in this package is imported, so a new kind of schedule is one new file.
 """

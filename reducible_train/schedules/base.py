@@ -23,8 +23,8 @@ class Schedule(ABC):
     """A pure function of the epoch: how much, not when to act.
 
     Subclasses are frozen dataclasses: printable, comparable, and
-    `from_config(get_config())` gives an equal one. The values are finite and greater than 0;
-    whether they are budgets, energies or ranks only the user of the schedule knows.
+    `from_config(get_config())` gives an equal one. The values are finite and not negative;
+    whether they are budgets, energies, errors or ranks only the user of the schedule knows.
 
     Attributes:
         kind: Name in configurations.
@@ -144,11 +144,11 @@ def schedule_from_config(config: Mapping[str, Any] | float | Schedule) -> Schedu
 
 
 def checked_value(name: str, value: object) -> float:
-    """A target: a plain number, finite and greater than 0."""
+    """A target: a plain number, finite and not negative."""
     number = _checked_number(name, value)
-    if not number > 0:
+    if number < 0:
         raise ArgumentError(
-            f"`{name}` must be greater than 0. Received: {name}={number}. "
+            f"`{name}` must not be negative. Received: {name}={number}. "
             "Give a fraction such as 0.25, or a rank of at least 1."
         )
     return number

@@ -15,10 +15,10 @@ class Constant(Schedule):
     For a model that starts at its final rank, or as a part of a `Join`.
 
     Args:
-        value: The target, greater than 0.
+        value: The target, not negative.
 
     Raises:
-        ArgumentError: `value` is not finite or not greater than 0.
+        ArgumentError: `value` is not finite, or negative.
         ArgumentTypeError: `value` is no number.
 
     Example:

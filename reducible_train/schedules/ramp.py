@@ -28,8 +28,8 @@ class Ramp(Schedule):
     the end; it is the shape of Zhu & Gupta, "To prune, or not to prune" (2017).
 
     Args:
-        initial: Target up to `start_epoch`, greater than 0.
-        final: Target from `end_epoch` on, greater than 0.
+        initial: Target up to `start_epoch`, not negative.
+        final: Target from `end_epoch` on, not negative.
         start_epoch: Begin of the ramp, in epochs from 0, fractions allowed.
         end_epoch: End of the ramp, in epochs.
         shape: `"linear"`, `"cubic"` or `"cosine"`.

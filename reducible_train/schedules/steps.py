@@ -23,7 +23,7 @@ class Steps(Schedule):
     For targets known beforehand, with time to recover on each.
 
     Args:
-        values: The targets, each greater than 0.
+        values: The targets, none of them negative.
         start_epochs: When each starts, in epochs; the first is 0, and they increase.
 
     Raises:

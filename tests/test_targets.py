@@ -1,0 +1,135 @@
+"""Laws of the targets that a model is brought to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    ArgumentError,
+    Constant,
+    LayerRule,
+    Ramp,
+    RankScheduler,
+    Steps,
+    factorize,
+)
+from reducible_train.config import parse_config
+from reducible_train.errors import ConfigError
+from reducible_train.layers import find_kernels
+from reducible_train.pacing import SchedulePace
+from reducible_train.targets import one_target, target
+
+
+def steep(decay=0.5):
+    """The sequential model of the zoo, with spectra `decay**i`."""
+    model = zoo.compiled(zoo.sequential())
+    rng = np.random.default_rng(0)
+    for kernel in find_kernels(model):
+        m, n = kernel.shape
+        left, right = (np.linalg.qr(rng.normal(size=(k, min(m, n))))[0] for k in (m, n))
+        kernel.variables[0].assign(left * decay ** np.arange(min(m, n)) @ right.T)
+    return model
+
+
+# --- a relative error ---------------------------------------------------------------------
+
+
+def error_of(model, dense, path):
+    kernel = next(k for k in find_kernels(model) if k.path == path)
+    u, v = (m[0].astype("float64") for m in kernel.matrices())
+    return np.linalg.norm(dense[path] - u @ v) / np.linalg.norm(dense[path])
+
+
+@pytest.mark.parametrize("rtol", [0.02, 0.1, 0.4])
+def test_every_kernel_stays_within_its_error_and_could_not_be_smaller(rtol):
+    model = steep()
+    dense = {k.path: k.matrices()[0][0].astype("float64") for k in find_kernels(model)}
+    report = factorize(model, rtol=rtol)
+    (cut,) = report.cuts
+    assert {k.path for k in cut.kernels} == {"first/kernel", "second/kernel"}
+    for record in cut.kernels:
+        assert record.binding == "rtol"
+        assert error_of(model, dense, record.path) <= rtol + 1e-6
+        one_less = np.linalg.norm(record.spectrum[record.rank - 1 :])
+        assert one_less > rtol * np.linalg.norm(record.spectrum)
+
+
+def test_an_error_is_the_energy_it_stands_for():
+    by_error, by_energy = (factorize(steep(0.8), **t) for t in ({"rtol": 0.3}, {"energy": 0.91}))
+    assert by_error.ranks == by_energy.ranks != {}
+
+
+def test_errors_add_up_over_the_cuts_of_a_rising_schedule():
+    model = steep(0.8)
+    dense = {k.path: k.matrices()[0][0].astype("float64") for k in find_kernels(model)}
+    x, y = zoo.data(model)
+    model.optimizer.learning_rate = 0.0
+    scheduler = RankScheduler(rtol=Steps((0.0, 0.2, 0.2, 0.4), (0, 1, 2, 3)))
+    model.fit(x, y, epochs=4, callbacks=[scheduler], verbose=0)
+    assert [cut.epoch for cut in scheduler.report.cuts] == [1, 3], "nothing is left to lose at 2"
+    for path in scheduler.report.ranks:
+        assert 0.2 < error_of(model, dense, path) <= 0.4 + 1e-6
+        at_once = factorize(steep(0.8), rtol=0.4).ranks[path]
+        assert scheduler.report.ranks[path] == at_once
+
+
+def test_a_kernel_too_flat_for_the_error_stays_dense():
+    model = steep(1.0)
+    assert factorize(model, rtol=0.1).ranks == {}
+
+
+def test_a_layer_may_have_an_error_of_its_own():
+    report = factorize(steep(), rank=9, rules=[LayerRule("first", rtol=0.4)])
+    assert report.ranks == {"first/kernel": 2, "second/kernel": 9}
+
+
+def test_an_undone_cut_goes_half_the_way_to_a_larger_error():
+    goal = target("rtol", Ramp(0.0, 0.4, 0, 1, "linear"))
+    pace = SchedulePace(lambda _: 0.0)
+    assert pace.aim(goal, 1.0) == 0.4
+    pace.undo(2.0, pace.mark())
+    assert pace.aim(goal, 2.0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (10, r"in \[0, 1\), a relative error; got 10. For 10 % write 0.1"),
+        (1.0, "got 1"),
+        (Ramp(0.2, 0.1), "must not fall, for ranks never rise; it falls from 0.2"),
+        (-0.1, "negative"),
+    ],
+)
+def test_errors_that_cannot_be_are_refused(value, words):
+    with pytest.raises(ArgumentError, match=words):
+        RankScheduler(rtol=value)
+
+
+def test_exactly_one_target_is_given():
+    with pytest.raises(ArgumentError, match=r"`rtol` and `rank`.*none of them"):
+        one_target(budget=None)
+    with pytest.raises(ArgumentError, match=r"rtol=0\.1, rank=3"):
+        one_target(rtol=0.1, rank=3)
+    with pytest.raises(ArgumentError, match=r"`energy` and `rtol`.*energy and rtol"):
+        LayerRule("a", energy=0.5, rtol=0.5)
+
+
+def test_a_file_asks_for_an_error():
+    schedule = {"schedule": "ramp", "initial": 0, "final": 0.1}
+    config = parse_config(
+        {"compression": {"rtol": schedule, "rules": [{"match": "a", "rtol": 0.2}]}}
+    )
+    (scheduler,) = config.callbacks()
+    assert scheduler.target == one_target(rtol=Ramp(0, 0.1))
+    assert scheduler.rules == (LayerRule("a", rtol=0.2),)
+    assert config.schedules() == {"rtol": Ramp(0, 0.1), "rtol of a": Constant(0.2)}
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"compression": {"rtol": 10, "rules": [{"match": "a", "rtol": 1, "rank": 2}]}})
+    for words in (
+        "$.compression.rtol: rtol must be in [0, 1). Received: 10. For 10 % write 0.1.",
+        "$.compression.rules[0]: give at most one of rank, energy or rtol. Received: rank and rtol",
+        "$.compression.rules[0].rtol: rtol must be in [0, 1). Received: 1.",
+    ):
+        assert words in str(caught.value)
