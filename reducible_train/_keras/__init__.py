@@ -5,7 +5,7 @@ does not do what surgery on a live model needs; each function says why. When
 Keras moves, only this package and its test have to follow.
 """
 
-from reducible_train._keras.calls import Call, known_inputs, trace_calls
+from reducible_train._keras.calls import Call, assigned_in_calls, known_inputs, trace_calls
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
 from reducible_train._keras.copying import (
     copy_state,
@@ -37,6 +37,7 @@ from reducible_train._keras.optimizers import (
 from reducible_train._keras.outputs import carries_kernel, output_layers
 from reducible_train._keras.tracking import (
     drop_attribute,
+    held_variables,
     order_variables,
     own_variables,
     replace_variables,
@@ -57,6 +58,7 @@ __all__ = [
     "Call",
     "StoredVariables",
     "all_optimizers",
+    "assigned_in_calls",
     "become",
     "build_scope",
     "carries_kernel",
@@ -66,6 +68,7 @@ __all__ = [
     "copy_state",
     "drop_attribute",
     "fresh_input_layers",
+    "held_variables",
     "host_float",
     "host_value",
     "inner_optimizers",
