@@ -12,8 +12,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reducible_train.backup import RankBackupAndRestore
     from reducible_train.callback import Cadence, RankScheduler
     from reducible_train.config import load_config
+    from reducible_train.early_stopping import RankEarlyStopping
     from reducible_train.errors import (
         ArgumentError,
         ArgumentTypeError,
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
     from reducible_train.unfactorization import unfactorize
 
 _HOMES = {
+    "backup": ("RankBackupAndRestore",),
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
+    "early_stopping": ("RankEarlyStopping",),
     "errors": (
         "ArgumentError",
         "ArgumentTypeError",
@@ -76,6 +80,8 @@ __all__ = [
     "LayerRule",
     "LowRankDense",
     "Ramp",
+    "RankBackupAndRestore",
+    "RankEarlyStopping",
     "RankError",
     "RankScheduler",
     "RankTensorBoard",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from reducible_train.collection import LARGEST, collect, heard_split
 from reducible_train.costs import MEASURES, break_even_rank
 from reducible_train.criteria import Statistics, WeightedStack, criterion_named
 from reducible_train.errors import ArgumentError, RankError, SpectrumError
-from reducible_train.report import Cut, KernelCut, Report
+from reducible_train.report import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import cumulative_energy, energy, relative_error
 from reducible_train.surgery import Decomposition, change_kernels, cut, decomposition
@@ -191,6 +191,24 @@ class Compression:
             self._done, self._kept, self._kept_by_criterion = done, kept, by_criterion
 
         return back
+
+    def story(self) -> dict[str, Any]:
+        """The story so far in plain JSON values, for `take_up`."""
+        return {
+            "cuts": [cut_to_dict(each, spectra=True) for each in self.cuts],
+            "notes": list(self.notes),
+            "kept": dict(self._kept),
+            "kept_by_criterion": dict(self._kept_by_criterion),
+            "done": None if self._done is None else list(self._done),
+        }
+
+    def take_up(self, story: Mapping[str, Any]) -> None:
+        """Go on from a story, for a model that has the ranks and weights of its end."""
+        self.cuts = [cut_from_dict(each) for each in story["cuts"]]
+        self.notes = list(story["notes"])
+        self._kept = dict(story["kept"])
+        self._kept_by_criterion = dict(story["kept_by_criterion"])
+        self._done = None if story["done"] is None else tuple(story["done"])
 
     def cut(self, time: float, *, step: int = 0, training: bool = False) -> Cut | None:
         """Bring the model to the target at `time`, if it is not there.

@@ -14,6 +14,7 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import output_gradients, sample_batches, tapped
+from reducible_train._keras.fits import begin_at, companions
 from reducible_train._keras.functions import (
     compiled_optimizer,
     renew_functions,
@@ -26,6 +27,7 @@ from reducible_train._keras.metrics import logged_metrics
 from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
+    built_optimizer,
     inner_optimizers,
     remap_weight_decay_exclusions,
     same_inner_optimizers,
@@ -60,9 +62,12 @@ __all__ = [
     "all_optimizers",
     "assigned_in_calls",
     "become",
+    "begin_at",
     "build_scope",
+    "built_optimizer",
     "carries_kernel",
     "children",
+    "companions",
     "compiled_optimizer",
     "constant",
     "copy_state",
