@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reducible_train.aids import ProductDecay, Rewarm, TailShrink
+    from reducible_train.backup import RankBackupAndRestore
     from reducible_train.callback import Cadence, RankScheduler
     from reducible_train.config import load_config
+    from reducible_train.early_stopping import RankEarlyStopping
     from reducible_train.errors import (
         ArgumentError,
         ArgumentTypeError,
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "aids": ("ProductDecay", "Rewarm", "TailShrink"),
+    "backup": ("RankBackupAndRestore",),
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
+    "early_stopping": ("RankEarlyStopping",),
     "errors": (
         "ArgumentError",
         "ArgumentTypeError",
@@ -79,6 +83,8 @@ __all__ = [
     "LowRankDense",
     "ProductDecay",
     "Ramp",
+    "RankBackupAndRestore",
+    "RankEarlyStopping",
     "RankError",
     "RankScheduler",
     "RankTensorBoard",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.aids import Aid, checked_aids
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
+from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ArgumentTypeError
@@ -190,11 +191,58 @@ class RankScheduler(keras.callbacks.Callback):
         notes = (*report.notes, *watch.notes)
         return replace(report, notes=notes, undone=tuple(watch.undone))
 
+    @property
+    def final_epoch(self) -> float:
+        """First epoch, from 0, that runs at the final ranks if no cut is undone.
+
+        Of a search, the last at which it may try another budget.
+        """
+        if self.search is not None:
+            return self.search.last_epoch((self.params or {}).get("epochs"))
+        end = max(each.schedule.end_epoch for _, each in self._targets())
+        every = self.cadence.epochs or 1
+        return math.ceil(end / every) * every
+
+    def story(self) -> dict[str, Any]:
+        """All that `take_up` needs to go on in another fit, in plain JSON values.
+
+        Raises:
+            ArgumentError: `fit` has not begun yet, or there is a guard, whose way back from
+                the last cut is too much to tell.
+        """
+        if self.guard is not None:
+            raise ArgumentError(
+                "A scheduler with a guard cannot be taken up in another fit: the state before a "
+                f"cut is not kept. Received: {self.guard}. Leave out the guard, or the backup."
+            )
+        if self._compression is None:
+            raise ArgumentError(
+                "There is no story before `fit` has met a built model. Received: a scheduler that "
+                "has not. Build the model first, by calling it once on data."
+            )
+        return {
+            "step": self._step,
+            "last_turn": self._last_turn,
+            "compression": self._compression.story(),
+        }
+
+    def take_up(self, story: Mapping[str, Any]) -> None:
+        """Go on where another fit stood, once it has begun and the model is as it was then.
+
+        Args:
+            story: What `story` gave, at the end of an epoch.
+        """
+        self._prepare()
+        if self._compression is not None:
+            self._compression.take_up(story["compression"])
+        self._step, self._last_turn = story["step"], story["last_turn"]
+
     # --- hooks of Keras ---------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reset()
         self._check_times()
+        self._check_companions()
         if self.guard is not None:
             direction_of(self.guard, _keras.logged_metrics(self.model))
         if self.model.built:
@@ -260,6 +308,17 @@ class RankScheduler(keras.callbacks.Callback):
         self._watch = self._support = None
         self._epoch = self._epoch_start = self._step = 0
         self._epoch_length = None
+
+    def _check_companions(self) -> None:
+        others = [each for each in _keras.companions(self) if each is not self]
+        if any(isinstance(each, RankScheduler) for each in others):
+            raise ArgumentError(
+                "A fit can have one RankScheduler, for each takes the model for its own. Received: "
+                "two of them. Give one, with a rule for each layer that shall go its own way: "
+                "rules=[LayerRule(match=..., rank=...)]."
+            )
+        last = math.inf if self.guard is not None else self.final_epoch
+        check_companions(others, last)
 
     def _check_times(self) -> None:
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own

@@ -7,7 +7,7 @@ cut is decided in `decisions`.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from reducible_train.feasibility import (
     smallest_fraction,
 )
 from reducible_train.judgement import Judge
-from reducible_train.report import Cut, KernelCut, Report
+from reducible_train.report import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
 from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kernels
@@ -134,6 +134,24 @@ class Compression:
             self._done, self._kept, self._kept_by_criterion = done, kept, by_criterion
 
         return back
+
+    def story(self) -> dict[str, Any]:
+        """The story so far in plain JSON values, for `take_up`."""
+        return {
+            "cuts": [cut_to_dict(each, spectra=True) for each in self.cuts],
+            "notes": list(self.notes),
+            "kept": dict(self._kept),
+            "kept_by_criterion": dict(self._kept_by_criterion),
+            "done": None if self._done is None else list(self._done),
+        }
+
+    def take_up(self, story: Mapping[str, Any]) -> None:
+        """Go on from a story, for a model that has the ranks and weights of its end."""
+        self.cuts = [cut_from_dict(each) for each in story["cuts"]]
+        self.notes[:] = story["notes"]  # others write into the same list
+        self._kept = dict(story["kept"])
+        self._kept_by_criterion = dict(story["kept_by_criterion"])
+        self._done = None if story["done"] is None else tuple(story["done"])
 
     def cut(self, time: float, *, step: int = 0, training: bool = False) -> Cut | None:
         """Bring the model to the target at `time`, if it is not there.

@@ -193,7 +193,7 @@ class Report:
         """Plain JSON values, without the spectra."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
-        plain["cuts"] = [_cut_to_dict(c) for c in self.cuts]
+        plain["cuts"] = [cut_to_dict(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
         plain["undone"] = [asdict(u) for u in self.undone]
         return plain
@@ -233,13 +233,30 @@ def _row(k: KernelRecord) -> tuple[str, ...]:
     return k.path, shape, rank, energy, count, k.reason or remark
 
 
-def _cut_to_dict(cut: Cut) -> dict[str, Any]:
+def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
+    """A cut in plain JSON values, its spectra left out if not asked for."""
     plain = {f.name: getattr(cut, f.name) for f in fields(cut)}
     plain["seconds"] = dict(cut.seconds)
     plain["certificate"] = None if cut.certificate is None else dict(cut.certificate)
     plain["kernels"] = [
         {f.name: getattr(k, f.name) for f in fields(k) if f.name != "spectrum"}
         | {"shape": list(k.shape)}
+        | ({"spectrum": k.spectrum.tolist()} if spectra else {})
         for k in cut.kernels
     ]
     return plain
+
+
+def cut_from_dict(plain: Mapping[str, Any]) -> Cut:
+    """The cut that `cut_to_dict` made these values of; without spectra they are empty."""
+    kernels = tuple(
+        KernelCut(
+            **{
+                **k,
+                "shape": tuple(k["shape"]),
+                "spectrum": np.asarray(k.get("spectrum", []), float),
+            }
+        )
+        for k in plain["kernels"]
+    )
+    return Cut(**{**plain, "kernels": kernels})

@@ -92,10 +92,7 @@ def remember(model: Any, folder: str | os.PathLike[str] | None = None) -> Memory
         FileAccessError: The folder cannot be written to.
     """
     _keras.settle(model)
-    optimizer = _keras.compiled_optimizer(model)
-    if optimizer is not None and not optimizer.built:
-        with _keras.strategy_scope(model), _keras.build_scope(optimizer):
-            optimizer.build(model.trainable_variables)
+    _keras.built_optimizer(model)
     found = _variables(model)
     values = [np.array(_keras.host_value(variable)) for variable in found.values()]
     forms = {key: (value.shape, value.dtype) for key, value in zip(found, values, strict=True)}

@@ -200,18 +200,19 @@ def survey(
     calls = _keras.trace_calls(model, list({id(k.layer): k.layer for k in kernels}.values()))
     uses = _uses(kernels, calls)
     outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
-    holders = _other_holders(model, kernels)
+    in_use = _in_use(model, kernels)
     managed, left = [], []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
         forms = _forms(kernel, rule, uses, measure, min_gain)
-        reason = holders.get(kernel.path)
+        reason = in_use.get(kernel.path)
         reason = reason or _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue
         managed.append(Managed(kernel, tuple(f for f in forms if f.max_rank >= 1), rule))
-    left += list(unknown_kernels(model))
+    known = {kernel.path for kernel in kernels}
+    left += [each for each in unknown_kernels(model) if each[0] not in known]
     if not managed:
         reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in left)
         raise RankError(
@@ -259,15 +260,27 @@ def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
     return tuple(changed.get(each.kernel.path, each) for each in managed)
 
 
-def _other_holders(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
-    """Path -> the reason for kernels that a second layer holds: it would keep the old one."""
-    paths = {id(v): (k.path, k.layer) for k in kernels if k.rank is None for v in k.variables}
-    found: dict[str, str] = {}
+def _in_use(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
+    """Path -> the reason for kernels that more than their own layer uses.
+
+    A second holder would keep the old variable; who assigns values would find none.
+    """
+    owners: dict[int, list[Kernel]] = {}
+    for kernel in kernels:
+        for variable in kernel.variables if kernel.rank is None else ():
+            owners.setdefault(id(variable), []).append(kernel)
+    found = {
+        kernel.path: "the model's own code assigns values to it in a training step"
+        for variable in owners.keys() & _keras.assigned_in_calls(model)
+        for kernel in owners[variable]
+    }
     for path, layer in [(model.name, model), *_keras.walk(model)]:
-        for variable in _keras.own_variables(layer):
-            kernel_path, owner = paths.get(id(variable), (None, layer))
-            if kernel_path is not None and owner is not layer:
-                found[kernel_path] = f"'{path}' ({type(layer).__name__}) uses this very variable"
+        for variable in _keras.held_variables(layer):
+            for kernel in owners.get(id(variable), ()):
+                if kernel.layer is not layer:
+                    found[kernel.path] = (
+                        f"'{path}' ({type(layer).__name__}) uses this very variable"
+                    )
     return found
 
 

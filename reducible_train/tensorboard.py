@@ -117,6 +117,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
             self._writer = events.RunWriter(self._folder)
             self._offset = max(self._last_step + 1 - epoch, 0)
+            self._cuts = tuple(c for c in report.cuts if c.epoch < epoch)  # of a fit before
             if self._last_step < 0:
                 values += _written_once(self.scheduler, report)
         self._last_step = epoch + self._offset

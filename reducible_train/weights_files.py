@@ -42,7 +42,7 @@ def is_weights_file(path: Any) -> bool:
     return str(path).endswith((".weights.h5", ".keras"))
 
 
-def load_keras_weights(model: Any, path: Any) -> None:
+def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None:
     """Bring a model to the ranks of a weights file, then let Keras load it.
 
     It is checked that every path and shape fits before anything is changed. The optimizer
@@ -51,6 +51,7 @@ def load_keras_weights(model: Any, path: Any) -> None:
     Args:
         model: A built model.
         path: A file of `model.save_weights` or `model.save`.
+        training: True inside `fit`, whose train function must be made anew at once.
 
     Raises:
         FormatError: The file is damaged, or does not fit the model; it is as it was.
@@ -58,7 +59,7 @@ def load_keras_weights(model: Any, path: Any) -> None:
     """
     with _weights_of(path) as weights:
         stored = _stored_in(weights, path)
-        apply_plan(model, _fitting_plan(model, stored, path))
+        apply_plan(model, _fitting_plan(model, stored, path), training=training)
         optimizers = _misfitting_optimizers(model, stored)
         if any(name in stored for name in optimizers):
             warnings.warn(

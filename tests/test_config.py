@@ -438,10 +438,10 @@ def test_keras_knows_every_optimizer_of_the_schema():
 def test_every_example_builds_its_callbacks(path):
     scheduler, *listeners = load_config(path).callbacks()
     assert type(scheduler).__name__ == "RankScheduler"
-    assert [type(listener).__name__ for listener in listeners] in (
-        [],
-        ["TensorBoard", "RankTensorBoard"],
-    )
+    names = [type(listener).__name__ for listener in listeners]
+    logs = ["TensorBoard", "RankTensorBoard"]
+    others = ["RankEarlyStopping", "RankBackupAndRestore"]
+    assert names in ([], logs, logs + others)
 
 
 def test_a_model_shows_all_that_does_not_fit_it(network, tmp_path):
@@ -548,3 +548,19 @@ def test_schedules_that_rise_are_told_with_their_place():
         in str(caught.value)
     )
     assert "never rise; it rises from 2 to 4" in str(caught.value)
+
+
+def test_early_stopping_and_a_backup_follow_the_scheduler():
+    values = {
+        "compression": {"rank": 4},
+        "early_stopping": {"monitor": "loss", "patience": 2, "restore_best_weights": True},
+        "backup": {"backup_dir": "kept", "delete_checkpoint": False},
+    }
+    scheduler, stop, backup = parse_config(values).callbacks()
+    assert (stop.scheduler, stop.monitor, stop.patience) == (scheduler, "loss", 2)
+    assert stop.restore_best_weights
+    assert (backup.scheduler, str(backup.backup_dir)) == (scheduler, "kept")
+    assert not backup.delete_checkpoint
+    values["compression"]["guard"] = {"max_drop": 0.01}
+    with pytest.raises(ConfigError, match=r"\$\.backup: a training with a guard"):
+        parse_config(values)

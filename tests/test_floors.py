@@ -50,10 +50,21 @@ FLOORS = (
         "pacing",
         "watch",
         "support",
+        "companions",
         "callback",
     },
     {"model_config", "unfactorization", "weights_files"},
-    {"saving", "tensorboard", "tensorboard_events", "config", "cli", "datasets", "tuner"},
+    {
+        "saving",
+        "backup",
+        "early_stopping",
+        "tensorboard",
+        "tensorboard_events",
+        "config",
+        "cli",
+        "datasets",
+        "tuner",
+    },
 )
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 

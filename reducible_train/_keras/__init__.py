@@ -5,7 +5,7 @@ does not do what surgery on a live model needs; each function says why. When
 Keras moves, only this package and its test have to follow.
 """
 
-from reducible_train._keras.calls import Call, known_inputs, trace_calls
+from reducible_train._keras.calls import Call, assigned_in_calls, known_inputs, trace_calls
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
 from reducible_train._keras.copying import (
     copy_state,
@@ -14,6 +14,7 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import output_gradients, sample_batches, tapped
+from reducible_train._keras.fits import begin_at, companions
 from reducible_train._keras.functions import (
     compiled_optimizer,
     part_in_training,
@@ -28,6 +29,7 @@ from reducible_train._keras.metrics import logged_metrics
 from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
+    built_optimizer,
     inner_optimizers,
     remap_weight_decay_exclusions,
     same_inner_optimizers,
@@ -39,6 +41,7 @@ from reducible_train._keras.optimizers import (
 from reducible_train._keras.outputs import carries_kernel, output_layers
 from reducible_train._keras.tracking import (
     drop_attribute,
+    held_variables,
     order_variables,
     own_variables,
     replace_variables,
@@ -59,16 +62,21 @@ __all__ = [
     "Call",
     "StoredVariables",
     "all_optimizers",
+    "assigned_in_calls",
     "become",
+    "begin_at",
     "build_scope",
+    "built_optimizer",
     "carries_kernel",
     "children",
+    "companions",
     "compiled_optimizer",
     "constant",
     "copy_state",
     "drop_attribute",
     "end_warm_up",
     "fresh_input_layers",
+    "held_variables",
     "host_float",
     "host_value",
     "inner_optimizers",

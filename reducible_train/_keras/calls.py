@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 from keras.src import backend as _backend
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from reducible_train._keras.layer_tree import is_graph_model, walk
 
@@ -32,9 +33,6 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
     Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
     where the input of the model is not known or it cannot be traced.
     """
-    specs = _input_specs(model)
-    if specs is None:
-        return None
     steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
     stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]
     watched = list({id(layer): layer for layer in [*layers, *stepping]}.values())
@@ -66,16 +64,46 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
 
         return call
 
+    replaced = {id(layer): vars(layer)["call"] for layer in watched if "call" in vars(layer)}
     try:
         for layer in watched:
             layer.__dict__["call"] = watch(layer)
-        _backend.compute_output_spec(lambda x: model(x, training=False), specs)
-    except Exception:  # any user code may refuse to be traced; sizes are then unknown
-        return None
+        return calls if _traced(model, training=False) is not None else None
     finally:
         for layer in watched:
-            layer.__dict__.pop("call", None)
-    return calls
+            layer.__dict__.pop("call")
+            if id(layer) in replaced:
+                layer.__dict__["call"] = replaced[id(layer)]
+
+
+def assigned_in_calls(model: Any) -> set[int]:
+    """Ids of the variables that a model's own code gives values to in a training step.
+
+    Keras's own layers do so with statistics and states, never with another layer's kernel:
+    a model of nothing else is not traced, and one that cannot be traced tells nothing.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    foreign = any(type(layer).__module__.partition(".")[0] != "keras" for layer in layers)
+    return (_traced(model, training=True) or set()) if foreign else set()
+
+
+def _traced(model: Any, *, training: bool) -> set[int] | None:
+    """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
+    specs = _input_specs(model)
+    if specs is None:
+        return None
+    assigned: set[int] = set()
+
+    def run(x: Any) -> Any:
+        outputs = model(x, training=training)
+        assigned.update(get_stateless_scope().state_mapping)
+        return outputs
+
+    try:
+        _backend.compute_output_spec(run, specs)
+    except Exception:  # any user code may refuse to be traced
+        return None
+    return assigned
 
 
 def _input_specs(model: Any) -> Any | None:

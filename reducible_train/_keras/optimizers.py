@@ -10,6 +10,7 @@ import keras
 from keras.src import backend as _backend
 from keras.src.utils.tracking import DotNotTrackScope
 
+from reducible_train._keras.functions import compiled_optimizer, strategy_scope
 from reducible_train._keras.values import host_value
 
 _CLOCKS = ("_iterations", "_learning_rate")  # of an optimizer
@@ -25,6 +26,15 @@ def all_optimizers(optimizer: Any) -> list[Any]:
     """An optimizer and all that it wraps."""
     inner = [o for one in inner_optimizers(optimizer) for o in all_optimizers(one)]
     return [optimizer, *inner]
+
+
+def built_optimizer(model: Any) -> Any | None:
+    """The optimizer of a compiled model, built if it is not; `None` of one not compiled."""
+    optimizer = compiled_optimizer(model)
+    if optimizer is not None and not optimizer.built:
+        with strategy_scope(model), build_scope(optimizer):
+            optimizer.build(model.trainable_variables)
+    return optimizer
 
 
 def slots(optimizer: Any) -> dict[str, list[Any]]:

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
 from keras.src import backend as _backend
 from keras.src.utils.tracking import DotNotTrackScope
 
@@ -42,6 +43,23 @@ def snapshot(obj: Any) -> Callable[[], None]:
 def own_variables(layer: Any) -> list[Any]:
     """The variables a layer holds itself, without its sublayers' (public: only all)."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def held_variables(layer: Any) -> list[Any]:
+    """The variables a layer holds itself, and those in its attributes that it does not track.
+
+    Keras tracks a variable that is set as an attribute of an unlocked layer; what is put
+    elsewhere, as in a list within a list, is not.
+    """
+
+    def within(value: Any, depth: int) -> Iterator[Any]:
+        if isinstance(value, keras.Variable):
+            yield value
+        elif isinstance(value, (list, tuple, dict)) and depth < 3:
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from within(item, depth + 1)
+
+    return [*own_variables(layer), *within(dict(vars(layer)), 0)]
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.backup import RankBackupAndRestore
 from reducible_train.callback import Cadence, RankScheduler
 from reducible_train.compression import Compression
 from reducible_train.config.aids import build_aids
@@ -17,6 +18,7 @@ from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
+from reducible_train.early_stopping import RankEarlyStopping
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.guard import Guard
 from reducible_train.rules import OWN, LayerRule, unmatched
@@ -40,10 +42,15 @@ def callbacks(config: Config) -> list[Any]:
         search=_search(config),
         aids=build_aids(compression.aids),
     )
-    if config.tensorboard is None:
-        return [scheduler]
-    logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
-    return [scheduler, logs, RankTensorBoard(scheduler, logs)]
+    found: list[Any] = [scheduler]
+    if config.tensorboard is not None:
+        logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
+        found += [logs, RankTensorBoard(scheduler, logs)]
+    if config.model.early_stopping is not None:
+        found.append(RankEarlyStopping(scheduler, **dict(config.model.early_stopping)))
+    if config.model.backup is not None:
+        found.append(RankBackupAndRestore(scheduler, **dict(config.model.backup)))
+    return found
 
 
 def _search(config: Config) -> Search | None:

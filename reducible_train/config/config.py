@@ -69,8 +69,9 @@ class Config:
     def callbacks(self) -> list[Any]:
         """New callbacks for `model.fit`, in the order in which they must stand.
 
-        The `RankScheduler` first; then, if `tensorboard` is given, Keras's own `TensorBoard`
-        and the `RankTensorBoard` beside it. Put callbacks of your own after them.
+        The `RankScheduler` first; then, as far as they are given, Keras's own `TensorBoard`
+        with the `RankTensorBoard` beside it, `RankEarlyStopping` and `RankBackupAndRestore`.
+        Put callbacks of your own after them.
         """
         from reducible_train.config import build  # noqa: PLC0415 (the first need of Keras)
 

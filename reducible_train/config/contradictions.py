@@ -38,6 +38,12 @@ def contradictions(values: Any) -> Found:
         for kind, fault in aid_faults(aids):
             where = (*place, "aids", kind)
             yield (*where, *_named(fault, _mapping(aids[kind]))), fault
+    if _mapping(values).get("backup") is not None and compression.get("guard") is not None:
+        yield (
+            ("backup",),
+            "a training with a guard cannot be backed up: the state before the cut on trial would"
+            " be lost. Received: both. Remove the backup, or the guard.",
+        )
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
     yield from _rules(compression.get("rules"), (*place, "rules"))
     epochs = _mapping(_mapping(values).get("training")).get("epochs")

@@ -266,6 +266,40 @@ class TensorBoardSection(Section):
     log_dir: Pattern = Field(description="Folder for the logs; made if it does not exist.")
 
 
+class EarlyStoppingSection(Section):
+    """Ends the training when it no longer improves, once the ranks have fallen."""
+
+    monitor: Pattern = Field(
+        default="val_loss", description="The metric to watch, as it stands in Keras's logs."
+    )
+    min_delta: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Least change that counts as an improvement."
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Epochs without an improvement after which training stops."
+    )
+    mode: Literal[MODES] = Field(  # type: ignore[valid-type]
+        default="auto",
+        description="Whether the metric should be large or small. 'auto': Keras knows its own.",
+    )
+    restore_best_weights: bool = Field(
+        default=False, description="Whether to end with the weights of the best epoch."
+    )
+    start_from_epoch: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="First epoch that counts; the first at the final ranks, if that is later.",
+    )
+
+
+class BackupSection(Section):
+    """Saves the training after every epoch; the same command goes on from there."""
+
+    backup_dir: Pattern = Field(description="Folder for the backup of this training alone.")
+    delete_checkpoint: bool = Field(
+        default=True, description="Whether the backup is removed when training has ended."
+    )
+
+
 class ConfigModel(Section):
     """Everything in one file: how far to compress, how to train, where to log."""
 
@@ -275,4 +309,10 @@ class ConfigModel(Section):
     )
     tensorboard: TensorBoardSection | None = Field(
         default=None, description="Logs for TensorBoard. Left out: none are written."
+    )
+    early_stopping: EarlyStoppingSection | None = Field(
+        default=None, description="When to stop early. Left out: all epochs are trained."
+    )
+    backup: BackupSection | None = Field(
+        default=None, description="Where to go on from if broken off. Left out: from the start."
     )

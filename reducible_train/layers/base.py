@@ -87,12 +87,18 @@ class LowRank:
     @classmethod
     def refusal(cls, layer: Any, kernel: str) -> str | None:
         """Why the kernel must stay dense, or `None`."""
+        if "call" in vars(layer):
+            return "its `call` was replaced by another function"
         if getattr(layer, "quantization_mode", None):
             return f"quantized to {layer.quantization_mode}"
         if getattr(layer, "lora_enabled", False):
             return "LoRA is enabled"
         if partner(layer, kernel, "constraint") is not None:
             return f"has a {_stem(kernel)}_constraint, which factors cannot keep"
+        variable = vars(layer)[cls.kernel_attributes[kernel]]
+        built = [each for each in _keras.own_variables(layer) if each.name == kernel]
+        if len(built) != 1 or built[0] is not variable:
+            return f"its {kernel} is not the variable it was built with"
         return None
 
     @classmethod

@@ -1,0 +1,90 @@
+"""Early stopping that waits for the final ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from reducible_train.callback import RankScheduler
+from reducible_train.companions import check_place, check_scheduler
+from reducible_train.plans import plan_of
+
+
+class RankEarlyStopping(keras.callbacks.EarlyStopping):
+    """Ends a training that no longer improves, once the ranks have fallen.
+
+    Keras's `EarlyStopping` compares a model with the larger one it was before a cut, stops
+    before the ranks have fallen, and cannot restore weights of other shapes. This one begins
+    at the final ranks, and begins anew whenever ranks change after that (a guard has undone a
+    cut, a search goes on): the best weights are the best at the ranks in force. Put it after
+    the `RankScheduler`.
+
+    Args:
+        scheduler: The `RankScheduler` of the same fit.
+        monitor: A metric of the logs.
+        min_delta: Least change that counts as an improvement, in the metric's unit.
+        patience: Epochs without an improvement after which training stops.
+        verbose: 1 to tell when it acts.
+        mode: `"max"` or `"min"`, whether the metric should be large or small; `"auto"` asks
+            Keras.
+        baseline: A value that must be passed to count as an improvement.
+        restore_best_weights: True to end with the weights of the best epoch.
+        start_from_epoch: First epoch (from 0) that counts; the first at the final ranks, if
+            that is later.
+
+    Raises:
+        ArgumentTypeError: `scheduler` is something else.
+        ArgumentError: When `fit` begins: it does not stand after the scheduler.
+
+    Example:
+        >>> from reducible_train import Ramp, RankScheduler
+        >>> scheduler = RankScheduler(budget=Ramp(1.0, 0.2, start_epoch=2, end_epoch=6))
+        >>> stop = RankEarlyStopping(scheduler, "val_loss", patience=3, restore_best_weights=True)
+        >>> # model.fit(x, y, epochs=100, callbacks=[scheduler, stop])
+    """
+
+    def __init__(
+        self,
+        scheduler: RankScheduler,
+        monitor: str = "val_loss",
+        *,
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        check_scheduler(scheduler, RankScheduler, "RankEarlyStopping")
+        super().__init__(
+            monitor,
+            min_delta,
+            patience,
+            verbose,
+            mode,
+            baseline,
+            restore_best_weights,
+            start_from_epoch,
+        )
+        self.scheduler = scheduler
+        self._plan: Any = None  # the ranks that what was kept belongs to
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        check_place(self, self.scheduler)
+        super().on_train_begin(logs)
+        self._plan = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        plan = plan_of(self.model)
+        if plan != self._plan:
+            self._plan = plan
+            super().on_train_begin()
+        if epoch >= self.scheduler.final_epoch:
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if plan_of(self.model) != self._plan:  # a guard has just undone the last cut
+            self.best_weights = None
+        super().on_train_end(logs)

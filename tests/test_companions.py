@@ -1,0 +1,227 @@
+"""Laws of the callbacks beside the scheduler: early stopping, backups, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    Cadence,
+    FormatError,
+    Guard,
+    LayerRule,
+    Ramp,
+    RankBackupAndRestore,
+    RankEarlyStopping,
+    RankScheduler,
+    RankTensorBoard,
+    Search,
+    Steps,
+)
+from reducible_train.companions import check_companions
+from reducible_train.plans import plan_of
+
+FALL = Steps(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
+
+
+class Scores(keras.callbacks.Callback):
+    """Puts a score for each epoch into the logs; remembers the weights it was for."""
+
+    def __init__(self, *scores):
+        super().__init__()
+        self.scores = scores
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = self.scores[epoch]
+        self.weights.append(self.model.get_weights())
+
+
+def fit(*callbacks, model=None, epochs=8, **how):
+    model = zoo.compiled(zoo.sequential()) if model is None else model
+    x, y = zoo.data(model)
+    how = {"batch_size": 16, "shuffle": False, "verbose": 0} | how
+    return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **how), model
+
+
+# --- what is refused ----------------------------------------------------------------------
+
+
+def test_callbacks_of_keras_that_would_fail_later_are_refused_before_training(tmp_path):
+    model = zoo.compiled(zoo.sequential())
+    before = model.get_weights()
+    stop = keras.callbacks.EarlyStopping("loss", restore_best_weights=True, start_from_epoch=1)
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    for other, remedy in (
+        (stop, r"RankEarlyStopping\(scheduler, 'loss'"),
+        (backup, r"RankBackupAndRestore\(scheduler"),
+        (RankScheduler(rank=4), r"one RankScheduler.*LayerRule"),
+    ):
+        for order in (1, -1):
+            with pytest.raises(ArgumentError, match=remedy):
+                fit(*[RankScheduler(budget=FALL), other][::order], model=model)
+    for one, two in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_those_that_do_no_harm_are_let_through(tmp_path):
+    stop = keras.callbacks.EarlyStopping
+    check_companions([stop(), keras.callbacks.ModelCheckpoint(tmp_path / "a.keras")], 2)
+    late = stop(restore_best_weights=True, start_from_epoch=2)
+    check_companions([late], 2)
+    with pytest.raises(ArgumentError, match="start_from_epoch=2"):
+        check_companions([late], 3)
+
+
+@pytest.mark.parametrize("kind", [RankEarlyStopping, RankBackupAndRestore])
+def test_their_place_is_behind_the_scheduler(kind, tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    other = kind(scheduler, str(tmp_path))
+    for callbacks in ([other, scheduler], [other]):
+        with pytest.raises(ArgumentError, match="must stand after its RankScheduler"):
+            fit(*callbacks)
+    with pytest.raises(ArgumentTypeError, match="must be the RankScheduler"):
+        kind("loss", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"budget": 0.5}, 0),
+        ({"budget": Ramp(1.0, 0.5, start_epoch=1, end_epoch=4.5)}, 5),
+        ({"budget": FALL, "cadence": Cadence(epochs=3)}, 3),
+        ({"budget": FALL, "cadence": Cadence(steps=3)}, 2),
+        ({"budget": FALL, "rules": [LayerRule("first", rank=Steps((8, 4), (0, 7)))]}, 7),
+        ({"search": Search(end_epoch=6), "guard": Guard("loss", max_drop=1.0)}, 6),
+    ],
+)
+def test_the_final_epoch_is_that_of_the_last_fall(options, expected):
+    assert RankScheduler(**options).final_epoch == expected
+
+
+# --- early stopping -----------------------------------------------------------------------
+
+
+def test_early_stopping_waits_for_the_final_ranks_and_restores_the_best_of_them():
+    scores = Scores(0.9, 0.9, 0.5, 0.6, 0.5, 0.4, 0.9, 0.9)
+    scheduler = RankScheduler(budget=FALL)
+    stop = RankEarlyStopping(scheduler, "score", mode="max", patience=2, restore_best_weights=True)
+    history, model = fit(scores, scheduler, stop)
+    assert len(history.epoch) == 6
+    assert stop.best_epoch == 3
+    assert plan_of(model) == dict(scheduler.report.ranks)
+    assert scheduler.report.size_fraction <= 0.4
+    for one, two in zip(model.get_weights(), scores.weights[3], strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_cut_that_is_undone_at_the_end_takes_its_best_weights_with_it():
+    scores = Scores(0.9, 0.1)
+    scheduler = RankScheduler(
+        budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
+    )
+    stop = RankEarlyStopping(scheduler, "score", mode="max", restore_best_weights=True)
+    _, model = fit(scores, scheduler, stop, epochs=2)
+    assert len(scheduler.report.undone) == 1
+    assert plan_of(model) == {}
+    for one, two in zip(model.get_weights(), scores.weights[0], strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+# --- backup -------------------------------------------------------------------------------
+
+
+class BreakOff(keras.callbacks.Callback):
+    """Ends a training as a power cut would, within an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.now == self.epoch:
+            raise InterruptedError
+
+
+def start():
+    keras.utils.set_random_seed(3)
+    return zoo.compiled(zoo.sequential())
+
+
+OPTIONS = {
+    "budget": {"budget": Ramp(1.0, 0.3, start_epoch=1, end_epoch=4)},
+    "energy": {"energy": Steps((1.0, 0.9, 0.7, 0.5), (0, 1, 2, 4))},
+    "steps": {"budget": Ramp(1.0, 0.3, start_epoch=0, end_epoch=4), "cadence": Cadence(steps=3)},
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
+    whole = RankScheduler(**OPTIONS[case])
+    history, expected = fit(whole, model=start(), epochs=6)
+    first = RankScheduler(**OPTIONS[case])
+    with pytest.raises(InterruptedError):
+        fit(first, RankBackupAndRestore(first, tmp_path / "b"), BreakOff(3), model=start())
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+        "epoch_3.weights.h5",
+        "story.json",
+    ]
+    second = RankScheduler(**OPTIONS[case])
+    callbacks = [
+        second,
+        RankTensorBoard(second, tmp_path / "logs"),
+        RankBackupAndRestore(second, tmp_path / "b"),
+    ]
+    resumed, model = fit(*callbacks, model=zoo.compiled(zoo.sequential()), epochs=6)
+    assert resumed.epoch == [3, 4, 5]
+    assert resumed.history["loss"] == history.history["loss"][3:]
+    assert plan_of(model) == plan_of(expected)
+    for one, two in zip(
+        [*model.weights, *model.optimizer.variables],
+        [*expected.weights, *expected.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+    assert str(second.report) == str(whole.report)
+    assert [_facts(each) for each in second.report.cuts] == [
+        _facts(each) for each in whole.report.cuts
+    ]
+    assert not (tmp_path / "b").exists()
+    again, _ = fit(model=model, epochs=1)
+    assert again.epoch == [0], "a later fit starts at its own epoch"
+
+
+def _facts(cut):
+    kernels = [(k.path, k.rank_before, k.rank, k.energy, k.spectrum.tolist()) for k in cut.kernels]
+    return cut.epoch, cut.step, cut.target, cut.parameters, kernels
+
+
+def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+    fit(scheduler, backup, epochs=3)
+    assert (tmp_path / "story.json").exists()
+    other = zoo.compiled(zoo.nested())
+    with pytest.raises(FormatError, match=r"epoch_3\.weights\.h5 does not fit"):
+        fit(scheduler, backup, model=other)
+    assert plan_of(other) == {}
+    story = json.loads((tmp_path / "story.json").read_text())
+    for text in (json.dumps(story | {"version": 99}), "{", "[]"):
+        (tmp_path / "story.json").write_text(text)
+        with pytest.raises(FormatError, match=r"story\.json is no backup.*Remove the folder"):
+            fit(scheduler, backup)
+
+
+def test_a_guard_cannot_be_backed_up(tmp_path):
+    scheduler = RankScheduler(budget=FALL, guard=Guard("loss", max_drop=1.0))
+    with pytest.raises(ArgumentError, match="Leave out the guard"):
+        RankBackupAndRestore(scheduler, tmp_path)
