@@ -28,7 +28,7 @@ from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search, checked_search
 from reducible_train.support import ModelSupport
-from reducible_train.targets import Target, one_target
+from reducible_train.targets import QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
 
 
@@ -78,14 +78,18 @@ class RankScheduler(keras.callbacks.Callback):
 
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
-            schedule. Exactly one of `budget`, `energy`, `rtol`, `rank` and `search` is given.
+            schedule. Exactly one of `budget`, `cost`, `energy`, `rtol`, `rank` and `search` is
+            given.
+        cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
         energy: Fraction of its energy each kernel keeps, since the start: a number or a
             schedule.
         rtol: Relative error that each kernel may have, `sqrt(1 - energy)` since the start, as
             the criterion weighs it, in [0, 1): a number, or a schedule that rises.
         rank: Rank of every kernel: a number or a schedule. A kernel stays dense while
             the rank would not make it smaller.
-        measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
+        measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`, or
+            `"file"` (bytes of the compact file; without loss, so a number takes about five
+            sixths of its size in memory, and the header counts).
         allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
             everywhere), `"knapsack"` (the least lost in all, best with a criterion that
             knows the data), `"uniform"` (the same fraction of full rank).
@@ -130,6 +134,7 @@ class RankScheduler(keras.callbacks.Callback):
         self,
         *,
         budget: float | Schedule | None = None,
+        cost: float | Schedule | None = None,
         energy: float | Schedule | None = None,
         rtol: float | Schedule | None = None,
         rank: float | Schedule | None = None,
@@ -147,10 +152,11 @@ class RankScheduler(keras.callbacks.Callback):
         super().__init__()
         self.guard = checked_guard(guard)
         self.search = None if search is None else checked_search(search)
+        given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
         if self.search is None:
-            self.target = one_target(budget=budget, energy=energy, rtol=rtol, rank=rank)
+            self.target = one_target(**given)
         else:
-            _check_alone(self.guard, budget=budget, energy=energy, rtol=rtol, rank=rank)
+            _check_alone(self.guard, **given)
             self.target = self.search.target
         check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
@@ -439,7 +445,7 @@ def _check_alone(guard: Guard | None, **others: Any) -> None:
     given = {name: value for name, value in others.items() if value is not None}
     if given:
         raise ArgumentError(
-            "Exactly one of `budget`, `energy`, `rtol`, `rank` and `search` must be given. "
+            f"Exactly one of {', '.join(f'`{n}`' for n in QUANTITIES)} and `search` must be given. "
             f"Received: search and {', '.join(f'{n}={v!r}' for n, v in given.items())}. A search "
             "chooses the budget itself; remove the other."
         )

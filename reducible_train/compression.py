@@ -23,13 +23,16 @@ from reducible_train.feasibility import (
     check_target,
     smallest_fraction,
 )
+from reducible_train.file_costs import file_prices, story_bytes
 from reducible_train.judgement import Judge
 from reducible_train.report import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
 from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kernels
-from reducible_train.survey import Survey, survey
-from reducible_train.targets import Target
+from reducible_train.survey import Pricer, Survey, survey
+from reducible_train.targets import BUDGETS, Target
+
+PRICERS: dict[str, Pricer] = {"file": file_prices}
 
 
 class Compression:
@@ -38,7 +41,7 @@ class Compression:
     Args:
         model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
-        measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
+        measure: What a budget counts, one of `MEASURES`.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
         min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
@@ -77,7 +80,9 @@ class Compression:
         self._kept_by_criterion: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
         part = _keras.part_in_training(model)
-        self.survey = survey(part, rules, measure=measure, min_gain=min_gain)
+        self.survey = survey(
+            part, rules, measure=measure, min_gain=min_gain, pricer=PRICERS.get(measure)
+        )
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
@@ -119,8 +124,9 @@ class Compression:
         """The value of a target that the model meets as it is."""
         if goal.quantity in ("energy", "rtol"):
             return 1.0 if goal.quantity == "energy" else 0.0
-        if goal.quantity == "budget":
-            return self.survey.total(self.measure) / self.survey.dense_total(self.measure)
+        if goal.quantity in BUDGETS:
+            whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
+            return self.survey.total(self.measure) / whole
         managed = self.survey.managed
         return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in managed))
 
@@ -171,7 +177,7 @@ class Compression:
         _keras.settle(self.model)
         decisions, allocation = self._decide(time)
         decided = clock.perf_counter()
-        before = self.survey.total("parameters")
+        before = int(self.survey.total("parameters"))
         record = None
         if decisions:
             kernels = tuple(self._kernel_cut(decision) for decision in decisions)
@@ -188,7 +194,7 @@ class Compression:
                 target=self.aim(self.target, time),
                 kernels=kernels,
                 parameters_before=before,
-                parameters=self.survey.total("parameters"),
+                parameters=int(self.survey.total("parameters")),
                 seconds={
                     "spectra": self._judge.seconds,
                     "allocation": decided - started - self._judge.seconds,
@@ -197,6 +203,9 @@ class Compression:
                 certificate=_certificate(allocation),
             )
             self.cuts.append(record)
+            if "file" in self.survey.prices:
+                more = story_bytes(len(kernels), first=len(self.cuts) == 1)
+                self.survey.prices["file"].story += more
         self._done = wanted
         return record
 
@@ -262,12 +271,12 @@ class Compression:
         found: Survey = self.survey
         traced = bool(found.uses)
         return Report(
-            dense_parameters=found.dense_total("parameters"),
-            parameters=found.total("parameters"),
-            dense_bytes=found.dense_total("bytes"),
-            bytes=found.total("bytes"),
-            dense_flops=found.dense_total("flops") if traced else None,
-            flops=found.total("flops") if traced else None,
+            dense_parameters=int(found.dense_total("parameters")),
+            parameters=int(found.total("parameters")),
+            dense_bytes=int(found.dense_total("bytes")),
+            bytes=int(found.total("bytes")),
+            dense_flops=int(found.dense_total("flops")) if traced else None,
+            flops=int(found.total("flops")) if traced else None,
             kernels=found.records(self._kept),
             cuts=tuple(self.cuts),
             notes=tuple(self.notes),

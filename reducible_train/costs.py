@@ -1,4 +1,4 @@
-"""What a kernel costs, dense and for each rank, in parameters, bytes or FLOPs.
+"""What a kernel costs, dense and for each rank: counted, or looked up in a table.
 
 A kernel matrix `W (m, n)` holds `m * n` numbers; factors of rank `r` hold `r * (m + n)`: the cost
 of a rank is the same for every rank. A kernel of `count` matrices costs that many times as much.
@@ -10,6 +10,10 @@ A measure weighs each number:
   (positions of a sequence or of an image; 1 for a plain dense layer).
 
 Biases cost the same either way, and are no part of it.
+
+Other measures have no such law, and a `Table` for each kernel in its place:
+
+- `"file"`: bytes in the compact file, estimated from what its codec makes of weights.
 """
 
 from __future__ import annotations
@@ -17,9 +21,50 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from reducible_train.errors import ArgumentError
 
-MEASURES = ("parameters", "bytes", "flops")
+COUNTED = ("parameters", "bytes", "flops")
+TABULATED = ("file",)
+MEASURES = (*COUNTED, *TABULATED)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What one kernel costs where that does not follow from its numbers alone.
+
+    Args:
+        dense: Cost of the dense kernel.
+        ranks: `(k + 1,)`, the cost of factors of rank 0 ... k, never falling.
+
+    Example:
+        >>> Table(10.0, np.array([2.0, 5.0, 8.0, 11.0])).break_even_rank()
+        2
+    """
+
+    dense: float
+    ranks: npt.NDArray[np.float64]
+
+    def break_even_rank(self, min_gain: float = 0.0) -> int:
+        """The largest rank whose factors cost less than `1 - min_gain` of the dense kernel."""
+        return int(np.searchsorted(self.ranks[1:], (1 - min_gain) * self.dense))
+
+
+@dataclass(eq=False)
+class Prices:
+    """A tabulated measure of one model.
+
+    Args:
+        tables: What each kernel costs, by its path and the split of its factors.
+        rest: What everything else in the model costs.
+        story: What the cuts so far have added to that.
+    """
+
+    tables: dict[tuple[str, str], Table]
+    rest: float
+    story: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +194,7 @@ def _weight(measure: str, itemsize: int, used: int) -> int:
     weights = {"parameters": 1, "bytes": int(itemsize), "flops": 2 * int(used)}
     if measure not in weights:
         raise ArgumentError(
-            f"`measure` must be one of {', '.join(map(repr, MEASURES))}. "
+            f"`measure` must be one of {', '.join(map(repr, COUNTED))}. "
             f"Received: measure={measure!r}. To count numbers, write 'parameters'."
         )
     return weights[measure]

@@ -13,7 +13,7 @@ from reducible_train.judgement import Judge
 from reducible_train.spectra import cumulative_energy
 from reducible_train.surgery import Decomposition
 from reducible_train.survey import Form, Managed, Survey
-from reducible_train.targets import Target
+from reducible_train.targets import BUDGETS, Target
 from reducible_train.truncation import choose_rank
 
 Aim = Callable[[Target], float]  # the value of a target, now
@@ -29,9 +29,9 @@ class Decision:
     binding: str
     parts: Decomposition
 
-    def saves(self, measure: str) -> int:
+    def saves(self, measure: str) -> float:
         """What the change takes off the cost."""
-        return self.managed.cost(measure) - self.rank * self.form.rank_cost(measure)
+        return self.managed.cost(measure) - self.form.cost(self.rank, measure)
 
 
 class Decider:
@@ -81,7 +81,7 @@ class Decider:
         for managed in self._survey.managed:
             own = managed.rule.target if managed.rule else None
             goal = own or self._target
-            if goal.quantity == "budget":
+            if goal.quantity in BUDGETS:
                 shared.append(managed)
                 continue
             decision = self._alone(managed, goal.quantity, aim(goal), kept)
@@ -146,7 +146,9 @@ class Decider:
         measure = self._measure
         total = self._survey.total(measure)
         total -= sum(decision.saves(measure) for decision in decided)
-        budget = aimed * self._survey.dense_total(measure)
+        budget = aimed
+        if self._target.quantity == "budget":
+            budget *= self._survey.dense_total(measure)
         if total <= budget:
             return [], None
         present = sum(m.cost(measure) for m in shared)
@@ -155,7 +157,7 @@ class Decider:
         if capacity < smallest:
             note = (
                 f"At epoch {time:g} the rules for single layers left less than the others need; "
-                f"the budget {aimed:g} was exceeded."
+                f"the {self._target.quantity} {aimed:g} was exceeded."
             )
             self._notes += [] if note in self._notes else [note]
             capacity = smallest
@@ -181,7 +183,7 @@ class Decider:
 
         def lost(found: tuple[Form, Decomposition]) -> float:
             form, parts = found
-            rank = int(fraction * form.dense_cost(measure) / form.rank_cost(measure))
+            rank = form.largest_within(fraction * form.dense_cost(measure), measure)
             kept = cumulative_energy(parts.values)
             return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
 
@@ -192,13 +194,14 @@ class Decider:
 
     def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:
         kernel, measure = managed.kernel, self._measure
+        most = form.max_rank if kernel.rank is None else kernel.rank
         return Candidate(
             path=kernel.path,
             spectrum=parts.values,
-            rank_cost=form.rank_cost(measure),
+            rank_cost=form.costs(measure, most),
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
             min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
-            max_rank=form.max_rank if kernel.rank is None else kernel.rank,
+            max_rank=most,
             group=managed.group,
         )
 

@@ -22,6 +22,7 @@ def factorize(
     model: Any,
     *,
     budget: float | None = None,
+    cost: float | None = None,
     energy: float | None = None,
     rtol: float | None = None,
     rank: int | None = None,
@@ -41,11 +42,13 @@ def factorize(
     Args:
         model: A built Keras model.
         budget: Fraction of the whole dense model it may cost, in (0, 1].
+        cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
         energy: Fraction of its energy each kernel keeps, in (0, 1].
         rtol: Relative error each kernel may have, `sqrt(1 - energy)`, in [0, 1), as the criterion
             weighs it.
         rank: Rank of every kernel.
-        measure: What a budget counts: `"parameters"`, `"bytes"` or `"flops"`.
+        measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"` or
+            `"file"` (bytes of the compact file).
         allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
             everywhere), `"knapsack"` (the least lost in all, best with a criterion that
             knows the data), `"uniform"` (the same fraction of full rank).
@@ -76,7 +79,7 @@ def factorize(
     Reference: Eckart and Young, *The approximation of one matrix by another of lower
     rank*, Psychometrika 1936.
     """
-    given = {"budget": budget, "energy": energy, "rtol": rtol, "rank": rank}
+    given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
     for name, value in given.items():
         if isinstance(value, Schedule):
             raise ArgumentTypeError(

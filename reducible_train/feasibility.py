@@ -15,7 +15,15 @@ from reducible_train.errors import ArgumentError, RankError, SpectrumError
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.survey import Managed, Survey
-from reducible_train.targets import Target
+from reducible_train.targets import BUDGETS, Target
+
+_UNITS = {
+    "parameters": "parameters",
+    "bytes": "bytes",
+    "flops": "FLOPs",
+    "file": "bytes of the compact file",
+    "latency": "seconds of latency",
+}
 
 
 def check_choices(
@@ -62,7 +70,7 @@ def check_target(
         RankError: A budget that no ranks meet.
     """
     name = survey.model.name
-    if target.quantity != "budget":
+    if target.quantity not in BUDGETS:
         for rule in rules:
             if rule.group is not None:
                 raise ArgumentError(
@@ -78,20 +86,28 @@ def check_target(
             "the model fixed input shapes."
         )
     smallest = smallest_fraction(survey, measure)
+    what, said = f"fraction of {_UNITS[measure]}", _ceil(smallest)
+    if target.quantity == "cost":
+        smallest = smallest_cost(survey, measure)
+        what, said = f"cost in {_UNITS[measure]}", _ceil(smallest)
     if target.lowest < smallest:
         raise RankError(
-            f"`budget` cannot be met: the smallest possible fraction of {measure} of model "
-            f"'{name}' is {_ceil(smallest)} under its rules (the rest is in layers that stay "
-            f"dense). Received: a budget of {target.lowest:g}. Raise the budget, or let more "
-            f"layers be factorised.\n{report}"
+            f"`{target.quantity}` cannot be met: the smallest possible {what} of model '{name}' "
+            f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
+            f"{target.quantity} of {target.lowest:g}. Raise it, or let more layers be "
+            f"factorised.\n{report}"
         )
 
 
 def smallest_fraction(survey: Survey, measure: str) -> float:
     """The least of the dense model's cost that its kernels and rules allow."""
+    return smallest_cost(survey, measure) / survey.dense_total(measure)
+
+
+def smallest_cost(survey: Survey, measure: str) -> float:
+    """The least that the model can cost under its rules."""
     fixed = survey.total(measure) - sum(m.cost(measure) for m in survey.managed)
-    least = fixed + sum(_least(managed, measure) for managed in survey.managed)
-    return least / survey.dense_total(measure)
+    return fixed + sum(_least(managed, measure) for managed in survey.managed)
 
 
 def check_finite(survey: Survey) -> None:
@@ -117,13 +133,16 @@ def _least(managed: Managed, measure: str) -> float:
     if own is None or own.quantity != "rank":
         return managed.smallest_cost(measure)
     costs = [
-        rank * form.rank_cost(measure)
+        form.cost(rank, measure)
         for form in managed.options
         if (rank := as_rank(own.lowest, managed, form)) is not None
     ]
     return min(costs, default=managed.cost(measure))
 
 
-def _ceil(fraction: float) -> str:
-    """A fraction rounded up to four digits, so that what is said can be asked for."""
-    return f"{np.ceil(fraction * 1e4) / 1e4:.4f}"
+def _ceil(value: float) -> str:
+    """Rounded up, so that what is said can be asked for: to four digits, or to a whole number."""
+    if value > 1:
+        return f"{np.ceil(value):.0f}"
+    digits = max(4, 3 - int(np.floor(np.log10(value)))) if value > 0 else 4
+    return f"{np.ceil(value * 10**digits) / 10**digits:.{digits}f}"

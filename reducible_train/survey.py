@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from reducible_train import _keras
-from reducible_train.costs import Uses, break_even_rank, dense_cost, rank_cost
+from reducible_train.costs import Prices, Table, Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.report import KernelRecord
@@ -26,6 +28,7 @@ class Form:
         uses: How often one sample uses each number; `None` where not known.
         min_rank: Smallest rank it may get.
         max_rank: Largest rank it may get: below break-even, and as its rule says.
+        tables: What it costs by a measure that has no law.
     """
 
     split: str
@@ -35,14 +38,31 @@ class Form:
     uses: Uses | None
     min_rank: int
     max_rank: int
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
-    def rank_cost(self, measure: str) -> int:
-        """Cost of one rank."""
+    def cost(self, rank: int, measure: str) -> float:
+        """Cost of factors of a rank."""
+        if measure in self.tables:
+            return float(self.tables[measure].ranks[rank])
+        return rank * rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    def costs(self, measure: str, most: int) -> float | np.ndarray:
+        """Cost of one rank; of each rank 0 ... `most` where that is not the same for all."""
+        if measure in self.tables:
+            return self.tables[measure].ranks[: most + 1]
         return rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
 
-    def dense_cost(self, measure: str) -> int:
+    def dense_cost(self, measure: str) -> float:
         """Cost of the dense kernel."""
+        if measure in self.tables:
+            return self.tables[measure].dense
         return dense_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    def largest_within(self, cost: float, measure: str) -> int:
+        """The largest rank that costs no more; 0 if none does."""
+        ranks = np.arange(min(self.shape) + 1)
+        costs = np.array([self.cost(int(rank), measure) for rank in ranks])
+        return int(np.searchsorted(costs[1:], cost, side="right"))
 
     @property
     def least(self) -> int:
@@ -77,23 +97,29 @@ class Managed:
         """The forms it can still have."""
         return self.forms if self.kernel.rank is None else (self.form,)
 
-    def dense_cost(self, measure: str) -> int:
+    def dense_cost(self, measure: str) -> float:
         """Cost of the dense kernel."""
         return self.form.dense_cost(measure)
 
-    def cost(self, measure: str) -> int:
+    def cost(self, measure: str) -> float:
         """Cost of the kernel as it is."""
         rank = self.kernel.rank
-        return self.dense_cost(measure) if rank is None else rank * self.form.rank_cost(measure)
+        return self.dense_cost(measure) if rank is None else self.form.cost(rank, measure)
 
-    def smallest_cost(self, measure: str, form: Form | None = None) -> int:
+    def smallest_cost(self, measure: str, form: Form | None = None) -> float:
         """The least it can cost, in a form or in any."""
         rank = self.kernel.rank
         forms = self.options if form is None else (form,)
         if rank is not None:
-            return min(min(f.least, rank) * f.rank_cost(measure) for f in forms)
-        factors = min(f.least * f.rank_cost(measure) for f in forms)
+            return min(f.cost(min(f.least, rank), measure) for f in forms)
+        factors = min(f.cost(f.least, measure) for f in forms)
         return min(factors, self.dense_cost(measure))
+
+
+# Model, all its kernels, the forms of those that may change by path, and the traced calls.
+Pricer = Callable[
+    [Any, Sequence[Kernel], Mapping[str, Sequence[Form]], Sequence[Any] | None], Prices
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +133,7 @@ class Survey:
             shape as a matrix and the reason.
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
+        prices: What its kernels cost by a measure that has no law, by measure.
     """
 
     model: Any
@@ -114,15 +141,20 @@ class Survey:
     left: tuple[tuple[str, str, tuple[int, int], str], ...]
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
+    prices: Mapping[str, Prices] = field(default_factory=dict)
 
-    def total(self, measure: str) -> int:
+    def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
+        if measure in self.prices:
+            return self._priced(self.prices[measure], dense=False)
         if measure == "flops":
             return sum(self._flops(kernel, dense=False) for kernel in self.kernels)
         return sum(_size(v, measure) for v in self.model.weights)
 
-    def dense_total(self, measure: str) -> int:
+    def dense_total(self, measure: str) -> float:
         """Cost of the whole model if every kernel were dense."""
+        if measure in self.prices:
+            return self._priced(self.prices[measure], dense=True)
         if measure == "flops":
             return sum(self._flops(kernel, dense=True) for kernel in self.kernels)
         total = self.total(measure)
@@ -131,6 +163,13 @@ class Survey:
                 total -= sum(_size(v, measure) for v in kernel.variables)
                 total += dense_cost(kernel.shape, measure, kernel.itemsize, count=kernel.count)
         return total
+
+    def _priced(self, prices: Prices, *, dense: bool) -> float:
+        total = prices.rest + (0.0 if dense else prices.story)
+        for kernel in self.kernels:
+            table = prices.tables[kernel.path, kernel.splits[0]]
+            total += table.dense if dense or kernel.rank is None else table.ranks[kernel.rank]
+        return float(total)
 
     def _flops(self, kernel: Kernel, *, dense: bool) -> int:
         uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))
@@ -174,6 +213,7 @@ def survey(
     *,
     measure: str = "parameters",
     min_gain: float = 0.0,
+    pricer: Pricer | None = None,
 ) -> Survey:
     """Look through a built model.
 
@@ -182,6 +222,7 @@ def survey(
         rules: Rules for single layers.
         measure: What a budget counts; factors that save nothing of it are not considered.
         min_gain: Fraction of a kernel's cost that factors must save at least.
+        pricer: Prices the kernels, where the measure has no law.
 
     Raises:
         ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
@@ -201,12 +242,25 @@ def survey(
     uses = _uses(kernels, calls)
     outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
     in_use = _in_use(model, kernels)
+    rule_of = {k.path: rule_for(rules, k.layer_path, k.layer.name) for k in kernels}
+
+    def found(kernel: Kernel) -> tuple[list[Form], str | None]:
+        """Its forms by what is known, and the reason if it stays as it is."""
+        rule = rule_of[kernel.path]
+        forms = _forms(kernel, rule, uses, measure, min_gain)
+        for name, each in prices.items():
+            forms = [_priced(form, kernel, name, each, min_gain) for form in forms]
+        reason = in_use.get(kernel.path)
+        return forms, reason or _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
+
+    prices: dict[str, Prices] = {}
+    if pricer is not None:
+        wanted = {k.path: forms for k in kernels for forms, why in [found(k)] if why is None}
+        prices[measure] = pricer(model, kernels, wanted, calls)
     managed, left = [], []
     for kernel in kernels:
-        rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
-        forms = _forms(kernel, rule, uses, measure, min_gain)
-        reason = in_use.get(kernel.path)
-        reason = reason or _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
+        rule = rule_of[kernel.path]
+        forms, reason = found(kernel)
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue
@@ -219,7 +273,16 @@ def survey(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
             "To take in an output layer, give a rule: LayerRule(match=..., keep_dense=False)."
         )
-    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses)
+    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices)
+
+
+def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
+    """A form with its table, its largest rank one that saves enough by it."""
+    table = prices.tables[kernel.path, form.split]
+    most = form.max_rank
+    if kernel.rank is None:
+        most = min(most, table.break_even_rank(min_gain))
+    return replace(form, max_rank=most, tables={name: table})
 
 
 def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:

@@ -10,7 +10,8 @@ from reducible_train.errors import ArgumentError
 from reducible_train.schedules import Schedule, schedule_from_config
 from reducible_train.schedules.base import checked_value
 
-QUANTITIES = ("budget", "energy", "rtol", "rank")
+BUDGETS = ("budget", "cost")  # what the kernels of a model share
+QUANTITIES = (*BUDGETS, "energy", "rtol", "rank")
 RISING = ("rtol",)  # what is lost; all others fall
 _LOOKS = 240  # at a schedule, to see whether it ever goes back
 
@@ -20,9 +21,10 @@ class Target:
     """A quantity and the schedule by which it falls, or rises if it is an error.
 
     Args:
-        quantity: `"budget"` (a fraction of the dense model), `"energy"` (the fraction of
-            each kernel's energy that is kept), `"rtol"` (the relative error of each kernel,
-            `sqrt(1 - energy)`) or `"rank"` (of every kernel).
+        quantity: `"budget"` (a fraction of the dense model's cost), `"cost"` (the cost itself,
+            in the unit of the measure), `"energy"` (the fraction of each kernel's energy that is
+            kept), `"rtol"` (the relative error of each kernel, `sqrt(1 - energy)`) or `"rank"`
+            (of every kernel).
         schedule: Epoch -> value.
     """
 
@@ -102,6 +104,8 @@ def value_fault(quantity: str, value: float) -> str | None:
             whole = f"must be a whole number; got {value:g}. Write {round(value)}."
             return None if float(value).is_integer() else whole
         return f"must be at least 1; got {value:g}. Ranks are whole numbers from 1."
+    if quantity == "cost":
+        return None if value > 0 else f"must be greater than 0; got {value:g}."
     if quantity == "rtol":
         if 0 <= value < 1:
             return None

@@ -34,14 +34,17 @@ def candidates(draw, most=4, costs=EXACT):
     for i in range(draw(st.integers(1, most))):
         values = draw(st.lists(st.integers(0, 6) | st.floats(0, 9), min_size=1, max_size=6))
         low = draw(st.integers(1, 2))
+        most = draw(st.integers(max(low, 2), 6))
+        steps = draw(st.none() | st.lists(st.just(0) | costs, min_size=most, max_size=most))
+        table = None if steps is None else np.cumsum([draw(costs), *steps])  # not a law
         made.append(
             Candidate(
                 path=f"k{i}",
                 spectrum=np.sort(np.array(values, dtype=float))[::-1],
-                rank_cost=draw(costs),
+                rank_cost=draw(costs) if table is None else table,
                 dense_cost=draw(st.none() | costs.map(lambda cost: 4 * cost)),
                 min_rank=low,
-                max_rank=draw(st.integers(max(low, 2), 6)),
+                max_rank=most,
                 group=draw(st.sampled_from([None, None, "g", "h"])),
             )
         )
@@ -63,7 +66,10 @@ def loss_of(candidate, rank):
 
 
 def cost_of(candidate, rank):
-    return candidate.dense_cost if rank is None else candidate.rank_cost * rank
+    if rank is None:
+        return candidate.dense_cost
+    table = np.ndim(candidate.rank_cost) == 1
+    return candidate.rank_cost[rank] if table else candidate.rank_cost * rank
 
 
 def every_allocation(made):
@@ -412,6 +418,10 @@ def test_just_too_little_is_too_little():
         ({"max_rank": 1.5}, "max_rank=1.5"),
         ({"rank_cost": 0}, "rank_cost=0"),
         ({"rank_cost": math.nan}, "rank_cost=nan"),
+        ({"rank_cost": [0, 1]}, r"shape \(2,\) for max_rank=2"),
+        ({"rank_cost": [1, 3, 2]}, "must not fall.*3 for rank 1, then 2"),
+        ({"rank_cost": [0, 0, 2]}, "rank_cost=0"),
+        ({"rank_cost": [0, 1, math.nan]}, "finite"),
         ({"dense_cost": -1}, "dense_cost=-1"),
     ],
 )

@@ -296,7 +296,11 @@ def test_it_publishes_to_callbacks_behind_it(tmp_path):
         ({"budget": "half"}, ArgumentTypeError, "`budget` must be a number.*half"),
         ({"budget": math.nan}, ArgumentError, "`budget` must be finite"),
         ({"rank": 0}, ArgumentError, "`rank` must be at least 1; got 0"),
-        ({"budget": 0.5, "measure": "size"}, ArgumentError, "'parameters', 'bytes', 'flops'"),
+        (
+            {"budget": 0.5, "measure": "size"},
+            ArgumentError,
+            "'parameters', 'bytes', 'flops', 'file'",
+        ),
         ({"budget": 0.5, "allocation": "fair"}, ArgumentError, "'knapsack'"),
         ({"budget": 0.5, "rules": ["a"]}, ArgumentTypeError, "LayerRule"),
         ({"budget": 0.5, "rules": LayerRule("a")}, ArgumentTypeError, r"must hold.*rules=\["),

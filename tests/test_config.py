@@ -160,7 +160,7 @@ training:
         (
             {},
             "$.compression",
-            "exactly one of budget, energy, rtol, rank or search. Received: none",
+            "exactly one of budget, cost, energy, rtol, rank or search. Received: none",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.costs import MEASURES, Uses, break_even_rank, dense_cost, rank_cost
+from reducible_train.costs import COUNTED, Table, Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError
 
 SIZE = st.integers(1, 5000)
@@ -19,7 +19,7 @@ def test_factors_are_smaller_up_to_break_even_and_not_beyond(m, n):
     rank = break_even_rank((m, n))
     assert 0 <= rank < min(m, n)
     assert rank == break_even_rank((n, m))
-    for measure in MEASURES:
+    for measure in COUNTED:
         dense, one = (cost((m, n), measure, 2, Uses.alike(9)) for cost in (dense_cost, rank_cost))
         assert rank * one < dense <= (rank + 1) * one
 
@@ -70,3 +70,9 @@ def test_factors_may_be_used_less_often_than_the_kernel():
 def test_a_gain_that_is_asked_for_is_reached(m, n, gain):
     rank = break_even_rank((m, n), min_gain=gain)
     assert rank * (m + n) <= (1 - gain) * m * n * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("min_gain", "rank"), [(0.0, 3), (0.2, 2), (0.4, 2), (0.5, 1), (0.9, 0)])
+def test_a_table_breaks_even_where_its_costs_say(min_gain, rank):
+    table = Table(10.0, np.array([0.0, 4.0, 5.9, 9.9, 10.0, 12.0]))
+    assert table.break_even_rank(min_gain) == rank

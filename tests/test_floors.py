@@ -40,6 +40,7 @@ FLOORS = (
         "rules",
         "survey",
         "judgement",
+        "file_costs",
         "decisions",
         "feasibility",
         "compression",

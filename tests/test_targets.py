@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import keras
 import numpy as np
 import pytest
 import zoo
@@ -11,9 +14,11 @@ from reducible_train import (
     Constant,
     LayerRule,
     Ramp,
+    RankError,
     RankScheduler,
     Steps,
     factorize,
+    save_model,
 )
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
@@ -133,3 +138,94 @@ def test_a_file_asks_for_an_error():
         "$.compression.rules[0].rtol: rtol must be in [0, 1). Received: 1.",
     ):
         assert words in str(caught.value)
+
+
+# --- the compact file ---------------------------------------------------------------------
+
+
+def saved(model, folder, report=None):
+    return save_model(model, folder / "model.reducible", report).bytes
+
+
+def wide(units=96, dtype=None):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(units, activation="relu", name="first", dtype=dtype),
+            layers.Dense(units, activation="relu", name="second", dtype=dtype),
+            layers.Dense(10, name="output", dtype=dtype),
+        ]
+    )
+    return zoo.compiled(model)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("budget", [0.6, 0.25])
+def test_a_budget_of_the_file_is_kept_and_used(dtype, budget, tmp_path):
+    model = wide(dtype=dtype)
+    dense = saved(model, tmp_path)
+    report = factorize(model, budget=budget, measure="file", allocation="knapsack")
+    size = saved(model, tmp_path, report)
+    assert 0.9 * budget * dense - 600 < size <= budget * dense
+    assert report.size_fraction < budget, "headers count as well"
+
+
+def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
+    model = wide()
+    x = np.random.default_rng(0).normal(size=(256, 64)).astype("float32")
+    y = (x[:, :10] + x[:, 10:20]).argmax(1)
+    dense = saved(model, tmp_path)
+    model.optimizer.learning_rate = 0.01
+    scheduler = RankScheduler(budget=Ramp(1.0, 0.3, 0, 4), measure="file")
+    model.fit(x, y, epochs=7, verbose=0, callbacks=[scheduler])
+    assert len(scheduler.report.cuts) >= 4, "whose story is in the file"
+    assert saved(model, tmp_path, scheduler.report) <= 0.3 * dense
+    assert saved(model, tmp_path, scheduler.report) > 0.25 * dense
+
+
+def test_a_file_of_so_many_bytes(tmp_path):
+    model = wide()
+    report = factorize(model, cost=20_000, measure="file", allocation="knapsack")
+    assert 18_000 < saved(model, tmp_path, report) <= 20_000
+    assert report.cuts[0].target == 20_000
+    smallest = wide()
+    with pytest.raises(RankError, match=r"smallest possible cost in bytes of the .*file") as caught:
+        factorize(smallest, cost=2_000, measure="file")
+    least = int(re.search(r"is (\d+) under", str(caught.value))[1])
+    report = factorize(smallest, cost=least, measure="file")
+    assert set(report.ranks.values()) == {1}
+    assert saved(smallest, tmp_path, report) <= least
+
+
+def test_rows_that_are_zero_are_cheap_in_a_dense_file(tmp_path):
+    model, dead = wide(), wide()
+    kernel = dead.get_layer("first").kernel
+    kernel.assign(np.where(np.arange(64)[:, None] < 40, 0.0, np.asarray(kernel)))
+    dense = saved(dead, tmp_path)
+    ranks = [factorize(m, budget=0.5, measure="file").ranks["first/kernel"] for m in (model, dead)]
+    assert ranks[1] < ranks[0]
+    assert saved(dead, tmp_path) <= 0.5 * dense
+
+
+def test_a_cost_counts_what_the_measure_does():
+    model = wide()
+    flops = factorize(wide(), budget=1.0).flops
+    report = factorize(model, cost=flops // 2, measure="flops", allocation="knapsack")
+    assert 0.97 * flops / 2 < report.flops <= flops / 2
+    report = factorize(wide(), cost=7_000)
+    assert 6_000 < report.parameters <= 7_000
+    assert factorize(wide(), cost=10**9).ranks == {}
+    for value, words in ((0, "greater than 0; got 0"), (-1, "negative")):
+        with pytest.raises(ArgumentError, match=words):
+            factorize(wide(), cost=value)
+
+
+def test_configurations_ask_for_files():
+    config = parse_config({"compression": {"cost": 200_000, "measure": "file"}})
+    (scheduler,) = config.callbacks()
+    assert (scheduler.target, scheduler.measure) == (one_target(cost=200_000), "file")
+    with pytest.raises(ConfigError, match=r"compression.cost: cost must be greater than 0"):
+        parse_config({"compression": {"cost": 0, "measure": "file"}})
+    with pytest.raises(ConfigError, match=r"compression.cost: `cost` cannot be met.*file"):
+        parse_config({"compression": {"cost": 10, "measure": "file"}}).check(wide())

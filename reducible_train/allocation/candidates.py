@@ -25,7 +25,9 @@ class Candidate:
         path: Its name in the answer.
         spectrum: Singular values `(k,)`, non-increasing, as the criterion weighs them. Ranks
             above `k` discard nothing.
-        rank_cost: Cost of one rank, greater than 0, in whatever unit the capacity has.
+        rank_cost: Cost of one rank, greater than 0, in whatever unit the capacity has. Where it
+            is not the same for every rank, what each rank 0 ... `max_rank` costs, greater than
+            0 from rank 1 on, never falling.
         dense_cost: Cost of staying dense; `None` if it is already factorised, and cannot return.
         min_rank: Smallest rank it may get, at least 1.
         max_rank: Largest rank it may get, inclusive.
@@ -37,26 +39,48 @@ class Candidate:
 
     path: str
     spectrum: npt.ArrayLike
-    rank_cost: float
+    rank_cost: npt.ArrayLike
     dense_cost: float | None
     min_rank: int
     max_rank: int
     group: str | None = None
 
     def __post_init__(self) -> None:
-        fault = _spectrum_fault(self.spectrum) or self._cost_fault() or self._rank_fault()
+        fault = _spectrum_fault(self.spectrum) or self._rank_fault() or self._cost_fault()
         if fault is not None:
             raise ArgumentError(f"{self.path}: {fault}")
 
     def _cost_fault(self) -> str | None:
-        for name in ("rank_cost", "dense_cost"):
-            cost = getattr(self, name)
+        costs = np.asarray(self.rank_cost, dtype=np.float64)
+        if costs.ndim and costs.shape != (int(self.max_rank) + 1,):
+            return (
+                "`rank_cost` must be a number, or a cost for each rank 0 ... max_rank. Received: "
+                f"shape {costs.shape} for max_rank={self.max_rank}. Cut or complete the table."
+            )
+        if costs.ndim and (np.diff(costs) < 0).any():
+            rank = int(np.argmax(np.diff(costs) < 0))
+            return (
+                f"`rank_cost` must not fall. Received: {costs[rank]:g} for rank {rank}, then "
+                f"{costs[rank + 1]:g}. A larger rank can do what a smaller does: lower the former."
+            )
+        low, high = (costs[1], costs.max()) if costs.ndim else (costs, costs)
+        for name, cost in (
+            ("rank_cost", low),
+            ("rank_cost", high),
+            ("dense_cost", self.dense_cost),
+        ):
             if cost is not None and not 0 < cost < math.inf:
                 return (
                     f"`{name}` must be a finite number greater than 0. Received: {name}={cost}. "
                     "Leave out of the allocation what costs nothing."
                 )
         return None
+
+    @property
+    def costs(self) -> Array:
+        """What each rank 0 ... `max_rank` costs."""
+        costs = np.asarray(self.rank_cost, dtype=np.float64)
+        return costs if costs.ndim else costs * np.arange(int(self.max_rank) + 1)
 
     def _rank_fault(self) -> str | None:
         low, high = self.min_rank, self.max_rank
@@ -95,7 +119,7 @@ class Group:
         members: The candidates, at least one.
         min_rank: The largest of their `min_rank`.
         max_rank: The smallest of their `max_rank`.
-        rank_cost: Cost of one rank of all members, in whole units.
+        costs: `(max_rank + 1,)`, cost of each rank of all members, in whole units.
         dense_cost: Cost of all members dense, in whole units; `None` if any of them cannot be.
         cost_unit: The unit, the same for all groups of an allocation.
     """
@@ -103,7 +127,7 @@ class Group:
     members: tuple[Candidate, ...]
     min_rank: int
     max_rank: int
-    rank_cost: float
+    costs: Array
     dense_cost: float | None
     cost_unit: float = 1.0
 
@@ -128,8 +152,8 @@ class Group:
             members=tuple(members),
             min_rank=low,
             max_rank=high,
-            rank_cost=_rounded(math.fsum(m.rank_cost for m in members), cost_unit),
-            dense_cost=_rounded(math.fsum(dense), cost_unit) if can_be_dense else None,
+            costs=_rounded(np.sum([m.costs[: high + 1] for m in members], axis=0), cost_unit),
+            dense_cost=float(_rounded(math.fsum(dense), cost_unit)) if can_be_dense else None,
             cost_unit=cost_unit,
         )
 
@@ -147,7 +171,7 @@ class Group:
 
     def cost(self, rank: int | None) -> float:
         """What all members cost at `rank`."""
-        return self.rank_cost * rank if rank is not None else float(self.dense_cost or 0.0)
+        return float(self.costs[rank] if rank is not None else self.dense_cost or 0.0)
 
     def loss(self, rank: int | None) -> float:
         """What they discard at `rank`; nothing while they are dense."""
@@ -193,15 +217,16 @@ def grouped(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
 
 def _cost_unit(candidates: Sequence[Candidate]) -> float:
     """1 if all costs are whole, else a power of two."""
-    costs = [cost for c in candidates for cost in (c.rank_cost, c.dense_cost or 0.0)]
-    total = math.fsum(max(c.rank_cost * c.max_rank, c.dense_cost or 0.0) for c in candidates)
-    if total < _EXACT and all(float(cost).is_integer() for cost in costs):
+    costs = [np.append(c.costs, c.dense_cost or 0.0) for c in candidates]
+    total = math.fsum(float(each.max()) for each in costs)
+    if total < _EXACT and all((each == np.rint(each)).all() for each in costs):
         return 1.0
     return float(2.0 ** math.ceil(math.log2(2 * total / _EXACT)))
 
 
-def _rounded(cost: float, unit: float) -> float:
-    return max(1, round(cost / unit)) * unit
+def _rounded(cost: npt.ArrayLike, unit: float) -> Array:
+    rounded: Array = np.maximum(1, np.rint(np.asarray(cost) / unit)) * unit
+    return rounded
 
 
 def _spectrum_fault(spectrum: npt.ArrayLike) -> str | None:

@@ -117,7 +117,7 @@ def _plan_problems(
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        named = re.findall(r"`(budget|allocation|measure)`", sentence)[:1]
+        named = re.findall(r"`(budget|cost|allocation|measure)`", sentence)[:1]
         if search is not None and named == ["budget"]:
             named = ["search", "lowest"]
         yield ("compression", *named), sentence

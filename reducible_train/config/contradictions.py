@@ -20,7 +20,7 @@ from reducible_train.config.schedules import is_time, kind_of, time_defaults, ti
 from reducible_train.errors import ReducibleError
 from reducible_train.rules import OWN
 from reducible_train.schedules import schedule_from_config
-from reducible_train.targets import QUANTITIES, retreat_fault
+from reducible_train.targets import BUDGETS, QUANTITIES, retreat_fault
 
 Found = Iterator[tuple[Place, str]]
 SEARCH_START: int = SearchSection().start_epoch
@@ -69,7 +69,7 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
-    if compression.get("budget") is not None or compression.get("search") is not None:
+    if any(compression.get(name) is not None for name in (*BUDGETS, "search")):
         return
     for name in ("measure", "allocation"):
         if compression.get(name) is not None:
@@ -202,6 +202,9 @@ def _range(quantity: str, target: Any, place: Place) -> Found:
                 yield where, f"{name} must be at least 1. Received: {shown(value)}.{advice}"
             elif value != int(value):
                 yield where, f"{name} must be a whole number. Received: {shown(value)}."
+        elif quantity == "cost":
+            if value <= 0:
+                yield where, f"{name} must be greater than 0. Received: {shown(value)}."
         elif quantity == "rtol":
             if not 0 <= value < 1:
                 advice = f" For {value:g} % write {value / 100:g}." if 1 < value < 100 else ""

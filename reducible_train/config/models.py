@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from reducible_train.allocation import allocator_names
 from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Section, Target
+from reducible_train.costs import MEASURES
 from reducible_train.criteria import criterion_names
 from reducible_train.guard import MODES
 from reducible_train.targets import QUANTITIES
@@ -135,7 +136,7 @@ class SearchSection(Section):
 
 
 class CompressionSection(Section):
-    """What falls (exactly one of budget, energy, rtol, rank, search), how far, how often."""
+    """What falls (exactly one of budget, cost, energy, rtol, rank, search), how far, how often."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": [name]} for name in (*QUANTITIES, "search")]}
@@ -146,6 +147,13 @@ class CompressionSection(Section):
         description=(
             "Fraction of the whole dense model's cost to reach, in (0, 1]:"
             " a number or a schedule. 0.25 means a quarter of the size."
+        ),
+    )
+    cost: Target | None = Field(
+        default=None,
+        description=(
+            "The same, not as a fraction: parameters, bytes or whatever 'measure' counts."
+            " 200000 with measure: file is a file of at most 200 KB."
         ),
     )
     energy: Target | None = Field(
@@ -177,8 +185,12 @@ class CompressionSection(Section):
     aids: AidsSection | None = Field(
         default=None, description="What helps the training while ranks fall, by kind of aid."
     )
-    measure: Literal["parameters", "flops", "bytes"] = Field(
-        default="parameters", description="What a budget counts."
+    measure: Literal[MEASURES] = Field(  # type: ignore[valid-type]
+        default="parameters",
+        description=(
+            "What a budget counts: parameters, bytes of the variables, flops, or bytes of the"
+            " compact file."
+        ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
         default="energy", description="How one budget becomes a rank for each layer."
