@@ -21,7 +21,13 @@ from reducible_train._keras.functions import (
     settle,
     strategy_scope,
 )
-from reducible_train._keras.layer_tree import children, is_graph_model, saves_its_layers, walk
+from reducible_train._keras.layer_tree import (
+    automatic_stem,
+    children,
+    is_graph_model,
+    saves_its_layers,
+    walk,
+)
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import logged_metrics
 from reducible_train._keras.optimizers import (
@@ -61,6 +67,7 @@ __all__ = [
     "StoredVariables",
     "all_optimizers",
     "assigned_in_calls",
+    "automatic_stem",
     "become",
     "begin_at",
     "build_scope",
