@@ -206,7 +206,8 @@ def survey(
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
         forms = _forms(kernel, rule, uses, measure, min_gain)
         reason = in_use.get(kernel.path)
-        reason = reason or _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
+        is_output = id(kernel.layer) in outputs and kernel.gives_output
+        reason = reason or _reason(kernel, rule, forms, is_output=is_output)
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue

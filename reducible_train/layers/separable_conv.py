@@ -56,8 +56,13 @@ class LowRankSeparableConv(LowRank):
             dilation_rate=layer.dilation_rate,
             data_format=layer.data_format,
         )
-        form = layer.data_format
-        return conv_bias(layer, keras.ops.conv(x, layer.pointwise_kernel_v, 1, "valid", form))
+        form, v = layer.data_format, layer.pointwise_kernel_v
+        if form == "channels_last":
+            return conv_bias(layer, keras.ops.conv(x, v, 1, "valid", form))
+        # What TensorFlow has no convolution for on a CPU, where Keras runs the dense layer.
+        rows = keras.ops.moveaxis(x, 1, -1)
+        rows = keras.ops.matmul(rows, keras.ops.reshape(v, v.shape[-2:]))
+        return conv_bias(layer, keras.ops.moveaxis(rows, -1, 1))
 
 
 @keras.saving.register_keras_serializable("reducible_train")
