@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -10,9 +10,9 @@ import keras
 from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
-from reducible_train.layers import find_kernels
+from reducible_train.layers import Kernel, find_kernels
 from reducible_train.report import Report
-from reducible_train.rules import LayerRule
+from reducible_train.rules import LayerRule, rule_for, unmatched
 from reducible_train.schedules import Schedule
 from reducible_train.surgery import change_kernels, merge_all
 from reducible_train.targets import one_target
@@ -107,17 +107,25 @@ def factorize(
     return compression.report
 
 
-def merge(model: Any) -> Any:
-    """Multiply all factors out, in place: the model has plain Keras layers again.
+def merge(model: Any, layers: str | Sequence[str] | None = None) -> Any:
+    """Multiply factors out, in place: the model, or some of it, has plain Keras layers again.
 
-    What it computes stays the same to round-off; it loads where this package is not
-    installed, and is as large as before.
+    What it computes stays the same to round-off. Merged as a whole, it loads where this package
+    is not installed, and is as large as before; merged in part, it has one dense kernel where
+    LoRA, quantization or code of your own needs one.
 
     Args:
         model: A built Keras model.
+        layers: Patterns for the paths or names of the layers to merge, as `LayerRule` takes
+            them; all layers if not given.
 
     Returns:
         The same model.
+
+    Raises:
+        ArgumentError: A pattern matches no layer that is factorised; nothing is merged.
+        ArgumentTypeError: No patterns, or no model.
+        SurgeryError: The model is not built.
 
     Example:
         >>> import keras
@@ -128,8 +136,35 @@ def merge(model: Any) -> Any:
         'Dense'
     """
     check_built(model)
-    change_kernels(model, merge_all(find_kernels(model)))
+    kernels = find_kernels(model)
+    chosen = kernels if layers is None else _chosen(model, kernels, layers)
+    change_kernels(model, merge_all(chosen))
     return model
+
+
+def _chosen(model: Any, kernels: Sequence[Kernel], layers: str | Sequence[str]) -> list[Kernel]:
+    """The factorised kernels of layers that patterns match."""
+    patterns = [layers] if isinstance(layers, str) else layers
+    if not isinstance(patterns, Iterable):
+        raise ArgumentTypeError(
+            f"`layers` must be a pattern, or several. Received: layers={layers!r}. Write for "
+            "example layers='encoder/*'."
+        )
+    rules = [LayerRule(pattern) for pattern in patterns]
+    factorized = [kernel for kernel in kernels if kernel.rank is not None]
+    places = [(kernel.layer_path, kernel.layer.name) for kernel in factorized]
+    idle = unmatched(rules, places)
+    if idle:
+        raise ArgumentError(
+            f"`layers` must match factorised layers of model '{model.name}'. Received: "
+            f"{idle[0].match!r}, which matches none of {', '.join(p for p, _ in places) or 'none'}."
+            " Correct the pattern, or leave it out."
+        )
+    return [
+        kernel
+        for kernel, place in zip(factorized, places, strict=True)
+        if rule_for(rules, *place) is not None
+    ]
 
 
 def check_built(model: Any) -> None:

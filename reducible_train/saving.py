@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container import Header, read_container, read_header, write_container
+from reducible_train.container.files import check_path
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, SurgeryError
 from reducible_train.factorization import check_built
 from reducible_train.layers import find_kernels
@@ -90,6 +91,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         8
     """
     check_built(model)
+    check_path(path)
     _check_suffix(Path(path))
     if report is not None and not isinstance(report, Report):
         raise ArgumentTypeError(
@@ -145,6 +147,11 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
             or its model cannot be rebuilt.
         FileAccessError: It cannot be read.
     """
+    if custom_objects is not None and not isinstance(custom_objects, Mapping):
+        raise ArgumentTypeError(
+            "`custom_objects` must be a mapping from names to classes or functions. Received: "
+            f"{custom_objects!r}. Write for example custom_objects={{'Block': Block}}."
+        )
     with read_container(path) as container:
         content = _content(container.header)
         if content["keras_config"] is None:
@@ -161,9 +168,11 @@ def load_weights_into(model: Any, path: Path_) -> Any:
 
     For going on from a file, and for subclassed models that cannot be rebuilt from their
     configuration. The model may be dense, or have other ranks. The file is a compact one;
-    or, by its name, a `.weights.h5` or `.keras` file of Keras, as `model.save_weights`,
-    `model.save` and `keras.callbacks.ModelCheckpoint` write them in any process. It is
-    checked that every name and shape fits before anything is changed.
+    or, by its name, a `.weights.h5`, `.weights.json` (of several files) or `.keras` file of
+    Keras, as `model.save_weights`, `model.save` and `keras.callbacks.ModelCheckpoint` write
+    them in any process. It is checked that every name and shape fits before anything is
+    changed. Names that Keras gave by itself (`dense_1`) may differ by their numbers; layers
+    are then matched in their order.
 
     A compiled model keeps its optimizer; what it knew of kernels that changed starts anew.
     From a file of Keras it gets the optimizer state too, if that fits its own.
@@ -204,13 +213,14 @@ def load_weights_into(model: Any, path: Path_) -> Any:
 
 
 def _fill(model: Any, container: Any, path: Path_) -> None:
-    plan = _content(container.header)["plan"]
+    renamed = _renaming(model, [record.name for record in container.header.tensors])
+    plan = {renamed(name): entry for name, entry in _content(container.header)["plan"].items()}
     expected = _expected(model, plan, path)
-    received = {record.name: record.shape for record in container.header.tensors}
+    received = {renamed(record.name): record.shape for record in container.header.tensors}
     if expected != received:
         raise misfit(model, expected, received, path)
     apply_plan(model, plan)
-    tensors = iter(container)
+    tensors = ((renamed(name), value) for name, value in container)
     for layer_path, layer in _places(model):
         names = _names(layer_path, layer)
         if names:
@@ -249,6 +259,48 @@ def _names(layer_path: str, layer: Any) -> dict[str, str]:
             unique, count = f"{base}_{count}", count + 1
         names[key] = unique
     return names
+
+
+def _renaming(model: Any, names: Sequence[str]) -> Callable[[str], str]:
+    """From names of tensors in a file to those that a model has for them.
+
+    They differ where Keras has named the layers: it counts up within a process. Layers are
+    then matched in their order, if there are as many, each under a name that is the same or
+    differs by the number only.
+    """
+    layers = dict(_keras.walk(model))
+    theirs = list(dict.fromkeys(_folder(name) for name in names))
+    ours = list(
+        dict.fromkeys(
+            _folder(name) for path, layer in _places(model) for name in _names(path, layer).values()
+        )
+    )
+    pairs = dict(zip(theirs, ours, strict=False))
+    if len(theirs) != len(ours) or not all(_alike(a, b, layers) for a, b in pairs.items()):
+        return str
+
+    def renamed(name: str) -> str:
+        folder, _, last = name.rpartition("/")
+        return f"{pairs.get(folder, folder)}/{last}".lstrip("/")
+
+    return renamed
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _alike(theirs: str, ours: str, layers: Mapping[str, Any]) -> bool:
+    """True for paths whose parts are the same but for the numbers of automatic names."""
+    parts, other = ours.split("/"), theirs.split("/")
+    if len(parts) != len(other):
+        return False
+    for end, (part, given) in enumerate(zip(parts, other, strict=True), 1):
+        layer = layers.get("/".join(parts[:end]))
+        stem = None if layer is None else _keras.automatic_stem(layer)
+        if part != given and (stem is None or not re.fullmatch(rf"{stem}(_\d+)?", given)):
+            return False
+    return True
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, np.ndarray]]:

@@ -251,7 +251,8 @@ def survey(
         for name, each in prices.items():
             forms = [_priced(form, kernel, name, each, min_gain) for form in forms]
         reason = in_use.get(kernel.path)
-        return forms, reason or _reason(kernel, rule, forms, is_output=id(kernel.layer) in outputs)
+        is_output = id(kernel.layer) in outputs and kernel.gives_output
+        return forms, reason or _reason(kernel, rule, forms, is_output=is_output)
 
     prices: dict[str, Prices] = {}
     if pricer is not None:

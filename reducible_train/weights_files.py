@@ -39,7 +39,7 @@ _IN_KERAS_FILE = "model.weights.h5"
 
 def is_weights_file(path: Any) -> bool:
     """True for the names Keras gives to files of weights, and of models."""
-    return str(path).endswith((".weights.h5", ".keras"))
+    return str(path).endswith((".weights.h5", ".weights.json", ".keras"))
 
 
 def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import factorize, load_model, merge, save_model
+from reducible_train import LayerRule, factorize, load_model, merge, save_model
 from reducible_train.layers import find_kernels
 from reducible_train.layers.base import LowRank, dense_classes
 from reducible_train.layers.einsum_dense import Equation
+from reducible_train.layers.embedding import LowRankReversibleEmbedding
 from reducible_train.plans import plan_of
 from reducible_train.surgery import change_kernels, cut, decomposition
 
@@ -232,6 +233,58 @@ def test_the_uses_of_a_convolution_are_those_of_its_outputs(data_format):
     assert (spatial.u, spatial.v) == (h * 18, h * w)
 
 
+FIRST = {
+    "conv1d": (L.Conv1D, 1, {"dilation_rate": 2}),
+    "conv2d": (L.Conv2D, 2, {"strides": 2, "padding": "same"}),
+    "conv2d groups": (L.Conv2D, 2, {"groups": 2, "padding": "same"}),
+    "conv3d": (L.Conv3D, 3, {}),
+    "transposed": (L.Conv2DTranspose, 2, {"strides": 2, "padding": "same"}),
+    "separable1d": (L.SeparableConv1D, 1, {"padding": "same"}),
+    "separable2d": (L.SeparableConv2D, 2, {}),
+}
+
+
+def first_or_last(name, data_format):
+    make, axes, options = FIRST[name]
+    space = (9, 8, 7)[:axes]
+    shape = (12, *space) if data_format == "channels_first" else (*space, 12)
+    layer = make(16, 3, data_format=data_format, name="conv", **options)
+    return keras.Sequential([keras.Input(shape), layer])
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_channels_may_come_first(name, tmp_path):
+    """Plan, costs and files as with channels last; outputs as well, where Keras has them."""
+    first, last = first_or_last(name, "channels_first"), first_or_last(name, "channels_last")
+    first.set_weights(last.get_weights())
+    x = np.random.default_rng(0).normal(size=(2, *first.input_shape[1:])).astype("float32")
+    runs = True
+    try:
+        run(first, x)
+    except Exception as error:  # of TensorFlow, which lacks some of them on a CPU
+        if "NHWC" not in str(error):
+            raise
+        runs = False
+    rules = [LayerRule("conv", keep_dense=False)]
+    reports = [factorize(model, budget=0.6, rules=rules) for model in (first, last)]
+    assert str(reports[0]) == str(reports[1])
+    assert reports[0].flops < reports[0].dense_flops
+    for one, two in zip(first.weights, last.weights, strict=True):
+        np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+    save_model(first, tmp_path / "model.reducible")
+    first.save(tmp_path / "model.keras")
+    loaded = [load_model(tmp_path / "model.reducible")]
+    loaded.append(keras.saving.load_model(tmp_path / "model.keras"))
+    for model in (first, *loaded):
+        assert model.get_layer("conv").data_format == "channels_first"
+        if not runs:
+            with pytest.raises(Exception, match="NHWC"):
+                run(model, x)
+            continue
+        expected = np.moveaxis(run(last, np.moveaxis(x, 1, -1)), -1, 1)
+        np.testing.assert_allclose(run(model, x), expected, atol=2e-6 * np.abs(expected).max())
+
+
 def test_masks_pass_through_an_embedding():
     for make in (L.Embedding, L.ReversibleEmbedding):
         model = keras.Sequential(
@@ -257,6 +310,61 @@ def test_tied_embeddings_run_in_reverse(tied):
     kernel = next(k for k in find_kernels(model) if k.path == "table/embeddings")
     change_kernels(model, [cut(kernel, 12, decomposition(kernel))])
     np.testing.assert_allclose(run(model, x), dense, atol=1e-5)
+
+
+def untied():
+    inputs = keras.Input((7,), dtype="int32")
+    table = L.ReversibleEmbedding(30, 12, tie_weights=False, logit_soft_cap=5.0, name="table")
+    x = L.Dense(12, name="middle")(table(inputs))
+    return keras.Model(inputs, table(x, reverse=True))
+
+
+@pytest.mark.parametrize("chosen", [("embeddings",), ("reverse_embeddings",), None])
+def test_the_way_back_of_an_untied_embedding_is_a_kernel_of_its_own(chosen, tmp_path):
+    model = zoo.compiled(untied())
+    x, y = np.arange(14).reshape(2, 7), np.ones((2, 7), "int32")
+    model.fit(x, y, verbose=0)
+    kernels = [k for k in find_kernels(model) if k.layer.name == "table"]
+    assert [k.name for k in kernels] == ["embeddings", "reverse_embeddings"]
+    kernels = [k for k in kernels if chosen is None or k.name in chosen]
+    dense = run(model, x)
+    change_kernels(model, [cut(k, 12, decomposition(k)) for k in kernels])
+    np.testing.assert_allclose(run(model, x), dense, atol=1e-5)
+    change_kernels(model, [cut(k, 3, decomposition(k)) for k in kernels])
+    before = [zoo.as_array(v) for k in kernels for v in k.variables]
+    model.fit(x, y, verbose=0)
+    after = [zoo.as_array(v) for k in kernels for v in k.variables]
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(run(again, x), run(model, x), atol=1e-6)
+    save_model(model, tmp_path / "model.reducible")
+    np.testing.assert_array_equal(run(load_model(tmp_path / "model.reducible"), x), run(model, x))
+    lowered = run(model, x)
+    merge(model)
+    assert type(model.get_layer("table")) is L.ReversibleEmbedding
+    np.testing.assert_allclose(run(model, x), lowered, atol=1e-5)
+
+
+def test_an_untied_embedding_counts_each_way_for_its_own_kernel():
+    model = untied()
+    report = factorize(model, rank=3, rules=[LayerRule("table", keep_dense=False)])
+    records = {record.path: record for record in report.kernels}
+    assert records["table/embeddings"].rank == records["table/reverse_embeddings"].rank == 3
+    dense = 7 * 2 * (12 * 12 + 12 * 30)
+    assert report.dense_flops == dense, "looking up multiplies nothing"
+    model = untied()
+    report = factorize(model, rank=3)
+    assert list(report.ranks) == ["table/embeddings", "middle/kernel"]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_reversible_embedding_made_by_hand_has_the_kernels_it_needs(tied):
+    layer = LowRankReversibleEmbedding(30, 12, tie_weights=tied, rank=4)
+    rows = layer(np.arange(5))
+    assert layer(rows, reverse=True).shape == (5, 30)
+    kernels = ["embeddings"] if tied else ["embeddings", "reverse_embeddings"]
+    assert layer.ranks == dict.fromkeys(kernels, 4)
 
 
 @pytest.mark.parametrize("training", [False, True])

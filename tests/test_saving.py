@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
@@ -19,12 +20,14 @@ from reducible_train import (
     RankScheduler,
     SurgeryError,
     factorize,
+    load_config,
     load_model,
     load_weights_into,
     save_model,
 )
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.layers import find_kernels
+from reducible_train.plans import plan_of
 
 ZOO = {"zoo>Subclassed": zoo.Subclassed, "Block": zoo.Block}
 
@@ -363,3 +366,59 @@ def test_names_of_keras_files_are_refused(name, tmp_path):
     with pytest.raises(ArgumentError, match=r"model.*\.reducible"):
         save_model(zoo.sequential(), tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def automatic(units=24, first=None, more=0):
+    """A model that Keras names the layers of, but for the first if it is given a name."""
+    inputs = keras.Input((24,))
+    x = keras.layers.Dense(24, name=first)(inputs)
+    inner = keras.Sequential([keras.Input((24,)), keras.layers.Dense(units)])
+    x = keras.layers.Add()([inner(x), keras.layers.Dense(units, use_bias=False)(x)])
+    x = keras.layers.BatchNormalization()(x)
+    for _ in range(more):
+        x = keras.layers.Dense(7)(x)
+    return keras.Model(inputs, keras.layers.Dense(5)(x))
+
+
+def test_automatic_names_may_differ_by_their_numbers(tmp_path):
+    model, other = automatic(), automatic()
+    factorize(model, rank=4)
+    assert not set(plan_of(model)) & {k.path for k in find_kernels(other)}
+    save_model(model, tmp_path / "model.reducible")
+    load_weights_into(other, tmp_path / "model.reducible")
+    x, _ = zoo.data(model)
+    np.testing.assert_array_equal(zoo.outputs(other, x), zoo.outputs(model, x))
+    assert list(plan_of(other).values()) == list(plan_of(model).values())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"units": 20}, {"first": "chosen"}, {"more": 1}],
+    ids=["shape", "name", "more layers"],
+)
+def test_other_names_and_another_structure_are_refused(options, tmp_path):
+    model, other = automatic(), automatic(**{"units": 24} | options)
+    factorize(model, rank=4)
+    save_model(model, tmp_path / "model.reducible")
+    before = other.get_weights()
+    with pytest.raises(FormatError, match="does not fit model"):
+        load_weights_into(other, tmp_path / "model.reducible")
+    assert plan_of(other) == {}
+    for one, two in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("path", [None, 3, {"compression": {}}])
+def test_what_is_no_path_is_refused(path):
+    model = zoo.sequential()
+    for use in (load_model, load_config, partial(load_weights_into, model)):
+        with pytest.raises(ArgumentTypeError, match="`path` must be the name of a"):
+            use(path)
+    with pytest.raises(ArgumentTypeError, match="`path` must be the name of a file"):
+        save_model(model, path)
+
+
+def test_custom_objects_without_names_are_refused(tmp_path):
+    save_model(zoo.sequential(), tmp_path / "model.reducible")
+    with pytest.raises(ArgumentTypeError, match=r"mapping from names.*'Block': Block"):
+        load_model(tmp_path / "model.reducible", [zoo.Block])

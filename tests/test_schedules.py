@@ -240,3 +240,17 @@ def test_what_cannot_be_used_is_named_with_its_value(make, match):
 def test_what_has_the_wrong_type_is_named_with_its_value(make, match):
     with pytest.raises(ArgumentTypeError, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [("8", "Write 8, without quotes"), ("half", "a schedule of reducible_train"), ([8], "Ramp")],
+)
+def test_what_is_no_number_gets_the_remedy_for_it(value, remedy):
+    with pytest.raises(ArgumentTypeError, match=rf"must be a number.*{remedy}"):
+        Constant(value)
+
+
+def test_a_preview_of_no_number_of_epochs_is_refused():
+    with pytest.raises(ArgumentError, match=r"whole number, at least 1\. Received: epochs='x'"):
+        Constant(0.5).preview("x")

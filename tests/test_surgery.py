@@ -10,6 +10,7 @@ import pytest
 import zoo
 
 from reducible_train import (
+    ArgumentError,
     ArgumentTypeError,
     Ramp,
     SpectrumError,
@@ -19,6 +20,7 @@ from reducible_train import (
     merge,
 )
 from reducible_train.layers import find_kernels
+from reducible_train.plans import plan_of
 from reducible_train.surgery import apply_plan, change_kernels, cut, decomposition
 
 ROUND_OFF = 2e-5
@@ -326,3 +328,23 @@ def test_a_schedule_is_refused_where_there_is_one_cut():
     ramp = Ramp(1.0, 0.25, start_epoch=0, end_epoch=2)
     with pytest.raises(ArgumentTypeError, match=r"cuts once.*Write budget=0\.25"):
         factorize(zoo.sequential(), budget=ramp)
+
+
+def test_a_part_of_a_model_can_be_merged():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    factorize(model, rank=4)
+    before = zoo.outputs(model, x)
+    for wrong in ("none_such", ["first", "output"]):
+        with pytest.raises(ArgumentError, match=r"matches none of first, second"):
+            merge(model, wrong)
+    with pytest.raises(ArgumentTypeError, match="must be a pattern"):
+        merge(model, 3)
+    assert set(plan_of(model)) == {"first/kernel", "second/kernel"}
+    merge(model, "fir*")
+    assert plan_of(model) == {"second/kernel": 4}
+    np.testing.assert_allclose(zoo.outputs(model, x), before, atol=ROUND_OFF)
+    model.get_layer("first").enable_lora(2)
+    model.fit(x, y, verbose=0)
+    merge(model, layers=["second"])
+    assert plan_of(model) == {}

@@ -173,6 +173,44 @@ def test_any_choice_of_layers_of_one_shape_is_told(seed, tmp_path):
     np.testing.assert_array_equal(zoo.outputs(other, x), zoo.outputs(model, x))
 
 
+@pytest.mark.parametrize("name", ["subclassed", "recurrent"])
+def test_weights_in_several_files(name, tmp_path):
+    model, other = trained(name, rank=4), trained(name)
+    largest = max(v.nbytes for v in values(model))
+    file = tmp_path / "all.weights.json"
+    model.save_weights(file, max_shard_size=1.01 * largest / 1024**3)
+    assert len(list(tmp_path.iterdir())) > 4
+    load_weights_into(other, file)
+    assert_same(model, other)
+    model.load_weights(file)  # stock, where the ranks agree
+
+
+def test_among_layers_of_one_shape_in_several_files_too(tmp_path):
+    model, other = stacks(), stacks()
+    paths = [kernel.layer_path for kernel in find_kernels(model)]
+    chosen = [paths[i] for i in (1, 3, 4, 8)]
+    factorize(model, rank=3, rules=[LayerRule(p, keep_dense=p not in chosen) for p in paths])
+    model.save_weights(tmp_path / "stacks.weights.json", max_shard_size=3000 / 1024**3)
+    load_weights_into(other, tmp_path / "stacks.weights.json")
+    assert plan_of(other) == plan_of(model)
+    x, _ = zoo.data(model)
+    np.testing.assert_array_equal(zoo.outputs(other, x), zoo.outputs(model, x))
+
+
+def test_several_files_of_which_one_is_missing_or_elsewhere_are_refused(tmp_path):
+    model = wide()
+    file = tmp_path / "all.weights.json"
+    model.save_weights(file, max_shard_size=4000 / 1024**3)
+    text = file.read_text()
+    before = model.get_weights()
+    for bad in ("{", "[]", text.replace("all_00001", "../all_00001"), text.replace("0001", "9")):
+        file.write_text(bad)
+        with pytest.raises(FormatError, match=r"all\.weights\.json is no weights file"):
+            load_weights_into(model, file)
+    for one, two in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_one_kernel_of_a_cell_alone(tmp_path):
     model = trained("recurrent")
     recurrent_kernels = [k for k in find_kernels(model) if k.name == "recurrent_kernel"]

@@ -22,7 +22,13 @@ from reducible_train._keras.functions import (
     settle,
     strategy_scope,
 )
-from reducible_train._keras.layer_tree import children, is_graph_model, saves_its_layers, walk
+from reducible_train._keras.layer_tree import (
+    automatic_stem,
+    children,
+    is_graph_model,
+    saves_its_layers,
+    walk,
+)
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import logged_metrics
@@ -63,6 +69,7 @@ __all__ = [
     "StoredVariables",
     "all_optimizers",
     "assigned_in_calls",
+    "automatic_stem",
     "become",
     "begin_at",
     "build_scope",

@@ -50,10 +50,16 @@ def children(layer: Any, *, saved_names: bool = True) -> list[tuple[str, Any]]:
 
 def _stable_name(layer: Any) -> str:
     """The name of a layer, without the number that Keras gave it by itself."""
+    return automatic_stem(layer) or layer.name
+
+
+def automatic_stem(layer: Any) -> str | None:
+    """What all automatic names of layers like this one begin with; `None` if its is chosen."""
+    kinds = {to_snake_case(kind.__name__) for kind in type(layer).__mro__}
     stem, _, count = layer.name.rpartition("_")
-    if count.isdigit() and stem in {to_snake_case(kind.__name__) for kind in type(layer).__mro__}:
+    if count.isdigit() and stem in kinds:
         return stem
-    return layer.name
+    return layer.name if layer.name in kinds else None
 
 
 def walk(model: Any) -> Iterator[tuple[str, Any]]:

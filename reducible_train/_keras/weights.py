@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from keras.src.saving import saving_lib as _saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
@@ -20,13 +23,19 @@ def note_place(store: Any, layer: Any, dense_class: type) -> None:
     Keras keys the layers of a list by class name and a count for each class, which does not
     tell where among dense layers a low-rank one stands. Layers of its kind are those of
     its class and of `dense_class`; Keras has written those before it in the list already.
-    Only where a store is one HDF5 file can they be counted.
+    They can be counted in files of HDF5, one or several.
     """
-    if type(store) is not _saving_lib.H5IOStore:
+    if not isinstance(store, _saving_lib.H5IOStore):
         return
     folder, _, own = store._h5_entry_path.rpartition("/")
     kinds = "|".join(to_snake_case(kind.__name__) for kind in (type(layer), dense_class))
-    before = [name for name in store.h5_file[folder or "/"] if name != own]
+    if isinstance(store, _saving_lib.ShardedH5IOStore):
+        prefix = f"/{folder}/" if folder else "/"
+        paths = store.sharding_config["weight_map"]
+        siblings = {p.removeprefix(prefix).split("/")[0] for p in paths if p.startswith(prefix)}
+    else:
+        siblings = set(store.h5_file[folder or "/"])
+    before = siblings - {own}
     count = sum(re.fullmatch(rf"({kinds})(_\d+)?", name) is not None for name in before)
     store._h5_entry_group.attrs[_PLACE] = count
 
@@ -47,10 +56,36 @@ class StoredVariables:
 def stored_variables(path: Any) -> dict[str, StoredVariables]:
     """What a weights file holds, by the path of each layer in it.
 
+    Args:
+        path: An HDF5 file; or, by its name, the `.json` file that tells of several.
+
     Raises:
         OSError: It is no HDF5 file, or cannot be read.
         ValueError: The file refers to others, or holds what is no array of numbers.
     """
+    found: dict[str, StoredVariables] = {}
+    for file in _shards(path) if str(path).endswith(".json") else [path]:
+        for name, more in _stored_in_one(file).items():
+            known = found.get(name, StoredVariables({}, None))
+            place = more.place if known.place is None else known.place
+            found[name] = StoredVariables(known.shapes | more.shapes, place)
+    return found
+
+
+def _shards(path: Any) -> list[Path]:
+    """The files of HDF5 beside a `.json` file that tells of them."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
+        raise ValueError("it has no map of weights")
+    files = [name for each in content["weight_map"].values() for name in np.atleast_1d(each)]
+    names = list(dict.fromkeys(map(str, files)))
+    for name in names:
+        if Path(name).name != name:
+            raise ValueError(f"it refers to {name!r}, which is not beside it")
+    return [Path(path).with_name(name) for name in names]
+
+
+def _stored_in_one(path: Any) -> dict[str, StoredVariables]:
     found: dict[str, StoredVariables] = {}
 
     def visit(name: str, item: Any) -> None:

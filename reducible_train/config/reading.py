@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from reducible_train.errors import ConfigError, FileAccessError, Problem
+from reducible_train.errors import ArgumentTypeError, ConfigError, FileAccessError, Problem
 
 Place = tuple[str | int, ...]
 
@@ -63,9 +64,15 @@ def read_document(path: str | Path) -> Document:
     """Read one YAML file.
 
     Raises:
+        ArgumentTypeError: The path is none.
         FileAccessError: It cannot be read.
         ConfigError: It is not YAML; the problem names line and column.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentTypeError(
+            f"`path` must be the name of a YAML file. Received: {path!r}. For values that are read "
+            "already use reducible_train.config.parse_config."
+        )
     try:
         content = Path(path).read_bytes()
     except OSError as error:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from reducible_train.errors import FileAccessError, FormatError
+from reducible_train.errors import ArgumentTypeError, FileAccessError, FormatError
 
 
 class RawStream(Protocol):
@@ -29,6 +29,19 @@ def write_all(stream: RawStream, data: bytes) -> int:
     return len(data)
 
 
+def check_path(path: object) -> None:
+    """Refuse what names no file.
+
+    Raises:
+        ArgumentTypeError: It is neither a text nor a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentTypeError(
+            f"`path` must be the name of a file, a text or a Path. Received: {path!r}. Write for "
+            'example "model.reducible".'
+        )
+
+
 @contextmanager
 def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
     """Turn the operating system's refusals into one error with path and remedy; name the file.
@@ -38,9 +51,11 @@ def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
         purpose: What is being done: `"read"` or `"write"`.
 
     Raises:
+        ArgumentTypeError: The path is none.
         FileAccessError: In place of any `OSError` of the block.
         FormatError: That of the block, with the path in front.
     """
+    check_path(path)
     try:
         yield
     except FileAccessError:

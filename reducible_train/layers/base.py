@@ -112,6 +112,11 @@ class LowRank:
         return Matricization("io", "ir", "ro")
 
     @classmethod
+    def gives_output(cls, layer: Any, kernel: str) -> bool:
+        """True if a kernel may make outputs of the model where its layer does."""
+        return True
+
+    @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
         """How often a sample of input shape `inputs` (batch first) uses each number.
 
@@ -275,6 +280,8 @@ class LowRank:
         super().build(input_shape)  # type: ignore[misc]
         split = vars(self).get("_wanted_split")
         for kernel, rank in vars(self).get("_wanted_ranks", {}).items():
+            if vars(self).get(self.kernel_attributes[kernel]) is None:
+                continue  # the layer does without it
             chosen = self.splits_of(self, kernel)[0] if split is None else split
             shape = self._dense_shape(kernel, self._present(kernel))
             _, m, n = self.matricization(self, kernel, chosen).stack_shape(shape)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from reducible_train.costs import Uses
-from reducible_train.layers.base import LowRank, Shape, StockLayer, alike, product_of
+from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike, product_of
 
 
 class LowRankTable(LowRank):
@@ -26,13 +26,16 @@ class LowRankTable(LowRank):
         return self.product("embeddings")
 
     def look_up(self, inputs: Any) -> Any:
-        """Rows of `U V`."""
+        """Rows of `U V`; of the table, while it is dense."""
         layer: Any = self
         if inputs.dtype not in ("int32", "int64"):
             inputs = keras.ops.cast(inputs, "int32")
-        rows = keras.ops.take(layer.embeddings_u, inputs, axis=0)
-        v = keras.ops.cast(layer.embeddings_v, layer.compute_dtype)
-        return keras.ops.matmul(keras.ops.cast(rows, layer.compute_dtype), v)
+        u, v = self.factors("embeddings")
+        rows = keras.ops.take(self.embeddings if u is None else u, inputs, axis=0)
+        rows = keras.ops.cast(rows, layer.compute_dtype)
+        if u is None:
+            return rows
+        return keras.ops.matmul(rows, keras.ops.cast(v, layer.compute_dtype))
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -76,19 +79,36 @@ class LowRankEmbedding(LowRankTable, keras.layers.Embedding):
 class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding):
     """A `ReversibleEmbedding` layer with table `E ~ U V`; in reverse `(x V^T) U^T`.
 
+    With `tie_weights=False` it has a second kernel for the way back, `(x U') V'`.
+
     Args:
         input_dim: As of `keras.layers.ReversibleEmbedding`, whose other arguments follow.
-        rank: Rank of the factors.
+        rank: Rank of the factors; or a mapping from `"embeddings"` and `"reverse_embeddings"` to
+            ranks, which leaves what it does not name dense.
     """
 
     dense_class = keras.layers.ReversibleEmbedding
+    kernel_attributes = {  # noqa: RUF012
+        "embeddings": "_embeddings",
+        "reverse_embeddings": "reverse_embeddings",
+    }
+    reverse_embeddings = PlainKernel()
+
+    @property
+    def reverse_embeddings_initializer(self) -> Any:
+        """As Keras has it, that of the table."""
+        return self.embeddings_initializer
+
+    @classmethod
+    def gives_output(cls, layer: Any, kernel: str) -> bool:
+        return layer.tie_weights or kernel == "reverse_embeddings"
 
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        features = len(inputs) > 2 and inputs[-1] == layer.output_dim
-        if not features or not layer.tie_weights:
-            return super().uses(layer, kernel, split, inputs)
-        return alike(inputs[1:-1])
+        in_reverse = len(inputs) > 2 and inputs[-1] == layer.output_dim
+        if in_reverse != (kernel == "reverse_embeddings") and not layer.tie_weights:
+            return Uses.alike(0)
+        return alike(inputs[1:-1]) if in_reverse else super().uses(layer, kernel, split, inputs)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:
@@ -100,7 +120,8 @@ class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding)
         if self.tie_weights:
             steps = [keras.ops.transpose(self.embeddings_v), keras.ops.transpose(self.embeddings_u)]
         else:
-            steps = [self.reverse_embeddings]
+            factors = self.factors("reverse_embeddings")
+            steps = [self.reverse_embeddings] if factors[0] is None else [*factors]
         logits = inputs
         if self.reverse_dtype is not None:
             logits, *steps = (keras.ops.cast(x, self.reverse_dtype) for x in (logits, *steps))

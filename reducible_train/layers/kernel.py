@@ -98,6 +98,11 @@ class Kernel:
         """Bytes of one number."""
         return _keras.itemsize(self.variables[0])
 
+    @property
+    def gives_output(self) -> bool:
+        """True if it makes the outputs of its layer, and is not for inputs alone."""
+        return self.kind.gives_output(self.layer, self.name)
+
     def uses(self, split: str, inputs: tuple[int, ...]) -> Uses | None:
         """How often a sample of this input shape uses each number; `None` if not known."""
         return self.kind.uses(self.layer, self.name, split, inputs)

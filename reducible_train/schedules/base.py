@@ -67,9 +67,9 @@ class Schedule(ABC):
             ArgumentError: One of them is not a whole number, at least 1.
         """
         for name, count in (("epochs", epochs), ("per_epoch", per_epoch)):
-            if not (count >= 1 and count % 1 == 0):
+            if not isinstance(count, Real) or not (count >= 1 and count % 1 == 0):
                 raise ArgumentError(
-                    f"`{name}` must be a whole number, at least 1. Received: {name}={count}. "
+                    f"`{name}` must be a whole number, at least 1. Received: {name}={count!r}. "
                     "Give the `epochs` of the fit; `per_epoch` may stay away."
                 )
         times = [i / per_epoch for i in range(int(epochs * per_epoch))]
@@ -193,7 +193,7 @@ def _checked_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentTypeError(
             f"`{name}` must be a number. Received: {name}={value!r}, a {type(value).__name__}. "
-            "Write it without quotes, such as 0.25."
+            + _instead_of(value)
         )
     number = int(value) if isinstance(value, Integral) else float(value)
     if not math.isfinite(number):
@@ -201,6 +201,14 @@ def _checked_number(name: str, value: object) -> float:
             f"`{name}` must be finite. Received: {name}={number}. Give an ordinary number."
         )
     return number
+
+
+def _instead_of(value: object) -> str:
+    """What to write in place of what is no number."""
+    try:
+        return f"Write {float(str(value)):g}, without quotes."
+    except ValueError:
+        return "Give a number or, for what falls, a schedule of reducible_train such as Ramp."
 
 
 def _plain(value: Any) -> Any:
