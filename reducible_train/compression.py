@@ -130,7 +130,7 @@ class Compression:
         if self.measure == "flops" and not found.uses:
             raise ArgumentError(
                 f"A budget of FLOPs needs the input shapes of every layer, and model "
-                f"'{self.model.name}' cannot be traced without data. Received: "
+                f"'{found.model.name}' cannot be traced without data. Received: "
                 "measure='flops'. Use measure='parameters', or give the model fixed input "
                 "shapes."
             )
@@ -138,7 +138,7 @@ class Compression:
         if self.target.lowest < smallest:
             raise RankError(
                 f"`budget` cannot be met: the smallest possible fraction of {self.measure} of "
-                f"model '{self.model.name}' is {_ceil(smallest)} under its rules (the rest is in "
+                f"model '{found.model.name}' is {_ceil(smallest)} under its rules (the rest is in "
                 f"layers that stay dense). Received: a budget of {self.target.lowest:g}. Raise "
                 f"the budget, or let more layers be factorised.\n{self.report}"
             )
