@@ -39,6 +39,11 @@ def factorize(
     the factors are trained between the cuts. Each kernel `W (m, n)` becomes the nearest
     product `U (m, r) V (r, n)`. Optimizer state follows, if the model is compiled.
 
+    On a model that is not trained yet this is the spectral initialisation of a network that
+    has low rank from the start: the factors are balanced, and `U V` is the nearest product to
+    the dense kernel as its initializer drew it. Give `RankScheduler(budget=1.0,
+    aids=[ProductDecay()])` to its training for the decay that goes with it.
+
     Args:
         model: A built Keras model.
         budget: Fraction of the whole dense model it may cost, in (0, 1].
@@ -77,7 +82,8 @@ def factorize(
         {'hidden/kernel': 8}
 
     Reference: Eckart and Young, *The approximation of one matrix by another of lower
-    rank*, Psychometrika 1936.
+    rank*, Psychometrika 1936; for the initialisation, Khodak et al., *Initialization and
+    regularization of factorized neural layers*, ICLR 2021.
     """
     given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
     for name, value in given.items():

@@ -326,6 +326,30 @@ def test_what_cannot_be_foreseen_is_refused(arguments, word):
         model.fit(x, y, epochs=5, callbacks=[scheduler], verbose=0)
 
 
+# --- low rank from the start ----------------------------------------------------------
+
+
+def test_an_untrained_model_starts_from_the_nearest_product_balanced():
+    model = zoo.sequential()
+    kernel = next(k for k in find_kernels(model) if k.path == "first/kernel")
+    dense = kernel.matrices()[0][0].astype("float64")
+    factorize(model, rank=5)
+    left, values, right = np.linalg.svd(dense)
+    nearest = left[:, :5] * values[:5] @ right[:5]
+    u, v = (matrix[0].astype("float64") for matrix in kernel.matrices())
+    np.testing.assert_allclose(u @ v, nearest, atol=1e-6)
+    np.testing.assert_allclose(u.T @ u, np.diag(values[:5]), atol=1e-5)
+    np.testing.assert_allclose(v @ v.T, np.diag(values[:5]), atol=1e-5)
+    x, y = zoo.data(model)
+    zoo.compiled(model, keras.optimizers.Adam(0.01))
+    look = Penalties()
+    scheduler = RankScheduler(budget=1.0, aids=[ProductDecay(0.01)])
+    history = model.fit(x, y, epochs=5, callbacks=[scheduler, look], verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert look.seen[0][0] > 0
+    assert scheduler.report.ranks == {"first/kernel": 5, "second/kernel": 5}
+
+
 # --- all of them ----------------------------------------------------------------------
 
 

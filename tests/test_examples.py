@@ -15,6 +15,7 @@ EXAMPLES = sorted(path.name for path in (TOP / "examples").glob("*.py"))
 # Options that make it short, and what it must say in the end.
 RUNS = {
     "compress_trained_model.py": (["--epochs", "2"], "cut slowly while it trains on"),
+    "distill.py": (["--epochs", "3"], "student: "),
     "export.py": (["--epochs", "2"], "model.onnx"),
     "from_yaml.py": ([str(TOP / "configs" / "layer_rules.yaml")], "% fewer"),
     "subclassed_model.py": (["--epochs", "3"], "the same predictions"),

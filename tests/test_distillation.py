@@ -1,0 +1,105 @@
+"""Keras's `Distiller`: the student is what is compressed, the teacher stays as it is."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    Guard,
+    ProductDecay,
+    Ramp,
+    RankError,
+    RankScheduler,
+    Rewarm,
+    Steps,
+    factorize,
+    load_model,
+    save_model,
+)
+from reducible_train.layers import find_kernels
+
+HARD = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+RAMP = Ramp(1.0, 0.6, start_epoch=1, end_epoch=3)
+
+
+def distiller(teacher=None, *more):
+    """A teacher, a student that starts as it, and the model that trains the student."""
+    teacher = teacher or zoo.sequential()
+    student = zoo.sequential()
+    losses = [keras.distillation.LogitsDistillation(temperature=3.0), *more]
+    made = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.5)
+    made.compile("adam", HARD, metrics=["accuracy"])
+    return made
+
+
+@pytest.mark.parametrize("criterion", ["energy", "activation"])
+def test_the_student_is_compressed_and_the_teacher_is_not(criterion):
+    features = keras.distillation.FeatureDistillation(
+        loss="mse", teacher_layer_name="first", student_layer_name="first"
+    )
+    model = distiller(None, *([features] if criterion == "energy" else []))
+    teacher, student = model.teacher, model.student
+    x, y = zoo.data(teacher)
+    before = teacher.get_weights()
+    dense = student.count_params()
+    scheduler = RankScheduler(
+        budget=RAMP, criterion=criterion, aids=[ProductDecay(), Rewarm(epochs=1)]
+    )
+    history = model.fit(
+        x, y, epochs=5, validation_data=(x, y), callbacks=[scheduler], verbose=0
+    ).history
+    assert history["params"][0] == dense > 0.6 * dense >= history["params"][-1]
+    assert student.count_params() == scheduler.report.parameters == history["params"][-1]
+    assert set(scheduler.report.ranks) == {"first/kernel", "second/kernel"}
+    for old, new in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert all(kernel.rank is None for kernel in find_kernels(teacher))
+    predicted = zoo.predicted(model, x)
+    np.testing.assert_allclose(predicted, zoo.outputs(student, x), atol=1e-5)
+    np.testing.assert_allclose(predicted, zoo.predicted(student, x), atol=1e-6)
+    np.testing.assert_allclose(
+        history["val_accuracy"][-1], (predicted.argmax(-1) == y).mean(), atol=1e-6
+    )
+
+
+def test_a_factorised_teacher_stays_too_and_is_not_what_a_student_needs():
+    teacher = zoo.sequential()
+    factorize(teacher, rank=6)
+    model = distiller(teacher)
+    x, y = zoo.data(teacher)
+    model.fit(x, y, epochs=2, callbacks=[RankScheduler(rank=4, aids=[ProductDecay()])], verbose=0)
+    ranks = [{k.path: k.rank for k in find_kernels(m)} for m in (teacher, model.student)]
+    assert ranks[0]["first/kernel"] == 6
+    assert ranks[1]["first/kernel"] == 4
+    with pytest.raises(RankError, match="model 'stack'"):
+        model.fit(x, y, callbacks=[RankScheduler(budget=1e-3)], verbose=0)
+
+
+def test_a_guard_brings_the_student_back():
+    model = distiller()
+    x, y = zoo.data(model.teacher)
+    guard = Guard("loss", max_drop=0.0, patience=1, tries=1)
+    dense = model.student.count_params()
+    scheduler = RankScheduler(rank=Steps((24, 1), (0, 3)), guard=guard)
+    history = model.fit(x, y, epochs=6, callbacks=[scheduler], verbose=0).history
+    assert len(scheduler.report.undone) == 1
+    assert history["params"][3] < dense
+    assert history["params"][-1] == model.student.count_params() == dense
+    np.testing.assert_allclose(zoo.predicted(model, x), zoo.outputs(model.student, x), atol=1e-5)
+
+
+def test_the_student_goes_its_own_way(tmp_path):
+    model = distiller()
+    x, y = zoo.data(model.teacher)
+    scheduler = RankScheduler(rank=4)
+    model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    expected = zoo.predicted(model.student, x)
+    save_model(model.student, tmp_path / "student.reducible", scheduler.report)
+    again = load_model(tmp_path / "student.reducible")
+    np.testing.assert_allclose(zoo.predicted(again, x), expected, atol=1e-6)
+    model.student.save(tmp_path / "student.keras")
+    again = keras.models.load_model(tmp_path / "student.keras")
+    np.testing.assert_allclose(zoo.predicted(again, x), expected, atol=1e-6)
