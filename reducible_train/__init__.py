@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reducible_train.adaptive import Adaptive
     from reducible_train.callback import Cadence, RankScheduler
     from reducible_train.config import load_config
     from reducible_train.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from reducible_train.unfactorization import unfactorize
 
 _HOMES = {
+    "adaptive": ("Adaptive",),
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
     "errors": (
@@ -64,6 +66,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Adaptive",
     "ArgumentError",
     "ArgumentTypeError",
     "Cadence",

@@ -6,8 +6,9 @@ cut is decided in `decisions`.
 
 from __future__ import annotations
 
+import math
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
 from reducible_train.surgery import KernelChange, change_kernels, cut
 from reducible_train.survey import Pricer, Survey, survey
-from reducible_train.targets import BUDGETS, Target
+from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 
 PRICERS: dict[str, Pricer] = {"file": file_prices}
 
@@ -127,7 +128,15 @@ class Compression:
             whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
             return self.survey.total(self.measure) / whole
         managed = self.survey.managed
+        if goal.quantity == STABLE_RANK:
+            own = self._decider.own_ranks
+            steps = [m.form.max_rank / own[m.kernel.path] for m in managed if m.kernel.path in own]
+            return max(steps, default=math.inf)
         return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in managed))
+
+    def adapt(self, ranks: Mapping[str, float]) -> None:
+        """Learn the ranks of single kernels, by path, that the target `STABLE_RANK` means."""
+        self._decider.own_ranks = ranks
 
     def bookmark(self) -> Callable[[], None]:
         """Remember the story so far; the answer puts it back, for a model that was put back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 from reducible_train.allocation import Allocation, Candidate, allocate
@@ -13,7 +13,7 @@ from reducible_train.judgement import Judge
 from reducible_train.spectra import cumulative_energy
 from reducible_train.surgery import Decomposition
 from reducible_train.survey import Form, Managed, Survey
-from reducible_train.targets import BUDGETS, Target
+from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 from reducible_train.truncation import choose_rank
 
 Aim = Callable[[Target], float]  # the value of a target, now
@@ -65,6 +65,7 @@ class Decider:
         self._allocation = allocation
         self._min_gain = min_gain
         self._notes = notes
+        self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
 
     def decide(
         self, aim: Aim, time: float, kept: Mapping[str, float]
@@ -98,6 +99,9 @@ class Decider:
         self, managed: Managed, quantity: str, value: float, kept: Mapping[str, float]
     ) -> Decision | None:
         """What a rank, an energy or an error asks of one kernel; `None` for no change."""
+        if quantity == STABLE_RANK:
+            own = self.own_ranks.get(managed.kernel.path)
+            quantity, value = "rank", inf if own is None else max(1, round(value * own))
         if quantity == "rank":
             found = [self._by_rank(managed, f, value) for f in self._judge.options(managed)]
         else:
@@ -207,6 +211,8 @@ class Decider:
 
 def as_rank(value: float, managed: Managed, form: Form) -> int | None:
     """The rank a target value means for a kernel; `None` if it stays as it is."""
+    if value == inf:
+        return None
     rank = max(round(value), form.min_rank)
     current = managed.kernel.rank
     limit = current if current is not None else form.max_rank

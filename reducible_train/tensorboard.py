@@ -146,7 +146,7 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
     target = getattr(scheduler, "target", None)
     if target is not None and getattr(scheduler, "search", None) is None:
         rows[target.quantity] = target.schedule
-    for name in ("measure", "allocation", "cadence", "rules", "guard", "search"):
+    for name in ("measure", "allocation", "cadence", "rules", "guard", "adaptive", "search"):
         if (value := getattr(scheduler, name, None)) not in (None, ()):
             rows[name] = value
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"

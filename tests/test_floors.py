@@ -49,6 +49,7 @@ FLOORS = (
         "guard",
         "search",
         "pacing",
+        "adaptive",
         "watch",
         "callback",
     },

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.adaptive import Adaptive
 from reducible_train.callback import Cadence, RankScheduler
 from reducible_train.compression import Compression
 from reducible_train.config.config import Config
@@ -36,6 +37,7 @@ def callbacks(config: Config) -> list[Any]:
         rules=layer_rules(config),
         min_gain=compression.min_gain,
         guard=None if compression.guard is None else Guard(**dict(compression.guard)),
+        adaptive=_adaptive(config),
         search=_search(config),
     )
     if config.tensorboard is None:
@@ -47,6 +49,11 @@ def callbacks(config: Config) -> list[Any]:
 def _search(config: Config) -> Search | None:
     search = config.compression.search
     return None if search is None else Search(**dict(search))
+
+
+def _adaptive(config: Config) -> Adaptive | None:
+    adaptive = config.compression.adaptive
+    return None if adaptive is None else Adaptive(**dict(adaptive))
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:
@@ -96,11 +103,17 @@ def _plan_problems(
     """Nothing to compress, or a budget that no ranks can meet."""
     compression = config.compression
     targets = {name: build_target(getattr(compression, name)) for name in QUANTITIES}
-    search = _search(config)
+    search, adaptive = _search(config), _adaptive(config)
+    if search is not None:
+        goal = search.target
+    elif adaptive is not None and all(value is None for value in targets.values()):
+        goal = adaptive.target
+    else:
+        goal = one_target(**targets)
     try:
         Compression(
             model,
-            one_target(**targets) if search is None else search.target,
+            goal,
             measure=compression.measure,
             allocation=compression.allocation,
             rules=rules,

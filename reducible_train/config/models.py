@@ -134,12 +134,35 @@ class SearchSection(Section):
     )
 
 
-class CompressionSection(Section):
-    """What falls (exactly one of budget, cost, energy, rtol, rank, search), how far, how often."""
+class AdaptiveSection(Section):
+    """Lets cuts begin once the stable ranks have settled; schedules count from there."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name]} for name in (*QUANTITIES, "search")]}
+    slope: Annotated[float, Field(gt=0)] = Field(
+        default=0.1,
+        description="Change of a stable rank in one epoch, as a fraction of it, that is flat.",
     )
+    window: Count = Field(default=3, description="Epochs over which the slope is taken.")
+    start_epoch: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="First epoch before which cuts may begin."
+    )
+    end_epoch: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Epoch before which they begin in any case. Left out: half of the training.",
+    )
+
+
+TARGETS = (*QUANTITIES, "search")
+ONE: list[Any] = [{"required": [name]} for name in TARGETS]
+ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
+
+
+class CompressionSection(Section):
+    """What falls, how far, how often: one of budget, cost, energy, rtol, rank and search.
+
+    With adaptive none of them is needed.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [*ONE, ALONE]})
 
     budget: Target | None = Field(
         default=None,
@@ -176,6 +199,13 @@ class CompressionSection(Section):
     search: SearchSection | None = Field(
         default=None,
         description="In place of a schedule, a search for the smallest budget that is good enough.",
+    )
+    adaptive: AdaptiveSection | None = Field(
+        default=None,
+        description=(
+            "Lets cuts begin once the stable ranks have settled. Alone, it cuts each kernel to its"
+            " stable rank."
+        ),
     )
     guard: GuardSection | None = Field(
         default=None,
