@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from reducible_train.factorization import factorize, merge
     from reducible_train.guard import Guard
+    from reducible_train.latency import Latency
     from reducible_train.layers import LowRankDense
     from reducible_train.report import Report
     from reducible_train.rules import LayerRule
@@ -54,6 +55,7 @@ _HOMES = {
     ),
     "factorization": ("factorize", "merge"),
     "guard": ("Guard",),
+    "latency": ("Latency",),
     "layers": ("LowRankDense",),
     "report": ("Report",),
     "rules": ("LayerRule",),
@@ -76,6 +78,7 @@ __all__ = [
     "FormatError",
     "Guard",
     "Join",
+    "Latency",
     "LayerRule",
     "LowRankDense",
     "Ramp",

@@ -638,6 +638,31 @@ def tapped(
             layer.__dict__["activation"] = activation
 
 
+def compiled(layer: Any, *args: Any, **kwargs: Any) -> Callable[[], Any]:
+    """A function that calls a layer, as a compiled model would, and waits for the answer.
+
+    Keras has no public way to compile a single call; its models do it each in their way.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf  # noqa: PLC0415 (of this backend only)
+
+        function = tf.function(lambda *x: layer(*x, **kwargs), autograph=False)
+        return lambda: function(*args)
+    if backend == "jax":
+        import jax  # noqa: PLC0415
+
+        function = jax.jit(lambda *x: layer(*x, **kwargs))
+        return lambda: jax.block_until_ready(function(*args))
+    import torch  # noqa: PLC0415
+
+    def call() -> Any:
+        with torch.no_grad():
+            return layer(*args, **kwargs)
+
+    return call
+
+
 def _is_symbolic(tensor: Any) -> bool:
     """True within a function or a loop that is being traced, where a tensor has no value."""
     if isinstance(tensor, keras.KerasTensor):

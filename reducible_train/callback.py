@@ -21,6 +21,7 @@ from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, checked_guard, direction_of
+from reducible_train.latency import Latency
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
@@ -87,7 +88,8 @@ class RankScheduler(keras.callbacks.Callback):
             the rank would not make it smaller.
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`, or
             `"file"` (bytes of the compact file; without loss, so a number takes about five
-            sixths of its size in memory, and the header counts).
+            sixths of its size in memory, and the header counts), or `"latency"` (seconds of a
+            batch, measured when the fit begins; `Latency(batch_size=1)` for other than 32).
         allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
             everywhere), `"knapsack"` (the least lost in all, best with a criterion that
             knows the data), `"uniform"` (the same fraction of full rank).
@@ -136,7 +138,7 @@ class RankScheduler(keras.callbacks.Callback):
         energy: float | Schedule | None = None,
         rtol: float | Schedule | None = None,
         rank: float | Schedule | None = None,
-        measure: str = "parameters",
+        measure: str | Latency = "parameters",
         allocation: str = "energy",
         cadence: Cadence | None = None,
         rules: Sequence[LayerRule] = (),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from reducible_train.feasibility import (
 )
 from reducible_train.file_costs import file_prices, story_bytes
 from reducible_train.judgement import Judge
+from reducible_train.latency import Latency
 from reducible_train.report import Cut, KernelCut, Report
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
@@ -33,7 +34,7 @@ from reducible_train.surgery import KernelChange, change_kernels, cut
 from reducible_train.survey import Pricer, Survey, survey
 from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 
-PRICERS: dict[str, Pricer] = {"file": file_prices}
+PRICERS: dict[str, Pricer] = {"file": file_prices, "latency": Latency().prices}
 
 
 class Compression:
@@ -63,7 +64,7 @@ class Compression:
         model: Any,
         target: Target,
         *,
-        measure: str = "parameters",
+        measure: str | Latency = "parameters",
         allocation: str = "energy",
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
@@ -73,16 +74,15 @@ class Compression:
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
         self.target = target
-        self.measure = measure
+        pricer = measure.prices if isinstance(measure, Latency) else PRICERS.get(measure)
+        measure = self.measure = "latency" if isinstance(measure, Latency) else measure
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
         self.aim: Callable[[Target, float], float] = Target.__call__  # the value of a target
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
-        self.survey = survey(
-            model, rules, measure=measure, min_gain=min_gain, pricer=PRICERS.get(measure)
-        )
+        self.survey = survey(model, rules, measure=measure, min_gain=min_gain, pricer=pricer)
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
@@ -248,8 +248,14 @@ class Compression:
             flops=int(found.total("flops")) if traced else None,
             kernels=found.records(self._kept),
             cuts=tuple(self.cuts),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self._costs()),
         )
+
+    def _costs(self) -> Iterator[str]:
+        """What the model costs by a measure that the report has no figures of."""
+        for measure, prices in self.survey.prices.items():
+            if prices.words is not None:
+                yield prices.words(self.survey.dense_total(measure), self.survey.total(measure))
 
 
 def _certificate(allocation: Allocation | None) -> dict[str, float] | None:

@@ -41,6 +41,7 @@ FLOORS = (
         "survey",
         "judgement",
         "file_costs",
+        "latency",
         "decisions",
         "feasibility",
         "compression",

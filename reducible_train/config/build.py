@@ -19,6 +19,7 @@ from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.guard import Guard
+from reducible_train.latency import Latency
 from reducible_train.rules import OWN, LayerRule, unmatched
 from reducible_train.search import Search
 from reducible_train.targets import QUANTITIES, one_target
@@ -30,7 +31,7 @@ def callbacks(config: Config) -> list[Any]:
     compression, cadence = config.compression, config.compression.cadence
     scheduler = RankScheduler(
         **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
-        measure=compression.measure,
+        measure=_measure(config),
         allocation=compression.allocation,
         criterion=compression.criterion,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
@@ -49,6 +50,11 @@ def callbacks(config: Config) -> list[Any]:
 def _search(config: Config) -> Search | None:
     search = config.compression.search
     return None if search is None else Search(**dict(search))
+
+
+def _measure(config: Config) -> str | Latency:
+    measure = config.compression.measure
+    return measure if isinstance(measure, str) else Latency(measure.batch_size, measure.rounds)
 
 
 def _adaptive(config: Config) -> Adaptive | None:
@@ -114,7 +120,7 @@ def _plan_problems(
         Compression(
             model,
             goal,
-            measure=compression.measure,
+            measure=_measure(config),
             allocation=compression.allocation,
             rules=rules,
             min_gain=compression.min_gain,

@@ -134,6 +134,27 @@ class SearchSection(Section):
     )
 
 
+class LatencySection(Section):
+    """How latency is measured."""
+
+    tag: ClassVar[str] = "<options>"
+
+    name: Literal["latency"] = Field(description="What is measured.")
+    batch_size: Count = Field(default=32, description="Samples in a batch.")
+    rounds: Count = Field(default=15, description="Times each is measured; the fastest counts.")
+
+
+def _measure_form(value: Any) -> str:
+    return "<options>" if isinstance(value, Mapping | LatencySection) else "<name>"
+
+
+Measure = Annotated[
+    Annotated[Literal[MEASURES], Tag("<name>")]  # type: ignore[valid-type]
+    | Annotated[LatencySection, Tag("<options>")],
+    Discriminator(_measure_form),
+]
+
+
 class AdaptiveSection(Section):
     """Lets cuts begin once the stable ranks have settled; schedules count from there."""
 
@@ -211,11 +232,11 @@ class CompressionSection(Section):
         default=None,
         description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
     )
-    measure: Literal[MEASURES] = Field(  # type: ignore[valid-type]
+    measure: Measure = Field(
         default="parameters",
         description=(
-            "What a budget counts: parameters, bytes of the variables, flops, or bytes of the"
-            " compact file."
+            "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
+            " file, or latency, for which {name: latency, batch_size: 1} says more."
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
