@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import ceil, floor, inf, sqrt
 from typing import Any
 
 from reducible_train.allocation import Allocation, Candidate, allocate
 from reducible_train.costs import break_even_rank
 from reducible_train.judgement import Judge
-from reducible_train.spectra import cumulative_energy
+from reducible_train.spectra import cumulative_energy, relative_errors
 from reducible_train.surgery import Decomposition
 from reducible_train.survey import Form, Managed, Survey
 from reducible_train.targets import BUDGETS, STABLE_RANK, Target
@@ -89,9 +89,38 @@ class Decider:
             if decision is not None:
                 decisions.append(decision)
         if not shared:
+            if not decisions:
+                self._tell_nearest(aim)
             return decisions, None
         more, allocation = self._share(shared, decisions, aim(self._target), time)
         return [*decisions, *more], allocation
+
+    def _tell_nearest(self, aim: Aim) -> None:
+        """Where a target asks for no cut at all, even at its end: what would."""
+        goal = self._target
+        last = aim(goal) == goal(inf)
+        if not last or any(managed.kernel.rank is not None for managed in self._survey.managed):
+            return
+        if goal.quantity == STABLE_RANK:
+            note = (
+                "No kernel would be smaller at its stable rank, so all stay dense. Give a budget."
+            )
+        elif goal.quantity == "rank":
+            ranks = {m.kernel.path: m.form.max_rank for m in self._survey.managed}
+            path = max(ranks, key=lambda path: ranks[path])
+            note = _nearest(goal, f"rank={ranks[path]}", path)
+        else:
+            errors = {}
+            for m in self._survey.managed:
+                lost = relative_errors(self._judge.parts(m, m.form).values)
+                errors[m.kernel.path] = float(lost[min(self._dense_limit(m.form), len(lost) - 1)])
+            path = min(errors, key=lambda path: errors[path])
+            most = ceil(1e4 * errors[path]) / 1e4
+            kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
+            asked = f"rtol={most:.4f}" if goal.quantity == "rtol" else f"energy={kept:.4f}"
+            note = _nearest(goal, asked, path)
+        if note not in self._notes:
+            self._notes.append(note)
 
     # --- one kernel by itself ---------------------------------------------------------
 
@@ -236,6 +265,13 @@ def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
         return {"energy": needed} if needed < 1.0 else None
     left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
     return {"rtol": left} if left > 0.0 else None
+
+
+def _nearest(goal: Target, value: str, path: str) -> str:
+    return (
+        f"{goal.quantity}={goal(inf):g} leaves every kernel dense: no factors that are smaller "
+        f"meet it. The nearest value at which one is cut is {value} ({path})."
+    )
 
 
 def _rank_binding(value: float, rank: int) -> str:
