@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reducible_train.adaptive import Adaptive
     from reducible_train.aids import ProductDecay, Rewarm, TailShrink
     from reducible_train.backup import RankBackupAndRestore
     from reducible_train.callback import Cadence, RankScheduler
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     )
     from reducible_train.factorization import factorize, merge
     from reducible_train.guard import Guard
+    from reducible_train.latency import Latency
     from reducible_train.layers import LowRankDense
     from reducible_train.report import Report
     from reducible_train.rules import LayerRule
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aids": ("ProductDecay", "Rewarm", "TailShrink"),
     "backup": ("RankBackupAndRestore",),
+    "adaptive": ("Adaptive",),
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
     "early_stopping": ("RankEarlyStopping",),
@@ -58,6 +61,7 @@ _HOMES = {
     ),
     "factorization": ("factorize", "merge"),
     "guard": ("Guard",),
+    "latency": ("Latency",),
     "layers": ("LowRankDense",),
     "report": ("Report",),
     "rules": ("LayerRule",),
@@ -70,6 +74,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Adaptive",
     "ArgumentError",
     "ArgumentTypeError",
     "Cadence",
@@ -79,6 +84,7 @@ __all__ = [
     "FormatError",
     "Guard",
     "Join",
+    "Latency",
     "LayerRule",
     "LowRankDense",
     "ProductDecay",

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.adaptive import Adaptive, AdaptivePace, checked_adaptive
 from reducible_train.aids import Aid, checked_aids
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
@@ -22,6 +23,7 @@ from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, checked_guard, direction_of
+from reducible_train.latency import Latency
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
@@ -89,7 +91,8 @@ class RankScheduler(keras.callbacks.Callback):
             the rank would not make it smaller.
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`, or
             `"file"` (bytes of the compact file; without loss, so a number takes about five
-            sixths of its size in memory, and the header counts).
+            sixths of its size in memory, and the header counts), or `"latency"` (seconds of a
+            batch, measured when the fit begins; `Latency(batch_size=1)` for other than 32).
         allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
             everywhere), `"knapsack"` (the least lost in all, best with a criterion that
             knows the data), `"uniform"` (the same fraction of full rank).
@@ -104,6 +107,8 @@ class RankScheduler(keras.callbacks.Callback):
             TensorFlow, on one device), and no cut is made before they have passed.
 
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
+        adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
+            count from there. It needs no target: alone, it cuts each kernel to its stable rank.
         search: In place of a schedule, steps the budget down as far as the guard allows: the
             smallest model that is good enough.
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`,
@@ -138,7 +143,7 @@ class RankScheduler(keras.callbacks.Callback):
         energy: float | Schedule | None = None,
         rtol: float | Schedule | None = None,
         rank: float | Schedule | None = None,
-        measure: str = "parameters",
+        measure: str | Latency = "parameters",
         allocation: str = "energy",
         cadence: Cadence | None = None,
         rules: Sequence[LayerRule] = (),
@@ -146,18 +151,22 @@ class RankScheduler(keras.callbacks.Callback):
         criterion: str = "energy",
         calibration: Any = None,
         guard: Guard | None = None,
+        adaptive: Adaptive | None = None,
         search: Search | None = None,
         aids: Sequence[Aid] = (),
     ):
         super().__init__()
         self.guard = checked_guard(guard)
+        self.adaptive = checked_adaptive(adaptive)
         self.search = None if search is None else checked_search(search)
         given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
-        if self.search is None:
-            self.target = one_target(**given)
-        else:
-            _check_alone(self.guard, **given)
+        if self.search is not None:
+            _check_alone(self.guard, adaptive=adaptive, **given)
             self.target = self.search.target
+        elif self.adaptive is not None and not any(v is not None for v in given.values()):
+            self.target = self.adaptive.target
+        else:
+            self.target = one_target(**given)
         check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
         self.allocation = allocation
@@ -176,6 +185,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._last_turn: int | None = None
         self._watch: Watch | None = None
         self._support: ModelSupport | None = None
+        self._adapting: AdaptivePace | None = None
         self._gathering: Gathering | None = None
         self._postponed: float | None = None  # time of a cut that waits for samples
 
@@ -193,7 +203,8 @@ class RankScheduler(keras.callbacks.Callback):
             )
         report, watch = self._compression.report, self._watch
         if watch is None:
-            return report
+            note = None if self._adapting is None else self._adapting.note
+            return report if note is None else replace(report, notes=(*report.notes, note))
         notes = (*report.notes, *watch.notes)
         return replace(report, notes=notes, undone=tuple(watch.undone))
 
@@ -264,6 +275,10 @@ class RankScheduler(keras.callbacks.Callback):
             started = clock.perf_counter()
             self._watch.go_back(float(epoch))
             self.seconds += clock.perf_counter() - started
+        if self._adapting is not None:
+            started = clock.perf_counter()
+            self._adapting.look(float(epoch))
+            self.seconds += clock.perf_counter() - started
         if self.cadence.epochs and epoch % self.cadence.epochs == 0:
             self._act(float(epoch))
         if self._support is not None:
@@ -311,7 +326,7 @@ class RankScheduler(keras.callbacks.Callback):
             self._support.close()
         self.seconds = 0.0
         self._compression = self._last_turn = self._gathering = self._postponed = None
-        self._watch = self._support = None
+        self._watch = self._support = self._adapting = None
         self._epoch = self._epoch_start = self._step = 0
         self._epoch_length = None
 
@@ -330,13 +345,14 @@ class RankScheduler(keras.callbacks.Callback):
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
         if self.search is not None:
             self.search.last_epoch(epochs)
+        begin = 0.0 if self.adaptive is None else self.adaptive.last_epoch(epochs)
         if epochs is None:
             return
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
         for name, each in self._targets():
-            end = each.schedule.end_epoch
+            end = begin + each.schedule.end_epoch
             if end > last or (self.cadence.steps and end == last):
                 raise ArgumentError(
                     f"The schedule of {name} must end before training does: at epoch {last:g} "
@@ -382,9 +398,10 @@ class RankScheduler(keras.callbacks.Callback):
             criterion=self.criterion,
             samples=None if self.calibration is None else samples_of(self.calibration),
         )
+        pace = self._pace(self._compression)
+        self._compression.aim = pace.aim
         if self.guard is not None:
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
-            pace = self._pace(self._compression)
             self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
         if self.aids:
             guarded = self.guard is not None
@@ -393,14 +410,25 @@ class RankScheduler(keras.callbacks.Callback):
                 aid.begin(self._support)
 
     def _pace(self, compression: Compression) -> Pace:
-        if self.search is None:
-            return SchedulePace(compression.present)
-        return SearchPace(
-            self.search,
-            compression.present(self.target),
-            compression.smallest_fraction,
-            self.search.last_epoch((self.params or {}).get("epochs")),
+        epochs = (self.params or {}).get("epochs")
+        if self.search is not None:
+            return SearchPace(
+                self.search,
+                compression.present(self.target),
+                compression.smallest_fraction,
+                self.search.last_epoch(epochs),
+            )
+        pace = SchedulePace(compression.present)
+        if self.adaptive is None:
+            return pace
+        self._adapting = AdaptivePace(
+            self.adaptive,
+            compression.survey.managed,
+            pace,
+            compression.adapt,
+            self.adaptive.last_epoch(epochs),
         )
+        return self._adapting
 
     def _act(self, time: float) -> None:
         """Cut if the schedule says so. A model that builds itself is met after a batch."""

@@ -6,8 +6,9 @@ cut is decided in `decisions`.
 
 from __future__ import annotations
 
+import math
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,15 @@ from reducible_train.feasibility import (
 )
 from reducible_train.file_costs import file_prices, story_bytes
 from reducible_train.judgement import Judge
+from reducible_train.latency import Latency
 from reducible_train.report import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
 from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kernels
 from reducible_train.survey import Pricer, Survey, survey
-from reducible_train.targets import BUDGETS, Target
+from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 
-PRICERS: dict[str, Pricer] = {"file": file_prices}
+PRICERS: dict[str, Pricer] = {"file": file_prices, "latency": Latency().prices}
 
 
 class Compression:
@@ -62,7 +64,7 @@ class Compression:
         model: Any,
         target: Target,
         *,
-        measure: str = "parameters",
+        measure: str | Latency = "parameters",
         allocation: str = "energy",
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
@@ -72,7 +74,8 @@ class Compression:
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
         self.target = target
-        self.measure = measure
+        pricer = measure.prices if isinstance(measure, Latency) else PRICERS.get(measure)
+        measure = self.measure = "latency" if isinstance(measure, Latency) else measure
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
         self.aim: Callable[[Target, float], float] = Target.__call__  # the value of a target
@@ -80,9 +83,7 @@ class Compression:
         self._kept_by_criterion: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
         part = _keras.part_in_training(model)
-        self.survey = survey(
-            part, rules, measure=measure, min_gain=min_gain, pricer=PRICERS.get(measure)
-        )
+        self.survey = survey(part, rules, measure=measure, min_gain=min_gain, pricer=pricer)
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
@@ -128,7 +129,15 @@ class Compression:
             whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
             return self.survey.total(self.measure) / whole
         managed = self.survey.managed
+        if goal.quantity == STABLE_RANK:
+            own = self._decider.own_ranks
+            steps = [m.form.max_rank / own[m.kernel.path] for m in managed if m.kernel.path in own]
+            return max(steps, default=math.inf)
         return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in managed))
+
+    def adapt(self, ranks: Mapping[str, float]) -> None:
+        """Learn the ranks of single kernels, by path, that the target `STABLE_RANK` means."""
+        self._decider.own_ranks = ranks
 
     def bookmark(self) -> Callable[[], None]:
         """Remember the story so far; the answer puts it back, for a model that was put back."""
@@ -279,8 +288,14 @@ class Compression:
             flops=int(found.total("flops")) if traced else None,
             kernels=found.records(self._kept),
             cuts=tuple(self.cuts),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self._costs()),
         )
+
+    def _costs(self) -> Iterator[str]:
+        """What the model costs by a measure that the report has no figures of."""
+        for measure, prices in self.survey.prices.items():
+            if prices.words is not None:
+                yield prices.words(self.survey.dense_total(measure), self.survey.total(measure))
 
 
 def _certificate(allocation: Allocation | None) -> dict[str, float] | None:

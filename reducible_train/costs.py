@@ -14,11 +14,13 @@ Biases cost the same either way, and are no part of it.
 Other measures have no such law, and a `Table` for each kernel in its place:
 
 - `"file"`: bytes in the compact file, estimated from what its codec makes of weights.
+- `"latency"`: seconds, measured on this machine.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +29,7 @@ import numpy.typing as npt
 from reducible_train.errors import ArgumentError
 
 COUNTED = ("parameters", "bytes", "flops")
-TABULATED = ("file",)
+TABULATED = ("file", "latency")
 MEASURES = (*COUNTED, *TABULATED)
 
 
@@ -60,11 +62,13 @@ class Prices:
         tables: What each kernel costs, by its path and the split of its factors.
         rest: What everything else in the model costs.
         story: What the cuts so far have added to that.
+        words: What a report says of the cost of the dense model and of the model as it is.
     """
 
     tables: dict[tuple[str, str], Table]
     rest: float
     story: float = 0.0
+    words: Callable[[float, float], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, floor, inf, sqrt
 from typing import Any
 
 from reducible_train.allocation import Allocation, Candidate, allocate
 from reducible_train.costs import break_even_rank
 from reducible_train.judgement import Judge
-from reducible_train.spectra import cumulative_energy
+from reducible_train.spectra import cumulative_energy, relative_errors
 from reducible_train.surgery import Decomposition
 from reducible_train.survey import Form, Managed, Survey
-from reducible_train.targets import BUDGETS, Target
+from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 from reducible_train.truncation import choose_rank
 
 Aim = Callable[[Target], float]  # the value of a target, now
@@ -65,6 +65,7 @@ class Decider:
         self._allocation = allocation
         self._min_gain = min_gain
         self._notes = notes
+        self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
 
     def decide(
         self, aim: Aim, time: float, kept: Mapping[str, float]
@@ -88,9 +89,38 @@ class Decider:
             if decision is not None:
                 decisions.append(decision)
         if not shared:
+            if not decisions:
+                self._tell_nearest(aim)
             return decisions, None
         more, allocation = self._share(shared, decisions, aim(self._target), time)
         return [*decisions, *more], allocation
+
+    def _tell_nearest(self, aim: Aim) -> None:
+        """Where a target asks for no cut at all, even at its end: what would."""
+        goal = self._target
+        last = aim(goal) == goal(inf)
+        if not last or any(managed.kernel.rank is not None for managed in self._survey.managed):
+            return
+        if goal.quantity == STABLE_RANK:
+            note = (
+                "No kernel would be smaller at its stable rank, so all stay dense. Give a budget."
+            )
+        elif goal.quantity == "rank":
+            ranks = {m.kernel.path: m.form.max_rank for m in self._survey.managed}
+            path = max(ranks, key=lambda path: ranks[path])
+            note = _nearest(goal, f"rank={ranks[path]}", path)
+        else:
+            errors = {}
+            for m in self._survey.managed:
+                lost = relative_errors(self._judge.parts(m, m.form).values)
+                errors[m.kernel.path] = float(lost[min(self._dense_limit(m.form), len(lost) - 1)])
+            path = min(errors, key=lambda path: errors[path])
+            most = ceil(1e4 * errors[path]) / 1e4
+            kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
+            asked = f"rtol={most:.4f}" if goal.quantity == "rtol" else f"energy={kept:.4f}"
+            note = _nearest(goal, asked, path)
+        if note not in self._notes:
+            self._notes.append(note)
 
     # --- one kernel by itself ---------------------------------------------------------
 
@@ -98,6 +128,9 @@ class Decider:
         self, managed: Managed, quantity: str, value: float, kept: Mapping[str, float]
     ) -> Decision | None:
         """What a rank, an energy or an error asks of one kernel; `None` for no change."""
+        if quantity == STABLE_RANK:
+            own = self.own_ranks.get(managed.kernel.path)
+            quantity, value = "rank", inf if own is None else max(1, round(value * own))
         if quantity == "rank":
             found = [self._by_rank(managed, f, value) for f in self._judge.options(managed)]
         else:
@@ -208,6 +241,8 @@ class Decider:
 
 def as_rank(value: float, managed: Managed, form: Form) -> int | None:
     """The rank a target value means for a kernel; `None` if it stays as it is."""
+    if value == inf:
+        return None
     rank = max(round(value), form.min_rank)
     current = managed.kernel.rank
     limit = current if current is not None else form.max_rank
@@ -231,6 +266,13 @@ def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
         return {"energy": needed} if needed < 1.0 else None
     left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
     return {"rtol": left} if left > 0.0 else None
+
+
+def _nearest(goal: Target, value: str, path: str) -> str:
+    return (
+        f"{goal.quantity}={goal(inf):g} leaves every kernel dense: no factors that are smaller "
+        f"meet it. The nearest value at which one is cut is {value} ({path})."
+    )
 
 
 def _rank_binding(value: float, rank: int) -> str:

@@ -10,6 +10,7 @@ import keras
 from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
+from reducible_train.latency import Latency
 from reducible_train.layers import Kernel, find_kernels
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule, rule_for, unmatched
@@ -26,7 +27,7 @@ def factorize(
     energy: float | None = None,
     rtol: float | None = None,
     rank: int | None = None,
-    measure: str = "parameters",
+    measure: str | Latency = "parameters",
     allocation: str = "energy",
     rules: Sequence[LayerRule] = (),
     min_gain: float = 0.0,
@@ -53,7 +54,8 @@ def factorize(
             weighs it.
         rank: Rank of every kernel.
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"` or
-            `"file"` (bytes of the compact file).
+            `"file"` (bytes of the compact file), or `"latency"` or a `Latency` (seconds of a
+            batch, measured).
         allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
             everywhere), `"knapsack"` (the least lost in all, best with a criterion that
             knows the data), `"uniform"` (the same fraction of full rank).

@@ -12,6 +12,7 @@ from reducible_train.costs import MEASURES
 from reducible_train.criteria import criterion_named
 from reducible_train.decisions import as_rank
 from reducible_train.errors import ArgumentError, RankError, SpectrumError
+from reducible_train.latency import Latency
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.survey import Managed, Survey
@@ -27,7 +28,7 @@ _UNITS = {
 
 
 def check_choices(
-    measure: str, allocation: str, min_gain: float = 0.0, criterion: str = "energy"
+    measure: str | Latency, allocation: str, min_gain: float = 0.0, criterion: str = "energy"
 ) -> None:
     """Refuse names that nobody knows, and a gain that is no fraction.
 
@@ -42,7 +43,7 @@ def check_choices(
             f"Received: min_gain={min_gain!r}. For 20 % write 0.2."
         )
     for name, value, known in (
-        ("measure", measure, tuple(MEASURES)),
+        ("measure", "latency" if isinstance(measure, Latency) else measure, tuple(MEASURES)),
         ("allocation", allocation, tuple(allocator_names())),
     ):
         if value not in known:

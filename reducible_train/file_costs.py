@@ -53,7 +53,11 @@ def file_prices(model: Any, kernels: Sequence[Kernel], *_: Any) -> Prices:
         for kernel in kernels
         for split in kernel.splits
     }
-    return Prices(tables, rest)
+
+    def words(dense: float, now: float) -> str:
+        return f"The compact file takes about {now:,.0f} bytes, {dense:,.0f} dense."
+
+    return Prices(tables, rest, words=words)
 
 
 def story_bytes(kernels: int, *, first: bool) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ from reducible_train.schedules.base import checked_value
 
 BUDGETS = ("budget", "cost")  # what the kernels of a model share
 QUANTITIES = (*BUDGETS, "energy", "rtol", "rank")
+STABLE_RANK = "stable_rank"  # of each kernel, scaled; asked for by `Adaptive` alone
 RISING = ("rtol",)  # what is lost; all others fall
 _LOOKS = 240  # at a schedule, to see whether it ever goes back
 
@@ -24,7 +26,7 @@ class Target:
         quantity: `"budget"` (a fraction of the dense model's cost), `"cost"` (the cost itself,
             in the unit of the measure), `"energy"` (the fraction of each kernel's energy that is
             kept), `"rtol"` (the relative error of each kernel, `sqrt(1 - energy)`) or `"rank"`
-            (of every kernel).
+            (of every kernel); or `STABLE_RANK`, a multiple of what `Adaptive` has found.
         schedule: Epoch -> value.
     """
 
@@ -38,6 +40,11 @@ class Target:
     def rises(self) -> bool:
         """True for an error, which grows as ranks fall."""
         return self.quantity in RISING
+
+    @property
+    def idle(self) -> float:
+        """A value at which nothing is cut."""
+        return {"energy": 1.0, "rtol": 0.0}.get(self.quantity, math.inf)
 
     @property
     def lowest(self) -> float:

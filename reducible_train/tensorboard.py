@@ -147,7 +147,16 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
     target = getattr(scheduler, "target", None)
     if target is not None and getattr(scheduler, "search", None) is None:
         rows[target.quantity] = target.schedule
-    for name in ("measure", "allocation", "cadence", "rules", "guard", "search", "aids"):
+    for name in (
+        "measure",
+        "allocation",
+        "cadence",
+        "rules",
+        "guard",
+        "adaptive",
+        "search",
+        "aids",
+    ):
         if (value := getattr(scheduler, name, None)) not in (None, ()):
             rows[name] = value
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"

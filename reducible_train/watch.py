@@ -80,7 +80,8 @@ class Watch:
             return None
         return (
             f"No cut was made: {guard.monitor} has not reached the guard's limit of "
-            f"{guard.limit:g}; its best value was {best:.6g}."
+            f"{guard.limit:g}; its best value was {best:.6g}, the nearest limit this training "
+            "can meet. Train the dense model for longer, or lower the guard."
         )
 
     # --- what is seen -----------------------------------------------------------------

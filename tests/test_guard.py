@@ -453,7 +453,7 @@ def test_a_limit_is_waited_for_and_then_kept():
 
 def test_a_limit_the_dense_model_does_not_reach_ends_clearly():
     scheduler = RankScheduler(budget=STEPS, guard=Guard("val_quality", limit=0.99, mode="max"))
-    with pytest.warns(UserWarning, match=r"limit of 0\.99; its best value was 0\.93"):
+    with pytest.warns(UserWarning, match=r"limit of 0\.99; its best value was 0\.93, the nearest"):
         model, _ = fit(scheduler, Says(0.9, 0.93, 0.92), 4)
     assert model.count_params() == scheduler.report.dense_parameters
     assert "No cut was made" in scheduler.report.notes[0]

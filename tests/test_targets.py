@@ -229,3 +229,43 @@ def test_configurations_ask_for_files():
         parse_config({"compression": {"cost": 0, "measure": "file"}})
     with pytest.raises(ConfigError, match=r"compression.cost: `cost` cannot be met.*file"):
         parse_config({"compression": {"cost": 10, "measure": "file"}}).check(wide())
+
+
+# --- what cannot be, and what is nearest --------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [{"rtol": 0.01}, {"energy": 0.999}, {"rank": 20}])
+def test_a_target_that_cuts_nothing_names_the_nearest_that_does(asked):
+    model = steep(0.97)
+    report = factorize(model, **asked)
+    assert report.ranks == {}
+    ((name, _),) = asked.items()
+    (note,) = report.notes
+    found = re.search(rf"is {name}=([0-9.]+) \((first|second)/kernel\)", note)
+    value = int(found[1]) if name == "rank" else float(found[1])
+    assert list(factorize(model, **{name: value}).ranks) == [f"{found[2]}/kernel"]
+    step = {"rtol": -0.0002, "energy": 0.0002, "rank": 1}[name]
+    assert factorize(steep(0.97), **{name: value + step}).ranks == {}
+
+
+def test_a_schedule_that_has_not_ended_is_not_told_so():
+    model = steep(0.97)
+    x, y = zoo.data(model, 16)
+    model.optimizer.learning_rate = 0.0
+    scheduler = RankScheduler(rtol=Steps((0.01, 0.9), (0, 1)))
+    model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    assert scheduler.report.notes == ()
+    assert scheduler.report.ranks != {}
+
+
+@pytest.mark.parametrize("measure", ["parameters", "bytes", "flops", "file"])
+def test_the_smallest_budget_is_told_for_every_measure_and_can_be_met(measure):
+    rules = [LayerRule("first", min_rank=5), LayerRule("second", max_rank=9)]
+    model = steep()
+    with pytest.raises(RankError, match="smallest possible fraction of") as caught:
+        factorize(model, budget=0.01, measure=measure, rules=rules)
+    least = float(re.search(r"is (0\.\d+) under", str(caught.value))[1])
+    assert factorize(model, budget=least, measure=measure, rules=rules).ranks == {
+        "first/kernel": 5,
+        "second/kernel": 1,
+    }

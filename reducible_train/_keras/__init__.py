@@ -7,6 +7,7 @@ Keras moves, only this package and its test have to follow.
 
 from reducible_train._keras.calls import Call, assigned_in_calls, known_inputs, trace_calls
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
+from reducible_train._keras.compiling import compiled
 from reducible_train._keras.copying import (
     copy_state,
     fresh_input_layers,
@@ -77,6 +78,7 @@ __all__ = [
     "carries_kernel",
     "children",
     "companions",
+    "compiled",
     "compiled_optimizer",
     "constant",
     "copy_state",

@@ -39,6 +39,17 @@ def preview(
             )
         )
         return
+    adaptive = loaded.compression.adaptive
+    if adaptive is not None:
+        late = "half of the training" if adaptive.end_epoch is None else adaptive.end_epoch
+        Console().print(
+            Text(
+                f"{config}: cuts begin once the stable ranks have settled, at epoch {late} at the "
+                "latest; schedules count from there."
+            )
+        )
+        if not targets:
+            return
     count = loaded.training.epochs or _enough(list(targets.values()))
     console = Console()
     cadence = loaded.compression.cadence

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.adaptive import Adaptive
 from reducible_train.backup import RankBackupAndRestore
 from reducible_train.callback import Cadence, RankScheduler
 from reducible_train.compression import Compression
@@ -21,6 +22,7 @@ from reducible_train.config.training import training_problems
 from reducible_train.early_stopping import RankEarlyStopping
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.guard import Guard
+from reducible_train.latency import Latency
 from reducible_train.rules import OWN, LayerRule, unmatched
 from reducible_train.search import Search
 from reducible_train.targets import QUANTITIES, one_target
@@ -32,13 +34,14 @@ def callbacks(config: Config) -> list[Any]:
     compression, cadence = config.compression, config.compression.cadence
     scheduler = RankScheduler(
         **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
-        measure=compression.measure,
+        measure=_measure(config),
         allocation=compression.allocation,
         criterion=compression.criterion,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
         min_gain=compression.min_gain,
         guard=None if compression.guard is None else Guard(**dict(compression.guard)),
+        adaptive=_adaptive(config),
         search=_search(config),
         aids=build_aids(compression.aids),
     )
@@ -56,6 +59,16 @@ def callbacks(config: Config) -> list[Any]:
 def _search(config: Config) -> Search | None:
     search = config.compression.search
     return None if search is None else Search(**dict(search))
+
+
+def _measure(config: Config) -> str | Latency:
+    measure = config.compression.measure
+    return measure if isinstance(measure, str) else Latency(measure.batch_size, measure.rounds)
+
+
+def _adaptive(config: Config) -> Adaptive | None:
+    adaptive = config.compression.adaptive
+    return None if adaptive is None else Adaptive(**dict(adaptive))
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:
@@ -105,12 +118,18 @@ def _plan_problems(
     """Nothing to compress, or a budget that no ranks can meet."""
     compression = config.compression
     targets = {name: build_target(getattr(compression, name)) for name in QUANTITIES}
-    search = _search(config)
+    search, adaptive = _search(config), _adaptive(config)
+    if search is not None:
+        goal = search.target
+    elif adaptive is not None and all(value is None for value in targets.values()):
+        goal = adaptive.target
+    else:
+        goal = one_target(**targets)
     try:
         Compression(
             model,
-            one_target(**targets) if search is None else search.target,
-            measure=compression.measure,
+            goal,
+            measure=_measure(config),
             allocation=compression.allocation,
             rules=rules,
             min_gain=compression.min_gain,

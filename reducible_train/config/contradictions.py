@@ -49,19 +49,22 @@ def contradictions(values: Any) -> Found:
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
     every = _every(compression.get("cadence"))
     yield from _search_times(compression.get("search"), (*place, "search"), epochs)
+    yield from _adaptive(compression, (*place, "adaptive"), epochs)
+    begin = _begin(compression.get("adaptive"), epochs)
     for name, target, where in _targets(compression, place):
         beyond = list(_range(name, target, where))
         yield from beyond
         yield from _times(target, where)
         yield from () if beyond else _retreat(name, target, where)
         if _is_count(epochs):
-            yield from _after_training(target, where, epochs, every)
+            yield from _after_training(target, where, epochs, every, begin)
 
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     names = (*QUANTITIES, "search")
     given = [name for name in names if compression.get(name) is not None]
-    if len(given) == 1:
+    alone = compression.get("adaptive") is not None and not given
+    if len(given) == 1 or alone:
         return
     came = listed(given, "and") if given else "none of them"
     advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
@@ -117,6 +120,40 @@ def _search_times(search: Any, place: Place, epochs: Any) -> Found:
             f" they count from 0). Received: {shown(last)}. Write {epochs - 1} or less, or train"
             f" for {math.floor(last) + 1} epochs or more.",
         )
+
+
+def _adaptive(compression: Mapping[str, Any], place: Place, epochs: Any) -> Found:
+    """Times of the wait for stable ranks that cannot be, or a search beside it."""
+    if compression.get("adaptive") is not None and compression.get("search") is not None:
+        yield (
+            place,
+            "a search chooses its own times. Received: adaptive and search. Remove one of them.",
+        )
+    adaptive = _mapping(compression.get("adaptive"))
+    start, end = adaptive.get("start_epoch", 0), adaptive.get("end_epoch")
+    if not _is_number(end):
+        return
+    if _is_number(start) and end < start:
+        yield (
+            (*place, "end_epoch"),
+            f"must not be before start_epoch. Received: {shown(end)} before {shown(start)}."
+            " Exchange or change them.",
+        )
+    elif _is_count(epochs) and end > epochs - 1:
+        yield (
+            (*place, "end_epoch"),
+            f"must be {epochs - 1} or less in a training of {epochs} epochs (training.epochs; they"
+            f" count from 0). Received: {shown(end)}. Let it end earlier, or train for longer.",
+        )
+
+
+def _begin(adaptive: Any, epochs: Any) -> float:
+    """The epoch from which schedules count, at the latest."""
+    if not isinstance(adaptive, Mapping) or not _is_count(epochs):
+        return 0.0
+    start, end = adaptive.get("start_epoch", 0), adaptive.get("end_epoch")
+    late = end if _is_number(end) else max(epochs // 2, start if _is_number(start) else 0)
+    return float(min(late, epochs - 1))
 
 
 def _one_cadence(cadence: Any, place: Place) -> Found:
@@ -275,9 +312,11 @@ def _named(fault: str, target: Mapping[str, Any]) -> Place:
     return ()
 
 
-def _after_training(target: Any, place: Place, epochs: int, every: int | None) -> Found:
+def _after_training(
+    target: Any, place: Place, epochs: int, every: int | None, begin: float
+) -> Found:
     """A schedule whose last value no cut of the training would bring about."""
-    times = list(_all_times(target, place))
+    times = list(_all_times(target, place, begin))
     if not times:
         return
     where, end = max(times, key=lambda item: item[1])

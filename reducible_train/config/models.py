@@ -135,12 +135,56 @@ class SearchSection(Section):
     )
 
 
-class CompressionSection(Section):
-    """What falls (exactly one of budget, cost, energy, rtol, rank, search), how far, how often."""
+class LatencySection(Section):
+    """How latency is measured."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name]} for name in (*QUANTITIES, "search")]}
+    tag: ClassVar[str] = "<options>"
+
+    name: Literal["latency"] = Field(description="What is measured.")
+    batch_size: Count = Field(default=32, description="Samples in a batch.")
+    rounds: Count = Field(default=15, description="Times each is measured; the fastest counts.")
+
+
+def _measure_form(value: Any) -> str:
+    return "<options>" if isinstance(value, Mapping | LatencySection) else "<name>"
+
+
+Measure = Annotated[
+    Annotated[Literal[MEASURES], Tag("<name>")]  # type: ignore[valid-type]
+    | Annotated[LatencySection, Tag("<options>")],
+    Discriminator(_measure_form),
+]
+
+
+class AdaptiveSection(Section):
+    """Lets cuts begin once the stable ranks have settled; schedules count from there."""
+
+    slope: Annotated[float, Field(gt=0)] = Field(
+        default=0.1,
+        description="Change of a stable rank in one epoch, as a fraction of it, that is flat.",
     )
+    window: Count = Field(default=3, description="Epochs over which the slope is taken.")
+    start_epoch: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="First epoch before which cuts may begin."
+    )
+    end_epoch: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Epoch before which they begin in any case. Left out: half of the training.",
+    )
+
+
+TARGETS = (*QUANTITIES, "search")
+ONE: list[Any] = [{"required": [name]} for name in TARGETS]
+ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
+
+
+class CompressionSection(Section):
+    """What falls, how far, how often: one of budget, cost, energy, rtol, rank and search.
+
+    With adaptive none of them is needed.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [*ONE, ALONE]})
 
     budget: Target | None = Field(
         default=None,
@@ -178,6 +222,13 @@ class CompressionSection(Section):
         default=None,
         description="In place of a schedule, a search for the smallest budget that is good enough.",
     )
+    adaptive: AdaptiveSection | None = Field(
+        default=None,
+        description=(
+            "Lets cuts begin once the stable ranks have settled. Alone, it cuts each kernel to its"
+            " stable rank."
+        ),
+    )
     guard: GuardSection | None = Field(
         default=None,
         description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
@@ -185,11 +236,11 @@ class CompressionSection(Section):
     aids: AidsSection | None = Field(
         default=None, description="What helps the training while ranks fall, by kind of aid."
     )
-    measure: Literal[MEASURES] = Field(  # type: ignore[valid-type]
+    measure: Measure = Field(
         default="parameters",
         description=(
-            "What a budget counts: parameters, bytes of the variables, flops, or bytes of the"
-            " compact file."
+            "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
+            " file, or latency, for which {name: latency, batch_size: 1} says more."
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]

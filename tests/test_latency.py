@@ -1,0 +1,250 @@
+"""Laws of a budget of time, with a clock that counts."""
+
+from __future__ import annotations
+
+import random
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    ArgumentError,
+    Latency,
+    LayerRule,
+    RankError,
+    RankScheduler,
+    _keras,
+    factorize,
+)
+from reducible_train.compression import Compression
+from reducible_train.config import parse_config
+from reducible_train.errors import ConfigError
+from reducible_train.latency import never_falling, stopwatch
+from reducible_train.survey import survey
+from reducible_train.targets import target
+
+FIXED = 30.0  # of every matrix product
+
+
+class Timer:
+    """Time by the size of the outputs' layers: a fixed part, and a second for each number."""
+
+    def __init__(self, noise=0.0):
+        self.rounds = []
+        self.called = 0
+        self.noise = np.random.default_rng(0), noise
+
+    def __call__(self, calls, rounds):
+        self.rounds.append((len(calls), rounds))
+        return [self.seconds(call) for call in calls]
+
+    def seconds(self, call):
+        self.called += 1
+        call()  # must work
+        layer = call.layer
+        numbers = [v for v in layer.weights if len(v.shape) > 1]
+        rng, noise = self.noise
+        time = sum(float(np.prod(v.shape)) + FIXED for v in numbers)
+        return time * (1 + noise * rng.random())
+
+
+def law(kernel, rank):
+    m, n = kernel.shape
+    return m * n + FIXED if rank is None else rank * (m + n) + 2 * FIXED
+
+
+def tables(model, **options):
+    timer = Timer()
+    goal = target("budget", 1.0)
+    latency = Latency(timer=timer, **options)
+    compression = Compression(model, goal, measure=latency)
+    return compression.survey.prices["latency"].tables, compression, timer
+
+
+def test_costs_are_those_of_the_layer_itself_interpolated_in_the_rank():
+    found, compression, timer = tables(zoo.sequential(), batch_size=3, rounds=2)
+    assert {rounds for _, rounds in timer.rounds} == {2}
+    for managed in compression.survey.managed:
+        table = found[managed.kernel.path, ""]
+        assert table.dense == law(managed.kernel, None)
+        limit = managed.form.max_rank
+        expected = [law(managed.kernel, rank) for rank in range(1, limit + 1)]
+        np.testing.assert_allclose(table.ranks[1 : limit + 1], expected)
+        assert law(managed.kernel, limit) < table.dense <= law(managed.kernel, limit + 1)
+
+
+def test_what_stays_dense_is_timed_once_and_counts():
+    found, compression, _ = tables(zoo.sequential())
+    output = next(k for k in compression.survey.kernels if k.path == "output/kernel")
+    assert found["output/kernel", ""].dense == law(output, None)
+    total = compression.survey.dense_total("latency")
+    assert total == sum(law(k, None) for k in compression.survey.kernels)
+
+
+def test_layers_that_are_alike_are_timed_once_and_shared_ones_count_each_call():
+    layers = keras.layers
+    shared = layers.Dense(24, name="shared")
+    inputs = keras.Input((24,))
+    x = layers.Dense(24, name="twin")(shared(shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    found, compression, timer = tables(model)
+    dense = law(compression.survey.managed[0].kernel, None)
+    assert found["shared/kernel", ""].dense == 2 * dense
+    assert found["twin/kernel", ""].dense == dense
+    assert len(timer.rounds) == 2, "shared and twin, and the output"
+
+
+def cells():
+    return keras.Sequential([keras.Input((5, 12)), keras.layers.LSTM(12), keras.layers.Dense(2)])
+
+
+def images():
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 6)),
+            layers.Conv2D(16, 3),
+            layers.SeparableConv2D(16, 3),
+            layers.Conv2DTranspose(16, 3),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def words():
+    layers = keras.layers
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(40, 16)(inputs)
+    x = layers.MultiHeadAttention(2, 8)(x, x)
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
+
+
+@pytest.mark.parametrize("make", [cells, images, words])
+def test_every_kind_of_layer_can_be_called_by_itself(make):
+    model = make()
+    before = [np.array(v) for v in model.weights]
+    found, compression, _ = tables(model)
+    assert all(table.dense > 0 for table in found.values())
+    assert all((np.diff(table.ranks) >= 0).all() for table in found.values())
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+    if make is cells:
+        paths = [k.path for k in compression.survey.kernels if "lstm" in k.path]
+        assert [found[path, ""].dense for path in paths] == [5 * (12 * 48 + FIXED)] * 2
+    if make is images:
+        conv = next(k for k in compression.survey.kernels if len(k.splits) == 2)
+        assert len({found[conv.path, split].dense for split in conv.splits}) == 1
+
+
+def test_a_budget_of_time_is_kept_and_solved_exactly():
+    model = zoo.sequential()
+    report = factorize(model, budget=0.75, measure=Latency(timer=Timer()), allocation="knapsack")
+    dense = sum(
+        law(k, None) for k in Compression(zoo.sequential(), target("rank", 1)).survey.kernels
+    )
+    _, after, _ = tables(model)
+    now = after.survey.total("latency")
+    assert 0.7 * dense < now <= 0.75 * dense
+    assert report.cuts[0].certificate["gap"] == 0.0
+    assert f"{1e3 * dense:.3g} ms dense, {1e3 * now:.3g} ms at these ranks" in str(report)
+    assert "on batches of 32" in str(report)
+
+
+def test_noise_does_not_make_a_larger_rank_cheaper():
+    timer = Timer(noise=0.5)
+    compression = Compression(zoo.sequential(), target("budget", 1.0), measure=Latency(timer=timer))
+    for table in compression.survey.prices["latency"].tables.values():
+        assert (np.diff(table.ranks) >= 0).all()
+
+
+def test_a_layer_that_gets_no_faster_stays_dense_with_the_reason():
+    class Slow(Timer):
+        def seconds(self, call):
+            numbers = [v for v in call.layer.weights if len(v.shape) > 1]
+            return super().seconds(call) + (1e6 if len(numbers) > 1 else 0)
+
+    with pytest.raises(RankError, match="too small: no rank of a 24 x 32 kernel saves"):
+        factorize(zoo.sequential(), budget=0.5, measure=Latency(timer=Slow()))
+
+
+def test_a_fit_goes_down_to_its_cost_and_draws_the_same_random_numbers():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    kernels = Compression(model, target("rank", 1)).survey.kernels
+    dense = sum(law(k, None) for k in kernels)
+    scheduler = RankScheduler(cost=0.75 * dense, measure=Latency(timer=Timer()))
+    other = zoo.sequential()
+    random.seed(3)
+    expected = random.Random(3).random()
+    Compression(other, target("budget", 1.0), measure=Latency(timer=Timer()))
+    assert random.random() == expected
+    model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+    _, after, _ = tables(model)
+    assert after.survey.total("latency") <= 0.75 * dense
+
+
+def test_the_least_possible_time_is_told():
+    with pytest.raises(RankError, match=r"smallest possible cost in seconds of latency .* is \d+"):
+        factorize(zoo.sequential(), cost=1.0, measure=Latency(timer=Timer()))
+
+
+def test_the_real_clock_times_real_layers():
+    model = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Dense(512, name="wide"), keras.layers.Dense(2)]
+    )
+    found = survey(model)
+    forms = {m.kernel.path: m.forms for m in found.managed}
+    calls = _keras.trace_calls(model, [k.layer for k in found.kernels])
+    prices = Latency(batch_size=2, rounds=1).prices(model, found.kernels, forms, calls)
+    table = prices.tables["wide/kernel", ""]
+    assert 0 < table.dense < 10
+    assert (table.ranks[1:] > 0).all()
+    assert stopwatch([lambda: None], 3)[0] > 0
+
+
+def test_never_falling_is_the_nearest_such_sequence(rng):
+    values = rng.normal(size=12)
+    found = never_falling(values)
+    assert (np.diff(found) >= 0).all()
+    assert found.sum() == pytest.approx(values.sum())
+    for _ in range(50):
+        other = np.sort(found + 0.1 * rng.normal(size=12))
+        assert ((found - values) ** 2).sum() <= ((other - values) ** 2).sum() + 1e-12
+
+
+def test_what_cannot_be_timed_is_refused_before_anything_is_cut():
+    for make in (lambda: Latency(batch_size=0), lambda: Latency(rounds=1.5)):
+        with pytest.raises(ArgumentError, match="whole number, at least 1"):
+            make()
+    lengths = keras.Sequential(
+        [keras.Input((None, 24)), keras.layers.Dense(32, name="d"), keras.layers.Dense(2)]
+    )
+    with pytest.raises(ArgumentError, match=r"whole input shapes.*'d'"):
+        factorize(lengths, budget=0.5, measure="latency")
+    with pytest.raises(ArgumentError, match="cannot be traced without data"):
+        Latency().prices(lengths, [], {}, None)
+
+    def broken(calls, rounds):
+        raise RuntimeError("out of order")
+
+    with pytest.raises(ArgumentError, match=r"'first' \(Dense\) cannot be timed.*out of order"):
+        factorize(zoo.sequential(), budget=0.5, measure=Latency(timer=broken))
+
+
+def test_a_file_says_how_to_measure():
+    config = parse_config({"compression": {"budget": 0.5, "measure": "latency"}})
+    assert config.callbacks()[0].measure == "latency"
+    measure = {"name": "latency", "batch_size": 1, "rounds": 3}
+    config = parse_config({"compression": {"budget": 0.5, "measure": measure}})
+    assert config.callbacks()[0].measure == Latency(1, 3)
+    with pytest.raises(ConfigError, match=r"measure.batch_size: batch_size must be at least 1"):
+        parse_config({"compression": {"budget": 0.5, "measure": measure | {"batch_size": 0}}})
+
+
+def test_other_layers_may_be_kept_out():
+    rules = [LayerRule("first", keep_dense=True)]
+    report = factorize(zoo.sequential(), budget=0.8, measure=Latency(timer=Timer()), rules=rules)
+    assert list(report.ranks) == ["second/kernel"]
