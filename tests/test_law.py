@@ -1,0 +1,164 @@
+"""The law over layer kinds, model kinds and dtype policies: every pair of them meets here.
+
+With the environment variable `LAW_SHIFT` from 1 to 4, each pair of layer and model meets another
+policy, and another of the files; the five runs together are the whole product.
+"""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import law
+import numpy as np
+import pytest
+from law import FILES, KINDS, MODELS, POLICIES
+
+from reducible_train import (
+    RankScheduler,
+    Steps,
+    factorize,
+    load_model,
+    merge,
+    save_model,
+    unfactorize,
+)
+
+SHIFT = int(os.environ.get("LAW_SHIFT", "0"))
+MAIN = [name for name, kind in KINDS.items() if not kind.variant]
+VARIANTS = [name for name, kind in KINDS.items() if kind.variant]
+
+
+def combinations(model):
+    """Kind, policy and file for one model: with all models, every kind meets every policy."""
+    place = list(MODELS).index(model) + SHIFT
+    policies, files = list(POLICIES), list(FILES)
+    for i, kind in enumerate(MAIN):
+        yield kind, policies[(i + place) % len(policies)], files[(i + place) % len(files)]
+    for i, kind in enumerate(VARIANTS):
+        if i % len(MODELS) == place % len(MODELS):
+            yield kind, policies[(i + SHIFT) % len(policies)], files[i % len(files)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_law(model, tmp_path):
+    chosen = list(combinations(model))
+    faults = {}
+    for kind, policy, file in chosen:
+        try:
+            law.check(kind, model, policy, tmp_path, [file])
+        except Exception as fault:
+            faults[f"{kind}, {policy}"] = f"{type(fault).__name__}: {fault}"
+    assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
+    read = law.read_elsewhere(tmp_path)
+    assert len(read) == len(chosen)
+    faults = {name: found for name, found in read.items() if found}
+    assert not faults, "\n".join(f"{name}: {found}" for name, found in faults.items())
+
+
+def test_every_pair_meets():
+    met = {(kind, policy) for model in MODELS for kind, policy, _ in combinations(model)}
+    assert {(kind, policy) for kind in MAIN for policy in POLICIES} <= met
+    pairs = {(model, policy) for model in MODELS for _, policy, _ in combinations(model)}
+    assert len(pairs) == len(MODELS) * len(POLICIES)
+    assert {kind for kind, _ in met} == set(KINDS)
+
+
+# --- mixed precision, with its loss scale, through a fit ----------------------------------
+
+
+def test_a_loss_scale_goes_through_the_cuts_of_a_fit(tmp_path):
+    """A layer within a layer of our own, in float16, cut twice while it trains."""
+    keras.utils.set_random_seed(1)
+    model = law.make("dense of rows", "in a layer", "mixed_float16")
+    x = KINDS["dense of rows"].inputs(64)
+    y = (x.sum((1, 2)) > 0).astype("int32")
+    # The first steps overflow, so that the scale falls until they do not.
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.02), 2.0**24)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            (kernel,) = law.kernels_of(model)
+            seen.append((kernel.rank, float(law.host(optimizer.dynamic_scale))))
+            if kernel.rank:
+                u, _ = kernel.variables
+                place = [v is u for v in optimizer.inner_optimizer._trainable_variables]
+                moments = optimizer.inner_optimizer._momentums[place.index(True)]
+                assert np.abs(law.host(moments)).max() > 0
+
+    scheduler = RankScheduler(rank=Steps(values=(6, 3, 2), start_epochs=(0, 3, 5)))
+    history = model.fit(
+        x, y, batch_size=16, epochs=9, verbose=0, callbacks=[scheduler, Look()]
+    ).history["loss"]
+    assert [rank for rank, _ in seen] == [None] * 3 + [3] * 2 + [2] * 4
+    scales = [scale for _, scale in seen]
+    assert scales[0] > scales[2] == scales[-1]
+    assert np.isfinite(history).all()
+    assert history[-1] < 0.8 * history[0]
+    assert model.optimizer is optimizer
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(law.host(ours), law.host(theirs))
+    np.testing.assert_array_equal(law.run(loaded, x), law.run(model, x))
+    loaded.fit(x, y, batch_size=16, verbose=0)
+
+
+# --- channels first, where TensorFlow has no such convolution on a CPU --------------------
+
+CHANNELS_FIRST = {
+    "conv2d": lambda **kwargs: keras.layers.Conv2D(8, 3, strides=2, padding="same", **kwargs),
+    "transposed": lambda **kwargs: keras.layers.Conv2DTranspose(8, 3, **kwargs),
+}
+
+
+@pytest.mark.parametrize("make", CHANNELS_FIRST.values(), ids=CHANNELS_FIRST)
+def test_a_layer_that_cannot_run_here_is_cut_and_saved(make, tmp_path):
+    """Its channels stand first; the numbers are those of the layer with channels last."""
+    models = {}
+    for order in ("channels_first", "channels_last"):
+        keras.utils.set_random_seed(1)
+        keras.utils.clear_session(free_memory=False)
+        shape = (6, 8, 7) if order == "channels_first" else (8, 7, 6)
+        inputs = keras.Input(shape)
+        x = make(data_format=order, name="hidden")(inputs)
+        x = keras.layers.GlobalAveragePooling2D(data_format=order)(x)
+        models[order] = keras.Model(inputs, keras.layers.Dense(3, name="output")(x))
+    reports = [factorize(model, budget=0.7, measure="flops") for model in models.values()]
+    assert reports[0].to_dict()["kernels"] == reports[1].to_dict()["kernels"]
+    assert reports[0].flops == reports[1].flops
+    assert reports[0].ranks
+    first, last = models.values()
+    for ours, theirs in zip(first.weights, last.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    save_model(first, tmp_path / "model.reducible")
+    first.save(tmp_path / "model.keras")
+    for loaded in (
+        load_model(tmp_path / "model.reducible"),
+        keras.models.load_model(tmp_path / "model.keras"),
+        unfactorize(first),
+    ):
+        assert loaded.layers[1].data_format == "channels_first"
+        assert loaded.count_params() == first.count_params()
+    merge(first)
+    assert type(first.layers[1]) is type(make())
+
+
+def test_a_mobile_net_with_channels_first_is_surveyed_and_cut():
+    reports = []
+    before = keras.config.image_data_format()
+    for order, shape in (("channels_last", (32, 32, 3)), ("channels_first", (3, 32, 32))):
+        keras.utils.set_random_seed(1)
+        keras.config.set_image_data_format(order)
+        try:
+            model = keras.applications.MobileNet(shape, alpha=0.25, weights=None, classes=5)
+        finally:
+            keras.config.set_image_data_format(before)
+        reports.append(factorize(model, budget=0.6, measure="flops", allocation="uniform"))
+        assert len(reports[-1].ranks) > 5
+    last, first = reports
+    assert first.ranks == last.ranks
+    assert (first.flops, first.dense_flops) == (last.flops, last.dense_flops)
