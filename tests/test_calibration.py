@@ -23,6 +23,7 @@ from reducible_train import (
 from reducible_train.calibration import Samples, samples_of
 from reducible_train.collection import collect
 from reducible_train.config import parse_config
+from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
 from reducible_train.layers.patches import patches
 from reducible_train.moments import Moments
@@ -369,6 +370,19 @@ def test_a_configuration_names_a_criterion():
     (scheduler,) = config.callbacks()
     fitted([scheduler], epochs=2, samples=64)
     assert scheduler.report.cuts[0].kernels[0].criterion == "activation"
+
+
+def test_a_number_means_so_many_samples_of_the_fit():
+    values = {"budget": 0.5, "criterion": "activation", "calibration": 64}
+    (scheduler,) = parse_config({"compression": values}).callbacks()
+    assert scheduler.calibration == 64
+    fitted([scheduler], epochs=1)
+    (cut,) = scheduler.report.cuts
+    assert (cut.step, cut.epoch) == (2, 0), "after two batches of 32"
+    with pytest.raises(ArgumentError, match=r"whole number of samples.*calibration=0"):
+        RankScheduler(budget=0.5, criterion="activation", calibration=0)
+    with pytest.raises(ConfigError, match=r"calibration has a meaning only for a criterion that"):
+        parse_config({"compression": values | {"criterion": "energy"}})
 
 
 def test_steps_as_cadence():
