@@ -103,9 +103,9 @@ class RankScheduler(keras.callbacks.Callback):
             its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
             second order).
         calibration: Data for the last two, as `model.fit` takes it: `x` or `(x, y)`, or a batched
-            `tf.data.Dataset`. Left out, the first 2048 samples of the fit itself serve (on
-            TensorFlow, on one device), and no cut is made before they have passed.
-
+            `tf.data.Dataset`. A whole number means so many samples of the fit itself, the first
+            (on TensorFlow, on one device), and no cut is made before they have passed; left
+            out, 2048 of them.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
             count from there. It needs no target: alone, it cuts each kernel to its stable rank.
@@ -174,7 +174,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.rules = _checked_rules(rules)
         self.min_gain = min_gain
         self.criterion = criterion
-        self.calibration = calibration
+        self.calibration = _checked_count(calibration)
         self.aids = checked_aids(aids)
         self.seconds = 0.0
         self._compression: Compression | None = None
@@ -264,8 +264,9 @@ class RankScheduler(keras.callbacks.Callback):
             direction_of(self.guard, _keras.logged_metrics(self.model))
         if self.model.built:
             self._prepare()
-        if criterion_named(self.criterion).needs and self.calibration is None:
-            self._gathering = Gathering(self.model, ENOUGH)
+        count = ENOUGH if self.calibration is None else self.calibration
+        if criterion_named(self.criterion).needs and isinstance(count, int):
+            self._gathering = Gathering(self.model, count)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_start = epoch, self._step
@@ -396,7 +397,7 @@ class RankScheduler(keras.callbacks.Callback):
             rules=self.rules,
             min_gain=self.min_gain,
             criterion=self.criterion,
-            samples=None if self.calibration is None else samples_of(self.calibration),
+            samples=None if _of_the_fit(self.calibration) else samples_of(self.calibration),
         )
         pace = self._pace(self._compression)
         self._compression.aim = pace.aim
@@ -482,6 +483,21 @@ def _check_alone(guard: Guard | None, **others: Any) -> None:
             "A search needs a guard to tell what is good enough. Received: search without guard. "
             "Give for example guard=Guard('val_accuracy', max_drop=0.005)."
         )
+
+
+def _of_the_fit(calibration: Any) -> bool:
+    """True where the samples are those of the fit itself."""
+    return calibration is None or isinstance(calibration, int)
+
+
+def _checked_count(calibration: Any) -> Any:
+    """A calibration set as it is, or a number of samples that can be."""
+    if isinstance(calibration, bool) or (isinstance(calibration, int) and calibration < 1):
+        raise ArgumentError(
+            "`calibration` must be data, or a whole number of samples, at least 1. "
+            f"Received: calibration={calibration!r}. Leave it out for 2048 samples of the fit."
+        )
+    return calibration
 
 
 def _checked_cadence(cadence: Cadence | None) -> Cadence:

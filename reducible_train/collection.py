@@ -12,7 +12,7 @@ from reducible_train.calibration import Samples
 from reducible_train.criteria import Statistics
 from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.layers import Kernel, LowRank
-from reducible_train.moments import Moments
+from reducible_train.moments import Counts, Moments
 
 LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
 _ROWS = 2048  # of one call
@@ -23,6 +23,7 @@ def collect(
 ) -> dict[str, tuple[Statistics, ...]]:
     """Run samples through a model, as for predictions, and listen at the kernels.
 
+    Tables are told by how often each of their rows is chosen, all other kernels by moments.
     Kernels of a kind whose data cannot be told, those larger than `LARGEST` on a side that
     matters, and those that no sample reached, are left out.
 
@@ -39,23 +40,27 @@ def collect(
         SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
         ArgumentError: The model cannot be called on the samples.
     """
-    wanted = [k for k in kernels if heard_split(k) is not None and k.shape[0] <= LARGEST]
+    wanted = [
+        k for k in kernels if heard_split(k) is not None and (_chooses(k) or k.shape[0] <= LARGEST)
+    ]
     if "gradients" in needs:
         wanted = [k for k in wanted if k.shape[1] <= LARGEST]
     host = _keras.host_float
     layers = list({id(k.layer): k.layer for k in wanted}.values())
     ears = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
     rng = np.random.default_rng(0)
-    inputs: dict[str, list[Moments]] = {}
-    gradients: dict[str, list[Moments]] = {}
+    inputs: dict[str, list[Any]] = {}
+    gradients: dict[str, list[Any]] = {}
 
-    def note(found: dict[str, list[Moments]], kernel: Kernel, rows: np.ndarray | None) -> None:
+    def note(found: dict[str, list[Any]], kernel: Kernel, rows: np.ndarray | None) -> None:
         if rows is None:
             return
         try:
-            more = [Moments.of(each) for each in _some(rows, rng)]
+            add(found, kernel, [Moments.of(each) for each in _some(rows, rng)])
         except SpectrumError as error:
             raise SpectrumError(f"{kernel.path}: {error}") from error
+
+    def add(found: dict[str, list[Any]], kernel: Kernel, more: list[Any]) -> None:
         known = found.get(kernel.path)
         if known is not None:
             more = [old.merged(new) for old, new in zip(known, more, strict=True)]
@@ -64,7 +69,11 @@ def collect(
     for batch in samples.batches():
         for layer, x, gradient in _calls(model, layers, batch, needs):
             for kernel in ears[id(layer)]:
-                note(inputs, kernel, kernel.kind.input_rows(layer, kernel.name, host(x), rng))
+                chosen = kernel.kind.input_choices(layer, kernel.name, host(x))
+                if chosen is not None:
+                    add(inputs, kernel, [Counts.of(chosen, kernel.shape[0])])
+                elif not _chooses(kernel):
+                    note(inputs, kernel, kernel.kind.input_rows(layer, kernel.name, host(x), rng))
                 if gradient is not None:
                     rows = kernel.kind.output_rows(layer, kernel.name, host(gradient))
                     note(gradients, kernel, rows)
@@ -82,10 +91,21 @@ def collect(
 
 def heard_split(kernel: Kernel) -> str | None:
     """The split in which a kernel's data can be told: the usual one, of kinds that tell it."""
-    if kernel.kind.input_rows == LowRank.input_rows:
+    if not _overrides(kernel, "input_rows") and not _chooses(kernel):
         return None
     usual = kernel.kind.splits_of(kernel.layer, kernel.name)[0]
     return usual if kernel.rank is None or kernel.splits[0] == usual else None
+
+
+def _chooses(kernel: Kernel) -> bool:
+    """True for tables, whose inputs choose rows."""
+    return _overrides(kernel, "input_choices")
+
+
+def _overrides(kernel: Kernel, method: str) -> bool:
+    """True if the kind has a class method of its own, not that of `LowRank`."""
+    own, inherited = (getattr(kind, method).__func__ for kind in (kernel.kind, LowRank))
+    return own is not inherited
 
 
 def _calls(

@@ -9,8 +9,11 @@ import numpy as np
 from reducible_train.calibration import Samples
 from reducible_train.collection import LARGEST, collect, heard_split
 from reducible_train.criteria import Criterion, Statistics, WeightedStack
+from reducible_train.moments import Moments
 from reducible_train.surgery import Decomposition, decomposition
 from reducible_train.survey import Form, Managed, Survey
+
+_LARGE = 0.5  # of the parameters, judged by plain energy
 
 
 class Judge:
@@ -71,7 +74,9 @@ class Judge:
         if not isinstance(parts, WeightedStack):
             return None
         known = self._statistics[managed.kernel.path]
-        means = [each.inputs.mean for each in known if each.inputs is not None and each.folds]
+        means = [
+            each.inputs.mean for each in known if isinstance(each.inputs, Moments) and each.folds
+        ]
         return means if len(means) == len(known) else None
 
     def _listen(self) -> None:
@@ -83,10 +88,18 @@ class Judge:
             m.kernel for m in managed if heard_split(m.kernel) in {f.split for f in m.options}
         ]
         self._statistics = collect(self._survey.model, kernels, self.samples, self.criterion.needs)
-        deaf = [m.kernel.path for m in managed if m.kernel.path not in self._statistics]
+        deaf = [m for m in managed if m.kernel.path not in self._statistics]
+        paths = ", ".join(m.kernel.path for m in deaf)
+        of_all = sum(m.dense_cost("parameters") for m in managed)
+        share = sum(m.dense_cost("parameters") for m in deaf) / of_all
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
-            f"data (kind, split, more than {LARGEST} inputs, or never called): {', '.join(deaf)}."
+            f"data (kind, split, more than {LARGEST} inputs, or never called): {paths}."
         )
+        if share > _LARGE:
+            note += (
+                f" They hold {100 * share:.0f} % of what may change, so a budget is mostly shared "
+                "by energy: allocation='energy' is then better than 'knapsack'."
+            )
         if deaf and note not in self._notes:
             self._notes.append(note)

@@ -1,5 +1,7 @@
 """Streaming moments: the mean and the second moments of vectors that pass by, a batch at a time.
 
+Of vectors that are a single 1 among zeros, as those that choose a row of a table, counts say all.
+
 Batches are merged pairwise and centred, so that a large mean does not eat the digits of a small
 spread. Everything is float64, whatever comes in.
 """
@@ -98,3 +100,34 @@ class Moments:
     def second_moment(self) -> Array:
         """`E[x^T x]`, `(k, k)`, not centred."""
         return self.covariance + np.outer(self.mean, self.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often each of `k` rows of a table was chosen: the moments of vectors with a single 1.
+
+    Args:
+        counts: `(k,)`, whole numbers.
+
+    Example:
+        >>> Counts.of([2, 0, 2], 3).merged(Counts.of([1], 3)).second_moment
+        array([0.25, 0.25, 0.5 ])
+    """
+
+    counts: Array
+
+    @classmethod
+    def of(cls, chosen: npt.ArrayLike, size: int) -> Counts:
+        """The counts of chosen rows, of any shape; those that the table does not have are none."""
+        places = np.asarray(chosen).astype(np.int64).ravel()
+        places = places[(places >= 0) & (places < size)]
+        return cls(np.bincount(places, minlength=size).astype(np.float64))
+
+    def merged(self, other: Counts) -> Counts:
+        """The counts of both."""
+        return Counts(self.counts + other.counts)
+
+    @property
+    def second_moment(self) -> Array:
+        """The diagonal of `E[x^T x]`, `(k,)`; the rest of it is 0."""
+        return self.counts / max(float(self.counts.sum()), 1.0)

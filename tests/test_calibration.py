@@ -23,10 +23,11 @@ from reducible_train import (
 from reducible_train.calibration import Samples, samples_of
 from reducible_train.collection import collect
 from reducible_train.config import parse_config
+from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
 from reducible_train.layers.patches import patches
 from reducible_train.moments import Moments
-from reducible_train.spectra import cumulative_energy, singular_spectrum
+from reducible_train.spectra import cumulative_energy, relative_error, singular_spectrum
 
 BOTH = ("inputs", "gradients")
 
@@ -272,7 +273,7 @@ def test_kernels_that_cannot_be_heard_go_by_plain_energy_and_the_report_says_so(
     by = {k.path: k.criterion for k in report.cuts[0].kernels}
     assert by == {"first/kernel": "activation", "second/kernel": "energy"}
     assert "By plain energy, not 'activation'" in str(report)
-    assert report.notes[0].endswith("second/kernel.")
+    assert "second/kernel. They hold 54 % of what may change" in report.notes[0]
 
 
 @pytest.mark.parametrize("settings", [{"use_ema": True}, {"schedule_free": True}])
@@ -369,6 +370,19 @@ def test_a_configuration_names_a_criterion():
     (scheduler,) = config.callbacks()
     fitted([scheduler], epochs=2, samples=64)
     assert scheduler.report.cuts[0].kernels[0].criterion == "activation"
+
+
+def test_a_number_means_so_many_samples_of_the_fit():
+    values = {"budget": 0.5, "criterion": "activation", "calibration": 64}
+    (scheduler,) = parse_config({"compression": values}).callbacks()
+    assert scheduler.calibration == 64
+    fitted([scheduler], epochs=1)
+    (cut,) = scheduler.report.cuts
+    assert (cut.step, cut.epoch) == (2, 0), "after two batches of 32"
+    with pytest.raises(ArgumentError, match=r"whole number of samples.*calibration=0"):
+        RankScheduler(budget=0.5, criterion="activation", calibration=0)
+    with pytest.raises(ConfigError, match=r"calibration has a meaning only for a criterion that"):
+        parse_config({"compression": values | {"criterion": "energy"}})
 
 
 def test_steps_as_cadence():
@@ -538,6 +552,8 @@ def heard_layer(layer, shape, rank):
 
 
 KINDS = {
+    "separable": (keras.layers.SeparableConv2D(16, 3, padding="same"), (8, 8, 12), 3),
+    "separable, strides": (keras.layers.SeparableConv1D(16, 3, strides=2), (11, 12), 3),
     "conv": (keras.layers.Conv2D(16, 3, padding="same"), (8, 8, 6), 3),
     "strides": (keras.layers.Conv2D(16, 3, strides=2, padding="valid"), (9, 9, 6), 3),
     "groups": (keras.layers.Conv2D(16, 3, groups=2), (8, 8, 8), 2),
@@ -561,6 +577,45 @@ def test_every_kind_that_is_heard_loses_less_on_the_data(kind):
     changes, means = heard_layer(*KINDS[kind])
     assert changes["activation"] < 0.5 * changes["energy"]
     assert means["activation"] < 1e-4 < means["energy"]
+
+
+def reader(words=60):
+    layers = keras.layers
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(words, 24, name="table")(inputs))
+    return zoo.compiled(keras.Model(inputs, layers.Dense(3, name="output")(x)))
+
+
+def test_a_table_is_judged_by_how_often_its_rows_are_chosen():
+    rng = np.random.default_rng(0)
+    frequency = 0.8 ** np.arange(60)
+    texts = rng.choice(60, size=(100, 7), p=frequency / frequency.sum()).astype("int32")
+    counts = np.bincount(texts.ravel(), minlength=60)
+    (statistics,) = heard(reader(), texts)["table/embeddings"]
+    np.testing.assert_array_equal(statistics.input_moment, counts / counts.sum())
+    lost = {}
+    for criterion in ("energy", "activation"):
+        keras.utils.set_random_seed(3)
+        model = reader()
+        table = np.array(model.get_layer("table").embeddings)
+        factorize(model, rank=5, criterion=criterion, calibration=texts)
+        change = ((table - np.array(model.get_layer("table").embeddings)) ** 2).sum(1)
+        lost[criterion] = counts @ change / (counts @ (table**2).sum(1))
+    weight = np.sqrt(counts / counts.sum() + 0.01 / 60)[:, None]
+    least = relative_error(singular_spectrum(weight * table), 5) ** 2
+    assert lost["activation"] < 0.6 * lost["energy"]
+    assert lost["activation"] == pytest.approx(least, rel=0.1), "but for the ridge"
+
+
+def test_a_table_is_judged_by_gradients_too_and_again_when_it_is_cut():
+    model = reader()
+    rng = np.random.default_rng(0)
+    texts, y = rng.integers(60, size=(50, 7)), rng.integers(3, size=50)
+    report = factorize(model, rank=8, criterion="fisher", calibration=(texts, y))
+    assert report.notes == ()
+    report = factorize(model, rank=4, criterion="fisher", calibration=(texts, y))
+    assert report.cuts[0].kernels[0].criterion == "fisher"
+    assert np.isfinite(np.array(model(texts))).all()
 
 
 def test_gradients_of_a_grouped_convolution_add_up():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.config import config_schema, load_config, parse_config
@@ -346,7 +346,8 @@ def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path, name):
 
 KEYS = st.sampled_from(
     [
-        *("budget", "energy", "rank", "schedule", "initial", "final", "values", "schedules"),
+        *("budget", "cost", "rtol", "measure", "calibration", "criterion"),
+        *("energy", "rank", "schedule", "initial", "final", "values", "schedules"),
         *("start_epoch", "end_epoch", "start_epochs", "boundaries", "rules", "match", "cadence"),
         *("epochs", "steps", "min_rank", "max_rank", "keep_dense", "optimizer", "name"),
     ]
@@ -365,6 +366,7 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first look may have to wait for imports
 @given(plain, plain)
 def test_no_values_at_all_raise_anything_but_config_errors(compression, training):
     values = {"compression": compression, "training": training}

@@ -37,6 +37,7 @@ def callbacks(config: Config) -> list[Any]:
         measure=_measure(config),
         allocation=compression.allocation,
         criterion=compression.criterion,
+        calibration=compression.calibration,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
         min_gain=compression.min_gain,

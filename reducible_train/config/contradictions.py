@@ -72,6 +72,15 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
+    if compression.get("calibration") is not None and compression.get("criterion") in (
+        None,
+        "energy",
+    ):
+        yield (
+            (*place, "calibration"),
+            "calibration has a meaning only for a criterion that looks at data. Received:"
+            f" {shown(compression['calibration'])}. Remove it, or add criterion: activation.",
+        )
     if any(compression.get(name) is not None for name in (*BUDGETS, "search")):
         return
     for name in ("measure", "allocation"):

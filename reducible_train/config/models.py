@@ -253,6 +253,13 @@ class CompressionSection(Section):
             " or the loss (fisher). The last two judge by the first samples of the training."
         ),
     )
+    calibration: Count | None = Field(
+        default=None,
+        description=(
+            "Samples of the training that activation and fisher judge by, its first. Left out:"
+            " 2048."
+        ),
+    )
     min_gain: float = Field(
         default=0.0,
         ge=0,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reducible_train.criteria.metric import Array, Metric
 from reducible_train.errors import ArgumentError
-from reducible_train.moments import Moments
+from reducible_train.moments import Counts, Moments
 
 NEEDS = ("inputs", "gradients")
 
@@ -17,13 +17,14 @@ class Statistics:
     """What is known of the data that passes through a kernel `W (m, n)`.
 
     Args:
-        inputs: Moments of the inputs `x (m,)` it is multiplied with.
+        inputs: Moments of the inputs `x (m,)` it is multiplied with, or counts of the rows that
+            they choose.
         gradients: Moments of the gradient of the loss by its outputs `x W (n,)`.
         folds: True if a bias can take up the mean of what is lost, so that only the spread of
             the inputs matters.
     """
 
-    inputs: Moments | None = None
+    inputs: Moments | Counts | None = None
     gradients: Moments | None = None
     folds: bool = True
 
@@ -31,9 +32,13 @@ class Statistics:
     def input_moment(self) -> Array:
         """`(m, m)`: the covariance of the inputs, or their second moment without a bias.
 
+        `(m,)`, its diagonal, where the rest is 0.
+
         Raises:
             ArgumentError: Nothing is known of the inputs.
         """
+        if isinstance(self.inputs, Counts):
+            return self.inputs.second_moment
         found = _present(self.inputs, "inputs")
         return found.covariance if self.folds else found.second_moment
 

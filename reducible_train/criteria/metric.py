@@ -18,7 +18,8 @@ class Metric:
     """The squared size of an error `D (m, n)`: `tr(A D G D^T) = ||A^(1/2) D G^(1/2)||_F^2`.
 
     Args:
-        inputs: `A (m, m)`, symmetric, positive definite; `None` for the identity.
+        inputs: `A (m, m)`, symmetric, positive definite; `(m,)` if it is diagonal; `None` for the
+            identity.
         outputs: `G (n, n)`, likewise.
 
     Example:
@@ -37,19 +38,25 @@ class Metric:
     def squared(self, error: npt.ArrayLike) -> float:
         """`tr(A D G D^T)` of an error `D`."""
         d = np.asarray(error, dtype=np.float64)
-        weighed = d if self.inputs is None else self.inputs @ d
+        weighed = d if self.inputs is None else weighed_rows(self.inputs, d)
         weighed = weighed if self.outputs is None else weighed @ self.outputs
         return float((weighed * d).sum())
 
     @cached_property
     def input_roots(self) -> tuple[Array, Array] | None:
-        """`A^(1/2)` and its inverse; `None` for the identity."""
+        """`A^(1/2)` and its inverse, diagonal as it is; `None` for the identity."""
         return None if self.inputs is None else _roots(self.inputs)
 
     @cached_property
     def output_roots(self) -> tuple[Array, Array] | None:
         """`G^(1/2)` and its inverse; `None` for the identity."""
         return None if self.outputs is None else _roots(self.outputs)
+
+
+def weighed_rows(weight: Array, matrix: Array) -> Array:
+    """`weight @ matrix`, for a weight `(m, m)` or the diagonal `(m,)` of one."""
+    weighed: Array = weight[:, None] * matrix if weight.ndim == 1 else weight @ matrix
+    return weighed
 
 
 def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:
@@ -66,14 +73,19 @@ def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:
                [0., 0., 1.]])
     """
     size = len(moment)
-    floor = ridge * float(np.trace(moment)) / size
+    trace = moment.sum() if moment.ndim == 1 else np.trace(moment)
+    floor = ridge * float(trace) / size
     if floor <= 0:
         return None
+    if moment.ndim == 1:
+        return moment + floor
     raised: Array = (moment + moment.T) / 2 + floor * np.eye(size)
     return raised
 
 
 def _roots(weight: Array) -> tuple[Array, Array]:
+    if weight.ndim == 1:
+        return np.sqrt(weight), 1 / np.sqrt(weight)
     squares, vectors = np.linalg.eigh(weight)
     # A positive definite weight has no eigenvalue of 0; round-off must not make one.
     squares = np.maximum(squares, np.finfo(np.float64).eps * max(float(squares[-1]), 1e-300))

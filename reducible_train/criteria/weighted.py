@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.criteria.metric import Array, Metric
+from reducible_train.criteria.metric import Array, Metric, weighed_rows
 from reducible_train.errors import ArgumentError
 from reducible_train.spectra import ProductSvd, Svd, decompose, decompose_product
 from reducible_train.stacks import Stack
@@ -107,7 +107,7 @@ class Weighted:
         """`W_r` in the coordinates of the kernel, decomposed by itself."""
         u, v = self.parts.factors(rank)
         inputs, outputs = self._inverse_roots
-        u = u if inputs is None else inputs @ u
+        u = u if inputs is None else weighed_rows(inputs, u)
         v = v if outputs is None else v @ outputs
         return decompose_product(u, v)
 
@@ -192,10 +192,10 @@ def weigh(matrices: Sequence[npt.ArrayLike], metric: Metric | None = None) -> We
     _check_shapes(first, last, metric)
     inputs, outputs = metric.input_roots, metric.output_roots
     if len(exact) == 1:
-        weighed = first if inputs is None else inputs[0] @ first
+        weighed = first if inputs is None else weighed_rows(inputs[0], first)
         weighed = weighed if outputs is None else weighed @ outputs[0]
         return Weighted(exact, metric, decompose(weighed))
-    u = first if inputs is None else inputs[0] @ first
+    u = first if inputs is None else weighed_rows(inputs[0], first)
     v = last if outputs is None else last @ outputs[0]
     return Weighted(exact, metric, decompose_product(u, v))
 
@@ -205,7 +205,8 @@ def _check_shapes(first: Array, last: Array, metric: Metric) -> None:
         ("inputs", metric.inputs, first.shape[:1]),
         ("outputs", metric.outputs, last.shape[1:]),
     ):
-        if weight is not None and weight.shape != (*size, *size):
+        diagonal = name == "inputs" and weight is not None and weight.shape == size
+        if weight is not None and weight.shape != (*size, *size) and not diagonal:
             raise ArgumentError(
                 f"The weight of the {name} must fit the kernel: shape {(*size, *size)}. "
                 f"Received: shape {weight.shape}. Collect the statistics of this kernel."

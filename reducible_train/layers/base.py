@@ -138,6 +138,11 @@ class LowRank:
         return None
 
     @classmethod
+    def input_choices(cls, layer: Any, kernel: str, inputs: np.ndarray) -> np.ndarray | None:
+        """In place of rows, which rows of the kernel the inputs of a call choose."""
+        return None
+
+    @classmethod
     def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
         """Outputs before the activation, or their gradients, as rows `(g, rows, n)`."""
         return None

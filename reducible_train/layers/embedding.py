@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike, product_of
@@ -19,6 +20,15 @@ class LowRankTable(LowRank):
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
         count = product_of(inputs[1:])
         return None if count is None else Uses(0, 0, count)  # looking up multiplies nothing
+
+    @classmethod
+    def input_choices(cls, layer: Any, kernel: str, inputs: np.ndarray) -> np.ndarray | None:
+        chosen = inputs.ndim < 3 or inputs.shape[-1] != layer.output_dim
+        return inputs if chosen else None  # or on its way back, as logits of `ReversibleEmbedding`
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
+        return outputs.reshape(1, -1, layer.output_dim)
 
     @property
     def embeddings(self) -> Any:

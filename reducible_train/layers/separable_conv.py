@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
@@ -28,6 +29,34 @@ class LowRankSeparableConv(LowRank):
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
         return alike(spatial_axes(layer, layer.compute_output_shape(inputs)))
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """What the depthwise half, which stays as it is, makes of the inputs."""
+        x = keras.ops.depthwise_conv(
+            inputs,
+            layer.depthwise_kernel,
+            tuple(layer.strides),
+            layer.padding,
+            layer.data_format,
+            layer.dilation_rate,
+        )
+        return cls._rows(layer, np.asarray(keras.ops.convert_to_numpy(x)))
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+        return cls._rows(layer, outputs)
+
+    @classmethod
+    def _rows(cls, layer: Any, images: np.ndarray) -> np.ndarray:
+        last = images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
+        return last.reshape(1, -1, last.shape[-1])
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        return layer.bias
 
     def stock_layers(self) -> list[StockLayer]:
         layer: Any = self
