@@ -90,8 +90,12 @@ def scripts() -> list[str]:
 def test_every_benchmark_is_described_and_keeps_its_figures(name):
     assert f"`python benchmarks/{name}.py`" in (TOP / "benchmarks" / "README.md").read_text()
     kept = (TOP / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8")
-    command = json.loads(kept)["command"]
-    commands = command if isinstance(command, list) else [command]  # of several runs
+    figures = json.loads(kept)
+    if isinstance(figures, list):  # of records
+        commands = [record["command"] for record in figures]
+    else:
+        command = figures["command"]
+        commands = command if isinstance(command, list) else [command]  # of several runs
     assert all(each.startswith(f"python benchmarks/{name}.py") for each in commands)
     assert '"/' not in kept, "no path of somebody's machine"
 

@@ -1,0 +1,134 @@
+"""What `published.py` found: means over the seeds, a table, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from common import show
+
+DENSE = "dense"
+OURS = "RankScheduler"
+
+
+def records(found: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One record for each network, method and size (the fraction that was to be removed, 0 where
+    the method chooses it), in the order of the cases.
+    """
+    dense = {(run["network"], run["seed"]): run for run in found if run["method"] == DENSE}
+    groups: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
+    for name in cases:
+        for run in found:
+            if run["network"] == name:
+                groups.setdefault((name, run["method"], run["goal"]), []).append(run)
+    made = []
+    for (name, method, size), runs in groups.items():
+        controls = [dense[name, run["seed"]] for run in runs]
+        record = {"network": name, "method": method, "size": size, "seeds": len(runs)}
+        record |= _mean_and_std("removed", runs, controls, _removed)
+        record |= _mean_and_std("drop", runs, controls, _drop)
+        record |= {"epochs": cases[name].recipe.epochs}
+        record |= {"seconds": float(np.mean([run["seconds"] for run in runs]))}
+        record |= _mean_and_std("accuracy", runs, controls, lambda run, _: run["accuracy"])
+        record |= _mean_and_std("flops_removed", runs, controls, _flops_removed)
+        made.append(record | _goal(cases[name], method, size, record))
+    return made
+
+
+def _mean_and_std(name: str, runs, controls, of) -> dict[str, float]:
+    values = [of(run, control) for run, control in zip(runs, controls, strict=True)]
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {f"{name}_mean": float(np.mean(values)), f"{name}_std": std}
+
+
+def _removed(run: Mapping[str, Any], control: Mapping[str, Any]) -> float:
+    return 1 - run["counted"] / control["counted"]
+
+
+def _flops_removed(run: Mapping[str, Any], control: Mapping[str, Any]) -> float:
+    return 1 - run["flops"] / control["flops"]
+
+
+def _drop(run: Mapping[str, Any], control: Mapping[str, Any]) -> float:
+    return control["accuracy"] - run["accuracy"]
+
+
+def _goal(case: Any, method: str, size: float, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for at that size, and whether our way reached it."""
+    if method != OURS or case.goals[size] is None:
+        return {}
+    asked = {"removed": size, "drop": case.goals[size], "flops_removed": case.flops}
+    met = (
+        record["removed_mean"] >= asked["removed"]
+        and record["flops_removed_mean"] >= asked["flops_removed"]
+        and record["drop_mean"] <= asked["drop"]
+    )
+    return {"goal": asked, "reached": bool(met)}
+
+
+def table(made: Sequence[Mapping[str, Any]]) -> None:
+    """Print the records."""
+    columns = ["network", "method", "removed %", "FLOPs %", "accuracy %", "points lost", "s", ""]
+    rows = []
+    for record in made:
+        goal = record.get("goal")
+        word = "reached" if record.get("reached") else "MISSED"
+        rows.append(
+            [
+                record["network"],
+                record["method"],
+                f"{100 * record['removed_mean']:.1f}",
+                f"{100 * record['flops_removed_mean']:.1f}",
+                f"{record['accuracy_mean']:.2f}",
+                f"{record['drop_mean']:.2f} ± {record['drop_std']:.2f}",
+                f"{record['seconds']:.0f}",
+                f"{word} {goal['drop']:g}" if goal else "",
+            ]
+        )
+    show("Points lost against the dense control of the same seed", columns, rows)
+
+
+def draw(made: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Points lost against what is left, a panel for each network, a colour for each method."""
+    names = list(dict.fromkeys(record["network"] for record in made))
+    methods = [m for m in dict.fromkeys(r["method"] for r in made) if m != DENSE]
+    figure, panels = plt.subplots(2, 3, figsize=(11, 6.2), layout="constrained")
+    for panel, name in zip(panels.flat, names, strict=False):
+        for index, method in enumerate(methods):
+            points = sorted(
+                (100 * (1 - r["removed_mean"]), r["drop_mean"], r["drop_std"])
+                for r in made
+                if (r["network"], r["method"]) == (name, method)
+            )
+            if not points:
+                continue
+            left, drop, std = zip(*points, strict=True)
+            ours = method == OURS
+            panel.errorbar(
+                left,
+                drop,
+                std,
+                color=f"C{index}",
+                marker="o" if ours else "s",
+                markersize=5,
+                linewidth=2 if ours else 1,
+                capsize=2,
+                label=method,
+                zorder=3 if ours else 2,
+            )
+        panel.axhline(0, color="grey", linewidth=0.8)
+        panel.set(title=name, xlabel="% left", ylabel="points lost", xscale="log")
+        panel.set_yscale("symlog", linthresh=1.0)
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_major_formatter("{x:g}")
+    for panel in panels.flat[len(names) :]:
+        panel.axis("off")
+    handles = {}
+    for panel in panels.flat:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=90)
