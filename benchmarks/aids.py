@@ -18,7 +18,8 @@ of the product. Figures are of the validation split, on which settings were chos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -26,7 +27,6 @@ import tensorflow as tf
 from common import command, compile_model, console, finish, load, network, parser, show, spread
 
 from reducible_train import (
-    LayerRule,
     LowRankDense,
     ProductDecay,
     Ramp,
@@ -123,8 +123,8 @@ def rate(data: Dataset, args) -> keras.optimizers.schedules.LearningRateSchedule
 
 def train(
     model: keras.Model, data: Dataset, args, callbacks: list, teacher: keras.Model | None = None
-) -> float:
-    """One fit; validation accuracy in percent."""
+) -> tuple[float, float]:
+    """One fit; what `quality` gives."""
     optimizer = keras.optimizers.Adam(rate(data, args))
     trained = compile_model(model, optimizer, steps_per_execution=16)
     if teacher is not None:
@@ -140,12 +140,15 @@ def train(
         callbacks=callbacks,
         verbose=0,
     )
-    return accuracy(model, data)
+    return quality(model, data)
 
 
-def accuracy(model: keras.Model, data: Dataset) -> float:
-    found = model.predict(data.x_val, batch_size=1000, verbose=0).argmax(-1)
-    return 100 * float((found == data.y_val).mean())
+def quality(model: keras.Model, data: Dataset) -> tuple[float, float]:
+    """Accuracy, in percent, and cross-entropy, both on the validation split."""
+    logits = model.predict(data.x_val, batch_size=1000, verbose=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    right = 100 * float((logits.argmax(-1) == data.y_val).mean())
+    return right, float(loss(data.y_val, logits))
 
 
 def fresh(data: Dataset, seed: int) -> keras.Model:
@@ -153,7 +156,7 @@ def fresh(data: Dataset, seed: int) -> keras.Model:
     return network(data.features, HIDDEN)
 
 
-def falling(data: Dataset, seed: int, args, schedule, aids=(), more=(), teacher=None) -> float:
+def falling(data: Dataset, seed: int, args, schedule, aids=(), more=(), teacher=None):
     model = fresh(data, seed)
     scheduler = RankScheduler(
         budget=schedule,
@@ -164,10 +167,10 @@ def falling(data: Dataset, seed: int, args, schedule, aids=(), more=(), teacher=
     return train(model, data, args, [scheduler, *more], teacher)
 
 
-def low_from_start(data: Dataset, seed: int, args, budget: float, init: str, aids=()) -> float:
-    """Ranks of equal fractions of full rank; a scheduler only where an aid asks for one."""
+def low_from_start(data: Dataset, seed: int, args, budget: float, init: str, aids=()):
+    """Ranks of equal fractions of full rank, which stay; a scheduler only for the aids."""
     model = fresh(data, seed)
-    report = factorize(model, budget=budget, allocation="uniform")
+    factorize(model, budget=budget, allocation="uniform")
     if init == "random":
         model = keras.Sequential(
             [
@@ -179,21 +182,19 @@ def low_from_start(data: Dataset, seed: int, args, budget: float, init: str, aid
                 keras.layers.Dense(10, name="output"),
             ]
         )
-    held = [LayerRule(name, rank=rank) for name, rank in report.ranks.items()]
-    rules = [LayerRule(each.match.removesuffix("/kernel"), rank=each.rank) for each in held]
-    callbacks = [RankScheduler(budget=1.0, rules=rules, aids=aids)] if aids else []
+    callbacks = [RankScheduler(budget=1.0, aids=aids)] if aids else []
     return train(model, data, args, callbacks)
 
 
 def ways(
     data: Dataset, args, budget: float, dense: keras.Model
-) -> dict[str, Callable[[int], float]]:
-    """Every way to train down to a budget, by name: seed -> accuracy."""
+) -> dict[str, Callable[[int], tuple[float, float]]]:
+    """Every way to train down to a budget, by name: seed -> quality."""
     ramp = Ramp(1.0, budget, args.start_epoch, args.end_epoch)
     late = Steps(values=(1.0, budget), start_epochs=(0, args.epochs // 2))
     decay = ProductDecay(args.weight)
 
-    def fall(schedule, **kwargs) -> Callable[[int], float]:
+    def fall(schedule, **kwargs) -> Callable[[int], tuple[float, float]]:
         return lambda seed: falling(data, seed, args, schedule, **kwargs)
 
     made = {
@@ -233,46 +234,60 @@ def main() -> None:
     options.add_argument("--weight", type=float, default=2e-4, help="of ProductDecay")
     options.add_argument("--temperature", type=float, default=3.0, help="of the Distiller")
     options.add_argument("--budgets", type=float, nargs="+", default=[0.34, 0.18, 0.1])
+    options.add_argument("--minutes", type=float, default=math.inf, help="begin no run later")
     options.set_defaults(seeds=3)
     args = options.parse_args()
     console.print(f"$ {command()}")
     data = load(args.data)
-    lost: dict[str, list[float]] = {}
-    control: list[float] = []
+    started = time.monotonic()
+    found: dict[str, list[tuple[float, float]]] = {}
+    control: list[tuple[float, float]] = []
     for seed in range(args.seeds):
         dense = fresh(data, seed)
         control.append(train(dense, data, args, []))
-        for budget in args.budgets:
+        middle = args.budgets[len(args.budgets) // 2]
+        for budget in sorted(args.budgets, key=lambda each: each != middle):
             for name, way in ways(data, args, budget, dense).items():
+                if time.monotonic() - started > 60 * args.minutes:
+                    continue
                 key = f"{1 - budget:.0%} fewer: {name}"
-                lost.setdefault(key, []).append(control[-1] - way(seed))
-                console.print(f"seed {seed}, {key}: {lost[key][-1]:.2f}")
-    report(args, control, lost)
+                found.setdefault(key, []).append(way(seed))
+                right, loss = found[key][-1]
+                lost = control[-1][0] - right
+                console.print(f"seed {seed}, {key}: {lost:.2f} points lost, loss {loss:.4f}")
+    report(args, control, found)
 
 
-def report(args, control: Sequence[float], lost: dict[str, list[float]]) -> None:
+def report(args, control: list[tuple[float, float]], found: dict) -> None:
     """Table and figures."""
+    dense = np.array(control)
     rows, figures = [], []
-    for key, values in lost.items():
+    for key, values in found.items():
         size, _, name = key.partition(": ")
-        plain = lost[f"{size}: {name.partition(', ')[0]}"] if "start" not in name else None
-        plain = plain or lost[f"{size}: from the start, random"]
-        gained = np.array(plain) - np.array(values)
-        rows.append([key, spread(values, 2), spread(list(gained), 2)])
+        start = "from the start"
+        plain = f"{start}, random" if name.startswith(start) else name.partition(", ")[0]
+        here, none = np.array(values), np.array(found[f"{size}: {plain}"])
+        lost = dense[: len(here), 0] - here[:, 0]
+        gained = here[:, 0] - none[: len(here), 0]
+        over = here[:, 1] / none[: len(here), 1]
+        rows.append([key, len(here), *(spread(list(each), 2) for each in (lost, gained, over))])
         figures.append(
             {
                 "size": size,
                 "way": name,
-                "points_lost": values,
-                "points_lost_mean": float(np.mean(values)),
-                "gained_mean": float(gained.mean()),
-                "gained_std": float(gained.std(ddof=1)) if len(gained) > 1 else 0.0,
+                "seeds": len(here),
+                "points_lost": lost.tolist(),
+                "points_gained": gained.tolist(),
+                "loss": here[:, 1].tolist(),
+                "loss_over_none": over.tolist(),
             }
         )
-    title = f"{args.data}, validation split, {args.epochs} epochs, {args.seeds} seeds"
-    show(title, ["way", "points lost", "gained over none"], rows)
-    dense = {"mean": float(np.mean(control)), "values": list(control)}
-    finish({"settings": vars(args), "dense": dense, "ways": figures})
+    title = f"{args.data}, validation split, {args.epochs} epochs"
+    columns = ["way", "seeds", "points lost", "points gained over none", "loss over that of none"]
+    show(title, columns, rows)
+    args.minutes = min(args.minutes, 1e9)  # JSON knows no infinity
+    accuracy = {"accuracy": dense[:, 0].tolist(), "loss": dense[:, 1].tolist()}
+    finish({"settings": vars(args), "dense": accuracy, "ways": figures})
 
 
 if __name__ == "__main__":

@@ -159,6 +159,7 @@ def other_table() -> str:
         ],
         *_inference_rows(),
         _criteria_row(),
+        _aids_row(),
     ]
     return _markdown(rows)
 
@@ -187,6 +188,24 @@ def _criteria_row() -> list[str]:
         told.append(f"{name}: {' / '.join(f'{sum(run) / len(run):.2f}' for run in runs)}")
     what = "test accuracy at 34 / 21 / 10 % of the parameters, ranks by the knapsack, judged by the"
     return [what, "<br>".join(told), "`python benchmarks/criteria.py`"]
+
+
+def _aids_row() -> list[str]:
+    """What an aid changes beside none, where all of them were tried."""
+    ways = results("aids")["ways"]
+    size = next(way["size"] for way in ways if way["way"] == "ramp, Rewarm")
+    of = {way["way"]: way for way in ways if way["size"] == size}
+    told = []
+    for aid in ("ProductDecay", "Rewarm", "TailShrink", "Distiller"):
+        way = of[f"ramp, {aid}"]
+        count = way["seeds"]
+        loss, points = (sum(way[key]) / count for key in ("loss_over_none", "points_gained"))
+        told.append(f"`{aid}`: {loss:.2f}, {points:+.2f} ({count})")
+    what = (
+        f"validation loss over that without aid, and points of accuracy gained, at {size}"
+        " parameters (seeds)"
+    )
+    return [what.replace("%", " %"), "<br>".join(told), "`python benchmarks/aids.py`"]
 
 
 def _transport_row() -> list[str]:
