@@ -122,6 +122,7 @@ CASES = {
         {0.84: 0.1, 0.886: 0.3, 0.943: 0.8},
         counted="weights",
         beside=(0.886,),
+        peer=True,
     ),
     "lenet5": Case(
         Recipe(lenet5, 10, 3e-3, image=(28, 28, 1), batch_size=64, ramp_end=5, rules=(OUTPUT_TOO,)),

@@ -95,7 +95,9 @@ def draw(made: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Points lost against what is left, a panel for each network, a colour for each method."""
     names = list(dict.fromkeys(record["network"] for record in made))
     methods = [m for m in dict.fromkeys(r["method"] for r in made) if m != DENSE]
-    figure, panels = plt.subplots(2, 3, figsize=(11, 6.2), layout="constrained")
+    rows, columns = -(-len(names) // 3), min(len(names), 3)
+    size = (3.7 * columns, 2.9 * rows + 0.6)
+    figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for panel, name in zip(panels.flat, names, strict=False):
         for index, method in enumerate(methods):
             points = sorted(
@@ -122,6 +124,10 @@ def draw(made: Sequence[Mapping[str, Any]], path: Path) -> None:
         panel.axhline(0, color="grey", linewidth=0.8)
         panel.set(title=name, xlabel="% left", ylabel="points lost", xscale="log")
         panel.set_yscale("symlog", linthresh=1.0)
+        panel.set_ylim(bottom=-0.5)
+        panel.set_xticks([2, 5, 10, 20, 50], minor=False)
+        panel.set_xticks([], minor=True)
+        panel.set_yticks([-0.5, 0, 0.5, 1, 10, 100])
         panel.xaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_major_formatter("{x:g}")
     for panel in panels.flat[len(names) :]:
@@ -130,5 +136,5 @@ def draw(made: Sequence[Mapping[str, Any]], path: Path) -> None:
     for panel in panels.flat:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 * columns - 2 or 1)
     figure.savefig(path, dpi=90)
