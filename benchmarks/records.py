@@ -136,5 +136,7 @@ def draw(made: Sequence[Mapping[str, Any]], path: Path) -> None:
     for panel in panels.flat:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 * columns - 2 or 1)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=2 * columns - 2 or 1
+    )
     figure.savefig(path, dpi=90)
