@@ -97,7 +97,6 @@ class Compression:
             self._judge,
             measure=measure,
             allocation=allocation,
-            min_gain=min_gain,
             notes=self.notes,
         )
 

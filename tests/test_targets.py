@@ -85,6 +85,38 @@ def test_a_kernel_too_flat_for_the_error_stays_dense():
     assert factorize(model, rtol=0.1).ranks == {}
 
 
+def strided(**rule):
+    """A convolution whose factors save work only up to rank 11, and numbers up to 15."""
+    keras.utils.set_random_seed(1)
+    conv = keras.layers.Conv2D(16, 3, strides=2, padding="same", name="conv")
+    layers = [keras.Input((16, 16, 8)), conv, keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(3, name="output")])
+    return model, [LayerRule("conv", split="spatial", **rule)]
+
+
+@pytest.mark.parametrize("asked", [{"rtol": 0.4}, {"energy": 0.84}])
+def test_where_factors_would_be_slower_the_kernel_stays_dense(asked):
+    model, rules = strided()
+    report = factorize(model, rules=rules, **asked)
+    assert report.ranks == {}
+    ((name, _),) = asked.items()
+    nearest = float(re.search(rf"is {name}=([0-9.]+) \(conv/kernel\)", report.notes[0])[1])
+    (made,) = factorize(model, rules=rules, **{name: nearest}).cuts[0].kernels
+    assert (made.rank, made.binding) == (11, name)
+    assert getattr(made, {"rtol": "relative_error"}.get(name, name)) == pytest.approx(
+        nearest, abs=2e-4
+    )
+
+
+@pytest.mark.parametrize("rtol", [0.4, 0.6])
+def test_a_rank_that_a_rule_allows_at_most_binds_only_where_factors_gain(rtol):
+    model, rules = strided(max_rank=5)
+    kernels = [
+        each for cut in factorize(model, rtol=rtol, rules=rules).cuts for each in cut.kernels
+    ]
+    assert [(each.rank, each.binding) for each in kernels] == [(5, "max_rank")] * (rtol > 0.5)
+
+
 def test_a_layer_may_have_an_error_of_its_own():
     report = factorize(steep(), rank=9, rules=[LayerRule("first", rtol=0.4)])
     assert report.ranks == {"first/kernel": 2, "second/kernel": 9}
