@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import keras
@@ -20,6 +21,7 @@ from reducible_train import (
     factorize,
     save_model,
 )
+from reducible_train.compression import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
@@ -214,6 +216,26 @@ def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
     assert len(scheduler.report.cuts) >= 4, "whose story is in the file"
     assert saved(model, tmp_path, scheduler.report) <= 0.3 * dense
     assert saved(model, tmp_path, scheduler.report) > 0.25 * dense
+
+
+def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
+    model = wide()
+    half = Compression(model, target("budget", Steps((0.5, 0.4, 0.3), (0, 1, 2))), measure="file")
+    half.cut(0)
+    size = half.survey.total("file")
+    assert 0.46 < size / half.survey.dense_total("file") <= 0.5
+    assert 0.9 * size < saved(model, tmp_path, half.report) <= size
+    back = half.bookmark()
+    half.cut(1)
+    second = half.survey.prices["file"].story
+    assert second > 0
+    half.cut(2)
+    assert half.survey.prices["file"].story == 2 * second
+    again = Compression(model, half.target, measure="file")
+    again.take_up(json.loads(json.dumps(half.story())))
+    assert again.survey.total("file") == half.survey.total("file")
+    back()
+    assert half.survey.prices["file"].story == 0
 
 
 def test_a_file_of_so_many_bytes(tmp_path):
