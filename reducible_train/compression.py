@@ -43,7 +43,7 @@ class Compression:
     Args:
         model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
-        measure: What a budget counts, one of `MEASURES`.
+        measure: What a budget counts, one of `MEASURES`, or a `Latency` for another batch size.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
         min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);

@@ -250,8 +250,8 @@ def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
     Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
     relative error. `None` if there is nothing left to lose.
 
-    >>> _limit("energy", 0.72, 0.9), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
-    ({'energy': 0.8}, {'rtol': 0.5}, None)
+    >>> _limit("energy", 0.36, 0.72), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
+    ({'energy': 0.5}, {'rtol': 0.5}, None)
     """
     if quantity == "energy":
         needed = value / kept
