@@ -15,7 +15,7 @@ from reducible_train.pacing import Pace
 from reducible_train.schedules import Constant
 from reducible_train.spectra import singular_spectrum, stable_rank
 from reducible_train.survey import Managed
-from reducible_train.targets import STABLE_RANK, Target
+from reducible_train.targets import STABLE_RANK, Target, is_number
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class Adaptive:
     end_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.slope, int | float) and not isinstance(self.slope, bool)
-        if not number or not 0 < self.slope < math.inf:
+        if not is_number(self.slope) or self.slope <= 0:
             raise ArgumentError(
                 "`slope` must be a finite number greater than 0, the change in one epoch. "
                 f"Received: slope={self.slope!r}. For 10 % write 0.1."

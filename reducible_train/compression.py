@@ -43,7 +43,7 @@ class Compression:
     Args:
         model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
-        measure: What a budget counts, one of `MEASURES`.
+        measure: What a budget counts, one of `MEASURES`, or a `Latency` for another batch size.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
         min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
@@ -97,7 +97,6 @@ class Compression:
             self._judge,
             measure=measure,
             allocation=allocation,
-            min_gain=min_gain,
             notes=self.notes,
         )
 
@@ -146,6 +145,7 @@ class Compression:
 
         def back() -> None:
             del self.cuts[cuts:]
+            self._price_story()
             self._done, self._kept, self._kept_by_criterion = done, kept, by_criterion
 
         return back
@@ -163,6 +163,7 @@ class Compression:
     def take_up(self, story: Mapping[str, Any]) -> None:
         """Go on from a story, for a model that has the ranks and weights of its end."""
         self.cuts = [cut_from_dict(each) for each in story["cuts"]]
+        self._price_story()
         self.notes[:] = story["notes"]  # others write into the same list
         self._kept = dict(story["kept"])
         self._kept_by_criterion = dict(story["kept_by_criterion"])
@@ -212,9 +213,7 @@ class Compression:
                 certificate=_certificate(allocation),
             )
             self.cuts.append(record)
-            if "file" in self.survey.prices:
-                more = story_bytes(len(kernels), first=len(self.cuts) == 1)
-                self.survey.prices["file"].story += more
+            self._price_story()
         self._done = wanted
         return record
 
@@ -290,6 +289,11 @@ class Compression:
             cuts=tuple(self.cuts),
             notes=(*self.notes, *self._costs()),
         )
+
+    def _price_story(self) -> None:
+        """Let the file pay for the cuts it tells of."""
+        if "file" in self.survey.prices:
+            self.survey.prices["file"].story = story_bytes(self.cuts)
 
     def _costs(self) -> Iterator[str]:
         """What the model costs by a measure that the report has no figures of."""

@@ -61,7 +61,7 @@ class Prices:
     Args:
         tables: What each kernel costs, by its path and the split of its factors.
         rest: What everything else in the model costs.
-        story: What the cuts so far have added to that.
+        story: What the cuts so far have added to that, beside the first of each kernel.
         words: What a report says of the cost of the dense model and of the model as it is.
     """
 

@@ -8,7 +8,6 @@ from math import ceil, floor, inf, sqrt
 from typing import Any
 
 from reducible_train.allocation import Allocation, Candidate, allocate
-from reducible_train.costs import break_even_rank
 from reducible_train.judgement import Judge
 from reducible_train.spectra import cumulative_energy, relative_errors
 from reducible_train.surgery import Decomposition
@@ -43,7 +42,6 @@ class Decider:
         judge: What the directions of a kernel are worth.
         measure: What a budget counts.
         allocation: How a budget is shared among the kernels.
-        min_gain: Fraction of a kernel's cost that factors must save at least.
         notes: Where it adds sentences that the reader of a report should see.
     """
 
@@ -55,7 +53,6 @@ class Decider:
         *,
         measure: str,
         allocation: str,
-        min_gain: float,
         notes: list[str],
     ):
         self._survey = survey
@@ -63,7 +60,6 @@ class Decider:
         self._judge = judge
         self._measure = measure
         self._allocation = allocation
-        self._min_gain = min_gain
         self._notes = notes
         self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
 
@@ -113,7 +109,7 @@ class Decider:
             errors = {}
             for m in self._survey.managed:
                 lost = relative_errors(self._judge.parts(m, m.form).values)
-                errors[m.kernel.path] = float(lost[min(self._dense_limit(m.form), len(lost) - 1)])
+                errors[m.kernel.path] = float(lost[min(m.form.limit, len(lost) - 1)])
             path = min(errors, key=lambda path: errors[path])
             most = ceil(1e4 * errors[path]) / 1e4
             kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
@@ -160,15 +156,11 @@ class Decider:
         least = min(form.min_rank, *form.shape)
         choice = choose_rank(parts.values, **limit, min_rank=least)
         current = managed.kernel.rank
-        if choice.rank > (current - 1 if current is not None else self._dense_limit(form)):
+        if choice.rank > (current - 1 if current is not None else form.limit):
             return None
         if choice.rank > form.max_rank:
             choice = choose_rank(parts.values, **limit, max_rank=form.max_rank)
         return Decision(managed, form, choice.rank, choice.binding, parts)
-
-    def _dense_limit(self, form: Form) -> int:
-        """Above this rank a kernel stays dense; its rule's `max_rank` is no such limit."""
-        return break_even_rank(form.shape, min_gain=self._min_gain)
 
     # --- those that share a budget ----------------------------------------------------
 
@@ -258,8 +250,8 @@ def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
     Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
     relative error. `None` if there is nothing left to lose.
 
-    >>> _limit("energy", 0.72, 0.9), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
-    ({'energy': 0.8}, {'rtol': 0.5}, None)
+    >>> _limit("energy", 0.36, 0.72), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
+    ({'energy': 0.5}, {'rtol': 0.5}, None)
     """
     if quantity == "energy":
         needed = value / kept

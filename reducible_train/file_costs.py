@@ -19,7 +19,7 @@ not larger. Headers and the story of the cuts are paid for as well: they count i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,6 +29,7 @@ from reducible_train import _keras
 from reducible_train.codecs import codec_for
 from reducible_train.costs import Prices, Table
 from reducible_train.layers import Kernel
+from reducible_train.report import Cut
 
 BITS = {"float32": 27.3, "float16": 14.4, "bfloat16": 11.4, "float64": 57.5}
 _HEADER = 600  # bytes of a file before its layers: prefix, versions, checksum
@@ -38,8 +39,14 @@ _CUT = 60  # of one kernel in one cut
 _TABLES = 12  # of the codes of a small tensor, beside its numbers
 
 
-def file_prices(model: Any, kernels: Sequence[Kernel], *_: Any) -> Prices:
-    """What the kernels of a model cost in its compact file, and what all the rest does."""
+def file_prices(
+    model: Any, kernels: Sequence[Kernel], wanted: Mapping[str, Any], *_: Any
+) -> Prices:
+    """What the kernels of a model cost in its compact file, and what all the rest does.
+
+    Factors pay for their first cut as well, and those that may change, by path in `wanted`, for
+    the report of it.
+    """
     inside = {id(variable) for kernel in kernels for variable in kernel.variables}
     rest = float(_HEADER + _RECORD * len(kernels))
     rest += sum(
@@ -47,7 +54,7 @@ def file_prices(model: Any, kernels: Sequence[Kernel], *_: Any) -> Prices:
         for variable in model.weights
         if id(variable) not in inside
     )
-    story = _CUT + _REPORT / max(len(kernels), 1)
+    story = _CUT + _REPORT / max(len(wanted), 1)
     tables = {
         (kernel.path, split): Table(_dense(kernel), _factors(kernel, split) + _RECORD + story)
         for kernel in kernels
@@ -60,14 +67,14 @@ def file_prices(model: Any, kernels: Sequence[Kernel], *_: Any) -> Prices:
     return Prices(tables, rest, words=words)
 
 
-def story_bytes(kernels: int, *, first: bool) -> float:
-    """What a cut adds to the report in the file.
+def story_bytes(cuts: Sequence[Cut]) -> float:
+    """What cuts add to the report in the file, beside the first of each kernel.
 
     Args:
-        kernels: How many changed.
-        first: Whether it is the first cut, before which there was no report.
+        cuts: All so far.
     """
-    return _CUT * (kernels + 1) + (_REPORT if first else 0)
+    paths = [kernel.path for cut in cuts for kernel in cut.kernels]
+    return float(_CUT * (len(paths) - len(set(paths)) + max(len(cuts) - 1, 0)))
 
 
 def _dense(kernel: Kernel) -> float:

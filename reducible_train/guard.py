@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.targets import is_number
 
 MODES = ("auto", "max", "min")
 
@@ -79,7 +79,7 @@ class Guard:
                 "write max_drop=0.005."
             )
         value = getattr(self, bounds[0])
-        if not _is_number(value) or (self.max_drop is not None and value < 0):
+        if not is_number(value) or (self.max_drop is not None and value < 0):
             wanted = "a finite number" + (", at least 0" if self.max_drop is not None else "")
             raise ArgumentError(f"`{bounds[0]}` must be {wanted}. Received: {value!r}.")
         for name in ("patience", "tries"):
@@ -188,8 +188,3 @@ def checked_guard(guard: Any) -> Guard | None:
         f"`guard` must be a Guard. Received: {guard!r}. Write for example "
         "guard=Guard('val_accuracy', max_drop=0.005)."
     )
-
-
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and math.isfinite(value)

@@ -82,8 +82,9 @@ class Latency:
     """A budget of time: seconds of one batch through the layers that hold kernels.
 
     As with FLOPs, what holds no kernel (activations, pooling, normalisation) is not counted.
-    Measured once, when the fit begins; seconds for a small network, a minute for one of fifty
-    different layers. A budget then means the machine it was measured on.
+    Measured when the fit begins, and not before: checking a configuration measures nothing, so
+    that a budget which no ranks meet is refused only then. It takes seconds for a small network,
+    a minute for one of fifty different layers. A budget means the machine it was measured on.
 
     Args:
         batch_size: Samples in a batch, at least 1: what the model will be given in its use.

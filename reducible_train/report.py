@@ -82,7 +82,8 @@ class Cut:
     Args:
         epoch: Epoch (0-based) before or in which the cut was made.
         step: Training steps done before the cut.
-        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"` or `"rank"`.
+        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`, or
+            `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
         target: The schedule's value.
         kernels: The kernels whose rank changed.
         parameters_before: Parameters of the whole model before.
@@ -110,7 +111,8 @@ class UndoneCut:
         epoch: Epoch (0-based) before or in which it was made.
         undone_epoch: Epoch before or in which it was undone; the number of epochs if that
             was after the last one.
-        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"` or `"rank"`.
+        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`, or
+            `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
         target: The value that was aimed at.
         parameters_before: Parameters of the whole model before it, and since.
         parameters: Parameters while it was on trial.

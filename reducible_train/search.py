@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.targets import Target, target
+from reducible_train.targets import Target, is_number, target
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Search:
     lowest: float | None = None
 
     def __post_init__(self) -> None:
-        if not _is_number(self.factor) or not 0 < self.factor < 1:
+        if not is_number(self.factor) or not 0 < self.factor < 1:
             raise ArgumentError(
                 f"`factor` of a search must be in (0, 1). Received: factor={self.factor!r}. "
                 "For steps of 30 % write 0.7."
@@ -64,7 +64,7 @@ class Search:
                 "`end_epoch` must not be before `start_epoch`. Received: "
                 f"start_epoch={self.start_epoch}, end_epoch={self.end_epoch}."
             )
-        if self.lowest is not None and (not _is_number(self.lowest) or not 0 < self.lowest <= 1):
+        if self.lowest is not None and (not is_number(self.lowest) or not 0 < self.lowest <= 1):
             raise ArgumentError(
                 f"`lowest` of a search must be in (0, 1], a budget. Received: "
                 f"lowest={self.lowest!r}. For a tenth of the model write 0.1."
@@ -105,8 +105,3 @@ def checked_search(search: Any) -> Search:
         f"`search` must be a Search. Received: {search!r}. Write for example "
         "search=Search(factor=0.7, start_epoch=2)."
     )
-
-
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and math.isfinite(value)

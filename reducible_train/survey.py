@@ -27,7 +27,9 @@ class Form:
         itemsize: Bytes of one number.
         uses: How often one sample uses each number; `None` where not known.
         min_rank: Smallest rank it may get.
-        max_rank: Largest rank it may get: below break-even, and as its rule says.
+        max_rank: Largest rank it may get: the limit, or less if its rule says so.
+        limit: Largest rank that saves enough, of numbers and of work; of a kernel with factors,
+            the rank it has. A rule's `max_rank` does not change it.
         tables: What it costs by a measure that has no law.
     """
 
@@ -38,6 +40,7 @@ class Form:
     uses: Uses | None
     min_rank: int
     max_rank: int
+    limit: int
     tables: Mapping[str, Table] = field(default_factory=dict)
 
     def cost(self, rank: int, measure: str) -> float:
@@ -280,10 +283,11 @@ def survey(
 def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
     """A form with its table, its largest rank one that saves enough by it."""
     table = prices.tables[kernel.path, form.split]
-    most = form.max_rank
+    limit = form.limit
     if kernel.rank is None:
-        most = min(most, table.break_even_rank(min_gain))
-    return replace(form, max_rank=most, tables={name: table})
+        limit = min(limit, table.break_even_rank(min_gain))
+    most = min(form.max_rank, limit)
+    return replace(form, max_rank=most, limit=limit, tables={name: table})
 
 
 def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
@@ -319,7 +323,8 @@ def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
                 + f". Lower `min_rank` to {high}, or take a layer out of the group."
             )
         for member, form in zip(members, forms, strict=True):
-            shared = replace(form, min_rank=low, max_rank=high)
+            limit = min(each.limit for each in forms)
+            shared = replace(form, min_rank=low, max_rank=high, limit=limit)
             changed[member.kernel.path] = replace(member, forms=(shared,), group=name)
     return tuple(changed.get(each.kernel.path, each) for each in managed)
 
@@ -369,11 +374,9 @@ def _forms(
             looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
             if used is not None and (measure == "flops" or not looked_up):
                 limit = min(limit, break_even_rank(shape, "flops", used, min_gain))
-        most = rule.max_rank if rule and rule.max_rank else limit
+        most = min(rule.max_rank, limit) if rule and rule.max_rank else limit
         least = rule.min_rank if rule and rule.min_rank else 1
-        forms.append(
-            Form(split, shape, kernel.count, kernel.itemsize, used, least, min(most, limit))
-        )
+        forms.append(Form(split, shape, kernel.count, kernel.itemsize, used, least, most, limit))
     return forms
 
 

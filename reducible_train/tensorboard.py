@@ -150,6 +150,8 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
     for name in (
         "measure",
         "allocation",
+        "criterion",
+        "min_gain",
         "cadence",
         "rules",
         "guard",
@@ -159,6 +161,10 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
     ):
         if (value := getattr(scheduler, name, None)) not in (None, ()):
             rows[name] = value
+    calibration = getattr(scheduler, "calibration", None)
+    if calibration is not None:  # data are too much to show
+        count = isinstance(calibration, int)
+        rows["calibration"] = f"{calibration} samples of the fit" if count else "data of its own"
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"
     rows["kernels managed"] = ", ".join(k.path for k in report.kernels if k.reason is None)
     kept = [f"{k.path} ({k.reason})" for k in report.kernels if k.reason is not None]

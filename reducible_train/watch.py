@@ -36,7 +36,7 @@ class Watch:
 
     Args:
         bound: The guard, with its direction.
-        compression: What makes the cuts.
+        compression: What makes the cuts, aimed by the pace.
         pace: How far each goes.
     """
 
@@ -46,7 +46,6 @@ class Watch:
         self.pace = pace
         self.undone: list[UndoneCut] = []
         self.reference: float | None = None
-        compression.aim = pace.aim
         self._trial: Trial | None = None
         self._doom: str | None = None  # why the cut on trial must be undone
         self._blind = False  # the last epoch said nothing

@@ -18,7 +18,7 @@ from reducible_train import (
     _keras,
     factorize,
 )
-from reducible_train.compression import Compression
+from reducible_train.compression import PRICERS, Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.latency import never_falling, stopwatch
@@ -248,3 +248,18 @@ def test_other_layers_may_be_kept_out():
     rules = [LayerRule("first", keep_dense=True)]
     report = factorize(zoo.sequential(), budget=0.8, measure=Latency(timer=Timer()), rules=rules)
     assert list(report.ranks) == ["second/kernel"]
+
+
+@pytest.mark.parametrize("measure", ["latency", {"name": "latency", "rounds": 1}])
+def test_a_file_is_checked_without_a_clock(measure, monkeypatch):
+    def prices(*_):
+        pytest.fail("measured")
+
+    monkeypatch.setitem(PRICERS, "latency", prices)
+    monkeypatch.setattr(Latency, "prices", prices)
+    for goal in ({"budget": 0.5}, {"cost": 1e-5}, {"search": {"factor": 0.5}}):
+        guard = {"guard": {"max_drop": 0.1}} if "search" in goal else {}
+        config = parse_config({"compression": {**goal, **guard, "measure": measure}})
+        config.check(zoo.sequential())
+    with pytest.raises(ConfigError, match=r"compression.*has nothing to compress"):
+        config.check(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))

@@ -1,7 +1,8 @@
 """The law over layer kinds, model kinds and dtype policies: every pair of them meets here.
 
 With the environment variable `LAW_SHIFT` from 1 to 4, each pair of layer and model meets another
-policy, and another of the files; the five runs together are the whole product.
+policy, and another of the files. After the five runs each pair has met every policy, in one file
+each; a variant of a kind has been in five of the models, with one policy and one file each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from reducible_train import (
     save_model,
     unfactorize,
 )
+from reducible_train.layers import dense_classes
 
 SHIFT = int(os.environ.get("LAW_SHIFT", "0"))
 MAIN = [name for name, kind in KINDS.items() if not kind.variant]
@@ -62,6 +64,12 @@ def test_every_pair_meets():
     pairs = {(model, policy) for model in MODELS for _, policy, _ in combinations(model)}
     assert len(pairs) == len(MODELS) * len(POLICIES)
     assert {kind for kind, _ in met} == set(KINDS)
+
+
+def test_every_class_that_can_be_factorised_is_here():
+    models = [law.sequential(name, "float32") for name in MAIN]
+    found = {kernel.kind for model in models for kernel in law.kernels_of(model)}
+    assert found == set(dense_classes().values())
 
 
 # --- mixed precision, with its loss scale, through a fit ----------------------------------

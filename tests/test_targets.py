@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import keras
@@ -20,6 +21,7 @@ from reducible_train import (
     factorize,
     save_model,
 )
+from reducible_train.compression import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
@@ -83,6 +85,38 @@ def test_errors_add_up_over_the_cuts_of_a_rising_schedule():
 def test_a_kernel_too_flat_for_the_error_stays_dense():
     model = steep(1.0)
     assert factorize(model, rtol=0.1).ranks == {}
+
+
+def strided(**rule):
+    """A convolution whose factors save work only up to rank 11, and numbers up to 15."""
+    keras.utils.set_random_seed(1)
+    conv = keras.layers.Conv2D(16, 3, strides=2, padding="same", name="conv")
+    layers = [keras.Input((16, 16, 8)), conv, keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(3, name="output")])
+    return model, [LayerRule("conv", split="spatial", **rule)]
+
+
+@pytest.mark.parametrize("asked", [{"rtol": 0.4}, {"energy": 0.84}])
+def test_where_factors_would_be_slower_the_kernel_stays_dense(asked):
+    model, rules = strided()
+    report = factorize(model, rules=rules, **asked)
+    assert report.ranks == {}
+    ((name, _),) = asked.items()
+    nearest = float(re.search(rf"is {name}=([0-9.]+) \(conv/kernel\)", report.notes[0])[1])
+    (made,) = factorize(model, rules=rules, **{name: nearest}).cuts[0].kernels
+    assert (made.rank, made.binding) == (11, name)
+    assert getattr(made, {"rtol": "relative_error"}.get(name, name)) == pytest.approx(
+        nearest, abs=2e-4
+    )
+
+
+@pytest.mark.parametrize("rtol", [0.4, 0.6])
+def test_a_rank_that_a_rule_allows_at_most_binds_only_where_factors_gain(rtol):
+    model, rules = strided(max_rank=5)
+    kernels = [
+        each for cut in factorize(model, rtol=rtol, rules=rules).cuts for each in cut.kernels
+    ]
+    assert [(each.rank, each.binding) for each in kernels] == [(5, "max_rank")] * (rtol > 0.5)
 
 
 def test_a_layer_may_have_an_error_of_its_own():
@@ -182,6 +216,26 @@ def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
     assert len(scheduler.report.cuts) >= 4, "whose story is in the file"
     assert saved(model, tmp_path, scheduler.report) <= 0.3 * dense
     assert saved(model, tmp_path, scheduler.report) > 0.25 * dense
+
+
+def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
+    model = wide()
+    half = Compression(model, target("budget", Steps((0.5, 0.4, 0.3), (0, 1, 2))), measure="file")
+    half.cut(0)
+    size = half.survey.total("file")
+    assert 0.46 < size / half.survey.dense_total("file") <= 0.5
+    assert 0.9 * size < saved(model, tmp_path, half.report) <= size
+    back = half.bookmark()
+    half.cut(1)
+    second = half.survey.prices["file"].story
+    assert second > 0
+    half.cut(2)
+    assert half.survey.prices["file"].story == 2 * second
+    again = Compression(model, half.target, measure="file")
+    again.take_up(json.loads(json.dumps(half.story())))
+    assert again.survey.total("file") == half.survey.total("file")
+    back()
+    assert half.survey.prices["file"].story == 0
 
 
 def test_a_file_of_so_many_bytes(tmp_path):

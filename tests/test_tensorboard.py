@@ -29,7 +29,7 @@ from reducible_train.errors import (
 from reducible_train.report import Cut, KernelCut, KernelRecord, Report
 from reducible_train.schedules import Constant
 from reducible_train.targets import Target
-from reducible_train.tensorboard import RankTensorBoard
+from reducible_train.tensorboard import RankTensorBoard, configuration_table
 from reducible_train.tensorboard_format import ThinnedSpectrum, layer_of, thin_spectrum
 
 SHAPE = (784, 600)
@@ -242,6 +242,16 @@ def test_configuration_is_one_markdown_table(tmp_path):
     lines = configuration(read(tmp_path))
     assert lines[:3] == ["| setting | value |", "|---|---|", "| budget | Constant(value=0.3) |"]
     assert lines[-1] == r"| kernels left dense | net/out\|/kernel (output layer) |"
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"), [(64, "64 samples of the fit"), (np.ones((2, 4)), "data of its own")]
+)
+def test_the_configuration_tells_what_judges_the_directions(samples, told):
+    scheduler = RankScheduler(rank=8, criterion="activation", min_gain=0.2, calibration=samples)
+    table = configuration_table(scheduler, Scripted([None]).report)
+    for row in ("| criterion | activation |", "| min_gain | 0.2 |", f"| calibration | {told} |"):
+        assert row in table.splitlines()
 
 
 def test_layout_reads_back_and_matches_the_tags(tmp_path):

@@ -25,14 +25,27 @@ from reducible_train.guard import Guard
 from reducible_train.latency import Latency
 from reducible_train.rules import OWN, LayerRule, unmatched
 from reducible_train.search import Search
-from reducible_train.targets import QUANTITIES, one_target
+from reducible_train.targets import QUANTITIES, target
 from reducible_train.tensorboard import RankTensorBoard
 
 
 def callbacks(config: Config) -> list[Any]:
     """The callbacks of `Config.callbacks`, in the order in which they must stand."""
+    scheduler = _scheduler(config)
+    found: list[Any] = [scheduler]
+    if config.tensorboard is not None:
+        logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
+        found += [logs, RankTensorBoard(scheduler, logs)]
+    if config.model.early_stopping is not None:
+        found.append(RankEarlyStopping(scheduler, **dict(config.model.early_stopping)))
+    if config.model.backup is not None:
+        found.append(RankBackupAndRestore(scheduler, **dict(config.model.backup)))
+    return found
+
+
+def _scheduler(config: Config) -> RankScheduler:
     compression, cadence = config.compression, config.compression.cadence
-    scheduler = RankScheduler(
+    return RankScheduler(
         **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
         measure=_measure(config),
         allocation=compression.allocation,
@@ -46,15 +59,6 @@ def callbacks(config: Config) -> list[Any]:
         search=_search(config),
         aids=build_aids(compression.aids),
     )
-    found: list[Any] = [scheduler]
-    if config.tensorboard is not None:
-        logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
-        found += [logs, RankTensorBoard(scheduler, logs)]
-    if config.model.early_stopping is not None:
-        found.append(RankEarlyStopping(scheduler, **dict(config.model.early_stopping)))
-    if config.model.backup is not None:
-        found.append(RankBackupAndRestore(scheduler, **dict(config.model.backup)))
-    return found
 
 
 def _search(config: Config) -> Search | None:
@@ -117,28 +121,24 @@ def _plan_problems(
     config: Config, model: Any, rules: tuple[LayerRule, ...]
 ) -> Iterator[tuple[Place, str]]:
     """Nothing to compress, or a budget that no ranks can meet."""
-    compression = config.compression
-    targets = {name: build_target(getattr(compression, name)) for name in QUANTITIES}
-    search, adaptive = _search(config), _adaptive(config)
-    if search is not None:
-        goal = search.target
-    elif adaptive is not None and all(value is None for value in targets.values()):
-        goal = adaptive.target
-    else:
-        goal = one_target(**targets)
     try:
+        scheduler = _scheduler(config)
+        goal, measure = scheduler.target, scheduler.measure
+        if isinstance(measure, Latency) or measure == "latency":
+            # Measured once, when the fit begins: only then is known which budget can be met.
+            goal, measure = target("budget", 1.0), "parameters"
         Compression(
             model,
             goal,
-            measure=_measure(config),
-            allocation=compression.allocation,
+            measure=measure,
+            allocation=scheduler.allocation,
             rules=rules,
-            min_gain=compression.min_gain,
+            min_gain=scheduler.min_gain,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
         named = re.findall(r"`(budget|cost|allocation|measure)`", sentence)[:1]
-        if search is not None and named == ["budget"]:
+        if config.compression.search is not None and named == ["budget"]:
             named = ["search", "lowest"]
         yield ("compression", *named), sentence
 
