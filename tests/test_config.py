@@ -555,12 +555,18 @@ def test_schedules_that_rise_are_told_with_their_place():
 def test_early_stopping_and_a_backup_follow_the_scheduler():
     values = {
         "compression": {"rank": 4},
-        "early_stopping": {"monitor": "loss", "patience": 2, "restore_best_weights": True},
+        "early_stopping": {
+            "monitor": "loss",
+            "patience": 2,
+            "baseline": 0.5,
+            "restore_best_weights": True,
+        },
         "backup": {"backup_dir": "kept", "delete_checkpoint": False},
     }
     scheduler, stop, backup = parse_config(values).callbacks()
     assert (stop.scheduler, stop.monitor, stop.patience) == (scheduler, "loss", 2)
     assert stop.restore_best_weights
+    assert stop.baseline == 0.5
     assert (backup.scheduler, str(backup.backup_dir)) == (scheduler, "kept")
     assert not backup.delete_checkpoint
     values["compression"]["guard"] = {"max_drop": 0.01}
