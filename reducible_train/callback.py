@@ -212,13 +212,14 @@ class RankScheduler(keras.callbacks.Callback):
     def final_epoch(self) -> float:
         """First epoch, from 0, that runs at the final ranks if no cut is undone.
 
-        Of a search, the last at which it may try another budget.
+        Of a search, the last at which it may try another budget. With `adaptive`, the latest it
+        can be, until cuts have begun.
         """
         if self.search is not None:
             return self.search.last_epoch((self.params or {}).get("epochs"))
-        end = max(each.schedule.end_epoch for _, each in self._targets())
+        end = max(end for _, _, end in self._ends())
         every = self.cadence.epochs or 1
-        return math.ceil(end / every) * every
+        return math.ceil(end / every) * every if math.isfinite(end) else end
 
     def story(self) -> dict[str, Any]:
         """All that `take_up` needs to go on in another fit, in plain JSON values.
@@ -346,14 +347,13 @@ class RankScheduler(keras.callbacks.Callback):
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
         if self.search is not None:
             self.search.last_epoch(epochs)
-        begin = 0.0 if self.adaptive is None else self.adaptive.last_epoch(epochs)
+        ends = self._ends()
         if epochs is None:
             return
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
-        for name, each in self._targets():
-            end = begin + each.schedule.end_epoch
+        for name, each, end in ends:
             if end > last or (self.cadence.steps and end == last):
                 raise ArgumentError(
                     f"The schedule of {name} must end before training does: at epoch {last:g} "
@@ -369,12 +369,13 @@ class RankScheduler(keras.callbacks.Callback):
         if not epochs or not steps or not every or self.model.steps_per_execution != 1:
             return
         last = first + ((epochs - first) * steps - 1) // every * every / steps
-        for name, each in self._targets():
-            if each.schedule.end_epoch > last + 1e-9:
+        for name, each, end in self._ends():
+            if end > last + 1e-9:
                 raise ArgumentError(
                     f"The schedule of {name} must end when it is last looked at: at epoch "
                     f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
-                    f"and {self.cadence}. Received: {each.schedule}. Look at it more often, train "
+                    f"and {self.cadence}. Received: a schedule that ends at epoch {end:g}, "
+                    f"{each.schedule}. Look at it more often, train "
                     "for more epochs, or let it end earlier."
                 )
 
@@ -382,6 +383,15 @@ class RankScheduler(keras.callbacks.Callback):
         """All that falls, with a name for messages."""
         targets = [(f"`{self.target.quantity}`", self.target)]
         return targets + [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
+
+    def _ends(self) -> list[tuple[str, Target, float]]:
+        """The same, with the epoch at which each has fallen, at the latest."""
+        begin = 0.0
+        if self.adaptive is not None:
+            began = None if self._adapting is None else self._adapting.began
+            last = self.adaptive.last_epoch((self.params or {}).get("epochs"))
+            begin = last if began is None else began
+        return [(name, each, begin + each.schedule.end_epoch) for name, each in self._targets()]
 
     def _now(self, batch: int) -> float:
         """Time in epochs; within an epoch of unknown length, its beginning."""
