@@ -254,6 +254,7 @@ class RankScheduler(keras.callbacks.Callback):
         if self._compression is not None:
             self._compression.take_up(story["compression"])
         self._step, self._last_turn = story["step"], story["last_turn"]
+        self._gather()  # the train function that was watched is gone with the old ranks
 
     # --- hooks of Keras ---------------------------------------------------------------
 
@@ -265,9 +266,7 @@ class RankScheduler(keras.callbacks.Callback):
             direction_of(self.guard, _keras.logged_metrics(self.model))
         if self.model.built:
             self._prepare()
-        count = ENOUGH if self.calibration is None else self.calibration
-        if criterion_named(self.criterion).needs and isinstance(count, int):
-            self._gathering = Gathering(self.model, count)
+        self._gather()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_start = epoch, self._step
@@ -393,6 +392,15 @@ class RankScheduler(keras.callbacks.Callback):
             begin = last if began is None else began
         return [(name, each, begin + each.schedule.end_epoch) for name, each in self._targets()]
 
+    def _gather(self) -> None:
+        """Watch this fit for the samples that the criterion asks for, if it does."""
+        if self._gathering is not None:
+            self._gathering.stop()
+        self._gathering = None
+        count = ENOUGH if self.calibration is None else self.calibration
+        if criterion_named(self.criterion).needs and isinstance(count, int):
+            self._gathering = Gathering(self.model, count)
+
     def _now(self, batch: int) -> float:
         """Time in epochs; within an epoch of unknown length, its beginning."""
         steps = (self.params or {}).get("steps")
@@ -470,7 +478,8 @@ class RankScheduler(keras.callbacks.Callback):
         compression, gathering = self._compression, self._gathering
         if compression is None or not compression.waits_for_samples or gathering is None:
             return True
-        if gathering.done or (gathering.count and self._epoch_start > 0):  # all of a small set
+        small = gathering.count and self._epoch_length is not None  # this fit has shown them all
+        if gathering.done or small:
             gathering.stop()
             compression.learn_from(gathering.samples())
             self._postponed = None

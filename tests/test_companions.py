@@ -26,6 +26,7 @@ from reducible_train import (
     Steps,
 )
 from reducible_train.companions import check_companions
+from reducible_train.compression import Compression
 from reducible_train.plans import plan_of
 
 FALL = Steps(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
@@ -253,3 +254,28 @@ def test_a_guard_cannot_be_backed_up(tmp_path):
     scheduler = RankScheduler(budget=FALL, guard=Guard("loss", max_drop=1.0))
     with pytest.raises(ArgumentError, match="Leave out the guard"):
         RankBackupAndRestore(scheduler, tmp_path)
+
+
+@pytest.mark.parametrize("count", [32, 500])
+def test_a_resumed_training_gathers_its_samples_anew_and_goes_on_to_cut(
+    count, tmp_path, monkeypatch
+):
+    learnt = []
+    learn = Compression.learn_from
+    monkeypatch.setattr(
+        Compression, "learn_from", lambda self, s: (learnt.append(len(s)), learn(self, s))
+    )
+
+    def scheduler():
+        ranks = Steps((24, 12, 8, 4), (0, 1, 2, 4))
+        return RankScheduler(rank=ranks, criterion="activation", calibration=count)
+
+    first = scheduler()
+    with pytest.raises(InterruptedError):
+        fit(first, RankBackupAndRestore(first, tmp_path), BreakOff(3), model=start())
+    assert [cut.epoch for cut in first.report.cuts] == [1, 2]
+    second = scheduler()
+    _, model = fit(second, RankBackupAndRestore(second, tmp_path), model=start(), epochs=6)
+    assert [cut.epoch for cut in second.report.cuts] == [1, 2, 4]
+    assert set(plan_of(model).values()) == {4}
+    assert learnt == [min(count, 64)] * 2, "of the whole epoch, where it holds fewer"
