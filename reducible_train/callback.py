@@ -407,6 +407,8 @@ class RankScheduler(keras.callbacks.Callback):
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self) -> None:
+        if self._support is not None:  # of before it was taken up
+            self._support.close()
         self._compression = Compression(
             self.model,
             self.target,

@@ -8,7 +8,7 @@ from reducible_train import _keras
 from reducible_train.aids import Aid
 from reducible_train.compression import Compression
 from reducible_train.errors import ArgumentError
-from reducible_train.layers import find_kernels
+from reducible_train.layers import LowRank, find_kernels
 
 
 class ModelSupport:
@@ -70,7 +70,8 @@ class ModelSupport:
         if optimizer is not None:
             _keras.end_warm_up(optimizer)
         for layer in self._penalized:
-            layer.penalize_product(0.0)
+            if isinstance(layer, LowRank):  # a guard may have made it dense again
+                layer.penalize_product(0.0)
         if self._penalized:
             _keras.renew_functions(self._model, training=False)
         self._penalized.clear()

@@ -19,6 +19,7 @@ from reducible_train import (
     LayerRule,
     ProductDecay,
     Ramp,
+    RankBackupAndRestore,
     RankScheduler,
     Rewarm,
     Search,
@@ -205,6 +206,49 @@ def test_the_product_is_penalised_once_it_is_one_and_until_training_ends(name):
     predicted = zoo.predicted(model, x)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     np.testing.assert_allclose(again, float(zoo.as_array(loss(y, predicted))), rtol=1e-5)
+
+
+class Says(keras.callbacks.Callback):
+    """Puts a metric of its own into the logs."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["quality"] = self.values[epoch]
+
+
+def test_a_layer_that_an_undone_cut_made_dense_again_keeps_no_penalty():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(
+        rank=Steps((24, 4), (0, 1)),
+        guard=Guard("quality", max_drop=0.1, mode="max", tries=1, patience=1),
+        aids=[ProductDecay(0.25)],
+    )
+    look = Penalties()
+    callbacks = [Says(1, 0, 0), scheduler, look]
+    model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
+    assert len(scheduler.report.undone) == 1
+    assert look.seen[1][0] > 0 == look.seen[2][0]
+    factorize(model, rank=4)
+    assert model.losses == []
+
+
+def test_a_training_that_is_taken_up_ends_its_penalty_too(tmp_path):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    factorize(model, rank=8)
+    for epochs in (1, 2):
+        scheduler = RankScheduler(rank=8, aids=[ProductDecay(0.25)])
+        backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+        look = Penalties()
+        callbacks = [scheduler, backup, look]
+        model.fit(x, y, epochs=epochs, callbacks=callbacks, verbose=0)
+        assert len(look.seen) == 1
+        assert look.seen[0][0] > 0
+        assert model.losses == []
 
 
 def test_it_is_trained_against():
