@@ -30,7 +30,7 @@ from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search, checked_search
 from reducible_train.support import ModelSupport
-from reducible_train.targets import QUANTITIES, Target, one_target
+from reducible_train.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
 
 
@@ -81,7 +81,7 @@ class RankScheduler(keras.callbacks.Callback):
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
             schedule. Exactly one of `budget`, `cost`, `energy`, `rtol`, `rank` and `search` is
-            given.
+            given, or none of them and `adaptive`.
         cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
         energy: Fraction of its energy each kernel keeps, since the start: a number or a
             schedule.
@@ -109,19 +109,23 @@ class RankScheduler(keras.callbacks.Callback):
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
             count from there. It needs no target: alone, it cuts each kernel to its stable rank.
+            Not with `search`, which chooses its own times.
         search: In place of a schedule, steps the budget down as far as the guard allows: the
-            smallest model that is good enough.
+            smallest model that is good enough. It needs a `guard`.
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`,
-            `TailShrink`.
+            `TailShrink` (not with `guard`, `search`, `energy`, `rtol` or a lone `adaptive`).
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
-        ArgumentError: Unusable arguments; when `fit` begins, a rule that matches no layer,
-            a schedule that ends after the last cut, or a guard whose metric the model does
-            not have.
+        ArgumentTypeError: An argument of the wrong type.
+        ArgumentError: Unusable arguments, or some that do not go together; when `fit` begins, a
+            rule that matches no layer, a schedule that ends after the last cut, a guard whose
+            metric the model does not have, a second scheduler, or a callback of Keras that would
+            put back weights of other shapes; at a cut, a `Rewarm(epochs=...)` in an epoch whose
+            number of steps is not known yet.
         RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
         SpectrumError: A kernel holds NaN or infinity.
 
@@ -176,6 +180,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.criterion = criterion
         self.calibration = _checked_count(calibration)
         self.aids = checked_aids(aids)
+        self._check_foreseeable()
         self.seconds = 0.0
         self._compression: Compression | None = None
         self._epoch = 0
@@ -221,18 +226,31 @@ class RankScheduler(keras.callbacks.Callback):
         every = self.cadence.epochs or 1
         return math.ceil(end / every) * every if math.isfinite(end) else end
 
+    def check_resumable(self) -> None:
+        """Refuse what another fit could not go on with.
+
+        Raises:
+            ArgumentError: There is a guard, an `Adaptive`, or an aid whose state no backup holds.
+        """
+        aids = (aid for aid in self.aids if not aid.resumes)
+        for name, found, lost in (
+            ("the guard", self.guard, "the state before the cut on trial"),
+            ("adaptive", self.adaptive, "the stable ranks it has seen"),
+            ("the aid", next(aids, None), "the state it is in"),
+        ):
+            if found is not None:
+                raise ArgumentError(
+                    f"This training cannot be backed up and taken up in another fit: {lost} would "
+                    f"be lost. Received: {found}. Leave out {name}, or the backup."
+                )
+
     def story(self) -> dict[str, Any]:
         """All that `take_up` needs to go on in another fit, in plain JSON values.
 
         Raises:
-            ArgumentError: `fit` has not begun yet, or there is a guard, whose way back from
-                the last cut is too much to tell.
+            ArgumentError: `fit` has not begun yet, or `check_resumable` refuses it.
         """
-        if self.guard is not None:
-            raise ArgumentError(
-                "A scheduler with a guard cannot be taken up in another fit: the state before a "
-                f"cut is not kept. Received: {self.guard}. Leave out the guard, or the backup."
-            )
+        self.check_resumable()
         if self._compression is None:
             raise ArgumentError(
                 "There is no story before `fit` has met a built model. Received: a scheduler that "
@@ -392,6 +410,18 @@ class RankScheduler(keras.callbacks.Callback):
             begin = last if began is None else began
         return [(name, each, begin + each.schedule.end_epoch) for name, each in self._targets()]
 
+    def _check_foreseeable(self) -> None:
+        """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
+        aid = next((aid for aid in self.aids if aid.looks_ahead), None)
+        goals = [str(each) for _, each in self._targets() if each.quantity not in FORESEEABLE]
+        hidden = goals if self.guard is None else [str(self.guard)]
+        if aid is not None and hidden:
+            raise ArgumentError(
+                f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
+                "budget, a cost or a rank, without guard or search. "
+                f"Received: {hidden[0]} beside {aid}. Remove one of the two."
+            )
+
     def _gather(self) -> None:
         """Watch this fit for the samples that the criterion asks for, if it does."""
         if self._gathering is not None:
@@ -425,8 +455,7 @@ class RankScheduler(keras.callbacks.Callback):
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
             self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
         if self.aids:
-            guarded = self.guard is not None
-            self._support = ModelSupport(self.model, self._compression, guarded=guarded)
+            self._support = ModelSupport(self.model, self._compression)
             for aid in self.aids:
                 aid.begin(self._support)
 

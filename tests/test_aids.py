@@ -13,6 +13,7 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import (
+    Adaptive,
     ArgumentError,
     ArgumentTypeError,
     Guard,
@@ -357,17 +358,22 @@ def test_tails_shrink_only_while_cuts_are_to_come():
     ("arguments", "word"),
     [
         ({"energy": 0.5}, "energy"),
+        ({"rtol": 0.5}, "rtol"),
         ({"rank": 4, "rules": [LayerRule("first", energy=0.5)]}, "energy"),
-        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "guard"),
-        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "guard"),
+        ({"rank": 4, "rules": [LayerRule("first", rtol=0.5)]}, "rtol"),
+        ({"adaptive": Adaptive()}, "stable_rank"),
+        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "Guard"),
+        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "Guard"),
     ],
 )
 def test_what_cannot_be_foreseen_is_refused(arguments, word):
-    model = zoo.compiled(zoo.sequential())
-    x, y = zoo.data(model)
-    scheduler = RankScheduler(**arguments, aids=[TailShrink()])
-    with pytest.raises(ArgumentError, match=f"TailShrink.*Received: .*{word}"):
-        model.fit(x, y, epochs=5, callbacks=[scheduler], verbose=0)
+    with pytest.raises(ArgumentError, match=f"TailShrink.*Received: {word}"):
+        RankScheduler(**arguments, aids=[Rewarm(steps=2), TailShrink()])
+    RankScheduler(**arguments, aids=[Rewarm(steps=2)])
+
+
+def test_a_target_that_falls_after_an_adaptive_wait_can_be_foreseen():
+    RankScheduler(cost=500, adaptive=Adaptive(), aids=[TailShrink()])
 
 
 # --- low rank from the start ----------------------------------------------------------

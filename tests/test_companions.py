@@ -17,11 +17,13 @@ from reducible_train import (
     FormatError,
     Guard,
     LayerRule,
+    ProductDecay,
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
     RankScheduler,
     RankTensorBoard,
+    Rewarm,
     Search,
     Steps,
 )
@@ -250,10 +252,21 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
             fit(scheduler, backup)
 
 
-def test_a_guard_cannot_be_backed_up(tmp_path):
-    scheduler = RankScheduler(budget=FALL, guard=Guard("loss", max_drop=1.0))
-    with pytest.raises(ArgumentError, match="Leave out the guard"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guard": Guard("loss", max_drop=1.0)}, "Leave out the guard"),
+        ({"adaptive": Adaptive()}, r"Received: Adaptive\(.*Leave out adaptive"),
+        ({"aids": [ProductDecay(), Rewarm(steps=3)]}, r"Received: Rewarm\(.*Leave out the aid"),
+    ],
+)
+def test_what_no_story_tells_cannot_be_backed_up(options, words, tmp_path):
+    scheduler = RankScheduler(budget=FALL, **options)
+    with pytest.raises(ArgumentError, match=words):
         RankBackupAndRestore(scheduler, tmp_path)
+    with pytest.raises(ArgumentError, match=words):
+        scheduler.story()
+    RankBackupAndRestore(RankScheduler(budget=FALL, aids=[ProductDecay()]), tmp_path)
 
 
 @pytest.mark.parametrize("count", [32, 500])
