@@ -149,6 +149,11 @@ class AdaptivePace:
         self._steepest = ""
         self._settled = False
 
+    @property
+    def began(self) -> float | None:
+        """The epoch before which cuts began; `None` while they wait."""
+        return self._began
+
     def look(self, epoch: float) -> None:
         """Take the stable ranks before an epoch, unless they have settled already."""
         if self._began is not None:

@@ -13,7 +13,7 @@ from reducible_train import _keras
 from reducible_train.callback import RankScheduler
 from reducible_train.companions import check_place, check_scheduler
 from reducible_train.container.files import accessing
-from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.errors import FormatError
 from reducible_train.factorization import check_built
 from reducible_train.weights_files import load_keras_weights
 
@@ -34,13 +34,15 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     complete.
 
     Args:
-        scheduler: The `RankScheduler` of the same fit, without a guard.
+        scheduler: The `RankScheduler` of the same fit, without `guard`, `adaptive` and `Rewarm`,
+            whose state is in no backup.
         backup_dir: Folder for the backup, of this training only; made if it does not exist.
         delete_checkpoint: False to keep the backup when training has ended.
 
     Raises:
         ArgumentTypeError: `scheduler` is something else.
-        ArgumentError: It has a guard; when `fit` begins: it does not stand after the scheduler.
+        ArgumentError: It has one of these; when `fit` begins: it does not stand after the
+            scheduler.
         SurgeryError: When `fit` begins: the model is not built.
         FormatError: When `fit` begins: the backup is damaged, or of another model.
         FileAccessError: It cannot be read or written.
@@ -61,11 +63,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     ):
         super().__init__()
         check_scheduler(scheduler, RankScheduler, "RankBackupAndRestore")
-        if scheduler.guard is not None:
-            raise ArgumentError(
-                "A training with a guard cannot be backed up: the state before the cut on trial "
-                f"would be lost. Received: {scheduler.guard}. Leave out the guard, or the backup."
-            )
+        scheduler.check_resumable()
         self.scheduler = scheduler
         self.backup_dir = Path(backup_dir)
         self.delete_checkpoint = delete_checkpoint

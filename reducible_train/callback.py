@@ -30,7 +30,7 @@ from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search, checked_search
 from reducible_train.support import ModelSupport
-from reducible_train.targets import QUANTITIES, Target, one_target
+from reducible_train.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
 
 
@@ -81,7 +81,7 @@ class RankScheduler(keras.callbacks.Callback):
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
             schedule. Exactly one of `budget`, `cost`, `energy`, `rtol`, `rank` and `search` is
-            given.
+            given, or none of them and `adaptive`.
         cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
         energy: Fraction of its energy each kernel keeps, since the start: a number or a
             schedule.
@@ -109,19 +109,23 @@ class RankScheduler(keras.callbacks.Callback):
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
             count from there. It needs no target: alone, it cuts each kernel to its stable rank.
+            Not with `search`, which chooses its own times.
         search: In place of a schedule, steps the budget down as far as the guard allows: the
-            smallest model that is good enough.
+            smallest model that is good enough. It needs a `guard`.
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`,
-            `TailShrink`.
+            `TailShrink` (not with `guard`, `search`, `energy`, `rtol` or a lone `adaptive`).
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
-        ArgumentError: Unusable arguments; when `fit` begins, a rule that matches no layer,
-            a schedule that ends after the last cut, or a guard whose metric the model does
-            not have.
+        ArgumentTypeError: An argument of the wrong type.
+        ArgumentError: Unusable arguments, or some that do not go together; when `fit` begins, a
+            rule that matches no layer, a schedule that ends after the last cut, a guard whose
+            metric the model does not have, a second scheduler, or a callback of Keras that would
+            put back weights of other shapes; at a cut, a `Rewarm(epochs=...)` in an epoch whose
+            number of steps is not known yet.
         RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
         SpectrumError: A kernel holds NaN or infinity.
 
@@ -176,6 +180,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.criterion = criterion
         self.calibration = _checked_count(calibration)
         self.aids = checked_aids(aids)
+        self._check_foreseeable()
         self.seconds = 0.0
         self._compression: Compression | None = None
         self._epoch = 0
@@ -212,26 +217,40 @@ class RankScheduler(keras.callbacks.Callback):
     def final_epoch(self) -> float:
         """First epoch, from 0, that runs at the final ranks if no cut is undone.
 
-        Of a search, the last at which it may try another budget.
+        Of a search, the last at which it may try another budget. With `adaptive`, the latest it
+        can be, until cuts have begun.
         """
         if self.search is not None:
             return self.search.last_epoch((self.params or {}).get("epochs"))
-        end = max(each.schedule.end_epoch for _, each in self._targets())
+        end = max(end for _, _, end in self._ends())
         every = self.cadence.epochs or 1
-        return math.ceil(end / every) * every
+        return math.ceil(end / every) * every if math.isfinite(end) else end
+
+    def check_resumable(self) -> None:
+        """Refuse what another fit could not go on with.
+
+        Raises:
+            ArgumentError: There is a guard, an `Adaptive`, or an aid whose state no backup holds.
+        """
+        aids = (aid for aid in self.aids if not aid.resumes)
+        for name, found, lost in (
+            ("the guard", self.guard, "the state before the cut on trial"),
+            ("adaptive", self.adaptive, "the stable ranks it has seen"),
+            ("the aid", next(aids, None), "the state it is in"),
+        ):
+            if found is not None:
+                raise ArgumentError(
+                    f"This training cannot be backed up and taken up in another fit: {lost} would "
+                    f"be lost. Received: {found}. Leave out {name}, or the backup."
+                )
 
     def story(self) -> dict[str, Any]:
         """All that `take_up` needs to go on in another fit, in plain JSON values.
 
         Raises:
-            ArgumentError: `fit` has not begun yet, or there is a guard, whose way back from
-                the last cut is too much to tell.
+            ArgumentError: `fit` has not begun yet, or `check_resumable` refuses it.
         """
-        if self.guard is not None:
-            raise ArgumentError(
-                "A scheduler with a guard cannot be taken up in another fit: the state before a "
-                f"cut is not kept. Received: {self.guard}. Leave out the guard, or the backup."
-            )
+        self.check_resumable()
         if self._compression is None:
             raise ArgumentError(
                 "There is no story before `fit` has met a built model. Received: a scheduler that "
@@ -253,6 +272,7 @@ class RankScheduler(keras.callbacks.Callback):
         if self._compression is not None:
             self._compression.take_up(story["compression"])
         self._step, self._last_turn = story["step"], story["last_turn"]
+        self._gather()  # the train function that was watched is gone with the old ranks
 
     # --- hooks of Keras ---------------------------------------------------------------
 
@@ -264,9 +284,7 @@ class RankScheduler(keras.callbacks.Callback):
             direction_of(self.guard, _keras.logged_metrics(self.model))
         if self.model.built:
             self._prepare()
-        count = ENOUGH if self.calibration is None else self.calibration
-        if criterion_named(self.criterion).needs and isinstance(count, int):
-            self._gathering = Gathering(self.model, count)
+        self._gather()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_start = epoch, self._step
@@ -346,14 +364,13 @@ class RankScheduler(keras.callbacks.Callback):
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
         if self.search is not None:
             self.search.last_epoch(epochs)
-        begin = 0.0 if self.adaptive is None else self.adaptive.last_epoch(epochs)
+        ends = self._ends()
         if epochs is None:
             return
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
-        for name, each in self._targets():
-            end = begin + each.schedule.end_epoch
+        for name, each, end in ends:
             if end > last or (self.cadence.steps and end == last):
                 raise ArgumentError(
                     f"The schedule of {name} must end before training does: at epoch {last:g} "
@@ -369,12 +386,13 @@ class RankScheduler(keras.callbacks.Callback):
         if not epochs or not steps or not every or self.model.steps_per_execution != 1:
             return
         last = first + ((epochs - first) * steps - 1) // every * every / steps
-        for name, each in self._targets():
-            if each.schedule.end_epoch > last + 1e-9:
+        for name, each, end in self._ends():
+            if end > last + 1e-9:
                 raise ArgumentError(
                     f"The schedule of {name} must end when it is last looked at: at epoch "
                     f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
-                    f"and {self.cadence}. Received: {each.schedule}. Look at it more often, train "
+                    f"and {self.cadence}. Received: a schedule that ends at epoch {end:g}, "
+                    f"{each.schedule}. Look at it more often, train "
                     "for more epochs, or let it end earlier."
                 )
 
@@ -383,12 +401,44 @@ class RankScheduler(keras.callbacks.Callback):
         targets = [(f"`{self.target.quantity}`", self.target)]
         return targets + [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
 
+    def _ends(self) -> list[tuple[str, Target, float]]:
+        """The same, with the epoch at which each has fallen, at the latest."""
+        begin = 0.0
+        if self.adaptive is not None:
+            began = None if self._adapting is None else self._adapting.began
+            last = self.adaptive.last_epoch((self.params or {}).get("epochs"))
+            begin = last if began is None else began
+        return [(name, each, begin + each.schedule.end_epoch) for name, each in self._targets()]
+
+    def _check_foreseeable(self) -> None:
+        """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
+        aid = next((aid for aid in self.aids if aid.looks_ahead), None)
+        goals = [str(each) for _, each in self._targets() if each.quantity not in FORESEEABLE]
+        hidden = goals if self.guard is None else [str(self.guard)]
+        if aid is not None and hidden:
+            raise ArgumentError(
+                f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
+                "budget, a cost or a rank, without guard or search. "
+                f"Received: {hidden[0]} beside {aid}. Remove one of the two."
+            )
+
+    def _gather(self) -> None:
+        """Watch this fit for the samples that the criterion asks for, if it does."""
+        if self._gathering is not None:
+            self._gathering.stop()
+        self._gathering = None
+        count = ENOUGH if self.calibration is None else self.calibration
+        if criterion_named(self.criterion).needs and isinstance(count, int):
+            self._gathering = Gathering(self.model, count)
+
     def _now(self, batch: int) -> float:
         """Time in epochs; within an epoch of unknown length, its beginning."""
         steps = (self.params or {}).get("steps")
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self) -> None:
+        if self._support is not None:  # of before it was taken up
+            self._support.close()
         self._compression = Compression(
             self.model,
             self.target,
@@ -405,8 +455,7 @@ class RankScheduler(keras.callbacks.Callback):
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
             self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
         if self.aids:
-            guarded = self.guard is not None
-            self._support = ModelSupport(self.model, self._compression, guarded=guarded)
+            self._support = ModelSupport(self.model, self._compression)
             for aid in self.aids:
                 aid.begin(self._support)
 
@@ -460,7 +509,8 @@ class RankScheduler(keras.callbacks.Callback):
         compression, gathering = self._compression, self._gathering
         if compression is None or not compression.waits_for_samples or gathering is None:
             return True
-        if gathering.done or (gathering.count and self._epoch_start > 0):  # all of a small set
+        small = gathering.count and self._epoch_length is not None  # this fit has shown them all
+        if gathering.done or small:
             gathering.stop()
             compression.learn_from(gathering.samples())
             self._postponed = None

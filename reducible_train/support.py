@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reducible_train import _keras
-from reducible_train.aids import Aid
 from reducible_train.compression import Compression
-from reducible_train.errors import ArgumentError
-from reducible_train.layers import find_kernels
+from reducible_train.layers import LowRank, find_kernels
 
 
 class ModelSupport:
@@ -17,15 +15,13 @@ class ModelSupport:
     Args:
         model: The model in training.
         compression: What cuts it.
-        guarded: True if cuts may be undone.
     """
 
-    def __init__(self, model: Any, compression: Compression, *, guarded: bool):
+    def __init__(self, model: Any, compression: Compression):
         self.steps_per_epoch: int | None = None
         self.time = 0.0  # in epochs
         self._model = model
         self._compression = compression
-        self._guarded = guarded
         self._penalized: list[Any] = []
 
     def warm_up(self, steps: int, initial: float) -> None:
@@ -46,17 +42,6 @@ class ModelSupport:
     def pull(self, fraction: float, ahead: float) -> None:
         self._compression.pull(self.time + ahead, fraction)
 
-    def check_foreseeable(self, aid: Aid) -> None:
-        targets = self._compression.targets
-        energies = [str(each) for each in targets if each.quantity == "energy"]
-        if self._guarded or energies:
-            came = "a guard" if self._guarded else energies[0]
-            raise ArgumentError(
-                f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
-                f"budget or a rank, without guard or search. Received: {came} beside {aid}. "
-                "Remove one of the two."
-            )
-
     def refresh(self, time: float) -> None:
         """An epoch begins: take away what has had its time."""
         self.time = time
@@ -70,7 +55,8 @@ class ModelSupport:
         if optimizer is not None:
             _keras.end_warm_up(optimizer)
         for layer in self._penalized:
-            layer.penalize_product(0.0)
+            if isinstance(layer, LowRank):  # a guard may have made it dense again
+                layer.penalize_product(0.0)
         if self._penalized:
             _keras.renew_functions(self._model, training=False)
         self._penalized.clear()

@@ -15,6 +15,7 @@ from reducible_train.schedules.base import checked_value
 
 BUDGETS = ("budget", "cost")  # what the kernels of a model share
 QUANTITIES = (*BUDGETS, "energy", "rtol", "rank")
+FORESEEABLE = (*BUDGETS, "rank")  # they ask for the same whatever the kernels become
 STABLE_RANK = "stable_rank"  # of each kernel, scaled; asked for by `Adaptive` alone
 RISING = ("rtol",)  # what is lost; all others fall
 _LOOKS = 240  # at a schedule, to see whether it ever goes back

@@ -11,6 +11,7 @@ from reducible_train import (
     Adaptive,
     ArgumentError,
     ArgumentTypeError,
+    Cadence,
     Guard,
     LayerRule,
     RankScheduler,
@@ -174,6 +175,17 @@ def test_usable_twice():
             lambda: fit(RankScheduler(budget=Steps((1, 0.5), (0, 4)), adaptive=Adaptive())),
             ArgumentError,
             "ends at epoch 8",
+        ),
+        (
+            lambda: fit(
+                RankScheduler(
+                    rank=Steps((11, 4), (0, 2.5)),
+                    adaptive=Adaptive(end_epoch=5),
+                    cadence=Cadence(steps=3),  # of the 8 that there are
+                )
+            ),
+            ArgumentError,
+            "at epoch 6 at the latest.*ends at epoch 7.5",
         ),
     ],
 )

@@ -13,12 +13,14 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import (
+    Adaptive,
     ArgumentError,
     ArgumentTypeError,
     Guard,
     LayerRule,
     ProductDecay,
     Ramp,
+    RankBackupAndRestore,
     RankScheduler,
     Rewarm,
     Search,
@@ -207,6 +209,49 @@ def test_the_product_is_penalised_once_it_is_one_and_until_training_ends(name):
     np.testing.assert_allclose(again, float(zoo.as_array(loss(y, predicted))), rtol=1e-5)
 
 
+class Says(keras.callbacks.Callback):
+    """Puts a metric of its own into the logs."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["quality"] = self.values[epoch]
+
+
+def test_a_layer_that_an_undone_cut_made_dense_again_keeps_no_penalty():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(
+        rank=Steps((24, 4), (0, 1)),
+        guard=Guard("quality", max_drop=0.1, mode="max", tries=1, patience=1),
+        aids=[ProductDecay(0.25)],
+    )
+    look = Penalties()
+    callbacks = [Says(1, 0, 0), scheduler, look]
+    model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
+    assert len(scheduler.report.undone) == 1
+    assert look.seen[1][0] > 0 == look.seen[2][0]
+    factorize(model, rank=4)
+    assert model.losses == []
+
+
+def test_a_training_that_is_taken_up_ends_its_penalty_too(tmp_path):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    factorize(model, rank=8)
+    for epochs in (1, 2):
+        scheduler = RankScheduler(rank=8, aids=[ProductDecay(0.25)])
+        backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+        look = Penalties()
+        callbacks = [scheduler, backup, look]
+        model.fit(x, y, epochs=epochs, callbacks=callbacks, verbose=0)
+        assert len(look.seen) == 1
+        assert look.seen[0][0] > 0
+        assert model.losses == []
+
+
 def test_it_is_trained_against():
     def trained(aids):
         keras.utils.set_random_seed(1)
@@ -313,17 +358,22 @@ def test_tails_shrink_only_while_cuts_are_to_come():
     ("arguments", "word"),
     [
         ({"energy": 0.5}, "energy"),
+        ({"rtol": 0.5}, "rtol"),
         ({"rank": 4, "rules": [LayerRule("first", energy=0.5)]}, "energy"),
-        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "guard"),
-        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "guard"),
+        ({"rank": 4, "rules": [LayerRule("first", rtol=0.5)]}, "rtol"),
+        ({"adaptive": Adaptive()}, "stable_rank"),
+        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "Guard"),
+        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "Guard"),
     ],
 )
 def test_what_cannot_be_foreseen_is_refused(arguments, word):
-    model = zoo.compiled(zoo.sequential())
-    x, y = zoo.data(model)
-    scheduler = RankScheduler(**arguments, aids=[TailShrink()])
-    with pytest.raises(ArgumentError, match=f"TailShrink.*Received: .*{word}"):
-        model.fit(x, y, epochs=5, callbacks=[scheduler], verbose=0)
+    with pytest.raises(ArgumentError, match=f"TailShrink.*Received: {word}"):
+        RankScheduler(**arguments, aids=[Rewarm(steps=2), TailShrink()])
+    RankScheduler(**arguments, aids=[Rewarm(steps=2)])
+
+
+def test_a_target_that_falls_after_an_adaptive_wait_can_be_foreseen():
+    RankScheduler(cost=500, adaptive=Adaptive(), aids=[TailShrink()])
 
 
 # --- low rank from the start ----------------------------------------------------------

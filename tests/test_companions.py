@@ -10,21 +10,25 @@ import pytest
 import zoo
 
 from reducible_train import (
+    Adaptive,
     ArgumentError,
     ArgumentTypeError,
     Cadence,
     FormatError,
     Guard,
     LayerRule,
+    ProductDecay,
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
     RankScheduler,
     RankTensorBoard,
+    Rewarm,
     Search,
     Steps,
 )
 from reducible_train.companions import check_companions
+from reducible_train.compression import Compression
 from reducible_train.plans import plan_of
 
 FALL = Steps(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
@@ -99,6 +103,10 @@ def test_their_place_is_behind_the_scheduler(kind, tmp_path):
         ({"budget": FALL, "cadence": Cadence(steps=3)}, 2),
         ({"budget": FALL, "rules": [LayerRule("first", rank=Steps((8, 4), (0, 7)))]}, 7),
         ({"search": Search(end_epoch=6), "guard": Guard("loss", max_drop=1.0)}, 6),
+        ({"adaptive": Adaptive(end_epoch=4)}, 4),
+        ({"budget": FALL, "adaptive": Adaptive(end_epoch=4)}, 6),
+        ({"budget": FALL, "adaptive": Adaptive(end_epoch=3), "cadence": Cadence(epochs=3)}, 6),
+        ({"budget": FALL, "adaptive": Adaptive()}, float("inf")),
     ],
 )
 def test_the_final_epoch_is_that_of_the_last_fall(options, expected):
@@ -119,6 +127,29 @@ def test_early_stopping_waits_for_the_final_ranks_and_restores_the_best_of_them(
     assert scheduler.report.size_fraction <= 0.4
     for one, two in zip(model.get_weights(), scores.weights[3], strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_early_stopping_does_not_count_while_stable_ranks_settle():
+    scores = Scores(0.9, 0.8, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5)
+    scheduler = RankScheduler(
+        budget=Steps((1.0, 0.4), (0, 1)), adaptive=Adaptive(start_epoch=3, end_epoch=3)
+    )
+    stop = RankEarlyStopping(scheduler, "score", mode="max", patience=2)
+    history, _ = fit(scores, scheduler, stop)
+    assert scheduler.report.cuts[-1].epoch == scheduler.final_epoch == 4
+    assert len(history.epoch) == 7, "two epochs after the first at the final ranks"
+
+
+def test_the_final_epoch_is_known_once_the_stable_ranks_have_settled():
+    scheduler = RankScheduler(rank=4, adaptive=Adaptive(slope=1e6, window=1, end_epoch=6))
+    fit(scheduler, epochs=7)
+    assert scheduler.report.cuts[-1].epoch == scheduler.final_epoch == 1
+
+
+def test_early_stopping_of_keras_is_refused_while_stable_ranks_settle():
+    stop = keras.callbacks.EarlyStopping("loss", restore_best_weights=True, start_from_epoch=3)
+    with pytest.raises(ArgumentError, match=r"RankEarlyStopping\(scheduler, 'loss'"):
+        fit(RankScheduler(adaptive=Adaptive(end_epoch=4)), stop)
 
 
 def test_a_cut_that_is_undone_at_the_end_takes_its_best_weights_with_it():
@@ -221,7 +252,43 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
             fit(scheduler, backup)
 
 
-def test_a_guard_cannot_be_backed_up(tmp_path):
-    scheduler = RankScheduler(budget=FALL, guard=Guard("loss", max_drop=1.0))
-    with pytest.raises(ArgumentError, match="Leave out the guard"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guard": Guard("loss", max_drop=1.0)}, "Leave out the guard"),
+        ({"adaptive": Adaptive()}, r"Received: Adaptive\(.*Leave out adaptive"),
+        ({"aids": [ProductDecay(), Rewarm(steps=3)]}, r"Received: Rewarm\(.*Leave out the aid"),
+    ],
+)
+def test_what_no_story_tells_cannot_be_backed_up(options, words, tmp_path):
+    scheduler = RankScheduler(budget=FALL, **options)
+    with pytest.raises(ArgumentError, match=words):
         RankBackupAndRestore(scheduler, tmp_path)
+    with pytest.raises(ArgumentError, match=words):
+        scheduler.story()
+    RankBackupAndRestore(RankScheduler(budget=FALL, aids=[ProductDecay()]), tmp_path)
+
+
+@pytest.mark.parametrize("count", [32, 500])
+def test_a_resumed_training_gathers_its_samples_anew_and_goes_on_to_cut(
+    count, tmp_path, monkeypatch
+):
+    learnt = []
+    learn = Compression.learn_from
+    monkeypatch.setattr(
+        Compression, "learn_from", lambda self, s: (learnt.append(len(s)), learn(self, s))
+    )
+
+    def scheduler():
+        ranks = Steps((24, 12, 8, 4), (0, 1, 2, 4))
+        return RankScheduler(rank=ranks, criterion="activation", calibration=count)
+
+    first = scheduler()
+    with pytest.raises(InterruptedError):
+        fit(first, RankBackupAndRestore(first, tmp_path), BreakOff(3), model=start())
+    assert [cut.epoch for cut in first.report.cuts] == [1, 2]
+    second = scheduler()
+    _, model = fit(second, RankBackupAndRestore(second, tmp_path), model=start(), epochs=6)
+    assert [cut.epoch for cut in second.report.cuts] == [1, 2, 4]
+    assert set(plan_of(model).values()) == {4}
+    assert learnt == [min(count, 64)] * 2, "of the whole epoch, where it holds fewer"

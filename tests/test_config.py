@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reducible_train.aids import TailShrink
 from reducible_train.config import config_schema, load_config, parse_config
 from reducible_train.config.models import OPTIMIZERS
 from reducible_train.config.reading import parse_document
@@ -555,14 +556,47 @@ def test_schedules_that_rise_are_told_with_their_place():
 def test_early_stopping_and_a_backup_follow_the_scheduler():
     values = {
         "compression": {"rank": 4},
-        "early_stopping": {"monitor": "loss", "patience": 2, "restore_best_weights": True},
+        "early_stopping": {
+            "monitor": "loss",
+            "patience": 2,
+            "baseline": 0.5,
+            "restore_best_weights": True,
+        },
         "backup": {"backup_dir": "kept", "delete_checkpoint": False},
     }
     scheduler, stop, backup = parse_config(values).callbacks()
     assert (stop.scheduler, stop.monitor, stop.patience) == (scheduler, "loss", 2)
     assert stop.restore_best_weights
+    assert stop.baseline == 0.5
     assert (backup.scheduler, str(backup.backup_dir)) == (scheduler, "kept")
     assert not backup.delete_checkpoint
-    values["compression"]["guard"] = {"max_drop": 0.01}
-    with pytest.raises(ConfigError, match=r"\$\.backup: a training with a guard"):
-        parse_config(values)
+    for name, found in (
+        ("guard", {"guard": {"max_drop": 0.01}}),
+        ("adaptive", {"adaptive": {}}),
+        ("rewarm", {"aids": {"rewarm": {"steps": 3}, "product_decay": {}}}),
+    ):
+        told = problems_of(values | {"compression": {"rank": 4} | found})
+        assert list(told) == ["$.backup"]
+        assert f"a training with {name} cannot be backed up" in told["$.backup"]
+    parse_config(values | {"compression": {"rank": 4, "aids": {"product_decay": {}}}})
+
+
+def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
+    def compression(**keys):
+        return {"compression": keys | {"aids": {"tail_shrink": {}}}}
+
+    guard = {"max_drop": 0.01}
+    for keys, came in (
+        ({"rank": 4, "guard": guard}, "Received: guard."),
+        ({"search": {}, "guard": guard}, "Received: guard and search."),
+        ({"energy": 0.5}, "Received: energy."),
+        ({"rtol": 0.5}, "Received: rtol."),
+        ({"rank": 4, "rules": [{"match": "a", "rtol": 0.5}]}, "Received: rtol."),
+        ({"adaptive": {}}, "Received: adaptive alone."),
+    ):
+        told = problems_of(compression(**keys))
+        assert list(told) == ["$.compression.aids.tail_shrink"]
+        assert came in told["$.compression.aids.tail_shrink"]
+    for keys in ({"budget": 0.5, "adaptive": {}}, {"cost": 500}, {"rank": 4}):
+        (scheduler,) = parse_config(compression(**keys)).callbacks()
+        assert [type(aid) for aid in scheduler.aids] == [TailShrink]

@@ -31,9 +31,6 @@ class Support(Protocol):
     def pull(self, fraction: float, ahead: float) -> None:
         """Bring kernels part of the way to what cuts within `ahead` epochs will make of them."""
 
-    def check_foreseeable(self, aid: Aid) -> None:
-        """Raise `ArgumentError` where nobody knows what the next cuts will ask for."""
-
 
 class Aid:
     """Something that helps a training while ranks fall.
@@ -43,9 +40,14 @@ class Aid:
 
     Attributes:
         kind: Name in configurations.
+        looks_ahead: True if it must be known what coming cuts will ask for: not with a guard or
+            a search, nor where that hangs on what the kernels will have become.
+        resumes: False if the state it is in at the end of an epoch is in no backup.
     """
 
     kind: ClassVar[str]
+    looks_ahead: ClassVar[bool] = False
+    resumes: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -18,7 +18,8 @@ class Rewarm(Aid):
 
     with the `rate` that the optimizer has at that time, be it a number, one that callbacks
     change, or a `LearningRateSchedule`: from step `steps` on it is exactly that again. The
-    optimizer's `iterations` go on counting. A cut within the climb begins another.
+    optimizer's `iterations` go on counting. A cut within the climb begins another. A fit that was
+    broken off would go on without the climb, so it takes no `RankBackupAndRestore`.
 
     Args:
         epochs: Length of the climb. Exactly one of `epochs` and `steps` is given.
@@ -37,6 +38,7 @@ class Rewarm(Aid):
     """
 
     kind = "rewarm"
+    resumes = False
 
     epochs: float | None = None
     steps: int | None = None

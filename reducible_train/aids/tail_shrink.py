@@ -22,7 +22,10 @@ class TailShrink(Aid):
     it. Ranks and variables stay as they are. Each step takes as long as a cut without its
     retracing. Use it where cuts are few and deep; a ramp with a cut each epoch needs it less.
 
-    It must be known what the schedule will ask for: not with a guard, a search or an energy.
+    It must be known what the schedule will ask for, so it takes a budget, a cost or a rank; no
+    guard and no search. Not an energy or an `rtol`, of the model or of a rule: each step would
+    shrink the very tail by which the next cut is measured, and that would cut far too deep. Nor
+    `Adaptive` alone, whose ranks are not known before it cuts.
 
     Args:
         fraction: What a step takes from the tail, in (0, 1).
@@ -37,6 +40,7 @@ class TailShrink(Aid):
     """
 
     kind = "tail_shrink"
+    looks_ahead = True
 
     fraction: float = 0.3
     ahead: float = 1.0
@@ -47,9 +51,6 @@ class TailShrink(Aid):
         for name in ("fraction", "ahead"):
             if getattr(self, name) == 0:
                 raise ArgumentError(f"`{name}` must be greater than 0. Received: {name}=0.")
-
-    def begin(self, training: Support) -> None:
-        training.check_foreseeable(self)
 
     def before_epoch(self, training: Support) -> None:
         training.pull(self.fraction, self.ahead)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from reducible_train.config.aids import aid_faults
+from reducible_train.config.aids import KINDS, aid_faults
 from reducible_train.config.models import BOUNDS, SearchSection
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
@@ -20,7 +20,7 @@ from reducible_train.config.schedules import is_time, kind_of, time_defaults, ti
 from reducible_train.errors import ReducibleError
 from reducible_train.rules import OWN
 from reducible_train.schedules import schedule_from_config
-from reducible_train.targets import BUDGETS, QUANTITIES, retreat_fault
+from reducible_train.targets import BUDGETS, FORESEEABLE, QUANTITIES, retreat_fault
 
 Found = Iterator[tuple[Place, str]]
 SEARCH_START: int = SearchSection().start_epoch
@@ -38,12 +38,9 @@ def contradictions(values: Any) -> Found:
         for kind, fault in aid_faults(aids):
             where = (*place, "aids", kind)
             yield (*where, *_named(fault, _mapping(aids[kind]))), fault
-    if _mapping(values).get("backup") is not None and compression.get("guard") is not None:
-        yield (
-            ("backup",),
-            "a training with a guard cannot be backed up: the state before the cut on trial would"
-            " be lost. Received: both. Remove the backup, or the guard.",
-        )
+        yield from _foresight(compression, place)
+    if _mapping(values).get("backup") is not None:
+        yield from _backup(compression)
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
     yield from _rules(compression.get("rules"), (*place, "rules"))
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
@@ -61,14 +58,16 @@ def contradictions(values: Any) -> Found:
 
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
-    names = (*QUANTITIES, "search")
-    given = [name for name in names if compression.get(name) is not None]
+    given = _quantities(compression)
     alone = compression.get("adaptive") is not None and not given
     if len(given) == 1 or alone:
         return
     came = listed(given, "and") if given else "none of them"
     advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
-    yield place, f"give exactly one of {listed(names)}. Received: {came}. {advice}"
+    yield (
+        place,
+        f"give exactly one of {listed((*QUANTITIES, 'search'))}. Received: {came}. {advice}",
+    )
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
@@ -108,6 +107,49 @@ def _guard(compression: Mapping[str, Any], place: Place) -> Found:
                 (*place, "guard"),
                 f"give exactly one of {listed(BOUNDS)}. Received: {came}. Such as max_drop: 0.005.",
             )
+
+
+def _foresight(compression: Mapping[str, Any], place: Place) -> Found:
+    """An aid that looks ahead where nobody knows what coming cuts will ask for."""
+    given = [name for name in ("guard", "search") if compression.get(name) is not None]
+    goals = dict.fromkeys(name for name, _, _ in _targets(compression, place))
+    given += [name for name in goals if name not in FORESEEABLE]
+    if compression.get("adaptive") is not None and not _quantities(compression):
+        given.append("adaptive alone")
+    for kind in _aids(compression):
+        if KINDS[kind].looks_ahead and given:
+            yield (
+                (*place, "aids", kind),
+                f"{kind} must know what the schedule will ask for, so it takes a budget, a cost or"
+                f" a rank, without guard or search. Received: {listed(given, 'and')}."
+                f" Remove {kind}, or change the rest.",
+            )
+
+
+def _backup(compression: Mapping[str, Any]) -> Found:
+    """What a training that is taken up again could not go on with."""
+    lost = {
+        "guard": "the state before the cut on trial",
+        "adaptive": "the stable ranks it has seen",
+    }
+    found = {name: lost[name] for name in lost if compression.get(name) is not None}
+    found |= {kind: "the state it is in" for kind in _aids(compression) if not KINDS[kind].resumes}
+    for name, what in found.items():
+        yield (
+            ("backup",),
+            f"a training with {name} cannot be backed up: {what} would be lost. Received: both."
+            f" Remove the backup, or {name}.",
+        )
+
+
+def _aids(compression: Mapping[str, Any]) -> list[str]:
+    """The known kinds of aid that are asked for."""
+    return [kind for kind in _mapping(compression.get("aids")) if kind in KINDS]
+
+
+def _quantities(compression: Mapping[str, Any]) -> list[str]:
+    """What of the model shall fall, a search included: one, if all is well."""
+    return [name for name in (*QUANTITIES, "search") if compression.get(name) is not None]
 
 
 def _search_times(search: Any, place: Place, epochs: Any) -> Found:

@@ -352,6 +352,9 @@ class EarlyStoppingSection(Section):
         default="auto",
         description="Whether the metric should be large or small. 'auto': Keras knows its own.",
     )
+    baseline: float | None = Field(
+        default=None, description="A value that must be passed to count as an improvement."
+    )
     restore_best_weights: bool = Field(
         default=False, description="Whether to end with the weights of the best epoch."
     )

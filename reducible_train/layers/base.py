@@ -226,6 +226,8 @@ class LowRank:
         for suffix in "uv":
             _keras.drop_attribute(self, f"{kernel}_{suffix}")
         vars(self).pop(f"_split_of_{kernel}", None)
+        if not self.ranks:
+            vars(self).pop("_product_weight", None)
         _keras.set_unlocked(self, self.kernel_attributes[kernel], new[0])
         attributes = (*self.leading_variables, *self.kernel_attributes.values())
         first = [vars(self).get(attribute) for attribute in attributes]
