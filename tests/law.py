@@ -443,9 +443,13 @@ def trained_and_saved(
     # Momentum, because Adam's first correction, 1 - 0.999, is no number of bfloat16.
     model.compile(keras.optimizers.SGD(1.0, momentum=0.9), "mse")
     before = [host(v) for k in kernels_of(model) for v in k.variables]
-    step(model, x)
-    after = [host(v) for k in kernels_of(model) for v in k.variables]
-    assert all((a != b).any() for a, b in zip(after, before, strict=True)), "not trained"
+    for _ in range(16):  # a loss scale that is too great skips the step and is halved
+        step(model, x)
+        after = [host(v) for k in kernels_of(model) for v in k.variables]
+        trained = all((a != b).any() for a, b in zip(after, before, strict=True))
+        if trained:
+            break
+    assert trained, "not trained"
     for suffix in files:
         FILES[suffix][0](model, f"{stem}{suffix}")
     Path(f"{stem}.json").write_text(json.dumps(described(model, x) | {"files": list(files)}))
