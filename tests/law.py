@@ -47,7 +47,7 @@ POLICIES = {
 }
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 # In units of the epsilon, of the largest number: there are several layers, and a decomposition.
-ROUND_OFF = {"float64": 32, "float32": 12, "float16": 4, "bfloat16": 4}
+ROUND_OFF = {"float64": 32, "float32": 12, "float16": 4, "bfloat16": 6}
 
 
 # --- models -------------------------------------------------------------------------------
