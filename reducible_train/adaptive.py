@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.arguments import check_count, check_span, is_number
+from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel
 from reducible_train.pacing import Pace
 from reducible_train.schedules import Constant
 from reducible_train.spectra import singular_spectrum, stable_rank
 from reducible_train.survey import Managed
-from reducible_train.targets import STABLE_RANK, Target, is_number
+from reducible_train.targets import STABLE_RANK, Target
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,8 @@ class Adaptive:
                 "`slope` must be a finite number greater than 0, the change in one epoch. "
                 f"Received: slope={self.slope!r}. For 10 % write 0.1."
             )
-        for name, least in (("window", 1), ("start_epoch", 0), ("end_epoch", 0)):
-            value = getattr(self, name)
-            if name == "end_epoch" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ArgumentError(
-                    f"`{name}` of Adaptive must be a whole number, at least {least}. "
-                    f"Received: {name}={value!r}."
-                )
-        if self.end_epoch is not None and self.end_epoch < self.start_epoch:
-            raise ArgumentError(
-                "`end_epoch` must not be before `start_epoch`. Received: "
-                f"start_epoch={self.start_epoch}, end_epoch={self.end_epoch}."
-            )
+        check_count("window", self.window, "Adaptive")
+        check_span(self.start_epoch, self.end_epoch, "Adaptive")
 
     @property
     def target(self) -> Target:
@@ -104,20 +93,6 @@ class Adaptive:
                 f"earlier, or train for epochs={self.end_epoch + 1} or more."
             )
         return self.end_epoch
-
-
-def checked_adaptive(adaptive: Any) -> Adaptive | None:
-    """The settings, or `None` if there are none.
-
-    Raises:
-        ArgumentTypeError: Something else.
-    """
-    if adaptive is None or isinstance(adaptive, Adaptive):
-        return adaptive
-    raise ArgumentTypeError(
-        f"`adaptive` must be an Adaptive. Received: {adaptive!r}. Write for example "
-        "adaptive=Adaptive(end_epoch=10)."
-    )
 
 
 class AdaptivePace:

@@ -5,30 +5,32 @@ What falls is a `Target`, how it is done is `Compression`; here is only time.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time as clock
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from reducible_train import _keras
-from reducible_train.adaptive import Adaptive, AdaptivePace, checked_adaptive
+from reducible_train.adaptive import Adaptive, AdaptivePace
 from reducible_train.aids import Aid, checked_aids
+from reducible_train.arguments import check_count, checked, checked_all, is_count
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.errors import ArgumentError
 from reducible_train.feasibility import check_choices
-from reducible_train.guard import Bound, Guard, checked_guard, direction_of
+from reducible_train.guard import Bound, Guard, direction_of
 from reducible_train.latency import Latency
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
-from reducible_train.search import Search, checked_search
+from reducible_train.search import Search
 from reducible_train.support import ModelSupport
 from reducible_train.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
@@ -58,12 +60,7 @@ class Cadence:
                 "A cadence is in epochs or in steps. Received: "
                 f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
             )
-        value = getattr(self, given[0])
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(
-                f"`{given[0]}` of a cadence must be a whole number, at least 1. "
-                f"Received: {given[0]}={value!r}."
-            )
+        check_count(given[0], getattr(self, given[0]), "a cadence")
 
 
 class RankScheduler(keras.callbacks.Callback):
@@ -160,9 +157,9 @@ class RankScheduler(keras.callbacks.Callback):
         aids: Sequence[Aid] = (),
     ):
         super().__init__()
-        self.guard = checked_guard(guard)
-        self.adaptive = checked_adaptive(adaptive)
-        self.search = None if search is None else checked_search(search)
+        self.guard = checked("guard", guard, Guard, "guard=Guard('val_accuracy', max_drop=0.005)")
+        self.adaptive = checked("adaptive", adaptive, Adaptive, "adaptive=Adaptive(end_epoch=10)")
+        self.search = checked("search", search, Search, "search=Search(factor=0.7, start_epoch=2)")
         given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
         if self.search is not None:
             _check_alone(self.guard, adaptive=adaptive, **given)
@@ -174,8 +171,10 @@ class RankScheduler(keras.callbacks.Callback):
         check_choices(measure, allocation, min_gain, criterion)
         self.measure = measure
         self.allocation = allocation
-        self.cadence = _checked_cadence(cadence)
-        self.rules = _checked_rules(rules)
+        example = "cadence=Cadence(epochs=2), or Cadence(steps=500)"
+        self.cadence = checked("cadence", cadence, Cadence, example) or Cadence(epochs=1)
+        example = "rules=[LayerRule('encoder/*', min_rank=8)]"
+        self.rules = checked_all("`rules` must hold LayerRule objects", rules, LayerRule, example)
         self.min_gain = min_gain
         self.criterion = criterion
         self.calibration = _checked_count(calibration)
@@ -290,34 +289,31 @@ class RankScheduler(keras.callbacks.Callback):
         self._epoch, self._epoch_start = epoch, self._step
         if self.cadence.steps and self._last_turn is None:
             self._check_steps(epoch)
-        if self._watch is not None:
-            started = clock.perf_counter()
-            self._watch.go_back(float(epoch))
-            self.seconds += clock.perf_counter() - started
-        if self._adapting is not None:
-            started = clock.perf_counter()
-            self._adapting.look(float(epoch))
-            self.seconds += clock.perf_counter() - started
-        if self.cadence.epochs and epoch % self.cadence.epochs == 0:
-            self._act(float(epoch))
-        if self._support is not None:
-            started = clock.perf_counter()
-            self._support.refresh(float(epoch))
-            for aid in self.aids:
-                aid.before_epoch(self._support)
-            self.seconds += clock.perf_counter() - started
+        with self._timed():
+            if self._watch is not None:
+                self._watch.go_back(float(epoch))
+            if self._adapting is not None:
+                self._adapting.look(float(epoch))
+            if self.cadence.epochs and epoch % self.cadence.epochs == 0:
+                self._act(float(epoch))
+            if self._support is not None:
+                self._support.refresh(float(epoch))
+                for aid in self.aids:
+                    aid.before_epoch(self._support)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.cadence.steps and self._step // self.cadence.steps != self._last_turn:
             self._last_turn = self._step // self.cadence.steps
-            self._act(self._now(batch))
+            with self._timed():
+                self._act(self._now(batch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step = self._epoch_start + batch + 1
-        if self._compression is None and self.model.built:
-            self._act(float(self._epoch))
-        elif self._postponed is not None:
-            self._act(self._postponed)
+        late = self._compression is None and self.model.built
+        waiting = float(self._epoch) if late else self._postponed
+        if waiting is not None:
+            with self._timed():
+                self._act(waiting)
         if self._watch is not None:
             self._watch.see_loss(logs, self._epoch)
 
@@ -339,6 +335,13 @@ class RankScheduler(keras.callbacks.Callback):
             logs["params_fraction"] = found.total("parameters") / found.dense_total("parameters")
 
     # --- inside -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Add what is done within to `seconds`."""
+        started = clock.perf_counter()
+        yield
+        self.seconds += clock.perf_counter() - started
 
     def _reset(self) -> None:
         if self._support is not None:  # of a fit that was broken off
@@ -482,7 +485,6 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _act(self, time: float) -> None:
         """Cut if the schedule says so. A model that builds itself is met after a batch."""
-        started = clock.perf_counter()
         if self._compression is None and self.model.built:
             self._prepare()
         if self._compression is not None and self._has_samples(time):
@@ -493,7 +495,6 @@ class RankScheduler(keras.callbacks.Callback):
                 self._compression.cut(time, step=self._step, training=True)
             if len(self._compression.cuts) > cuts:
                 self._help()
-        self.seconds += clock.perf_counter() - started
 
     def _help(self) -> None:
         """Let the aids do what they do after a cut."""
@@ -542,31 +543,9 @@ def _of_the_fit(calibration: Any) -> bool:
 
 def _checked_count(calibration: Any) -> Any:
     """A calibration set as it is, or a number of samples that can be."""
-    if isinstance(calibration, bool) or (isinstance(calibration, int) and calibration < 1):
+    if isinstance(calibration, int) and not is_count(calibration):
         raise ArgumentError(
             "`calibration` must be data, or a whole number of samples, at least 1. "
             f"Received: calibration={calibration!r}. Leave it out for 2048 samples of the fit."
         )
     return calibration
-
-
-def _checked_cadence(cadence: Cadence | None) -> Cadence:
-    if cadence is None:
-        return Cadence(epochs=1)
-    if not isinstance(cadence, Cadence):
-        raise ArgumentTypeError(
-            f"`cadence` must be a Cadence. Received: {cadence!r}. Write for example "
-            "cadence=Cadence(epochs=2), or Cadence(steps=500)."
-        )
-    return cadence
-
-
-def _checked_rules(rules: Sequence[LayerRule]) -> tuple[LayerRule, ...]:
-    given = tuple(rules) if isinstance(rules, Iterable) else None
-    for rule in (rules,) if given is None else given:
-        if given is None or not isinstance(rule, LayerRule):
-            raise ArgumentTypeError(
-                f"`rules` must hold LayerRule objects. Received: {rule!r}. Write for example "
-                "rules=[LayerRule('encoder/*', min_rank=8)]."
-            )
-    return given or ()

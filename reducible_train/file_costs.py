@@ -50,7 +50,7 @@ def file_prices(
     inside = {id(variable) for kernel in kernels for variable in kernel.variables}
     rest = float(_HEADER + _RECORD * len(kernels))
     rest += sum(
-        _RECORD + _bytes(_count(variable), variable)
+        _RECORD + _bytes(_keras.size(variable), variable)
         for variable in model.weights
         if id(variable) not in inside
     )
@@ -104,7 +104,3 @@ def _bytes(count: int, like: Any) -> float:
     name, itemsize = keras.backend.standardize_dtype(like.dtype), _keras.itemsize(like)
     raw = count * itemsize + itemsize  # and a tag for each plane
     return min(raw, count * BITS.get(name, 8 * itemsize) / 8 + _TABLES + itemsize)
-
-
-def _count(variable: Any) -> int:
-    return int(np.prod([int(size) for size in variable.shape], dtype=object))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from reducible_train.arguments import check_count, is_number
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.targets import is_number
 
 MODES = ("auto", "max", "min")
 
@@ -83,12 +82,7 @@ class Guard:
             wanted = "a finite number" + (", at least 0" if self.max_drop is not None else "")
             raise ArgumentError(f"`{bounds[0]}` must be {wanted}. Received: {value!r}.")
         for name in ("patience", "tries"):
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ArgumentError(
-                    f"`{name}` of a guard must be a whole number, at least 1. "
-                    f"Received: {name}={count!r}."
-                )
+            check_count(name, getattr(self, name), "a guard")
         if self.mode not in MODES:
             raise ArgumentError(
                 f"`mode` must be one of {', '.join(map(repr, MODES))}. "
@@ -174,17 +168,3 @@ def direction_of(guard: Guard, known: dict[str, str | None]) -> int:
             "large or small. Received: mode='auto'. Say mode='max' or mode='min'."
         )
     return 1 if direction == "up" else -1
-
-
-def checked_guard(guard: Any) -> Guard | None:
-    """A guard, or `None` if there is none.
-
-    Raises:
-        ArgumentTypeError: Something else.
-    """
-    if guard is None or isinstance(guard, Guard):
-        return guard
-    raise ArgumentTypeError(
-        f"`guard` must be a Guard. Received: {guard!r}. Write for example "
-        "guard=Guard('val_accuracy', max_drop=0.005)."
-    )

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.arguments import check_count
 from reducible_train.costs import Prices, Table
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel
@@ -106,12 +107,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "rounds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(
-                    f"`{name}` of Latency must be a whole number, at least 1. "
-                    f"Received: {name}={value!r}."
-                )
+            check_count(name, getattr(self, name), "Latency")
 
     def prices(
         self,

@@ -99,7 +99,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
             "or what factorize returned."
         )
     kernels = find_kernels(model)
-    dense = sum(int(np.prod(v.shape)) * _keras.itemsize(v) for v in model.weights)
+    dense = sum(_keras.size(v) * _keras.itemsize(v) for v in model.weights)
     weights = dense
     for kernel in kernels:
         if kernel.rank is not None:

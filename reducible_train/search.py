@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.targets import Target, is_number, target
+from reducible_train.arguments import check_span, is_number
+from reducible_train.errors import ArgumentError
+from reducible_train.targets import Target, target
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,7 @@ class Search:
                 f"`factor` of a search must be in (0, 1). Received: factor={self.factor!r}. "
                 "For steps of 30 % write 0.7."
             )
-        for name in ("start_epoch", "end_epoch"):
-            epoch = getattr(self, name)
-            if name == "end_epoch" and epoch is None:
-                continue
-            if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-                raise ArgumentError(
-                    f"`{name}` of a search must be a whole number, at least 0. "
-                    f"Received: {name}={epoch!r}."
-                )
-        if self.end_epoch is not None and self.end_epoch < self.start_epoch:
-            raise ArgumentError(
-                "`end_epoch` must not be before `start_epoch`. Received: "
-                f"start_epoch={self.start_epoch}, end_epoch={self.end_epoch}."
-            )
+        check_span(self.start_epoch, self.end_epoch, "a search")
         if self.lowest is not None and (not is_number(self.lowest) or not 0 < self.lowest <= 1):
             raise ArgumentError(
                 f"`lowest` of a search must be in (0, 1], a budget. Received: "
@@ -91,17 +78,3 @@ class Search:
                 f"epochs={int(last) + 1} or more, or let it end earlier."
             )
         return last
-
-
-def checked_search(search: Any) -> Search:
-    """A search.
-
-    Raises:
-        ArgumentTypeError: Something else.
-    """
-    if isinstance(search, Search):
-        return search
-    raise ArgumentTypeError(
-        f"`search` must be a Search. Received: {search!r}. Write for example "
-        "search=Search(factor=0.7, start_epoch=2)."
-    )

@@ -425,7 +425,4 @@ def _uses(
 
 
 def _size(variable: Any, measure: str) -> int:
-    count = 1
-    for size in variable.shape:
-        count *= int(size)
-    return count * (_keras.itemsize(variable) if measure == "bytes" else 1)
+    return _keras.size(variable) * (_keras.itemsize(variable) if measure == "bytes" else 1)

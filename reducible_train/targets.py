@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeGuard
 
 from reducible_train.errors import ArgumentError
 from reducible_train.schedules import Schedule, schedule_from_config
@@ -125,16 +123,6 @@ def value_fault(quantity: str, value: float) -> str | None:
         return None
     remedy = f" For {value:g} % write {value / 100:g}." if 1 < value <= 100 else ""
     return f"must be in (0, 1], a fraction; got {value:g}.{remedy}"
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """True for a plain, finite number.
-
-    >>> is_number(0.5), is_number(float("nan")), is_number(10**400), is_number(True)
-    (True, False, False, False)
-    """
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and abs(value) <= sys.float_info.max  # NaN compares false
 
 
 def one_target(**named: float | Schedule | None) -> Target:

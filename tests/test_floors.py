@@ -19,6 +19,7 @@ PACKAGE = ROOT / "reducible_train"
 FLOORS = (
     {
         "errors",
+        "arguments",
         "spectra",
         "matricization",
         "moments",

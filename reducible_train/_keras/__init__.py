@@ -56,7 +56,7 @@ from reducible_train._keras.tracking import (
     snapshot,
     variable_scope,
 )
-from reducible_train._keras.values import constant, host_float, host_value, itemsize
+from reducible_train._keras.values import constant, host_float, host_value, itemsize, size
 from reducible_train._keras.weights import (
     StoredVariables,
     note_place,
@@ -112,6 +112,7 @@ __all__ = [
     "seen_as",
     "set_unlocked",
     "settle",
+    "size",
     "slots",
     "snake_case",
     "snapshot",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,11 @@ def constant(value: np.ndarray) -> Callable[..., Any]:
 def itemsize(variable: Any) -> int:
     """Bytes of one number of a variable."""
     return dtype_size(keras.backend.standardize_dtype(variable.dtype)) // 8
+
+
+def size(variable: Any) -> int:
+    """How many numbers a variable holds."""
+    return math.prod(int(length) for length in variable.shape)
 
 
 def host_value(variable: Any) -> np.ndarray:

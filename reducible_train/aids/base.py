@@ -7,9 +7,9 @@ name in `kind`. It is found, and can be used in configurations, without further 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
+from reducible_train.arguments import checked_all, register
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 
 _KINDS: dict[str, type[Aid]] = {}
@@ -51,13 +51,7 @@ class Aid:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        taken = _KINDS.setdefault(cls.kind, cls)
-        if taken is not cls:
-            raise ArgumentError(
-                "`kind` must be a name of its own for every aid. "
-                f"Received: kind={cls.kind!r} in {cls.__name__}, taken by {taken.__name__}. "
-                "Choose another."
-            )
+        register(_KINDS, cls, "aid")
 
     def begin(self, training: Support) -> None:
         """The training begins; the model may have been factorised before."""
@@ -85,20 +79,14 @@ def checked_aids(aids: Any) -> tuple[Aid, ...]:
         ArgumentTypeError: Something in it is no aid.
         ArgumentError: Two are of one kind.
     """
-    given = tuple(aids) if isinstance(aids, Iterable) else None
-    for aid in (aids,) if given is None else given:
-        if given is None or not isinstance(aid, Aid):
-            raise ArgumentTypeError(
-                f"`aids` must be a list of aids. Received: {aid!r}. Write for example "
-                "aids=[ProductDecay(1e-4)]."
-            )
-    kinds = [aid.kind for aid in given or ()]
+    given = checked_all("`aids` must be a list of aids", aids, Aid, "aids=[ProductDecay(1e-4)]")
+    kinds = [aid.kind for aid in given]
     twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
     if twice is not None:
         raise ArgumentError(
             f"`aids` may hold one aid of each kind. Received: two of kind {twice!r}. Remove one."
         )
-    return given or ()
+    return given
 
 
 def checked_amount(name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> float:

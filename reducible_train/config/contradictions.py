@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
+from reducible_train.arguments import is_count, is_number
 from reducible_train.config.aids import KINDS, aid_faults
 from reducible_train.config.models import BOUNDS, SearchSection
 from reducible_train.config.problems import listed, shown
@@ -53,7 +53,7 @@ def contradictions(values: Any) -> Found:
         yield from beyond
         yield from _times(target, where)
         yield from () if beyond else _retreat(name, target, where)
-        if _is_count(epochs):
+        if is_count(epochs):
             yield from _after_training(target, where, epochs, every, begin)
 
 
@@ -156,15 +156,15 @@ def _search_times(search: Any, place: Place, epochs: Any) -> Found:
     """A search that would begin after it ends, or end after the training."""
     search = _mapping(search)
     start, end = search.get("start_epoch", SEARCH_START), search.get("end_epoch")
-    if _is_number(start) and _is_number(end) and end < start:
+    if is_number(start) and is_number(end) and end < start:
         yield (
             (*place, "end_epoch"),
             f"must not be before start_epoch. Received: {shown(end)} before {shown(start)}."
             " Exchange or change them.",
         )
         return
-    name, last = ("end_epoch", end) if _is_number(end) else ("start_epoch", start)
-    if search and _is_count(epochs) and _is_number(last) and last > epochs - 1:
+    name, last = ("end_epoch", end) if is_number(end) else ("start_epoch", start)
+    if search and is_count(epochs) and is_number(last) and last > epochs - 1:
         yield (
             (*place, name),
             f"the search must end before the training of {epochs} epochs does (training.epochs;"
@@ -182,15 +182,15 @@ def _adaptive(compression: Mapping[str, Any], place: Place, epochs: Any) -> Foun
         )
     adaptive = _mapping(compression.get("adaptive"))
     start, end = adaptive.get("start_epoch", 0), adaptive.get("end_epoch")
-    if not _is_number(end):
+    if not is_number(end):
         return
-    if _is_number(start) and end < start:
+    if is_number(start) and end < start:
         yield (
             (*place, "end_epoch"),
             f"must not be before start_epoch. Received: {shown(end)} before {shown(start)}."
             " Exchange or change them.",
         )
-    elif _is_count(epochs) and end > epochs - 1:
+    elif is_count(epochs) and end > epochs - 1:
         yield (
             (*place, "end_epoch"),
             f"must be {epochs - 1} or less in a training of {epochs} epochs (training.epochs; they"
@@ -200,10 +200,10 @@ def _adaptive(compression: Mapping[str, Any], place: Place, epochs: Any) -> Foun
 
 def _begin(adaptive: Any, epochs: Any) -> float:
     """The epoch from which schedules count, at the latest."""
-    if not isinstance(adaptive, Mapping) or not _is_count(epochs):
+    if not isinstance(adaptive, Mapping) or not is_count(epochs):
         return 0.0
     start, end = adaptive.get("start_epoch", 0), adaptive.get("end_epoch")
-    late = end if _is_number(end) else max(epochs // 2, start if _is_number(start) else 0)
+    late = end if is_number(end) else max(epochs // 2, start if is_number(start) else 0)
     return float(min(late, epochs - 1))
 
 
@@ -258,7 +258,7 @@ def _rule(rule: Mapping[str, Any], here: Place) -> Found:
         came = listed(own, "and")
         yield here, f"give at most one of {listed(OWN)}. Received: {came}. Remove all but one."
     low, high = rule.get("min_rank"), rule.get("max_rank")
-    if _is_number(low) and _is_number(high) and low > high:
+    if is_number(low) and is_number(high) and low > high:
         yield (
             (*here, "min_rank"),
             f"min_rank must not be above max_rank. Received: {shown(low)}"
@@ -306,7 +306,7 @@ def _range(quantity: str, target: Any, place: Place) -> Found:
 
 def _numbers(target: Any, place: Place) -> Iterator[tuple[Place, float]]:
     """The values (not the times) a target is made of, finite ones only."""
-    if _is_number(target):
+    if is_number(target):
         yield place, target
     elif isinstance(target, Mapping):
         for key, inner in target.items():
@@ -389,7 +389,7 @@ def _every(cadence: Any) -> int | None:
     if cadence.get("steps") is not None:
         return None
     epochs = cadence.get("epochs")
-    return epochs if _is_count(epochs) else 1
+    return epochs if is_count(epochs) else 1
 
 
 def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple[Place, float]]:
@@ -401,22 +401,13 @@ def _all_times(target: Any, place: Place, offset: float = 0.0) -> Iterator[tuple
         if is_time(name):
             where = (*place, name) if name in target else place
             times = value if isinstance(value, list) else [value]
-            yield from ((where, offset + time) for time in times if _is_number(time))
+            yield from ((where, offset + time) for time in times if is_number(time))
     boundaries = target.get("boundaries")
     starts = [0, *boundaries] if isinstance(boundaries, list) else [0]
     inner = target.get("schedules")
     for index, schedule in enumerate(inner if isinstance(inner, list) else ()):
-        start = starts[index] if index < len(starts) and _is_number(starts[index]) else 0
+        start = starts[index] if index < len(starts) and is_number(starts[index]) else 0
         yield from _all_times(schedule, (*place, "schedules", index), offset + start)
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and abs(value) <= sys.float_info.max  # NaN compares false
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

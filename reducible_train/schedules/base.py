@@ -14,6 +14,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from reducible_train.arguments import register
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 
 _KINDS: dict[str, type[Schedule]] = {}
@@ -44,13 +45,7 @@ class Schedule(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        taken = _KINDS.setdefault(cls.kind, cls)
-        if taken is not cls:
-            raise ArgumentError(
-                "`kind` must be a name of its own for every schedule. "
-                f"Received: kind={cls.kind!r} in {cls.__name__}, taken by {taken.__name__}. "
-                "Choose another."
-            )
+        register(_KINDS, cls, "schedule")
 
     @abstractmethod
     def __call__(self, epoch: float) -> float:
