@@ -24,7 +24,18 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
-from common import command, compile_model, console, finish, load, network, parser, show, spread
+from common import (
+    adam,
+    command,
+    compile_model,
+    console,
+    finish,
+    load,
+    network,
+    parser,
+    show,
+    spread,
+)
 
 from reducible_train import (
     LowRankDense,
@@ -115,23 +126,18 @@ class Swap(keras.callbacks.Callback):
         v.assign(np.concatenate([right, np.zeros((count, right.shape[1]))], 0))
 
 
-def rate(data: Dataset, args) -> keras.optimizers.schedules.LearningRateSchedule:
-    """One cosine over all epochs."""
-    steps = args.epochs * math.ceil(len(data.x_train) / args.batch_size)
-    return keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
-
-
 def train(
     model: keras.Model, data: Dataset, args, callbacks: list, teacher: keras.Model | None = None
 ) -> tuple[float, float]:
     """One fit; what `quality` gives."""
-    optimizer = keras.optimizers.Adam(rate(data, args))
-    trained = compile_model(model, optimizer, steps_per_execution=16)
-    if teacher is not None:
+    optimizer = adam(args.learning_rate, args.epochs, len(data.x_train), args.batch_size)
+    if teacher is None:
+        trained = compile_model(model, optimizer, steps_per_execution=16)
+    else:
         loss = keras.distillation.LogitsDistillation(temperature=args.temperature)
         trained = keras.distillation.Distiller(teacher, model, loss, student_loss_weight=0.5)
         hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        trained.compile(keras.optimizers.Adam(rate(data, args)), hard, steps_per_execution=16)
+        trained.compile(optimizer, hard, steps_per_execution=16)
     trained.fit(
         data.x_train,
         data.y_train,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shlex
@@ -104,6 +105,17 @@ def compile_model(model: keras.Model, optimizer: Any = "adam", **kwargs: Any) ->
     return model
 
 
+def adam(learning_rate: float, epochs: int, samples: int, batch_size: int) -> keras.Optimizer:
+    """Adam with one cosine decay over all epochs."""
+    steps = epochs * math.ceil(samples / batch_size)
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of a sample; zero for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
 def keras_bytes(model: keras.Model, folder: Path, *, optimizer: bool = False) -> int:
     """Size of the `.keras` file of a model, without optimizer state if not asked for."""
     path = folder / "model.keras"
@@ -117,14 +129,15 @@ def keras_bytes(model: keras.Model, folder: Path, *, optimizer: bool = False) ->
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Mean and standard deviation, for a table."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {deviation(values):.{digits}f}"
 
 
 __all__ = [
+    "adam",
     "command",
     "compile_model",
     "console",
+    "deviation",
     "environment",
     "finish",
     "keras_bytes",

@@ -11,12 +11,22 @@ once to the budget and not trained on, which is what a criterion is usually judg
 from __future__ import annotations
 
 import itertools
-import math
 import time
 
 import keras
 import numpy as np
-from common import command, compile_model, console, finish, load, network, parser, show, spread
+from common import (
+    adam,
+    command,
+    compile_model,
+    console,
+    finish,
+    load,
+    network,
+    parser,
+    show,
+    spread,
+)
 
 from reducible_train import Ramp, RankScheduler, factorize
 from reducible_train.criteria import criterion_names
@@ -28,9 +38,8 @@ BATCH = 128
 def fit(data, seed: int, epochs: int, callbacks: list) -> keras.Model:
     """One training with one cosine over all of it."""
     keras.utils.set_random_seed(seed)
-    steps = epochs * math.ceil(len(data.x_train) / BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
-    model = compile_model(network(data.features, HIDDEN), keras.optimizers.Adam(rate))
+    optimizer = adam(1e-3, epochs, len(data.x_train), BATCH)
+    model = compile_model(network(data.features, HIDDEN), optimizer)
     model.fit(
         data.x_train,
         data.y_train,

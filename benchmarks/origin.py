@@ -17,15 +17,26 @@ Bytes of the compact file are compared with the dense `.keras` without optimizer
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import keras
 import numpy as np
-from common import command, compile_model, console, finish, keras_bytes, load, network, parser, show
+from common import (
+    adam,
+    command,
+    compile_model,
+    console,
+    deviation,
+    finish,
+    keras_bytes,
+    load,
+    network,
+    parser,
+    show,
+)
 
 from reducible_train import LayerRule, Ramp, RankScheduler, Steps, factorize, save_model
 from reducible_train.datasets import Dataset
@@ -38,9 +49,8 @@ LOST = {0.66: 0.1, 0.79: 0.45}  # points that may be lost
 def train(data: Dataset, seed: int, args, callbacks: list) -> keras.Model:
     """One fit, all epochs, one cosine decay."""
     keras.utils.set_random_seed(seed)
-    steps = args.epochs * math.ceil(len(data.x_train) / args.batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
-    model = compile_model(network(data.features, HIDDEN), keras.optimizers.Adam(rate))
+    optimizer = adam(args.learning_rate, args.epochs, len(data.x_train), args.batch_size)
+    model = compile_model(network(data.features, HIDDEN), optimizer)
     model.fit(
         data.x_train,
         data.y_train,
@@ -157,11 +167,6 @@ def main() -> None:
             )
             keras.backend.clear_session()
     report(args, accuracy, sizes)
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Standard deviation of a sample; zero for a single value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def report(args, accuracy: dict, sizes: dict) -> None:

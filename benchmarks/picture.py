@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from common import command, compile_model, console, finish, load, network, parser, show
+from common import adam, command, compile_model, console, finish, load, network, parser, show
 
 from reducible_train import Ramp, RankScheduler
 
@@ -38,9 +37,8 @@ class Ranks(keras.callbacks.Callback):
 def fit(data, args, callbacks: list) -> tuple[keras.Model, dict[str, list[float]]]:
     """One training; all start alike."""
     keras.utils.set_random_seed(args.seed)
-    steps = args.epochs * math.ceil(len(data.x_train) / 256)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
-    model = compile_model(network(data.features, HIDDEN), keras.optimizers.Adam(rate))
+    optimizer = adam(1e-3, args.epochs, len(data.x_train), 256)
+    model = compile_model(network(data.features, HIDDEN), optimizer)
     history = model.fit(
         data.x_train,
         data.y_train,

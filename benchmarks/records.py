@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import show
+from common import deviation, show
 
 DENSE = "dense"
 OURS = "RankScheduler"
@@ -40,8 +40,7 @@ def records(found: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> lis
 
 def _mean_and_std(name: str, runs, controls, of) -> dict[str, float]:
     values = [of(run, control) for run, control in zip(runs, controls, strict=True)]
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {f"{name}_mean": float(np.mean(values)), f"{name}_std": std}
+    return {f"{name}_mean": float(np.mean(values)), f"{name}_std": deviation(values)}
 
 
 def _removed(run: Mapping[str, Any], control: Mapping[str, Any]) -> float:
