@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from reducible_train import _keras
 from reducible_train.calibration import Samples
-from reducible_train.criteria import Statistics
+from reducible_train.criteria import Separated, Statistics
 from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.layers import Kernel, LowRank
 from reducible_train.moments import Counts, Moments
@@ -34,17 +35,17 @@ def collect(
         needs: `"inputs"`, or `"inputs"` and `"gradients"`.
 
     Returns:
-        Statistics by path of the kernel, of each of its matrices.
+        Statistics by path of the kernel, of each of its matrices in the usual split.
 
     Raises:
         SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
         ArgumentError: The model cannot be called on the samples.
     """
-    wanted = [
-        k for k in kernels if heard_split(k) is not None and (_chooses(k) or k.shape[0] <= LARGEST)
-    ]
+    wanted = [k for k in kernels if can_be_heard(k)]
+    shapes = {k.path: k.shape_in(_usual_split(k)) for k in wanted}
+    wanted = [k for k in wanted if _chooses(k) or shapes[k.path][0] <= LARGEST]
     if "gradients" in needs:
-        wanted = [k for k in wanted if k.shape[1] <= LARGEST]
+        wanted = [k for k in wanted if shapes[k.path][1] <= LARGEST]
     host = _keras.host_float
     layers = list({id(k.layer): k.layer for k in wanted}.values())
     ears = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
@@ -89,12 +90,34 @@ def collect(
     return found
 
 
-def heard_split(kernel: Kernel) -> str | None:
-    """The split in which a kernel's data can be told: the usual one, of kinds that tell it."""
-    if not _overrides(kernel, "input_rows") and not _chooses(kernel):
+def can_be_heard(kernel: Kernel) -> bool:
+    """True for kernels of a kind that tells its data."""
+    return _overrides(kernel, "input_rows") or _chooses(kernel)
+
+
+def seen_in(
+    kernel: Kernel, split: str, statistics: Sequence[Statistics]
+) -> tuple[Statistics, ...] | None:
+    """What `collect` found, for the matrices of a kernel in one of its splits.
+
+    `None` where they have more than `LARGEST` columns, which are then weighed together.
+    """
+    usual = _usual_split(kernel)
+    if split == usual:
+        return tuple(statistics)
+    layout = kernel.view(usual).rows_among_columns(kernel.view(split), kernel.variable_shape)
+    if kernel.shape_in(split)[1] > LARGEST:
         return None
-    usual = kernel.kind.splits_of(kernel.layer, kernel.name)[0]
-    return usual if kernel.rank is None or kernel.splits[0] == usual else None
+    return tuple(
+        replace(each, inputs=Separated(each.inputs, *layout))
+        for each in statistics
+        if isinstance(each.inputs, Moments)
+    )
+
+
+def _usual_split(kernel: Kernel) -> str:
+    """The split in which kinds tell their data."""
+    return kernel.kind.splits_of(kernel.layer, kernel.name)[0]
 
 
 def _chooses(kernel: Kernel) -> bool:

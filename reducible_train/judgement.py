@@ -7,9 +7,8 @@ import time as clock
 import numpy as np
 
 from reducible_train.calibration import Samples
-from reducible_train.collection import LARGEST, collect, heard_split
+from reducible_train.collection import LARGEST, can_be_heard, collect, seen_in
 from reducible_train.criteria import Criterion, Statistics, WeightedStack
-from reducible_train.moments import Moments
 from reducible_train.surgery import Decomposition, decomposition
 from reducible_train.survey import Form, Managed, Survey
 
@@ -52,12 +51,10 @@ class Judge:
     def parts(self, managed: Managed, form: Form) -> Decomposition:
         """The decomposition of a kernel as it is now, in one of its forms."""
         started = clock.perf_counter()
-        if not self._has_listened:
-            self._listen()
-            self._has_listened = True
-        known, metrics = self._statistics.get(managed.kernel.path), None
-        if known is not None and form.split == heard_split(managed.kernel):
-            metrics = [self.criterion.metric(each) for each in known]
+        known, metrics = self._known(managed, form.split), None
+        if known is not None:
+            columns = managed.kernel.shape_in(form.split)[1]
+            metrics = [self.criterion.judge(each, columns) for each in known]
         parts = decomposition(managed.kernel, form.split, metrics)
         self.seconds += clock.perf_counter() - started
         return parts
@@ -65,28 +62,32 @@ class Judge:
     def options(self, managed: Managed) -> tuple[Form, ...]:
         """The forms to choose from: those whose losses can be told in the criterion's units."""
         options = managed.options
-        if not self.criterion.needs:
+        if not self.criterion.needs or len(options) == 1:
             return options
-        return tuple(f for f in options if f.split == heard_split(managed.kernel)) or options
+        return tuple(f for f in options if self._known(managed, f.split) is not None) or options
 
-    def means(self, managed: Managed, parts: Decomposition) -> list[np.ndarray] | None:
+    def means(self, managed: Managed, form: Form, parts: Decomposition) -> list[np.ndarray] | None:
         """The means of a kernel's inputs that its bias shall make up for."""
         if not isinstance(parts, WeightedStack):
             return None
-        known = self._statistics[managed.kernel.path]
-        means = [
-            each.inputs.mean for each in known if isinstance(each.inputs, Moments) and each.folds
-        ]
-        return means if len(means) == len(known) else None
+        known = self._known(managed, form.split) or ()
+        means = [mean for each in known if (mean := each.mean) is not None]
+        return means if means and len(means) == len(known) else None
+
+    def _known(self, managed: Managed, split: str) -> tuple[Statistics, ...] | None:
+        """What the data says of a kernel in a split; learned at the first question."""
+        if not self._has_listened:
+            self._listen()
+            self._has_listened = True
+        found = self._statistics.get(managed.kernel.path)
+        return None if found is None else seen_in(managed.kernel, split, found)
 
     def _listen(self) -> None:
         """Learn what passes through the kernels as they are now."""
         if not self.criterion.needs or self.samples is None:
             return
         managed = self._survey.managed
-        kernels = [
-            m.kernel for m in managed if heard_split(m.kernel) in {f.split for f in m.options}
-        ]
+        kernels = [m.kernel for m in managed if can_be_heard(m.kernel)]
         self._statistics = collect(self._survey.model, kernels, self.samples, self.criterion.needs)
         deaf = [m for m in managed if m.kernel.path not in self._statistics]
         paths = ", ".join(m.kernel.path for m in deaf)
@@ -94,7 +95,7 @@ class Judge:
         share = sum(m.dense_cost("parameters") for m in deaf) / of_all
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
-            f"data (kind, split, more than {LARGEST} inputs, or never called): {paths}."
+            f"data (kind, more than {LARGEST} inputs, or never called): {paths}."
         )
         if share > _LARGE:
             note += (

@@ -71,6 +71,30 @@ class Matricization:
         """The rank of a left factor of this shape."""
         return self._sizes((self._u, u_shape))[self.rank]
 
+    def rows_among_columns(
+        self, other: Matricization, kernel_shape: Sequence[int]
+    ) -> tuple[Shape, tuple[int, ...]]:
+        """The axes that make up a row index here, and which of them are columns elsewhere.
+
+        Args:
+            other: Another way to see the same kernel, of no other columns than these and ours.
+            kernel_shape: Shape of the kernel variable.
+
+        Returns:
+            Lengths of the axes, and the places of those that are columns in `other`.
+
+        Example:
+            >>> channels = Matricization("hwio", "hwir", "11ro")
+            >>> channels.rows_among_columns(Matricization("hwio", "h1ir", "1wro"), (3, 5, 8, 16))
+            ((3, 5, 8), (1,))
+        """
+        sizes = self._sizes((self._kernel, kernel_shape))
+        rows, columns = self._matrix[1], other._matrix[2]
+        return (
+            tuple(sizes[label] for label in rows),
+            tuple(place for place, label in enumerate(rows) if label in columns),
+        )
+
     # --- values -----------------------------------------------------------------------
 
     def stack(self, kernel: np.ndarray) -> np.ndarray:

@@ -21,13 +21,15 @@ from reducible_train import (
     factorize,
 )
 from reducible_train.calibration import Samples, samples_of
-from reducible_train.collection import collect
+from reducible_train.collection import collect, seen_in
 from reducible_train.config import parse_config
+from reducible_train.criteria import criterion_named
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
 from reducible_train.layers.patches import patches
 from reducible_train.moments import Moments
 from reducible_train.spectra import cumulative_energy, relative_error, singular_spectrum
+from reducible_train.surgery import decomposition
 
 BOTH = ("inputs", "gradients")
 
@@ -532,7 +534,7 @@ def test_of_many_positions_a_grid_is_taken(monkeypatch):
     assert len(np.unique(found)) == found.shape[1]
 
 
-def heard_layer(layer, shape, rank):
+def heard_layer(layer, shape, rank, split=None):
     """Energy and activation on one layer between others: how much its outputs change."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, *shape)) * np.geomspace(3.0, 0.03, shape[-1]) + 1.0
@@ -544,7 +546,8 @@ def heard_layer(layer, shape, rank):
         flat = [keras.layers.Flatten(), keras.layers.Dense(3)]
         model = keras.Sequential([keras.Input(shape), fresh, *flat])
         before = np.array(fresh(x))
-        report = factorize(model, rank=rank, criterion=criterion, calibration=x)
+        rules = [LayerRule(fresh.name, split=split)]
+        report = factorize(model, rank=rank, criterion=criterion, calibration=x, rules=rules)
         assert [k.criterion for k in report.cuts[0].kernels] == [criterion]
         change = (before - np.array(fresh(x))).reshape(-1, before.shape[-1])
         changes[criterion], means[criterion] = (change**2).mean(), np.abs(change.mean(0)).max()
@@ -556,6 +559,8 @@ KINDS = {
     "separable, strides": (keras.layers.SeparableConv1D(16, 3, strides=2), (11, 12), 3),
     "conv": (keras.layers.Conv2D(16, 3, padding="same"), (8, 8, 6), 3),
     "strides": (keras.layers.Conv2D(16, 3, strides=2, padding="valid"), (9, 9, 6), 3),
+    "spatial": (keras.layers.Conv2D(16, (3, 2), strides=(1, 2)), (8, 8, 6), 3, "spatial"),
+    "spatial, same": (keras.layers.Conv2D(16, 3, dilation_rate=2), (9, 9, 6), 4, "spatial"),
     "groups": (keras.layers.Conv2D(16, 3, groups=2), (8, 8, 8), 2),
     "conv1d": (keras.layers.Conv1D(16, 3, padding="causal"), (12, 6), 3),
     "einsum": (keras.layers.EinsumDense("abc,cde->abde", (6, 4, 5), bias_axes="de"), (6, 16), 3),
@@ -639,7 +644,137 @@ def test_gradients_of_a_grouped_convolution_add_up():
     np.testing.assert_allclose(means * 16, np.array(expected), atol=1e-5)
 
 
-def test_kinds_that_are_not_heard_and_other_splits_go_by_energy():
+def smooth(samples=30, size=10, channels=4):
+    """Images whose neighbours are alike, as those of a camera; channels of different sizes."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(samples, size + 2, size + 2, channels))
+    mean = sum(noise[:, i : i + size, j : j + size] for i in range(3) for j in range(3)) / 3
+    return (mean * np.geomspace(2.0, 0.2, channels) + 0.7).astype("float32")
+
+
+def convolution(**settings):
+    model = keras.Sequential(
+        [
+            keras.Input((10, 10, 4)),
+            keras.layers.Conv2D(12, (3, 4), name="conv", **{"activation": "relu"} | settings),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, name="output"),
+        ]
+    )
+    return zoo.compiled(model)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("name", ["activation", "fisher"])
+def test_a_split_in_space_is_told_what_it_loses_nearly_as_exactly(name, bias):
+    """Against the exact moments of whole patches, where the plain spectrum knows nothing."""
+    keras.utils.set_random_seed(0)
+    model, x = convolution(use_bias=bias), smooth()
+    y = np.arange(len(x)) % 3
+    kernel, rule = find_kernels(model)[0], criterion_named(name)
+    found = heard(model, x, y, rule.needs)["conv/kernel"]
+    (matrix,) = kernel.matrices("channel")[0]
+    exact = rule.metric(found[0])
+    metrics = [rule.judge(each, 48) for each in seen_in(kernel, "spatial", found)]
+    parts = decomposition(kernel, "spatial", metrics)
+    for rank, close in ((1, 0.05), (3, 0.15), (5, 0.3)):
+        u, v = parts.factors(rank)
+        left = kernel.view("spatial").unstack(u @ v, kernel.variable_shape)
+        lost = exact.squared(matrix - kernel.view("channel").stack(left)[0])
+        assert (parts.values[rank:] ** 2).sum() == pytest.approx(lost, rel=close)
+        plain = np.matmul(*decomposition(kernel, "spatial").factors(rank))
+        left = kernel.view("spatial").unstack(plain, kernel.variable_shape)
+        assert lost < 0.9 * exact.squared(matrix - kernel.view("channel").stack(left)[0])
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_factors_in_space_are_cut_again_by_the_criterion(criterion):
+    model, x = convolution(), smooth()
+    y = np.arange(len(x)) % 3
+    rules = [LayerRule("conv", split="spatial")]
+    for rank in (7, 4):
+        before = np.array(model.layers[0](x))
+        report = factorize(model, rank=rank, criterion=criterion, calibration=(x, y), rules=rules)
+        told = report.cuts[-1].kernels[0]
+        assert (told.criterion, told.rank) == (criterion, rank)
+        assert report.notes == ()
+        assert np.abs(np.array(model.layers[0](x)) - before).mean() < 0.25 * before.mean()
+
+
+def test_the_split_is_the_one_that_loses_less_on_the_data():
+    """Half of the channels, which tell nothing, hold a kernel that suits the other split."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 10, 10, 4)).astype("float32")
+    x[..., 2:] = 1.0
+    kernel = np.zeros((3, 4, 4, 12))
+    kernel[:, :, :2] = np.einsum(
+        "hir,wro->hwio", rng.normal(size=(3, 2, 3)), rng.normal(size=(4, 3, 12))
+    )
+    kernel[:, :, 2:] = 2 * np.einsum(
+        "hwir,ro->hwio", rng.normal(size=(3, 4, 2, 3)), rng.normal(size=(3, 12))
+    )
+    splits, changes = {}, {}
+    for criterion in ("energy", "activation"):
+        model = convolution(activation=None)
+        layer = model.layers[0]
+        layer.kernel.assign(kernel)
+        before = np.array(layer(x))
+        budget = 1 - (576 - 3 * 60) / model.count_params()
+        factorize(model, budget=budget, criterion=criterion, calibration=x)
+        splits[criterion] = layer.split_of("kernel")
+        changes[criterion] = np.abs(np.array(layer(x)) - before).mean()
+    assert splits == {"energy": "channel", "activation": "spatial"}
+    assert changes["activation"] < 0.1 * changes["energy"]
+
+
+TRANSPOSED = {
+    "apart": (keras.layers.Conv2DTranspose(3, 2, strides=2), (5, 5, 8)),
+    "overlapping": (keras.layers.Conv2DTranspose(3, 3, strides=2, padding="same"), (5, 5, 8)),
+    "valid": (keras.layers.Conv2DTranspose(3, (4, 2)), (5, 6, 8)),
+    "1d": (keras.layers.Conv1DTranspose(4, 3, strides=3), (6, 8)),
+    "3d": (keras.layers.Conv3DTranspose(2, 2, strides=2), (3, 3, 2, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPOSED)
+def test_inputs_times_gradients_of_a_transposed_convolution_are_its_kernels_gradient(kind):
+    layer, shape = TRANSPOSED[kind]
+    layer = type(layer).from_config(layer.get_config())
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, *shape)).astype("float32")
+    layer.build(x.shape)
+    with tf.GradientTape() as tape:
+        outputs = layer(x)
+        loss = tf.reduce_sum(tf.sin(outputs))
+    gradient, of_outputs = tape.gradient(loss, [layer.kernel.value, outputs])
+    kernel = find_kernels(keras.Sequential([keras.Input(shape), layer]))[0]
+    rows = kernel.kind.input_rows(layer, "kernel", x, rng)[0]
+    gradients = kernel.kind.output_rows(layer, "kernel", np.array(of_outputs))[0]
+    expected = kernel.view().stack(np.array(gradient))[0]
+    np.testing.assert_allclose(rows.T @ gradients, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["apart", "overlapping", "1d"])
+def test_a_transposed_convolution_loses_less_on_its_data(kind):
+    layer, shape = TRANSPOSED[kind]
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(60, *shape)) * np.geomspace(3.0, 0.03, 8)).astype("float32")
+    changes = {}
+    for criterion in ("energy", "activation", "fisher"):
+        keras.utils.set_random_seed(3)
+        fresh = type(layer).from_config(layer.get_config())
+        ends = [keras.layers.Flatten(), keras.layers.Dense(3)]
+        model = zoo.compiled(keras.Sequential([keras.Input(shape), fresh, *ends]))
+        before = np.array(fresh(x))
+        y = np.arange(len(x)) % 3
+        report = factorize(model, rank=3, criterion=criterion, calibration=(x, y))
+        assert [k.criterion for k in report.cuts[0].kernels] == [criterion]
+        changes[criterion] = ((before - np.array(fresh(x))) ** 2).mean()
+    assert changes["activation"] < 0.3 * changes["energy"]
+    assert changes["fisher"] < 0.5 * changes["energy"]
+
+
+def test_kinds_that_are_not_heard_go_by_energy():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 8, 8, 6)).astype("float32")
     model = keras.Sequential(
@@ -660,8 +795,8 @@ def test_kinds_that_are_not_heard_and_other_splits_go_by_energy():
         rules=[LayerRule("along", split="spatial")],
     )
     by = {k.path: k.criterion for k in report.cuts[0].kernels}
-    assert by.pop("across/kernel") == "activation"
+    assert by.pop("across/kernel") == by.pop("along/kernel") == "activation"
     assert set(by.values()) == {"energy"}
     assert len(by) >= 2
-    assert "along/kernel" in report.notes[0]
+    assert "along/kernel" not in report.notes[0]
     assert "lstm/cell/recurrent_kernel" in report.notes[0]

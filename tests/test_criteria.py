@@ -7,6 +7,7 @@ import pytest
 
 from reducible_train.criteria import (
     Metric,
+    Separated,
     Statistics,
     WeightedStack,
     criterion,
@@ -270,6 +271,59 @@ def test_fisher_of_a_linear_model_is_the_rise_of_its_loss(rng):
     # E (g . x D)^2 for g independent of x is tr(A D G D^T).
     measured = (((x @ error) @ g.T) ** 2).mean()
     assert metric.squared(error) == pytest.approx(measured, rel=0.02)
+
+
+def pieces(rng, count, mean=0.0):
+    """Inputs `(3, M)` whose pieces are alike but for their size, as rows of `(M, 3)`."""
+    strength = rows(rng, count, 3, spread=np.array([2.0, 1.0, 0.3]))
+    seen = strength[:, :, None] * rows(rng, count, M)[:, None, :]
+    return np.moveaxis(seen, 1, 2).reshape(count, -1) + mean
+
+
+@pytest.mark.parametrize("name", DATA_AWARE)
+def test_pieces_that_differ_in_size_alone_are_weighed_exactly(name, rng):
+    """The metric of `(M, 3 N)` is that of `(M 3, N)`, in which an input is one row."""
+    x, g = pieces(rng, 60_000), Moments.of(rows(rng, 300, N))
+    rule = criterion_named(name)
+    whole = rule.metric(Statistics(Moments.of(x), g))
+    parted = rule.judge(Statistics(Separated(Moments.of(x), (M, 3), (1,)), g), 3 * N)
+    for _ in range(5):
+        error = rng.standard_normal((M, 3, N))
+        expected = whole.squared(error.reshape(3 * M, N))
+        assert parted.squared(error.reshape(M, 3 * N)) == pytest.approx(expected, rel=0.05)
+    exact = weigh([error.reshape(M, 3 * N)], parted)
+    assert parted.squared(error.reshape(M, 3 * N)) == pytest.approx((exact.values**2).sum())
+
+
+def test_the_bias_takes_up_the_means_of_all_pieces(rng):
+    """An output is the sum over the pieces, each times its own block of columns."""
+    x = pieces(rng, 500, mean=rng.standard_normal(3 * M))
+    kernel = rng.standard_normal((M, 3, N))
+    statistics = Statistics(Separated(Moments.of(x), (M, 3), (1,)))
+    metric = criterion_named("activation").judge(statistics, 3 * N)
+    found = weigh([kernel.reshape(M, 3 * N)], metric)
+    cut = np.matmul(*found.factors(2)).reshape(3 * M, N)
+    change = (x @ (kernel.reshape(3 * M, N) - cut)).mean(0)
+    assert np.abs(change).max() > 1e-3
+    np.testing.assert_allclose(found.output_shift(2, statistics.mean), change, atol=1e-10)
+
+
+def test_without_a_bias_the_pieces_keep_their_mean(rng):
+    x = pieces(rng, 500, mean=3.0)
+    seen = Separated(Moments.of(x), (M, 3), (1,))
+    folded, kept = Statistics(seen), Statistics(seen, folds=False)
+    assert kept.mean is None
+    assert np.trace(kept.input_moment) == pytest.approx((x**2).sum() / 500 / 3)
+    assert np.trace(folded.input_moment) == pytest.approx(x.var(0).sum() / 3)
+    assert np.trace(kept.likeness) == pytest.approx(3)
+    assert kept.likeness[0, 2] > folded.likeness[0, 2]
+
+
+def test_pieces_that_never_change_weigh_nothing():
+    still = Statistics(Separated(Moments.of(np.ones((5, 3 * M))), (M, 3), (1,)))
+    metric = criterion_named("activation").judge(still, 3 * N)
+    error = np.ones((M, 3 * N))
+    assert metric.squared(error) == pytest.approx((error**2).sum(), rel=0.05)
 
 
 def test_a_criterion_needs_its_statistics_and_a_name_of_its_own():

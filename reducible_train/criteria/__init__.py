@@ -17,6 +17,7 @@ from reducible_train.criteria.base import (
     criterion_names,
 )
 from reducible_train.criteria.metric import Metric
+from reducible_train.criteria.separation import Separated
 from reducible_train.criteria.weighted import Weighted, WeightedStack, weigh, weigh_stack
 
 for _module in pkgutil.iter_modules(__path__):
@@ -25,6 +26,7 @@ for _module in pkgutil.iter_modules(__path__):
 __all__ = [
     "Criterion",
     "Metric",
+    "Separated",
     "Statistics",
     "Weighted",
     "WeightedStack",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from reducible_train.criteria.metric import Array, Metric
+from reducible_train.criteria.metric import Array, Metric, ridged
+from reducible_train.criteria.separation import Separated
 from reducible_train.errors import ArgumentError
 from reducible_train.moments import Counts, Moments
 
 NEEDS = ("inputs", "gradients")
+
+Known = TypeVar("Known", bound=Moments | Separated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +22,13 @@ class Statistics:
 
     Args:
         inputs: Moments of the inputs `x (m,)` it is multiplied with, or counts of the rows that
-            they choose.
-        gradients: Moments of the gradient of the loss by its outputs `x W (n,)`.
+            they choose; or moments of inputs whose pieces meet a block of columns each.
+        gradients: Moments of the gradient of the loss by its outputs `x W (n,)`; of one block.
         folds: True if a bias can take up the mean of what is lost, so that only the spread of
             the inputs matters.
     """
 
-    inputs: Moments | Counts | None = None
+    inputs: Moments | Counts | Separated | None = None
     gradients: Moments | None = None
     folds: bool = True
 
@@ -41,6 +45,22 @@ class Statistics:
             return self.inputs.second_moment
         found = _present(self.inputs, "inputs")
         return found.covariance if self.folds else found.second_moment
+
+    @property
+    def likeness(self) -> Array | None:
+        """`(p, p)`: what the pieces have in common that meet `p` blocks of columns; `None` for
+        inputs in one piece.
+        """
+        if not isinstance(self.inputs, Separated):
+            return None
+        return self.inputs.likeness(centred=self.folds)
+
+    @property
+    def mean(self) -> Array | None:
+        """The mean that a bias can take up: `(m,)`, or `(p, m)` of pieces; `None` without one."""
+        if not self.folds or self.inputs is None or isinstance(self.inputs, Counts):
+            return None
+        return self.inputs.mean
 
     @property
     def gradient_moment(self) -> Array:
@@ -65,6 +85,13 @@ class Criterion:
     name: str
     needs: tuple[str, ...]
     metric: Callable[[Statistics], Metric]
+
+    def judge(self, statistics: Statistics, columns: int) -> Metric:
+        """The metric of a kernel of so many columns, which may be blocks of them."""
+        metric, likeness = self.metric(statistics), statistics.likeness
+        if likeness is None or (weight := ridged(likeness)) is None:
+            return metric
+        return metric.repeated(weight, columns // len(weight))
 
 
 _CRITERIA: dict[str, Criterion] = {}
@@ -114,7 +141,7 @@ def criterion_named(name: str) -> Criterion:
     return _CRITERIA[name]
 
 
-def _present(moments: Moments | None, name: str) -> Moments:
+def _present(moments: Known | None, name: str) -> Known:
     if moments is None:
         raise ArgumentError(
             f"This criterion needs statistics of the {name}. Received: {name}=None. "

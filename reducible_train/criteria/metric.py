@@ -42,6 +42,16 @@ class Metric:
         weighed = weighed if self.outputs is None else weighed @ self.outputs
         return float((weighed * d).sum())
 
+    def repeated(self, likeness: Array, size: int) -> Metric:
+        """The same for a kernel whose columns are blocks of `size`.
+
+        Args:
+            likeness: `(p, p)`, positive definite, between the inputs of the `p` blocks.
+            size: Columns of a block.
+        """
+        block = np.eye(size) if self.outputs is None else self.outputs
+        return Metric(self.inputs, np.kron(likeness, block).astype(np.float64))
+
     @cached_property
     def input_roots(self) -> tuple[Array, Array] | None:
         """`A^(1/2)` and its inverse, diagonal as it is; `None` for the identity."""

@@ -94,13 +94,16 @@ class Weighted:
 
         Args:
             rank: The rank `W` is cut to.
-            mean: `(m,)`, the mean of the inputs.
+            mean: `(m,)`, the mean of the inputs; `(p, m)` if each of `p` means meets a block of
+                the columns, and the outputs are sums over the blocks.
         """
         u, v = self.factors(rank)
-        before = after = np.asarray(mean, dtype=np.float64)
+        before = after = np.atleast_2d(np.asarray(mean, dtype=np.float64))
         for matrix in self.matrices:
             before = before @ matrix
-        shift: Array = before - after @ u @ v
+        pieces = range(len(after))
+        change: Array = (before - after @ u @ v).reshape(len(after), len(after), -1)
+        shift: Array = change[pieces, pieces].sum(axis=0)
         return shift
 
     def _back(self, rank: int) -> ProductSvd:

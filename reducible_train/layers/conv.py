@@ -63,7 +63,7 @@ class LowRankConv(LowRank):
         cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         return patches(
-            _channels_last(layer, inputs),
+            channels_last(layer, inputs),
             layer.kernel_size,
             layer.strides,
             layer.dilation_rate,
@@ -74,7 +74,7 @@ class LowRankConv(LowRank):
 
     @classmethod
     def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
-        rows = _channels_last(layer, outputs).reshape(
+        rows = channels_last(layer, outputs).reshape(
             -1, layer.groups, layer.filters // layer.groups
         )
         return rows.swapaxes(0, 1)
@@ -155,7 +155,8 @@ def conv_bias(layer: Any, outputs: Any) -> Any:
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def _channels_last(layer: Any, images: np.ndarray) -> np.ndarray:
+def channels_last(layer: Any, images: np.ndarray) -> np.ndarray:
+    """Images with their channels as the last axis."""
     return images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
-from reducible_train.layers.conv import AXES, conv_bias, spatial_axes
+from reducible_train.layers.conv import AXES, channels_last, conv_bias, spatial_axes
+from reducible_train.layers.patches import patches
 from reducible_train.matricization import Matricization
 
 
@@ -30,6 +32,29 @@ class LowRankConvTranspose(LowRank):
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
         return alike(spatial_axes(layer, inputs))
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return _rows_of(channels_last(layer, inputs))
+
+    @classmethod
+    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
+        """What each input position adds to, `(1, rows, h w o)`: outputs are sums of these, so
+        the loss changes by a gradient's rows times a change of theirs.
+        """
+        if layer.output_padding is not None:
+            return None
+        return patches(
+            channels_last(layer, outputs),
+            layer.kernel_size,
+            layer.strides,
+            layer.dilation_rate,
+            layer.padding,
+            1,
+            np.random.default_rng(0),
+        )
 
     def stock_layers(self) -> list[StockLayer]:
         layer: Any = self
@@ -55,6 +80,10 @@ class LowRankConvTranspose(LowRank):
             layer.dilation_rate,
         )
         return conv_bias(layer, x)
+
+
+def _rows_of(images: np.ndarray) -> np.ndarray:
+    return images.reshape(1, -1, images.shape[-1])
 
 
 @keras.saving.register_keras_serializable("reducible_train")
