@@ -3,14 +3,16 @@
 A criterion chooses directions within a kernel, and through its spectra the ranks of the kernels
 (allocation by knapsack); with uniform allocation only the directions.
 
-784-128-128-128-10, two dense epochs, down to the budget over the next four, the rest at the final
-ranks. All start alike; data comes from the fit itself. Beside it, the same dense network cut
-once to the budget and not trained on, which is what a criterion is usually judged by.
+784-128-128-128-10, or an LSTM that reads images row by row; two dense epochs, down to the budget
+over the next four, the rest at the final ranks. All start alike; data comes from the fit itself.
+Beside it, the same dense network cut once to the budget and not trained on, which is what a
+criterion is usually judged by.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 
 import keras
@@ -31,15 +33,31 @@ from common import (
 from reducible_train import Ramp, RankScheduler, factorize
 from reducible_train.criteria import criterion_names
 
-HIDDEN = (128, 128, 128)
 BATCH = 128
 
 
-def fit(data, seed: int, epochs: int, callbacks: list) -> keras.Model:
+def lstm(features: int) -> keras.Sequential:
+    """An LSTM of 96 units that reads a square image a row at a time."""
+    side = math.isqrt(features)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((features,)),
+            layers.Reshape((side, side)),
+            layers.LSTM(96, name="rows"),
+            layers.Dense(10, name="output"),
+        ]
+    )
+
+
+NETWORKS = {"mlp": lambda features: network(features, (128, 128, 128)), "lstm": lstm}
+
+
+def fit(build, data, seed: int, epochs: int, callbacks: list) -> keras.Model:
     """One training with one cosine over all of it."""
     keras.utils.set_random_seed(seed)
     optimizer = adam(1e-3, epochs, len(data.x_train), BATCH)
-    model = compile_model(network(data.features, HIDDEN), optimizer)
+    model = compile_model(build(data.features), optimizer)
     model.fit(
         data.x_train,
         data.y_train,
@@ -70,11 +88,13 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=16)
     options.add_argument("--budgets", type=float, nargs="+", default=[0.34, 0.21, 0.1])
     options.add_argument("--allocations", nargs="+", default=["knapsack", "uniform"])
+    options.add_argument("--network", choices=list(NETWORKS), default="mlp")
+    options.add_argument("--criteria", nargs="+", default=list(criterion_names()))
     options.set_defaults(seeds=3)
     args = options.parse_args()
     console.print(f"$ {command()}")
     data = load(args.data)
-    names = criterion_names()
+    build = NETWORKS[args.network]
     figures: dict[str, dict[str, list[float]]] = {}
 
     def note(key: str, **values: float) -> None:
@@ -82,10 +102,10 @@ def main() -> None:
             figures.setdefault(key, {}).setdefault(name, []).append(value)
 
     for seed in range(args.seeds):
-        dense = fit(data, seed, args.epochs, [])
+        dense = fit(build, data, seed, args.epochs, [])
         note("dense", test_accuracy=accuracy(dense, data))
         for budget in args.budgets:
-            for allocation, name in itertools.product(args.allocations, names):
+            for allocation, name in itertools.product(args.allocations, args.criteria):
                 key = f"{name}, {allocation}, budget {budget:g}"
                 how = {"criterion": name, "allocation": allocation}
                 note(key, after_one_cut=cut_once(dense, data, budget, **how))
@@ -93,7 +113,7 @@ def main() -> None:
                     budget=Ramp(1.0, budget, start_epoch=2, end_epoch=6), **how
                 )
                 started = time.perf_counter()
-                model = fit(data, seed, args.epochs, [scheduler])
+                model = fit(build, data, seed, args.epochs, [scheduler])
                 note(
                     key,
                     test_accuracy=accuracy(model, data),
@@ -116,7 +136,9 @@ def main() -> None:
         ]
         for key, values in figures.items()
     ]
-    title = f"test accuracy, %, {args.data}, {args.epochs} epochs, {args.seeds} seeds"
+    title = (
+        f"test accuracy, %, {args.network}, {args.data}, {args.epochs} epochs, {args.seeds} seeds"
+    )
     show(title, ["", "fine-tuned", "cut once, not trained", "s of cuts"], rows)
     finish({"epochs": args.epochs, "seeds": args.seeds, "figures": figures})
 

@@ -41,7 +41,7 @@ def collect(
         SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
         ArgumentError: The model cannot be called on the samples.
     """
-    wanted = [k for k in kernels if can_be_heard(k)]
+    wanted = [k for k in kernels if _can_be_heard(k, needs)]
     shapes = {k.path: k.shape_in(_usual_split(k)) for k in wanted}
     wanted = [k for k in wanted if _chooses(k) or shapes[k.path][0] <= LARGEST]
     if "gradients" in needs:
@@ -68,8 +68,9 @@ def collect(
         found[kernel.path] = more
 
     for batch in samples.batches():
-        for layer, x, gradient in _calls(model, layers, batch, needs):
+        for layer, given, gradient in _calls(model, layers, batch, needs):
             for kernel in ears[id(layer)]:
+                x = kernel.kind.input_of(kernel.name, given)
                 chosen = kernel.kind.input_choices(layer, kernel.name, host(x))
                 if chosen is not None:
                     add(inputs, kernel, [Counts.of(chosen, kernel.shape[0])])
@@ -90,8 +91,10 @@ def collect(
     return found
 
 
-def can_be_heard(kernel: Kernel) -> bool:
-    """True for kernels of a kind that tells its data."""
+def _can_be_heard(kernel: Kernel, needs: Sequence[str]) -> bool:
+    """True for kernels of a kind that tells so much of its data."""
+    if "gradients" in needs and not _overrides(kernel, "output_rows"):
+        return False
     return _overrides(kernel, "input_rows") or _chooses(kernel)
 
 
@@ -134,12 +137,12 @@ def _overrides(kernel: Kernel, method: str) -> bool:
 def _calls(
     model: Any, layers: Sequence[Any], batch: tuple[Any, Any, Any], needs: Sequence[str]
 ) -> list[tuple[Any, Any, Any]]:
-    """Layer, input and gradient (or `None`) of every call on one batch."""
+    """Layer, arguments and gradient (or `None`) of every call on one batch."""
     try:
         if "gradients" in needs:
             return _keras.output_gradients(model, layers, batch)
         heard: list[tuple[Any, Any, Any]] = []
-        with _keras.tapped(layers, lambda layer, x, _: heard.append((layer, x, None))):
+        with _keras.tapped(layers, lambda layer, given, _: heard.append((layer, given, None))):
             model(batch[0], training=False)
     except Exception as error:
         raise ArgumentError(

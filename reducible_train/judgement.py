@@ -7,7 +7,7 @@ import time as clock
 import numpy as np
 
 from reducible_train.calibration import Samples
-from reducible_train.collection import LARGEST, can_be_heard, collect, seen_in
+from reducible_train.collection import LARGEST, collect, seen_in
 from reducible_train.criteria import Criterion, Statistics, WeightedStack
 from reducible_train.surgery import Decomposition, decomposition
 from reducible_train.survey import Form, Managed, Survey
@@ -87,15 +87,15 @@ class Judge:
         if not self.criterion.needs or self.samples is None:
             return
         managed = self._survey.managed
-        kernels = [m.kernel for m in managed if can_be_heard(m.kernel)]
-        self._statistics = collect(self._survey.model, kernels, self.samples, self.criterion.needs)
+        kernels, needs = [m.kernel for m in managed], self.criterion.needs
+        self._statistics = collect(self._survey.model, kernels, self.samples, needs)
         deaf = [m for m in managed if m.kernel.path not in self._statistics]
         paths = ", ".join(m.kernel.path for m in deaf)
         of_all = sum(m.dense_cost("parameters") for m in managed)
         share = sum(m.dense_cost("parameters") for m in deaf) / of_all
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
-            f"data (kind, more than {LARGEST} inputs, or never called): {paths}."
+            f"data (kind, more than {LARGEST} inputs, or no call with values): {paths}."
         )
         if share > _LARGE:
             note += (

@@ -774,6 +774,59 @@ def test_a_transposed_convolution_loses_less_on_its_data(kind):
     assert changes["fisher"] < 0.5 * changes["energy"]
 
 
+CELLS = {
+    "simple": lambda **kw: keras.layers.SimpleRNN(14, **kw),
+    "lstm": lambda **kw: keras.layers.LSTM(14, **kw),
+    "gru": lambda **kw: keras.layers.GRU(14, **kw),
+    "gru, reset before": lambda **kw: keras.layers.GRU(14, reset_after=False, **kw),
+    "unrolled": lambda **kw: keras.layers.LSTM(14, unroll=True, **kw),
+    "two layers": lambda **kw: keras.layers.RNN(
+        [keras.layers.LSTMCell(14, name="cell"), keras.layers.GRUCell(9)], **kw
+    ),
+}
+
+
+def reads(kind):
+    """A model of sequences whose channels are of very different sizes, and some for it."""
+    keras.utils.set_random_seed(2)
+    x = np.random.default_rng(0).normal(size=(40, 6, 16)) * np.geomspace(2.0, 0.02, 16) + 0.3
+    layers = [CELLS[kind](name="loop", return_sequences=True), keras.layers.Dense(3, name="output")]
+    return zoo.compiled(keras.Sequential([keras.Input((6, 16)), *layers])), x.astype("float32")
+
+
+@pytest.mark.parametrize("kind", ["simple", "lstm", "gru"])
+def test_cells_hear_their_inputs_and_their_states(kind):
+    model, x = reads(kind)
+    states = np.array(model.get_layer("loop")(x))
+    before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
+    found = heard(model, x)
+    # TensorFlow's loop calls the cell once before it begins.
+    for kernel, seen in (("kernel", x), ("recurrent_kernel", before)):
+        rows = np.concatenate([seen[:, 0], seen.reshape(-1, seen.shape[-1])])
+        (statistics,) = found[f"loop/cell/{kernel}"]
+        np.testing.assert_allclose(statistics.inputs.mean, rows.mean(0), atol=1e-5)
+        np.testing.assert_allclose(
+            statistics.inputs.covariance, np.cov(rows.T, bias=True), atol=1e-4
+        )
+        assert statistics.folds == (kind != "gru")
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_loop_loses_less_on_its_data(kind):
+    changes = {}
+    for criterion in ("energy", "activation"):
+        model, x = reads(kind)
+        before = np.array(model.get_layer("loop")(x))
+        report = factorize(model, rank=5, criterion=criterion, calibration=x)
+        judged = {k.path: k.criterion for k in report.cuts[0].kernels}
+        deaf = {path for path, name in judged.items() if name != criterion}
+        inexact = (kind, criterion) == ("gru, reset before", "activation")
+        assert deaf == ({"loop/cell/recurrent_kernel"} if inexact else set())
+        assert len(judged) >= 2
+        changes[criterion] = ((before - np.array(model.get_layer("loop")(x))) ** 2).mean()
+    assert changes["activation"] < 0.5 * changes["energy"]
+
+
 def test_kinds_that_are_not_heard_go_by_energy():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 8, 8, 6)).astype("float32")
@@ -787,15 +840,16 @@ def test_kinds_that_are_not_heard_go_by_energy():
             keras.layers.Dense(3),
         ]
     )
+    zoo.compiled(model)
     report = factorize(
         model,
         rank=3,
-        criterion="activation",
-        calibration=x,
+        criterion="fisher",
+        calibration=(x, np.arange(40) % 3),
         rules=[LayerRule("along", split="spatial")],
     )
     by = {k.path: k.criterion for k in report.cuts[0].kernels}
-    assert by.pop("across/kernel") == by.pop("along/kernel") == "activation"
+    assert by.pop("across/kernel") == by.pop("along/kernel") == "fisher"
     assert set(by.values()) == {"energy"}
     assert len(by) >= 2
     assert "along/kernel" not in report.notes[0]

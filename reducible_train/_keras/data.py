@@ -17,9 +17,9 @@ from reducible_train._keras.values import host_value
 def tapped(
     layers: Sequence[Any], tell: Callable[[Any, Any, Any], None], *, watch: Any = None
 ) -> Iterator[None]:
-    """Within it, every eager call of a layer is told: the layer, its input, its output.
+    """Within it, every eager call of a layer is told: the layer, its arguments, its output.
 
-    Calls without values, as in loops that TensorFlow traces, are not. The output is the one
+    Calls without values, as in loops that a backend traces, are not. The output is the one
     before the layer's activation. Keras has no hooks on a layer's call; attributes of the
     object shadow the method, whatever graph holds the layer.
 
@@ -44,12 +44,12 @@ def tapped(
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
-            inputs = args[0] if args else next(iter(kwargs.values()))
-            if any(map(_is_symbolic, keras.tree.flatten(inputs))):
+            given = (*args, *kwargs.values())
+            if any(map(_is_symbolic, keras.tree.flatten(given[0]))):
                 return original(*args, **kwargs)
             raw.clear()
             result = original(*args, **kwargs)
-            tell(layer, inputs, raw[-1] if raw else _watched(result))
+            tell(layer, given, raw[-1] if raw else _watched(result))
             return result
 
         layer.__dict__["call"] = call
@@ -73,6 +73,10 @@ def _is_symbolic(tensor: Any) -> bool:
     """True within a function or a loop that is being traced, where a tensor has no value."""
     if isinstance(tensor, keras.KerasTensor):
         return True
+    if _backend.backend() == "jax":
+        import jax  # noqa: PLC0415
+
+        return isinstance(tensor, jax.core.Tracer)
     if _backend.backend() != "tensorflow":
         return False
     import tensorflow as tf  # noqa: PLC0415
@@ -81,7 +85,7 @@ def _is_symbolic(tensor: Any) -> bool:
 
 
 def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tuple[Any, Any, Any]]:
-    """Every call of the layers on one batch: layer, input, gradient of the loss by its output.
+    """Every call of the layers on one batch: layer, arguments, gradient of the loss by its output.
 
     The gradient is that of a sample's own loss, before the layer's activation; `None`
     where the loss does not depend on it. TensorFlow only. Metrics stay as they are.
@@ -104,7 +108,7 @@ def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tupl
     gradients = tape.gradient(loss, [output for _, _, output in calls])
     for variable, value in kept:
         variable.assign(value)
-    return [(layer, x, g) for (layer, x, _), g in zip(calls, gradients, strict=True)]
+    return [(layer, given, g) for (layer, given, _), g in zip(calls, gradients, strict=True)]
 
 
 def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None] | None:

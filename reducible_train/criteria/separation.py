@@ -6,9 +6,6 @@ such a matrix, but a product of one moment for each of them is: `E[x^T x] ~ L (x
 
     R = mean over w of E[x_w^T x_w]  (h i, h i)      L_vw ~ E[x_v . x_w]  (w, w), mean diagonal 1
 
-On the convolutions of a trained LeNet-5 what it says is lost was within 13 % of what the whole
-moment says, at ranks from 1 to 21.
-
 Reference: Van Loan and Pitsianis, *Approximation with Kronecker products*, 1993 (whose nearest
 product in the Frobenius norm need not keep the traces).
 """
@@ -30,8 +27,7 @@ from reducible_train.moments import Moments
 class Separated:
     """Moments of inputs `x (k,)`, seen as `p` pieces of `m` numbers, `k = p m`.
 
-    Where pieces are alike but for their size, or do not go together, what it says of an error is
-    exact; otherwise it errs by what they have in common beyond that.
+    What it says of an error is exact where pieces are alike but for their size.
 
     Args:
         whole: Moments of the inputs.

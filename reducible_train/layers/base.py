@@ -128,6 +128,11 @@ class LowRank:
     # --- the data that passes through a kernel ----------------------------------------
 
     @classmethod
+    def input_of(cls, kernel: str, arguments: Sequence[Any]) -> Any:
+        """Which argument of the layer's call the kernel meets."""
+        return arguments[0]
+
+    @classmethod
     def input_rows(
         cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray | None:

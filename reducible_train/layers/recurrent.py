@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from reducible_train.layers.base import LowRank, PlainKernel
@@ -22,6 +23,23 @@ class LowRankCell(LowRank):
     kernel_attributes = {"kernel": "kernel", "recurrent_kernel": "recurrent_kernel"}  # noqa: RUF012
     kernel = PlainKernel()
     recurrent_kernel = PlainKernel()
+
+    @classmethod
+    def input_of(cls, kernel: str, arguments: Sequence[Any]) -> Any:
+        if kernel == "kernel":
+            return arguments[0]
+        states = arguments[1]
+        return states[0] if isinstance(states, (list, tuple)) else states
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        return inputs[None]
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        return layer.bias
 
     def gates(self, kernel: str, inputs: Any, count: int, which: slice = slice(None)) -> list[Any]:
         """What each gate gets of its inputs: `x W_k`, for gates side by side in `W`.
@@ -127,6 +145,20 @@ class LowRankGRUCell(LowRankCell, keras.layers.GRUCell):
     """
 
     dense_class = keras.layers.GRUCell
+
+    @classmethod
+    def input_rows(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """Without `reset_after`, a gate's state is not the state, but what is left of it."""
+        if kernel == "recurrent_kernel" and not layer.reset_after:
+            return None
+        return super().input_rows(layer, kernel, inputs, rng)
+
+    @classmethod
+    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
+        """With `reset_after` there are two biases in one variable."""
+        return None if layer.reset_after else layer.bias
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
         hidden = states[0] if isinstance(states, (list, tuple)) else states
