@@ -33,9 +33,9 @@ import keras
 import numpy as np
 from common import command, console, environment, load, network
 from records import DENSE, OURS, draw, records, table
-from ways import OUTPUT_TOO, Recipe, Trainer
+from ways import Recipe, Trainer
 
-from reducible_train import ProductDecay
+from reducible_train import LayerRule, ProductDecay
 from reducible_train.survey import survey
 
 ACTIVATION = {"allocation": "knapsack", "criterion": "activation"}
@@ -125,7 +125,15 @@ CASES = {
         peer=True,
     ),
     "lenet5": Case(
-        Recipe(lenet5, 10, 3e-3, image=(28, 28, 1), batch_size=64, ramp_end=5, rules=(OUTPUT_TOO,)),
+        Recipe(
+            lenet5,
+            16,
+            3e-3,
+            image=(28, 28, 1),
+            batch_size=64,
+            ramp_end=5,
+            rules=(LayerRule("output", keep_dense=False, min_rank=4), LayerRule("*", min_rank=4)),
+        ),
         {0.953: 0.4, 0.97: 0.6, 0.978: 1.0},
         counted="weights",
         beside=(0.97,),
@@ -145,7 +153,11 @@ CASES = {
         peer=True,
     ),
     "vgg_fashion": Case(
-        Recipe(vgg, 8, 2e-3, image=(28, 28, 1)), {0.8: 0.5}, data="fashion_mnist", flops=0.6
+        Recipe(vgg, 8, 2e-3, image=(28, 28, 1)),
+        {0.8: 0.5},
+        data="fashion_mnist",
+        flops=0.6,
+        settings=FISHER,
     ),
 }
 
