@@ -33,10 +33,16 @@ class Samples:
     def __len__(self) -> int:
         return len(keras.tree.flatten(self.x)[0])
 
-    def batches(self) -> Iterator[tuple[Any, Any, Any]]:
-        """Inputs, targets and weights of a few hundred samples at a time."""
-        for start in range(0, len(self), _BATCH):
-            part = slice(start, start + _BATCH)
+    def batches(self, size: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        """Inputs, targets and weights of a few hundred samples at a time.
+
+        Args:
+            size: The only size that the model takes, if there is one; samples left over are not
+                shown then.
+        """
+        end = len(self) if size is None else len(self) - len(self) % size
+        for start in range(0, end, size or _BATCH):
+            part = slice(start, start + (size or _BATCH))
             x, y, weight = (
                 _map(lambda array, part=part: array[part], each)
                 for each in (self.x, self.y, self.weight)

@@ -67,18 +67,21 @@ def collect(
             more = [old.merged(new) for old, new in zip(known, more, strict=True)]
         found[kernel.path] = more
 
-    for batch in samples.batches():
+    def hear(kernel: Kernel, given: Sequence[Any], gradient: Any) -> None:
+        kind, layer, name = kernel.kind, kernel.layer, kernel.name
+        x = host(kind.input_of(name, given))
+        chosen = kind.input_choices(layer, name, x)
+        if chosen is not None:
+            add(inputs, kernel, [Counts.of(chosen, kernel.shape[0])])
+        elif not _chooses(kernel):
+            note(inputs, kernel, kind.input_rows(layer, name, x, rng))
+        if gradient is not None:
+            note(gradients, kernel, kind.output_rows(layer, name, host(gradient), rng))
+
+    for batch in samples.batches(_keras.fixed_batch(model)):
         for layer, given, gradient in _calls(model, layers, batch, needs):
             for kernel in ears[id(layer)]:
-                x = kernel.kind.input_of(kernel.name, given)
-                chosen = kernel.kind.input_choices(layer, kernel.name, host(x))
-                if chosen is not None:
-                    add(inputs, kernel, [Counts.of(chosen, kernel.shape[0])])
-                elif not _chooses(kernel):
-                    note(inputs, kernel, kernel.kind.input_rows(layer, kernel.name, host(x), rng))
-                if gradient is not None:
-                    rows = kernel.kind.output_rows(layer, kernel.name, host(gradient))
-                    note(gradients, kernel, rows)
+                hear(kernel, given, gradient)
     found = {}
     for kernel in wanted:
         x, g = inputs.get(kernel.path), gradients.get(kernel.path)
@@ -98,19 +101,12 @@ def _can_be_heard(kernel: Kernel, needs: Sequence[str]) -> bool:
     return _overrides(kernel, "input_rows") or _chooses(kernel)
 
 
-def seen_in(
-    kernel: Kernel, split: str, statistics: Sequence[Statistics]
-) -> tuple[Statistics, ...] | None:
-    """What `collect` found, for the matrices of a kernel in one of its splits.
-
-    `None` where they have more than `LARGEST` columns, which are then weighed together.
-    """
+def seen_in(kernel: Kernel, split: str, statistics: Sequence[Statistics]) -> tuple[Statistics, ...]:
+    """What `collect` found, for the matrices of a kernel in one of its splits."""
     usual = _usual_split(kernel)
     if split == usual:
         return tuple(statistics)
     layout = kernel.view(usual).rows_among_columns(kernel.view(split), kernel.variable_shape)
-    if kernel.shape_in(split)[1] > LARGEST:
-        return None
     return tuple(
         replace(each, inputs=Separated(each.inputs, *layout))
         for each in statistics
@@ -142,7 +138,9 @@ def _calls(
         if "gradients" in needs:
             return _keras.output_gradients(model, layers, batch)
         heard: list[tuple[Any, Any, Any]] = []
-        with _keras.tapped(layers, lambda layer, given, _: heard.append((layer, given, None))):
+        with _keras.tapped(
+            model, layers, lambda layer, given, _: heard.append((layer, given, None))
+        ):
             model(batch[0], training=False)
     except Exception as error:
         raise ArgumentError(

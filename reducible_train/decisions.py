@@ -128,12 +128,10 @@ class Decider:
             own = self.own_ranks.get(managed.kernel.path)
             quantity, value = "rank", inf if own is None else max(1, round(value * own))
         if quantity == "rank":
-            found = [self._by_rank(managed, f, value) for f in self._judge.options(managed)]
+            found = [self._by_rank(managed, f, value) for f in managed.options]
         else:
             limit = _limit(quantity, value, kept.get(managed.kernel.path, 1.0))
-            found = [
-                self._by_spectrum(managed, form, limit) for form in self._judge.options(managed)
-            ]
+            found = [self._by_spectrum(managed, form, limit) for form in managed.options]
         possible = [decision for decision in found if decision is not None]
         return max(possible, key=lambda d: d.saves(self._measure), default=None)
 
@@ -212,9 +210,7 @@ class Decider:
             kept = cumulative_energy(parts.values)
             return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
 
-        options = [
-            (form, self._judge.parts(managed, form)) for form in self._judge.options(managed)
-        ]
+        options = [(form, self._judge.parts(managed, form)) for form in managed.options]
         return options[0] if len(options) == 1 else min(options, key=lost)
 
     def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:

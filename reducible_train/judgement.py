@@ -50,21 +50,12 @@ class Judge:
 
     def parts(self, managed: Managed, form: Form) -> Decomposition:
         """The decomposition of a kernel as it is now, in one of its forms."""
+        known = self._known(managed, form.split)
         started = clock.perf_counter()
-        known, metrics = self._known(managed, form.split), None
-        if known is not None:
-            columns = managed.kernel.shape_in(form.split)[1]
-            metrics = [self.criterion.judge(each, columns) for each in known]
+        metrics = None if known is None else [self.criterion.judge(each) for each in known]
         parts = decomposition(managed.kernel, form.split, metrics)
         self.seconds += clock.perf_counter() - started
         return parts
-
-    def options(self, managed: Managed) -> tuple[Form, ...]:
-        """The forms to choose from: those whose losses can be told in the criterion's units."""
-        options = managed.options
-        if not self.criterion.needs or len(options) == 1:
-            return options
-        return tuple(f for f in options if self._known(managed, f.split) is not None) or options
 
     def means(self, managed: Managed, form: Form, parts: Decomposition) -> list[np.ndarray] | None:
         """The means of a kernel's inputs that its bias shall make up for."""
@@ -77,8 +68,10 @@ class Judge:
     def _known(self, managed: Managed, split: str) -> tuple[Statistics, ...] | None:
         """What the data says of a kernel in a split; learned at the first question."""
         if not self._has_listened:
+            started = clock.perf_counter()
             self._listen()
             self._has_listened = True
+            self.seconds += clock.perf_counter() - started
         found = self._statistics.get(managed.kernel.path)
         return None if found is None else seen_in(managed.kernel, split, found)
 
@@ -95,7 +88,8 @@ class Judge:
         share = sum(m.dense_cost("parameters") for m in deaf) / of_all
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
-            f"data (kind, more than {LARGEST} inputs, or no call with values): {paths}."
+            f"data (kind, more than {LARGEST} inputs, or outputs where gradients count, or no call "
+            f"with values): {paths}."
         )
         if share > _LARGE:
             note += (

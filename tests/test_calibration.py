@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from reducible_train import (
     SpectrumError,
     collection,
     factorize,
+    judgement,
 )
 from reducible_train.calibration import Samples, samples_of
 from reducible_train.collection import collect, seen_in
@@ -525,12 +527,12 @@ def test_patches_times_the_kernel_is_the_convolution(size, strides, dilation, pa
         )
 
 
-def test_of_many_positions_a_grid_is_taken(monkeypatch):
+def test_of_many_positions_some_are_taken(monkeypatch):
     monkeypatch.setattr("reducible_train.layers.patches._ROWS", 100)
     images = np.arange(4 * 20 * 20, dtype="float64").reshape(4, 20, 20, 1)
     rng = np.random.default_rng(0)
     found = patches(images, (1, 1), (1, 1), (1, 1), "valid", 1, rng)
-    assert 60 <= found.shape[1] <= 150
+    assert found.shape[1] == 100
     assert len(np.unique(found)) == found.shape[1]
 
 
@@ -675,7 +677,7 @@ def test_a_split_in_space_is_told_what_it_loses_nearly_as_exactly(name, bias):
     found = heard(model, x, y, rule.needs)["conv/kernel"]
     (matrix,) = kernel.matrices("channel")[0]
     exact = rule.metric(found[0])
-    metrics = [rule.judge(each, 48) for each in seen_in(kernel, "spatial", found)]
+    metrics = [rule.judge(each) for each in seen_in(kernel, "spatial", found)]
     parts = decomposition(kernel, "spatial", metrics)
     for rank, close in ((1, 0.05), (3, 0.15), (5, 0.3)):
         u, v = parts.factors(rank)
@@ -690,15 +692,22 @@ def test_a_split_in_space_is_told_what_it_loses_nearly_as_exactly(name, bias):
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])
 def test_factors_in_space_are_cut_again_by_the_criterion(criterion):
     model, x = convolution(), smooth()
+    plain = keras.models.clone_model(model)
+    plain.set_weights(model.get_weights())
     y = np.arange(len(x)) % 3
     rules = [LayerRule("conv", split="spatial")]
+    whole = np.array(model.layers[0](x))
+
+    def change(of):
+        return np.abs(np.array(of.layers[0](x)) - whole).mean()
+
     for rank in (7, 4):
-        before = np.array(model.layers[0](x))
         report = factorize(model, rank=rank, criterion=criterion, calibration=(x, y), rules=rules)
         told = report.cuts[-1].kernels[0]
         assert (told.criterion, told.rank) == (criterion, rank)
         assert report.notes == ()
-        assert np.abs(np.array(model.layers[0](x)) - before).mean() < 0.25 * before.mean()
+        factorize(plain, rank=rank, rules=rules)
+        assert change(model) < 0.75 * change(plain)
 
 
 def test_the_split_is_the_one_that_loses_less_on_the_data():
@@ -749,9 +758,30 @@ def test_inputs_times_gradients_of_a_transposed_convolution_are_its_kernels_grad
     gradient, of_outputs = tape.gradient(loss, [layer.kernel.value, outputs])
     kernel = find_kernels(keras.Sequential([keras.Input(shape), layer]))[0]
     rows = kernel.kind.input_rows(layer, "kernel", x, rng)[0]
-    gradients = kernel.kind.output_rows(layer, "kernel", np.array(of_outputs))[0]
+    gradients = kernel.kind.output_rows(layer, "kernel", np.array(of_outputs), rng)[0]
     expected = kernel.view().stack(np.array(gradient))[0]
     np.testing.assert_allclose(rows.T @ gradients, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_are_found_wherever_on_the_grid_they_are():
+    """A stride leaves every fourth position in use; many images, so some positions are seen."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(768, 16, 16, 4)).astype("float32"), rng.integers(3, size=768)
+    layers = keras.layers
+    grid = [layers.Conv2DTranspose(6, 1, name="up"), layers.Conv2D(4, 1, strides=4)]
+    model = keras.Sequential([keras.Input(x.shape[1:]), *grid, layers.Flatten(), layers.Dense(3)])
+    found = heard(zoo.compiled(model), x, y, BOTH)["up/kernel"][0]
+    assert np.trace(found.gradient_moment) > 0
+
+
+def test_the_time_of_a_look_at_the_data_is_told_with_that_of_the_spectra(monkeypatch):
+    def slowly(*args):
+        time.sleep(0.5)
+        return collect(*args)
+
+    monkeypatch.setattr(judgement, "collect", slowly)
+    report = factorize(convolution(), budget=0.9, criterion="activation", calibration=smooth())
+    assert report.cuts[0].seconds["spectra"] > 0.5 > report.cuts[0].seconds["allocation"]
 
 
 @pytest.mark.parametrize("kind", ["apart", "overlapping", "1d"])
@@ -800,15 +830,76 @@ def test_cells_hear_their_inputs_and_their_states(kind):
     states = np.array(model.get_layer("loop")(x))
     before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
     found = heard(model, x)
-    # TensorFlow's loop calls the cell once before it begins.
     for kernel, seen in (("kernel", x), ("recurrent_kernel", before)):
-        rows = np.concatenate([seen[:, 0], seen.reshape(-1, seen.shape[-1])])
         (statistics,) = found[f"loop/cell/{kernel}"]
-        np.testing.assert_allclose(statistics.inputs.mean, rows.mean(0), atol=1e-5)
-        np.testing.assert_allclose(
-            statistics.inputs.covariance, np.cov(rows.T, bias=True), atol=1e-4
-        )
+        assert_moments(statistics.inputs, seen.reshape(-1, seen.shape[-1]))
         assert statistics.folds == (kind != "gru")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_cells_hear_no_padding(backwards):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 9, 5)).astype("float32")
+    real = np.arange(9) < rng.integers(1, 8, size=(20, 1))
+    x[~real] = 0
+    layers = [keras.layers.Masking(), keras.layers.LSTM(6, go_backwards=backwards, name="loop")]
+    model = keras.Sequential([keras.Input((9, 5)), *layers, keras.layers.Dense(3)])
+    found = heard(model, x)
+    assert_moments(found["loop/cell/kernel"][0].inputs, x[real])
+    assert found["loop/cell/recurrent_kernel"][0].inputs.count == real.sum()
+    assert not model.get_layer("loop").unroll
+    assert "inner_loop" not in vars(model.get_layer("loop"))
+
+
+def test_states_that_outlive_a_call_stay_and_batches_have_the_size_they_must_have():
+    loop = keras.layers.GRU(6, stateful=True, name="loop")
+    model = keras.Sequential([keras.Input(batch_shape=(8, 4, 5)), loop, keras.layers.Dense(3)])
+    x = np.random.default_rng(0).normal(size=(30, 4, 5)).astype("float32")
+    model(x[:8])
+    before = np.array(loop.states[0])
+    report = factorize(model, rank=2, criterion="activation", calibration=x)
+    assert {k.criterion for k in report.cuts[0].kernels} == {"activation"}
+    np.testing.assert_array_equal(np.array(loop.states[0]), before)
+    assert heard(model, x)["loop/cell/recurrent_kernel"][0].inputs.count == 24 * 4
+
+
+class Stepper(keras.layers.Layer):
+    """A loop of its own, which names the arguments of the cell in an order of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = keras.layers.SimpleRNNCell(5)
+
+    def build(self, shape):
+        self.cell.build((None, shape[-1]))
+
+    def call(self, x):
+        state = keras.ops.zeros((keras.ops.shape(x)[0], 5))
+        for step in range(x.shape[1]):
+            state, _ = self.cell(states=[state], sequence=x[:, step], training=False)
+        return state
+
+
+def test_cells_are_heard_in_a_loop_that_is_not_keras_own():
+    x = np.random.default_rng(0).normal(size=(10, 3, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((3, 5)), Stepper(name="own"), keras.layers.Dense(3)])
+    found = heard(model, x)
+    assert_moments(found["own/cell/kernel"][0].inputs, x.reshape(30, 5))
+    states = found["own/cell/recurrent_kernel"][0].inputs
+    assert states.count == 30
+    assert states.mean.any()
+
+
+def test_a_call_in_a_traced_function_is_not_heard():
+    x = np.random.default_rng(0).normal(size=(10, 5)).astype("float32")
+
+    class Traced(Stepper):
+        def call(self, x):
+            step = tf.function(lambda state: self.cell(tf.constant(np.ones((1, 5), "f")), [state]))
+            return step(x)[0]
+
+    model = keras.Sequential([keras.Input((5,)), Traced(name="own"), keras.layers.Dense(3)])
+    assert "own/cell/kernel" not in heard(model, x)
 
 
 @pytest.mark.parametrize("kind", CELLS)

@@ -5,7 +5,13 @@ does not do what surgery on a live model needs; each function says why. When
 Keras moves, only this package and its test have to follow.
 """
 
-from reducible_train._keras.calls import Call, assigned_in_calls, known_inputs, trace_calls
+from reducible_train._keras.calls import (
+    Call,
+    assigned_in_calls,
+    fixed_batch,
+    known_inputs,
+    trace_calls,
+)
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
 from reducible_train._keras.compiling import compiled
 from reducible_train._keras.copying import (
@@ -84,6 +90,7 @@ __all__ = [
     "copy_state",
     "drop_attribute",
     "end_warm_up",
+    "fixed_batch",
     "fresh_input_layers",
     "held_variables",
     "host_float",

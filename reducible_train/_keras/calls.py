@@ -126,6 +126,12 @@ def _input_specs(model: Any) -> Any | None:
     return keras.KerasTensor((1, *shape[1:]), dtype=model.input_dtype)
 
 
+def fixed_batch(model: Any) -> int | None:
+    """The only batch size that a model takes; `None` if it takes any."""
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return next((x.shape[0] for x in inputs if x.shape and x.shape[0] is not None), None)
+
+
 def known_inputs(model: Any) -> list[tuple[Any, ...]] | None:
     """Shapes of the inputs of a model, flat, the batch axis first; `None` where not known."""
     specs = _input_specs(model)

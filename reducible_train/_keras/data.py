@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src import backend as _backend
 
+from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.loops import stepwise
 from reducible_train._keras.values import host_value
 
 
 @contextlib.contextmanager
 def tapped(
-    layers: Sequence[Any], tell: Callable[[Any, Any, Any], None], *, watch: Any = None
+    model: Any, layers: Sequence[Any], tell: Callable[[Any, Any, Any], None], *, watch: Any = None
 ) -> Iterator[None]:
     """Within it, every eager call of a layer is told: the layer, its arguments, its output.
 
-    Calls without values, as in loops that a backend traces, are not. The output is the one
-    before the layer's activation. Keras has no hooks on a layer's call; attributes of the
-    object shadow the method, whatever graph holds the layer.
+    Arguments are in the order of the call's signature; of a cell, those of the samples that have
+    this step. Keras has no hooks on a layer's call; attributes of the object shadow the method,
+    whatever graph holds the layer.
 
     Args:
+        model: The model that is called.
         layers: The layers.
         tell: Called after each call of one of them.
-        watch: A gradient tape, to watch the outputs.
+        watch: A gradient tape, to watch the outputs; told are then those before the activation.
     """
 
-    def listen(layer: Any) -> None:
+    def listen(layer: Any, present: Callable[[Any], np.ndarray | None]) -> None:
         original, activation = layer.call, getattr(layer, "activation", None)
+        signature = inspect.signature(original)
         raw: list[Any] = []
 
         def activated(output: Any) -> Any:
@@ -44,29 +50,40 @@ def tapped(
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = (*args, *kwargs.values())
-            if any(map(_is_symbolic, keras.tree.flatten(given[0]))):
+            given = [*signature.bind(*args, **kwargs).arguments.values()]
+            if any(map(_is_symbolic, keras.tree.flatten(given))):
                 return original(*args, **kwargs)
             raw.clear()
             result = original(*args, **kwargs)
-            tell(layer, given, raw[-1] if raw else _watched(result))
+            having = present(layer)
+            if having is not None:
+                given = keras.tree.map_structure(lambda each: _taken(each, having), given)
+            if having is None or having.any():
+                tell(layer, given, raw[-1] if raw else _watched(result))
             return result
 
         layer.__dict__["call"] = call
-        if activation is not None:
+        if activation is not None and watch is not None:
             layer.__dict__["activation"] = activated
             undo.append((layer, activation))
 
     undo: list[tuple[Any, Any]] = []
-    try:
-        for layer in layers:
-            listen(layer)
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("call", None)
-        for layer, activation in undo:
-            layer.__dict__["activation"] = activation
+    with stepwise([each for _, each in walk(model)], layers) as present:
+        try:
+            for layer in layers:
+                listen(layer, present)
+            yield
+        finally:
+            for layer in layers:
+                layer.__dict__.pop("call", None)
+            for layer, activation in undo:
+                layer.__dict__["activation"] = activation
+
+
+def _taken(value: Any, having: np.ndarray) -> Any:
+    """The rows of some samples, of what has a row for each."""
+    shape: tuple[Any, ...] = tuple(getattr(value, "shape", ()))
+    return host_value(value)[having] if shape[:1] == (len(having),) else value
 
 
 def _is_symbolic(tensor: Any) -> bool:
@@ -101,7 +118,7 @@ def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tupl
     kept = [(v, host_value(v)) for v in model.metrics_variables]
     calls: list[tuple[Any, Any, Any]] = []
     with tf.GradientTape() as tape:
-        with tapped(layers, lambda *call: calls.append(call), watch=tape):
+        with tapped(model, layers, lambda *call: calls.append(call), watch=tape):
             predicted = model(x, training=False)
         loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
         loss = loss * len(keras.tree.flatten(x)[0])  # the mean over the batch, undone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reducible_train.criteria.metric import Array, Metric, ridged
@@ -86,12 +86,10 @@ class Criterion:
     needs: tuple[str, ...]
     metric: Callable[[Statistics], Metric]
 
-    def judge(self, statistics: Statistics, columns: int) -> Metric:
-        """The metric of a kernel of so many columns, which may be blocks of them."""
+    def judge(self, statistics: Statistics) -> Metric:
+        """The metric of a kernel, also of one whose inputs come in pieces."""
         metric, likeness = self.metric(statistics), statistics.likeness
-        if likeness is None or (weight := ridged(likeness)) is None:
-            return metric
-        return metric.repeated(weight, columns // len(weight))
+        return metric if likeness is None else replace(metric, likeness=ridged(likeness))
 
 
 _CRITERIA: dict[str, Criterion] = {}

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from reducible_train.errors import ArgumentError
+
 Array = npt.NDArray[np.float64]
 
 RIDGE = 1e-2
@@ -20,7 +22,9 @@ class Metric:
     Args:
         inputs: `A (m, m)`, symmetric, positive definite; `(m,)` if it is diagonal; `None` for the
             identity.
-        outputs: `G (n, n)`, likewise.
+        outputs: `G (n, n)`, likewise, but for the diagonal.
+        likeness: `L (p, p)`, likewise, for columns that are `p` blocks: the weight of the outputs
+            is then the Kronecker product of `L` and `G (n / p, n / p)`.
 
     Example:
         >>> Metric(inputs=np.diag([4.0, 1.0])).squared([[1.0], [1.0]])
@@ -29,44 +33,63 @@ class Metric:
 
     inputs: Array | None = None
     outputs: Array | None = None
+    likeness: Array | None = None
 
     @property
     def plain(self) -> bool:
         """True where it is the Frobenius norm."""
-        return self.inputs is None and self.outputs is None
+        return self.inputs is None and self.outputs is None and self.likeness is None
 
     def squared(self, error: npt.ArrayLike) -> float:
         """`tr(A D G D^T)` of an error `D`."""
-        d = np.asarray(error, dtype=np.float64)
-        weighed = d if self.inputs is None else weighed_rows(self.inputs, d)
-        weighed = weighed if self.outputs is None else weighed @ self.outputs
-        return float((weighed * d).sum())
+        return float((self.columns(self.rows(np.asarray(error, dtype=np.float64))) ** 2).sum())
 
-    def repeated(self, likeness: Array, size: int) -> Metric:
-        """The same for a kernel whose columns are blocks of `size`.
+    def rows(self, matrix: Array, *, undo: bool = False) -> Array:
+        """`A^(1/2)` times a matrix `(m, k)`, or its inverse times it."""
+        if self._input_roots is None:
+            return matrix
+        root = self._input_roots[undo]
+        weighed: Array = root[:, None] * matrix if root.ndim == 1 else root @ matrix
+        return weighed
 
-        Args:
-            likeness: `(p, p)`, positive definite, between the inputs of the `p` blocks.
-            size: Columns of a block.
+    def columns(self, matrix: Array, *, undo: bool = False) -> Array:
+        """A matrix `(k, n)` times `G^(1/2)`, or its inverse."""
+        across = self._likeness_roots
+        blocks = matrix if across is None else matrix.reshape(len(matrix), len(across[undo]), -1)
+        if self._output_roots is not None:
+            blocks = blocks @ self._output_roots[undo]
+        if across is not None:
+            blocks = across[undo] @ blocks
+        return blocks.reshape(matrix.shape)
+
+    def check(self, m: int, n: int) -> None:
+        """Refuse a kernel `(m, n)` that it does not fit.
+
+        Raises:
+            ArgumentError: Says which side does not.
         """
-        block = np.eye(size) if self.outputs is None else self.outputs
-        return Metric(self.inputs, np.kron(likeness, block).astype(np.float64))
+        blocks = 1 if self.likeness is None else len(self.likeness)
+        for name, weight, size in (("inputs", self.inputs, m), ("outputs", self.outputs, n)):
+            if weight is None:
+                continue
+            wanted = (size // blocks,) * 2 if name == "outputs" else (size, size)
+            if weight.shape != wanted and not (name == "inputs" and weight.shape == (size,)):
+                raise ArgumentError(
+                    f"The weight of the {name} must fit the kernel: shape {wanted}. "
+                    f"Received: shape {weight.shape}. Collect the statistics of this kernel."
+                )
 
     @cached_property
-    def input_roots(self) -> tuple[Array, Array] | None:
-        """`A^(1/2)` and its inverse, diagonal as it is; `None` for the identity."""
+    def _input_roots(self) -> tuple[Array, Array] | None:
         return None if self.inputs is None else _roots(self.inputs)
 
     @cached_property
-    def output_roots(self) -> tuple[Array, Array] | None:
-        """`G^(1/2)` and its inverse; `None` for the identity."""
+    def _output_roots(self) -> tuple[Array, Array] | None:
         return None if self.outputs is None else _roots(self.outputs)
 
-
-def weighed_rows(weight: Array, matrix: Array) -> Array:
-    """`weight @ matrix`, for a weight `(m, m)` or the diagonal `(m,)` of one."""
-    weighed: Array = weight[:, None] * matrix if weight.ndim == 1 else weight @ matrix
-    return weighed
+    @cached_property
+    def _likeness_roots(self) -> tuple[Array, Array] | None:
+        return None if self.likeness is None else _roots(self.likeness)
 
 
 def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:
@@ -94,6 +117,7 @@ def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:
 
 
 def _roots(weight: Array) -> tuple[Array, Array]:
+    """The square root of a weight, and its inverse."""
     if weight.ndim == 1:
         return np.sqrt(weight), 1 / np.sqrt(weight)
     squares, vectors = np.linalg.eigh(weight)

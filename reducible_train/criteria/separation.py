@@ -27,7 +27,8 @@ from reducible_train.moments import Moments
 class Separated:
     """Moments of inputs `x (k,)`, seen as `p` pieces of `m` numbers, `k = p m`.
 
-    What it says of an error is exact where pieces are alike but for their size.
+    What it says of an error is exact where the moments within and between pieces are all the
+    same but for a factor, as of `x_w = a_w b` with `a` independent of `b`.
 
     Args:
         whole: Moments of the inputs.

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.criteria.metric import Array, Metric, weighed_rows
+from reducible_train.criteria.metric import Array, Metric
 from reducible_train.errors import ArgumentError
 from reducible_train.spectra import ProductSvd, Svd, decompose, decompose_product
 from reducible_train.stacks import Stack
@@ -109,15 +109,7 @@ class Weighted:
     def _back(self, rank: int) -> ProductSvd:
         """`W_r` in the coordinates of the kernel, decomposed by itself."""
         u, v = self.parts.factors(rank)
-        inputs, outputs = self._inverse_roots
-        u = u if inputs is None else weighed_rows(inputs, u)
-        v = v if outputs is None else v @ outputs
-        return decompose_product(u, v)
-
-    @cached_property
-    def _inverse_roots(self) -> tuple[Array | None, Array | None]:
-        inputs, outputs = self.metric.input_roots, self.metric.output_roots
-        return inputs and inputs[1], outputs and outputs[1]
+        return decompose_product(self.metric.rows(u, undo=True), self.metric.columns(v, undo=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,29 +183,11 @@ def weigh(matrices: Sequence[npt.ArrayLike], metric: Metric | None = None) -> We
     """
     metric = metric or Metric()
     exact = tuple(np.asarray(matrix, dtype=np.float64) for matrix in matrices)
-    first, last = exact[0], exact[-1]
-    _check_shapes(first, last, metric)
-    inputs, outputs = metric.input_roots, metric.output_roots
+    metric.check(len(exact[0]), exact[-1].shape[1])
     if len(exact) == 1:
-        weighed = first if inputs is None else weighed_rows(inputs[0], first)
-        weighed = weighed if outputs is None else weighed @ outputs[0]
-        return Weighted(exact, metric, decompose(weighed))
-    u = first if inputs is None else weighed_rows(inputs[0], first)
-    v = last if outputs is None else last @ outputs[0]
-    return Weighted(exact, metric, decompose_product(u, v))
-
-
-def _check_shapes(first: Array, last: Array, metric: Metric) -> None:
-    for name, weight, size in (
-        ("inputs", metric.inputs, first.shape[:1]),
-        ("outputs", metric.outputs, last.shape[1:]),
-    ):
-        diagonal = name == "inputs" and weight is not None and weight.shape == size
-        if weight is not None and weight.shape != (*size, *size) and not diagonal:
-            raise ArgumentError(
-                f"The weight of the {name} must fit the kernel: shape {(*size, *size)}. "
-                f"Received: shape {weight.shape}. Collect the statistics of this kernel."
-            )
+        return Weighted(exact, metric, decompose(metric.columns(metric.rows(exact[0]))))
+    u, v = exact
+    return Weighted(exact, metric, decompose_product(metric.rows(u), metric.columns(v)))
 
 
 def _product_norm(u: Array, v: Array) -> float:

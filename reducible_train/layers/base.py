@@ -148,7 +148,9 @@ class LowRank:
         return None
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
         """Outputs before the activation, or their gradients, as rows `(g, rows, n)`."""
         return None
 

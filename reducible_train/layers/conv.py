@@ -73,7 +73,9 @@ class LowRankConv(LowRank):
         )
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         rows = channels_last(layer, outputs).reshape(
             -1, layer.groups, layer.filters // layer.groups
         )

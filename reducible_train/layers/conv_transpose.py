@@ -17,7 +17,9 @@ from reducible_train.matricization import Matricization
 class LowRankConvTranspose(LowRank):
     """What transposed convolutions share, `W (i, h w o) ~ U V`.
 
-    A convolution of size 1 to `r` channels, then a transposed convolution from there.
+    A convolution of size 1 to `r` channels, then a transposed convolution from there. Of its data
+    the single contributions are judged, `x W`, whose sums are the outputs where they overlap; no
+    bias takes up the mean of what is lost, since outputs get different numbers of them.
     """
 
     kernel_attributes = {"kernel": "kernel"}  # noqa: RUF012
@@ -37,10 +39,13 @@ class LowRankConvTranspose(LowRank):
     def input_rows(
         cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        return _rows_of(channels_last(layer, inputs))
+        images = channels_last(layer, inputs)
+        return images.reshape(1, -1, images.shape[-1])
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
         """What each input position adds to, `(1, rows, h w o)`: outputs are sums of these, so
         the loss changes by a gradient's rows times a change of theirs.
         """
@@ -53,7 +58,7 @@ class LowRankConvTranspose(LowRank):
             layer.dilation_rate,
             layer.padding,
             1,
-            np.random.default_rng(0),
+            rng,
         )
 
     def stock_layers(self) -> list[StockLayer]:
@@ -80,10 +85,6 @@ class LowRankConvTranspose(LowRank):
             layer.dilation_rate,
         )
         return conv_bias(layer, x)
-
-
-def _rows_of(images: np.ndarray) -> np.ndarray:
-    return images.reshape(1, -1, images.shape[-1])
 
 
 @keras.saving.register_keras_serializable("reducible_train")

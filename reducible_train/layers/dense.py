@@ -64,7 +64,9 @@ class LowRankDense(LowRank, keras.layers.Dense):
         return inputs.reshape(1, -1, inputs.shape[-1])
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         return outputs.reshape(1, -1, layer.units)
 
     @classmethod

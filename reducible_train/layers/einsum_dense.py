@@ -157,7 +157,9 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
         return _rows(inputs, e.inputs, e.shared, e.contracted)
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         e = Equation.of(layer.equation)
         return _rows(outputs, e.outputs, e.shared, e.made)
 

@@ -27,7 +27,9 @@ class LowRankTable(LowRank):
         return inputs if chosen else None  # or on its way back, as logits of `ReversibleEmbedding`
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray | None:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
         return outputs.reshape(1, -1, layer.output_dim)
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ROWS = 4096  # about as many patches of one call
+_ROWS = 2048  # of one call
 
 
 def patches(
@@ -29,7 +29,7 @@ def patches(
         dilation: Dilation rates.
         padding: `"valid"`, `"same"`, or `"causal"` along a single axis.
         groups: Groups of channels.
-        rng: Draws where the grid of positions begins.
+        rng: Draws the positions.
 
     Returns:
         `(groups, rows, positions of the kernel x channels of a group)`.
@@ -45,19 +45,15 @@ def patches(
     reach = [(size[a] - 1) * dilation[a] + 1 for a in axes]
     images = _padded(images, reach, strides, padding)
     counts = [(images.shape[1 + a] - reach[a]) // strides[a] + 1 for a in axes]
-    step = math.ceil((len(images) * math.prod(counts) / _ROWS) ** (1 / len(size)))
-    begins = [int(rng.integers(min(step, count))) for count in counts]
+    whole = (len(images), *counts)
+    places = np.arange(math.prod(whole))
+    if len(places) > _ROWS:
+        places = rng.choice(len(places), _ROWS, replace=False, shuffle=False)
+    sample, *position = np.unravel_index(places, whole)
     seen = []
     for place in itertools.product(*(range(s) for s in size)):
-        at = [
-            slice(
-                begins[a] * strides[a] + place[a] * dilation[a],
-                (counts[a] - 1) * strides[a] + place[a] * dilation[a] + 1,
-                strides[a] * step,
-            )
-            for a in axes
-        ]
-        seen.append(images[(slice(None), *at)])
+        at = [position[a] * strides[a] + place[a] * dilation[a] for a in axes]
+        seen.append(images[(sample, *at)])
     channels = images.shape[-1] // groups
     rows = np.stack(seen, axis=-2).reshape(-1, len(seen), groups, channels)
     return rows.transpose(2, 0, 1, 3).reshape(groups, len(rows), -1)

@@ -46,7 +46,9 @@ class LowRankSeparableConv(LowRank):
         return cls._rows(layer, np.asarray(keras.ops.convert_to_numpy(x)))
 
     @classmethod
-    def output_rows(cls, layer: Any, kernel: str, outputs: np.ndarray) -> np.ndarray:
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         return cls._rows(layer, outputs)
 
     @classmethod

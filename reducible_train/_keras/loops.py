@@ -1,0 +1,76 @@
+"""Follow recurrent layers step by step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train._keras.values import host_value
+
+
+@contextlib.contextmanager
+def stepwise(
+    layers: Sequence[Any], cells: Sequence[Any]
+) -> Iterator[Callable[[Any], np.ndarray | None]]:
+    """Within it, recurrent layers call their cells once for each step, with values.
+
+    Otherwise a backend may trace the loop, try the cell once before it begins, or hand all of
+    it to cuDNN. States that outlive a call are put back at the end.
+
+    Args:
+        layers: Layers, of which those matter that are recurrent and hold one of the cells.
+        cells: Cells, and other layers.
+
+    Yields:
+        A function to be asked once in each call of a cell: which samples have this step,
+        `(samples,)`; `None` if all of them, or for another layer.
+    """
+    wanted = {id(cell) for cell in cells}
+    steps: dict[int, Iterator[np.ndarray | None]] = {}
+
+    def follow(loop: Any) -> Callable[[], None]:
+        original, own = loop.inner_loop, vars(loop)
+        plain = {"unroll": True, "use_cudnn": False}
+        before = {name: own[name] for name in plain if name in own}
+        states = [(v, host_value(v)) for v in keras.tree.flatten(loop.states or [])]
+
+        def inner_loop(sequences: Any, initial_state: Any, mask: Any, **kwargs: Any) -> Any:
+            steps.update((id(cell), iter(_present(loop, sequences, mask))) for cell in held(loop))
+            return original(sequences, initial_state, mask, **kwargs)
+
+        def restore() -> None:
+            del own["inner_loop"]
+            own.update(before)
+            for variable, value in states:
+                variable.assign(value)
+
+        own.update({name: plain[name] for name in before}, inner_loop=inner_loop)
+        return restore
+
+    def held(loop: Any) -> list[Any]:
+        return [cell for cell in _cells(loop.cell) if id(cell) in wanted]
+
+    loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN) and held(layer)]
+    with contextlib.ExitStack() as stack:
+        for loop in loops:
+            stack.callback(follow(loop))
+        yield lambda cell: next(steps.get(id(cell), iter(())), None)
+
+
+def _present(loop: Any, sequences: Any, mask: Any) -> list[np.ndarray | None]:
+    """Which samples have each of the steps, in the order of the calls."""
+    found: list[np.ndarray | None] = [None] * sequences.shape[1]
+    masks = [each for each in keras.tree.flatten(mask) if each is not None]
+    if masks:
+        present = host_value(masks[0]).astype(bool)
+        found = [*present.reshape(len(present), -1).T]
+    return found[::-1] if loop.go_backwards else found
+
+
+def _cells(cell: Any) -> list[Any]:
+    """A cell, and those stacked in it."""
+    return [cell, *(inner for each in getattr(cell, "cells", ()) for inner in _cells(each))]
