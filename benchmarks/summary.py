@@ -163,6 +163,7 @@ def other_table() -> str:
         ],
         *_inference_rows(),
         _criteria_row(),
+        _loop_row(),
         _aids_row(),
     ]
     return _markdown(rows)
@@ -192,6 +193,20 @@ def _criteria_row() -> list[str]:
         told.append(f"{name}: {' / '.join(f'{sum(run) / len(run):.2f}' for run in runs)}")
     what = "test accuracy at 34 / 21 / 10 % of the parameters, ranks by the knapsack, judged by the"
     return [what, "<br>".join(told), "`python benchmarks/criteria.py`"]
+
+
+def _loop_row() -> list[str]:
+    """The same of a recurrent network, the budget shared by energy."""
+    found, told = results("criteria_lstm")["figures"], []
+    for name, key in (("kernels alone", "energy"), ("activations", "activation")):
+        runs = [found[f"{key}, energy, budget {b}"]["test_accuracy"] for b in (0.5, 0.25)]
+        told.append(f"{name}: {' / '.join(f'{sum(run) / len(run):.1f}' for run in runs)}")
+    dense = found["dense"]["test_accuracy"]
+    what = (
+        "test accuracy of an LSTM on scikit-learn's digits at 50 / 25 % of the parameters (dense: "
+        f"{sum(dense) / len(dense):.1f}), judged by the"
+    )
+    return [what, "<br>".join(told), _command("criteria_lstm")]
 
 
 def _aids_row() -> list[str]:
