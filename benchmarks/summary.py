@@ -164,6 +164,7 @@ def other_table() -> str:
         *_inference_rows(),
         _criteria_row(),
         _loop_row(),
+        _search_row(),
         _aids_row(),
     ]
     return _markdown(rows)
@@ -207,6 +208,21 @@ def _loop_row() -> list[str]:
         f"{sum(dense) / len(dense):.1f}), judged by the"
     )
     return [what, "<br>".join(told), _command("criteria_lstm")]
+
+
+def _search_row() -> list[str]:
+    """How small a search makes a network, and what is lost on samples it never saw."""
+    rows = results("search")["rows"]
+    told = [
+        f"{row['points']:g} points: {100 * sum(row['removed']) / len(row['removed']):.1f} % fewer,"
+        f" {sum(row['test_drop']) / len(row['test_drop']):+.2f}"
+        for row in rows
+    ]
+    what = (
+        "parameters that `Search` takes from 784-128-128-128-10 where validation accuracy may fall"
+        " by so much, and points then lost on the test split"
+    )
+    return [what, "<br>".join(told), _command("search")]
 
 
 def _aids_row() -> list[str]:

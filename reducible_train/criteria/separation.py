@@ -38,7 +38,7 @@ class Separated:
     Example:
         >>> lines = Moments.of([[1.0, 1.0], [-1.0, -1.0]])  # two pixels that are always equal
         >>> seen = Separated(lines, (2,), (0,))
-        >>> seen.second_moment, seen.likeness
+        >>> seen.second_moment, seen.likeness(centred=False)
         (array([[1.]]), array([[1., 1.],
                [1., 1.]]))
     """
