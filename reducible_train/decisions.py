@@ -186,6 +186,8 @@ class Decider:
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
         forms = {m.kernel.path: self._form(m, fraction) for m in shared}
+        at_last = capacity - (budget - min(budget, self._last_budget(aimed)))
+        self._leave_room(shared, forms, at_last)
         least = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared)
         capacity = max(capacity, least)
         allocation = allocate(
@@ -212,6 +214,40 @@ class Decider:
 
         options = [(form, self._judge.parts(managed, form)) for form in managed.options]
         return options[0] if len(options) == 1 else min(options, key=lost)
+
+    def _last_budget(self, aimed: float) -> float:
+        """The least that the schedule will ever ask for."""
+        last = min(aimed, self._target.lowest)
+        whole = self._survey.dense_total(self._measure)
+        return last * whole if self._target.quantity == "budget" else last
+
+    def _leave_room(
+        self,
+        shared: Sequence[Managed],
+        forms: dict[str, tuple[Form, Decomposition]],
+        capacity: float,
+    ) -> None:
+        """Change forms so that their smallest costs meet the last budget, if any forms do.
+
+        A kernel once split stays split so, and its least ranks may cost more in one form.
+        """
+        measure = self._measure
+        cheapest = {
+            m.kernel.path: min(m.options, key=lambda f, m=m: m.smallest_cost(measure, f))  # type: ignore[misc]
+            for m in shared
+        }
+        saved = {
+            m.kernel.path: m.smallest_cost(measure, forms[m.kernel.path][0])
+            - m.smallest_cost(measure, cheapest[m.kernel.path])
+            for m in shared
+        }
+        excess = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared) - capacity
+        for managed in sorted(shared, key=lambda m: -saved[m.kernel.path]):
+            path = managed.kernel.path
+            if excess <= 0 or saved[path] <= 0:
+                return
+            forms[path] = cheapest[path], self._judge.parts(managed, cheapest[path])
+            excess -= saved[path]
 
     def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:
         kernel, measure = managed.kernel, self._measure

@@ -323,3 +323,40 @@ def test_the_smallest_budget_is_told_for_every_measure_and_can_be_met(measure):
         "first/kernel": 5,
         "second/kernel": 1,
     }
+
+
+def test_a_split_leaves_room_for_the_last_budget():
+    """At first channels lose less, but at the least rank they cost more than the end allows."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 20)),
+            keras.layers.Conv2D(50, 5, name="conv"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, name="output"),
+        ]
+    )
+    zoo.compiled(model)
+    rng = np.random.default_rng(0)
+    kernel = np.einsum("hwir,ro->hwio", rng.normal(size=(5, 5, 20, 30)), rng.normal(size=(30, 50)))
+    model.layers[0].kernel.assign(kernel + 0.1 * rng.normal(size=kernel.shape))
+    x = rng.normal(size=(32, 8, 8, 20)).astype("float32")
+    dense = model.count_params()
+    spatial, channel = 6 * (100 + 250), 6 * (500 + 50)
+    final = (dense - 25_000 + (spatial + channel) / 2) / dense
+
+    def splits(last):
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        scheduler = RankScheduler(
+            budget=Steps(values=(1.0, 0.8, last), start_epochs=(0, 1, 2)),
+            rules=[LayerRule("conv", min_rank=6)],
+        )
+        y = np.arange(32) % 4
+        zoo.compiled(copy).fit(x, y, epochs=3, verbose=0, callbacks=[scheduler])
+        return copy.layers[0].split_of("kernel"), copy.count_params() / dense
+
+    assert splits(0.7)[0] == "channel"
+    split, left = splits(final)
+    assert split == "spatial"
+    assert left <= final
