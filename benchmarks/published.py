@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,9 +217,13 @@ def flops(model: keras.Model) -> int:
     return survey(model, (), measure="flops").total("flops")
 
 
-def run(name: str, seed: int, measure: str, only: list[str]) -> list[dict[str, Any]]:
-    """Every way of one network and seed."""
+def run(
+    name: str, seed: int, measure: str, only: list[str], epochs: int | None = None
+) -> list[dict[str, Any]]:
+    """Every way of one network and seed, for its usual number of epochs or another."""
     case, found = CASES[name], []
+    if epochs is not None:
+        case = replace(case, recipe=replace(case.recipe, epochs=epochs))
     data = load(case.data)
     x, y = (data.x_test, data.y_test) if measure == "test" else (data.x_val, data.y_val)
     with tempfile.TemporaryDirectory() as folder:
@@ -234,6 +238,7 @@ def run(name: str, seed: int, measure: str, only: list[str]) -> list[dict[str, A
                 "method": way,
                 "goal": goal,
                 "seed": seed,
+                "epochs": case.recipe.epochs,
                 "accuracy": 100 * right,
                 "counted": count(model, case.counted),
                 "flops": flops(model),
@@ -253,14 +258,24 @@ def kept(path: Path | None) -> list[dict[str, Any]]:
 
 def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every seed of every network, what is kept left out."""
+
+    def usual(name: str) -> int:
+        return CASES[name].recipe.epochs
+
+    def is_done(run: Mapping[str, Any]) -> bool:
+        name = run["network"]
+        return run.get("epochs", usual(name)) == (args.epochs or usual(name))
+
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     tasks = [(name, seed) for seed in seeds for name in args.networks]
     found = [r for r in kept(args.runs) if (r["network"], r["seed"]) in tasks]
-    done = {(r["network"], r["seed"]) for r in found}
+    done = {(r["network"], r["seed"]) for r in found if is_done(r)}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.workers, context, max_tasks_per_child=1) as pool:
         waiting = [
-            pool.submit(run, *task, args.measure, args.only) for task in tasks if task not in done
+            pool.submit(run, *task, args.measure, args.only, args.epochs)
+            for task in tasks
+            if task not in done
         ]
         for each in as_completed(waiting):
             found += each.result()
@@ -276,6 +291,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--quick", action="store_true", help="one seed of the cheapest networks")
+    options.add_argument("--epochs", type=int, help="another number than that of the recipe")
     options.add_argument("--measure", default="test", choices=["test", "validation"])
     options.add_argument("--only", nargs="*", default=[], help="ways to run beside the dense one")
     options.add_argument("--workers", type=int, default=os.cpu_count())

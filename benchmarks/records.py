@@ -15,22 +15,31 @@ OURS = "RankScheduler"
 
 
 def records(found: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One record for each network, method and size (the fraction that was to be removed, 0 where
-    the method chooses it), in the order of the cases.
+    """One record for each network, number of epochs, method and size (the fraction that was to be
+    removed, 0 where the method chooses it), in the order of the cases.
     """
-    dense = {(run["network"], run["seed"]): run for run in found if run["method"] == DENSE}
-    groups: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
+
+    def epochs_of(run: Mapping[str, Any]) -> int:
+        return run.get("epochs", cases[run["network"]].recipe.epochs)
+
+    dense = {
+        (run["network"], epochs_of(run), run["seed"]): run
+        for run in found
+        if run["method"] == DENSE
+    }
+    groups: dict[tuple[str, int, str, float], list[Mapping[str, Any]]] = {}
     for name in cases:
         for run in found:
             if run["network"] == name:
-                groups.setdefault((name, run["method"], run["goal"]), []).append(run)
+                key = (name, epochs_of(run), run["method"], run["goal"])
+                groups.setdefault(key, []).append(run)
     made = []
-    for (name, method, size), runs in groups.items():
-        controls = [dense[name, run["seed"]] for run in runs]
+    for (name, epochs, method, size), runs in groups.items():
+        controls = [dense[name, epochs, run["seed"]] for run in runs]
         record = {"network": name, "method": method, "size": size, "seeds": len(runs)}
         record |= _mean_and_std("removed", runs, controls, _removed)
         record |= _mean_and_std("drop", runs, controls, _drop)
-        record |= {"epochs": cases[name].recipe.epochs}
+        record |= {"epochs": epochs}
         record |= {"seconds": float(np.mean([run["seconds"] for run in runs]))}
         record |= _mean_and_std("accuracy", runs, controls, lambda run, _: run["accuracy"])
         record |= _mean_and_std("flops_removed", runs, controls, _flops_removed)

@@ -79,18 +79,21 @@ def accuracy_table() -> str:
 def published_table() -> str:
     """Points lost on the networks of published results, by way."""
     found = results("published")
-    of = {(r["network"], r["method"], r["size"]): r for r in found}
+    of = {(r["network"], r["epochs"], r["method"], r["size"]): r for r in found}
     ours = [r for r in found if r["method"] == OURS]
+    several = [
+        name for name in NETWORKS if len({r["epochs"] for r in ours if r["network"] == name}) > 1
+    ]
     rows = [["network", "removed", *BESIDE.values(), "published"], ["---"] * (3 + len(BESIDE))]
     for record in ours:
-        network, size = record["network"], record["size"]
-        told = [of.get((network, method, size)) for method in BESIDE]
+        network, epochs, size = record["network"], record["epochs"], record["size"]
+        told = [of.get((network, epochs, method, size)) for method in BESIDE]
         whole = f"{100 * record['removed_mean']:.1f} %"
         if record.get("goal", {}).get("flops_removed"):
             whole += f" ({100 * record['flops_removed_mean']:.0f} % of the FLOPs)"
         rows.append(
             [
-                NETWORKS[network],
+                NETWORKS[network] + (f", {epochs} epochs" if network in several else ""),
                 whole,
                 *(
                     f"{round(r['drop_mean'], 2) + 0.0:.2f} ± {r['drop_std']:.2f}" if r else ""
@@ -99,7 +102,7 @@ def published_table() -> str:
                 PUBLISHED.get((network, size), ""),
             ]
         )
-    dense = {r["network"]: r for r in found if r["method"] == "dense"}
+    dense = {(r["network"], r["epochs"]): r for r in found if r["method"] == "dense"}
     told = ", ".join(f"{r['accuracy_mean']:.2f}" for r in dense.values())
     goals = [record["reached"] for record in ours if "goal" in record]
     seeds = ours[0]["seeds"]
