@@ -9,7 +9,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from reducible_train.datasets import load
+from reducible_train.datasets import Dataset, load
 
 console = Console(width=110)
 
@@ -111,6 +111,41 @@ def adam(learning_rate: float, epochs: int, samples: int, batch_size: int) -> ke
     return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
 
 
+def train(
+    build: Callable[[int], keras.Model],
+    data: Dataset,
+    *,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    validate: bool = False,
+) -> keras.Model:
+    """One fit, one cosine decay over all of it; `build` is given the number of features.
+
+    Equal seeds begin with the same weights and see the same samples in the same order.
+    """
+    keras.utils.set_random_seed(seed)
+    optimizer = adam(learning_rate, epochs, len(data.x_train), batch_size)
+    model = compile_model(build(data.features), optimizer)
+    model.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_data=(data.x_val, data.y_val) if validate else None,
+        callbacks=list(callbacks),
+        verbose=0,
+    )
+    return model
+
+
+def accuracy(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
+    """In percent."""
+    return 100 * model.evaluate(x, y, batch_size=1000, verbose=0, return_dict=True)["accuracy"]
+
+
 def deviation(values: Sequence[float]) -> float:
     """Standard deviation of a sample; zero for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
@@ -133,6 +168,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 __all__ = [
+    "accuracy",
     "adam",
     "command",
     "compile_model",
@@ -146,5 +182,6 @@ __all__ = [
     "parser",
     "show",
     "spread",
+    "train",
     "use_threads",
 ]

@@ -18,7 +18,7 @@ import time
 import keras
 import numpy as np
 from common import (
-    adam,
+    accuracy,
     command,
     compile_model,
     console,
@@ -28,10 +28,12 @@ from common import (
     parser,
     show,
     spread,
+    train,
 )
 
 from reducible_train import Ramp, RankScheduler, factorize
 from reducible_train.criteria import criterion_names
+from reducible_train.datasets import Dataset
 
 BATCH = 128
 
@@ -53,34 +55,13 @@ def lstm(features: int) -> keras.Sequential:
 NETWORKS = {"mlp": lambda features: network(features, (128, 128, 128)), "lstm": lstm}
 
 
-def fit(build, data, seed: int, epochs: int, callbacks: list) -> keras.Model:
-    """One training with one cosine over all of it."""
-    keras.utils.set_random_seed(seed)
-    optimizer = adam(1e-3, epochs, len(data.x_train), BATCH)
-    model = compile_model(build(data.features), optimizer)
-    model.fit(
-        data.x_train,
-        data.y_train,
-        batch_size=BATCH,
-        epochs=epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
-    return model
-
-
-def accuracy(model: keras.Model, data) -> float:
-    """Test accuracy in percent."""
-    return 100 * model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)["accuracy"]
-
-
-def cut_once(dense: keras.Model, data, budget: float, **how: str) -> float:
+def cut_once(dense: keras.Model, data: Dataset, budget: float, **how: str) -> float:
     """Test accuracy of a copy, right after one cut."""
     model = compile_model(keras.models.clone_model(dense))
     model.set_weights(dense.get_weights())
     sample = (data.x_train[:2048], data.y_train[:2048])
     factorize(model, budget=budget, calibration=sample, **how)
-    return accuracy(model, data)
+    return accuracy(model, data.x_test, data.y_test)
 
 
 def main() -> None:
@@ -97,13 +78,17 @@ def main() -> None:
     build = NETWORKS[args.network]
     figures: dict[str, dict[str, list[float]]] = {}
 
+    def fit(seed: int, callbacks: list) -> keras.Model:
+        recipe = {"epochs": args.epochs, "batch_size": BATCH, "learning_rate": 1e-3}
+        return train(build, data, seed=seed, callbacks=callbacks, **recipe)
+
     def note(key: str, **values: float) -> None:
         for name, value in values.items():
             figures.setdefault(key, {}).setdefault(name, []).append(value)
 
     for seed in range(args.seeds):
-        dense = fit(build, data, seed, args.epochs, [])
-        note("dense", test_accuracy=accuracy(dense, data))
+        dense = fit(seed, [])
+        note("dense", test_accuracy=accuracy(dense, data.x_test, data.y_test))
         for budget in args.budgets:
             for allocation, name in itertools.product(args.allocations, args.criteria):
                 key = f"{name}, {allocation}, budget {budget:g}"
@@ -113,10 +98,10 @@ def main() -> None:
                     budget=Ramp(1.0, budget, start_epoch=2, end_epoch=6), **how
                 )
                 started = time.perf_counter()
-                model = fit(build, data, seed, args.epochs, [scheduler])
+                model = fit(seed, [scheduler])
                 note(
                     key,
-                    test_accuracy=accuracy(model, data),
+                    test_accuracy=accuracy(model, data.x_test, data.y_test),
                     seconds=time.perf_counter() - started,
                     seconds_of_cuts=scheduler.seconds,
                     **{

@@ -25,7 +25,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from common import (
-    adam,
+    accuracy,
     command,
     compile_model,
     console,
@@ -36,6 +36,7 @@ from common import (
     network,
     parser,
     show,
+    train,
 )
 
 from reducible_train import LayerRule, Ramp, RankScheduler, Steps, factorize, save_model
@@ -46,20 +47,17 @@ FEWER = (0.66, 0.79)  # fractions of the parameters taken away
 LOST = {0.66: 0.1, 0.79: 0.45}  # points that may be lost
 
 
-def train(data: Dataset, seed: int, args, callbacks: list) -> keras.Model:
-    """One fit, all epochs, one cosine decay."""
-    keras.utils.set_random_seed(seed)
-    optimizer = adam(args.learning_rate, args.epochs, len(data.x_train), args.batch_size)
-    model = compile_model(network(data.features, HIDDEN), optimizer)
-    model.fit(
-        data.x_train,
-        data.y_train,
-        batch_size=args.batch_size,
+def fit(data: Dataset, seed: int, args, callbacks: list) -> keras.Model:
+    """One fit, all epochs."""
+    return train(
+        lambda features: network(features, HIDDEN),
+        data,
+        seed=seed,
         epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
         callbacks=callbacks,
-        verbose=0,
     )
-    return model
 
 
 def ancestor_ranks(features: int, budget: float) -> tuple[int, int]:
@@ -87,7 +85,7 @@ def ways(
     def keep(name: str, fewer: float, model: keras.Model, report=None) -> None:
         made[name, fewer] = (model, save_model(model, folder / "model.reducible", report).bytes)
 
-    dense = train(data, seed, args, [])
+    dense = fit(data, seed, args, [])
     made["dense", 0.0] = (dense, keras_bytes(dense, folder))
     for fewer in FEWER:
         budget = 1.0 - fewer
@@ -122,7 +120,7 @@ def ways(
             scheduler = RankScheduler(
                 budget=schedule(budget), allocation=args.allocation, criterion=args.criterion
             )
-            model = train(data, seed, args, [scheduler])
+            model = fit(data, seed, args, [scheduler])
             keep(name, fewer, model, scheduler.report)
     return made
 
@@ -151,30 +149,27 @@ def main() -> None:
     console.print(f"$ {command()}")
     data = load(args.data)
     x, y = (data.x_test, data.y_test) if args.measure == "test" else (data.x_val, data.y_val)
-    accuracy: dict[tuple[str, float], list[float]] = {}
+    right: dict[tuple[str, float], list[float]] = {}
     sizes: dict[tuple[str, float], list[tuple[int, int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             for key, (model, nbytes) in ways(data, seed, args, Path(folder)).items():
-                right = model.evaluate(x, y, batch_size=1000, verbose=0, return_dict=True)
-                accuracy.setdefault(key, []).append(100 * right["accuracy"])
+                right.setdefault(key, []).append(accuracy(model, x, y))
                 sizes.setdefault(key, []).append((model.count_params(), nbytes))
             console.print(
                 f"seed {seed}: "
-                + ", ".join(
-                    f"{name} {fewer:g} {v[-1]:.2f}" for (name, fewer), v in accuracy.items()
-                )
+                + ", ".join(f"{name} {fewer:g} {v[-1]:.2f}" for (name, fewer), v in right.items())
             )
             keras.backend.clear_session()
-    report(args, accuracy, sizes)
+    report(args, right, sizes)
 
 
-def report(args, accuracy: dict, sizes: dict) -> None:
+def report(args, right: dict, sizes: dict) -> None:
     """Table and figures."""
-    dense = np.array(accuracy["dense", 0.0])
+    dense = np.array(right["dense", 0.0])
     dense_parameters, dense_bytes = sizes["dense", 0.0][0]
     rows, figures, goals = [], [], {}
-    for (name, fewer), values in accuracy.items():
+    for (name, fewer), values in right.items():
         parameters, nbytes = np.array(sizes[name, fewer]).T
         lost = dense - np.array(values)
         predicted = 1 - parameters / dense_parameters

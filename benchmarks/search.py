@@ -13,34 +13,14 @@ import time
 
 import keras
 import numpy as np
-from common import adam, command, compile_model, console, finish, load, network, parser, show
+from common import accuracy, command, console, finish, load, network, parser, show, train
 
 from reducible_train import Guard, RankScheduler, Search
 
-HIDDEN = (128, 128, 128)
-BATCH = 128
 
-
-def fit(data, seed: int, args, callbacks: list) -> keras.Model:
-    """One training with one cosine over all of it."""
-    keras.utils.set_random_seed(seed)
-    optimizer = adam(2e-3, args.epochs, len(data.x_train), BATCH)
-    model = compile_model(network(data.features, HIDDEN), optimizer)
-    model.fit(
-        data.x_train,
-        data.y_train,
-        validation_data=(data.x_val, data.y_val),
-        batch_size=BATCH,
-        epochs=args.epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
-    return model
-
-
-def accuracy(model: keras.Model, x, y) -> float:
-    """In percent."""
-    return 100 * model.evaluate(x, y, batch_size=1000, verbose=0, return_dict=True)["accuracy"]
+def build(features: int) -> keras.Sequential:
+    """The dense network."""
+    return network(features, (128, 128, 128))
 
 
 def main() -> None:
@@ -52,14 +32,20 @@ def main() -> None:
     args = options.parse_args()
     console.print(f"$ {command()}")
     data = load(args.data)
+
+    def fit(seed: int, callbacks: list) -> keras.Model:
+        recipe = {"epochs": args.epochs, "batch_size": 128, "learning_rate": 2e-3, "validate": True}
+        return train(build, data, seed=seed, callbacks=callbacks, **recipe)
+
     rows = []
     for points in args.points:
         rows.append({"points": points, "removed": [], "test_drop": [], "cuts": [], "undone": []})
     dense_seconds: list[float] = []
     for seed in range(args.seeds):
         started = time.process_time()
-        dense = fit(data, seed, args, [])
+        dense = fit(seed, [])
         dense_seconds.append(time.process_time() - started)
+        control = accuracy(dense, data.x_test, data.y_test)
         for row in rows:
             scheduler = RankScheduler(
                 search=Search(start_epoch=args.start_epoch),
@@ -67,8 +53,7 @@ def main() -> None:
                 allocation="knapsack",
                 criterion="activation",
             )
-            model = fit(data, seed, args, [scheduler])
-            control = accuracy(dense, data.x_test, data.y_test)
+            model = fit(seed, [scheduler])
             row["test_drop"].append(control - accuracy(model, data.x_test, data.y_test))
             row["removed"].append(1 - model.count_params() / dense.count_params())
             row["cuts"].append(len(scheduler.report.cuts))

@@ -40,9 +40,9 @@ class Samples:
             size: The only size that the model takes, if there is one; samples left over are not
                 shown then.
         """
-        end = len(self) if size is None else len(self) - len(self) % size
-        for start in range(0, end, size or _BATCH):
-            part = slice(start, start + (size or _BATCH))
+        end, step = (len(self), _BATCH) if size is None else (len(self) - len(self) % size, size)
+        for start in range(0, end, step):
+            part = slice(start, start + step)
             x, y, weight = (
                 _map(lambda array, part=part: array[part], each)
                 for each in (self.x, self.y, self.weight)

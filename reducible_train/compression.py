@@ -246,7 +246,7 @@ class Compression:
                 d.rank,
                 d.parts,
                 d.form.split,
-                self._judge.means(d.managed, d.form, d.parts),
+                self._judge.means(d.managed, d.form),
             )
             for d in decisions
         ]

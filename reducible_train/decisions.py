@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor, inf, sqrt
 from typing import Any
 
@@ -169,9 +170,7 @@ class Decider:
         measure = self._measure
         total = self._survey.total(measure)
         total -= sum(decision.saves(measure) for decision in decided)
-        budget = aimed
-        if self._target.quantity == "budget":
-            budget *= self._survey.dense_total(measure)
+        budget = self._cost_of(aimed)
         if total <= budget:
             return [], None
         present = sum(m.cost(measure) for m in shared)
@@ -186,8 +185,8 @@ class Decider:
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
         forms = {m.kernel.path: self._form(m, fraction) for m in shared}
-        at_last = capacity - (budget - min(budget, self._last_budget(aimed)))
-        self._leave_room(shared, forms, at_last)
+        last = self._cost_of(min(aimed, self._target.lowest))
+        self._leave_room(shared, forms, capacity - (budget - last))
         least = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared)
         capacity = max(capacity, least)
         allocation = allocate(
@@ -215,11 +214,11 @@ class Decider:
         options = [(form, self._judge.parts(managed, form)) for form in managed.options]
         return options[0] if len(options) == 1 else min(options, key=lost)
 
-    def _last_budget(self, aimed: float) -> float:
-        """The least that the schedule will ever ask for."""
-        last = min(aimed, self._target.lowest)
-        whole = self._survey.dense_total(self._measure)
-        return last * whole if self._target.quantity == "budget" else last
+    def _cost_of(self, value: float) -> float:
+        """What a value of the target lets the whole model cost."""
+        if self._target.quantity == "budget":
+            value *= self._survey.dense_total(self._measure)
+        return value
 
     def _leave_room(
         self,
@@ -232,21 +231,15 @@ class Decider:
         A kernel once split stays split so, and its least ranks may cost more in one form.
         """
         measure = self._measure
-        cheapest = {
-            m.kernel.path: min(m.options, key=lambda f, m=m: m.smallest_cost(measure, f))  # type: ignore[misc]
-            for m in shared
-        }
-        saved = {
-            m.kernel.path: m.smallest_cost(measure, forms[m.kernel.path][0])
-            - m.smallest_cost(measure, cheapest[m.kernel.path])
-            for m in shared
-        }
-        excess = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared) - capacity
+        least = {m.kernel.path: m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared}
+        saved = {m.kernel.path: least[m.kernel.path] - m.smallest_cost(measure) for m in shared}
+        excess = sum(least.values()) - capacity
         for managed in sorted(shared, key=lambda m: -saved[m.kernel.path]):
             path = managed.kernel.path
             if excess <= 0 or saved[path] <= 0:
                 return
-            forms[path] = cheapest[path], self._judge.parts(managed, cheapest[path])
+            form = min(managed.options, key=partial(managed.smallest_cost, measure))
+            forms[path] = form, self._judge.parts(managed, form)
             excess -= saved[path]
 
     def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:

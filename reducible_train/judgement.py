@@ -8,7 +8,7 @@ import numpy as np
 
 from reducible_train.calibration import Samples
 from reducible_train.collection import LARGEST, collect, seen_in
-from reducible_train.criteria import Criterion, Statistics, WeightedStack
+from reducible_train.criteria import Criterion, Statistics
 from reducible_train.surgery import Decomposition, decomposition
 from reducible_train.survey import Form, Managed, Survey
 
@@ -57,10 +57,8 @@ class Judge:
         self.seconds += clock.perf_counter() - started
         return parts
 
-    def means(self, managed: Managed, form: Form, parts: Decomposition) -> list[np.ndarray] | None:
+    def means(self, managed: Managed, form: Form) -> list[np.ndarray] | None:
         """The means of a kernel's inputs that its bias shall make up for."""
-        if not isinstance(parts, WeightedStack):
-            return None
         known = self._known(managed, form.split) or ()
         means = [mean for each in known if (mean := each.mean) is not None]
         return means if means and len(means) == len(known) else None

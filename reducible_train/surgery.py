@@ -94,8 +94,9 @@ def cut(
         rank: Its new rank.
         parts: Its decomposition.
         split: How it is split; the usual way if not given.
-        means: The mean of the inputs `(m,)` of each of its matrices, whose loss the bias makes
-            up for; `None` leaves the bias alone.
+        means: The mean of the inputs of each of its matrices, whose loss the bias makes up for,
+            `(m,)`, or `(p, m)` where pieces of them meet `p` blocks of columns; `None` leaves
+            the bias alone.
     """
     factors = parts.factors(rank)
     state: ChangeOfVariables = Split(*factors)

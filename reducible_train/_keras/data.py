@@ -14,7 +14,7 @@ from keras.src import backend as _backend
 
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import stepwise
-from reducible_train._keras.values import host_value
+from reducible_train._keras.values import host_value, values_kept
 
 
 @contextlib.contextmanager
@@ -115,16 +115,13 @@ def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tupl
     import tensorflow as tf  # noqa: PLC0415
 
     x, y, weight = batch
-    kept = [(v, host_value(v)) for v in model.metrics_variables]
     calls: list[tuple[Any, Any, Any]] = []
-    with tf.GradientTape() as tape:
+    with values_kept(model.metrics_variables), tf.GradientTape() as tape:
         with tapped(model, layers, lambda *call: calls.append(call), watch=tape):
             predicted = model(x, training=False)
         loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
         loss = loss * len(keras.tree.flatten(x)[0])  # the mean over the batch, undone
     gradients = tape.gradient(loss, [output for _, _, output in calls])
-    for variable, value in kept:
-        variable.assign(value)
     return [(layer, given, g) for (layer, given, _), g in zip(calls, gradients, strict=True)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train._keras.values import host_value
+from reducible_train._keras.values import host_value, values_kept
 
 
 @contextlib.contextmanager
@@ -36,7 +36,6 @@ def stepwise(
         original, own = loop.inner_loop, vars(loop)
         plain = {"unroll": True, "use_cudnn": False}
         before = {name: own[name] for name in plain if name in own}
-        states = [(v, host_value(v)) for v in keras.tree.flatten(loop.states or [])]
 
         def inner_loop(sequences: Any, initial_state: Any, mask: Any, **kwargs: Any) -> Any:
             steps.update((id(cell), iter(_present(loop, sequences, mask))) for cell in held(loop))
@@ -45,8 +44,6 @@ def stepwise(
         def restore() -> None:
             del own["inner_loop"]
             own.update(before)
-            for variable, value in states:
-                variable.assign(value)
 
         own.update({name: plain[name] for name in before}, inner_loop=inner_loop)
         return restore
@@ -57,6 +54,7 @@ def stepwise(
     loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN) and held(layer)]
     with contextlib.ExitStack() as stack:
         for loop in loops:
+            stack.enter_context(values_kept(keras.tree.flatten(loop.states or [])))
             stack.callback(follow(loop))
         yield lambda cell: next(steps.get(id(cell), iter(())), None)
 

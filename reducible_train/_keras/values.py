@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -39,3 +40,14 @@ def host_float(variable: Any) -> np.ndarray:
     """A variable's value as float32 or float64, for linear algebra on the host."""
     value = host_value(variable)
     return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
+
+
+@contextlib.contextmanager
+def values_kept(variables: Sequence[Any]) -> Iterator[None]:
+    """Whatever happens within it, variables have their values again in the end."""
+    kept = [(variable, host_value(variable)) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)

@@ -62,21 +62,13 @@ class LowRankConv(LowRank):
     def input_rows(
         cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        return patches(
-            channels_last(layer, inputs),
-            layer.kernel_size,
-            layer.strides,
-            layer.dilation_rate,
-            layer.padding,
-            layer.groups,
-            rng,
-        )
+        return patches_of(layer, inputs, layer.groups, rng)
 
     @classmethod
     def output_rows(
         cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        rows = channels_last(layer, outputs).reshape(
+        rows = _channels_last(layer, outputs).reshape(
             -1, layer.groups, layer.filters // layer.groups
         )
         return rows.swapaxes(0, 1)
@@ -157,9 +149,27 @@ def conv_bias(layer: Any, outputs: Any) -> Any:
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def channels_last(layer: Any, images: np.ndarray) -> np.ndarray:
-    """Images with their channels as the last axis."""
+def _channels_last(layer: Any, images: np.ndarray) -> np.ndarray:
     return images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
+
+
+def positions_of(layer: Any, images: np.ndarray) -> np.ndarray:
+    """The channels at every position, `(1, rows, channels)`."""
+    last = _channels_last(layer, images)
+    return last.reshape(1, -1, last.shape[-1])
+
+
+def patches_of(layer: Any, images: np.ndarray, groups: int, rng: np.random.Generator) -> np.ndarray:
+    """What a convolution with the layer's settings sees of images, as `patches` gives it."""
+    return patches(
+        _channels_last(layer, images),
+        layer.kernel_size,
+        layer.strides,
+        layer.dilation_rate,
+        layer.padding,
+        groups,
+        rng,
+    )
 
 
 def spatial_axes(layer: Any, shape: Shape) -> Shape:

@@ -9,8 +9,7 @@ import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
-from reducible_train.layers.conv import AXES, channels_last, conv_bias, spatial_axes
-from reducible_train.layers.patches import patches
+from reducible_train.layers.conv import AXES, conv_bias, patches_of, positions_of, spatial_axes
 from reducible_train.matricization import Matricization
 
 
@@ -39,8 +38,7 @@ class LowRankConvTranspose(LowRank):
     def input_rows(
         cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        images = channels_last(layer, inputs)
-        return images.reshape(1, -1, images.shape[-1])
+        return positions_of(layer, inputs)
 
     @classmethod
     def output_rows(
@@ -51,15 +49,7 @@ class LowRankConvTranspose(LowRank):
         """
         if layer.output_padding is not None:
             return None
-        return patches(
-            channels_last(layer, outputs),
-            layer.kernel_size,
-            layer.strides,
-            layer.dilation_rate,
-            layer.padding,
-            1,
-            rng,
-        )
+        return patches_of(layer, outputs, 1, rng)
 
     def stock_layers(self) -> list[StockLayer]:
         layer: Any = self

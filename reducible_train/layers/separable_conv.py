@@ -9,7 +9,7 @@ import numpy as np
 
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
-from reducible_train.layers.conv import conv_bias, pointwise, spatial_axes
+from reducible_train.layers.conv import conv_bias, pointwise, positions_of, spatial_axes
 from reducible_train.matricization import Matricization
 
 
@@ -43,18 +43,13 @@ class LowRankSeparableConv(LowRank):
             layer.data_format,
             layer.dilation_rate,
         )
-        return cls._rows(layer, np.asarray(keras.ops.convert_to_numpy(x)))
+        return positions_of(layer, np.asarray(keras.ops.convert_to_numpy(x)))
 
     @classmethod
     def output_rows(
         cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        return cls._rows(layer, outputs)
-
-    @classmethod
-    def _rows(cls, layer: Any, images: np.ndarray) -> np.ndarray:
-        last = images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
-        return last.reshape(1, -1, last.shape[-1])
+        return positions_of(layer, outputs)
 
     @classmethod
     def output_bias(cls, layer: Any, kernel: str) -> Any | None:
