@@ -144,7 +144,8 @@ def direction_of(guard: Guard, known: dict[str, str | None]) -> int:
             or `None`; empty where they cannot be known.
 
     Raises:
-        ArgumentError: No such metric, or nothing is known of its direction.
+        ArgumentError: No such metric, nothing is known of its direction, or a limit that it
+            cannot reach.
 
     Example:
         >>> direction_of(Guard("val_accuracy", max_drop=0.01), {"loss": "down", "accuracy": "up"})
@@ -160,6 +161,11 @@ def direction_of(guard: Guard, known: dict[str, str | None]) -> int:
             f"monitor={guard.monitor!r}. With this model there will be {names} (those with val_ "
             "if fit is given validation data). If a callback of your own adds it to the logs, "
             "say mode='max' or mode='min'."
+        )
+    if guard.limit is not None and guard.limit > 1 and name.endswith(("accuracy", "acc")):
+        raise ArgumentError(
+            "`limit` of a guard must be one that the dense model can meet, at most 1 for an "
+            f"accuracy. Received: limit={guard.limit!r} for {guard.monitor!r}. For 97 % write 0.97."
         )
     direction = known.get(name) or ("down" if name == "loss" else None)
     if direction is None:

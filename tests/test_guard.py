@@ -451,6 +451,18 @@ def test_a_limit_is_waited_for_and_then_kept():
     assert made(scheduler) == [(4, 0.5)]
 
 
+def test_a_limit_in_percent_is_refused_before_training():
+    model = zoo.compiled(zoo.sequential(), metrics=["accuracy"])
+    before = model.get_weights()
+    scheduler = RankScheduler(budget=STEPS, guard=Guard("val_accuracy", limit=97))
+    with pytest.raises(ArgumentError, match=r"at most 1 .* limit=97 for 'val_accuracy'.* 0\.97"):
+        fit(scheduler, Says(0.9), 3, model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    own = Guard("val_accuracy", limit=97, mode="max")  # of a callback's own scale
+    fit(RankScheduler(budget=STEPS, guard=own), Says(98, 98, 98, name="val_accuracy"), 3, model)
+
+
 def test_a_limit_the_dense_model_does_not_reach_ends_clearly():
     scheduler = RankScheduler(budget=STEPS, guard=Guard("val_quality", limit=0.99, mode="max"))
     with pytest.warns(UserWarning, match=r"limit of 0\.99; its best value was 0\.93, the nearest"):
