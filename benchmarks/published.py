@@ -158,7 +158,7 @@ CASES = {
         peer=True,
     ),
     "vgg_fashion": Case(
-        Recipe(vgg, 8, 2e-3, image=(28, 28, 1)),
+        Recipe(vgg, 12, 2e-3, image=(28, 28, 1)),
         {0.8: 0.5},
         data="fashion_mnist",
         flops=0.6,
