@@ -29,7 +29,7 @@ def collect(
     matters, and those that no sample reached, are left out.
 
     Args:
-        model: A built model; nothing of it is changed.
+        model: A built model, or a `Distiller` of one; nothing of it is changed.
         kernels: The kernels to learn about.
         samples: What to run through it.
         needs: `"inputs"`, or `"inputs"` and `"gradients"`.
@@ -78,7 +78,7 @@ def collect(
         if gradient is not None:
             note(gradients, kernel, kind.output_rows(layer, name, host(gradient), rng))
 
-    for batch in samples.batches(_keras.fixed_batch(model)):
+    for batch in samples.batches(_keras.fixed_batch(_keras.part_in_training(model))):
         for layer, given, gradient in _calls(model, layers, batch, needs):
             for kernel in ears[id(layer)]:
                 hear(kernel, given, gradient)

@@ -90,7 +90,7 @@ class Compression:
         check_backend(model, known.needs)
         if samples is not None:
             check_samples(samples, part, known.needs)
-        self._judge = Judge(self.survey, known, samples, self.notes)
+        self._judge = Judge(model, self.survey, known, samples, self.notes)
         self._decider = Decider(
             self.survey,
             target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Judge:
     """Decomposes kernels under the metrics of a criterion.
 
     Args:
+        model: The model in training, whose loss counts; it may be more than what is surveyed.
         survey: The kernels.
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
@@ -30,6 +32,7 @@ class Judge:
 
     def __init__(
         self,
+        model: Any,
         survey: Survey,
         criterion: Criterion,
         samples: Samples | None,
@@ -38,6 +41,7 @@ class Judge:
         self.criterion = criterion
         self.samples = samples
         self.seconds = 0.0
+        self._model = model
         self._survey = survey
         self._notes = notes
         self._statistics: dict[str, tuple[Statistics, ...]] = {}
@@ -79,7 +83,7 @@ class Judge:
             return
         managed = self._survey.managed
         kernels, needs = [m.kernel for m in managed], self.criterion.needs
-        self._statistics = collect(self._survey.model, kernels, self.samples, needs)
+        self._statistics = collect(self._model, kernels, self.samples, needs)
         deaf = [m for m in managed if m.kernel.path not in self._statistics]
         paths = ", ".join(m.kernel.path for m in deaf)
         of_all = sum(m.dense_cost("parameters") for m in managed)

@@ -35,7 +35,7 @@ def distiller(teacher=None, *more):
     return made
 
 
-@pytest.mark.parametrize("criterion", ["energy", "activation"])
+@pytest.mark.parametrize("criterion", ["energy", "activation", "fisher"])
 def test_the_student_is_compressed_and_the_teacher_is_not(criterion):
     features = keras.distillation.FeatureDistillation(
         loss="mse", teacher_layer_name="first", student_layer_name="first"
