@@ -4,15 +4,15 @@
 "fisher"; every way trains equally long on the same samples, and the dense network beside it. Three
 ways to come to the ranks:
 
-- ramp: ranks fall over epochs 1 to 4; with no aid, with each of `reducible_train.aids`, with
+- ramp: ranks fall over epochs 1 to 4; with no aid, with each of `reducible_train.aids`, and with
   distillation from the dense network (`keras.distillation.Distiller`, and the epochs of
-  the teacher on top), and with weak directions given to the gradient of the whole kernel;
+  the teacher on top);
 - one cut, half-way: where an aid may be needed more;
 - low rank from the start: `U`, `V` drawn at random, or the SVD of the dense initial kernel
   (`factorize` of an untrained model), each with and without decay of the product.
 
-All of it at the middle one of the budgets; at the others the ramp without aid, and with decay
-of the product. Figures are of the validation split, on which settings were chosen.
+All of it at the middle one of the budgets; at the others the ramp without aid, with decay of the
+product, and with regrowth. Figures are of the validation split, on which settings were chosen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 from common import (
     adam,
     command,
@@ -42,88 +41,16 @@ from reducible_train import (
     ProductDecay,
     Ramp,
     RankScheduler,
+    Regrow,
     Rewarm,
     Steps,
     TailShrink,
     factorize,
 )
 from reducible_train.datasets import Dataset
-from reducible_train.layers import find_kernels
-from reducible_train.stacks import decompose_product_stack
-from reducible_train.transport import Truncation
 
 HIDDEN = (128, 128, 128)
 SHARING = {"allocation": "knapsack", "criterion": "fisher"}
-
-
-class Swap(keras.callbacks.Callback):
-    """Regrowth: before an epoch, weak directions make room for those of the gradient.
-
-    Of each factorised kernel the weakest fraction of directions leaves; as many of the
-    strongest of the kernel's whole gradient, outside of what the others span, come in: `U`
-    holds the direction, `V` begins at zero. Adam's moments follow the change.
-    """
-
-    def __init__(self, data: Dataset, epoch: int, fraction: float):
-        super().__init__()
-        self.data, self.epoch, self.fraction = data, epoch, fraction
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch != self.epoch:
-            return
-        kernels = [k for k in find_kernels(self.model) if k.rank is not None]
-        for kernel, gradient in zip(kernels, self.gradients(kernels), strict=True):
-            self.swap(kernel, gradient)
-
-    def gradients(self, kernels) -> list[np.ndarray]:
-        """The gradient by each product, on some thousand samples."""
-        x, y = self.data.x_train[:8192], self.data.y_train[:8192]
-        passed = {}
-        with tf.GradientTape() as tape:
-            h = tf.constant(x)
-            for layer in self.model.layers:
-                if layer in [k.layer for k in kernels]:
-                    before = layer.multiply(h, "kernel")
-                    tape.watch(before)
-                    passed[layer.name] = (h, before)
-                    h = layer.add_bias(before)
-                else:
-                    h = layer(h)
-            loss = self.model.compute_loss(y=tf.constant(y), y_pred=h)
-        by_output = tape.gradient(loss, [b for _, b in passed.values()])
-        inputs = [h for h, _ in passed.values()]
-        return [
-            (tf.transpose(h) @ g).numpy().astype("float64")
-            for h, g in zip(inputs, by_output, strict=True)
-        ]
-
-    def swap(self, kernel, gradient: np.ndarray) -> None:
-        u, v = kernel.variables
-        parts = decompose_product_stack(*kernel.matrices())
-        count = max(1, round(self.fraction * kernel.rank))
-        kept = kernel.rank - count
-        left, right = (f[0] for f in parts.factors(kept))
-        basis = np.linalg.qr(left)[0]
-        gradient = gradient - basis @ (basis.T @ gradient)
-        basis = np.linalg.qr(right.T)[0]
-        gradient = gradient - (gradient @ basis) @ basis.T
-        new = np.linalg.svd(gradient)[0][:, :count]
-        size = np.linalg.norm(left[:, -1])
-        change = Truncation(*parts.rotations(kept))
-        optimizer = self.model.optimizer
-        at = [[id(w) for w in optimizer._trainable_variables].index(id(f)) for f in (u, v)]
-        for slots, follow in (
-            (optimizer._momentums, change.gradient),
-            (optimizer._velocities, change.squares),
-        ):
-            old = [slots[i].numpy()[None].astype("float64") for i in at]
-            for i, moved, axis in zip(at, follow(old), (1, 0), strict=True):
-                mean = 0.0 if slots is optimizer._momentums else moved.mean()
-                pad = [(0, 0), (0, 0)]
-                pad[axis] = (0, count)
-                slots[i].assign(np.pad(moved[0], pad, constant_values=mean))
-        u.assign(np.concatenate([left, -size * new], 1))
-        v.assign(np.concatenate([right, np.zeros((count, right.shape[1]))], 0))
 
 
 def train(
@@ -162,7 +89,7 @@ def fresh(data: Dataset, seed: int) -> keras.Model:
     return network(data.features, HIDDEN)
 
 
-def falling(data: Dataset, seed: int, args, schedule, aids=(), more=(), teacher=None):
+def falling(data: Dataset, seed: int, args, schedule, aids=(), teacher=None):
     model = fresh(data, seed)
     scheduler = RankScheduler(
         budget=schedule,
@@ -170,7 +97,7 @@ def falling(data: Dataset, seed: int, args, schedule, aids=(), more=(), teacher=
         calibration=(data.x_train[:2048], data.y_train[:2048]),
         **SHARING,
     )
-    return train(model, data, args, [scheduler, *more], teacher)
+    return train(model, data, args, [scheduler], teacher)
 
 
 def low_from_start(data: Dataset, seed: int, args, budget: float, init: str, aids=()):
@@ -206,15 +133,15 @@ def ways(
     made = {
         "ramp": fall(ramp),
         "ramp, ProductDecay": fall(ramp, aids=[decay]),
+        "ramp, Regrow": fall(ramp, aids=[Regrow(0.1)]),
     }
     if budget != args.budgets[len(args.budgets) // 2]:
         return made
-    swap = Swap(data, args.epochs * 5 // 8, 0.1)
     return made | {
         "ramp, Rewarm": fall(ramp, aids=[Rewarm(epochs=1)]),
         "ramp, TailShrink": fall(ramp, aids=[TailShrink(0.3)]),
         "ramp, Distiller": fall(ramp, teacher=dense),
-        "ramp, weak directions swapped": fall(ramp, more=[swap]),
+        "ramp, Regrow for longer": fall(ramp, aids=[Regrow(0.1, end_epoch=args.epochs * 3 // 4)]),
         "one cut": fall(late),
         "one cut, Rewarm": fall(late, aids=[Rewarm(epochs=1)]),
         "one cut, TailShrink": fall(late, aids=[TailShrink(0.3, ahead=3)]),
@@ -241,7 +168,7 @@ def main() -> None:
     options.add_argument("--temperature", type=float, default=3.0, help="of the Distiller")
     options.add_argument("--budgets", type=float, nargs="+", default=[0.34, 0.18, 0.1])
     options.add_argument("--minutes", type=float, default=math.inf, help="begin no run later")
-    options.set_defaults(seeds=3)
+    options.set_defaults(seeds=5)
     args = options.parse_args()
     console.print(f"$ {command()}")
     data = load(args.data)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reducible_train.adaptive import Adaptive
-    from reducible_train.aids import ProductDecay, Rewarm, TailShrink
+    from reducible_train.aids import ProductDecay, Regrow, Rewarm, TailShrink
     from reducible_train.backup import RankBackupAndRestore
     from reducible_train.callback import Cadence, RankScheduler
     from reducible_train.config import load_config
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from reducible_train.unfactorization import unfactorize
 
 _HOMES = {
-    "aids": ("ProductDecay", "Rewarm", "TailShrink"),
+    "aids": ("ProductDecay", "Regrow", "Rewarm", "TailShrink"),
     "backup": ("RankBackupAndRestore",),
     "adaptive": ("Adaptive",),
     "callback": ("Cadence", "RankScheduler"),
@@ -95,6 +95,7 @@ __all__ = [
     "RankScheduler",
     "RankTensorBoard",
     "ReducibleError",
+    "Regrow",
     "Report",
     "Rewarm",
     "Search",

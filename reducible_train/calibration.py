@@ -94,8 +94,8 @@ def check_samples(samples: Samples, model: Any, needs: Sequence[str]) -> None:
     """
     if "gradients" in needs and samples.y is None:
         raise ArgumentError(
-            "This criterion asks for gradients of the loss, so `calibration` must be (x, y). "
-            "Received: inputs only. Give the targets, or use criterion='activation'."
+            "criterion='fisher' and Regrow ask for gradients of the loss, so `calibration` must be "
+            "(x, y). Received: inputs only. Give the targets, or do without."
         )
     known = _keras.known_inputs(model)
     found = [array.shape for array in keras.tree.flatten(samples.x)]
@@ -117,14 +117,14 @@ def check_backend(model: Any, needs: Sequence[str]) -> None:
         return
     if keras.backend.backend() != "tensorflow":
         raise ArgumentError(
-            "This criterion takes gradients by TensorFlow. Received: backend "
-            f"{keras.backend.backend()!r}. Use criterion='activation'."
+            "criterion='fisher' and Regrow take gradients by TensorFlow. Received: backend "
+            f"{keras.backend.backend()!r}. Do without: criterion='activation', no Regrow."
         )
     if not getattr(model, "compiled", False):
         raise ArgumentError(
-            f"This criterion asks for gradients of the loss, and model '{model.name}' has none. "
-            "Received: a model that is not compiled. Call model.compile first, or use "
-            "criterion='activation'."
+            "criterion='fisher' and Regrow ask for gradients of the loss, and model "
+            f"'{model.name}' has none. Received: a model that is not compiled. Call model.compile "
+            "first, or do without."
         )
 
 
@@ -147,8 +147,8 @@ class Gathering:
         if stop is None:
             raise ArgumentError(
                 "The batches of this fit cannot be watched: that takes TensorFlow on one device. "
-                "Received: a criterion that needs data, and no calibration set. Give it samples: "
-                "calibration=x_train[:2048], or (x, y)."
+                "Received: a criterion or an aid that needs data, and no calibration set. Give it "
+                "samples: calibration=x_train[:2048], or (x, y)."
             )
         self.stop: Callable[[], None] = stop
 

@@ -99,18 +99,19 @@ class RankScheduler(keras.callbacks.Callback):
         criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
             its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
             second order).
-        calibration: Data for the last two, as `model.fit` takes it: `x` or `(x, y)`, or a batched
-            `tf.data.Dataset`. A whole number means so many samples of the fit itself, the first
-            (on TensorFlow, on one device), and no cut is made before they have passed; left
-            out, 2048 of them.
+        calibration: Data for the last two, and for `Regrow`, as `model.fit` takes it: `x` or
+            `(x, y)`, or a batched `tf.data.Dataset`. A whole number means so many samples of the
+            fit itself, the first (on TensorFlow, on one device), and a criterion makes no cut
+            before they have passed; left out, 2048 of them.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
             count from there. It needs no target: alone, it cuts each kernel to its stable rank.
             Not with `search`, which chooses its own times.
         search: In place of a schedule, steps the budget down as far as the guard allows: the
             smallest model that is good enough. It needs a `guard`.
-        aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`,
-            `TailShrink` (not with `guard`, `search`, `energy`, `rtol` or a lone `adaptive`).
+        aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and
+            `TailShrink`, `Regrow` (not with `guard`, `search`, `energy`, `rtol` or a lone
+            `adaptive`).
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
@@ -297,7 +298,7 @@ class RankScheduler(keras.callbacks.Callback):
             if self.cadence.epochs and epoch % self.cadence.epochs == 0:
                 self._act(float(epoch))
             if self._support is not None:
-                self._support.refresh(float(epoch))
+                self._support.refresh(float(epoch), max(end for _, _, end in self._falls()))
                 for aid in self.aids:
                     aid.before_epoch(self._support)
 
@@ -373,12 +374,12 @@ class RankScheduler(keras.callbacks.Callback):
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
-        for name, each, end in ends:
+        for name, shown, end in ends:
             if end > last or (self.cadence.steps and end == last):
                 raise ArgumentError(
-                    f"The schedule of {name} must end before training does: at epoch {last:g} "
+                    f"{name} must end before training does: at epoch {last:g} "
                     f"at the latest, counted from 0, for epochs={epochs} and {self.cadence}. "
-                    f"Received: a schedule that ends at epoch {end:g}, {each.schedule}. Train for "
+                    f"Received: one that ends at epoch {end:g}, {shown}. Train for "
                     f"epochs={math.floor(end) + 1} or more, or let it end earlier."
                 )
 
@@ -389,13 +390,13 @@ class RankScheduler(keras.callbacks.Callback):
         if not epochs or not steps or not every or self.model.steps_per_execution != 1:
             return
         last = first + ((epochs - first) * steps - 1) // every * every / steps
-        for name, each, end in self._ends():
+        for name, shown, end in self._ends():
             if end > last + 1e-9:
                 raise ArgumentError(
-                    f"The schedule of {name} must end when it is last looked at: at epoch "
+                    f"{name} must end when ranks are last looked at: at epoch "
                     f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
-                    f"and {self.cadence}. Received: a schedule that ends at epoch {end:g}, "
-                    f"{each.schedule}. Look at it more often, train "
+                    f"and {self.cadence}. Received: one that ends at epoch {end:g}, "
+                    f"{shown}. Look at it more often, train "
                     "for more epochs, or let it end earlier."
                 )
 
@@ -404,8 +405,17 @@ class RankScheduler(keras.callbacks.Callback):
         targets = [(f"`{self.target.quantity}`", self.target)]
         return targets + [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
 
-    def _ends(self) -> list[tuple[str, Target, float]]:
-        """The same, with the epoch at which each has fallen, at the latest."""
+    def _ends(self) -> list[tuple[str, str, float]]:
+        """All that changes ranks: its name, what it is, and when it ends, at the latest."""
+        aids = [(type(a).__name__, str(a), a.rests_from) for a in self.aids]
+        falls = self._falls()
+        return [
+            *((f"The schedule of {name}", str(t.schedule), end) for name, t, end in falls),
+            *aids,
+        ]
+
+    def _falls(self) -> list[tuple[str, Target, float]]:
+        """All that falls, with the epoch at which each has fallen, at the latest."""
         begin = 0.0
         if self.adaptive is not None:
             began = None if self._adapting is None else self._adapting.began
@@ -425,13 +435,19 @@ class RankScheduler(keras.callbacks.Callback):
                 f"Received: {hidden[0]} beside {aid}. Remove one of the two."
             )
 
+    @property
+    def _needs(self) -> tuple[str, ...]:
+        """What aids must know of the data."""
+        return tuple(need for aid in self.aids for need in aid.needs)
+
     def _gather(self) -> None:
-        """Watch this fit for the samples that the criterion asks for, if it does."""
+        """Watch this fit for the samples that the criterion or an aid asks for, if one does."""
         if self._gathering is not None:
             self._gathering.stop()
         self._gathering = None
         count = ENOUGH if self.calibration is None else self.calibration
-        if criterion_named(self.criterion).needs and isinstance(count, int):
+        asked = criterion_named(self.criterion).needs or self._needs
+        if asked and isinstance(count, int):
             self._gathering = Gathering(self.model, count)
 
     def _now(self, batch: int) -> float:
@@ -451,6 +467,7 @@ class RankScheduler(keras.callbacks.Callback):
             min_gain=self.min_gain,
             criterion=self.criterion,
             samples=None if _of_the_fit(self.calibration) else samples_of(self.calibration),
+            needs=self._needs,
         )
         pace = self._pace(self._compression)
         self._compression.aim = pace.aim
@@ -495,6 +512,8 @@ class RankScheduler(keras.callbacks.Callback):
                 self._compression.cut(time, step=self._step, training=True)
             if len(self._compression.cuts) > cuts:
                 self._help()
+                if self._gathering is not None and not self._compression.has_samples:
+                    self._gather()  # the train function that was watched is gone
 
     def _help(self) -> None:
         """Let the aids do what they do after a cut."""
@@ -508,7 +527,7 @@ class RankScheduler(keras.callbacks.Callback):
     def _has_samples(self, time: float) -> bool:
         """True if the criterion can judge; else the cut is made once it can."""
         compression, gathering = self._compression, self._gathering
-        if compression is None or not compression.waits_for_samples or gathering is None:
+        if compression is None or compression.has_samples or gathering is None:
             return True
         small = gathering.count and self._epoch_length is not None  # this fit has shown them all
         if gathering.done or small:
@@ -516,8 +535,9 @@ class RankScheduler(keras.callbacks.Callback):
             compression.learn_from(gathering.samples())
             self._postponed = None
             return True
-        self._postponed = time
-        return False
+        if compression.waits_for_samples:
+            self._postponed = time
+        return not compression.waits_for_samples
 
 
 def _check_alone(guard: Guard | None, **others: Any) -> None:

@@ -25,13 +25,14 @@ from reducible_train.feasibility import (
     smallest_fraction,
 )
 from reducible_train.file_costs import file_prices, story_bytes
+from reducible_train.growth import grow, whole_gradients
 from reducible_train.judgement import Judge
 from reducible_train.latency import Latency
 from reducible_train.report import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.rules import LayerRule
 from reducible_train.spectra import energy, relative_error
 from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kernels
-from reducible_train.survey import Pricer, Survey, survey
+from reducible_train.survey import Managed, Pricer, Survey, survey
 from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 
 PRICERS: dict[str, Pricer] = {"file": file_prices, "latency": Latency().prices}
@@ -50,6 +51,7 @@ class Compression:
             below it the kernel stays dense.
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
+        needs: What else must be known of the data, as criteria say it.
 
     Raises:
         ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
@@ -70,6 +72,7 @@ class Compression:
         min_gain: float = 0.0,
         criterion: str = "energy",
         samples: Samples | None = None,
+        needs: Sequence[str] = (),
     ):
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
@@ -82,14 +85,16 @@ class Compression:
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
+        self._is_grown = False
         part = _keras.part_in_training(model)
         self.survey = survey(part, rules, measure=measure, min_gain=min_gain, pricer=pricer)
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
-        check_backend(model, known.needs)
+        needs = (*known.needs, *needs)
+        check_backend(model, needs)
         if samples is not None:
-            check_samples(samples, part, known.needs)
+            check_samples(samples, part, needs)
         self._judge = Judge(model, self.survey, known, samples, self.notes)
         self._decider = Decider(
             self.survey,
@@ -101,9 +106,14 @@ class Compression:
         )
 
     @property
+    def has_samples(self) -> bool:
+        """True once there is data."""
+        return self._judge.samples is not None
+
+    @property
     def waits_for_samples(self) -> bool:
         """True while the criterion asks for data and has none."""
-        return bool(self._judge.criterion.needs) and self._judge.samples is None
+        return bool(self._judge.criterion.needs) and not self.has_samples
 
     def learn_from(self, samples: Samples) -> None:
         """Give the criterion the data it asks for."""
@@ -214,7 +224,7 @@ class Compression:
             )
             self.cuts.append(record)
             self._price_story()
-        self._done = wanted
+        self._done, self._is_grown = wanted, False
         return record
 
     def pull(self, time: float, fraction: float) -> None:
@@ -224,6 +234,31 @@ class Compression:
         _keras.settle(self.model)
         decisions, _ = self._decide(time)
         pull_kernels(self.model, self._changes(decisions), fraction)
+
+    def regrow(self, time: float, fraction: float) -> None:
+        """Let factorised kernels grow by a fraction of their rank, until the next cut.
+
+        Once only before each cut, and not while there are no samples.
+        """
+        samples = self._judge.samples
+        if self._is_grown or samples is None:
+            return
+        _keras.settle(self.model)
+        counts = {
+            m.kernel.path: count for m in self.survey.managed if (count := _more(m, fraction))
+        }
+        kernels = [m.kernel for m in self.survey.managed if m.kernel.path in counts]
+        gradients = whole_gradients(self.model, kernels, samples)
+        found = [grow(k, gradients[k.path], counts[k.path]) for k in kernels if k.path in gradients]
+        changes = [change for change in found if change is not None]
+        if changes:
+            change_kernels(self.model, changes, training=True)
+            self._is_grown, self._done = True, None
+            added = sum(counts[change.kernel.path] for change in changes)
+            self.notes.append(
+                f"Epoch {time:g} began with {added} directions of the loss's gradient more, in "
+                f"{len(changes)} kernels, until the next cut."
+            )
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -300,6 +335,15 @@ class Compression:
         for measure, prices in self.survey.prices.items():
             if prices.words is not None:
                 yield prices.words(self.survey.dense_total(measure), self.survey.total(measure))
+
+
+def _more(managed: Managed, fraction: float) -> int:
+    """By how many directions a kernel may grow; 0 while it is dense, or if it is not trained."""
+    kernel = managed.kernel
+    rank = kernel.rank
+    if rank is None or not all(variable.trainable for variable in kernel.variables):
+        return 0
+    return max(0, min(max(1, round(fraction * rank)), managed.form.max_rank - rank))
 
 
 def _certificate(allocation: Allocation | None) -> dict[str, float] | None:

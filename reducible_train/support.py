@@ -20,6 +20,7 @@ class ModelSupport:
     def __init__(self, model: Any, compression: Compression):
         self.steps_per_epoch: int | None = None
         self.time = 0.0  # in epochs
+        self.schedule_end = 0.0
         self._model = model
         self._compression = compression
         self._penalized: list[Any] = []
@@ -42,9 +43,12 @@ class ModelSupport:
     def pull(self, fraction: float, ahead: float) -> None:
         self._compression.pull(self.time + ahead, fraction)
 
-    def refresh(self, time: float) -> None:
+    def regrow(self, fraction: float) -> None:
+        self._compression.regrow(self.time, fraction)
+
+    def refresh(self, time: float, schedule_end: float) -> None:
         """An epoch begins: take away what has had its time."""
-        self.time = time
+        self.time, self.schedule_end = time, schedule_end
         optimizer = _keras.compiled_optimizer(self._model)
         if optimizer is not None:
             _keras.end_warm_up(optimizer, if_over=True)

@@ -90,6 +90,32 @@ class Truncation:
 
 
 @dataclass(frozen=True, eq=False)
+class Extension:
+    """`U (g, m, r)`, `V (g, r, n)` got `count` columns and rows more, which know no past.
+
+    What is not known of their mean squares is taken to be as elsewhere in the factor.
+    """
+
+    count: int
+
+    def gradient(self, old: Arrays) -> Arrays:
+        return self._with(old, [0.0, 0.0])
+
+    def squares(self, old: Arrays) -> Arrays:
+        return self._with(old, [float(each.mean()) for each in old])
+
+    def weights_step(self, old: Arrays) -> Arrays:
+        return self.squares(old)
+
+    def _with(self, old: Arrays, fill: Sequence[float]) -> Arrays:
+        pads = [(0, 0), (0, 0), (0, self.count)], [(0, 0), (0, self.count), (0, 0)]
+        return [
+            np.pad(each, pad, constant_values=value)
+            for each, pad, value in zip(old, pads, fill, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class Replacement:
     """The variables of one kernel, before and after.
 
@@ -176,7 +202,11 @@ def carry(
         with scope:
             optimizer.build(wanted)
         restore()
-    policy: dict[type, str] = {Split: at_split, Truncation: at_truncation}
+    policy: dict[type, str] = {
+        Split: at_split,
+        Truncation: at_truncation,
+        Extension: "project",
+    }
     _refill(memory, remap, policy)
     return [slot for slot in _all_slots(memory) if slot is not None]
 

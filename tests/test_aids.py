@@ -16,12 +16,15 @@ from reducible_train import (
     Adaptive,
     ArgumentError,
     ArgumentTypeError,
+    Cadence,
     Guard,
     LayerRule,
     ProductDecay,
     Ramp,
     RankBackupAndRestore,
+    RankEarlyStopping,
     RankScheduler,
+    Regrow,
     Rewarm,
     Search,
     Steps,
@@ -376,6 +379,134 @@ def test_a_target_that_falls_after_an_adaptive_wait_can_be_foreseen():
     RankScheduler(cost=500, adaptive=Adaptive(), aids=[TailShrink()])
 
 
+# --- growing between cuts -------------------------------------------------------------
+
+
+class Sizes(keras.callbacks.Callback):
+    """Ranks and parameters that an epoch ran with."""
+
+    def __init__(self):
+        super().__init__()
+        self.ranks = []
+        self.sizes = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        kernels = {k.path: k.rank for k in find_kernels(self.model) if k.rank is not None}
+        self.ranks.append(kernels.get("first/kernel"))
+        self.sizes.append(self.model.count_params())
+
+
+def regrown(aid, epochs=8, model=None, **kwargs):
+    model = model or zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01))
+    x, y = zoo.data(model)
+    kwargs.setdefault("calibration", (x, y))
+    kwargs.setdefault("rank", Steps((24, 10, 4), (0, 1, 4)))
+    scheduler = RankScheduler(aids=[aid], **kwargs)
+    look = Sizes()
+    model.fit(x, y, epochs=epochs, callbacks=[scheduler, look], verbose=0)
+    return look, scheduler
+
+
+def test_ranks_grow_until_the_next_cut_and_end_as_the_schedule_says():
+    look, scheduler = regrown(Regrow(0.2))
+    assert look.ranks == [None, 12, 12, 12, 4, 4, 4, 4]
+    look, scheduler = regrown(Regrow(0.3, start_epoch=3, end_epoch=6))
+    assert look.ranks == [None, 10, 10, 13, 5, 5, 4, 4]
+    cuts = [
+        (cut.epoch, k.rank_before, k.rank) for cut in scheduler.report.cuts for k in cut.kernels
+    ]
+    first = [cut for cut in cuts if cut[0] in (4, 5, 6)][::2]
+    assert first == [(4, 13, 4), (5, 5, 4), (6, 5, 4)]
+    assert [note[:7] for note in scheduler.report.notes] == [f"Epoch {e}" for e in (3, 4, 5)]
+    assert scheduler.final_epoch == 6
+
+
+def test_a_budget_is_met_at_the_end_and_ranks_may_have_moved():
+    look, scheduler = regrown(
+        Regrow(0.5, end_epoch=6), budget=Ramp(1.0, 0.4, start_epoch=0, end_epoch=3), rank=None
+    )
+    dense = scheduler.report.dense_parameters
+    assert max(look.sizes[3:6]) > 0.4 * dense
+    assert max(look.sizes[6:]) <= 0.4 * dense
+
+
+def test_it_takes_samples_of_the_fit_after_a_cut_before_the_first_step_too():
+    for calibration in (None, 40):
+        look, _ = regrown(Regrow(0.5), rank=Steps((8, 4), (0, 4)), calibration=calibration)
+        assert look.ranks == [8, 12, 12, 12, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("cadence", [Cadence(epochs=2), Cadence(steps=2)])
+def test_it_grows_once_before_each_cut(cadence):
+    look, _ = regrown(Regrow(0.5, end_epoch=4), rank=8, cadence=cadence)
+    assert look.ranks[-1] == 8
+    assert max(rank for rank in look.ranks) == (12 if cadence.epochs else 8)
+
+
+def test_a_group_grows_together():
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(24, name="first"),
+            keras.layers.Dense(24, name="second"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+    zoo.compiled(model, keras.optimizers.Adam(0.01))
+    rules = [LayerRule("first", group="both"), LayerRule("second", group="both")]
+    _, scheduler = regrown(
+        Regrow(0.5, end_epoch=6),
+        model=model,
+        rank=None,
+        budget=Ramp(1.0, 0.5, start_epoch=0, end_epoch=2),
+        rules=rules,
+    )
+    ranks = scheduler.report.ranks
+    assert ranks["first/kernel"] == ranks["second/kernel"]
+    assert scheduler.report.parameters <= 0.5 * scheduler.report.dense_parameters
+
+
+def test_a_student_grows_by_the_loss_of_its_distiller():
+    model = keras.distillation.Distiller(
+        zoo.sequential(), zoo.sequential(), keras.distillation.LogitsDistillation()
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = zoo.data(model.student)
+    scheduler = RankScheduler(rank=8, aids=[Regrow(0.5, end_epoch=2)], calibration=(x, y))
+    sizes = []
+    see = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: sizes.append(model.student.count_params())
+    )
+    model.fit(x, y, epochs=3, callbacks=[scheduler, see], verbose=0)
+    assert sizes[1] > sizes[0] == sizes[2]  # it builds itself in the first epoch
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"aid": Regrow(end_epoch=8)}, "Regrow must end before .* at epoch 7 .*epochs=9"),
+        ({"aid": Regrow(end_epoch=7), "cadence": Cadence(epochs=2)}, "at epoch 6"),
+        ({"aid": Regrow(), "calibration": np.zeros((8, 24))}, "Regrow ask for gradients"),
+        ({"aid": Regrow(), "rank": None, "energy": 0.5}, "Regrow must know .*Received: energy"),
+        ({"aid": Regrow(), "guard": Guard("loss", max_drop=1.0)}, "Received: Guard"),
+    ],
+)
+def test_what_does_not_go_with_growing_is_refused_before_training(arguments, words):
+    model = arguments.setdefault("model", zoo.compiled(zoo.sequential()))
+    before = model.get_weights()
+    with pytest.raises(ArgumentError, match=words):
+        regrown(**arguments)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_early_stopping_waits_until_it_rests(tmp_path):
+    scheduler = RankScheduler(rank=4, aids=[Regrow(end_epoch=5)])
+    assert RankEarlyStopping(scheduler, "loss").scheduler.final_epoch == 5
+    with pytest.raises(ArgumentError, match="Regrow"):
+        RankBackupAndRestore(scheduler, tmp_path)
+
+
 # --- low rank from the start ----------------------------------------------------------
 
 
@@ -404,7 +535,8 @@ def test_an_untrained_model_starts_from_the_nearest_product_balanced():
 
 
 def test_they_are_values():
-    scheduler = RankScheduler(rank=4, aids=[Rewarm(epochs=1), ProductDecay(), TailShrink()])
+    every = [Rewarm(epochs=1), ProductDecay(), TailShrink(), Regrow()]
+    scheduler = RankScheduler(rank=4, aids=every)
     assert copy.deepcopy(scheduler).aids == scheduler.aids
     assert pickle.loads(pickle.dumps(scheduler)).aids == scheduler.aids
     assert {type(aid) for aid in scheduler.aids} == set(aid_kinds().values())
@@ -446,6 +578,11 @@ def test_it_works_in_a_model_that_builds_itself_and_with_ranks_of_a_budget():
         (lambda: TailShrink(0.0), ArgumentError, "greater than 0"),
         (lambda: TailShrink(1.0), ArgumentError, r"in \[0, 1\)"),
         (lambda: TailShrink(ahead=-1), ArgumentError, "at least 0"),
+        (lambda: Regrow(0.0), ArgumentError, "greater than 0"),
+        (lambda: Regrow(1.0), ArgumentError, r"in \[0, 1\)"),
+        (lambda: Regrow(start_epoch=-1), ArgumentError, "at least 0"),
+        (lambda: Regrow(start_epoch=3, end_epoch=3), ArgumentError, "later than"),
+        (lambda: Regrow(end_epoch="3"), ArgumentTypeError, "without quotes"),
         (lambda: ProductDecay(True), ArgumentTypeError, "a number"),
         (lambda: RankScheduler(rank=4, aids=["rewarm"]), ArgumentTypeError, "rewarm"),
         (lambda: RankScheduler(rank=4, aids=ProductDecay()), ArgumentTypeError, "list"),

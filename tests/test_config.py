@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.aids import TailShrink
+from reducible_train.aids import Regrow, TailShrink
 from reducible_train.config import config_schema, load_config, parse_config
 from reducible_train.config.models import OPTIMIZERS
 from reducible_train.config.reading import parse_document
@@ -600,3 +600,22 @@ def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
     for keys in ({"budget": 0.5, "adaptive": {}}, {"cost": 500}, {"rank": 4}):
         (scheduler,) = parse_config(compression(**keys)).callbacks()
         assert [type(aid) for aid in scheduler.aids] == [TailShrink]
+
+
+def test_an_aid_that_changes_ranks_rests_before_training_ends():
+    def values(end, epochs=8, **keys):
+        aids = {"regrow": {"end_epoch": end}}
+        return {
+            "compression": {"rank": 4, "calibration": 640, "aids": aids} | keys,
+            "training": {"epochs": epochs},
+        }
+
+    (scheduler,) = parse_config(values(7)).callbacks()
+    assert scheduler.aids == (Regrow(end_epoch=7),)
+    for late in (values(8), values(7, cadence={"epochs": 4}), values(8, cadence={"steps": 9})):
+        told = problems_of(late)
+        assert list(told) == ["$.compression.aids.regrow"]
+        assert "after the last cut of a training of 8 epochs" in told["$.compression.aids.regrow"]
+    assert list(problems_of(values(0))) == ["$.compression.aids.regrow.end_epoch"]
+    told = problems_of(values(7, guard={"max_drop": 0.01}))
+    assert "Received: guard." in told["$.compression.aids.regrow"]

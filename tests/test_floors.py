@@ -41,6 +41,7 @@ FLOORS = (
         "rules",
         "survey",
         "judgement",
+        "growth",
         "file_costs",
         "latency",
         "decisions",

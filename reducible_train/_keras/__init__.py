@@ -20,7 +20,12 @@ from reducible_train._keras.copying import (
     rerun_graph,
     runs_its_graph,
 )
-from reducible_train._keras.data import output_gradients, sample_batches, tapped
+from reducible_train._keras.data import (
+    loss_gradients,
+    output_gradients,
+    sample_batches,
+    tapped,
+)
 from reducible_train._keras.fits import begin_at, companions
 from reducible_train._keras.functions import (
     compiled_optimizer,
@@ -100,6 +105,7 @@ __all__ = [
     "itemsize",
     "known_inputs",
     "logged_metrics",
+    "loss_gradients",
     "note_place",
     "order_variables",
     "output_gradients",

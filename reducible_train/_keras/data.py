@@ -14,7 +14,7 @@ from keras.src import backend as _backend
 
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import stepwise
-from reducible_train._keras.values import host_value, values_kept
+from reducible_train._keras.values import host_float, host_value, values_kept
 
 
 @contextlib.contextmanager
@@ -123,6 +123,23 @@ def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tupl
         loss = loss * len(keras.tree.flatten(x)[0])  # the mean over the batch, undone
     gradients = tape.gradient(loss, [output for _, _, output in calls])
     return [(layer, given, g) for (layer, given, _), g in zip(calls, gradients, strict=True)]
+
+
+def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.ndarray | None]:
+    """The gradient of the loss of one batch by each variable, as `output_gradients` takes it.
+
+    Summed over the samples; `None` where the loss does not depend on a variable.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    x, y, weight = batch
+    values = [variable.value for variable in variables]
+    with values_kept(model.metrics_variables), tf.GradientTape() as tape:
+        predicted = model(x, training=False)
+        loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
+        loss = loss * len(keras.tree.flatten(x)[0])
+    found = tape.gradient(loss, values)
+    return [None if each is None else host_float(tf.convert_to_tensor(each)) for each in found]
 
 
 def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None] | None:

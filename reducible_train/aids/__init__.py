@@ -10,10 +10,20 @@ import pkgutil
 
 from reducible_train.aids.base import Aid, Support, aid_kinds, checked_aids
 from reducible_train.aids.product_decay import ProductDecay
+from reducible_train.aids.regrow import Regrow
 from reducible_train.aids.rewarm import Rewarm
 from reducible_train.aids.tail_shrink import TailShrink
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
 
-__all__ = ["Aid", "ProductDecay", "Rewarm", "Support", "TailShrink", "aid_kinds", "checked_aids"]
+__all__ = [
+    "Aid",
+    "ProductDecay",
+    "Regrow",
+    "Rewarm",
+    "Support",
+    "TailShrink",
+    "aid_kinds",
+    "checked_aids",
+]

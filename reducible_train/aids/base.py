@@ -22,6 +22,14 @@ class Support(Protocol):
     def steps_per_epoch(self) -> int | None:
         """Training steps of an epoch; `None` while that is not known."""
 
+    @property
+    def time(self) -> float:
+        """Epochs since the start."""
+
+    @property
+    def schedule_end(self) -> float:
+        """The epoch at which all schedules have fallen, at the latest."""
+
     def warm_up(self, steps: int, initial: float) -> None:
         """From now on the learning rate climbs from a fraction of itself, within so many steps."""
 
@@ -30,6 +38,9 @@ class Support(Protocol):
 
     def pull(self, fraction: float, ahead: float) -> None:
         """Bring kernels part of the way to what cuts within `ahead` epochs will make of them."""
+
+    def regrow(self, fraction: float) -> None:
+        """Give factorised kernels a fraction of their rank more, until the next cut."""
 
 
 class Aid:
@@ -43,15 +54,22 @@ class Aid:
         looks_ahead: True if it must be known what coming cuts will ask for: not with a guard or
             a search, nor where that hangs on what the kernels will have become.
         resumes: False if the state it is in at the end of an epoch is in no backup.
+        needs: What it must know of the data: `"inputs"`, `"gradients"`, or nothing.
     """
 
     kind: ClassVar[str]
     looks_ahead: ClassVar[bool] = False
     resumes: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register(_KINDS, cls, "aid")
+
+    @property
+    def rests_from(self) -> float:
+        """The epoch from which on it leaves ranks alone; 0 for the end of the schedule."""
+        return 0.0
 
     def begin(self, training: Support) -> None:
         """The training begins; the model may have been factorised before."""
@@ -67,7 +85,7 @@ def aid_kinds() -> dict[str, type[Aid]]:
     """The known kinds of aid, by name.
 
     >>> list(aid_kinds())
-    ['product_decay', 'rewarm', 'tail_shrink']
+    ['product_decay', 'regrow', 'rewarm', 'tail_shrink']
     """
     return dict(sorted(_KINDS.items()))
 

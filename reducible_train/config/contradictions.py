@@ -47,6 +47,8 @@ def contradictions(values: Any) -> Found:
     every = _every(compression.get("cadence"))
     yield from _search_times(compression.get("search"), (*place, "search"), epochs)
     yield from _adaptive(compression, (*place, "adaptive"), epochs)
+    if is_count(epochs):
+        yield from _late_aids(compression, place, epochs, every)
     begin = _begin(compression.get("adaptive"), epochs)
     for name, target, where in _targets(compression, place):
         beyond = list(_range(name, target, where))
@@ -71,13 +73,13 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
-    if compression.get("calibration") is not None and compression.get("criterion") in (
-        None,
-        "energy",
-    ):
+    asked = compression.get("criterion") not in (None, "energy") or any(
+        KINDS[kind].needs for kind in _aids(compression)
+    )
+    if compression.get("calibration") is not None and not asked:
         yield (
             (*place, "calibration"),
-            "calibration has a meaning only for a criterion that looks at data. Received:"
+            "calibration has a meaning only for a criterion or an aid that looks at data. Received:"
             f" {shown(compression['calibration'])}. Remove it, or add criterion: activation.",
         )
     if any(compression.get(name) is not None for name in (*BUDGETS, "search")):
@@ -371,16 +373,40 @@ def _after_training(
     if not times:
         return
     where, end = max(times, key=lambda item: item[1])
+    fault = _too_late(end, epochs, every)
+    if fault is not None:
+        yield where, f"the schedule ends {fault}"
+
+
+def _late_aids(
+    compression: Mapping[str, Any], place: Place, epochs: int, every: int | None
+) -> Found:
+    """An aid that changes ranks, and is still at it after the last cut."""
+    aids = _mapping(compression.get("aids"))
+    for kind in _aids(compression):
+        if list(aid_faults({kind: aids[kind]})):
+            continue
+        try:
+            end = KINDS[kind](**_mapping(aids[kind])).rests_from
+        except (ReducibleError, TypeError):  # told elsewhere
+            continue
+        fault = _too_late(end, epochs, every)
+        if fault is not None:
+            yield (*place, "aids", kind), f"{kind} ends {fault}"
+
+
+def _too_late(end: float, epochs: int, every: int | None) -> str | None:
+    """The sentence about what ends after the last cut; `None` if it does not."""
     last_cut = epochs if every is None else (epochs - 1) // every * every
-    if end > last_cut or (every is None and end == last_cut):
-        yield (
-            where,
-            f"the schedule ends at epoch {end:g}, after the last cut of a training of"
-            f" {epochs} epochs (training.epochs; they count from 0), so its final value would"
-            f" never be reached. Received: {end:g}. End it"
-            + (f" at epoch {last_cut} or before" if every else f" before epoch {last_cut}")
-            + f", or train for {math.floor(end) + (every or 1)} epochs or more.",
-        )
+    if end < last_cut or (every is not None and end == last_cut):
+        return None
+    return (
+        f"at epoch {end:g}, after the last cut of a training of {epochs} epochs (training.epochs;"
+        " they count from 0), so the final value of the schedule would never be reached."
+        f" Received: {end:g}. End it"
+        + (f" at epoch {last_cut} or before" if every else f" before epoch {last_cut}")
+        + f", or train for {math.floor(end) + (every or 1)} epochs or more."
+    )
 
 
 def _every(cadence: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,39 @@ class Kernel:
             return [*view.unstack_factors(u, v, shape)]
 
         return unstacked
+
+    @contextlib.contextmanager
+    def as_one_variable(self) -> Iterator[tuple[Any, Callable[[np.ndarray], np.ndarray]]]:
+        """Within it, a factorised kernel is computed with as `W I` or `I W`, whichever is thinner.
+
+        So its layer has a `W = U V` to take a gradient by, whatever its kind makes of factors.
+
+        Yields:
+            The variable that holds `W`, and a function that sees arrays of its shape as
+            matrices `(g, m, n)`.
+        """
+        layer, names = self.layer, (f"{self.name}_u", f"{self.name}_v")
+        u, v = (matrix.astype(np.float64) for matrix in self.matrices())
+        product = u @ v
+        g, m, n = product.shape
+        whole = 0 if n <= m else 1  # which of the two holds `W`
+        eye = np.broadcast_to(np.eye(min(m, n)), (g, min(m, n), min(m, n)))
+        values = self.as_variables()([product, eye] if whole == 0 else [eye, product])
+        factors = [vars(layer)[name] for name in names]
+        wide = [
+            keras.Variable(value, dtype=factor.dtype, trainable=factor.trainable, name=factor.name)
+            for value, factor in zip(values, factors, strict=True)
+        ]
+
+        def as_matrices(value: np.ndarray) -> np.ndarray:
+            both = [value if i == whole else np.zeros(w.shape) for i, w in enumerate(wide)]
+            return self.view().stack_factors(*both)[whole]
+
+        try:
+            vars(layer).update(zip(names, wide, strict=True))
+            yield wide[whole], as_matrices
+        finally:
+            vars(layer).update(zip(names, factors, strict=True))
 
     def install(
         self, matrices: Sequence[np.ndarray], split: str | None = None

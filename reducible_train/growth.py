@@ -1,0 +1,92 @@
+"""Give factorised kernels more directions: those along which the loss would fall fastest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.calibration import Samples
+from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.layers import Kernel
+from reducible_train.surgery import KernelChange
+from reducible_train.transport import Extension
+
+
+def whole_gradients(
+    model: Any, kernels: Sequence[Kernel], samples: Samples
+) -> dict[str, np.ndarray]:
+    """The gradient of the loss by the product `W` of each kernel's factors, not by the factors.
+
+    Args:
+        model: A compiled model, or a `Distiller`; nothing of it is changed.
+        kernels: Factorised kernels of it.
+        samples: Inputs and targets.
+
+    Returns:
+        `(g, m, n)` by path of the kernel, summed over the samples.
+
+    Raises:
+        ArgumentError: The model cannot be run on the samples.
+        SpectrumError: A gradient is NaN or infinite; names the kernel.
+    """
+    totals: dict[str, np.ndarray] = {}
+    with contextlib.ExitStack() as stack:
+        whole = {k.path: stack.enter_context(k.as_one_variable()) for k in kernels}
+        variables = [variable for variable, _ in whole.values()]
+        size = _keras.fixed_batch(_keras.part_in_training(model))
+        for batch in samples.batches(size):
+            try:
+                found = _keras.loss_gradients(model, variables, batch)
+            except Exception as error:
+                raise ArgumentError(
+                    f"Model '{model.name}' cannot be run on the calibration samples; nothing was "
+                    f"changed. Received: {type(error).__name__}: {error} Give them as you give "
+                    "model.fit its data."
+                ) from error
+            for (path, (_, as_matrices)), gradient in zip(whole.items(), found, strict=True):
+                if gradient is not None:
+                    more = as_matrices(gradient).astype(np.float64)
+                    totals[path] = totals[path] + more if path in totals else more
+    for path, total in totals.items():
+        if not np.isfinite(total).all():
+            raise SpectrumError(
+                f"{path}: the gradient of the loss by the kernel must be finite. Received: "
+                f"{total.size - int(np.isfinite(total).sum())} of {total.size} numbers NaN or "
+                "infinite. Lower the learning rate, or clip gradients."
+            )
+    return totals
+
+
+def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | None:
+    """The change that gives a kernel `count` directions more, of its gradient outside its spans.
+
+    Its product stays as it is: the new rows of `V` are 0.
+
+    Args:
+        kernel: A factorised kernel, `U (g, m, r)` and `V (g, r, n)`.
+        gradient: `(g, m, n)`, as `whole_gradients` gives it.
+        count: How many, at most `min(m, n) - r`.
+
+    Returns:
+        The change; `None` where the gradient has nothing outside of what `U` and `V` span.
+    """
+    u, v = (matrix.astype(np.float64) for matrix in kernel.matrices())
+    normal = _outside(u, gradient)
+    normal = np.swapaxes(_outside(np.swapaxes(v, -1, -2), np.swapaxes(normal, -1, -2)), -1, -2)
+    left, values, _ = np.linalg.svd(normal, full_matrices=False)
+    if values.max() <= 1e-6 * np.linalg.norm(gradient):
+        return None
+    size = np.linalg.norm(u, axis=(-2, -1), keepdims=True) / np.sqrt(u.shape[-1])
+    u = np.concatenate([u, size * left[..., :count]], axis=-1)
+    v = np.concatenate([v, np.zeros((len(v), count, v.shape[-1]))], axis=-2)
+    return KernelChange(kernel, [u, v], Extension(count), kernel.splits[0])
+
+
+def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """What of each matrix's columns is not in the span of the columns of another."""
+    q = np.linalg.qr(basis)[0]
+    return matrices - q @ (np.swapaxes(q, -1, -2) @ matrices)

@@ -1,0 +1,206 @@
+"""Laws of growing: whole gradients of any kind of layer, and directions along them."""
+
+from __future__ import annotations
+
+import keras
+import kinds
+import law
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+from test_transport import OPTIMIZERS as MAKERS
+from test_transport import flat_state
+
+from reducible_train import (
+    ArgumentError,
+    LayerRule,
+    SpectrumError,
+    factorize,
+    merge,
+)
+from reducible_train.calibration import samples_of
+from reducible_train.compression import Compression
+from reducible_train.growth import grow, whole_gradients
+from reducible_train.layers import find_kernels
+from reducible_train.surgery import change_kernels
+from reducible_train.targets import target
+
+KINDS = {name: kind for name, kind in kinds.KINDS.items() if not kind.variant}
+# One of each way to keep state: none, momenta, squares, factors of squares, copies, wrappers.
+OPTIMIZERS = (
+    "sgd",
+    "sgd momentum",
+    "rmsprop centred",
+    "adam",
+    "adamax",
+    "adadelta",
+    "adafactor",
+    "ftrl",
+    "muon",
+    "schedule free",
+    "several",
+    "ema",
+    "accumulation",
+)
+
+
+def factorised(model):
+    return [k for k in find_kernels(model) if k.rank is not None]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_is_the_gradient_of_the_dense_layer(name):
+    """The dense twin is another network of Keras's own layers, differentiated by itself."""
+    kind = KINDS[name]
+    keras.utils.set_random_seed(3)
+    model = law.sequential(name, "float32")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    rules = [LayerRule("*", split=kind.split)] if kind.split else []
+    factorize(model, rank=2, rules=rules)
+    x = kind.inputs(6)
+    y = np.arange(6) % law.OUTPUTS
+    weights = np.linspace(0.5, 2.0, 6)
+    before = model.get_weights()
+    found = whole_gradients(model, factorised(model), samples_of((x, y, weights)))
+    assert found
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    paths = {k.path: k.splits[0] for k in factorised(model)}
+    merge(model)
+    dense = {k.path: k for k in find_kernels(model) if k.path in paths}
+    variables = [dense[path].variables[0] for path in found]
+    with tf.GradientTape() as tape:
+        predicted = model(x, training=False)
+        loss = 6 * model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights)
+    expected = tape.gradient(loss, [v.value for v in variables])
+    for path, gradient in zip(found, expected, strict=True):
+        (matrix,) = dense[path].as_matrices(paths[path])([np.array(tf.convert_to_tensor(gradient))])
+        assert matrix.any()
+        np.testing.assert_allclose(
+            found[path], matrix, atol=2e-5 * np.abs(matrix).max(), err_msg=path
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["dense", "conv2d groups", "conv2d spatial", "einsum per head", "transposed1d"]
+)
+def test_a_kernel_grows_to_where_its_gradient_points_and_computes_the_same(name):
+    kind = kinds.KINDS[name]
+    model = law.sequential(name, "float32")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    factorize(model, rank=2, rules=[LayerRule("*", split=kind.split)] if kind.split else [])
+    (kernel,) = factorised(model)
+    x, y = kind.inputs(6), np.arange(6) % law.OUTPUTS
+    gradient = whole_gradients(model, [kernel], samples_of((x, y)))[kernel.path]
+    u, v = (matrix.astype("float64") for matrix in kernel.matrices())
+    before = np.array(model(x, training=False))
+    change_kernels(model, [grow(kernel, gradient, 2)])
+    assert kernel.rank == 4
+    np.testing.assert_allclose(np.array(model(x, training=False)), before, atol=1e-6)
+    wide, tall = (matrix.astype("float64") for matrix in kernel.matrices())
+    np.testing.assert_array_equal(tall[:, 2:], 0)
+    for i, g in enumerate(gradient):
+        p = u[i] @ np.linalg.pinv(u[i])
+        q = np.linalg.pinv(v[i]) @ v[i]
+        normal = (np.eye(len(p)) - p) @ g @ (np.eye(len(q)) - q)
+        size = np.linalg.norm(u[i]) / np.sqrt(2)
+        new = wide[i][:, 2:] / size
+        np.testing.assert_allclose(new.T @ new, np.eye(2), atol=1e-5)
+        np.testing.assert_allclose(u[i].T @ new, 0, atol=1e-5)
+        best = np.linalg.svd(normal, compute_uv=False)[:2]
+        np.testing.assert_allclose(np.linalg.norm(normal.T @ new, axis=0), best, rtol=1e-3)
+
+
+def test_it_grows_by_nothing_where_the_gradient_is_within_its_span():
+    model = zoo.compiled(zoo.sequential())
+    factorize(model, rank=4)
+    kernel = factorised(model)[0]
+    u, v = (matrix.astype("float64") for matrix in kernel.matrices())
+    assert grow(kernel, u @ np.ones((1, 4, v.shape[-1])), 2) is None
+    assert grow(kernel, np.zeros((1, *kernel.shape)), 2) is None
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_keeps_what_it_knew_and_goes_on(name):
+    model = zoo.compiled(zoo.sequential(), MAKERS[name]())
+    x, y = zoo.data(model, 96)
+    factorize(model, rank=6)
+    model.fit(x, y, epochs=2, verbose=0)
+    kernels = factorised(model)
+    gradients = whole_gradients(model, kernels, samples_of((x, y)))
+    before = flat_state(model.optimizer)
+    loss = model.evaluate(x, y, verbose=0)
+    change_kernels(model, [grow(k, gradients[k.path], 3) for k in kernels])
+    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), loss, rtol=1e-5)
+    after = flat_state(model.optimizer)
+    shared = before.keys() & after.keys()  # Keras names some by where they were built
+    assert name in ("sgd", "adafactor") or any("first_kernel_u" in path for path in shared)
+    assert all(np.isfinite(value).all() for value in after.values())
+    for path in shared if name != "adafactor" else ():  # whose slots share their names
+        old, new = before[path], after[path]
+        if old.shape == new.shape:
+            np.testing.assert_array_equal(new, old, err_msg=path)
+        elif not path.endswith("linear"):  # a function of other slots
+            part = new[: old.shape[0], : old.shape[1]]
+            np.testing.assert_allclose(part, old, rtol=1e-6, err_msg=path)
+            if "velocity" in path:
+                assert old.min() <= new.min()
+    history = model.fit(x, y, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    assert history[-1] < 1.5 * loss + 0.1
+
+
+def test_what_grew_is_trained_and_cut_back_to_the_target():
+    model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01))
+    x, y = zoo.data(model)
+    compression = Compression(model, target("budget", 0.5), samples=samples_of((x, y)))
+    compression.cut(0.0)
+    size, ranks = model.count_params(), compression.report.ranks
+    compression.regrow(1.0, 0.3)
+    grown = compression.report.ranks
+    assert grown == {path: rank + round(0.3 * rank) for path, rank in ranks.items()}
+    compression.regrow(1.0, 0.3)  # once before each cut
+    assert compression.report.ranks == grown
+    model.fit(x, y, epochs=3, verbose=0)
+    for kernel in factorised(model):
+        assert np.abs(kernel.matrices()[1][0, ranks[kernel.path] :]).min() > 0
+    assert compression.cut(4.0) is not None
+    assert model.count_params() <= size
+    assert compression.cut(5.0) is None
+    assert any("more, in 2 kernels" in note for note in compression.report.notes)
+
+
+def test_kernels_stay_that_are_dense_frozen_or_as_large_as_they_may_be():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    rules = [LayerRule("second", max_rank=4)]
+    given = samples_of((x, y))
+    compression = Compression(model, target("rank", 4), rules=rules, samples=given)
+    compression.regrow(0.0, 0.5)
+    assert compression.report.ranks == {}
+    compression.cut(0.0)
+    model.get_layer("first").trainable = False
+    compression.regrow(1.0, 0.5)
+    assert compression.report.ranks == {"first/kernel": 4, "second/kernel": 4}
+    model.get_layer("first").trainable = True
+    compression.regrow(1.0, 0.5)
+    assert compression.report.ranks == {"first/kernel": 6, "second/kernel": 4}
+
+
+def test_gradients_that_cannot_be_had_change_nothing():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    compression = Compression(model, target("rank", 4), samples=samples_of((x, y)))
+    compression.cut(0.0)
+    before = model.get_weights()
+    for samples, error, words in (
+        ((x[:, :3], y), ArgumentError, "cannot be run on the calibration samples"),
+        ((x, y, np.full(len(x), np.nan)), SpectrumError, "first/kernel.*finite"),
+    ):
+        compression.learn_from(samples_of(samples))
+        with pytest.raises(error, match=words):
+            compression.regrow(1.0, 0.5)
+        assert compression.report.ranks == {"first/kernel": 4, "second/kernel": 4}
+        for old, new in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
