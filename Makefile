@@ -16,13 +16,14 @@ BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help env demo test lint types pytest backends bench clean
+.PHONY: help env demo test lint types pytest backends peer bench clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
 	@echo "make test     lint, types, tests (WORKERS=2)"
 	@echo "make lint     ruff"
 	@echo "make backends  the tests of JAX and of torch, each in .venv-NAME (BACKENDS=jax: only one)"
+	@echo "make peer     tensorly-torch in .venv-peer, for benchmarks/published.py --peer"
 	@echo "make bench    every script in benchmarks/"
 	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
 	@echo "make clean    remove what was built"
@@ -74,6 +75,15 @@ backends: $(BACKENDS:%=.venv-%/.installed)
 	@set -e; for name in $(BACKENDS); do \
 	  $(QUIET) $(ONE_THREAD) .venv-$$name/bin/python -m pytest tests/test_backends.py -k $$name; \
 	done
+
+# tensorly-torch, for `benchmarks/published.py --peer .venv-peer/bin/python`; nothing of ours.
+peer: .venv-peer/.installed
+
+.venv-peer/.installed: $(STAMP)
+	$(BIN)/python -m venv --clear .venv-peer
+	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $(BACKEND_torch) tensorly==0.10.0 tensorly-torch==0.5.0 packaging
+	touch $@
 
 .venv-%/.installed: $(STAMP)
 	$(BIN)/python -m venv --clear .venv-$*

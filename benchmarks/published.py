@@ -6,7 +6,8 @@ settings were chosen on the validation split with other seeds (`--measure valida
 --first-seed 10`), the figures are of the test split.
 
 Each seed of each network is a process of its own, on one thread. What is done stays in
-`--runs`, so that a run which was stopped goes on where it was.
+`--runs`, so that a run which was stopped goes on where it was. `--peer` runs tensorly-torch beside
+them on the networks of dense layers, by a Python that has it (`make peer`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -249,6 +251,41 @@ def run(
     return found
 
 
+def run_peer(name: str, seed: int, measure: str, python: Path) -> list[dict[str, Any]]:
+    """A network and seed by tensorly-torch, in another environment."""
+    case, dense = CASES[name], CASES[name].recipe.build()
+    data = load(case.data)
+    seen = (data.x_test, data.y_test) if measure == "test" else (data.x_val, data.y_val)
+    recipe, goals = case.recipe, tuple(case.goals) if case.beside is None else case.beside
+    task = {
+        "seed": seed,
+        "hidden": [layer.units for layer in dense.layers[:-1]],
+        "epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
+        "batch_size": recipe.batch_size,
+        "warmup": recipe.warmup,
+        "late": recipe.late_epoch,
+        "counted": case.counted,
+        "budgets": [
+            (goal, int(dense.count_params() * fraction_left(dense, goal, case.counted)))
+            for goal in goals
+        ],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "data.npz")
+        np.savez(file, x=data.x_train, y=data.y_train, x_seen=seen[0], y_seen=seen[1])
+        script = Path(__file__).with_name("peer_tensorly.py")
+        answer = subprocess.run(
+            [python, script],
+            input=json.dumps(task | {"data": str(file)}),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+    known = {"network": name, "seed": seed, "epochs": recipe.epochs}
+    return [known | json.loads(line) for line in answer.splitlines()]
+
+
 def kept(path: Path | None) -> list[dict[str, Any]]:
     """The runs of an earlier call."""
     if path is None or not path.exists():
@@ -270,6 +307,7 @@ def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     tasks = [(name, seed) for seed in seeds for name in args.networks]
     found = [r for r in kept(args.runs) if (r["network"], r["seed"]) in tasks]
     done = {(r["network"], r["seed"]) for r in found if is_done(r)}
+    seen = {(r["network"], r["seed"]) for r in found if r["method"].startswith("tensorly")}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.workers, context, max_tasks_per_child=1) as pool:
         waiting = [
@@ -277,6 +315,12 @@ def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
             for task in tasks
             if task not in done
         ]
+        if args.peer is not None and args.epochs is None:
+            waiting += [
+                pool.submit(run_peer, *task, args.measure, args.peer)
+                for task in tasks
+                if CASES[task[0]].peer and task not in seen
+            ]
         for each in as_completed(waiting):
             found += each.result()
             if args.runs is not None:
@@ -295,6 +339,7 @@ def main() -> None:
     options.add_argument("--measure", default="test", choices=["test", "validation"])
     options.add_argument("--only", nargs="*", default=[], help="ways to run beside the dense one")
     options.add_argument("--workers", type=int, default=os.cpu_count())
+    options.add_argument("--peer", type=Path, help="a Python that has tensorly-torch")
     options.add_argument("--runs", type=Path, help="file that keeps each seed of each network")
     options.add_argument("--draw", type=Path, help="file for a picture of all methods")
     args = options.parse_args()
