@@ -11,10 +11,10 @@ QUIET := TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 # What each further backend of Keras brings; the index has torch without its CUDA libraries.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BACKENDS := jax torch
 BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help env demo test lint types pytest backends peer bench clean
 

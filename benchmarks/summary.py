@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -14,6 +15,7 @@ BESIDE = {  # ways of published.py -> columns
     "energy allocation": "same, by kernel energy",
     "uniform allocation": "same, one fraction of full rank",
     "cut, then fine-tuned": "cut late, fine-tuned",
+    "tensorly-torch": "tensorly-torch, cut early",
     "low rank from scratch": "low rank from scratch",
     "ancestor's way": "cut after training",
 }
@@ -234,14 +236,19 @@ def _aids_row() -> list[str]:
     size = next(way["size"] for way in ways if way["way"] == "ramp, Rewarm")
     of = {way["way"]: way for way in ways if way["size"] == size}
     told = []
-    for aid in ("ProductDecay", "Rewarm", "TailShrink", "Distiller"):
-        way = of[f"ramp, {aid}"]
-        count = way["seeds"]
-        loss, points = (sum(way[key]) / count for key in ("loss_over_none", "points_gained"))
-        told.append(f"`{aid}`: {loss:.2f}, {points:+.2f} ({count})")
+    for name in (
+        *(f"ramp, {aid}" for aid in ("ProductDecay", "Regrow", "Rewarm", "TailShrink")),
+        "one cut, TailShrink",
+        "ramp, Distiller",
+    ):
+        way, (start, _, aid) = of[name], name.partition(", ")
+        loss, points = way["loss_over_none"], way["points_gained"]
+        told.append(
+            f"{start}, `{aid}`: {fmean(loss):.2f}, {fmean(points):+.2f} ± {stdev(points):.2f}"
+        )
     what = (
         f"validation loss over that without aid, and points of accuracy gained, at {size}"
-        " parameters (seeds)"
+        " parameters, five seeds"
     )
     return [what.replace("%", " %"), "<br>".join(told), "`python benchmarks/aids.py`"]
 

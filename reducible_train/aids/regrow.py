@@ -27,6 +27,9 @@ class Regrow(Aid):
     It needs samples with targets: `calibration=(x, y)`, or those of the fit; TensorFlow; and a
     schedule that says what to cut back to, so a budget, a cost or a rank, without guard and search.
 
+    Measured by `benchmarks/aids.py`, five seeds, fraction 0.1: no difference at 66 and 82 % fewer
+    parameters (-0.03 and 0.01 points), 0.19 +- 0.36 points gained at 90 %.
+
     Args:
         fraction: Directions that come in, as a fraction of a kernel's rank, in (0, 1); one at
             least. No kernel grows beyond the rank at which it saves nothing.
