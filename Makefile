@@ -82,7 +82,7 @@ peer: .venv-peer/.installed
 .venv-peer/.installed: $(STAMP)
 	$(BIN)/python -m venv --clear .venv-peer
 	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check \
-	  $(BACKEND_torch) tensorly==0.10.0 tensorly-torch==0.5.0 packaging
+	  --constraint constraints.txt $(BACKEND_torch) tensorly==0.10.0 tensorly-torch==0.5.0 packaging
 	touch $@
 
 .venv-%/.installed: $(STAMP)

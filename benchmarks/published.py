@@ -58,7 +58,8 @@ class Case:
         data: Name of the data set.
         flops: Fraction of the FLOPs that must be removed with them.
         settings: Of `RankScheduler`.
-        peer: Whether Cuttlefish's rule, which chooses the size itself, is run beside.
+        peer: Whether Cuttlefish's rule, which chooses the size itself, is run beside, and
+            tensorly-torch.
     """
 
     recipe: Recipe

@@ -248,7 +248,7 @@ def _aids_row() -> list[str]:
         )
     what = (
         f"validation loss over that without aid, and points of accuracy gained, at {size}"
-        " parameters, five seeds"
+        f" parameters, {of['ramp']['seeds']} seeds"
     )
     return [what.replace("%", " %"), "<br>".join(told), "`python benchmarks/aids.py`"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import keras
@@ -85,19 +86,24 @@ def samples_of(calibration: Any) -> Samples:
     return samples
 
 
-def check_samples(samples: Samples, model: Any, needs: Sequence[str]) -> None:
-    """Refuse samples that a model or a criterion cannot use.
+def check_samples(samples: Samples, model: Any, who: str | None) -> None:
+    """Refuse samples that a model, or what asks for them, cannot use.
+
+    Args:
+        samples: The samples.
+        model: The model in training.
+        who: What asks for gradients of the loss, for messages; `None` if nothing does.
 
     Raises:
-        ArgumentError: Inputs of the wrong shape; no targets or no loss where gradients are
-            asked for.
+        ArgumentError: Inputs of the wrong shape; where gradients are asked for, no targets, or
+            a loss that cannot be computed of the samples.
     """
-    if "gradients" in needs and samples.y is None:
+    if who is not None and samples.y is None and _keras.compares_with_targets(model):
         raise ArgumentError(
-            "criterion='fisher' and Regrow ask for gradients of the loss, so `calibration` must be "
-            "(x, y). Received: inputs only. Give the targets, or do without."
+            f"{who} asks for gradients of the loss, so `calibration` must be (x, y). Received: "
+            "inputs only. Give the targets, or do without."
         )
-    known = _keras.known_inputs(model)
+    known = _keras.known_inputs(_keras.part_in_training(model))
     found = [array.shape for array in keras.tree.flatten(samples.x)]
     if known is not None and not _fit(found, known):
         raise ArgumentError(
@@ -105,26 +111,61 @@ def check_samples(samples: Samples, model: Any, needs: Sequence[str]) -> None:
             f"{', '.join(map(str, known))}. Received: {', '.join(map(str, found))}. "
             "Give it as you give model.fit its inputs."
         )
+    size = _keras.fixed_batch(_keras.part_in_training(model))
+    if size is not None and len(samples) < size:
+        raise ArgumentError(
+            f"Model '{model.name}' takes batches of {size}, so `calibration` must be so many "
+            f"samples at least. Received: {len(samples)}. Give more."
+        )
+    if who is not None:
+        for batch in islice(samples.batches(size or 1), 1):  # one says what is wrong
+            loss_gradients(model, [], batch)
 
 
-def check_backend(model: Any, needs: Sequence[str]) -> None:
-    """Refuse to take gradients where that cannot be done.
+def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.ndarray | None]:
+    """The gradient of the loss of one batch by variables, summed over the samples.
 
     Raises:
-        ArgumentError: The model is not compiled with a loss, or not on TensorFlow.
+        ArgumentError: The model cannot be run on the samples.
     """
-    if "gradients" not in needs:
-        return
+    try:
+        return _keras.loss_gradients(model, variables, batch)
+    except Exception as error:
+        raise cannot_be_run(model, error) from error
+
+
+def cannot_be_run(model: Any, error: Exception) -> ArgumentError:
+    """The error to raise where a model fails on samples."""
+    return ArgumentError(
+        f"Model '{model.name}' cannot be run on the calibration samples; nothing was changed. "
+        f"Received: {type(error).__name__}: {error} Give them as you give model.fit its data."
+    )
+
+
+def check_gradients(model: Any, who: str) -> None:
+    """Refuse to take gradients where that cannot be done.
+
+    Args:
+        model: The model in training.
+        who: What asks for them, for messages.
+
+    Raises:
+        ArgumentError: The model is not compiled, or not on TensorFlow and one device.
+    """
     if keras.backend.backend() != "tensorflow":
         raise ArgumentError(
-            "criterion='fisher' and Regrow take gradients by TensorFlow. Received: backend "
-            f"{keras.backend.backend()!r}. Do without: criterion='activation', no Regrow."
+            f"{who} takes gradients by TensorFlow. Received: backend "
+            f"{keras.backend.backend()!r}. Do without, or use criterion='activation'."
+        )
+    if _keras.is_distributed(model):
+        raise ArgumentError(
+            f"{who} takes gradients on one device. Received: a model under a distribution "
+            "strategy. Do without, or use criterion='activation' with calibration=x."
         )
     if not getattr(model, "compiled", False):
         raise ArgumentError(
-            "criterion='fisher' and Regrow ask for gradients of the loss, and model "
-            f"'{model.name}' has none. Received: a model that is not compiled. Call model.compile "
-            "first, or do without."
+            f"{who} asks for gradients of the loss, and model '{model.name}' has none. Received: "
+            "a model that is not compiled. Call model.compile first, or do without."
         )
 
 
@@ -143,6 +184,12 @@ class Gathering:
         self.enough = enough
         self.count = 0
         self._batches: list[tuple[Any, Any, Any]] = []
+        self.stop: Callable[[], None] = lambda: None
+        self.go_on(model)
+
+    def go_on(self, model: Any) -> None:
+        """Watch again, after the training step was made anew; what was seen is kept."""
+        self.stop()
         stop = _keras.sample_batches(model, self._take)
         if stop is None:
             raise ArgumentError(
@@ -150,7 +197,7 @@ class Gathering:
                 "Received: a criterion or an aid that needs data, and no calibration set. Give it "
                 "samples: calibration=x_train[:2048], or (x, y)."
             )
-        self.stop: Callable[[], None] = stop
+        self.stop = stop
 
     @property
     def done(self) -> bool:

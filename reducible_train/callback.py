@@ -295,18 +295,19 @@ class RankScheduler(keras.callbacks.Callback):
                 self._watch.go_back(float(epoch))
             if self._adapting is not None:
                 self._adapting.look(float(epoch))
-            if self.cadence.epochs and epoch % self.cadence.epochs == 0:
-                self._act(float(epoch))
-            if self._support is not None:
-                self._support.refresh(float(epoch), max(end for _, _, end in self._falls()))
-                for aid in self.aids:
-                    aid.before_epoch(self._support)
+            if self.cadence.epochs:
+                if epoch % self.cadence.epochs == 0:
+                    self._act(float(epoch))
+                self._help_before(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.cadence.steps and self._step // self.cadence.steps != self._last_turn:
             self._last_turn = self._step // self.cadence.steps
             with self._timed():
                 self._act(self._now(batch))
+        if self.cadence.steps and batch == 0:
+            with self._timed():
+                self._help_before(self._epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step = self._epoch_start + batch + 1
@@ -323,6 +324,8 @@ class RankScheduler(keras.callbacks.Callback):
             self._gathering.stop()
         if self._watch is not None:
             self._watch.close(float(self._epoch + 1))
+        if self._compression is not None and self._compression.is_grown:  # stopped early
+            self._compression.cut(float(self._epoch), step=self._step, training=True)
         if self._support is not None:
             self._support.close()
 
@@ -380,7 +383,8 @@ class RankScheduler(keras.callbacks.Callback):
                     f"{name} must end before training does: at epoch {last:g} "
                     f"at the latest, counted from 0, for epochs={epochs} and {self.cadence}. "
                     f"Received: one that ends at epoch {end:g}, {shown}. Train for "
-                    f"epochs={math.floor(end) + 1} or more, or let it end earlier."
+                    f"epochs={math.floor(end) + (self.cadence.epochs or 1)} or more, or let it end "
+                    "earlier."
                 )
 
     def _check_steps(self, first: int) -> None:
@@ -407,8 +411,9 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _ends(self) -> list[tuple[str, str, float]]:
         """All that changes ranks: its name, what it is, and when it ends, at the latest."""
-        aids = [(type(a).__name__, str(a), a.rests_from) for a in self.aids]
         falls = self._falls()
+        last = max(end for _, _, end in falls)
+        aids = [(type(aid).__name__, str(aid), aid.rests_from(last)) for aid in self.aids]
         return [
             *((f"The schedule of {name}", str(t.schedule), end) for name, t, end in falls),
             *aids,
@@ -435,18 +440,13 @@ class RankScheduler(keras.callbacks.Callback):
                 f"Received: {hidden[0]} beside {aid}. Remove one of the two."
             )
 
-    @property
-    def _needs(self) -> tuple[str, ...]:
-        """What aids must know of the data."""
-        return tuple(need for aid in self.aids for need in aid.needs)
-
     def _gather(self) -> None:
         """Watch this fit for the samples that the criterion or an aid asks for, if one does."""
         if self._gathering is not None:
             self._gathering.stop()
         self._gathering = None
         count = ENOUGH if self.calibration is None else self.calibration
-        asked = criterion_named(self.criterion).needs or self._needs
+        asked = criterion_named(self.criterion).needs or any(aid.needs for aid in self.aids)
         if asked and isinstance(count, int):
             self._gathering = Gathering(self.model, count)
 
@@ -467,7 +467,7 @@ class RankScheduler(keras.callbacks.Callback):
             min_gain=self.min_gain,
             criterion=self.criterion,
             samples=None if _of_the_fit(self.calibration) else samples_of(self.calibration),
-            needs=self._needs,
+            asking={type(aid).__name__: aid.needs for aid in self.aids},
         )
         pace = self._pace(self._compression)
         self._compression.aim = pace.aim
@@ -513,7 +513,16 @@ class RankScheduler(keras.callbacks.Callback):
             if len(self._compression.cuts) > cuts:
                 self._help()
                 if self._gathering is not None and not self._compression.has_samples:
-                    self._gather()  # the train function that was watched is gone
+                    self._gathering.go_on(self.model)
+
+    def _help_before(self, epoch: int) -> None:
+        """Let the aids do what they do before an epoch."""
+        self._learn()
+        if self._support is None:
+            return
+        self._support.refresh(float(epoch), max(end for _, _, end in self._falls()))
+        for aid in self.aids:
+            aid.before_epoch(self._support)
 
     def _help(self) -> None:
         """Let the aids do what they do after a cut."""
@@ -526,18 +535,22 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _has_samples(self, time: float) -> bool:
         """True if the criterion can judge; else the cut is made once it can."""
+        self._learn()
+        if self._compression is None or self._gathering is None:
+            return True
+        waits = self._compression.waits_for_samples
+        self._postponed = time if waits else None
+        return not waits
+
+    def _learn(self) -> None:
+        """Take what was seen of this fit's samples, if it is enough."""
         compression, gathering = self._compression, self._gathering
         if compression is None or compression.has_samples or gathering is None:
-            return True
+            return
         small = gathering.count and self._epoch_length is not None  # this fit has shown them all
         if gathering.done or small:
             gathering.stop()
             compression.learn_from(gathering.samples())
-            self._postponed = None
-            return True
-        if compression.waits_for_samples:
-            self._postponed = time
-        return not compression.waits_for_samples
 
 
 def _check_alone(guard: Guard | None, **others: Any) -> None:

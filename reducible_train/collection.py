@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.calibration import Samples
+from reducible_train.calibration import Samples, cannot_be_run
 from reducible_train.criteria import Separated, Statistics
-from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel, LowRank
 from reducible_train.moments import Counts, Moments
 
@@ -143,10 +143,7 @@ def _calls(
         ):
             model(batch[0], training=False)
     except Exception as error:
-        raise ArgumentError(
-            f"Model '{model.name}' cannot be run on the calibration samples; nothing was changed. "
-            f"Received: {type(error).__name__}: {error} Give them as you give model.fit its data."
-        ) from error
+        raise cannot_be_run(model, error) from error
     return heard
 
 

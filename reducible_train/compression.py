@@ -15,7 +15,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.allocation import Allocation
-from reducible_train.calibration import Samples, check_backend, check_samples
+from reducible_train.calibration import Samples, check_gradients, check_samples
 from reducible_train.criteria import WeightedStack, criterion_named
 from reducible_train.decisions import Decider, Decision
 from reducible_train.feasibility import (
@@ -51,7 +51,7 @@ class Compression:
             below it the kernel stays dense.
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
-        needs: What else must be known of the data, as criteria say it.
+        asking: What else must be known of the data, as criteria say it, by who asks.
 
     Raises:
         ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
@@ -72,7 +72,7 @@ class Compression:
         min_gain: float = 0.0,
         criterion: str = "energy",
         samples: Samples | None = None,
-        needs: Sequence[str] = (),
+        asking: Mapping[str, Sequence[str]] | None = None,
     ):
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
@@ -85,16 +85,19 @@ class Compression:
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
         self._done: tuple[float, ...] | None = None
-        self._is_grown = False
+        self.is_grown = False  # beyond what the target asks for, until the next cut
+        self._growths: list[tuple[float, int]] = []  # epoch, directions
         part = _keras.part_in_training(model)
         self.survey = survey(part, rules, measure=measure, min_gain=min_gain, pricer=pricer)
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
-        needs = (*known.needs, *needs)
-        check_backend(model, needs)
+        asking = {f"criterion={criterion!r}": known.needs, **(asking or {})}
+        who = next((name for name, needs in asking.items() if "gradients" in needs), None)
+        if who is not None:
+            check_gradients(model, who)
         if samples is not None:
-            check_samples(samples, part, needs)
+            check_samples(samples, model, who)
         self._judge = Judge(model, self.survey, known, samples, self.notes)
         self._decider = Decider(
             self.survey,
@@ -224,7 +227,7 @@ class Compression:
             )
             self.cuts.append(record)
             self._price_story()
-        self._done, self._is_grown = wanted, False
+        self._done, self.is_grown = wanted, False
         return record
 
     def pull(self, time: float, fraction: float) -> None:
@@ -241,24 +244,21 @@ class Compression:
         Once only before each cut, and not while there are no samples.
         """
         samples = self._judge.samples
-        if self._is_grown or samples is None:
-            return
-        _keras.settle(self.model)
         counts = {
             m.kernel.path: count for m in self.survey.managed if (count := _more(m, fraction))
         }
+        if self.is_grown or samples is None or not counts:
+            return
+        _keras.settle(self.model)
         kernels = [m.kernel for m in self.survey.managed if m.kernel.path in counts]
         gradients = whole_gradients(self.model, kernels, samples)
         found = [grow(k, gradients[k.path], counts[k.path]) for k in kernels if k.path in gradients]
         changes = [change for change in found if change is not None]
         if changes:
             change_kernels(self.model, changes, training=True)
-            self._is_grown, self._done = True, None
+            self.is_grown, self._done = True, None
             added = sum(counts[change.kernel.path] for change in changes)
-            self.notes.append(
-                f"Epoch {time:g} began with {added} directions of the loss's gradient more, in "
-                f"{len(changes)} kernels, until the next cut."
-            )
+            self._growths.append((time, added))
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -322,8 +322,18 @@ class Compression:
             flops=int(found.total("flops")) if traced else None,
             kernels=found.records(self._kept),
             cuts=tuple(self.cuts),
-            notes=(*self.notes, *self._costs()),
+            notes=(*self.notes, *self._growth(), *self._costs()),
         )
+
+    def _growth(self) -> Iterator[str]:
+        """When kernels grew, and by how much."""
+        if self._growths:
+            epochs = ", ".join(f"{epoch:g}" for epoch, _ in self._growths)
+            added = sum(count for _, count in self._growths)
+            yield (
+                f"Kernels grew along the gradient of the loss before epoch {epochs}, each time "
+                f"until the next cut, by {added} directions in all."
+            )
 
     def _price_story(self) -> None:
         """Let the file pay for the cuts it tells of."""
@@ -343,7 +353,7 @@ def _more(managed: Managed, fraction: float) -> int:
     rank = kernel.rank
     if rank is None or not all(variable.trainable for variable in kernel.variables):
         return 0
-    return max(0, min(max(1, round(fraction * rank)), managed.form.max_rank - rank))
+    return max(0, min(max(1, round(fraction * rank)), managed.form.growth - rank))
 
 
 def _certificate(allocation: Allocation | None) -> dict[str, float] | None:

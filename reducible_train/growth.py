@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.calibration import Samples
-from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.calibration import Samples, loss_gradients
+from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
 from reducible_train.surgery import KernelChange
 from reducible_train.transport import Extension
@@ -39,14 +39,7 @@ def whole_gradients(
         variables = [variable for variable, _ in whole.values()]
         size = _keras.fixed_batch(_keras.part_in_training(model))
         for batch in samples.batches(size):
-            try:
-                found = _keras.loss_gradients(model, variables, batch)
-            except Exception as error:
-                raise ArgumentError(
-                    f"Model '{model.name}' cannot be run on the calibration samples; nothing was "
-                    f"changed. Received: {type(error).__name__}: {error} Give them as you give "
-                    "model.fit its data."
-                ) from error
+            found = loss_gradients(model, variables, batch)
             for (path, (_, as_matrices)), gradient in zip(whole.items(), found, strict=True):
                 if gradient is not None:
                     more = as_matrices(gradient).astype(np.float64)

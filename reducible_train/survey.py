@@ -31,6 +31,8 @@ class Form:
         limit: Largest rank that saves enough, of numbers and of work; of a kernel with factors,
             the rank it has. A rule's `max_rank` does not change it.
         tables: What it costs by a measure that has no law.
+        growth: Largest rank it may grow to: one that saves enough, and that its rule allows, also
+            where it has factors already.
     """
 
     split: str
@@ -42,6 +44,7 @@ class Form:
     max_rank: int
     limit: int
     tables: Mapping[str, Table] = field(default_factory=dict)
+    growth: int = 0
 
     def cost(self, rank: int, measure: str) -> float:
         """Cost of factors of a rank."""
@@ -283,11 +286,10 @@ def survey(
 def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
     """A form with its table, its largest rank one that saves enough by it."""
     table = prices.tables[kernel.path, form.split]
-    limit = form.limit
-    if kernel.rank is None:
-        limit = min(limit, table.break_even_rank(min_gain))
-    most = min(form.max_rank, limit)
-    return replace(form, max_rank=most, limit=limit, tables={name: table})
+    saves = table.break_even_rank(min_gain)
+    limit = form.limit if kernel.rank is not None else min(form.limit, saves)
+    most, growth = min(form.max_rank, limit), min(form.growth, saves)
+    return replace(form, max_rank=most, limit=limit, tables={name: table}, growth=growth)
 
 
 def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
@@ -323,8 +325,8 @@ def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
                 + f". Lower `min_rank` to {high}, or take a layer out of the group."
             )
         for member, form in zip(members, forms, strict=True):
-            limit = min(each.limit for each in forms)
-            shared = replace(form, min_rank=low, max_rank=high, limit=limit)
+            limit, growth = (min(getattr(f, n) for f in forms) for n in ("limit", "growth"))
+            shared = replace(form, min_rank=low, max_rank=high, limit=limit, growth=growth)
             changed[member.kernel.path] = replace(member, forms=(shared,), group=name)
     return tuple(changed.get(each.kernel.path, each) for each in managed)
 
@@ -367,16 +369,17 @@ def _forms(
     for split in [wish] if wish in splits else splits:
         shape = kernel.shape_in(split)
         used = None if uses is None else uses[kernel.path, split]
-        if kernel.rank is not None:
-            limit = kernel.rank
-        else:
-            limit = break_even_rank(shape, min_gain=min_gain)
-            looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
-            if used is not None and (measure == "flops" or not looked_up):
-                limit = min(limit, break_even_rank(shape, "flops", used, min_gain))
-        most = min(rule.max_rank, limit) if rule and rule.max_rank else limit
+        saves = break_even_rank(shape, min_gain=min_gain)
+        looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
+        if used is not None and (measure == "flops" or not looked_up):
+            saves = min(saves, break_even_rank(shape, "flops", used, min_gain))
+        limit = saves if kernel.rank is None else kernel.rank
+        most, growth = (
+            min(rule.max_rank, rank) if rule and rule.max_rank else rank for rank in (limit, saves)
+        )
         least = rule.min_rank if rule and rule.min_rank else 1
-        forms.append(Form(split, shape, kernel.count, kernel.itemsize, used, least, most, limit))
+        form = Form(split, shape, kernel.count, kernel.itemsize, used, least, most, limit)
+        forms.append(replace(form, growth=growth))
     return forms
 
 

@@ -107,6 +107,14 @@ class Extension:
     def weights_step(self, old: Arrays) -> Arrays:
         return self.squares(old)
 
+    def averages(self, old: Arrays, now: Arrays) -> Arrays:
+        """Map averages of weights: the new numbers have been what they are `now` for all time."""
+        u, v = now
+        return [
+            np.concatenate([old[0], u[..., -self.count :]], axis=-1),
+            np.concatenate([old[1], v[..., -self.count :, :]], axis=-2),
+        ]
+
     def _with(self, old: Arrays, fill: Sequence[float]) -> Arrays:
         pads = [(0, 0), (0, 0), (0, self.count)], [(0, 0), (0, self.count), (0, 0)]
         return [
@@ -305,10 +313,15 @@ def _refill_one(
                 slot.assign(array)
 
     free_of_schedule = not hasattr(memory.optimizer, "warmup_steps")
-    for name in slots:
-        if _is_weight(memory.optimizer, name):
-            put(name, weights)
     change = replacement.change
+    for name in slots:
+        if not _is_weight(memory.optimizer, name):
+            continue
+        old = before(name)
+        if isinstance(change, Extension) and old is not None:
+            write(name, change.averages(old, replacement.as_matrices(weights)))
+        else:
+            put(name, weights)
     if how != "reset" and change is not None:
         firsts = {}
         for name in slots:

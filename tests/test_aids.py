@@ -417,7 +417,8 @@ def test_ranks_grow_until_the_next_cut_and_end_as_the_schedule_says():
     ]
     first = [cut for cut in cuts if cut[0] in (4, 5, 6)][::2]
     assert first == [(4, 13, 4), (5, 5, 4), (6, 5, 4)]
-    assert [note[:7] for note in scheduler.report.notes] == [f"Epoch {e}" for e in (3, 4, 5)]
+    (note,) = scheduler.report.notes
+    assert "before epoch 3, 4, 5, each time until the next cut, by" in note
     assert scheduler.final_epoch == 6
 
 
@@ -436,11 +437,76 @@ def test_it_takes_samples_of_the_fit_after_a_cut_before_the_first_step_too():
         assert look.ranks == [8, 12, 12, 12, 4, 4, 4, 4]
 
 
-@pytest.mark.parametrize("cadence", [Cadence(epochs=2), Cadence(steps=2)])
-def test_it_grows_once_before_each_cut(cadence):
-    look, _ = regrown(Regrow(0.5, end_epoch=4), rank=8, cadence=cadence)
-    assert look.ranks[-1] == 8
-    assert max(rank for rank in look.ranks) == (12 if cadence.epochs else 8)
+class RankOfSteps(keras.callbacks.Callback):
+    """The rank of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.ranks = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.ranks.append(self.model.get_layer("first").get_config().get("rank"))
+
+
+@pytest.mark.parametrize(
+    ("cadence", "expected"),
+    [
+        (Cadence(epochs=2), [12] * 8 + [8] * 4),  # grown once, and cut in the third epoch
+        (Cadence(steps=4), [12] * 8 + [8] * 4),  # cut and grown again at once
+        (Cadence(steps=2), [12, 12, 8, 8] * 2 + [8] * 4),
+    ],
+)
+def test_what_grew_is_trained_until_the_next_cut(cadence, expected):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    look = RankOfSteps()
+    aid = Regrow(0.5, end_epoch=2)
+    scheduler = RankScheduler(rank=8, aids=[aid], cadence=cadence, calibration=(x, y))
+    model.fit(x, y, batch_size=16, epochs=3, callbacks=[scheduler, look], verbose=0)
+    assert look.ranks == expected
+
+
+def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert self.model.get_layer("first").rank == 12
+            self.model.stop_training = epoch == 2
+
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=8, aids=[Regrow(0.5, end_epoch=6)], calibration=(x, y))
+    history = model.fit(x, y, epochs=9, callbacks=[scheduler, Stop()], verbose=0).history
+    assert len(history["loss"]) == 3
+    assert set(scheduler.report.ranks.values()) == {8}
+    assert model.get_layer("first").rank == 8
+
+
+def test_a_model_factorised_before_grows_as_far_as_factors_save():
+    model = zoo.compiled(zoo.sequential())
+    factorize(model, rank=4)
+    look, scheduler = regrown(Regrow(0.99, end_epoch=6), rank=Steps((24, 6), (0, 2)), model=model)
+    assert look.ranks == [8, 13, 12, 12, 12, 12, 6, 6]  # at 13 of 24 x 32 factors still save
+    most = {k.path: k.break_even_rank for k in scheduler.report.kernels}
+    look, _ = regrown(Regrow(0.99, end_epoch=6), rank=14, model=model)
+    assert max(look.ranks) == most["first/kernel"]
+
+
+def test_samples_of_the_fit_are_gathered_across_cuts():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    taken = []
+    scheduler = RankScheduler(
+        rank=Steps(tuple(range(14, 4, -1)), tuple(i / 4 for i in range(10))),
+        aids=[Regrow(0.5, end_epoch=4)],
+        cadence=Cadence(steps=1),
+        calibration=48,
+    )
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: taken.append(scheduler._gathering.count)
+    )
+    model.fit(x, y, batch_size=16, epochs=5, callbacks=[scheduler, look], verbose=0)
+    assert len(scheduler.report.cuts) > 8
+    assert taken == [0, 48, 48, 48, 48]
 
 
 def test_a_group_grows_together():
@@ -486,12 +552,23 @@ def test_a_student_grows_by_the_loss_of_its_distiller():
     [
         ({"aid": Regrow(end_epoch=8)}, "Regrow must end before .* at epoch 7 .*epochs=9"),
         ({"aid": Regrow(end_epoch=7), "cadence": Cadence(epochs=2)}, "at epoch 6"),
-        ({"aid": Regrow(), "calibration": np.zeros((8, 24))}, "Regrow ask for gradients"),
+        ({"aid": Regrow(end_epoch=8), "cadence": Cadence(epochs=2), "epochs": 9}, None),
+        ({"aid": Regrow(end_epoch=7), "cadence": Cadence(epochs=2)}, "Train for epochs=9"),
+        ({"aid": Regrow(), "rank": 4}, "Regrow would do nothing.* epoch 0"),
+        ({"aid": Regrow(start_epoch=4)}, "Regrow would do nothing.* epoch 4"),
+        ({"aid": Regrow(), "calibration": np.zeros((8, 24))}, "Regrow asks for gradients"),
+        (
+            {"aid": Regrow(start_epoch=3), "calibration": (np.zeros((8, 24)), np.zeros((8, 3)))},
+            "cannot be run on the calibration samples",
+        ),
         ({"aid": Regrow(), "rank": None, "energy": 0.5}, "Regrow must know .*Received: energy"),
         ({"aid": Regrow(), "guard": Guard("loss", max_drop=1.0)}, "Received: Guard"),
     ],
 )
 def test_what_does_not_go_with_growing_is_refused_before_training(arguments, words):
+    if words is None:
+        regrown(**arguments)
+        return
     model = arguments.setdefault("model", zoo.compiled(zoo.sequential()))
     before = model.get_weights()
     with pytest.raises(ArgumentError, match=words):

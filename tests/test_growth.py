@@ -16,6 +16,7 @@ from reducible_train import (
     ArgumentError,
     LayerRule,
     SpectrumError,
+    _keras,
     factorize,
     merge,
 )
@@ -151,6 +152,98 @@ def test_every_optimizer_keeps_what_it_knew_and_goes_on(name):
     assert history[-1] < 1.5 * loss + 0.1
 
 
+def test_averages_of_weights_go_on():
+    model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01, use_ema=True))
+    x, y = zoo.data(model, 96)
+    factorize(model, rank=6)
+    kernels = factorised(model)
+    samples = samples_of((x, y))
+
+    class Grow(keras.callbacks.Callback):
+        """In the middle: at the end of a fit Keras puts averages in the place of weights."""
+
+        def averages(self):
+            optimizer = self.model.optimizer
+            found = [v.path for v in optimizer._trainable_variables]
+            slots = optimizer._model_variables_moving_average
+            return {
+                path.rpartition("/")[2]: np.array(slot)
+                for path, slot in zip(found, slots, strict=True)
+                if "first/kernel" in path
+            }
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                before = self.averages()
+                now = kernels[0].matrices()
+                assert np.abs(before["kernel_u"] - now[0][0]).max() > 1e-3
+                gradients = whole_gradients(self.model, kernels[:1], samples)
+                change = grow(kernels[0], gradients["first/kernel"], 2)
+                change_kernels(self.model, [change], training=True)
+                after = self.averages()
+                np.testing.assert_allclose(after["kernel_u"][:, :6], before["kernel_u"])
+                np.testing.assert_allclose(after["kernel_v"][:6], before["kernel_v"])
+                np.testing.assert_array_equal(after["kernel_v"][6:], 0)
+                np.testing.assert_allclose(
+                    after["kernel_u"][:, 6:], change.matrices[0][0][:, 6:], rtol=1e-6
+                )
+
+    model.fit(x, y, epochs=2, callbacks=[Grow()], verbose=0)
+    assert kernels[0].rank == 8
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Keras's own feature extractor
+def test_a_look_changes_neither_states_nor_statistics():
+    recurrent = keras.Sequential(
+        [
+            keras.Input((5, 6), batch_size=8),
+            keras.layers.LSTM(12, stateful=True),
+            keras.layers.Dense(3),
+        ]
+    )
+    recurrent.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5, 6)).astype("float32"), rng.integers(0, 3, 16)
+    recurrent.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    features = keras.distillation.FeatureDistillation(
+        loss="mse", teacher_layer_name="norm", student_layer_name="norm"
+    )
+    logits = keras.distillation.LogitsDistillation()
+    distiller = keras.distillation.Distiller(zoo.sequential(), zoo.sequential(), [logits, features])
+    distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    data = zoo.data(distiller.student)
+    distiller.fit(*data, verbose=0)
+    for model, part, given in (
+        (recurrent, recurrent, (x, y)),
+        (distiller, distiller.student, data),
+    ):
+        factorize(part, rank=2)
+        before = [np.array(v) for v in part.variables]
+        state = [np.array(v) for layer in part.layers for v in layer.non_trainable_variables]
+        assert any(value.any() for value in state)
+        assert whole_gradients(model, factorised(part), samples_of(given))
+        _keras.output_gradients(model, part.layers[:1], (given[0][:8], given[1][:8], None))
+        for old, new in zip(before, part.variables, strict=True):
+            np.testing.assert_array_equal(old, new, err_msg=new.path)
+
+
+def test_targets_are_asked_for_only_where_the_loss_compares_with_them():
+    inputs = keras.Input((24,))
+    x = keras.layers.Dense(32, activation="relu", name="first")(inputs)
+    x = keras.layers.ActivityRegularization(l2=0.01)(x)
+    model = keras.Model(inputs, keras.layers.Dense(24, name="output")(x))
+    model.compile("adam")
+    given = samples_of(np.random.default_rng(0).normal(size=(16, 24)).astype("float32"))
+    asking = {"Regrow": ("gradients",)}
+    compression = Compression(model, target("rank", 4), samples=given, asking=asking)
+    compression.cut(0.0)
+    compression.regrow(1.0, 0.5)
+    assert compression.report.ranks == {"first/kernel": 6}
+    model.compile("adam", "mse")
+    with pytest.raises(ArgumentError, match=r"Regrow asks for gradients .* must be \(x, y\)"):
+        Compression(model, target("rank", 4), samples=given, asking=asking)
+
+
 def test_what_grew_is_trained_and_cut_back_to_the_target():
     model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01))
     x, y = zoo.data(model)
@@ -168,7 +261,7 @@ def test_what_grew_is_trained_and_cut_back_to_the_target():
     assert compression.cut(4.0) is not None
     assert model.count_params() <= size
     assert compression.cut(5.0) is None
-    assert any("more, in 2 kernels" in note for note in compression.report.notes)
+    assert any("before epoch 1, each time" in note for note in compression.report.notes)
 
 
 def test_kernels_stay_that_are_dense_frozen_or_as_large_as_they_may_be():

@@ -28,7 +28,9 @@ from reducible_train._keras.data import (
 )
 from reducible_train._keras.fits import begin_at, companions
 from reducible_train._keras.functions import (
+    compares_with_targets,
     compiled_optimizer,
+    is_distributed,
     part_in_training,
     renew_functions,
     settle,
@@ -89,6 +91,7 @@ __all__ = [
     "carries_kernel",
     "children",
     "companions",
+    "compares_with_targets",
     "compiled",
     "compiled_optimizer",
     "constant",
@@ -101,6 +104,7 @@ __all__ = [
     "host_float",
     "host_value",
     "inner_optimizers",
+    "is_distributed",
     "is_graph_model",
     "itemsize",
     "known_inputs",

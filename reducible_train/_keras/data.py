@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras.src import backend as _backend
 
+from reducible_train._keras.functions import is_distributed, part_in_training
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import stepwise
 from reducible_train._keras.values import host_float, host_value, values_kept
@@ -116,7 +117,7 @@ def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tupl
 
     x, y, weight = batch
     calls: list[tuple[Any, Any, Any]] = []
-    with values_kept(model.metrics_variables), tf.GradientTape() as tape:
+    with values_kept(_state(model)), tf.GradientTape() as tape:
         with tapped(model, layers, lambda *call: calls.append(call), watch=tape):
             predicted = model(x, training=False)
         loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
@@ -134,12 +135,22 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
 
     x, y, weight = batch
     values = [variable.value for variable in variables]
-    with values_kept(model.metrics_variables), tf.GradientTape() as tape:
+    with values_kept(_state(model)), tf.GradientTape() as tape:
         predicted = model(x, training=False)
         loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
         loss = loss * len(keras.tree.flatten(x)[0])
     found = tape.gradient(loss, values)
     return [None if each is None else host_float(tf.convert_to_tensor(each)) for each in found]
+
+
+def _state(model: Any) -> list[Any]:
+    """What a call may change: metrics, statistics, states, seeds; no weight, frozen or not."""
+    part = part_in_training(model)
+    layers = [part, *(layer for _, layer in walk(part))]
+    own = [variable for layer in layers for variable in layer._non_trainable_variables]
+    seeds = [seed.state for layer in layers for seed in getattr(layer, "_seed_generators", ())]
+    found = [*model.metrics_variables, *own, *seeds]
+    return list({id(variable): variable for variable in found}.values())
 
 
 def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None] | None:
@@ -155,7 +166,7 @@ def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None
     original = getattr(model, "train_function", None)
     if _backend.backend() != "tensorflow" or original is None:
         return None
-    if getattr(model, "_distribute_strategy", None) is not None:
+    if is_distributed(model):
         return None
     import tensorflow as tf  # noqa: PLC0415
 

@@ -21,6 +21,16 @@ def strategy_scope(model: Any) -> Iterator[None]:
         yield
 
 
+def is_distributed(model: Any) -> bool:
+    """True for a model whose variables a distribution strategy of TensorFlow holds."""
+    return getattr(model, "_distribute_strategy", None) is not None
+
+
+def compares_with_targets(model: Any) -> bool:
+    """False for a compiled model all of whose losses come from its layers."""
+    return getattr(model, "_compile_loss", None) is not None
+
+
 def renew_functions(model: Any, *, training: bool) -> None:
     """Throw away compiled train, test and predict functions that hold dead variables.
 

@@ -66,9 +66,15 @@ class Aid:
         super().__init_subclass__(**kwargs)
         register(_KINDS, cls, "aid")
 
-    @property
-    def rests_from(self) -> float:
-        """The epoch from which on it leaves ranks alone; 0 for the end of the schedule."""
+    def rests_from(self, schedule_end: float) -> float:
+        """The epoch from which on it leaves ranks alone; 0 for one that always does.
+
+        Args:
+            schedule_end: The epoch at which all schedules have fallen.
+
+        Raises:
+            ArgumentError: It would do nothing at all.
+        """
         return 0.0
 
     def begin(self, training: Support) -> None:

@@ -47,9 +47,10 @@ def contradictions(values: Any) -> Found:
     every = _every(compression.get("cadence"))
     yield from _search_times(compression.get("search"), (*place, "search"), epochs)
     yield from _adaptive(compression, (*place, "adaptive"), epochs)
-    if is_count(epochs):
-        yield from _late_aids(compression, place, epochs, every)
     begin = _begin(compression.get("adaptive"), epochs)
+    yield from _times_of_aids(
+        compression, place, epochs if is_count(epochs) else None, every, begin
+    )
     for name, target, where in _targets(compression, place):
         beyond = list(_range(name, target, where))
         yield from beyond
@@ -80,7 +81,8 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
         yield (
             (*place, "calibration"),
             "calibration has a meaning only for a criterion or an aid that looks at data. Received:"
-            f" {shown(compression['calibration'])}. Remove it, or add criterion: activation.",
+            f" {shown(compression['calibration'])}. Remove it, or add criterion: activation, or"
+            " regrow to the aids.",
         )
     if any(compression.get(name) is not None for name in (*BUDGETS, "search")):
         return
@@ -378,20 +380,34 @@ def _after_training(
         yield where, f"the schedule ends {fault}"
 
 
-def _late_aids(
-    compression: Mapping[str, Any], place: Place, epochs: int, every: int | None
+def _times_of_aids(
+    compression: Mapping[str, Any],
+    place: Place,
+    epochs: int | None,
+    every: int | None,
+    begin: float,
 ) -> Found:
-    """An aid that changes ranks, and is still at it after the last cut."""
-    aids = _mapping(compression.get("aids"))
+    """An aid that changes ranks, and never would, or still does after the last cut."""
+    aids, ends = _mapping(compression.get("aids")), [0.0]
+    for _, target, where in _targets(compression, place):
+        times = [time for _, time in _all_times(target, where, begin)]
+        if isinstance(target, (Mapping, list)) and not times:
+            return  # no schedule that anything could be told of
+        ends += times
     for kind in _aids(compression):
         if list(aid_faults({kind: aids[kind]})):
             continue
         try:
-            end = KINDS[kind](**_mapping(aids[kind])).rests_from
+            aid = KINDS[kind](**_mapping(aids[kind]))
         except (ReducibleError, TypeError):  # told elsewhere
             continue
-        fault = _too_late(end, epochs, every)
-        if fault is not None:
+        try:
+            end = aid.rests_from(max(ends))
+        except ReducibleError as error:
+            yield (*place, "aids", kind), str(error)
+            continue
+        fault = None if epochs is None else _too_late(end, epochs, every)
+        if fault is not None and end > max(ends):  # else the schedule's own fault
             yield (*place, "aids", kind), f"{kind} ends {fault}"
 
 
