@@ -420,6 +420,11 @@ def test_under_a_strategy_the_fit_must_be_given_samples():
     x, y = data()
     with pytest.raises(ArgumentError, match=r"calibration=x_train\[:2048\]"):
         model.fit(x, y, callbacks=[RankScheduler(budget=0.5, criterion="activation")], verbose=0)
+    scheduler = RankScheduler(budget=0.5, criterion="fisher", calibration=(x, y))
+    with pytest.raises(
+        ArgumentError, match=r"'fisher' takes gradients on one device.*calibration=x"
+    ):
+        model.fit(x, y, callbacks=[scheduler], verbose=0)
     scheduler = RankScheduler(budget=0.5, criterion="activation", calibration=x)
     model.fit(x, y, callbacks=[scheduler], verbose=0)
     assert scheduler.report.size_fraction <= 0.5
