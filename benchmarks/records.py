@@ -102,7 +102,7 @@ def table(made: Sequence[Mapping[str, Any]]) -> None:
 def draw(made: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Points lost against what is left, a panel for each network, a colour for each method."""
     names = list(dict.fromkeys(record["network"] for record in made))
-    methods = [m for m in dict.fromkeys(r["method"] for r in made) if m != DENSE]
+    methods = [m for m in dict.fromkeys(r["method"] for r in made) if not m.endswith(DENSE)]
     rows, columns = -(-len(names) // 3), min(len(names), 3)
     size = (3.7 * columns, 2.9 * rows + 0.6)
     figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
