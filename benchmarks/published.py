@@ -38,6 +38,7 @@ from records import DENSE, OURS, draw, records, table
 from ways import Recipe, Trainer
 
 from reducible_train import LayerRule, ProductDecay
+from reducible_train.datasets import Dataset
 from reducible_train.survey import survey
 
 ACTIVATION = {"allocation": "knapsack", "criterion": "activation"}
@@ -70,6 +71,11 @@ class Case:
     flops: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=lambda: ACTIVATION)
     peer: bool = False
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """Fractions removed at which the other ways are tried."""
+        return tuple(self.goals) if self.beside is None else self.beside
 
 
 def lenet5() -> keras.Model:
@@ -175,7 +181,6 @@ QUICK = ("lenet300", "origin")
 
 def ways(trainer: Trainer, case: Case, only: list[str]) -> Iterator[tuple[str, float, Any]]:
     """Every way at every size: its name, the fraction to remove, and what trains it."""
-    beside = tuple(case.goals) if case.beside is None else case.beside
     dense: list[keras.Model] = []
 
     def control() -> keras.Model:
@@ -187,7 +192,7 @@ def ways(trainer: Trainer, case: Case, only: list[str]) -> Iterator[tuple[str, f
         for goal in case.goals:
             budget = fraction_left(dense[0], goal, case.counted)
             yield OURS, goal, lambda b=budget: trainer.ramp(b, **case.settings)
-        for goal in beside:
+        for goal in case.compared:
             budget = fraction_left(dense[0], goal, case.counted)
             yield "energy allocation", goal, lambda b=budget: trainer.ramp(b, allocation="energy")
             yield "uniform allocation", goal, lambda b=budget: trainer.ramp(b, allocation="uniform")
@@ -220,6 +225,11 @@ def flops(model: keras.Model) -> int:
     return survey(model, (), measure="flops").total("flops")
 
 
+def judged_on(data: Dataset, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """The samples that figures are of, and their classes."""
+    return (data.x_test, data.y_test) if measure == "test" else (data.x_val, data.y_val)
+
+
 def run(
     name: str, seed: int, measure: str, only: list[str], epochs: int | None = None
 ) -> list[dict[str, Any]]:
@@ -228,7 +238,7 @@ def run(
     if epochs is not None:
         case = replace(case, recipe=replace(case.recipe, epochs=epochs))
     data = load(case.data)
-    x, y = (data.x_test, data.y_test) if measure == "test" else (data.x_val, data.y_val)
+    x, y = judged_on(data, measure)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(case.recipe, data, seed, Path(folder))
         for way, goal, make in ways(trainer, case, only):
@@ -255,9 +265,8 @@ def run(
 def run_peer(name: str, seed: int, measure: str, python: Path) -> list[dict[str, Any]]:
     """A network and seed by tensorly-torch, in another environment."""
     case, dense = CASES[name], CASES[name].recipe.build()
-    data = load(case.data)
-    seen = (data.x_test, data.y_test) if measure == "test" else (data.x_val, data.y_val)
-    recipe, goals = case.recipe, tuple(case.goals) if case.beside is None else case.beside
+    data, recipe = load(case.data), case.recipe
+    x_seen, y_seen = judged_on(data, measure)
     task = {
         "seed": seed,
         "hidden": [layer.units for layer in dense.layers[:-1]],
@@ -269,12 +278,12 @@ def run_peer(name: str, seed: int, measure: str, python: Path) -> list[dict[str,
         "counted": case.counted,
         "budgets": [
             (goal, int(dense.count_params() * fraction_left(dense, goal, case.counted)))
-            for goal in goals
+            for goal in case.compared
         ],
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "data.npz")
-        np.savez(file, x=data.x_train, y=data.y_train, x_seen=seen[0], y_seen=seen[1])
+        np.savez(file, x=data.x_train, y=data.y_train, x_seen=x_seen, y_seen=y_seen)
         script = Path(__file__).with_name("peer_tensorly.py")
         answer = subprocess.run(
             [python, script],

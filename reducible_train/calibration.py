@@ -103,7 +103,7 @@ def check_samples(samples: Samples, model: Any, who: str | None) -> None:
             f"{who} asks for gradients of the loss, so `calibration` must be (x, y). Received: "
             "inputs only. Give the targets, or do without."
         )
-    known = _keras.known_inputs(_keras.part_in_training(model))
+    known = _keras.known_inputs(model)
     found = [array.shape for array in keras.tree.flatten(samples.x)]
     if known is not None and not _fit(found, known):
         raise ArgumentError(
@@ -111,7 +111,7 @@ def check_samples(samples: Samples, model: Any, who: str | None) -> None:
             f"{', '.join(map(str, known))}. Received: {', '.join(map(str, found))}. "
             "Give it as you give model.fit its inputs."
         )
-    size = _keras.fixed_batch(_keras.part_in_training(model))
+    size = _keras.fixed_batch(model)
     if size is not None and len(samples) < size:
         raise ArgumentError(
             f"Model '{model.name}' takes batches of {size}, so `calibration` must be so many "

@@ -411,13 +411,17 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _ends(self) -> list[tuple[str, str, float]]:
         """All that changes ranks: its name, what it is, and when it ends, at the latest."""
-        falls = self._falls()
-        last = max(end for _, _, end in falls)
-        aids = [(type(aid).__name__, str(aid), aid.rests_from(last)) for aid in self.aids]
-        return [
-            *((f"The schedule of {name}", str(t.schedule), end) for name, t, end in falls),
-            *aids,
+        falls = [
+            (f"The schedule of {name}", str(t.schedule), end) for name, t, end in self._falls()
         ]
+        last = self._schedule_end
+        aids = [(type(aid).__name__, str(aid), aid.rests_from(last)) for aid in self.aids]
+        return falls + aids
+
+    @property
+    def _schedule_end(self) -> float:
+        """The epoch at which everything has fallen, at the latest."""
+        return max(end for _, _, end in self._falls())
 
     def _falls(self) -> list[tuple[str, Target, float]]:
         """All that falls, with the epoch at which each has fallen, at the latest."""
@@ -520,7 +524,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._learn()
         if self._support is None:
             return
-        self._support.refresh(float(epoch), max(end for _, _, end in self._falls()))
+        self._support.refresh(float(epoch), self._schedule_end)
         for aid in self.aids:
             aid.before_epoch(self._support)
 

@@ -78,7 +78,7 @@ def collect(
         if gradient is not None:
             note(gradients, kernel, kind.output_rows(layer, name, host(gradient), rng))
 
-    for batch in samples.batches(_keras.fixed_batch(_keras.part_in_training(model))):
+    for batch in samples.batches(_keras.fixed_batch(model)):
         for layer, given, gradient in _calls(model, layers, batch, needs):
             for kernel in ears[id(layer)]:
                 hear(kernel, given, gradient)

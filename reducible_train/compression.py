@@ -119,7 +119,7 @@ class Compression:
         return bool(self._judge.criterion.needs) and not self.has_samples
 
     def learn_from(self, samples: Samples) -> None:
-        """Give the criterion the data it asks for."""
+        """Give the data that the criterion, or who else is `asking`, waits for."""
         self._judge.samples = samples
 
     @property
@@ -244,21 +244,19 @@ class Compression:
         Once only before each cut, and not while there are no samples.
         """
         samples = self._judge.samples
-        counts = {
-            m.kernel.path: count for m in self.survey.managed if (count := _more(m, fraction))
-        }
-        if self.is_grown or samples is None or not counts:
+        if self.is_grown or samples is None:
+            return
+        counts = {m.kernel: count for m in self.survey.managed if (count := _more(m, fraction))}
+        if not counts:
             return
         _keras.settle(self.model)
-        kernels = [m.kernel for m in self.survey.managed if m.kernel.path in counts]
-        gradients = whole_gradients(self.model, kernels, samples)
-        found = [grow(k, gradients[k.path], counts[k.path]) for k in kernels if k.path in gradients]
+        gradients = whole_gradients(self.model, list(counts), samples)
+        found = [grow(k, gradients[k.path], n) for k, n in counts.items() if k.path in gradients]
         changes = [change for change in found if change is not None]
         if changes:
             change_kernels(self.model, changes, training=True)
             self.is_grown, self._done = True, None
-            added = sum(counts[change.kernel.path] for change in changes)
-            self._growths.append((time, added))
+            self._growths.append((time, sum(counts[change.kernel] for change in changes)))
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -12,8 +12,9 @@ from reducible_train import _keras
 from reducible_train.calibration import Samples, loss_gradients
 from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
+from reducible_train.stacks import decompose_stack
 from reducible_train.surgery import KernelChange
-from reducible_train.transport import Extension
+from reducible_train.transport import Extension, flip
 
 
 def whole_gradients(
@@ -37,8 +38,7 @@ def whole_gradients(
     with contextlib.ExitStack() as stack:
         whole = {k.path: stack.enter_context(k.as_one_variable()) for k in kernels}
         variables = [variable for variable, _ in whole.values()]
-        size = _keras.fixed_batch(_keras.part_in_training(model))
-        for batch in samples.batches(size):
+        for batch in samples.batches(_keras.fixed_batch(model)):
             found = loss_gradients(model, variables, batch)
             for (path, (_, as_matrices)), gradient in zip(whole.items(), found, strict=True):
                 if gradient is not None:
@@ -68,11 +68,11 @@ def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | Non
         The change; `None` where the gradient has nothing outside of what `U` and `V` span.
     """
     u, v = (matrix.astype(np.float64) for matrix in kernel.matrices())
-    normal = _outside(u, gradient)
-    normal = np.swapaxes(_outside(np.swapaxes(v, -1, -2), np.swapaxes(normal, -1, -2)), -1, -2)
-    left, values, _ = np.linalg.svd(normal, full_matrices=False)
-    if values.max() <= 1e-6 * np.linalg.norm(gradient):
+    normal = flip(_outside(flip(v), flip(_outside(u, gradient))))
+    parts = decompose_stack(normal)
+    if parts.values[0] <= 1e-6 * np.linalg.norm(gradient):
         return None
+    left = np.stack([part.left for part in parts.parts])
     size = np.linalg.norm(u, axis=(-2, -1), keepdims=True) / np.sqrt(u.shape[-1])
     u = np.concatenate([u, size * left[..., :count]], axis=-1)
     v = np.concatenate([v, np.zeros((len(v), count, v.shape[-1]))], axis=-2)
@@ -82,4 +82,4 @@ def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | Non
 def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """What of each matrix's columns is not in the span of the columns of another."""
     q = np.linalg.qr(basis)[0]
-    return matrices - q @ (np.swapaxes(q, -1, -2) @ matrices)
+    return matrices - q @ (flip(q) @ matrices)

@@ -30,9 +30,9 @@ class Form:
         max_rank: Largest rank it may get: the limit, or less if its rule says so.
         limit: Largest rank that saves enough, of numbers and of work; of a kernel with factors,
             the rank it has. A rule's `max_rank` does not change it.
-        tables: What it costs by a measure that has no law.
         growth: Largest rank it may grow to: one that saves enough, and that its rule allows, also
             where it has factors already.
+        tables: What it costs by a measure that has no law.
     """
 
     split: str
@@ -43,8 +43,8 @@ class Form:
     min_rank: int
     max_rank: int
     limit: int
+    growth: int
     tables: Mapping[str, Table] = field(default_factory=dict)
-    growth: int = 0
 
     def cost(self, rank: int, measure: str) -> float:
         """Cost of factors of a rank."""
@@ -378,8 +378,8 @@ def _forms(
             min(rule.max_rank, rank) if rule and rule.max_rank else rank for rank in (limit, saves)
         )
         least = rule.min_rank if rule and rule.min_rank else 1
-        form = Form(split, shape, kernel.count, kernel.itemsize, used, least, most, limit)
-        forms.append(replace(form, growth=growth))
+        size = kernel.count, kernel.itemsize
+        forms.append(Form(split, shape, *size, used, least, most, limit, growth))
     return forms
 
 

@@ -31,7 +31,7 @@ Arrays = list[np.ndarray]
 Correction = Literal["project", "signal", "reset"]
 
 
-def _flip(matrices: np.ndarray) -> np.ndarray:
+def flip(matrices: np.ndarray) -> np.ndarray:
     """Each matrix of a stack, transposed."""
     return np.swapaxes(matrices, -1, -2)
 
@@ -58,11 +58,11 @@ class Split:
 
     def gradient(self, old: Arrays) -> Arrays:
         (g,) = old
-        return [g @ _flip(self.v), _flip(self.u) @ g]
+        return [g @ flip(self.v), flip(self.u) @ g]
 
     def squares(self, old: Arrays) -> Arrays:
         (g,) = old
-        return [g @ _flip(self.v**2), _flip(self.u**2) @ g]
+        return [g @ flip(self.v**2), flip(self.u**2) @ g]
 
     def weights_step(self, old: Arrays) -> Arrays:
         (d,) = old
@@ -78,11 +78,11 @@ class Truncation:
 
     def gradient(self, old: Arrays) -> Arrays:
         g_u, g_v = old
-        return [g_u @ _flip(self.left), _flip(self.right) @ g_v]
+        return [g_u @ flip(self.left), flip(self.right) @ g_v]
 
     def squares(self, old: Arrays) -> Arrays:
         g_u, g_v = old
-        return [g_u @ _flip(self.left**2), _flip(self.right**2) @ g_v]
+        return [g_u @ flip(self.left**2), flip(self.right**2) @ g_v]
 
     def weights_step(self, old: Arrays) -> Arrays:
         d_u, d_v = old

@@ -11,6 +11,7 @@ import keras
 from keras.src import backend as _backend
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
+from reducible_train._keras.functions import part_in_training
 from reducible_train._keras.layer_tree import is_graph_model, walk
 
 
@@ -127,14 +128,16 @@ def _input_specs(model: Any) -> Any | None:
 
 
 def fixed_batch(model: Any) -> int | None:
-    """The only batch size that a model takes; `None` if it takes any."""
-    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    """The only batch size that a model, or a student, takes; `None` if it takes any."""
+    inputs = keras.tree.flatten(getattr(part_in_training(model), "inputs", None) or [])
     return next((x.shape[0] for x in inputs if x.shape and x.shape[0] is not None), None)
 
 
 def known_inputs(model: Any) -> list[tuple[Any, ...]] | None:
-    """Shapes of the inputs of a model, flat, the batch axis first; `None` where not known."""
-    specs = _input_specs(model)
+    """Shapes of the inputs of a model, or of a student, flat, the batch axis first; `None` where
+    not known.
+    """
+    specs = _input_specs(part_in_training(model))
     if specs is None:
         return None
     return [(None, *spec.shape[1:]) for spec in keras.tree.flatten(specs)]

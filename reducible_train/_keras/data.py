@@ -115,13 +115,11 @@ def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tupl
     """
     import tensorflow as tf  # noqa: PLC0415
 
-    x, y, weight = batch
     calls: list[tuple[Any, Any, Any]] = []
     with values_kept(_state(model)), tf.GradientTape() as tape:
         with tapped(model, layers, lambda *call: calls.append(call), watch=tape):
-            predicted = model(x, training=False)
-        loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
-        loss = loss * len(keras.tree.flatten(x)[0])  # the mean over the batch, undone
+            predicted = model(batch[0], training=False)
+        loss = _summed_loss(model, batch, predicted)
     gradients = tape.gradient(loss, [output for _, _, output in calls])
     return [(layer, given, g) for (layer, given, _), g in zip(calls, gradients, strict=True)]
 
@@ -133,14 +131,18 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
     """
     import tensorflow as tf  # noqa: PLC0415
 
-    x, y, weight = batch
     values = [variable.value for variable in variables]
     with values_kept(_state(model)), tf.GradientTape() as tape:
-        predicted = model(x, training=False)
-        loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
-        loss = loss * len(keras.tree.flatten(x)[0])
+        loss = _summed_loss(model, batch, model(batch[0], training=False))
     found = tape.gradient(loss, values)
     return [None if each is None else host_float(tf.convert_to_tensor(each)) for each in found]
+
+
+def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
+    """The loss of a batch's samples, added up: Keras's mean, undone."""
+    x, y, weight = batch
+    loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
+    return loss * len(keras.tree.flatten(x)[0])
 
 
 def _state(model: Any) -> list[Any]:

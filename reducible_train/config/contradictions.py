@@ -395,10 +395,10 @@ def _times_of_aids(
             return  # no schedule that anything could be told of
         ends += times
     for kind in _aids(compression):
-        if list(aid_faults({kind: aids[kind]})):
+        if not isinstance(aids[kind], Mapping):
             continue
         try:
-            aid = KINDS[kind](**_mapping(aids[kind]))
+            aid = KINDS[kind](**aids[kind])
         except (ReducibleError, TypeError):  # told elsewhere
             continue
         try:
