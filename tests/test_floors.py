@@ -58,7 +58,7 @@ FLOORS = (
         "companions",
         "callback",
     },
-    {"model_config", "unfactorization", "weights_files"},
+    {"allow_list", "model_config", "unfactorization", "weights_files"},
     {
         "saving",
         "backup",

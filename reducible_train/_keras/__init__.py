@@ -59,6 +59,7 @@ from reducible_train._keras.optimizers import (
     unbuild,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.registry import is_operation, only_registered
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -106,11 +107,13 @@ __all__ = [
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
+    "is_operation",
     "itemsize",
     "known_inputs",
     "logged_metrics",
     "loss_gradients",
     "note_place",
+    "only_registered",
     "order_variables",
     "output_gradients",
     "output_layers",
