@@ -19,7 +19,13 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.container import Header, read_container, read_header, write_container
+from reducible_train.container import (
+    Container,
+    Header,
+    read_container,
+    read_header,
+    write_container,
+)
 from reducible_train.container.files import check_path
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, SurgeryError
 from reducible_train.factorization import check_built
@@ -30,6 +36,17 @@ from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
 from reducible_train.weights_files import is_weights_file, load_keras_weights, misfit
 
+# What the content of the header must have, of which types.
+_KINDS: dict[str, Any] = {
+    "keras_config": (dict, type(None)),
+    "model": dict,
+    "plan": dict,
+    "report": (dict, type(None)),
+    "versions": dict,
+}
+_CONTENT_VERSION = 1
+# Bytes that variables may take before it is known that the file has as many.
+_ALLOWANCE = 64 << 20
 _AUTOMATIC = re.compile(r"variable(_\d+)?")
 
 Path_ = str | os.PathLike[str]
@@ -112,7 +129,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         "report": None if report is None else report.to_dict(),
         "versions": {
             "keras": keras.__version__,
-            "reducible_train": importlib.metadata.version("reducible-train"),
+            "reducible_train": _version(),
         },
     }
     write_container(path, header, _tensors(model))
@@ -156,10 +173,19 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
         content = _content(container.header)
         if content["keras_config"] is None:
             raise _no_configuration(path, content)
-        model = build_model(content["keras_config"], custom_objects)
-        if not model.built:
-            raise _no_configuration(path, content)
-        _fill(model, container, path)
+        stored = sum(record.nbytes for record in container.header.tensors)
+        with _keras.bounded_variables(2 * stored + _ALLOWANCE):
+            model = build_model(content["keras_config"], custom_objects)
+            if not model.built:
+                raise _no_configuration(path, content)
+            renamed = _fit(model, container.header, path)
+        if custom_objects is None and _keras.waiting_bytes(model) > stored:
+            raise FormatError(
+                f"The model in {path} must not need more memory than its tensors tell. "
+                f"Received: {stored} bytes of tensors. The file was altered; get it again."
+            )
+        _keras.allocate(model)
+        _fill(model, container, renamed)
     return model
 
 
@@ -208,18 +234,23 @@ def load_weights_into(model: Any, path: Path_) -> Any:
         load_keras_weights(model, path)
         return model
     with read_container(path) as container:
-        _fill(model, container, path)
+        _fill(model, container, _fit(model, container.header, path))
     return model
 
 
-def _fill(model: Any, container: Any, path: Path_) -> None:
-    renamed = _renaming(model, [record.name for record in container.header.tensors])
-    plan = {renamed(name): entry for name, entry in _content(container.header)["plan"].items()}
+def _fit(model: Any, header: Header, path: Path_) -> Callable[[str], str]:
+    """Bring a model to the ranks of a file that is known to fit; how it names the tensors."""
+    renamed = _renaming(model, [record.name for record in header.tensors])
+    plan = {renamed(name): entry for name, entry in _content(header)["plan"].items()}
     expected = _expected(model, plan, path)
-    received = {renamed(record.name): record.shape for record in container.header.tensors}
+    received = {renamed(record.name): record.shape for record in header.tensors}
     if expected != received:
         raise misfit(model, expected, received, path)
     apply_plan(model, plan)
+    return renamed
+
+
+def _fill(model: Any, container: Container, renamed: Callable[[str], str]) -> None:
     tensors = ((renamed(name), value) for name, value in container)
     for layer_path, layer in _places(model):
         names = _names(layer_path, layer)
@@ -350,27 +381,47 @@ def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tup
 
 
 def _content(header: Header) -> Mapping[str, Any]:
+    """The content of a file that holds a model.
+
+    `version` is told from the second version on; a file without it is of the first. A new
+    key needs no new version: who does not know it refuses the file by itself.
+    """
     content = header.content
-    kinds: dict[str, Any] = {
-        "keras_config": (dict, type(None)),
-        "model": dict,
-        "plan": dict,
-        "report": (dict, type(None)),
-        "versions": dict,
-    }
-    if set(content) != set(kinds) or not all(
-        isinstance(content[key], kind) for key, kind in kinds.items()
-    ):
+    missing = [key for key in _KINDS if key not in content]
+    if missing:
         raise FormatError(
-            f"The file does not hold a model: its header must have {', '.join(kinds)}. "
-            f"Received: {', '.join(map(str, content)) or 'nothing'}."
+            f"The file does not hold a model: its header must have {', '.join(_KINDS)}. "
+            f"Received: no {', '.join(missing)}."
         )
+    strange = [key for key, kind in _KINDS.items() if not isinstance(content[key], kind)]
+    if strange:
+        raise FormatError(
+            f"The file does not hold a model: its header has no usable {', '.join(strange)}. The "
+            "file was altered; get it again."
+        )
+    unknown = [key for key in content if key not in _KINDS and key != "version"]
+    if unknown or content.get("version", _CONTENT_VERSION) != _CONTENT_VERSION:
+        raise _newer(content, unknown)
     return content
+
+
+def _newer(content: Mapping[str, Any], unknown: Sequence[str]) -> FormatError:
+    by, here = content["versions"].get("reducible_train"), _version()
+    told = ", ".join(map(repr, unknown))[:200] or f"content of version {content['version']!r}"[:200]
+    return FormatError(
+        f"The file was written by a newer version of reducible-train ({str(by)[:40]}): it holds "
+        f"{told}, which version {here} does not know. Upgrade with "
+        "`pip install -U reducible-train`."
+    )
+
+
+def _version() -> str:
+    return importlib.metadata.version("reducible-train")
 
 
 def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
     return FormatError(
-        f"{path} cannot rebuild its model of class {content['model'].get('class')!r} from a "
+        f"{path} cannot rebuild its model of class {str(content['model'].get('class'))[:60]!r} from a "
         "configuration. Build the model by its class, call it once on data, and use "
         "load_weights_into(model, file)."
     )

@@ -71,6 +71,7 @@ from reducible_train._keras.tracking import (
     variable_scope,
 )
 from reducible_train._keras.values import constant, host_float, host_value, itemsize, size
+from reducible_train._keras.waiting import allocate, bounded_variables, waiting_bytes
 from reducible_train._keras.weights import (
     StoredVariables,
     note_place,
@@ -83,10 +84,12 @@ __all__ = [
     "Call",
     "StoredVariables",
     "all_optimizers",
+    "allocate",
     "assigned_in_calls",
     "automatic_stem",
     "become",
     "begin_at",
+    "bounded_variables",
     "build_scope",
     "built_optimizer",
     "carries_kernel",
@@ -145,6 +148,7 @@ __all__ = [
     "unbuild",
     "unpickler",
     "variable_scope",
+    "waiting_bytes",
     "walk",
     "walk_state",
     "warm_up_learning_rate",
