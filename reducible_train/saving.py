@@ -420,10 +420,10 @@ def _version() -> str:
 
 
 def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
+    kind = str(content["model"].get("class"))[:60]
     return FormatError(
-        f"{path} cannot rebuild its model of class {str(content['model'].get('class'))[:60]!r} from a "
-        "configuration. Build the model by its class, call it once on data, and use "
-        "load_weights_into(model, file)."
+        f"{path} cannot rebuild its model of class {kind!r} from a configuration. "
+        "Build the model by its class, call it once on data, and use load_weights_into(model, file)."
     )
 
 
