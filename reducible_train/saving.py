@@ -423,7 +423,8 @@ def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
     kind = str(content["model"].get("class"))[:60]
     return FormatError(
         f"{path} cannot rebuild its model of class {kind!r} from a configuration. "
-        "Build the model by its class, call it once on data, and use load_weights_into(model, file)."
+        "Build the model by its class, call it once on data, and use "
+        "load_weights_into(model, file)."
     )
 
 
