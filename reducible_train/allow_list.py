@@ -72,8 +72,8 @@ def known_objects(custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
         custom: Name -> class or function, as the caller gives them. What is registered with
             Keras is known by that name, too.
     """
-    known = {f"reducible_train>{kind.__name__}": kind for kind in dense_classes().values()}
-    known["reducible_train>Container"] = Container
+    known: dict[str, Any] = {"reducible_train>Container": Container}
+    known |= {f"reducible_train>{kind.__name__}": kind for kind in dense_classes().values()}
     for thing in (custom or {}).values():
         registered = keras.saving.get_registered_name(thing) if hasattr(thing, "__name__") else ""
         if ">" in registered:

@@ -75,6 +75,7 @@ from reducible_train._keras.waiting import allocate, bounded_variables, waiting_
 from reducible_train._keras.weights import (
     StoredVariables,
     note_place,
+    read_variables,
     snake_case,
     stored_variables,
     walk_state,
@@ -122,6 +123,7 @@ __all__ = [
     "output_layers",
     "own_variables",
     "part_in_training",
+    "read_variables",
     "reclass",
     "release",
     "remap_weight_decay_exclusions",

@@ -1,34 +1,26 @@
 """A file that appears whole or not at all: how every writer of the package writes.
 
 Only regular files are replaced. A link is followed, and stays a link; what is at a device, a
-pipe or a folder is refused before anything is written. What a killed process has left beside
-the file is removed by the next that writes it: each holds a lock on its own temporary file,
-which the system takes from it with its life.
+pipe or a folder is refused before anything is written.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from reducible_train.container.temporary import hold_file
 from reducible_train.errors import (
     ArgumentError,
     ArgumentTypeError,
     FileAccessError,
     FormatError,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows, where nobody can remove a file that another has open
-    fcntl = None  # type: ignore[assignment]
 
 _SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file
 
@@ -154,8 +146,8 @@ def replacing(
     check_regular(path, "write")
     with accessing(path, "write"):
         target = Path(os.path.realpath(path))
-        _sweep(target)
-        temporary, stream, lock = _temporary(target)
+        held = hold_file(target.parent, f".{_shown_name(target)}.", ".tmp")
+    temporary, stream = held.path, held.stream
     try:
         with accessing(path, "write"):
             with stream:
@@ -171,8 +163,7 @@ def replacing(
             temporary.unlink()
         raise
     finally:
-        if lock is not None:
-            os.close(lock)
+        held.release()
     with suppress(OSError):  # some network folders cannot be flushed; the file is in place
         _flush_folder(target.parent)
 
@@ -187,59 +178,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         write_all(stream, text.encode("utf-8"))
 
 
-# --- temporary files ----------------------------------------------------------------------
-
-
-def _temporary(target: Path) -> tuple[Path, Any, int | None]:
-    """A new temporary file beside `target`, its stream, and what holds the lock on it."""
-    while True:
-        temporary = target.with_name(f"{_stem(target)}{secrets.token_hex(8)}.tmp")
-        stream = open(temporary, "xb", buffering=0)  # noqa: SIM115 - closed before the file is moved
-        lock = None if fcntl is None else os.dup(stream.fileno())
-        if lock is None or _is_locked(lock) is not False:
-            with suppress(FileNotFoundError):
-                if lock is None or os.path.samestat(os.stat(temporary), os.fstat(lock)):
-                    return temporary, stream, lock
-        stream.close()  # another process took it for one of a killed process
-        if lock is not None:
-            os.close(lock)
-
-
-def _sweep(target: Path) -> None:
-    """Remove the temporary files of processes that were killed while they wrote `target`."""
-    name = re.compile(re.escape(_stem(target)) + r"[0-9a-f]{16}\.tmp")
-    with suppress(OSError), os.scandir(target.parent) as folder:
-        for entry in folder:
-            if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):
-                    _remove_unused(entry.path)
-
-
-def _remove_unused(path: str) -> None:
-    if fcntl is None:
-        os.unlink(path)  # refused by the system while a process has it open
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if _is_locked(descriptor):
-            os.unlink(path)
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool | None:
-    """Lock a file: False where another process has it locked, `None` where nobody can."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _stem(target: Path) -> str:
-    return f".{os.fsencode(target.name)[:_SHOWN_NAME].decode('utf-8', 'ignore')}."
+def _shown_name(target: Path) -> str:
+    return os.fsencode(target.name)[:_SHOWN_NAME].decode("utf-8", "ignore")
 
 
 def _flush_folder(folder: Path) -> None:
