@@ -25,6 +25,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.container import MAGIC
 from reducible_train.container.files import accessing, check_regular
 from reducible_train.errors import FormatError
 from reducible_train.layers import Kernel, LowRank, dense_classes, find_kernels, low_rank_class
@@ -82,8 +83,12 @@ def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None
 def _weights_of(path: Any, most: int) -> Iterator[Path]:
     """The file of weights; of a `.keras` file, a copy of the one inside, if it is no larger."""
     check_regular(path, "read")
-    with accessing(path, "read"), Path(path).open("rb"):
-        pass
+    with accessing(path, "read"), Path(path).open("rb") as stream:
+        if stream.read(len(MAGIC)) == MAGIC:
+            raise FormatError(
+                "the file is a compact one, though it is named like one of Keras's. Name it "
+                f"{Path(path).with_suffix('.reducible').name}."
+            )
     if not str(path).endswith(".keras"):
         yield Path(path)
         return
