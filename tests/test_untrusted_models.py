@@ -274,7 +274,6 @@ BOMBS = {
     "table": placed(entry("Embedding", input_dim=10**9, output_dim=100, name="t")),
     "repeated": placed(entry("RepeatVector", n=10**12, name="t")),
     "heads": placed(entry("MultiHeadAttention", num_heads=10**7, key_dim=100, name="t")),
-    "padding": placed(entry("ZeroPadding1D", padding=[10**15, 0], name="t")),
     "ngrams": placed(entry("TextVectorization", ngrams=10**10, name="t")),
     "endless ngrams": placed(entry("TextVectorization", ngrams=1e308, name="t")),
     "long name": placed(entry("Dense", units=9, name="n" * 3_000_000)),
@@ -316,6 +315,7 @@ def _model_of(name):
     return model
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'f' .* was passed an input with a mask")
 @pytest.mark.parametrize("name", [name for name, kind in kinds.KINDS.items() if not kind.variant])
 def test_every_kind_of_layer_loads_though_its_variables_wait(name, tmp_path, monkeypatch):
     """The least allowance that there can be: each variable waits until the file is known to fit."""
@@ -397,12 +397,12 @@ def _mutant(content, rng):
     return content
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_any_header_loads_or_is_a_format_error(seed, good, tmp_path, capsys):
     rng = random.Random(seed)
     path = tmp_path / "mutant.reducible"
-    for number in range(40):
-        content, tensors, model = good[("small", "graph")[number % 2]]
+    for number in range(50):
+        content, tensors, model = good["small" if number % 4 == 0 else "graph"]
         write_container(path, _mutant(content, rng), tensors)
         for use in (load_model, lambda path, m=model: load_weights_into(m, path), inspect):
             with suppress(FormatError, FileAccessError):

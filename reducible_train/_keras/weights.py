@@ -124,7 +124,7 @@ def _stored_in_one(path: Any) -> dict[str, StoredVariables]:
             return
         datasets = {key: _saving_lib.safe_get_h5_dataset(item, key) for key in item}
         for key, dataset in datasets.items():
-            if dataset.dtype.kind in "OSUcmM":
+            if dataset.dtype.kind in "OSUcmM" or dataset.dtype.names is not None:
                 raise ValueError(f"{name}/{key} holds {dataset.dtype}, not numbers")
         place = item.attrs.get(_PLACE)
         shapes = {key: tuple(dataset.shape) for key, dataset in datasets.items()}
