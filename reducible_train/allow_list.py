@@ -19,7 +19,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.codecs.dtypes import DTYPE_NAMES
 from reducible_train.containers import Container
-from reducible_train.errors import FormatError
+from reducible_train.errors import FormatError, shortened
 from reducible_train.layers import dense_classes
 
 DEPTH_CAP = 200
@@ -173,7 +173,7 @@ def _check_function(function: Any, module: Any, known: Known) -> None:
         public = vars(_FUNCTIONS[module]).get(function) if module in _FUNCTIONS else None
         if isinstance(public, types.FunctionType) and public.__module__.startswith("keras.src."):
             return
-    raise _refused(f"function {_shown(function)}", module, _way_out(function))
+    raise _refused(f"function {function}", module, _way_out(function))
 
 
 def _check_array(name: str, config: Any) -> None:
@@ -223,8 +223,7 @@ def _way_out(name: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
+    return shortened(repr(value))
 
 
 def _refused(name: Any, module: Any, why: str) -> FormatError:

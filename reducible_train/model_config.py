@@ -8,7 +8,8 @@ CVE-2026-0897).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -16,11 +17,11 @@ import keras
 from reducible_train import _keras
 from reducible_train.allow_list import check_entry as _check_entry
 from reducible_train.allow_list import entries, known_objects
-from reducible_train.errors import FormatError
+from reducible_train.errors import FileAccessError, FormatError, shortened
 
 # How a model was compiled; and numbers of objects that Keras would look up in other files.
 _DROPPED = {"compile_config", "shared_object_id"}
-_LONGEST = 1000  # characters of Keras's own message
+_LONGEST = 1000  # characters of Keras's own message, which may repeat the configuration
 
 
 def model_config(model: Any) -> dict[str, Any] | None:
@@ -55,24 +56,28 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     known = known_objects(custom_objects)
     for entry in entries(config):
         _check_entry(entry, known)
-    try:
-        with _keras.only_registered(known):
-            model = keras.saving.deserialize_keras_object(
-                _without_compilation(config), custom_objects=dict(known), safe_mode=True
-            )
-    except FormatError:
-        raise
-    except Exception as error:  # a forged configuration makes Keras fail in any way
-        raise FormatError(
-            f"The model in the file cannot be rebuilt: {_shortened(error)} Build it by its class "
-            "and use load_weights_into(model, file)."
-        ) from error
+    with only_format_errors(), _keras.only_registered(known):
+        model = keras.saving.deserialize_keras_object(
+            _without_compilation(config), custom_objects=dict(known), safe_mode=True
+        )
     if not isinstance(model, keras.Model):
         raise FormatError(f"The file does not describe a model. Received: {type(model).__name__}.")
     return model
 
 
-def _shortened(error: Exception) -> str:
-    """What an error says: Keras repeats the configuration, which may be megabytes long."""
-    text = str(error) or type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+@contextmanager
+def only_format_errors() -> Iterator[None]:
+    """Turn whatever fails within it into a `FormatError`.
+
+    A forged configuration makes Keras fail in any way, and gives models that fail in any way.
+    """
+    try:
+        yield
+    except (FormatError, FileAccessError):
+        raise
+    except Exception as error:
+        told = shortened(str(error) or type(error).__name__, _LONGEST)
+        raise FormatError(
+            f"The model in the file cannot be rebuilt: {told} Build it by its class and use "
+            "load_weights_into(model, file)."
+        ) from error

@@ -27,10 +27,16 @@ from reducible_train.container import (
     write_container,
 )
 from reducible_train.container.files import check_path
-from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, SurgeryError
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FormatError,
+    SurgeryError,
+    shortened,
+)
 from reducible_train.factorization import check_built
 from reducible_train.layers import find_kernels
-from reducible_train.model_config import build_model, model_config
+from reducible_train.model_config import build_model, model_config, only_format_errors
 from reducible_train.plans import checked, plan_of
 from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
@@ -169,7 +175,7 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
             "`custom_objects` must be a mapping from names to classes or functions. Received: "
             f"{custom_objects!r}. Write for example custom_objects={{'Block': Block}}."
         )
-    with read_container(path) as container:
+    with read_container(path) as container, only_format_errors():
         content = _content(container.header)
         if content["keras_config"] is None:
             raise _no_configuration(path, content)
@@ -358,9 +364,9 @@ def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tup
     for each in plan:
         if each not in kernels:
             raise FormatError(
-                f"{path} does not fit model '{model.name}': it has ranks for {each!r}, and the "
-                f"model's kernels are {', '.join(kernels) or 'none'}. Use the model it was "
-                "saved from."
+                f"{path} does not fit model '{shortened(model.name)}': it has ranks for "
+                f"{shortened(repr(each), 200)}, and the model's kernels are "
+                f"{shortened(', '.join(kernels) or 'none', 500)}. Use the model it was saved from."
             )
     for each, kernel in kernels.items():
         for variable in kernel.variables:
@@ -371,7 +377,9 @@ def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tup
         try:
             rank, split = checked(plan[each], kernel)
         except SurgeryError as error:
-            raise FormatError(f"{path} does not fit model '{model.name}': {error}") from error
+            raise FormatError(
+                f"{path} does not fit model '{shortened(model.name)}': {error}"
+            ) from error
         u, v = kernel.factor_shapes(rank, split)
         shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
     return shapes
@@ -406,11 +414,11 @@ def _content(header: Header) -> Mapping[str, Any]:
 
 
 def _newer(content: Mapping[str, Any], unknown: Sequence[str]) -> FormatError:
-    by, here = content["versions"].get("reducible_train"), _version()
-    told = ", ".join(map(repr, unknown))[:200] or f"content of version {content['version']!r}"[:200]
+    by, here = shortened(str(content["versions"].get("reducible_train")), 40), _version()
+    told = ", ".join(map(repr, unknown)) or f"content of version {content['version']!r}"
     return FormatError(
-        f"The file was written by a newer version of reducible-train ({str(by)[:40]}): it holds "
-        f"{told}, which version {here} does not know. Upgrade with "
+        f"The file was written by a newer version of reducible-train ({by}): it holds "
+        f"{shortened(told, 200)}, which version {here} does not know. Upgrade with "
         "`pip install -U reducible-train`."
     )
 
@@ -420,7 +428,7 @@ def _version() -> str:
 
 
 def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
-    kind = str(content["model"].get("class"))[:60]
+    kind = shortened(str(content["model"].get("class")))
     return FormatError(
         f"{path} cannot rebuild its model of class {kind!r} from a configuration. "
         "Build the model by its class, call it once on data, and use "

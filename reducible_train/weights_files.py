@@ -27,7 +27,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.container import MAGIC
 from reducible_train.container.files import accessing, check_regular
-from reducible_train.errors import FormatError
+from reducible_train.errors import FormatError, shortened
 from reducible_train.layers import Kernel, LowRank, dense_classes, find_kernels, low_rank_class
 from reducible_train.plans import PlanEntry, checked
 from reducible_train.surgery import apply_plan
@@ -284,9 +284,10 @@ def misfit(
         for name in expected
         if name in received and expected[name] != received[name]
     ]
+    told = "; ".join(shortened(line, 300) for line in lines[:3])
     more = f", and {len(lines) - 3} more" if len(lines) > 3 else ""
     return FormatError(
-        f"{path} does not fit model '{model.name}': {'; '.join(lines[:3])}{more}. Use a model of "
+        f"{path} does not fit model '{shortened(model.name)}': {told}{more}. Use a model of "
         "the architecture it was saved from."
     )
 

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, NoReturn
 
 from reducible_train.codecs import codec_named, dtype_named
-from reducible_train.errors import FormatError
+from reducible_train.errors import FormatError, shortened
 
 VALUES_CAP = 1 << 20  # values in the header: one costs up to a hundred times its text
 NAME_CAP = 1024  # characters
@@ -194,8 +194,7 @@ def _repeated(names: Iterable[str]) -> str | None:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
+    return shortened(repr(value))
 
 
 def _type_error(what: str, expected: str, received: object) -> FormatError:
