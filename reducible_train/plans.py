@@ -47,7 +47,8 @@ def checked(entry: PlanEntry, kernel: Kernel) -> tuple[int, str]:
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
         raise SurgeryError(
             f"The rank plan does not fit {shortened(kernel.path, 200)!r}, of shape "
-            f"{kernel.shape_in(split)}: its rank must be a whole number in [1, {full}]. Received: {shortened(repr(rank))}."
+            f"{kernel.shape_in(split)}: its rank must be a whole number in "
+            f"[1, {full}]. Received: {shortened(repr(rank))}."
         )
     return rank, split
 

@@ -179,20 +179,31 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
         content = _content(container.header)
         if content["keras_config"] is None:
             raise _no_configuration(path, content)
-        stored = sum(record.nbytes for record in container.header.tensors)
-        with _keras.bounded_variables(2 * stored + _ALLOWANCE):
-            model = build_model(content["keras_config"], custom_objects)
-            if not model.built:
-                raise _no_configuration(path, content)
-            renamed = _fit(model, container.header, path)
-        if custom_objects is None and _keras.waiting_bytes(model) > stored:
-            raise FormatError(
-                f"The model in {path} must not need more memory than its tensors tell. "
-                f"Received: {stored} bytes of tensors. The file was altered; get it again."
-            )
+        model, renamed = _rebuilt(content["keras_config"], custom_objects, container.header, path)
         _keras.allocate(model)
         _fill(model, container, renamed)
     return model
+
+
+def _rebuilt(
+    config: Any, custom_objects: Mapping[str, Any] | None, header: Header, path: Path_
+) -> tuple[Any, Callable[[str], str]]:
+    """The model of a configuration, at the ranks of the file, and how it names the tensors.
+
+    What is larger than the file tells has no memory yet.
+    """
+    stored = sum(record.nbytes for record in header.tensors)
+    with _keras.bounded_variables(2 * stored + _ALLOWANCE):
+        model = build_model(config, custom_objects)
+        if not model.built:
+            raise _no_configuration(path, header.content)
+        renamed = _fit(model, header, path)
+    if custom_objects is None and _keras.waiting_bytes(model) > stored:
+        raise FormatError(
+            f"The model in {path} must not need more memory than its tensors tell. "
+            f"Received: {stored} bytes of tensors. The file was altered; get it again."
+        )
+    return model, renamed
 
 
 def load_weights_into(model: Any, path: Path_) -> Any:
