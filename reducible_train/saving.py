@@ -53,6 +53,8 @@ _KINDS: dict[str, Any] = {
 _CONTENT_VERSION = 1
 # Bytes that variables may take before it is known that the file has as many.
 _ALLOWANCE = 64 << 20
+# Bytes that layers of Keras may keep and not save: the state of random numbers.
+_UNSAVED = 1 << 20
 _AUTOMATIC = re.compile(r"variable(_\d+)?")
 
 Path_ = str | os.PathLike[str]
@@ -198,7 +200,7 @@ def _rebuilt(
         if not model.built:
             raise _no_configuration(path, header.content)
         renamed = _fit(model, header, path)
-    if custom_objects is None and _keras.waiting_bytes(model) > stored:
+    if custom_objects is None and _keras.waiting_bytes(model) > stored + _UNSAVED:
         raise FormatError(
             f"The model in {path} must not need more memory than its tensors tell. "
             f"Received: {stored} bytes of tensors. The file was altered; get it again."
