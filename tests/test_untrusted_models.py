@@ -154,6 +154,9 @@ FORGERIES = {
     "registered": placed(GADGET),
     "registered name as class": placed(entry("strange>Gadget", name="g")),
     "of an operation": placed(entry("strange>Gadget", "keras.src.ops.numpy", name="g")),
+    "of an operation, unregistered": placed(
+        {"module": "keras.src.ops.numpy", "class_name": "strange>Gadget", "config": {"name": "g"}}
+    ),
     "registered name of a Dense": placed(entry("Dense", registered="strange>Gadget", units=9)),
     "class name absent": placed({"registered_name": "strange>Gadget", "config": {}}),
     "no module": placed({"class_name": "strange>Gadget", "config": {"name": "g"}}),
