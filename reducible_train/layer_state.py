@@ -150,8 +150,8 @@ def _table_of(layer: Any) -> Values:
             _VOCABULARY: np.frombuffer(b"".join(texts), np.uint8),
             _ENDS: np.cumsum([len(text) for text in texts], dtype=np.int64),
         }
-    weights = getattr(layer, "idf_weights_const", None)
-    if weights is not None:
+    if layer.output_mode == "tf_idf":
+        weights = getattr(layer, "idf_weights_const", np.empty(0, np.float32))
         table[_IDF] = _keras.host_value(weights)
     return table
 
@@ -168,9 +168,10 @@ def _bytes_of(word: Any, layer: Any) -> bytes:
 
 def _put_table(layer: Any, values: Values) -> None:
     words = _words(layer, {key: np.asarray(value) for key, value in values.items()})
-    if words == layer.get_vocabulary(include_special_tokens=True) and _IDF not in values:
-        return  # it may be empty, which set_vocabulary does not take
     weights = values.get(_IDF)
+    known = layer.get_vocabulary(include_special_tokens=True)
+    if words == known and (weights is None or not np.size(weights)):
+        return  # it may be empty, which set_vocabulary does not take
     if weights is not None:
         weights = np.asarray(weights)[: len(words)]  # behind them is padding
     try:

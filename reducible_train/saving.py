@@ -77,7 +77,8 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
 
     The file appears whole or not at all: an old file of that name stays until the new one
     is written and read back. State of random number generators and of the optimizer is not
-    kept; use `model.save` or checkpoints to go on training.
+    kept, nor what stateful recurrent layers remember of the last batch; use `model.save` or
+    checkpoints to go on training. Equal models give equal bytes, if their layers have equal names.
 
     Before it is written, the model is built from its configuration, as `load_model` will. Where
     that call alone will not do, a warning says which one brings the model back, and so does

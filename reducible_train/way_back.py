@@ -9,7 +9,9 @@ numbers of the process go on as if nothing had been built.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from reducible_train.layer_state import without_tables
 from reducible_train.model_config import build_model, missing_errors, model_config
 
 _LARGEST = 256 << 20  # bytes of weights that are made a second time, where it must be
+_LONGEST = 300  # characters of another's message
 _DEEPEST = 3  # lists in attributes of layers that are looked through for classes
 
 
@@ -72,11 +75,11 @@ def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     """
     config = _as_in_file(model)
     if config is None:
-        return WayBack(None, reason=_named(_culprits(model)) or _failure(model))
+        return WayBack(None, reason=_culprits(model, {}) or _failure(model, {}))
     try:
         missing = tuple(missing_errors(config, {}))
     except FormatError as error:
-        return WayBack(None, reason=_named(_culprits(model)) or str(error))
+        return WayBack(None, reason=_culprits(model, {}) or str(error))
     objects = _objects(model, missing)
     if len(objects) < len(missing):
         return WayBack(config, missing, tried=False)
@@ -84,21 +87,29 @@ def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     tried, reason = _attempt(config, objects, fits, small)
     if reason is None:
         return WayBack(config, missing, tried=tried)
-    return WayBack(None, reason=reason)
+    return WayBack(None, reason=_culprits(model, objects) or reason)
 
 
 def _as_in_file(model: Any) -> dict[str, Any] | None:
     """The configuration as `json` gives it back; `None` if it cannot be taken out or written."""
     try:
-        config: dict[str, Any] | None = json.loads(
-            json.dumps(without_tables(model_config(model)), allow_nan=False)
-        )
+        with _quiet(), _keras.plainly_named(model):
+            plain = without_tables(model_config(model))
+        config: dict[str, Any] | None = json.loads(json.dumps(plain, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return None
     stem = _keras.automatic_stem(model)
     if config is not None and stem is not None and config.get("config", {}).get("name"):
         config["config"]["name"] = stem  # Keras counts it up within a process
     return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keras warns of a `lambda` that it writes; here it is told with the way round it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+        yield
 
 
 def _attempt(
@@ -116,19 +127,15 @@ def _attempt(
         with _keras.untouched_process():
             return True, fits(build_model(config, objects))
     except FormatError as error:
-        return True, str(error.__cause__ or error)
+        return True, _short(error.__cause__ or error)
     except Exception:  # what the layer saves cannot be read back
-        return True, str(refusal)
+        return True, _short(refusal)
 
 
 # --- why not ------------------------------------------------------------------------------
 
 
-def _named(problems: Iterator[str]) -> str | None:
-    return "; ".join(problems) or None
-
-
-def _culprits(model: Any) -> Iterator[str]:
+def _culprits(model: Any, objects: Mapping[str, Any]) -> str | None:
     """The layers that keep the model from coming back, the deepest of a branch only."""
     made_anew = [path for path, layer in _keras.walk(model) if not _keras.saves_its_layers(layer)]
     if not _keras.saves_its_layers(model):
@@ -136,22 +143,31 @@ def _culprits(model: Any) -> Iterator[str]:
     found: list[tuple[str, str]] = []
     for path, layer in _keras.walk(model):
         if not any(path != each and path.startswith(f"{each}/".lstrip("/")) for each in made_anew):
-            why = _failure(layer)
+            why = _failure(layer, objects)
             found += [(path, f"layer '{path}' ({type(layer).__name__}): {why}")] if why else []
-    for path, why in found:
-        if not any(other.startswith(f"{path}/") for other, _ in found):
-            yield why
+    paths = [path for path, _ in found]
+    deepest = [w for path, w in found if not any(o.startswith(f"{path}/") for o in paths)]
+    return "; ".join(deepest) or None
 
 
-def _failure(layer: Any) -> str | None:
-    """Why a layer's configuration cannot be taken out, written or let in."""
+def _failure(layer: Any, objects: Mapping[str, Any]) -> str | None:
+    """Why a layer's configuration cannot be taken out, written, let in or read."""
     try:
-        config = keras.saving.serialize_keras_object(layer)
+        with _quiet():
+            config = keras.saving.serialize_keras_object(layer)
         json.dumps(config, allow_nan=False)
-        missing_errors(config, {})
+        if not missing_errors(config, objects):
+            with _keras.untouched_process(), _keras.without_values():
+                keras.saving.deserialize_keras_object(config, dict(objects), safe_mode=True)
     except Exception as error:  # the user's own get_config may fail in any way
-        return f"{' '.join(str(error).split())[:300] or type(error).__name__}"
+        return _short(error)
     return None
+
+
+def _short(error: BaseException) -> str:
+    """What an error says, without the configuration that Keras repeats in it."""
+    text = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
+    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...") or type(error).__name__
 
 
 # --- what stands in for custom_objects ----------------------------------------------------
@@ -169,7 +185,7 @@ def _objects(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _things(model: Any) -> Iterator[Any]:
     for layer in (model, *(layer for _, layer in _keras.walk(model))):
-        yield type(layer)
+        yield from type(layer).__mro__  # a factorised container is of a class of ours
         yield from _held(vars(layer), 0)
 
 

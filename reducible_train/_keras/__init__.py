@@ -59,7 +59,12 @@ from reducible_train._keras.optimizers import (
     unbuild,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
-from reducible_train._keras.symbolic import dtype_of, untouched_process, without_values
+from reducible_train._keras.symbolic import (
+    dtype_of,
+    plainly_named,
+    untouched_process,
+    without_values,
+)
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -118,6 +123,7 @@ __all__ = [
     "output_layers",
     "own_variables",
     "part_in_training",
+    "plainly_named",
     "reclass",
     "release",
     "remap_weight_decay_exclusions",
