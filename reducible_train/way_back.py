@@ -63,6 +63,7 @@ class WayBack:
         return f"To bring the model back, use {self.loads_with}.{untried}"
 
 
+@_keras.untouched_process()
 def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     """Find the call that brings a model back, by doing what it would do.
 
@@ -117,15 +118,14 @@ def _attempt(
 ) -> tuple[bool, str | None]:
     """Whether it was built, and why it does not come back."""
     try:
-        with _keras.untouched_process(), _keras.without_values():
+        with _keras.without_values():
             return True, fits(build_model(config, objects))
     except Exception as error:  # a layer may ask for values while it is built
         if not small:
             return False, None
         refusal = error
     try:
-        with _keras.untouched_process():
-            return True, fits(build_model(config, objects))
+        return True, fits(build_model(config, objects))
     except FormatError as error:
         return True, _short(error.__cause__ or error)
     except Exception:  # what the layer saves cannot be read back
@@ -157,7 +157,7 @@ def _failure(layer: Any, objects: Mapping[str, Any]) -> str | None:
             config = keras.saving.serialize_keras_object(layer)
         json.dumps(config, allow_nan=False)
         if not missing_errors(config, objects):
-            with _keras.untouched_process(), _keras.without_values():
+            with _keras.without_values():
                 keras.saving.deserialize_keras_object(config, dict(objects), safe_mode=True)
     except Exception as error:  # the user's own get_config may fail in any way
         return _short(error)
