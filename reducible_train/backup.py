@@ -12,7 +12,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.callback import RankScheduler
 from reducible_train.companions import check_place, check_scheduler
-from reducible_train.container.files import accessing
+from reducible_train.container.files import accessing, write_text
 from reducible_train.errors import FormatError
 from reducible_train.factorization import check_built
 from reducible_train.weights_files import load_keras_weights
@@ -89,9 +89,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         with accessing(self.backup_dir, "write"):
             self.backup_dir.mkdir(parents=True, exist_ok=True)
             self.model.save_weights(weights)
-            new = self.backup_dir / f"new_{_STORY}"
-            new.write_text(json.dumps(story), encoding="utf-8")
-            new.replace(self.backup_dir / _STORY)
+        write_text(self.backup_dir / _STORY, json.dumps(story))
         self._remove(but=weights)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

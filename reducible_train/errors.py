@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Text for a message, of at most `most` characters: what a file says may be megabytes long."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
 class ReducibleError(Exception):
     """Root of all errors raised on purpose by this package."""
 

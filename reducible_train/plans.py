@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reducible_train.errors import SurgeryError
+from reducible_train.errors import SurgeryError, shortened
 from reducible_train.layers import Kernel, find_kernels
 
 PlanEntry = int | Mapping[str, Any]
@@ -40,14 +40,15 @@ def checked(entry: PlanEntry, kernel: Kernel) -> tuple[int, str]:
     possible = kernel.kind.splits_of(kernel.layer, kernel.name)
     if set(whole) != {"rank", "split"} or split not in possible:
         raise SurgeryError(
-            f"The rank plan does not fit {kernel.path!r}, which can be split as "
-            f"{', '.join(map(repr, possible))}. Received: {entry!r}."
+            f"The rank plan does not fit {shortened(kernel.path, 200)!r}, which can be split as "
+            f"{', '.join(map(repr, possible))}. Received: {shortened(repr(entry))}."
         )
     full = min(kernel.shape_in(split))
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
         raise SurgeryError(
-            f"The rank plan does not fit {kernel.path!r}, of shape {kernel.shape_in(split)}: its "
-            f"rank must be a whole number in [1, {full}]. Received: {rank!r}."
+            f"The rank plan does not fit {shortened(kernel.path, 200)!r}, of shape "
+            f"{kernel.shape_in(split)}: its rank must be a whole number in "
+            f"[1, {full}]. Received: {shortened(repr(rank))}."
         )
     return rank, split
 

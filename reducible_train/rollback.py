@@ -8,7 +8,6 @@ undone: the optimizer's `iterations` and its learning rate stay as they are.
 from __future__ import annotations
 
 import os
-import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.container.files import write_all
+from reducible_train.container.temporary import HeldFile, hold_file
 from reducible_train.errors import FileAccessError, SurgeryError
 from reducible_train.plans import Plan, plan_of
 from reducible_train.surgery import apply_plan
@@ -98,9 +99,9 @@ def remember(model: Any, folder: str | os.PathLike[str] | None = None) -> Memory
     forms = {key: (value.shape, value.dtype) for key, value in zip(found, values, strict=True)}
     if folder is None:
         return Memory(plan_of(model), forms, values)
-    file = _written(values, folder)
-    memory = Memory(plan_of(model), forms, file=file)
-    weakref.finalize(memory, file.unlink, missing_ok=True)  # of a fit that was broken off
+    held = _written(values, folder)
+    memory = Memory(plan_of(model), forms, file=held.path)
+    weakref.finalize(memory, _drop, held)  # of a fit that was broken off
     return memory
 
 
@@ -148,19 +149,26 @@ def _variables(model: Any) -> dict[Key, Any]:
     return keyed
 
 
-def _written(values: Iterable[np.ndarray], folder: str | os.PathLike[str]) -> Path:
+def _written(values: Iterable[np.ndarray], folder: str | os.PathLike[str]) -> HeldFile:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(".state", "before_cut_", folder)
+        held = hold_file(Path(folder), "before_cut_", ".state")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.writelines(value.tobytes() for value in values)
+            for value in values:
+                write_all(held.stream, value.tobytes())
         except OSError:
-            Path(name).unlink(missing_ok=True)
+            _drop(held)
             raise
+        finally:
+            held.stream.close()
     except OSError as error:
         raise FileAccessError(
             f"The state before a cut cannot be kept in {os.fspath(folder)!r}. {error}. Give the "
             "guard another folder, or none to keep it in memory."
         ) from error
-    return Path(name)
+    return held
+
+
+def _drop(held: HeldFile) -> None:
+    held.path.unlink(missing_ok=True)
+    held.release()

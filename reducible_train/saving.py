@@ -21,11 +21,23 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.codecs.dtypes import dtype_named
-from reducible_train.container import Header, read_container, read_header, write_container
+from reducible_train.container import (
+    Container,
+    Header,
+    read_container,
+    read_header,
+    write_container,
+)
 from reducible_train.container.files import check_path
 from reducible_train.container.header import header_bytes
 from reducible_train.container.records import check_name
-from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, SurgeryError
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FormatError,
+    SurgeryError,
+    shortened,
+)
 from reducible_train.factorization import check_built
 from reducible_train.layer_state import (
     has_free_lengths,
@@ -34,13 +46,24 @@ from reducible_train.layer_state import (
     state_of,
 )
 from reducible_train.layers import find_kernels
-from reducible_train.model_config import build_model
+from reducible_train.model_config import build_model, only_format_errors
 from reducible_train.plans import Plan, checked, plan_of
 from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
 from reducible_train.way_back import WayBack, way_back
 from reducible_train.weights_files import is_weights_file, load_keras_weights, misfit
 
+# What the content of the header must have, of which types.
+_KINDS: dict[str, Any] = {
+    "keras_config": (dict, type(None)),
+    "model": dict,
+    "plan": dict,
+    "report": (dict, type(None)),
+    "versions": dict,
+}
+_CONTENT_VERSION = 1
+# Bytes that variables may take before it is known that the file has as many.
+_ALLOWANCE = 64 << 20
 _AUTOMATIC = re.compile(r"variable(_\d+)?")
 
 Path_ = str | os.PathLike[str]
@@ -132,7 +155,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         "report": None if report is None else report.to_dict(),
         "versions": {
             "keras": keras.__version__,
-            "reducible_train": importlib.metadata.version("reducible-train"),
+            "reducible_train": _version(),
         },
     }
     write_container(path, header, _tensors(model))
@@ -247,15 +270,35 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
             "`custom_objects` must be a mapping from names to classes or functions. Received: "
             f"{custom_objects!r}. Write for example custom_objects={{'Block': Block}}."
         )
-    with read_container(path) as container:
+    with read_container(path) as container, only_format_errors():
         content = _content(container.header)
         if content["keras_config"] is None:
             raise _no_configuration(path, content)
-        model = build_model(content["keras_config"], custom_objects)
-        if not model.built:
-            raise _no_configuration(path, content)
-        _fill(model, container, path)
+        model, renamed = _rebuilt(content["keras_config"], custom_objects, container.header, path)
+        _keras.allocate(model)
+        _fill(model, container, renamed)
     return model
+
+
+def _rebuilt(
+    config: Any, custom_objects: Mapping[str, Any] | None, header: Header, path: Path_
+) -> tuple[Any, Callable[[str], str]]:
+    """The model of a configuration, at the ranks of the file, and how it names the tensors.
+
+    What is larger than the file tells has no memory yet.
+    """
+    stored = sum(record.nbytes for record in header.tensors)
+    with _keras.bounded_variables(2 * stored + _ALLOWANCE):
+        model = build_model(config, custom_objects)
+        if not model.built:
+            raise _no_configuration(path, header.content)
+        renamed = _fit(model, header, path)
+    if custom_objects is None and _keras.waiting_bytes(model) > stored:
+        raise FormatError(
+            f"The model in {path} must not need more memory than its tensors tell. "
+            f"Received: {stored} bytes of tensors. The file was altered; get it again."
+        )
+    return model, renamed
 
 
 def load_weights_into(model: Any, path: Path_) -> Any:
@@ -303,18 +346,23 @@ def load_weights_into(model: Any, path: Path_) -> Any:
         load_keras_weights(model, path)
         return model
     with read_container(path) as container:
-        _fill(model, container, path)
+        _fill(model, container, _fit(model, container.header, path))
     return model
 
 
-def _fill(model: Any, container: Any, path: Path_) -> None:
-    renamed = _renaming(model, [record.name for record in container.header.tensors])
-    plan = {renamed(name): entry for name, entry in _content(container.header)["plan"].items()}
-    received = {renamed(record.name): record.shape for record in container.header.tensors}
+def _fit(model: Any, header: Header, path: Path_) -> Callable[[str], str]:
+    """Bring a model to the ranks of a file that is known to fit; how it names the tensors."""
+    renamed = _renaming(model, [record.name for record in header.tensors])
+    plan = {renamed(name): entry for name, entry in _content(header)["plan"].items()}
+    received = {renamed(record.name): record.shape for record in header.tensors}
     expected = _expected(model, plan, path, received)
     if expected != received:
         raise misfit(model, expected, received, path)
     apply_plan(model, plan)
+    return renamed
+
+
+def _fill(model: Any, container: Container, renamed: Callable[[str], str]) -> None:
     tensors = ((renamed(name), value) for name, value in container)
     for layer_path, layer in _places(model):
         names = _names(layer_path, layer)
@@ -424,9 +472,9 @@ def _expected(
     for each in plan:
         if each not in kernels:
             raise FormatError(
-                f"{path} does not fit model '{model.name}': it has ranks for {each!r}, and the "
-                f"model's kernels are {', '.join(kernels) or 'none'}. Use the model it was "
-                "saved from."
+                f"{path} does not fit model '{shortened(model.name)}': it has ranks for "
+                f"{shortened(repr(each), 200)}, and the model's kernels are "
+                f"{shortened(', '.join(kernels) or 'none', 500)}. Use the model it was saved from."
             )
     for each, kernel in kernels.items():
         for variable in kernel.variables:
@@ -437,7 +485,9 @@ def _expected(
         try:
             rank, split = checked(plan[each], kernel)
         except SurgeryError as error:
-            raise FormatError(f"{path} does not fit model '{model.name}': {error}") from error
+            raise FormatError(
+                f"{path} does not fit model '{shortened(model.name)}': {error}"
+            ) from error
         u, v = kernel.factor_shapes(rank, split)
         shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
     return shapes
@@ -447,30 +497,51 @@ def _expected(
 
 
 def _content(header: Header) -> Mapping[str, Any]:
+    """The content of a file that holds a model.
+
+    `version` is told from the second version on; a file without it is of the first. A new
+    key needs no new version: who does not know it refuses the file by itself.
+    """
     content = header.content
-    kinds: dict[str, Any] = {
-        "keras_config": (dict, type(None)),
-        "model": dict,
-        "plan": dict,
-        "report": (dict, type(None)),
-        "versions": dict,
-    }
-    if set(content) != set(kinds) or not all(
-        isinstance(content[key], kind) for key, kind in kinds.items()
-    ):
+    missing = [key for key in _KINDS if key not in content]
+    if missing:
         raise FormatError(
-            f"The file does not hold a model: its header must have {', '.join(kinds)}. "
-            f"Received: {', '.join(map(str, content)) or 'nothing'}."
+            f"The file does not hold a model: its header must have {', '.join(_KINDS)}. "
+            f"Received: no {', '.join(missing)}."
         )
+    strange = [key for key, kind in _KINDS.items() if not isinstance(content[key], kind)]
+    if strange:
+        raise FormatError(
+            f"The file does not hold a model: its header has no usable {', '.join(strange)}. The "
+            "file was altered; get it again."
+        )
+    unknown = [key for key in content if key not in _KINDS and key != "version"]
+    if unknown or content.get("version", _CONTENT_VERSION) != _CONTENT_VERSION:
+        raise _newer(content, unknown)
     return content
 
 
-def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
-    reason = content["model"].get("reason")
-    why = f": {reason}" if isinstance(reason, str) else "."
+def _newer(content: Mapping[str, Any], unknown: Sequence[str]) -> FormatError:
+    by, here = shortened(str(content["versions"].get("reducible_train")), 40), _version()
+    told = ", ".join(map(repr, unknown)) or f"content of version {content['version']!r}"
     return FormatError(
-        f"{path} cannot rebuild its model of class {content['model'].get('class')!r} from a "
-        f"configuration{why} Build the model by its class, call it once on data, and use "
+        f"The file was written by a newer version of reducible-train ({by}): it holds "
+        f"{shortened(told, 200)}, which version {here} does not know. Upgrade with "
+        "`pip install -U reducible-train`."
+    )
+
+
+def _version() -> str:
+    return importlib.metadata.version("reducible-train")
+
+
+def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
+    kind = shortened(str(content["model"].get("class")))
+    reason = content["model"].get("reason")
+    why = f": {shortened(reason, 1000)}" if isinstance(reason, str) else "."
+    return FormatError(
+        f"{path} cannot rebuild its model of class {kind!r} from a configuration{why} "
+        "Build the model by its class, call it once on data, and use "
         "load_weights_into(model, file)."
     )
 

@@ -22,7 +22,6 @@ from reducible_train.errors import FormatError
 from reducible_train.layer_state import without_tables
 from reducible_train.model_config import build_model, missing_errors, model_config
 
-_LARGEST = 256 << 20  # bytes of weights that are made a second time, where it must be
 _LONGEST = 300  # characters of another's message
 _DEEPEST = 3  # lists in attributes of layers that are looked through for classes
 
@@ -35,7 +34,7 @@ class WayBack:
         config: The configuration for the file; `None` if no model can be built from it.
         custom_objects: Names that `load_model` must be given.
         reason: Why `load_model` cannot build it; `None` if it can.
-        tried: False if it was not built, for want of an object or of memory.
+        tried: False if it was not built, for want of an object.
     """
 
     config: dict[str, Any] | None
@@ -67,8 +66,7 @@ class WayBack:
 def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     """Find the call that brings a model back, by doing what it would do.
 
-    It costs the time of building the model once, without memory for its weights. A layer that
-    cannot be built so is given memory, if all weights take no more than 256 MiB.
+    It costs the time of building the model once, without memory for its weights.
 
     Args:
         model: A built model.
@@ -78,16 +76,15 @@ def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     if config is None:
         return WayBack(None, reason=_culprits(model, {}) or _failure(model, {}))
     try:
-        missing = tuple(missing_errors(config, {}))
+        missing = tuple(sorted(missing_errors(config, {})))
     except FormatError as error:
         return WayBack(None, reason=_culprits(model, {}) or str(error))
     objects = _objects(model, missing)
     if len(objects) < len(missing):
         return WayBack(config, missing, tried=False)
-    small = sum(_keras.size(v) * _keras.itemsize(v) for v in model.weights) <= _LARGEST
-    tried, reason = _attempt(config, objects, fits, small)
+    reason = _attempt(config, objects, fits)
     if reason is None:
-        return WayBack(config, missing, tried=tried)
+        return WayBack(config, missing)
     return WayBack(None, reason=_culprits(model, objects) or reason)
 
 
@@ -114,22 +111,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _attempt(
-    config: Any, objects: Mapping[str, Any], fits: Callable[[Any], str | None], small: bool
-) -> tuple[bool, str | None]:
-    """Whether it was built, and why it does not come back."""
+    config: Any, objects: Mapping[str, Any], fits: Callable[[Any], str | None]
+) -> str | None:
+    """Why what was built from a configuration is not the model; `None` if it is."""
     try:
-        with _keras.without_values():
-            return True, fits(build_model(config, objects))
-    except Exception as error:  # a layer may ask for values while it is built
-        if not small:
-            return False, None
-        refusal = error
-    try:
-        return True, fits(build_model(config, objects))
-    except FormatError as error:
-        return True, _short(error.__cause__ or error)
-    except Exception:  # what the layer saves cannot be read back
-        return True, _short(refusal)
+        with _keras.bounded_variables(0):
+            return fits(build_model(config, objects))
+    except Exception as error:  # a layer's own code may fail in any way
+        return _short(error.__cause__ or error)
 
 
 # --- why not ------------------------------------------------------------------------------
@@ -157,7 +146,7 @@ def _failure(layer: Any, objects: Mapping[str, Any]) -> str | None:
             config = keras.saving.serialize_keras_object(layer)
         json.dumps(config, allow_nan=False)
         if not missing_errors(config, objects):
-            with _keras.without_values():
+            with _keras.bounded_variables(0):
                 keras.saving.deserialize_keras_object(config, dict(objects), safe_mode=True)
     except Exception as error:  # the user's own get_config may fail in any way
         return _short(error)

@@ -9,13 +9,14 @@ the shapes of the factors.
 
 from __future__ import annotations
 
+import math
 import re
+import shutil
 import tempfile
 import warnings
 import zipfile
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.container.files import accessing
-from reducible_train.errors import FormatError
+from reducible_train.container import MAGIC
+from reducible_train.container.files import accessing, check_regular
+from reducible_train.errors import FormatError, shortened
 from reducible_train.layers import Kernel, LowRank, dense_classes, find_kernels, low_rank_class
 from reducible_train.plans import PlanEntry, checked
 from reducible_train.surgery import apply_plan
@@ -35,6 +37,9 @@ Shapes = Mapping[str, Shape]  # key in the file -> shape
 Stored = Mapping[str, _keras.StoredVariables]
 
 _IN_KERAS_FILE = "model.weights.h5"
+_MOST_COPIES = 8  # of the weights: values, averages and state of the hungriest optimizers
+_WIDEST = 8  # bytes of a number
+_OVERHEAD = 8192  # bytes that HDF5 spends on a variable and its groups
 
 
 def is_weights_file(path: Any) -> bool:
@@ -57,9 +62,11 @@ def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None
         FormatError: The file is damaged, or does not fit the model; it is as it was.
         FileAccessError: It cannot be read.
     """
-    with _weights_of(path) as weights:
+    with _weights_of(path, _most_bytes(model)) as weights:
         stored = _stored_in(weights, path)
-        apply_plan(model, _fitting_plan(model, stored, path), training=training)
+        plan = _fitting_plan(model, stored, path)
+        _check_readable(weights, _loaded_places(model, stored), path)
+        apply_plan(model, plan, training=training)
         optimizers = _misfitting_optimizers(model, stored)
         if any(name in stored for name in optimizers):
             warnings.warn(
@@ -73,31 +80,68 @@ def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None
 
 
 @contextmanager
-def _weights_of(path: Any) -> Iterator[Path]:
-    """The file of weights; of a `.keras` file, a copy of the one inside."""
-    with accessing(path, "read"), Path(path).open("rb"):
-        pass
+def _weights_of(path: Any, most: int) -> Iterator[Path]:
+    """The file of weights; of a `.keras` file, a copy of the one inside, if it is no larger."""
+    check_regular(path, "read")
+    with accessing(path, "read"), Path(path).open("rb") as stream:
+        if stream.read(len(MAGIC)) == MAGIC:
+            raise FormatError(
+                "the file is a compact one, though it is named like one of Keras's. Name it "
+                f"{Path(path).with_suffix('.reducible').name}."
+            )
     if not str(path).endswith(".keras"):
         yield Path(path)
         return
     with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / _IN_KERAS_FILE
         try:
-            with zipfile.ZipFile(path) as archive:
-                archive.extract(_IN_KERAS_FILE, folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+            with zipfile.ZipFile(path) as archive, archive.open(_IN_KERAS_FILE) as inside:
+                _check_size(archive.getinfo(_IN_KERAS_FILE).file_size, most, path)
+                with copy.open("xb") as stream:
+                    shutil.copyfileobj(inside, stream)
+        except FormatError:
+            raise
+        except Exception as error:  # zipfile and its three decompressors fail in any way
             raise FormatError(
                 f"{path} is no file of `model.save`, or it is damaged: {error}. Save it anew."
             ) from error
-        yield Path(folder) / _IN_KERAS_FILE
+        yield copy
+
+
+def _check_size(size: int, most: int, path: Any) -> None:
+    if size > most:
+        raise FormatError(
+            f"{path} does not fit the model: the weights in it take {size} bytes, and those of "
+            f"the model with any optimizer's state at most {most}. Use a model of the "
+            "architecture it was saved from."
+        )
+
+
+def _most_bytes(model: Any) -> int:
+    """More than any file of weights of a model takes, the state of its optimizer included."""
+    numbers = sum(map(_keras.size, model.variables))
+    for kernel in find_kernels(model):
+        numbers += math.prod(kernel.variable_shape) if kernel.rank is not None else 0
+    return _MOST_COPIES * (_WIDEST * numbers + _OVERHEAD * (len(model.variables) + 64))
 
 
 def _stored_in(weights: Path, path: Any) -> Stored:
     try:
         return _keras.stored_variables(weights)
-    except (OSError, TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # h5py fails in any way on a forged file
         raise FormatError(
             f"{path} is no weights file of Keras, or it is damaged: {error}. Save it anew by "
             "`model.save_weights`."
+        ) from error
+
+
+def _check_readable(weights: Path, places: Collection[str], path: Any) -> None:
+    """Read what is about to be loaded, once it is known to fit: nothing may fail half-way."""
+    try:
+        _keras.read_variables(weights, places)
+    except Exception as error:  # as above
+        raise FormatError(
+            f"{path} is damaged: {error}. Save it anew by `model.save_weights`."
         ) from error
 
 
@@ -240,11 +284,18 @@ def misfit(
         for name in expected
         if name in received and expected[name] != received[name]
     ]
+    told = "; ".join(shortened(line, 300) for line in lines[:3])
     more = f", and {len(lines) - 3} more" if len(lines) > 3 else ""
     return FormatError(
-        f"{path} does not fit model '{model.name}': {'; '.join(lines[:3])}{more}. Use a model of "
+        f"{path} does not fit model '{shortened(model.name)}': {told}{more}. Use a model of "
         "the architecture it was saved from."
     )
+
+
+def _loaded_places(model: Any, stored: Stored) -> set[str]:
+    """The places of a file that Keras will read, the state of optimizers that fits included."""
+    skipped = _misfitting_optimizers(model, stored)
+    return {place for place, _ in _state(model, stored) if place in stored} - set(skipped)
 
 
 def _misfitting_optimizers(model: Any, stored: Stored) -> dict[str, Any]:

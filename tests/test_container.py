@@ -384,6 +384,7 @@ HOSTILE_TEXTS = {
     "endless float": (lambda t: t.replace(b"0.5", b"1e999"), "plain JSON"),
     "NaN": (lambda t: t.replace(b"0.5", b"NaN"), "finite"),
     "endless integer": (lambda t: t.replace(b"0.5", b"9" * 5000), "must be JSON"),
+    "long integer": (lambda t: t.replace(b"0.5", b"9" * 500), "a number of 500 digits"),
     "trailing text": (lambda t: t + b"{}", "must be JSON"),
     "trailing zero": (lambda t: t + b"\0", "must be JSON"),
     "byte order mark": (lambda t: b"\xef\xbb\xbf" + t, "must be JSON"),
@@ -393,6 +394,10 @@ HOSTILE_TEXTS = {
     "deep": (lambda t: b"[" * 500_000, "must be JSON"),
     "deep and closed": (lambda t: b"[" * 400_000 + b"]" * 400_000, "must be JSON"),
     "crowded": (lambda t: b"[" + b"0," * (1 << 20) + b"0]", "at most 1048576 values"),
+    "many keys": (
+        lambda t: t.replace(b"0.5", b"{" + b",".join(b'"%x":0' % i for i in range(300_000)) + b"}"),
+        "at most 262144 keys",
+    ),
 }
 
 

@@ -60,7 +60,7 @@ FLOORS = (
         "companions",
         "callback",
     },
-    {"model_config", "unfactorization", "weights_files", "layer_state"},
+    {"allow_list", "model_config", "unfactorization", "weights_files", "layer_state"},
     {"way_back"},
     {
         "saving",

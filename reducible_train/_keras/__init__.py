@@ -59,11 +59,11 @@ from reducible_train._keras.optimizers import (
     unbuild,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
-from reducible_train._keras.symbolic import (
+from reducible_train._keras.registry import is_operation, only_registered
+from reducible_train._keras.traceless import (
     dtype_of,
     plainly_named,
     untouched_process,
-    without_values,
 )
 from reducible_train._keras.tracking import (
     drop_attribute,
@@ -76,9 +76,11 @@ from reducible_train._keras.tracking import (
     variable_scope,
 )
 from reducible_train._keras.values import constant, host_float, host_value, itemsize, size
+from reducible_train._keras.waiting import allocate, bounded_variables, waiting_bytes
 from reducible_train._keras.weights import (
     StoredVariables,
     note_place,
+    read_variables,
     snake_case,
     stored_variables,
     walk_state,
@@ -88,10 +90,12 @@ __all__ = [
     "Call",
     "StoredVariables",
     "all_optimizers",
+    "allocate",
     "assigned_in_calls",
     "automatic_stem",
     "become",
     "begin_at",
+    "bounded_variables",
     "build_scope",
     "built_optimizer",
     "carries_kernel",
@@ -113,17 +117,20 @@ __all__ = [
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
+    "is_operation",
     "itemsize",
     "known_inputs",
     "logged_metrics",
     "loss_gradients",
     "note_place",
+    "only_registered",
     "order_variables",
     "output_gradients",
     "output_layers",
     "own_variables",
     "part_in_training",
     "plainly_named",
+    "read_variables",
     "reclass",
     "release",
     "remap_weight_decay_exclusions",
@@ -151,8 +158,8 @@ __all__ = [
     "unpickler",
     "untouched_process",
     "variable_scope",
+    "waiting_bytes",
     "walk",
     "walk_state",
     "warm_up_learning_rate",
-    "without_values",
 ]

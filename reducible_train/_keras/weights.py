@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from keras.src.saving import saving_lib as _saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
+_MAP_CAP = 16 << 20  # bytes of a `.json` file
 _PLACE = "place_among_siblings"
 
 
@@ -64,7 +65,7 @@ def stored_variables(path: Any) -> dict[str, StoredVariables]:
         ValueError: The file refers to others, or holds what is no array of numbers.
     """
     found: dict[str, StoredVariables] = {}
-    for file in _shards(path) if str(path).endswith(".json") else [path]:
+    for file in _files(path):
         for name, more in _stored_in_one(file).items():
             known = found.get(name, StoredVariables({}, None))
             place = more.place if known.place is None else known.place
@@ -72,17 +73,46 @@ def stored_variables(path: Any) -> dict[str, StoredVariables]:
     return found
 
 
-def _shards(path: Any) -> list[Path]:
-    """The files of HDF5 beside a `.json` file that tells of them."""
+def read_variables(path: Any, places: Collection[str]) -> None:
+    """Read the variables of some places from a weights file, one at a time, and drop them.
+
+    Raises:
+        OSError: One of them cannot be read.
+    """
+    for file in _files(path):
+        with _opened(file) as content:
+            for place in places:
+                group = content.get(f"{place}/vars".lstrip("/"))
+                for key in group or ():
+                    _saving_lib.safe_get_h5_dataset(group, key)[()]
+
+
+def _files(path: Any) -> list[Any]:
+    """The files of HDF5: the one, or those beside a `.json` file that tells of them."""
+    if not str(path).endswith(".json"):
+        return [path]
+    size = Path(path).stat().st_size
+    if size > _MAP_CAP:
+        raise ValueError(f"its map of weights has {size} bytes, and may have {_MAP_CAP}")
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
         raise ValueError("it has no map of weights")
-    files = [name for each in content["weight_map"].values() for name in np.atleast_1d(each)]
-    names = list(dict.fromkeys(map(str, files)))
-    for name in names:
-        if Path(name).name != name:
-            raise ValueError(f"it refers to {name!r}, which is not beside it")
+    names: dict[str, None] = {}
+    for each in content["weight_map"].values():
+        for name in each if isinstance(each, list) else [each]:
+            if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+                raise ValueError(f"it refers to {str(name)[:60]!r}, which is not beside it")
+            names[name] = None
     return [Path(path).with_name(name) for name in names]
+
+
+@contextmanager
+def _opened(path: Any) -> Iterator[Any]:
+    store = _saving_lib.H5IOStore(str(path))
+    try:
+        yield store.h5_file
+    finally:
+        store.close()
 
 
 def _stored_in_one(path: Any) -> dict[str, StoredVariables]:
@@ -94,17 +124,14 @@ def _stored_in_one(path: Any) -> dict[str, StoredVariables]:
             return
         datasets = {key: _saving_lib.safe_get_h5_dataset(item, key) for key in item}
         for key, dataset in datasets.items():
-            if dataset.dtype.kind in "OSU":
+            if dataset.dtype.kind in "OSUcmM" or dataset.dtype.names is not None:
                 raise ValueError(f"{name}/{key} holds {dataset.dtype}, not numbers")
         place = item.attrs.get(_PLACE)
         shapes = {key: tuple(dataset.shape) for key, dataset in datasets.items()}
         found[folder] = StoredVariables(shapes, None if place is None else int(place))
 
-    store = _saving_lib.H5IOStore(str(path))
-    try:
-        store.h5_file.visititems(visit)
-    finally:
-        store.close()
+    with _opened(path) as content:
+        content.visititems(visit)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from reducible_train.config import config_schema
-from reducible_train.errors import FileAccessError
+from reducible_train.container.files import write_text
 
 
 def schema(
@@ -22,10 +22,4 @@ def schema(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileAccessError(
-            f"--out must be a file that can be written. Received: {str(out)!r}"
-            f" ({error.strerror or error}). Choose another place."
-        ) from error
+    write_text(out, text)

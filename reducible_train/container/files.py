@@ -1,16 +1,32 @@
-"""A file that appears whole or not at all."""
+"""A file that appears whole or not at all: how every writer of the package writes.
+
+Only regular files are replaced. A link is followed, and stays a link; what is at a device, a
+pipe or a folder is refused before anything is written.
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from reducible_train.errors import ArgumentTypeError, FileAccessError, FormatError
+from reducible_train.container.temporary import hold_file
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FileAccessError,
+    FormatError,
+)
+
+_SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file
+
+
+class _NotRegularError(OSError):
+    """There is something at a path that is neither a file nor a folder."""
 
 
 class RawStream(Protocol):
@@ -34,11 +50,17 @@ def check_path(path: object) -> None:
 
     Raises:
         ArgumentTypeError: It is neither a text nor a path.
+        ArgumentError: It holds a character that no name of a file has.
     """
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise ArgumentTypeError(
             f"`path` must be the name of a file, a text or a Path. Received: {path!r}. Write for "
             'example "model.reducible".'
+        )
+    if "\0" in os.fspath(path):
+        raise ArgumentError(
+            f"`path` must have no null character. Received: {path!r}. Write for example "
+            '"model.reducible".'
         )
 
 
@@ -68,6 +90,7 @@ def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
             PermissionError: "Check the permissions of the file and of its folder.",
             IsADirectoryError: "Name a file, not a folder.",
             NotADirectoryError: "Check the path: a part of it is not a folder.",
+            _NotRegularError: "Name a regular file.",
         }.get(type(error), "Check the disk, its free space and the connection to it.")
         raise FileAccessError(
             f"Expected a file to {purpose}. Received: {os.fspath(path)!r}, "
@@ -75,34 +98,63 @@ def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
         ) from error
 
 
+def check_regular(path: str | os.PathLike[str], purpose: str) -> None:
+    """Refuse what is there and is no regular file: opening it might wait for ever, or harm.
+
+    Args:
+        path: The file as the caller named it; a link is followed.
+        purpose: `"read"` or `"write"`. What is not there yet can be written; what is there
+            only if it is not protected against it.
+
+    Raises:
+        FileAccessError: It is a folder, a device, a pipe or a socket, or protected.
+    """
+    with accessing(path, purpose):
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            if purpose == "write":
+                return
+            raise
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(None, "it is a folder")
+        if not stat.S_ISREG(mode):
+            raise _NotRegularError(None, "it is a device, a pipe or a socket, not a regular file")
+        if purpose == "write" and not os.access(path, os.W_OK):
+            raise PermissionError(None, "it is protected against writing")
+
+
 @contextmanager
-def replacing(path: str | os.PathLike[str], verify: Callable[[Path], None]) -> Iterator[RawStream]:
+def replacing(
+    path: str | os.PathLike[str], verify: Callable[[Path], None] | None = None
+) -> Iterator[RawStream]:
     """Write to a temporary file beside `path`, which then takes its place.
 
     On leaving the block the bytes are flushed to the disk, handed to `verify`,
     put in place in one step, and the folder is flushed too. If anything fails,
     the temporary file is removed, and what was at `path` is as it was. A link
-    is followed; the permissions of an old file are kept.
+    is followed; the permissions of an old file are kept. Temporary files that
+    killed processes have left for this name are removed.
 
     Args:
         path: The file to write.
         verify: Reads the temporary file back; raises if it is not as it should be.
 
     Raises:
-        FileAccessError: The operating system refused.
+        FileAccessError: The operating system refused, or there is no regular file at `path`.
     """
+    check_regular(path, "write")
     with accessing(path, "write"):
         target = Path(os.path.realpath(path))
-        if target.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
-        stream = open(temporary, "xb", buffering=0)  # noqa: SIM115 - closed before the file is moved
+        held = hold_file(target.parent, f".{_shown_name(target)}.", ".tmp")
+    temporary, stream = held.path, held.stream
     try:
         with accessing(path, "write"):
             with stream:
                 yield stream
                 os.fsync(stream.fileno())
-            verify(temporary)
+            if verify is not None:
+                verify(temporary)
             if target.exists():
                 shutil.copymode(target, temporary)
             os.replace(temporary, target)
@@ -110,8 +162,24 @@ def replacing(path: str | os.PathLike[str], verify: Callable[[Path], None]) -> I
         with suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        held.release()
     with suppress(OSError):  # some network folders cannot be flushed; the file is in place
         _flush_folder(target.parent)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text to a file in UTF-8, whole or not at all, as `replacing` does.
+
+    Raises:
+        FileAccessError: The operating system refused, or there is no regular file at `path`.
+    """
+    with replacing(path) as stream:
+        write_all(stream, text.encode("utf-8"))
+
+
+def _shown_name(target: Path) -> str:
+    return os.fsencode(target.name)[:_SHOWN_NAME].decode("utf-8", "ignore")
 
 
 def _flush_folder(folder: Path) -> None:

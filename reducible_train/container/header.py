@@ -11,6 +11,17 @@ from reducible_train.errors import FormatError
 MAGIC = b"\x89RDC\r\n\x1a\n"
 VERSION = 1
 PREFIX = struct.Struct("<8sHHII")  # magic, version, flags, header length stored and inflated
+# How other files begin that models are kept in.
+_OTHERS = {
+    b"PK\x03\x04": (
+        ", a zip file. If it is a .keras file, use `keras.saving.load_model`; if it is named so, "
+        "`load_weights_into` reads its weights."
+    ),
+    b"\x89HDF\r\n": (
+        ", of HDF5. If Keras wrote it as weights, name it *.weights.h5 for "
+        "`load_weights_into`; for an old .h5 model use `keras.saving.load_model`."
+    ),
+}
 STORED_CAP, INFLATED_CAP = 4 << 20, 16 << 20  # bytes of the header
 
 
@@ -38,10 +49,15 @@ def stored_header_length(prefix: bytes) -> tuple[int, int]:
             f"A compact file must begin with {MAGIC!r}. Received: {prefix[:8]!r}. Something "
             "converted its line ends: transfer it again in binary mode."
         )
-    if prefix[:8] != MAGIC[: len(prefix)] or not prefix:
+    if not prefix:
         raise FormatError(
-            f"A compact file must begin with {MAGIC!r}. Received: {prefix[:8]!r}. "
-            "This is another kind of file; for a .keras file use `keras.saving.load_model`."
+            f"A compact file must begin with {MAGIC!r}. Received: an empty file. Fetch or save it "
+            "again."
+        )
+    if prefix[:8] != MAGIC[: len(prefix)]:
+        raise FormatError(
+            f"A compact file must begin with {MAGIC!r}. Received: {prefix[:8]!r}. This is another "
+            f"kind of file{_kind_of(prefix)}"
         )
     if len(prefix) < PREFIX.size:
         raise truncated(PREFIX.size, len(prefix))
@@ -55,6 +71,12 @@ def stored_header_length(prefix: bytes) -> tuple[int, int]:
         raise FormatError(f"The flags must be 0. Received: {flags}. {DAMAGED}")
     _check_lengths(stored, inflated)
     return stored, inflated
+
+
+def _kind_of(prefix: bytes) -> str:
+    """What another file seems to be, and who reads it."""
+    known = (kind for magic, kind in _OTHERS.items() if prefix.startswith(magic))
+    return next(known, ". Name a file that `save_model` has written.")
 
 
 def parse_header(stored: bytes, inflated_length: int) -> Header:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from reducible_train.codecs import codec_named, dtype_named
-from reducible_train.container.files import accessing
+from reducible_train.container.files import accessing, check_regular
 from reducible_train.container.header import (
     PREFIX,
     parse_header,
@@ -69,6 +69,7 @@ def read_container(path: str | os.PathLike[str]) -> Iterator[Container]:
             over the tensors too.
         FileAccessError: It cannot be read.
     """
+    check_regular(path, "read")
     with accessing(path, "read"):
         stream = open(path, "rb")  # noqa: SIM115 - its errors are ours, the block's are not
     with stream:
@@ -87,6 +88,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         FormatError: The file is not one of ours, or damaged.
         FileAccessError: It cannot be read.
     """
+    check_regular(path, "read")
     with accessing(path, "read"), open(path, "rb") as stream:
         return _header_of(stream)
 

@@ -9,11 +9,13 @@ from math import prod
 from typing import Any, NoReturn
 
 from reducible_train.codecs import codec_named, dtype_named
-from reducible_train.errors import FormatError
+from reducible_train.errors import FormatError, shortened
 
 VALUES_CAP = 1 << 20  # values in the header: one costs up to a hundred times its text
+KEYS_CAP = 1 << 18  # keys of objects, which cost more time than other values
 NAME_CAP = 1024  # characters
 AXES_CAP = 8
+DIGITS_CAP = 400  # of a whole number: reading costs the square of them
 TENSOR_CAP = 1 << 36  # bytes of one tensor, empty axes counted as one
 NUMBER_CAP = 1 << 48  # any length or axis
 
@@ -107,9 +109,18 @@ def parsed_text(text: bytes) -> Header:
             f"The header must hold at most {VALUES_CAP} values. Received: about {values}. "
             "Keep less in the header's content."
         )
+    keys = text.count(b'":')
+    if keys > KEYS_CAP:
+        raise FormatError(
+            f"The header must hold at most {KEYS_CAP} keys. Received: about {keys}. "
+            "Keep less in the header's content."
+        )
     try:
         plain = json.loads(
-            text.decode("ascii"), object_pairs_hook=_unique, parse_constant=_no_constant
+            text.decode("ascii"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_int=_short_integer,
         )
     except FormatError:
         raise
@@ -180,6 +191,12 @@ def _no_constant(text: str) -> NoReturn:
     raise FormatError(f"A number must be finite. Received: {text}. {DAMAGED}")
 
 
+def _short_integer(text: str) -> int:
+    if len(text) > DIGITS_CAP:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
 def _in_range(number: object, end: int) -> bool:
     return type(number) is int and 0 <= number < end
 
@@ -194,8 +211,7 @@ def _repeated(names: Iterable[str]) -> str | None:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
+    return shortened(repr(value))
 
 
 def _type_error(what: str, expected: str, received: object) -> FormatError:

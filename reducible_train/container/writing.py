@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from reducible_train.codecs import codec_for, dtype_name
-from reducible_train.container.files import RawStream, accessing, replacing, write_all
+from reducible_train.container.files import (
+    RawStream,
+    accessing,
+    check_regular,
+    replacing,
+    write_all,
+)
 from reducible_train.container.header import header_bytes
 from reducible_train.container.reading import read_container, read_header
 from reducible_train.container.records import (
@@ -53,6 +59,7 @@ def write_container(
         FormatError: A name, dtype, shape or the header cannot be stored.
         FileAccessError: The disk refused. What was at `path` is as it was.
     """
+    check_regular(path, "write")
     # Lengths stand before the planes they count, so planes wait in a file of their own.
     with accessing(path, "write"):
         folder = Path(os.path.realpath(path)).parent

@@ -1,4 +1,4 @@
-"""Build a model without memory for its weights."""
+"""Look at a model, and build another, without a trace in the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from keras.src.backend.common import global_state
 
 from reducible_train._keras.layer_tree import automatic_stem, is_graph_model, walk
 
-_WAITING = "uninitialized_variables"
 _NAME_COUNTS = "object_name_uids"
 
 
@@ -33,22 +32,6 @@ def untouched_process() -> Iterator[None]:
         global_state.set_global_attribute(_NAME_COUNTS, kept)
         random.setstate(python)
         np.random.set_state(arrays)
-
-
-@contextmanager
-def without_values() -> Iterator[None]:
-    """Within it, variables that are made have shapes and dtypes, and never get values.
-
-    `keras.StatelessScope` puts their values off, but keeps a list of them, and the next such
-    scope of anybody would make the values after all.
-    """
-    waiting = global_state.get_global_attribute(_WAITING)
-    global_state.set_global_attribute(_WAITING, [])
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
-    finally:
-        global_state.set_global_attribute(_WAITING, waiting)
 
 
 def dtype_of(variable: Any) -> str:

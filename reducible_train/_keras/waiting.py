@@ -1,0 +1,89 @@
+"""Variables that wait for their memory until it is known that they shall have it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.utils.dtype_utils import dtype_size
+
+from reducible_train._keras.layer_tree import walk
+
+# The class of the backend, in which Keras makes every variable.
+_VARIABLE = keras.Variable
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextmanager
+def bounded_variables(allowance: int) -> Iterator[None]:
+    """Within it, variables made in this thread share `allowance` bytes; the rest only wait.
+
+    Keras allocates a variable as soon as a layer is built, of whatever shape its
+    configuration asks for; its own way to wait, a stateless scope, forbids layers to assign
+    anything. A variable that waits has shape, dtype and initializer; it can be traced, and
+    assigned to, and it costs nothing if it is dropped. `allocate` ends the waiting.
+    """
+    owner, left = threading.get_ident(), allowance
+
+    def initialize(method: Callable[..., Any], variable: Any, initializer: Any) -> None:
+        nonlocal left
+        cost = _bytes(variable)
+        if threading.get_ident() != owner or variable._initializer is not None or cost <= left:
+            left -= cost
+            method(variable, initializer)
+        else:
+            variable._value, variable._initializer = None, initializer
+
+    def assign(method: Callable[..., Any], variable: Any, value: Any) -> None:
+        if variable._value is None and not in_stateless_scope():  # there it is only noted
+            variable._deferred_initialize()
+        method(variable, value)
+
+    with (
+        _ONE_AT_A_TIME,
+        _replaced("_initialize_with_initializer", initialize),
+        _replaced("assign", assign),
+    ):
+        yield
+
+
+def waiting_bytes(model: Any) -> int:
+    """Bytes that variables of a model wait for."""
+    return sum(map(_bytes, _waiting(model)))
+
+
+def allocate(model: Any) -> None:
+    """Give every variable of a model that waits its memory and its initial value."""
+    for variable in _waiting(model):
+        variable._deferred_initialize()
+
+
+def _waiting(model: Any) -> list[Any]:
+    layers = [model, *(layer for _, layer in walk(model))]
+    every = {id(variable): variable for layer in layers for variable in layer.variables}
+    return [variable for variable in every.values() if variable._value is None]
+
+
+def _bytes(variable: Any) -> int:
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    bits = 8 if dtype == "string" else dtype_size(dtype)
+    return math.prod(variable.shape) * bits // 8
+
+
+@contextmanager
+def _replaced(name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Within it, a method of the class of variables is `method`, called with the old one."""
+    old, own = getattr(_VARIABLE, name), vars(_VARIABLE).get(name)
+    setattr(_VARIABLE, name, lambda variable, value: method(old, variable, value))
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(_VARIABLE, name)
+        else:
+            setattr(_VARIABLE, name, own)

@@ -1,0 +1,228 @@
+"""Laws of how the package writes and reads files, whatever is at their place already."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reducible_train import ArgumentError, FileAccessError, FormatError
+from reducible_train.container import read_container, read_header, write_container
+from reducible_train.container.files import replacing, write_text
+from reducible_train.container.temporary import hold_file
+
+TENSORS = [("x", np.arange(12.0))]
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these files nor signals")
+
+
+def write(path):
+    write_container(path, {}, TENSORS)
+
+
+def text(path):
+    write_text(path, "new")
+
+
+def open_container(path):
+    with read_container(path):
+        pass
+
+
+# --- what killed processes leave ----------------------------------------------------------
+
+STOPPED = """
+import sys, time
+from reducible_train.container.files import replacing
+with replacing(sys.argv[1]) as stream:
+    stream.write(b"half of it")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def stopped_writer(path):
+    """A process that has begun to write a file, and sleeps."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@posix
+@pytest.mark.parametrize(
+    "name", ["model.reducible", "\u6a21\u578b" * 40], ids=["short", "long, of wide characters"]
+)
+def test_the_next_save_removes_what_killed_saves_left(name, tmp_path):
+    path, other = tmp_path / name, tmp_path / "other.reducible"
+    killed = [stopped_writer(path), stopped_writer(path), stopped_writer(other)]
+    running = stopped_writer(path)
+    others = [f".{name[:10]}.tmp", f".{name[:10]}.0123456789abcdef.tmp.txt", "model.tmp"]
+    for each in others:
+        (tmp_path / each).write_text("somebody's own")
+    for process in killed:
+        kill(process)
+    assert len(list(tmp_path.iterdir())) == 4 + len(others)
+    write(path)
+    left = {each.name for each in tmp_path.iterdir()}
+    assert {name, *others} < left
+    assert len(left) == 1 + len(others) + 2, "the running save, and the killed one of other name"
+    assert read_header(path)
+    kill(running)
+    text(path)
+    write(other)
+    assert {each.name for each in tmp_path.iterdir()} == {name, other.name, *others}
+
+
+@posix
+def test_a_running_save_is_not_disturbed_by_others(tmp_path):
+    path = tmp_path / "a.json"
+    with replacing(path) as outer:
+        outer.write(b"outer")
+        text(path)
+        with replacing(path) as inner:
+            inner.write(b"inner")
+        assert path.read_bytes() == b"inner"
+    assert path.read_bytes() == b"outer"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_link_by_the_name_of_a_temporary_file_is_left_alone(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    link = tmp_path / ".a.json.0123456789abcdef.tmp"
+    link.symlink_to(precious)
+    text(tmp_path / "a.json")
+    assert link.is_symlink()
+    assert precious.read_text() == "kept"
+
+
+def test_held_files_of_one_kind_live_together(tmp_path):
+    held = [hold_file(tmp_path, "state_", ".bin") for _ in range(3)]
+    for each in held:
+        each.stream.close()
+    assert len(list(tmp_path.iterdir())) == 3
+    for each in held[:2]:
+        each.release()
+    again = hold_file(tmp_path, "state_", ".bin")
+    assert {each.name for each in tmp_path.iterdir()} == {held[2].path.name, again.path.name}
+    for each in (held[2], again):
+        each.stream.close()
+        each.release()
+
+
+# --- what may be replaced and read --------------------------------------------------------
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def device(path):
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        path.symlink_to("/dev/null")
+
+
+def socket_file(path):
+    server = socket.socket(socket.AF_UNIX)
+    os.chdir(path.parent)  # names of sockets are short
+    server.bind(path.name)
+    server.close()
+
+
+def linked_pipe(path):
+    os.mkfifo(path.with_name("real"))
+    path.symlink_to("real")
+
+
+def looped(path):
+    path.symlink_to(path.name)
+
+
+PLACES = {
+    "pipe": pipe,
+    "device": device,
+    "socket": socket_file,
+    "link to a pipe": linked_pipe,
+    "folder": Path.mkdir,
+    "loop of links": looped,
+}
+
+
+@posix
+@pytest.mark.parametrize("use", [write, text, open_container, read_header])
+@pytest.mark.parametrize("place", PLACES)
+def test_only_regular_files_are_replaced_and_read(place, use, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "there"
+    PLACES[place](path)
+    before = os.lstat(path)
+    there = sorted(each.name for each in tmp_path.iterdir())
+    with pytest.raises(FileAccessError, match=r"Received: .*there"):
+        use(path)
+    assert os.path.samestat(before, os.lstat(path))
+    assert sorted(each.name for each in tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize("use", [write, text])
+def test_a_link_stays_a_link_and_permissions_stay(use, tmp_path):
+    (tmp_path / "far").mkdir()
+    real, link = tmp_path / "far" / "real", tmp_path / "link"
+    link.symlink_to(real)  # to nothing yet
+    use(link)
+    real.chmod(0o640)
+    use(link)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [each.name for each in real.parent.iterdir()] == ["real"]
+
+
+@posix
+def test_a_protected_file_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o444)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anything
+    for use in (write, text):
+        with pytest.raises(FileAccessError, match=r"protected against writing.*permissions"):
+            use(path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("use", [write, text, open_container, read_header])
+def test_a_name_with_a_null_character_is_refused(use, tmp_path):
+    with pytest.raises(ArgumentError, match="null character"):
+        use(f"{tmp_path}/a\0b")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "an empty file"),
+        (b"PK\x03\x04rest of it, and much more of it", r"zip file.*load_weights_into"),
+        (b"\x89HDF\r\n\x1a\nrest of it, and much more", r"HDF5.*weights\.h5.*load_model"),
+        (b"compression:\n  budget: 0.4\n", "another kind of file"),
+        (b"\x89RDC\r\n\x1a\n", "cut short"),
+    ],
+)
+def test_another_file_is_told_what_it_seems_to_be(data, message, tmp_path):
+    path = tmp_path / "file.reducible"
+    path.write_bytes(data)
+    for use in (open_container, read_header):
+        with pytest.raises(FormatError, match=rf"file\.reducible.*{message}"):
+            use(path)
