@@ -441,3 +441,30 @@ def test_custom_objects_without_names_are_refused(tmp_path):
     save_model(zoo.sequential(), tmp_path / "model.reducible")
     with pytest.raises(ArgumentTypeError, match=r"mapping from names.*'Block': Block"):
         load_model(tmp_path / "model.reducible", [zoo.Block])
+
+
+def test_content_of_a_newer_version_is_told_from_no_content(tmp_path):
+    model = zoo.sequential()
+    save_model(model, tmp_path / "good.reducible")
+    bad = tmp_path / "bad.reducible"
+
+    def newer(content):
+        content["versions"]["reducible_train"] = "9.8.7"
+
+    for change, told in (
+        (lambda c: c.update(quantization={"scheme": "int8"}), r"it holds 'quantization'"),
+        (lambda c: c.update(version=2), r"it holds content of version 2"),
+        (lambda c: c.update({"x" * 5000: 1}), "it holds 'xxx"),
+    ):
+        rewrite(tmp_path / "good.reducible", bad, lambda c, f=change: (newer(c), f(c)))
+        for use in (load_model, partial(load_weights_into, model)):
+            with pytest.raises(
+                FormatError, match=rf"newer version.*9\.8\.7.*{told}.*pip install -U"
+            ) as caught:
+                use(bad)
+            assert len(str(caught.value)) < 600
+    rewrite(tmp_path / "good.reducible", bad, lambda c: c.update(version=1))
+    load_model(bad)
+    write_container(bad, {"made_by": "somebody"}, [])
+    with pytest.raises(FormatError, match=r"does not hold a model.*no keras_config"):
+        load_model(bad)
