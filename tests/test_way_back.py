@@ -430,8 +430,8 @@ def test_a_look_ahead_changes_nothing():
     factorize(model, rank=2)
     before = model.get_weights()
     keras.utils.set_random_seed(5)
-    state, arrays = random.getstate(), np.random.get_state()[1].copy()
     first = L.Dense(2).name
+    state, arrays = random.getstate(), np.random.get_state()[1].copy()
     back = check_savable(model)
     assert check_savable(hidden).config is None
     assert back.tried
