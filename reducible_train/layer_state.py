@@ -4,7 +4,8 @@ Most layers say it themselves (`save_own_variables`). Two kinds of Keras's own d
 without loss, and are looked after here:
 
 * A layer with LoRA adds its low-rank update to the kernel and gives no more than the sum; with
-  zeros in both factors it could never be trained on. Its variables are kept as they are.
+  zeros in both factors it could never be trained on. One that GPTQ or AWQ has quantized leaves
+  out its zero points. The variables of these are kept as they are.
 * A lookup layer keeps its vocabulary in a file of its own. Here integers are one array, and
   texts are two: their UTF-8 bytes, end to end, and where each ends. What comes from a file
   is no path and is never used as one.
@@ -104,21 +105,36 @@ def _load(layer: Any, values: Values) -> None:
     layer.load_own_variables(values)
 
 
-# --- LoRA -----------------------------------------------------------------------------------
+# --- LoRA, GPTQ, AWQ ------------------------------------------------------------------------
 
 
-def _has_lora(layer: Any) -> bool:
+def _keeps_variables(layer: Any) -> bool:
     saves = type(layer).save_own_variables.__module__
-    return bool(getattr(layer, "lora_enabled", False)) and saves.startswith("keras.src.")
+    altered = getattr(layer, "lora_enabled", False) or _calibration(layer)
+    return bool(altered) and saves.startswith("keras.src.")
 
 
-def _own_variables(layer: Any) -> Values:
+def _calibration(layer: Any) -> str | None:
+    """The attribute by which a layer of Keras knows that it computes with quantized numbers."""
+    mode = getattr(layer, "quantization_mode", None)
+    return f"is_{mode}_calibrated" if mode in ("gptq", "awq") else None
+
+
+def _variables(layer: Any) -> Values:
+    """Its variables by name; of those that calibration left, the ones it computes with."""
+    if _calibration(layer):
+        names = layer.variable_serialization_spec[layer.quantization_mode]
+        attributes = {name: getattr(layer, name, None) for name in names}
+        return {name: each for name, each in attributes.items() if each is not None}
     return {variable.name: variable for variable in _keras.own_variables(layer)}
 
 
 def _assign(layer: Any, values: Values) -> None:
-    for name, variable in _own_variables(layer).items():
+    for name, variable in _variables(layer).items():
         variable.assign(values[name])
+    calibration = _calibration(layer)
+    if calibration is not None:
+        setattr(layer, calibration, True)  # only then does Keras let a model be saved at all
 
 
 # --- lookup tables --------------------------------------------------------------------------
@@ -211,7 +227,7 @@ def _expected(layer: Any, wanted: str) -> str:
 
 
 _KEEPERS = (
-    Keeper(_has_lora, _own_variables, _assign),
+    Keeper(_keeps_variables, _variables, _assign),
     Keeper(_is_lookup, _table_of, _put_table, lengths=True, files=True),
     # Its words are those of the lookup layer in it.
     Keeper(_is_text, lambda layer: {}, lambda layer, values: None, files=True),

@@ -184,21 +184,18 @@ def check_savable(model: Any) -> WayBack:
     """
     check_built(model)
     problems = [problem for place in _places(model) for problem in _problems(*place)]
-    if problems:
-        raise FormatError(
-            f"A compact file cannot hold model '{model.name}'. Received:\n  "
-            + "\n  ".join(problems)
-            + "\nUse model.save, or take these layers out of the model."
-        )
+    _refuse(model, problems)
     plan, stored = plan_of(model), _shapes(model)
 
     def misfits(other: Any) -> str | None:
         wanted = _expected(other, plan, "the file", stored)
         if wanted != stored:
             return str(misfit(other, wanted, stored, "The file"))
+        problems.extend(_untaken(model, other))
         return _other_dtype(model, other)
 
     back = way_back(model, misfits)
+    _refuse(model, problems)
     header = {"keras_config": back.config, "model": _described(model, back), "plan": plan}
     header_bytes(Header(header, ()))  # refuses what is too long
     return back
@@ -223,6 +220,31 @@ def _problems(layer_path: str, layer: Any) -> Iterator[str]:
             dtype_named(_keras.dtype_of(value) if hasattr(value, "dtype") else "")
         except (FormatError, ValueError, TypeError) as error:
             yield f"{where}, {key!r}: {error}"
+
+
+def _refuse(model: Any, problems: Sequence[str]) -> None:
+    if problems:
+        raise FormatError(
+            f"A compact file cannot hold model '{model.name}'. Received:\n  "
+            + "\n  ".join(problems)
+            + "\nUse model.save, or take these layers out of the model."
+        )
+
+
+def _untaken(model: Any, other: Any) -> Iterator[str]:
+    """Which layers do not take back what they gave; nothing is copied."""
+    with keras.StatelessScope(initialize_variables=False):
+        for (path, layer), (_, theirs) in zip(_places(model), _places(other), strict=True):
+            if type(layer) is not type(theirs):
+                continue  # it has other ranks until the file is read
+            try:
+                put_state(theirs, state_of(layer))
+            except Exception as error:  # its own code may fail in any way
+                told = shortened(str(error), 300)
+                yield (
+                    f"layer '{path}' ({type(layer).__name__}) does not take back what it gave "
+                    f"(load_own_variables): {told}"
+                )
 
 
 def _other_dtype(model: Any, other: Any) -> str | None:

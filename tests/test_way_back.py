@@ -77,6 +77,24 @@ def whole_int8():
     return model, TOKENS
 
 
+def calibrated(mode):
+    """As GPTQ or AWQ leave a layer behind, of a pretended calibration."""
+
+    def make():
+        model = stack(L.Dense(24, name="a"), L.Dense(24, name="b"), L.Dense(4))
+        layer = model.get_layer("a")
+        kind = {"gptq": keras.quantizers.GPTQConfig, "awq": keras.quantizers.AWQConfig}[mode]
+        layer.quantize(mode, config=kind(dataset=None, tokenizer=None, group_size=-1))
+        setattr(layer, f"is_{mode}_calibrated", True)
+        rng = np.random.default_rng(0)
+        for variable in (layer.quantized_kernel, layer.kernel_scale, layer.kernel_zero):
+            variable.assign(rng.integers(0, 3, variable.shape))
+        factorize(model, rank=3)
+        return model, NUMBERS
+
+    return make
+
+
 def lora_everywhere():
     model = keras.Sequential(
         [
@@ -136,6 +154,8 @@ KEPT = {
     "int8": quantized("int8"),
     "int4": quantized("int4"),
     "float8": quantized("float8"),
+    "gptq": calibrated("gptq"),
+    "awq": calibrated("awq"),
     "whole int8": whole_int8,
     "lora": with_lora(),
     "int8 and lora": with_lora("int8"),
@@ -320,6 +340,13 @@ class Sized(Scaled):
         return x @ self.kernel
 
 
+class OneWay(Sized):
+    """Does not take what it gives."""
+
+    def load_own_variables(self, store):
+        raise KeyError("lost")
+
+
 class Looking(Scaled):
     """Looks at values while it is built, which need memory then."""
 
@@ -421,6 +448,8 @@ def test_all_that_no_file_can_hold_is_told_before_training():
     with pytest.raises(FormatError) as two:
         save_model(model, "never.reducible")
     assert str(one.value) == str(two.value)
+    with pytest.raises(FormatError, match=r"'w' \(OneWay\) does not take back .*lost"):
+        check_savable(stack(OneWay(name="w")))
     with pytest.raises(SurgeryError, match="no weights yet"):
         check_savable(zoo.Subclassed())
 
