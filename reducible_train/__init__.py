@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from reducible_train.latency import Latency
     from reducible_train.layers import LowRankDense
     from reducible_train.report import Report
+    from reducible_train.report_file import read_report
     from reducible_train.rules import LayerRule
     from reducible_train.saving import load_model, load_weights_into, save_model
     from reducible_train.schedules import Constant, Join, Ramp, Steps
@@ -64,6 +65,7 @@ _HOMES = {
     "latency": ("Latency",),
     "layers": ("LowRankDense",),
     "report": ("Report",),
+    "report_file": ("read_report",),
     "rules": ("LayerRule",),
     "saving": ("load_model", "load_weights_into", "save_model"),
     "schedules": ("Constant", "Join", "Ramp", "Steps"),
@@ -108,6 +110,7 @@ __all__ = [
     "load_model",
     "load_weights_into",
     "merge",
+    "read_report",
     "save_model",
     "unfactorize",
 ]

@@ -142,9 +142,9 @@ def _check_class(name: Any, module: Any, registered: Any, known: Known) -> None:
             name, module, f"{registered!r} is unknown; a newer version of reducible-train has it"
         )
     if registered not in (None, name):
-        raise _refused(name, module, _way_out(registered))
+        raise _unknown(name, module, registered)
     if not is_block(module, name):
-        raise _refused(name, module, _way_out(name))
+        raise _unknown(name, module, name)
 
 
 def is_block(module: Any, name: Any) -> bool:
@@ -173,7 +173,7 @@ def _check_function(function: Any, module: Any, known: Known) -> None:
         public = vars(_FUNCTIONS[module]).get(function) if module in _FUNCTIONS else None
         if isinstance(public, types.FunctionType) and public.__module__.startswith("keras.src."):
             return
-    raise _refused(f"function {function}", module, _way_out(function))
+    raise _unknown(f"function {function}", module, function)
 
 
 def _check_array(name: str, config: Any) -> None:
@@ -218,8 +218,11 @@ def _is_ours(registered: str) -> bool:
     return registered.startswith("reducible_train>")
 
 
-def _way_out(name: Any) -> str:
-    return f"pass custom_objects={{{_shown(name)}: ...}} if you trust it"
+def _unknown(name: Any, module: Any, missing: Any) -> FormatError:
+    way_out = f"pass custom_objects={{{_shown(missing)}: ...}} if you trust it"
+    error = _refused(name, module, way_out)
+    error.missing = missing if isinstance(missing, str) else None
+    return error
 
 
 def _shown(value: Any) -> str:

@@ -15,8 +15,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
-from reducible_train.allow_list import check_entry as _check_entry
-from reducible_train.allow_list import entries, known_objects
+from reducible_train.allow_list import check_entry, entries, known_objects
 from reducible_train.errors import FileAccessError, FormatError, shortened
 
 # How a model was compiled; and numbers of objects that Keras would look up in other files.
@@ -54,8 +53,7 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         FormatError: It names something that is not allowed, or Keras cannot build it.
     """
     known = known_objects(custom_objects)
-    for entry in entries(config):
-        _check_entry(entry, known)
+    refuse_missing(config, known)
     with only_format_errors(), _keras.only_registered(known):
         model = keras.saving.deserialize_keras_object(
             _without_compilation(config), custom_objects=dict(known), safe_mode=True
@@ -63,6 +61,52 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     if not isinstance(model, keras.Model):
         raise FormatError(f"The file does not describe a model. Received: {type(model).__name__}.")
     return model
+
+
+def check_configuration(config: Any, known: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names what is not known, before any of it is built.
+
+    Raises:
+        FormatError: It does, or it holds code.
+    """
+    for entry in entries(config):
+        check_entry(entry, known)
+
+
+def missing_errors(config: Any, known: Mapping[str, Any]) -> dict[str, FormatError]:
+    """Every name that a configuration needs and `known` lacks, with the refusal it gets.
+
+    Raises:
+        FormatError: It holds what no `custom_objects` lets in.
+    """
+    errors: dict[str, FormatError] = {}
+    while True:
+        try:
+            check_configuration(config, {**known_objects(known), **dict.fromkeys(errors, object())})
+        except FormatError as error:
+            if error.missing is None or error.missing in errors:
+                raise
+            errors[error.missing] = error
+        else:
+            return errors
+
+
+def refuse_missing(config: Any, known: Mapping[str, Any]) -> None:
+    """Name everything that is missing at once.
+
+    Raises:
+        FormatError: Something is, or is not allowed.
+    """
+    errors = missing_errors(config, known)
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        pairs = ", ".join(f"{name!r}: ..." for name in errors)
+        raise FormatError(
+            f"The configuration in the file names {', '.join(map(repr, errors))}, which are not "
+            f"among Keras's own building blocks: pass custom_objects={{{pairs}}} if you trust "
+            "them."
+        )
 
 
 @contextmanager

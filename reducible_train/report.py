@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from reducible_train.plain_records import from_plain
+
 
 @dataclass(frozen=True)
 class KernelRecord:
@@ -192,13 +194,30 @@ class Report:
         return {k.path: k.rank for k in self.kernels if k.rank is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the spectra."""
+        """Plain JSON values, without the spectra and the wall times.
+
+        So equal trainings with equal results say the same.
+        """
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
-        plain["cuts"] = [cut_to_dict(c) for c in self.cuts]
+        plain["cuts"] = [story_of(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
         plain["undone"] = [asdict(u) for u in self.undone]
         return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Report:
+        """The report that `to_dict` made these values of; what it left out is empty.
+
+        Raises:
+            FormatError: They are no report, or one of a newer version.
+
+        Example:
+            >>> report = Report(100, 40, 400, 160, None, None, ())
+            >>> Report.from_dict(report.to_dict()).size_fraction
+            0.4
+        """
+        return from_plain(cls, plain, "The report")
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [
@@ -247,6 +266,11 @@ def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
         for k in cut.kernels
     ]
     return plain
+
+
+def story_of(cut: Cut) -> dict[str, Any]:
+    """A cut as files tell of it: without what differs from one run to the next."""
+    return cut_to_dict(cut) | {"seconds": {}}
 
 
 def cut_from_dict(plain: Mapping[str, Any]) -> Cut:

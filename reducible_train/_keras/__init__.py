@@ -60,6 +60,11 @@ from reducible_train._keras.optimizers import (
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
 from reducible_train._keras.registry import is_operation, only_registered
+from reducible_train._keras.traceless import (
+    dtype_of,
+    plainly_named,
+    untouched_process,
+)
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -102,6 +107,7 @@ __all__ = [
     "constant",
     "copy_state",
     "drop_attribute",
+    "dtype_of",
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
@@ -123,6 +129,7 @@ __all__ = [
     "output_layers",
     "own_variables",
     "part_in_training",
+    "plainly_named",
     "read_variables",
     "reclass",
     "release",
@@ -149,6 +156,7 @@ __all__ = [
     "trainable_of",
     "unbuild",
     "unpickler",
+    "untouched_process",
     "variable_scope",
     "waiting_bytes",
     "walk",

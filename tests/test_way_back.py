@@ -1,0 +1,548 @@
+"""Laws of what comes back: whatever is Keras's own, bit for bit; of the rest, by which call."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import (
+    FormatError,
+    Report,
+    SurgeryError,
+    factorize,
+    load_model,
+    load_weights_into,
+    read_report,
+    save_model,
+)
+from reducible_train.container import read_container, read_header, write_container
+from reducible_train.report import Cut, KernelCut, KernelRecord, UndoneCut
+from reducible_train.saving import check_savable
+
+L = keras.layers
+NUMBERS = np.random.default_rng(3).normal(size=(7, 16)).astype("float32")
+TOKENS = np.random.default_rng(4).integers(0, 30, (7, 6))
+WORDS = np.array(["to be or", "not to be", "ünd  sø\tweiter", "or or"], object)
+
+
+def stack(*layers, inputs=None):
+    return keras.Sequential([keras.Input((16,)) if inputs is None else inputs, *layers])
+
+
+def dense_stack(change):
+    model = stack(L.Dense(24, "relu", name="a"), L.Dense(24, name="b"), L.Dense(4, name="o"))
+    change(model.get_layer("a"))
+    factorize(model, rank=3)
+    return model, NUMBERS
+
+
+def quantized(mode):
+    def make():
+        return dense_stack(lambda layer: layer.quantize(mode))
+
+    return make
+
+
+def with_lora(mode=None):
+    def change(layer):
+        if mode:
+            layer.quantize(mode)
+        layer.enable_lora(2)
+        for variable in (layer.lora_kernel_a, layer.lora_kernel_b):
+            values = np.linspace(-1, 1, np.prod(variable.shape))
+            variable.assign(values.reshape(variable.shape))
+
+    return lambda: dense_stack(change)
+
+
+def whole_int8():
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            L.Embedding(30, 8, name="table"),
+            L.EinsumDense("abc,cd->abd", (6, 5), name="einsum"),
+            L.Flatten(),
+            L.Dense(4, name="o"),
+        ]
+    )
+    for layer in (model.layers[0], model.layers[1], model.layers[3]):
+        layer.quantize("int8")
+    return model, TOKENS
+
+
+def calibrated(mode):
+    """As GPTQ or AWQ leave a layer behind, of a pretended calibration."""
+
+    def make():
+        model = stack(L.Dense(24, name="a"), L.Dense(24, name="b"), L.Dense(4))
+        layer = model.get_layer("a")
+        kind = {"gptq": keras.quantizers.GPTQConfig, "awq": keras.quantizers.AWQConfig}[mode]
+        layer.quantize(mode, config=kind(dataset=None, tokenizer=None, group_size=-1))
+        setattr(layer, f"is_{mode}_calibrated", True)
+        rng = np.random.default_rng(0)
+        for variable in (layer.quantized_kernel, layer.kernel_scale, layer.kernel_zero):
+            variable.assign(rng.integers(0, 3, variable.shape))
+        factorize(model, rank=3)
+        return model, NUMBERS
+
+    return make
+
+
+def lora_everywhere():
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            L.Embedding(30, 8, name="table"),
+            L.Conv1D(6, 3, name="conv"),
+            L.Dense(4, name="o"),
+        ]
+    )
+    for name in ("table", "conv"):
+        model.get_layer(name).enable_lora(2)
+        for variable in model.get_layer(name).trainable_variables:
+            variable.assign(keras.ops.ones(variable.shape) * 0.3)
+    return model, TOKENS
+
+
+def of_words(layer, data=WORDS, inputs=(), dtype="string", **kwargs):
+    def make():
+        made = layer()
+        model = keras.Sequential([keras.Input(inputs, dtype=dtype), made, L.Dense(5, name="o")])
+        return model, data
+
+    return make
+
+
+def adapted(kind, data, **kwargs):
+    def make():
+        layer = kind(**kwargs)
+        layer.adapt(data)
+        return layer
+
+    return make
+
+
+def stateful():
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(7, 4, 4)),
+            L.LSTM(6, stateful=True, name="memory"),
+            L.SpectralNormalization(L.Dense(5), name="normed"),
+        ]
+    )
+    model(NUMBERS.reshape(7, 4, 4), training=True)
+    model.get_layer("memory").reset_states()  # what it remembers is not kept
+    return model, NUMBERS.reshape(7, 4, 4)
+
+
+def odd_names():
+    inputs = keras.Input((16,), name="in put é")
+    shared = L.Dense(16, name="a.b:c 'q' \\ ☃")
+    x = shared(shared(inputs)) * 2.0
+    inner = keras.Sequential([keras.Input((16,)), L.Dense(5, name="a.b:c 'q' \\ ☃")], name="in-ner")
+    return keras.Model(inputs, inner(x), name="odd näme"), NUMBERS
+
+
+KEPT = {
+    "int8": quantized("int8"),
+    "int4": quantized("int4"),
+    "float8": quantized("float8"),
+    "gptq": calibrated("gptq"),
+    "awq": calibrated("awq"),
+    "whole int8": whole_int8,
+    "lora": with_lora(),
+    "int8 and lora": with_lora("int8"),
+    "lora everywhere": lora_everywhere,
+    "words adapted": of_words(
+        adapted(L.StringLookup, ["a\nb", "", "to be or", "é"], output_mode="one_hot")
+    ),
+    "words given": of_words(
+        lambda: L.StringLookup(vocabulary=["or or", "x"], num_oov_indices=2, output_mode="one_hot")
+    ),
+    "words without unknown": of_words(
+        lambda: L.StringLookup(vocabulary=[*WORDS], num_oov_indices=0, output_mode="one_hot")
+    ),
+    "text tf-idf, padded": of_words(
+        adapted(
+            L.TextVectorization, WORDS, output_mode="tf_idf", max_tokens=20, pad_to_max_tokens=True
+        )
+    ),
+    "text int": of_words(adapted(L.TextVectorization, WORDS, output_sequence_length=4)),
+    "text never adapted": of_words(lambda: L.TextVectorization(output_sequence_length=4), None),
+    "tf-idf never adapted": of_words(
+        lambda: L.StringLookup(output_mode="tf_idf", max_tokens=9, pad_to_max_tokens=True),
+        None,
+        (1,),
+    ),
+    "integers": of_words(
+        adapted(L.IntegerLookup, TOKENS, output_mode="multi_hot"), TOKENS, (6,), "int64"
+    ),
+    "bins": of_words(
+        adapted(L.Discretization, NUMBERS, num_bins=5, output_mode="multi_hot"),
+        NUMBERS,
+        (16,),
+        "float32",
+    ),
+    "hashes": of_words(lambda: L.Hashing(9, output_mode="multi_hot", salt=3), WORDS[:, None], (1,)),
+    "normal adapted": of_words(adapted(L.Normalization, NUMBERS), NUMBERS, (16,), "float32"),
+    "normal never adapted": of_words(lambda: L.Normalization(), NUMBERS, (16,), "float32"),
+    "stateful": stateful,
+    "odd names": odd_names,
+}
+
+
+def outputs(model, x):
+    if x.dtype == object:
+        x = keras.ops.convert_to_tensor(x.tolist(), "string")
+    return keras.ops.convert_to_numpy(model(x))
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_keras_own_comes_back_bit_for_bit(kind, tmp_path):
+    model, x = KEPT[kind]()
+    path, again = tmp_path / "model.reducible", tmp_path / "again.reducible"
+    saved = save_model(model, path)
+    assert saved.loads_with == "load_model(path)"
+    loaded = load_model(path)
+    save_model(loaded, again)
+    assert again.read_bytes() == path.read_bytes()
+    if x is not None:  # Keras does not call a table that was never adapted
+        np.testing.assert_array_equal(outputs(loaded, x), outputs(model, x))
+
+
+def test_tables_go_into_a_model_with_other_words(tmp_path):
+    model, _ = KEPT["text tf-idf, padded"]()
+    save_model(model, tmp_path / "model.reducible")
+    other, _ = of_words(
+        adapted(
+            L.TextVectorization,
+            np.array(["quite other words"]),
+            output_mode="tf_idf",
+            max_tokens=20,
+            pad_to_max_tokens=True,
+        )
+    )()
+    load_weights_into(other, tmp_path / "model.reducible")
+    assert other.layers[0].get_vocabulary() == model.layers[0].get_vocabulary()
+
+
+def test_a_vocabulary_in_a_file_of_its_own_is_taken_along(tmp_path):
+    (tmp_path / "words.txt").write_text("or or\nx\n")
+    model = stack(
+        L.StringLookup(vocabulary=str(tmp_path / "words.txt"), name="words", output_mode="one_hot"),
+        L.Dense(3),
+        inputs=keras.Input((), dtype="string"),
+    )
+    save_model(model, tmp_path / "model.reducible")
+    (tmp_path / "words.txt").unlink()
+    loaded = load_model(tmp_path / "model.reducible")
+    assert loaded.get_layer("words").get_vocabulary() == ["[UNK]", "or or", "x"]
+    assert (
+        b"words.txt" not in json.dumps(read_header(tmp_path / "model.reducible").content).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vocabulary", np.array([255, 254, 91], np.uint8)),
+        ("vocabulary_ends", np.array([2, 1, 3], np.int64)),
+        ("vocabulary_ends", np.array([-1, 3], np.int64)),
+        ("vocabulary_ends", np.array([1, 2], np.int64)),
+        ("vocabulary_ends", np.array([1.0, 3.0])),
+        ("vocabulary", np.array([1, 2, 3], np.int64)),
+    ],
+)
+def test_a_forged_table_is_refused(name, value, tmp_path):
+    model = stack(
+        L.StringLookup(vocabulary=["a"], num_oov_indices=0, name="words"),
+        inputs=keras.Input((), dtype="string"),
+    )
+    save_model(model, tmp_path / "good.reducible")
+    with read_container(tmp_path / "good.reducible") as container:
+        tensors = {**dict(container), f"words/{name}": value}
+        write_container(tmp_path / "bad.reducible", container.header.content, tensors.items())
+    with pytest.raises(FormatError, match="vocabulary"):
+        load_model(tmp_path / "bad.reducible")
+
+
+# --- what is of one's own: the call that brings it back ------------------------------------
+
+
+class Scaled(L.Layer):
+    def __init__(self, by=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+
+    def call(self, x):
+        return self.by * x
+
+    def get_config(self):
+        return {**super().get_config(), "by": self.by}
+
+
+class Around(Scaled):
+    """Another layer within; made anew from its configuration."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = L.Dense(16)
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+@keras.saving.register_keras_serializable("ways")
+class Ones(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+
+def bent(x):
+    return keras.ops.abs(x) - 1
+
+
+class Forgetful(L.Layer):
+    """No word in its configuration on its size."""
+
+    def __init__(self, layer, size=3):
+        super().__init__()
+        self.layer, self.size = layer, size
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.size))
+
+    def call(self, x):
+        return x @ self.kernel
+
+
+class Sized(Scaled):
+    """Comes back smaller than it was."""
+
+    def __init__(self, size=3, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.size))
+
+    def call(self, x):
+        return x @ self.kernel
+
+
+class OneWay(Sized):
+    """Does not take what it gives."""
+
+    def load_own_variables(self, store):
+        raise KeyError("lost")
+
+
+class Looking(Scaled):
+    """Looks at values while it is built, which need memory then."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(3,), initializer=Ones())
+        self.first = float(keras.ops.convert_to_numpy(self.table.value)[0])
+        self.more = keras.Variable(np.ones(2), name="more")
+
+
+def own():
+    return stack(
+        Scaled(3.0, name="s"),
+        Around(name="r"),
+        Looking(name="l"),
+        L.Dense(4, activation=bent, kernel_initializer=Ones(), kernel_regularizer=penalty),
+    )
+
+
+@keras.saving.register_keras_serializable("ways")
+def penalty(w):
+    return 0.1 * keras.ops.sum(w)
+
+
+NAMES = {
+    "Scaled": Scaled,
+    "Around": Around,
+    "Looking": Looking,
+    "bent": bent,
+    "ways>Ones": Ones,
+    "ways>penalty": penalty,
+}
+
+
+def test_all_names_that_a_file_needs_are_told_at_once(tmp_path):
+    model = own()
+    with pytest.warns(UserWarning, match="custom_objects") as told:
+        saved = save_model(model, tmp_path / "model.reducible")
+    [told] = [each for each in told if each.category is UserWarning]
+    assert set(saved.custom_objects) == NAMES.keys()
+    assert "'ways>Ones': Ones" in saved.loads_with
+    assert saved.loads_with in str(told.message)
+    loaded = load_model(tmp_path / "model.reducible", NAMES)
+    np.testing.assert_array_equal(outputs(loaded, NUMBERS), outputs(model, NUMBERS))
+    with pytest.raises(FormatError, match="not among Keras's own") as refused:
+        load_model(tmp_path / "model.reducible")
+    assert all(repr(name) in str(refused.value) for name in NAMES)
+
+
+def lambdas():
+    return stack(L.Lambda(bent, name="one"), L.Dense(4), L.Lambda(lambda x: x, name="two"))
+
+
+WITHOUT = {
+    "lambda": (lambdas, r"layer 'one' \(Lambda\).*; layer 'two' \(Lambda\)"),
+    "no configuration": (
+        lambda: stack(Forgetful(L.Dense(2)), L.Dense(4)),
+        r"layer 'forgetful\w*' \(Forgetful\)",
+    ),
+    "another shape": (lambda: stack(Sized(size=5, name="z")), r"'z/\w+' has shape \(16, 5\)"),
+    "a function without a name": (
+        lambda: stack(L.Dense(4, activation=lambda x: x, name="d")),
+        r"layer 'd' \(Dense\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_what_cannot_be_built_again_is_told_with_its_reason(kind, tmp_path):
+    make, reason = WITHOUT[kind]
+    model = make()
+    path = tmp_path / "model.reducible"
+    with pytest.warns(UserWarning, match=reason):
+        saved = save_model(model, path)
+    assert saved.loads_with == "load_weights_into(model, path)"
+    names = {"Lambda": L.Lambda, "Sized": Sized, "Forgetful": Forgetful}
+    with pytest.raises(FormatError, match=rf"{reason}.*load_weights_into"):
+        load_model(path, names)
+    other = make()
+    load_weights_into(other, path)
+    np.testing.assert_array_equal(outputs(other, NUMBERS), outputs(model, NUMBERS))
+
+
+class Filing(Scaled):
+    def save_assets(self, folder):
+        raise AssertionError("nobody asks it to")
+
+    load_assets = save_assets
+
+
+class Texts(Scaled):
+    def save_own_variables(self, store):
+        store["words"] = np.array(["a", "b"])
+
+
+def test_all_that_no_file_can_hold_is_told_before_training():
+    model = stack(Filing(name="f"), Texts(name="t"), L.Dense(4))
+    with pytest.raises(FormatError, match=r"(?s)'f' \(Filing\) keeps files.*'t' \(Texts\)") as one:
+        check_savable(model)
+    with pytest.raises(FormatError) as two:
+        save_model(model, "never.reducible")
+    assert str(one.value) == str(two.value)
+    with pytest.raises(FormatError, match=r"'w' \(OneWay\) does not take back .*lost"):
+        check_savable(stack(OneWay(name="w")))
+    with pytest.raises(SurgeryError, match="no weights yet"):
+        check_savable(zoo.Subclassed())
+
+
+def test_a_look_ahead_changes_nothing():
+    model, hidden = own(), lambdas()
+    factorize(model, rank=2)
+    before = model.get_weights()
+    keras.utils.set_random_seed(5)
+    first = L.Dense(2).name
+    state, arrays = random.getstate(), np.random.get_state()[1].copy()
+    back = check_savable(model)
+    assert check_savable(hidden).config is None
+    assert back.tried
+    assert random.getstate() == state
+    np.testing.assert_array_equal(np.random.get_state()[1], arrays)
+    assert int(L.Dense(2).name.rpartition("_")[2]) == int(first.rpartition("_")[2] or 0) + 1
+    for one, two in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_large_model_is_looked_at_without_memory(monkeypatch):
+    model = stack(*[L.Dense(16) for _ in range(3)])
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", None)
+    assert check_savable(model).loads_with == "load_model(path)"
+
+
+# --- the report ----------------------------------------------------------------------------
+
+
+def a_report():
+    cut = KernelCut("a/kernel", (4, 3), None, 2, 0.5, 0.7, "budget", np.array([2.0, 1.0]))
+    return Report(
+        100,
+        40,
+        400,
+        160,
+        None,
+        12,
+        (
+            KernelRecord("a/kernel", "Dense", (4, 3), 2, 1, 14, energy=0.5, count=2, split="x"),
+            KernelRecord("b/kernel", "Dense", (4, 3), None, 1, 12, reason="small"),
+        ),
+        (Cut(1, 20, "budget", 0.5, (cut,), 100, 40, {"spectra": 0.1}, {"gap": 0.0}),),
+        ("A sentence.",),
+        (UndoneCut(2, 3, "budget", 0.3, 40, 30, "loss", 0.1, 0.2, None, "why"),),
+    )
+
+
+def test_a_report_is_read_back_without_keras(tmp_path):
+    report = a_report()
+    save_model(stack(L.Dense(4, name="a")), tmp_path / "model.reducible", report)
+    code = (
+        "import sys, reducible_train as r;"
+        f"print(r.read_report(r'{tmp_path}/model.reducible'));"
+        "assert not {'keras', 'tensorflow'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == str(report)
+    again = read_report(tmp_path / "model.reducible")
+    assert again.to_dict() == report.to_dict()
+    assert again.cuts[0].kernels[0].spectrum.shape == (0,)
+    save_model(stack(L.Dense(4, name="a")), tmp_path / "model.reducible")
+    assert read_report(tmp_path / "model.reducible") is None
+
+
+def test_reports_of_older_and_newer_versions():
+    plain = a_report().to_dict()
+    old = json.loads(json.dumps(plain))
+    del old["undone"], old["kernels"][0]["split"], old["cuts"][0]["certificate"]
+    old["cuts"][0]["seconds"] = {"spectra": 0.25}
+    assert Report.from_dict(old).cuts[0].seconds == {"spectra": 0.25}
+    assert Report.from_dict(old).undone == ()
+    for wrong, told in [
+        ({**plain, "later": 1}, "newer version"),
+        ({**plain, "parameters": "many"}, r"parameters must be a whole number. Received: 'many'"),
+        ({**plain, "kernels": [3]}, r"kernels\[0\] must be an object"),
+        ({**plain, "notes": "one"}, "notes must be a list"),
+        ({key: plain[key] for key in list(plain)[1:]}, "must have 'dense_parameters'"),
+        ([], "must be an object"),
+    ]:
+        with pytest.raises(FormatError, match=told):
+            Report.from_dict(wrong)
+
+
+def test_equal_trainings_give_equal_bytes(tmp_path):
+    contents = []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        model = stack(L.Dense(24, name="a"), L.Dense(24, name="b"), L.Dense(4, name="o"))
+        model = keras.Model(model.inputs, model.outputs[0] * 2.0)
+        report = factorize(model, budget=0.5)
+        assert report.cuts[0].seconds
+        save_model(model, tmp_path / "model.reducible", report)
+        contents.append((tmp_path / "model.reducible").read_bytes())
+    assert contents[0] == contents[1]
