@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time as clock
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,15 +23,16 @@ from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ShortfallWarning
 from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, direction_of
 from reducible_train.latency import Latency
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
-from reducible_train.report import Report
+from reducible_train.report import Report, empty_report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search
+from reducible_train.shortfall import Course, Shortfall, shortfall_of
 from reducible_train.support import ModelSupport
 from reducible_train.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
@@ -115,6 +117,9 @@ class RankScheduler(keras.callbacks.Callback):
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
+        shortfall: What the last `fit` did not bring, with `reason`, `remedy` and `held_back` (True
+            if the guard or the search wanted it so); `None` if it brought what was asked. `fit`
+            ends with its sentence as a warning.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
@@ -182,12 +187,15 @@ class RankScheduler(keras.callbacks.Callback):
         self.aids = checked_aids(aids)
         self._check_foreseeable()
         self.seconds = 0.0
+        self.shortfall: Shortfall | None = None
         self._compression: Compression | None = None
         self._epoch = 0
         self._epoch_start = 0
         self._step = 0
         self._epoch_length: int | None = None  # in steps, of the last epoch
         self._last_turn: int | None = None
+        self._looked: float | None = None  # when ranks were looked at last, in epochs
+        self._loss: float | None = None  # of the last epoch
         self._watch: Watch | None = None
         self._support: ModelSupport | None = None
         self._adapting: AdaptivePace | None = None
@@ -201,17 +209,24 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: `fit` has not begun yet.
         """
+        if self._compression is None and self.shortfall is not None:
+            return empty_report(str(self.shortfall))
         if self._compression is None:
             raise ArgumentError(
                 "`report` is there once `fit` has begun. Received: a scheduler that has not met "
                 "a built model. Give it to model.fit(callbacks=[...]) first."
             )
         report, watch = self._compression.report, self._watch
-        if watch is None:
-            note = None if self._adapting is None else self._adapting.note
-            return report if note is None else replace(report, notes=(*report.notes, note))
-        notes = (*report.notes, *watch.notes)
-        return replace(report, notes=notes, undone=tuple(watch.undone))
+        notes = list(report.notes)
+        if watch is not None:
+            report = replace(report, undone=tuple(watch.undone))
+            notes += watch.notes
+        elif self._adapting is not None and self._adapting.note is not None:
+            notes.append(self._adapting.note)
+        if self.shortfall is not None:  # which may hold one of them
+            words = str(self.shortfall)
+            notes = [*(note for note in notes if note not in words), words]
+        return replace(report, notes=tuple(notes))
 
     @property
     def final_epoch(self) -> float:
@@ -328,9 +343,13 @@ class RankScheduler(keras.callbacks.Callback):
             self._compression.cut(float(self._epoch), step=self._step, training=True)
         if self._support is not None:
             self._support.close()
+        self.shortfall = shortfall_of(self._course(), self.target)
+        if self.shortfall is not None:
+            warnings.warn(str(self.shortfall), ShortfallWarning, stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_length = self._step - self._epoch_start
+        self._loss = (logs or {}).get("loss")
         if self._watch is not None:
             self._watch.see(epoch, logs)
         if logs is not None and self._compression is not None:
@@ -351,10 +370,29 @@ class RankScheduler(keras.callbacks.Callback):
         if self._support is not None:  # of a fit that was broken off
             self._support.close()
         self.seconds = 0.0
+        self.shortfall = self._looked = self._loss = None
         self._compression = self._last_turn = self._gathering = self._postponed = None
         self._watch = self._support = self._adapting = None
         self._epoch = self._epoch_start = self._step = 0
         self._epoch_length = None
+
+    def _course(self) -> Course:
+        """How the training went that ends now."""
+        return Course(
+            epochs=(self.params or {}).get("epochs"),
+            trained=self._epoch + 1 if self._step else 0,
+            steps=self._step,
+            looked=self._looked,
+            schedule_end=self._schedule_end,
+            cadence=str(self.cadence),
+            loss=self._loss,
+            compression=self._compression,
+            watch=self._watch,
+            adapting=self._adapting,
+            gathering=self._gathering,
+            criterion=self.criterion,
+            searching=self.search is not None,
+        )
 
     def _check_companions(self) -> None:
         others = [each for each in _keras.companions(self) if each is not self]
@@ -508,6 +546,7 @@ class RankScheduler(keras.callbacks.Callback):
         """Cut if the schedule says so. A model that builds itself is met after a batch."""
         if self._compression is None and self.model.built:
             self._prepare()
+        self._looked = time
         if self._compression is not None and self._has_samples(time):
             cuts = len(self._compression.cuts)
             if self._watch is not None:

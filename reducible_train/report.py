@@ -177,7 +177,7 @@ class Report:
     @property
     def size_fraction(self) -> float:
         """Parameters now over parameters dense, in (0, 1]."""
-        return self.parameters / self.dense_parameters
+        return self.parameters / self.dense_parameters if self.dense_parameters else 1.0
 
     @property
     def flops_fraction(self) -> float | None:
@@ -219,6 +219,11 @@ class Report:
         if self.flops_fraction is not None:
             lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
         return "\n".join([*lines, *map(str, self.undone), *self.notes])
+
+
+def empty_report(note: str) -> Report:
+    """The report of a model that has no weights yet, with a sentence on why."""
+    return Report(0, 0, 0, 0, None, None, (), notes=(note,))
 
 
 def _row(k: KernelRecord) -> tuple[str, ...]:

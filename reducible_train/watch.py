@@ -61,16 +61,27 @@ class Watch:
     @property
     def notes(self) -> list[str]:
         """What the reader of a report should know."""
-        notes = [self._below_limit(), self.pace.note]
-        if self._missing:
-            epochs = ", ".join(map(str, self._missing))
-            notes.append(
-                f"{self.bound.guard.monitor} was not in the logs, or not a finite number, at the "
-                f"end of epoch {epochs}; no cut was made until it was there again."
-            )
+        notes = [self._below_limit(), self.pace.note, self._unseen()]
         if self.stopped:
             notes.append(f"No more cuts are made after {len(self.undone)} that were undone.")
         return [note for note in notes if note]
+
+    @property
+    def hindrance(self) -> str | None:
+        """What has kept the ranks up; `None` if nothing was seen that would."""
+        if self.undone:
+            return f"Its guard held it back: {self.undone[-1]}"
+        return self._below_limit() or self._unseen()
+
+    def _unseen(self) -> str | None:
+        """That the metric was not there, or no number."""
+        if not self._missing:
+            return None
+        epochs = ", ".join(map(str, self._missing))
+        return (
+            f"{self.bound.guard.monitor} was not in the logs, or not a finite number, at the "
+            f"end of epoch {epochs}; no cut was made until it was there again."
+        )
 
     def _below_limit(self) -> str | None:
         """That no cut can be made, because the dense model is not good enough."""
@@ -224,9 +235,6 @@ class Watch:
             if optimizer is not None:  # what fit has done at its end, before this
                 optimizer.finalize_variable_values(model.trainable_weights)
         self._forget()
-        failure = self._below_limit()
-        if failure is not None:
-            self._tell(failure)
 
     def _forget(self) -> None:
         if self._trial is not None:
