@@ -88,7 +88,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         weights = self._weights(epoch + 1)
         with accessing(self.backup_dir, "write"):
             self.backup_dir.mkdir(parents=True, exist_ok=True)
-            self.model.save_weights(weights)
+            with _keras.seen_as_built(self.model):
+                self.model.save_weights(weights)
             new = self.backup_dir / f"new_{_STORY}"
             new.write_text(json.dumps(story), encoding="utf-8")
             new.replace(self.backup_dir / _STORY)

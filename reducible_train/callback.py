@@ -192,6 +192,8 @@ class RankScheduler(keras.callbacks.Callback):
         self._epoch = 0
         self._epoch_start = 0
         self._step = 0
+        self._trained = 0  # the epoch after the last that had a step
+        self._opens = False  # an epoch that has had no step yet
         self._epoch_length: int | None = None  # in steps, of the last epoch
         self._last_turn: int | None = None
         self._looked: float | None = None  # when ranks were looked at last, in epochs
@@ -283,79 +285,115 @@ class RankScheduler(keras.callbacks.Callback):
         Args:
             story: What `story` gave, at the end of an epoch.
         """
-        self._prepare()
-        if self._compression is not None:
-            self._compression.take_up(story["compression"])
-        self._step, self._last_turn = story["step"], story["last_turn"]
-        self._gather()  # the train function that was watched is gone with the old ranks
+        with self._timed():
+            self._prepare()
+            if self._compression is not None:
+                self._compression.take_up(story["compression"])
+            self._step, self._last_turn = story["step"], story["last_turn"]
+            self._gather()  # the train function that was watched is gone with the old ranks
 
     # --- hooks of Keras ---------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reset()
-        self._check_times()
-        self._check_companions()
-        if self.guard is not None:
-            direction_of(self.guard, _keras.logged_metrics(self.model))
-        if self.model.built:
-            self._prepare()
-        self._gather()
+        with self._timed():
+            self._check_times()
+            self._check_companions()
+            if self.guard is not None:
+                direction_of(self.guard, _keras.logged_metrics(self.model))
+            if not _keras.unbuilt_parts(self.model):
+                self._prepare()
+            self._gather()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch, self._epoch_start = epoch, self._step
+        self._epoch, self._epoch_start, self._opens = epoch, self._step, True
         if self.cadence.steps and self._last_turn is None:
             self._check_steps(epoch)
-        with self._timed():
-            if self._watch is not None:
-                self._watch.go_back(float(epoch))
-            if self._adapting is not None:
-                self._adapting.look(float(epoch))
-            if self.cadence.epochs:
-                if epoch % self.cadence.epochs == 0:
-                    self._act(float(epoch))
-                self._help_before(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.cadence.steps and self._step // self.cadence.steps != self._last_turn:
-            self._last_turn = self._step // self.cadence.steps
-            with self._timed():
-                self._act(self._now(batch))
-        if self.cadence.steps and batch == 0:
-            with self._timed():
-                self._help_before(self._epoch)
+        if self._opens or self._is_turn(batch) or self._is_awaited():
+            _keras.before_step(self, lambda: self._before_step(batch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._step = self._epoch_start + batch + 1
-        late = self._compression is None and self.model.built
-        waiting = float(self._epoch) if late else self._postponed
-        if waiting is not None:
-            with self._timed():
-                self._act(waiting)
-        if self._watch is not None:
-            self._watch.see_loss(logs, self._epoch)
+        with self._timed():
+            self._step = self._epoch_start + batch + 1
+            self._trained = self._epoch + 1
+            if self._compression is None and _keras.has_weights(self.model):
+                self._prepare()
+                self._postponed = float(self._epoch)
+            if self._watch is not None:
+                self._watch.see_loss(logs, self._epoch)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._gathering is not None:
-            self._gathering.stop()
-        if self._watch is not None:
-            self._watch.close(float(self._epoch + 1))
-        if self._compression is not None and self._compression.is_grown:  # stopped early
-            self._compression.cut(float(self._epoch), step=self._step, training=True)
-        if self._support is not None:
-            self._support.close()
-        self.shortfall = shortfall_of(self._course(), self.target)
+        with self._timed():
+            if self._gathering is not None:
+                self._gathering.stop()
+            if self._watch is not None:
+                self._watch.close(float(self._epoch + 1))
+            if self._compression is not None and self._compression.is_grown:  # stopped early
+                self._compression.cut(float(self._epoch), step=self._step, training=True)
+            if self._support is not None:
+                self._support.close()
+            self.shortfall = shortfall_of(self._course(), self.target)
         if self.shortfall is not None:
             warnings.warn(str(self.shortfall), ShortfallWarning, stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch_length = self._step - self._epoch_start
-        self._loss = (logs or {}).get("loss")
+        with self._timed():
+            self._epoch_length = self._step - self._epoch_start
+            self._loss = (logs or {}).get("loss")
+            if self._watch is not None:
+                self._watch.see(epoch, logs)
+            if logs is not None and self._compression is not None:
+                found = self._compression.survey
+                now, dense = found.total("parameters"), found.dense_total("parameters")
+                logs |= {"params": now, "params_fraction": now / dense}
+
+    # --- before a step ----------------------------------------------------------------
+
+    def _before_step(self, batch: int) -> None:
+        """What is done before a step that will be trained, of an epoch's first and others.
+
+        Not at an epoch's begin: there may be no data for a step, and other callbacks may have
+        other weights stand in for those in training until all have begun the epoch.
+        """
+        opens, self._opens = self._opens, False
+        with self._timed():
+            if opens:
+                self._open()
+            if self._is_turn(batch):
+                self._act(self._turn(batch))
+            elif self._postponed is not None and (opens or self._is_awaited()):
+                self._act(self._postponed)
+            if opens:
+                self._help_before(self._epoch)
+
+    def _open(self) -> None:
+        """An epoch has its first step."""
         if self._watch is not None:
-            self._watch.see(epoch, logs)
-        if logs is not None and self._compression is not None:
-            found = self._compression.survey
-            logs["params"] = found.total("parameters")
-            logs["params_fraction"] = found.total("parameters") / found.dense_total("parameters")
+            self._watch.go_back(float(self._epoch))
+        if self._adapting is not None:
+            self._adapting.look(float(self._epoch))
+
+    def _is_turn(self, batch: int) -> bool:
+        """True before a step at which the cadence looks at the ranks."""
+        if self.cadence.steps:
+            return self._step // self.cadence.steps != self._last_turn
+        return batch == 0 and self._epoch % (self.cadence.epochs or 1) == 0
+
+    def _turn(self, batch: int) -> float:
+        """Take the turn that has come; its time, in epochs."""
+        if not self.cadence.steps:
+            return float(self._epoch)
+        self._last_turn = self._step // self.cadence.steps
+        return self._now(batch)
+
+    def _is_awaited(self) -> bool:
+        """True if a cut waits for a step only, no longer for samples."""
+        if self._postponed is None or self._compression is None:
+            return False
+        waits = self._compression.waits_for_samples
+        return not waits or (self._gathering is not None and self._gathering.done)
 
     # --- inside -----------------------------------------------------------------------
 
@@ -363,8 +401,10 @@ class RankScheduler(keras.callbacks.Callback):
     def _timed(self) -> Iterator[None]:
         """Add what is done within to `seconds`."""
         started = clock.perf_counter()
-        yield
-        self.seconds += clock.perf_counter() - started
+        try:
+            yield
+        finally:
+            self.seconds += clock.perf_counter() - started
 
     def _reset(self) -> None:
         if self._support is not None:  # of a fit that was broken off
@@ -373,14 +413,14 @@ class RankScheduler(keras.callbacks.Callback):
         self.shortfall = self._looked = self._loss = None
         self._compression = self._last_turn = self._gathering = self._postponed = None
         self._watch = self._support = self._adapting = None
-        self._epoch = self._epoch_start = self._step = 0
-        self._epoch_length = None
+        self._epoch = self._epoch_start = self._step = self._trained = 0
+        self._epoch_length, self._opens = None, False
 
     def _course(self) -> Course:
         """How the training went that ends now."""
         return Course(
             epochs=(self.params or {}).get("epochs"),
-            trained=self._epoch + 1 if self._step else 0,
+            trained=self._trained,
             steps=self._step,
             looked=self._looked,
             schedule_end=self._schedule_end,
@@ -493,8 +533,8 @@ class RankScheduler(keras.callbacks.Callback):
             self._gathering = Gathering(self.model, count)
 
     def _now(self, batch: int) -> float:
-        """Time in epochs; within an epoch of unknown length, its beginning."""
-        steps = (self.params or {}).get("steps")
+        """Time in epochs; within the first, if its length is not known, its beginning."""
+        steps = (self.params or {}).get("steps") or self._epoch_length
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self) -> None:
@@ -544,8 +584,6 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _act(self, time: float) -> None:
         """Cut if the schedule says so. A model that builds itself is met after a batch."""
-        if self._compression is None and self.model.built:
-            self._prepare()
         self._looked = time
         if self._compression is not None and self._has_samples(time):
             cuts = len(self._compression.cuts)
@@ -579,6 +617,7 @@ class RankScheduler(keras.callbacks.Callback):
     def _has_samples(self, time: float) -> bool:
         """True if the criterion can judge; else the cut is made once it can."""
         self._learn()
+        self._postponed = None
         if self._compression is None or self._gathering is None:
             return True
         waits = self._compression.waits_for_samples
