@@ -68,6 +68,9 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.backup_dir = Path(backup_dir)
         self.delete_checkpoint = delete_checkpoint
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
         check_built(self.model)

@@ -65,6 +65,9 @@ class Cadence:
         check_count(given[0], getattr(self, given[0]), "a cadence")
 
 
+_OF_A_FIT = ("_compression", "_watch", "_support", "_adapting", "_gathering")  # and of no copy
+
+
 class RankScheduler(keras.callbacks.Callback):
     """Lowers the ranks of a model's layers while it trains.
 
@@ -188,6 +191,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._check_foreseeable()
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
+        self._told: Report | None = None  # of the fit of which this is a copy
         self._compression: Compression | None = None
         self._epoch = 0
         self._epoch_start = 0
@@ -204,6 +208,11 @@ class RankScheduler(keras.callbacks.Callback):
         self._gathering: Gathering | None = None
         self._postponed: float | None = None  # time of a cut that waits for samples
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
+        told = self._told if self._compression is None else self.report
+        return self.__dict__ | dict.fromkeys(_OF_A_FIT) | {"_model": None, "_told": told}
+
     @property
     def report(self) -> Report:
         """The model as it is, and every cut so far.
@@ -211,6 +220,8 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: `fit` has not begun yet.
         """
+        if self._told is not None:
+            return self._told
         if self._compression is None and self.shortfall is not None:
             return empty_report(str(self.shortfall))
         if self._compression is None:
@@ -410,7 +421,7 @@ class RankScheduler(keras.callbacks.Callback):
         if self._support is not None:  # of a fit that was broken off
             self._support.close()
         self.seconds = 0.0
-        self.shortfall = self._looked = self._loss = None
+        self.shortfall = self._looked = self._loss = self._told = None
         self._compression = self._last_turn = self._gathering = self._postponed = None
         self._watch = self._support = self._adapting = None
         self._epoch = self._epoch_start = self._step = self._trained = 0

@@ -10,7 +10,7 @@ from reducible_train.adaptive import AdaptivePace
 from reducible_train.calibration import Gathering
 from reducible_train.compression import Compression
 from reducible_train.targets import Target
-from reducible_train.watch import Watch
+from reducible_train.watch import NAN_REMEDY, Watch
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,20 @@ def _without_samples(course: Course) -> Reason | None:
     return why, "Give it data (calibration=x_train[:2048]), or train for one epoch more.", False
 
 
+def _lost(course: Course) -> Reason | None:
+    """The guard has stopped it, for its weights were NaN."""
+    if course.watch is None or course.watch.end is None:
+        return None
+    return course.watch.end, NAN_REMEDY, False
+
+
 def _stopped(course: Course) -> Reason | None:
     if course.epochs is None or course.trained >= course.epochs or course.is_through:
         return None
-    loss, why = course.loss, f"Training was stopped after {course.trained} of {course.epochs} "
+    loss, why = course.loss, f"Training ended after {course.trained} of {course.epochs} "
     if loss is not None and not math.isfinite(loss):
         why += f"epochs, with a loss of {loss}, before the ranks had fallen."
-        return why, "Lower the learning rate, and look for NaN or infinity in the data.", False
+        return why, NAN_REMEDY, False
     why += "epochs, before the ranks had fallen"
     why += f" (at epoch {course.schedule_end:g})." if math.isfinite(course.schedule_end) else "."
     remedy = "Use RankEarlyStopping, which waits for the final ranks, or let them fall earlier."
@@ -197,6 +204,7 @@ _REASONS: tuple[Callable[[Course], Reason | None], ...] = (
     _untrained,
     _without_weights,
     _without_samples,
+    _lost,
     _stopped,
     _guarded,
     _unsettled,
