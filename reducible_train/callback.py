@@ -23,7 +23,7 @@ from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
-from reducible_train.errors import ArgumentError, ShortfallWarning
+from reducible_train.errors import ArgumentError, ShortfallWarning, SpectrumError
 from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, direction_of
 from reducible_train.latency import Latency
@@ -598,10 +598,16 @@ class RankScheduler(keras.callbacks.Callback):
         self._looked = time
         if self._compression is not None and self._has_samples(time):
             cuts = len(self._compression.cuts)
-            if self._watch is not None:
-                self._watch.act(time, self._step)
-            else:
-                self._compression.cut(time, step=self._step, training=True)
+            try:
+                if self._watch is not None:
+                    self._watch.act(time, self._step)
+                else:
+                    self._compression.cut(time, step=self._step, training=True)
+            except SpectrumError as error:
+                loss = "" if self._loss is None else f" (loss {self._loss:.4g} in the last)"
+                raise SpectrumError(
+                    f"The cut in epoch {self._epoch}{loss} was not made. {error}"
+                ) from error
             if len(self._compression.cuts) > cuts:
                 self._help()
                 if self._gathering is not None and not self._compression.has_samples:

@@ -55,6 +55,7 @@ class Watch:
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []
         self._refuge: Memory | None = None  # where NaN was left, until training shows it is over
+        self._refuge_epoch = -1  # in which the last cut was undone
         self.end: str | None = None  # why training was stopped
         self._warned: set[str] = set()
         self._looked_for_nan: int | None = None  # in which epoch last
@@ -142,7 +143,8 @@ class Watch:
         value = _number(logs.get(monitor))
         self._blind = value is None or not math.isfinite(value)
         if value is not None and not self._blind:
-            self._let_go()
+            if epoch > self._refuge_epoch:
+                self._let_go()
             self._judge(value)
             return
         self._missing.append(epoch)
@@ -191,6 +193,7 @@ class Watch:
         if trial is None or reason is None:
             return
         restore(self.compression.model, trial.memory, training=training)
+        self._refuge_epoch = int(time)
         last = trial.cuts[-1]
         self.undone.append(
             UndoneCut(
@@ -221,6 +224,7 @@ class Watch:
             return
         trial = self._trial
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
+        waits = waits or self._refuge is not None  # first an epoch without a cut and without NaN
         if waits or self._blind:
             self.pace.wait(passed)
             return
