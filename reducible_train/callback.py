@@ -238,7 +238,7 @@ class RankScheduler(keras.callbacks.Callback):
             notes.append(self._adapting.note)
         if self.shortfall is not None:  # which may hold one of them
             words = str(self.shortfall)
-            notes = [*(note for note in notes if note not in words), words]
+            notes = [words, *(note for note in notes if note not in words)]
         return replace(report, notes=tuple(notes))
 
     @property
@@ -320,9 +320,11 @@ class RankScheduler(keras.callbacks.Callback):
         self._epoch, self._epoch_start, self._opens = epoch, self._step, True
         if self.cadence.steps and self._last_turn is None:
             self._check_steps(epoch)
+        if not _keras.is_in_fit(self):  # a loop of one's own, which may announce no steps
+            self._before_step(0)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._opens or self._is_turn(batch) or self._is_awaited():
+        if self._opens or self._is_turn(opens=False) or self._is_awaited():
             _keras.before_step(self, lambda: self._before_step(batch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -372,7 +374,7 @@ class RankScheduler(keras.callbacks.Callback):
         with self._timed():
             if opens:
                 self._open()
-            if self._is_turn(batch):
+            if self._is_turn(opens=opens):
                 self._act(self._turn(batch))
             elif self._postponed is not None and (opens or self._is_awaited()):
                 self._act(self._postponed)
@@ -386,11 +388,11 @@ class RankScheduler(keras.callbacks.Callback):
         if self._adapting is not None:
             self._adapting.look(float(self._epoch))
 
-    def _is_turn(self, batch: int) -> bool:
+    def _is_turn(self, *, opens: bool) -> bool:
         """True before a step at which the cadence looks at the ranks."""
         if self.cadence.steps:
             return self._step // self.cadence.steps != self._last_turn
-        return batch == 0 and self._epoch % (self.cadence.epochs or 1) == 0
+        return opens and self._epoch % (self.cadence.epochs or 1) == 0
 
     def _turn(self, batch: int) -> float:
         """Take the turn that has come; its time, in epochs."""

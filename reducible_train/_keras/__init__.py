@@ -27,7 +27,7 @@ from reducible_train._keras.data import (
     sample_batches,
     tapped,
 )
-from reducible_train._keras.fits import begin_at, companions
+from reducible_train._keras.fits import begin_at, companions, is_in_fit
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
@@ -112,6 +112,7 @@ __all__ = [
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
+    "is_in_fit",
     "itemsize",
     "known_inputs",
     "logged_metrics",

@@ -34,13 +34,24 @@ def has_unknown_length(callback: Any) -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
+    data = _data_of_fit(callback)
+    return data is not None and data.data_adapter.num_batches is None
+
+
+def is_in_fit(callback: Any) -> bool:
+    """True if Keras's own loop calls a callback, which announces every step to it."""
+    return _data_of_fit(callback) is not None
+
+
+def _data_of_fit(callback: Any) -> Any | None:
+    """What `fit` takes its batches from; `None` if something else calls."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is callback.model:
-            adapter = getattr(frame.f_locals.get("epoch_iterator"), "data_adapter", None)
-            return adapter is not None and adapter.num_batches is None
+        data = frame.f_locals.get("epoch_iterator")
+        if data is not None and frame.f_locals.get("self") is callback.model:
+            return data
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return None
 
 
 def begin_at(model: Any, epoch: int | None) -> None:
