@@ -548,6 +548,8 @@ class RankScheduler(keras.callbacks.Callback):
     def _now(self, batch: int) -> float:
         """Time in epochs; within the first, if its length is not known, its beginning."""
         steps = (self.params or {}).get("steps") or self._epoch_length
+        if steps:  # as they are counted, so many at once
+            steps = -(-steps // self.model.steps_per_execution) * self.model.steps_per_execution
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self) -> None:

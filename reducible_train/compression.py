@@ -323,7 +323,7 @@ class Compression:
         return self._decider.hindrance
 
     def _is_met(self, goal: Target) -> bool:
-        wanted, is_whole = goal(math.inf), goal is self.target
+        wanted = goal(math.inf)
         if wanted == goal.idle:
             return True
         if goal.quantity in BUDGETS:
@@ -331,9 +331,9 @@ class Compression:
         mine = [
             m
             for m in self.survey.managed
-            if (self.target if m.rule is None else m.rule.target or self.target) is goal
+            if (self.target if m.rule is None else m.rule.target or self.target) == goal
         ]
-        if is_whole and mine and all(m.kernel.rank is None for m in mine):
+        if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False
         if goal.quantity == "rank":
             return all(as_rank(wanted, m, m.form) in (None, m.kernel.rank) for m in mine)
@@ -343,7 +343,7 @@ class Compression:
         """The value of a target at the last look."""
         if self._done is None:
             return None
-        return next(v for t, v in zip(self.targets, self._done, strict=True) if t is goal)
+        return next(v for t, v in zip(self.targets, self._done, strict=True) if t == goal)
 
     # --- the story --------------------------------------------------------------------
 
