@@ -146,12 +146,10 @@ def test_what_is_reached_is_reached_in_silence_also_by_a_model_that_was_there():
     assert scheduler.shortfall is None
     fit(model, scheduler, epochs=3)
     assert scheduler.report.cuts == ()
-    ranks = RankScheduler(rank=Ramp(9, 5, 0, 2))
-    fit(model, ranks, StopAt(2))
-    assert ranks.shortfall is None
+    ranks = RankScheduler(rank=Steps((9, 5), (0, 1)))
     with pytest.warns(ShortfallWarning):
         fit(small(), ranks, StopAt(0))
-    fit(small(), ranks)
+    fit(small(), ranks, epochs=2)
     assert ranks.shortfall is None, "of the last fit only"
 
 
@@ -209,8 +207,8 @@ class Half(Coder):
     """One part is built, the other not."""
 
     def __init__(self, lazy):
-        super().__init__(lazy=False)
-        self.decoder = parts(lazy=True)[1]
+        keras.Model.__init__(self)
+        self.encoder, self.decoder = parts(lazy=False)[0], parts(lazy=True)[1]
 
 
 class Nested(Coder):
@@ -250,7 +248,7 @@ def test_a_model_has_weights_when_its_parts_have(kind, lazy, tmp_path):
         resumed.compile("adam", run_eagerly=True)
         fit(resumed, again, RankBackupAndRestore(again, tmp_path / "backup"), y=None, epochs=3)
         assert again.report.ranks == scheduler.report.ranks
-    assert factorize(other, rank=2).parameters < now
+    assert factorize(other, rank=1).parameters <= now
 
 
 # --- a step after every cut ----------------------------------------------------------------
@@ -297,7 +295,9 @@ def test_every_cut_has_a_step_after_it_where_data_runs_out(cadence):
 
     stairs = Steps((1.0, 0.8, 0.7, 0.6), (0, 1, 2, 3))
     model, scheduler, steps = small(), RankScheduler(budget=stairs, cadence=cadence), []
-    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: steps.append(1))
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ShortfallWarning)
         fit(model, scheduler, count, x=batches(), y=None, epochs=4, steps_per_epoch=2)
@@ -450,11 +450,11 @@ def test_callbacks_can_be_copied_after_a_fit(options):
     scheduler = RankScheduler(**options)
     stop = RankEarlyStopping(scheduler, "loss", patience=9, restore_best_weights=True)
     model = small()
-    fit(model, scheduler, stop, epochs=3)
+    fit(model, scheduler, stop, epochs=2)
     for copied in (copy.deepcopy([scheduler, stop]), pickle.loads(pickle.dumps([scheduler, stop]))):
         assert str(copied[0].report) == str(scheduler.report)
         assert copied[1].scheduler is copied[0]
         assert copied[0].model is None
-    fit(small(), *copied, epochs=3)
+    fit(small(), *copied, epochs=2)
     assert copied[0].report.ranks == scheduler.report.ranks
     assert len(find_kernels(model)) == 3
