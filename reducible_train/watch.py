@@ -112,7 +112,8 @@ class Watch:
         if self._trial is None:
             self._stop(f"The loss is {loss}", epoch)
             return
-        self._doom, self._refuge = f"the loss was {loss}", self._trial.memory
+        self._doom = f"the loss was {loss}"
+        self._keep(self._trial.memory)
         self.go_back(float(epoch))
         self.compression.model.reset_metrics()  # their running means are NaN, too
 
@@ -125,7 +126,7 @@ class Watch:
         if all(np.isfinite(_keras.host_float(v)).all() for v in model.trainable_variables):
             self._tell(f"{what} in epoch {epoch}, and there is no cut to undo.")  # loss scaling
             return
-        self.end = f"{what} in epoch {epoch}, and so are weights, with no cut left to undo. "
+        self.end = f"{what} in epoch {epoch}, and so are weights, with no cut to undo. "
         if self._refuge is not None:
             restore(model, self._refuge, training=True)
             model.reset_metrics()
@@ -149,7 +150,8 @@ class Watch:
             return
         self._missing.append(epoch)
         if value is not None and self._trial is not None:
-            self._doom, self._refuge = f"{monitor} was {value}", self._trial.memory
+            self._doom = f"{monitor} was {value}"
+            self._keep(self._trial.memory)
             self._trial.value = value
         elif value is not None:
             self._stop(f"{monitor} is {value}", epoch)
@@ -224,7 +226,6 @@ class Watch:
             return
         trial = self._trial
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
-        waits = waits or self._refuge is not None  # first an epoch without a cut and without NaN
         if waits or self._blind:
             self.pace.wait(passed)
             return
@@ -273,6 +274,12 @@ class Watch:
         if self._trial is not None and self._trial.memory is not self._refuge:
             self._trial.memory.forget()
         self._trial = self._doom = None
+
+    def _keep(self, memory: Memory) -> None:
+        """Remember where NaN was left."""
+        if memory is not self._refuge:
+            self._let_go()
+        self._refuge = memory
 
     def _let_go(self) -> None:
         """Nothing more will go back to where NaN was left."""

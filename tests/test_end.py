@@ -389,7 +389,7 @@ class Spoiled(keras.utils.PyDataset):
 @pytest.mark.parametrize(("since", "trained"), [(0, 1), (3, 4)])
 def test_data_with_nan_ends_a_guarded_training_on_the_last_good_weights(since, trained, tmp_path):
     model = small()
-    guard = Guard("val_loss", max_drop=9.0, folder=tmp_path)
+    guard = Guard("val_loss", max_drop=9.0, tries=1, folder=tmp_path)
     scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 2)), guard=guard)
     with pytest.warns(UserWarning, match="Training was stopped"):
         history = fit(model, scheduler, x=Spoiled(since), y=None, epochs=8, validation_data=(X, Y))
