@@ -314,7 +314,7 @@ def _rebuilt(
     stored = sum(record.nbytes for record in header.tensors)
     with _keras.bounded_variables(2 * stored + _ALLOWANCE):
         model = build_model(config, custom_objects)
-        if not model.built:
+        if not _keras.has_weights(model):
             raise _no_configuration(path, header.content)
         renamed = _fit(model, header, path)
     if custom_objects is None and _keras.waiting_bytes(model) > stored + _UNSAVED:

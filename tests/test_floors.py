@@ -56,6 +56,7 @@ FLOORS = (
         "pacing",
         "adaptive",
         "watch",
+        "shortfall",
         "support",
         "companions",
         "callback",

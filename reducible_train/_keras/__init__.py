@@ -21,12 +21,13 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import (
+    before_step,
     loss_gradients,
     output_gradients,
     sample_batches,
     tapped,
 )
-from reducible_train._keras.fits import begin_at, companions
+from reducible_train._keras.fits import begin_at, companions, is_in_fit
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
@@ -39,8 +40,11 @@ from reducible_train._keras.functions import (
 from reducible_train._keras.layer_tree import (
     automatic_stem,
     children,
+    has_weights,
     is_graph_model,
     saves_its_layers,
+    seen_as_built,
+    unbuilt_parts,
     walk,
 )
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
@@ -94,6 +98,7 @@ __all__ = [
     "assigned_in_calls",
     "automatic_stem",
     "become",
+    "before_step",
     "begin_at",
     "bounded_variables",
     "build_scope",
@@ -111,12 +116,14 @@ __all__ = [
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
+    "has_weights",
     "held_variables",
     "host_float",
     "host_value",
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
+    "is_in_fit",
     "is_operation",
     "itemsize",
     "known_inputs",
@@ -142,6 +149,7 @@ __all__ = [
     "sample_batches",
     "saves_its_layers",
     "seen_as",
+    "seen_as_built",
     "set_unlocked",
     "settle",
     "size",
@@ -155,6 +163,7 @@ __all__ = [
     "trace_calls",
     "trainable_of",
     "unbuild",
+    "unbuilt_parts",
     "unpickler",
     "untouched_process",
     "variable_scope",

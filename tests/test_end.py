@@ -1,0 +1,460 @@
+"""Laws of a fit's course: cuts before steps that are trained, and no end in silence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+import time
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from reducible_train import (
+    Adaptive,
+    Cadence,
+    Guard,
+    Latency,
+    LayerRule,
+    Ramp,
+    RankBackupAndRestore,
+    RankEarlyStopping,
+    RankScheduler,
+    Search,
+    Steps,
+    factorize,
+    load_weights_into,
+    save_model,
+)
+from reducible_train.errors import ShortfallWarning, SpectrumError
+from reducible_train.layers import find_kernels
+
+STAIRS = Steps((1.0, 0.8, 0.6), (0, 1, 2))
+SAMPLES, BATCH = 48, 16
+X = np.random.default_rng(0).normal(size=(SAMPLES, 24)).astype("float32")
+Y = X[:, :5].argmax(-1)
+
+
+def small(**options):
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            layers.Dense(24, activation="relu", name="first"),
+            layers.Dense(24, activation="relu", name="second"),
+            layers.Dense(5, name="output"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(**{"optimizer": "adam", "loss": loss, "run_eagerly": True} | options)
+    return model
+
+
+def fit(model, scheduler, *others, x=X, y=Y, epochs=4, **options):
+    if y is not None:
+        options |= {"batch_size": BATCH, "shuffle": False}
+    callbacks = [scheduler, *others]
+    return model.fit(x, y, epochs=epochs, callbacks=callbacks, verbose=0, **options).history
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.epoch
+
+
+# --- no end in silence --------------------------------------------------------------------
+
+SHORT = {
+    "stopped": ({"budget": STAIRS}, [StopAt(0)], {}, "after 1 of 4 epochs", False),
+    "samples": (
+        {"budget": 0.6, "criterion": "activation"},
+        [],
+        {"epochs": 1},
+        "2048 samples of the fit, and 48 came",
+        False,
+    ),
+    "no gain": ({"energy": 0.999999}, [], {"epochs": 1}, "leaves every kernel dense", False),
+    "rank": ({"rank": 24}, [], {"epochs": 1}, "The nearest value", False),
+    "no step": ({"budget": 0.6}, [], {"initial_epoch": 4}, "No step was trained", False),
+    "turn": (
+        {"budget": 0.6, "cadence": Cadence(epochs=3)},
+        [],
+        {"epochs": 6, "initial_epoch": 4},
+        "looked at never",
+        False,
+    ),
+    "limit": (
+        {"budget": 0.6, "guard": Guard("loss", limit=1e-9)},
+        [],
+        {},
+        "has not reached the guard's limit",
+        True,
+    ),
+    "undone": ({"budget": 0.6, "guard": Guard("loss", max_drop=0.0)}, [], {}, "undone", True),
+    "search": (
+        {"search": Search(start_epoch=1, end_epoch=2), "guard": Guard("loss", limit=1e-9)},
+        [],
+        {},
+        "has not reached the guard's limit",
+        True,
+    ),
+    "adaptive": (
+        {"budget": 0.6, "adaptive": Adaptive(slope=1e-9, end_epoch=3)},
+        [StopAt(1)],
+        {},
+        "after 2 of 4 epochs",
+        False,
+    ),
+}
+
+
+class Worse(keras.callbacks.Callback):
+    """A loss that cuts make worse, in place of the real one."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["loss"] = float(epoch + 1)
+
+
+@pytest.mark.parametrize("case", SHORT)
+def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
+    options, others, how, reason, held_back = SHORT[case]
+    scheduler, model = RankScheduler(**options), small()
+    callbacks = [Worse(), scheduler, *others] if case == "undone" else [scheduler, *others]
+    with pytest.warns(ShortfallWarning) as caught:
+        model.fit(X, Y, batch_size=BATCH, callbacks=callbacks, verbose=0, **{"epochs": 4} | how)
+    (words,) = [str(w.message) for w in caught if w.category is ShortfallWarning]
+    short = scheduler.shortfall
+    assert reason in short.reason
+    assert short.held_back is held_back
+    assert short.remedy
+    assert words == str(short)
+    assert words in str(scheduler.report)
+    assert str(scheduler.report).count(short.reason) == 1
+
+
+def test_what_is_reached_is_reached_in_silence_also_by_a_model_that_was_there():
+    model, scheduler = small(), RankScheduler(budget=STAIRS)
+    fit(model, scheduler)
+    assert scheduler.shortfall is None
+    fit(model, scheduler, epochs=3)
+    assert scheduler.report.cuts == ()
+    ranks = RankScheduler(rank=Steps((9, 5), (0, 1)))
+    with pytest.warns(ShortfallWarning):
+        fit(small(), ranks, StopAt(0))
+    fit(small(), ranks, epochs=2)
+    assert ranks.shortfall is None, "of the last fit only"
+
+
+def test_a_rule_that_did_not_come_to_its_end_is_named():
+    rule = LayerRule("second", rank=Steps((9, 5), (0, 3)))
+    scheduler = RankScheduler(budget=0.9, rules=[rule])
+    with pytest.warns(ShortfallWarning, match="rank=5"):
+        fit(small(), scheduler, StopAt(1))
+
+
+def test_a_resumed_fit_that_has_all_its_cuts_is_silent(tmp_path):
+    def run(*others):
+        scheduler = RankScheduler(budget=STAIRS)
+        backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+        fit(small(), scheduler, backup, *others)
+        return scheduler
+
+    assert run().shortfall is None
+    again = run()
+    assert again.shortfall is None
+    assert [cut.epoch for cut in again.report.cuts] == [1, 2]
+
+
+# --- models that are never called ----------------------------------------------------------
+
+
+def parts(lazy):
+    layers = keras.layers
+    first = [layers.Dense(24, activation="relu"), layers.Dense(12)]
+    last = [layers.Dense(24, activation="relu"), layers.Dense(24)]
+    if not lazy:
+        first, last = [keras.Input((24,)), *first], [keras.Input((12,)), *last]
+    return keras.Sequential(first, name="encoder"), keras.Sequential(last, name="decoder")
+
+
+class Coder(keras.Model):
+    """Trains its parts and has no call; one part may get its weights in the first batch."""
+
+    def __init__(self, lazy):
+        super().__init__()
+        self.encoder, self.decoder = parts(lazy)[0], parts(lazy=lazy)[1]
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self.decoder(self.encoder(x)) - x) ** 2)
+        weights = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+class Half(Coder):
+    """One part is built, the other not."""
+
+    def __init__(self, lazy):
+        keras.Model.__init__(self)
+        self.encoder, self.decoder = parts(lazy=False)[0], parts(lazy=True)[1]
+
+
+class Nested(Coder):
+    """The parts are held by a model that is never called either."""
+
+    def __init__(self, lazy):
+        keras.Model.__init__(self)
+        self.inner = Coder(lazy)
+        self.encoder, self.decoder = self.inner.encoder, self.inner.decoder
+
+
+@pytest.mark.parametrize(("kind", "lazy"), [(Coder, False), (Coder, True), (Half, 0), (Nested, 0)])
+def test_a_model_has_weights_when_its_parts_have(kind, lazy, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = kind(lazy)
+    model.compile("adam", run_eagerly=True)
+    scheduler = RankScheduler(budget=Ramp(1.0, 0.5, 0, 2))
+    others = []
+    if kind is Coder and not lazy:
+        others = [RankBackupAndRestore(scheduler, tmp_path / "backup", delete_checkpoint=False)]
+    history = fit(model, scheduler, *others, y=None, epochs=3, batch_size=BATCH)
+    assert not model.built
+    now = sum(math.prod(v.shape) for v in model.weights)
+    dense = sum(math.prod(v.shape) for part in parts(lazy=False) for v in part.weights)
+    assert scheduler.report.dense_parameters == dense
+    assert 0.4 * dense < now <= 0.5 * dense
+    assert history["params"][-1] == now
+    assert scheduler.shortfall is None
+    save_model(model, tmp_path / "model.reducible", scheduler.report)
+    other = Coder(lazy=False) if kind is not Nested else Nested(lazy=False)
+    load_weights_into(other, tmp_path / "model.reducible")
+    for a, b in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    if others:
+        again = RankScheduler(budget=Ramp(1.0, 0.5, 0, 2))
+        resumed = Coder(lazy=False)
+        resumed.compile("adam", run_eagerly=True)
+        fit(resumed, again, RankBackupAndRestore(again, tmp_path / "backup"), y=None, epochs=3)
+        assert again.report.ranks == scheduler.report.ranks
+    assert factorize(other, rank=1).parameters <= now
+
+
+# --- a step after every cut ----------------------------------------------------------------
+
+
+def stream(known):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
+    return data if known else data.filter(lambda x, y: True)
+
+
+@pytest.mark.parametrize(
+    ("cadence", "compiled"),
+    [
+        (Cadence(steps=1), {"run_eagerly": False}),
+        (Cadence(steps=1), {"steps_per_execution": 2}),
+        (Cadence(steps=3), {}),
+        (Cadence(epochs=1), {}),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:Your input ran out of data", "ignore:.*shuffle=True.*")
+def test_data_of_unknown_length_is_cut_as_data_of_known_length(cadence, compiled):
+    seen = []
+    for known in (True, False):
+        model = small(**compiled)
+        scheduler = RankScheduler(budget=Ramp(1.0, 0.5, 1, 2), cadence=cadence)
+        history = fit(model, scheduler, x=stream(known), y=None, epochs=4)
+        cuts = [(cut.epoch, cut.step, cut.parameters) for cut in scheduler.report.cuts]
+        assert max(step for _, step, _ in cuts) < int(model.optimizer.iterations)
+        seen.append((cuts, history["loss"]))
+    (cuts, loss), (same, also) = seen
+    assert cuts == same
+    np.testing.assert_allclose(also, loss, rtol=2e-3)  # Keras counts the step it had no data for
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data", "ignore:.*shuffle=True.*")
+@pytest.mark.parametrize("cadence", [Cadence(steps=1), Cadence(epochs=1)], ids=str)
+def test_every_cut_has_a_step_after_it_where_data_runs_out(cadence):
+    def batches():
+        for start in range(0, SAMPLES, BATCH):
+            yield X[start : start + BATCH], Y[start : start + BATCH]
+
+    stairs = Steps((1.0, 0.8, 0.7, 0.6), (0, 1, 2, 3))
+    model, scheduler, steps = small(), RankScheduler(budget=stairs, cadence=cadence), []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ShortfallWarning)
+        fit(model, scheduler, count, x=batches(), y=None, epochs=4, steps_per_epoch=2)
+    assert scheduler.report.cuts
+    assert all(cut.step < len(steps) for cut in scheduler.report.cuts)
+
+
+def test_a_loop_of_ones_own_that_announces_no_steps_is_followed_too():
+    model, scheduler = small(), RankScheduler(budget=STAIRS)
+    callbacks = keras.callbacks.CallbackList([scheduler], model=model, epochs=4)
+    callbacks.on_train_begin()
+    for epoch in range(4):
+        callbacks.on_epoch_begin(epoch)
+        model.train_on_batch(X, Y)
+        callbacks.on_epoch_end(epoch, {})
+    callbacks.on_train_end()
+    assert [cut.epoch for cut in scheduler.report.cuts] == [1, 2]
+
+
+# --- raw weights ---------------------------------------------------------------------------
+
+
+class Lookahead(keras.callbacks.Callback):
+    """Has doubled weights stand in for those in training, from an epoch's end to the next."""
+
+    def _scale(self, factor):
+        for variable in self.model.trainable_variables:
+            variable.assign(variable * factor)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._scale(2.0)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch:
+            self._scale(0.5)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_stands_in_for_weights_between_epochs_is_not_cut(guarded):
+    losses = []
+    for order in ("alone", "before", "after"):
+        guard = Guard("loss", max_drop=0.0, patience=1, tries=1) if guarded else None
+        scheduler, swap = RankScheduler(budget=STAIRS, guard=guard), Lookahead()
+        callbacks = {"alone": [], "before": [swap, scheduler], "after": [scheduler, swap]}[order]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShortfallWarning)
+            history = (
+                small()
+                .fit(
+                    X,
+                    Y,
+                    batch_size=BATCH,
+                    epochs=5,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=callbacks or [scheduler],
+                )
+                .history
+            )
+        losses.append(history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-6)
+
+
+# --- NaN -----------------------------------------------------------------------------------
+
+
+class Spoiled(keras.utils.PyDataset):
+    """One number of one batch is NaN from an epoch on, counted from 1."""
+
+    def __init__(self, since):
+        super().__init__()
+        self.epoch, self.since = 0, since
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(BATCH * index, BATCH * (index + 1))
+        x = X[part].copy()
+        if self.epoch >= self.since and index == 1:
+            x[0, 0] = np.nan
+        return x, Y[part]
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+@pytest.mark.parametrize(("since", "trained"), [(0, 1), (3, 4)])
+def test_data_with_nan_ends_a_guarded_training_on_the_last_good_weights(since, trained, tmp_path):
+    model = small()
+    guard = Guard("val_loss", max_drop=9.0, tries=1, folder=tmp_path)
+    scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 2)), guard=guard)
+    with pytest.warns(UserWarning, match="Training was stopped"):
+        history = fit(model, scheduler, x=Spoiled(since), y=None, epochs=8, validation_data=(X, Y))
+    assert len(history["loss"]) == trained
+    if since:
+        assert all(np.isfinite(weight).all() for weight in model.get_weights())
+        assert len(scheduler.report.undone) == 1
+    assert "nan" in scheduler.shortfall.reason
+    assert not scheduler.shortfall.held_back
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cut_that_meets_nan_says_when():
+    scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 2)))
+    with pytest.raises(SpectrumError, match=r"The cut in epoch 2 \(loss nan .* was not made"):
+        fit(small(), scheduler, x=Spoiled(1), y=None)
+
+
+def test_a_report_of_what_is_no_number_is_strict_json():
+    class Score(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["score"] = np.float32("nan") if epoch == 2 else np.float32(1)
+
+    scheduler = RankScheduler(rank=4, guard=Guard("score", max_drop=0.1, mode="max"))
+    with pytest.warns(ShortfallWarning):
+        small().fit(X, Y, epochs=4, verbose=0, callbacks=[Score(), scheduler])
+    (undone,) = scheduler.report.undone
+    assert math.isnan(undone.value)
+    plain = json.loads(json.dumps(scheduler.report.to_dict(), allow_nan=False))
+    assert plain["undone"][0]["value"] is None
+    assert "nan" in plain["undone"][0]["reason"]
+
+
+# --- time, and copies ----------------------------------------------------------------------
+
+
+def test_all_the_time_in_the_callback_is_counted():
+    def slow(calls, rounds):
+        time.sleep(0.1)
+        return [1e-2 / (i + 1) for i, _ in enumerate(calls)]
+
+    scheduler = RankScheduler(budget=1.0, measure=Latency(timer=slow))
+    started = time.perf_counter()
+    fit(small(), scheduler, epochs=1)
+    assert 0.2 < scheduler.seconds < time.perf_counter() - started
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": 0.6, "criterion": "activation"},
+        {"budget": 0.6, "guard": Guard("loss", max_drop=9.0)},
+        {"budget": 0.6, "adaptive": Adaptive(end_epoch=1)},
+    ],
+    ids=str,
+)
+def test_callbacks_can_be_copied_after_a_fit(options):
+    scheduler = RankScheduler(**options)
+    stop = RankEarlyStopping(scheduler, "loss", patience=9, restore_best_weights=True)
+    model = small()
+    fit(model, scheduler, stop, epochs=2)
+    for copied in (copy.deepcopy([scheduler, stop]), pickle.loads(pickle.dumps([scheduler, stop]))):
+        assert str(copied[0].report) == str(scheduler.report)
+        assert copied[1].scheduler is copied[0]
+        assert copied[0].model is None
+    fit(small(), *copied, epochs=2)
+    assert copied[0].report.ranks == scheduler.report.ranks
+    assert len(find_kernels(model)) == 3
