@@ -36,6 +36,7 @@ from reducible_train._keras.functions import (
     settle,
     strategy_scope,
 )
+from reducible_train._keras.holders import find_holders
 from reducible_train._keras.layer_tree import (
     automatic_stem,
     children,
@@ -50,8 +51,8 @@ from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
     built_optimizer,
+    inherit_settings,
     inner_optimizers,
-    remap_weight_decay_exclusions,
     same_inner_optimizers,
     slots,
     timeless_state,
@@ -59,6 +60,7 @@ from reducible_train._keras.optimizers import (
     unbuild,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.traces import trace_anew
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -98,11 +100,13 @@ __all__ = [
     "copy_state",
     "drop_attribute",
     "end_warm_up",
+    "find_holders",
     "fixed_batch",
     "fresh_input_layers",
     "held_variables",
     "host_float",
     "host_value",
+    "inherit_settings",
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
@@ -118,7 +122,6 @@ __all__ = [
     "part_in_training",
     "reclass",
     "release",
-    "remap_weight_decay_exclusions",
     "renew_functions",
     "replace_variables",
     "rerun_graph",
@@ -137,6 +140,7 @@ __all__ = [
     "strategy_scope",
     "tapped",
     "timeless_state",
+    "trace_anew",
     "trace_calls",
     "trainable_of",
     "unbuild",
