@@ -58,6 +58,7 @@ from reducible_train._keras.optimizers import (
     timeless_state,
     trainable_of,
     unbuild,
+    unbuild_all,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
 from reducible_train._keras.traces import trace_anew
@@ -71,6 +72,7 @@ from reducible_train._keras.tracking import (
     snapshot,
     variable_scope,
 )
+from reducible_train._keras.trainability import held_optimizers
 from reducible_train._keras.values import constant, host_float, host_value, itemsize, size
 from reducible_train._keras.weights import (
     StoredVariables,
@@ -103,6 +105,7 @@ __all__ = [
     "find_holders",
     "fixed_batch",
     "fresh_input_layers",
+    "held_optimizers",
     "held_variables",
     "host_float",
     "host_value",
@@ -144,6 +147,7 @@ __all__ = [
     "trace_calls",
     "trainable_of",
     "unbuild",
+    "unbuild_all",
     "unpickler",
     "variable_scope",
     "walk",

@@ -70,21 +70,29 @@ def trainable_of(optimizer: Any) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
-def timeless_state(optimizer: Any) -> Iterator[tuple[str, Any]]:
+def timeless_state(
+    optimizer: Any, variables: Sequence[Any] | None = None
+) -> Iterator[tuple[str, Any]]:
     """All variables of an optimizer and of those it wraps, but step counts and learning rates.
 
     Each with a name for its place: the paths of some (Adafactor's, Nadam's) depend on
     where the optimizer was built, and wrappers name those of the inner optimizers twice.
 
+    Args:
+        optimizer: A built optimizer.
+        variables: Of an optimizer that trains others, too, no more than what belongs to these.
+
     Yields:
         Name and variable.
     """
+    ids = {id(variable) for variable in optimizer._trainable_variables}
+    counted = ids if variables is None else ids & {id(variable) for variable in variables}
     for number, each in enumerate(all_optimizers(optimizer)):
         for attribute, values in slots(each).items():
             for of, value in zip(each._trainable_variables, values, strict=True):
-                if value is not None:
+                if value is not None and id(of) in counted:
                     yield f"{number}/{attribute}/{of.path}", value
-        for attribute, value in vars(each).items():
+        for attribute, value in vars(each).items() if counted == ids else ():
             if isinstance(value, keras.Variable) and attribute not in _CLOCKS:
                 yield f"{number}/{attribute}", value
 
@@ -117,6 +125,12 @@ def unbuild(optimizer: Any) -> Callable[[], None]:
             getattr(optimizer, name).assign(value)
 
     return restore_scalars
+
+
+def unbuild_all(optimizer: Any) -> None:
+    """Let an optimizer and those it drives be as before their first step, but for their clocks."""
+    for each in all_optimizers(optimizer):
+        unbuild(each)
 
 
 @contextlib.contextmanager
