@@ -27,6 +27,7 @@ from reducible_train import (
 from reducible_train.layers import find_kernels
 from reducible_train.plans import plan_of
 from reducible_train.rollback import remember, restore
+from reducible_train.support import ModelSupport
 from reducible_train.surgery import change_kernels, cut, decomposition
 
 if keras.backend.backend() != "tensorflow":
@@ -128,13 +129,20 @@ def heads() -> Scene:
 
 
 def extractor() -> Scene:
-    """A second model up to a hidden layer, and one around the whole, both made before."""
-    model = zoo.compiled(stack(16, 14, 5))
+    """Models up to a hidden layer and around the whole, and a function, all made before.
+
+    The function is an attribute of the model, as language models keep their `generate`.
+    """
+    model = zoo.compiled(
+        stack(16, 14, 5), keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+    )
+    model.generate_function = tf.function(lambda x: model(x, training=False))
     inside = keras.Model(model.inputs[0], model.layers[1].output)
     inputs = keras.Input((12,))
     around = keras.Model(inputs, L.Activation("softmax")(model(inputs)))
     y = np.arange(32) % 5
-    views = [view(model), view(inside), view(around)]
+    made = (lambda: model.generate_function(X), lambda: model(X, training=False))
+    views = [view(inside), view(around), made]
     return Scene(model, lambda: model.fit(X, y, verbose=0), lambda: [model.optimizer], views)
 
 
@@ -173,18 +181,7 @@ def closure() -> Scene:
     return Scene(model, lambda: train(X, Y), lambda: [optimizer], views)
 
 
-def attribute() -> Scene:
-    """A function that a model keeps in an attribute, as language models keep `generate`."""
-    model = zoo.compiled(
-        stack(16, 14, 5), keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
-    )
-    model.generate_function = tf.function(lambda x: model(x, training=False))
-    views = [(lambda: model.generate_function(X), lambda: model(X, training=False))]
-    fit = lambda: model.fit(X, np.arange(32) % 5, verbose=0)  # noqa: E731
-    return Scene(model, fit, lambda: [model.optimizer], views)
-
-
-SCENES = [adversaries, heads, extractor, part, closure, attribute]
+SCENES = [adversaries, heads, extractor, part, closure]
 
 
 def to_rank(model: Any, rank: int, count: int = 2) -> None:
@@ -453,3 +450,15 @@ def test_what_was_set_on_a_kernel_itself_is_kept():
     reasons = {k.layer.name: k.refusal for k in find_kernels(model)}
     assert "constraint" in reasons[second.name]
     assert "overwritten" in reasons[first.name]
+
+
+def test_a_warm_up_is_for_every_optimizer_of_a_model():
+    model = adversaries().model
+    support = ModelSupport(model, None)
+    rates = [float(each._get_current_learning_rate()) for each in model.by_part.values()]
+    support.warm_up(10, 0.1)
+    warmed = [float(each._get_current_learning_rate()) for each in model.by_part.values()]
+    np.testing.assert_array_less(warmed, rates)
+    support.close()
+    after = [float(each._get_current_learning_rate()) for each in model.by_part.values()]
+    np.testing.assert_allclose(after, rates)

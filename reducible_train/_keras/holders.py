@@ -88,7 +88,8 @@ def _alive() -> Iterator[tuple[str, Any]]:
     """Every live object of a kind of holder, with the name of the kind."""
     roots = {name: root for name, kind in _KINDS.items() if (root := kind.root()) is not None}
     names = {id(each): name for name, root in roots.items() for each in _with_subclasses(root)}
-    for each in gc.get_objects():
+    objects: list[Any] = gc.get_objects()
+    for each in objects:
         name = names.get(id(type(each)))
         if name is not None:
             yield name, each
