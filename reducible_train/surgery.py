@@ -163,6 +163,7 @@ def change_kernels(
         ) from error
     _keras.renew_functions(model, *holders.models, training=training)
     _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
+    _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
     _keras.release(dead)
 
 

@@ -61,6 +61,7 @@ from reducible_train._keras.optimizers import (
     unbuild_all,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traces import trace_anew
 from reducible_train._keras.tracking import (
     drop_attribute,
@@ -117,6 +118,7 @@ __all__ = [
     "known_inputs",
     "logged_metrics",
     "loss_gradients",
+    "move_parameters",
     "note_place",
     "order_variables",
     "output_gradients",

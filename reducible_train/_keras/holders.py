@@ -16,6 +16,7 @@ import keras
 
 from reducible_train._keras import traces
 from reducible_train._keras.optimizers import inner_optimizers, trained_by
+from reducible_train._keras.torch_optimizers import steps, torch_optimizer_class
 from reducible_train._keras.trainability import held_optimizers
 
 
@@ -57,12 +58,14 @@ class Holders:
         models: Every model that one of the layers is in.
         functions: TensorFlow's functions that were traced with one of the variables.
         graphs: Single traces, as `get_concrete_function` gives them.
+        torch_optimizers: Those of torch's own optimizers that step one of the variables.
     """
 
     optimizers: Sequence[Any] = ()
     models: Sequence[Any] = ()
     functions: Sequence[Any] = ()
     graphs: Sequence[Any] = ()
+    torch_optimizers: Sequence[Any] = ()
 
 
 def find_holders(layers: Sequence[Any], variables: Sequence[Any]) -> Holders:
@@ -116,4 +119,7 @@ _KINDS = {
         traces.function_class, lambda each, sought: traces.was_traced_with(each, sought.handles)
     ),
     "graphs": Kind(traces.graph_class, lambda each, sought: traces.captures(each, sought.handles)),
+    "torch_optimizers": Kind(
+        torch_optimizer_class, lambda each, sought: steps(each, sought.variables)
+    ),
 }

@@ -38,6 +38,8 @@ def graph_class() -> type | None:
 
 def handles_of(variables: Iterable[Any]) -> frozenset[int]:
     """What graphs know variables by, one for each device; nothing on other backends."""
+    if _backend.backend() != "tensorflow":
+        return frozenset()
     values: list[Any] = [getattr(variable, "value", None) for variable in variables]
     parts = [part for value in values for part in getattr(value, "values", None) or (value,)]
     return frozenset(id(part.handle) for part in parts if hasattr(part, "handle"))
