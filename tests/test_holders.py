@@ -366,6 +366,20 @@ def test_trainable_in_mid_fit_does_what_it_does_without_cuts(unfreeze, first):
     assert (max(moved) == 0) if unfreeze else (min(moved) > 0)
 
 
+def test_what_was_frozen_and_compiled_stays_so_though_the_optimizer_knows_it():
+    model, body, _ = in_two()
+    y = np.arange(32) % 5
+    zoo.compiled(model, keras.optimizers.Adam(1e-2)).fit(X, y, verbose=0)
+    body.trainable = False
+    zoo.compiled(model, model.optimizer)
+    before = [np.array(v) for v in body.variables]
+    rules = [LayerRule("body*", keep_dense=True)]
+    model.fit(X, y, verbose=0, callbacks=[RankScheduler(rank=3, rules=rules)])
+    assert plan_of(model)
+    for variable, value in zip(body.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
 # --- what optimizers were told about single variables ---------------------------------------
 
 OPTIMIZERS = {

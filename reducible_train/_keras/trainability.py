@@ -80,9 +80,16 @@ def _flags_of_optimizers(model: Any) -> Iterator[None]:
 
 
 def _wanted_flags(model: Any, known: set[int]) -> Iterator[tuple[Any, bool]]:
-    """Layers and variables that can be trained, and whether they shall be."""
+    """Layers and variables that can be trained, and whether they shall be.
+
+    What no optimizer knows shall not; what was frozen since `compile` shall, what was before it
+    (and an older optimizer may know it) shall not.
+    """
+    compiled = getattr(model, "_compiled_trainable_state", {})
     for layer in model._flatten_layers() if known else ():
-        yield from ((v, id(v) in known) for v in layer._trainable_variables)
+        began = compiled.get(layer, False)
+        for v in layer._trainable_variables:
+            yield v, id(v) in known and (began or v._trainable)
         could = [v for v in layer.variables if v.trainable or id(v) in known]
         if could:  # BatchNormalization, too, computes by the flag of the layer
-            yield layer, any(id(v) in known for v in could)
+            yield layer, any(id(v) in known for v in could) and (began or layer._trainable)
