@@ -92,15 +92,15 @@ def _alive() -> Iterator[tuple[str, Any]]:
     roots = {name: root for name, kind in _KINDS.items() if (root := kind.root()) is not None}
     names = {id(each): name for name, root in roots.items() for each in _with_subclasses(root)}
     objects: list[Any] = gc.get_objects()
-    for each in objects:
-        name = names.get(id(type(each)))
+    for found in objects:
+        name = names.get(id(type(found)))
         if name is not None:
-            yield name, each
+            yield name, found
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:
     yield kind
-    for each in kind.__subclasses__():
+    for each in type.__subclasses__(kind):
         yield from _with_subclasses(each)
 
 
