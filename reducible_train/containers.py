@@ -93,13 +93,15 @@ class Container:
         return _keras.unpickler(), arguments
 
 
-def mark_containers(model: Any) -> None:
-    """Make containers of the parents below a model that need it, and of no others.
+def mark_containers(*models: Any) -> None:
+    """Make containers of the parents in some models that need it, and of no others.
 
     The topmost ones below every model, so that a model within a model can be saved, too.
     """
-    layers = [model, *(layer for _, layer in _keras.walk(model))]
-    roots = [model, *(layer for layer in layers if isinstance(layer, keras.Model))]
+    below = [layer for model in models for _, layer in _keras.walk(model)]
+    layers = list({id(layer): layer for layer in (*models, *below)}.values())
+    roots = [layer for layer in layers if isinstance(layer, keras.Model)]
+    roots = [*roots, *models]  # a container may be a layer
     wanted = {id(parent) for root in roots for parent in _parents(root) if plan_of(parent)}
     for layer in layers:
         if (id(layer) in wanted) != isinstance(layer, Container):

@@ -1,8 +1,9 @@
 """Remember a live model, and put it back, ranks and optimizer state included.
 
 The law: after `restore(model, memory)`, weights and optimizer variables equal, bit for bit,
-those at `remember(model)`, whatever cuts came between, and training goes on. Time is not
-undone: the optimizer's `iterations` and its learning rate stay as they are.
+those at `remember(model)`, whatever cuts came between, and training goes on. Every optimizer
+that trains the model counts, wherever it is kept; one that was not built then is not built again.
+Time is not undone: the optimizers' `iterations` and learning rates stay as they are.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class Memory:
         forms: Shape and dtype of every variable.
         values: Their values on the host, in the order of `forms`; none if they are in a file.
         file: The file they are in.
+        others: The built optimizers that train the model beside its own.
     """
 
     plan: Plan
     forms: Mapping[Key, tuple[tuple[int, ...], np.dtype[Any]]]
     values: Sequence[np.ndarray] = ()
     file: Path | None = None
+    others: Sequence[Any] = ()
 
     @property
     def nbytes(self) -> int:
@@ -94,13 +97,14 @@ def remember(model: Any, folder: str | os.PathLike[str] | None = None) -> Memory
     """
     _keras.settle(model)
     _keras.built_optimizer(model)
-    found = _variables(model)
+    others = _other_optimizers(model)
+    found = _variables(model, others)
     values = [np.array(_keras.host_value(variable)) for variable in found.values()]
     forms = {key: (value.shape, value.dtype) for key, value in zip(found, values, strict=True)}
     if folder is None:
-        return Memory(plan_of(model), forms, values)
+        return Memory(plan_of(model), forms, values, others=others)
     held = _written(values, folder)
-    memory = Memory(plan_of(model), forms, file=held.path)
+    memory = Memory(plan_of(model), forms, file=held.path, others=others)
     weakref.finalize(memory, _drop, held)  # of a fit that was broken off
     return memory
 
@@ -120,7 +124,10 @@ def restore(model: Any, memory: Memory, *, training: bool = False) -> None:
     values = memory.read()
     _keras.settle(model)
     apply_plan(model, memory.plan, training=training)
-    found = _variables(model)
+    for optimizer in _other_optimizers(model):
+        if all(optimizer is not each for each in memory.others):
+            _keras.unbuild_all(optimizer)
+    found = _variables(model, memory.others)
     forms = {key: tuple(int(size) for size in v.shape) for key, v in found.items()}
     if forms != {key: shape for key, (shape, _) in memory.forms.items()}:
         strange = sorted({name for name, _ in forms.keys() ^ memory.forms.keys()})
@@ -134,13 +141,23 @@ def restore(model: Any, memory: Memory, *, training: bool = False) -> None:
             variable.assign(values[key])
 
 
-def _variables(model: Any) -> dict[Key, Any]:
-    """Every variable of a model and its optimizer, but those that tell the time."""
+def _other_optimizers(model: Any) -> list[Any]:
+    """The built optimizers that train a model beside the one it was compiled with."""
+    own = _keras.compiled_optimizer(model)
+    found = _keras.find_holders([], model.weights).optimizers
+    return [each for each in found if each.built and each is not own]
+
+
+def _variables(model: Any, others: Sequence[Any]) -> dict[Key, Any]:
+    """Every variable of a model and its optimizers, but those that tell the time."""
     named = [(f"model/{variable.path}", variable) for variable in model.weights]
     optimizer = _keras.compiled_optimizer(model)
     if optimizer is not None and optimizer.built:
         state = _keras.timeless_state(optimizer)
         named += [(f"optimizer/{name}", variable) for name, variable in state]
+    for number, each in enumerate(others):
+        state = _keras.timeless_state(each, model.weights)
+        named += [(f"other optimizer {number}/{name}", variable) for name, variable in state]
     counts: dict[str, int] = {}
     keyed = {}
     for name, variable in named:

@@ -26,8 +26,7 @@ class ModelSupport:
         self._penalized: list[Any] = []
 
     def warm_up(self, steps: int, initial: float) -> None:
-        optimizer = _keras.compiled_optimizer(self._model)
-        if optimizer is not None:
+        for optimizer in _keras.held_optimizers(self._model):
             _keras.warm_up_learning_rate(optimizer, steps, initial)
 
     def penalize_products(self, weight: float) -> None:
@@ -49,14 +48,12 @@ class ModelSupport:
     def refresh(self, time: float, schedule_end: float) -> None:
         """An epoch begins: take away what has had its time."""
         self.time, self.schedule_end = time, schedule_end
-        optimizer = _keras.compiled_optimizer(self._model)
-        if optimizer is not None:
+        for optimizer in _keras.held_optimizers(self._model):
             _keras.end_warm_up(optimizer, if_over=True)
 
     def close(self) -> None:
         """Take away what was added."""
-        optimizer = _keras.compiled_optimizer(self._model)
-        if optimizer is not None:
+        for optimizer in _keras.held_optimizers(self._model):
             _keras.end_warm_up(optimizer)
         for layer in self._penalized:
             if isinstance(layer, LowRank):  # a guard may have made it dense again

@@ -132,38 +132,38 @@ def change_kernels(
     """
     if not changes:
         return
-    _keras.settle(model)
-    optimizer = _keras.compiled_optimizer(model)
-    if optimizer is not None and not optimizer.built:
-        optimizer = None
-    touched = list({id(c.kernel.layer): c.kernel.layer for c in changes}.values())
-    if optimizer is not None:
-        touched += _keras.all_optimizers(optimizer)
-    restores = [_keras.snapshot(one) for one in touched]
+    layers = list({id(c.kernel.layer): c.kernel.layer for c in changes}.values())
+    holders = _keras.find_holders(layers, [v for c in changes for v in c.kernel.variables])
+    for each in holders.models:
+        _keras.settle(each)
+    optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
+    restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
     try:
         with _keras.strategy_scope(model):
             replacements = [_install(change) for change in changes]
             dead = [variable for r in replacements for variable in r.old]
-            if optimizer is not None:
+            for optimizer in holders.optimizers:
                 dead += carry(
                     optimizer,
-                    model.trainable_variables,
+                    [_keras.own_variables(layer) for layer in layers],
                     replacements,
                     at_split=at_split,
                     at_truncation=at_truncation,
                 )
-            mark_containers(model)
-            _shift_biases(changes, optimizer)
+            mark_containers(model, *holders.models)
+            _shift_biases(changes, holders.optimizers)
     except Exception as error:
         for restore in restores:
             restore()
-        mark_containers(model)
-        _keras.renew_functions(model, training=training)
+        mark_containers(model, *holders.models)
+        _keras.renew_functions(model, *holders.models, training=training)
         raise SurgeryError(
             f"The ranks of model '{model.name}' could not be changed; it is as it was. "
             f"{type(error).__name__}: {error}"
         ) from error
-    _keras.renew_functions(model, training=training)
+    _keras.renew_functions(model, *holders.models, training=training)
+    _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
+    _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
     _keras.release(dead)
 
 
@@ -179,9 +179,8 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
         fraction: How far, in [0, 1].
     """
     _keras.settle(model)
-    optimizer = _keras.compiled_optimizer(model)
-    if optimizer is not None and not optimizer.built:
-        optimizer = None
+    changed = [v for c in changes for v in (*c.kernel.variables, c.kernel.bias) if v is not None]
+    optimizers = _keras.find_holders([], changed).optimizers
     with _keras.strategy_scope(model):
         for change in changes:
             kernel, state = change.kernel, change.state
@@ -191,18 +190,17 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
             else:
                 steps = [change.matrices[0] @ change.matrices[1] - old[0]]
             shifts = kernel.as_variables(change.split)([fraction * step for step in steps])
-            shift_weights(optimizer, kernel.variables[0], shifts[0])
+            shift_weights(optimizers, kernel.variables[0], shifts[0])
         parts = [replace(c, shift=fraction * c.shift) for c in changes if c.shift is not None]
-        _shift_biases(parts, optimizer)
+        _shift_biases(parts, optimizers)
 
 
-def _shift_biases(changes: Sequence[KernelChange], optimizer: Any) -> None:
+def _shift_biases(changes: Sequence[KernelChange], optimizers: Iterable[Any]) -> None:
     """The last step, so that nothing that fails comes after it."""
     for change in changes:
-        kernel = change.kernel
-        bias = kernel.kind.output_bias(kernel.layer, kernel.name)
+        bias = change.kernel.bias
         if change.shift is not None and bias is not None:
-            shift_weights(optimizer, bias, change.shift)
+            shift_weights(optimizers, bias, change.shift)
 
 
 def _install(change: KernelChange) -> Replacement:

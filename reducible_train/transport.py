@@ -19,7 +19,7 @@ of the signal among the noise, is what it was; `benchmarks/transport.py` compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -141,6 +141,12 @@ class Replacement:
     as_matrices: Callable[[Arrays], Arrays]
     as_variables: Callable[[Arrays], Arrays]
 
+    @property
+    def heirs(self) -> list[tuple[Any, Sequence[Any]]]:
+        """Each new variable, with the old ones whose place it takes."""
+        paired = len(self.old) == len(self.new)
+        return [(v, [self.old[i]] if paired else self.old) for i, v in enumerate(self.new)]
+
 
 # How each slot list of keras.optimizers behaves. Muon's and Lion's momenta, and the
 # gradient accumulators of every optimizer, are gradient-like.
@@ -177,20 +183,20 @@ class _Memory:
 
 def carry(
     optimizer: Any,
-    variables: Sequence[Any],
+    layers: Sequence[Sequence[Any]],
     replacements: Sequence[Replacement],
     *,
     at_split: Correction = "signal",
     at_truncation: Correction = "signal",
 ) -> list[Any]:
-    """Rebuild a built optimizer in place for new variables, with its state carried over.
+    """Rebuild an optimizer in place for new variables, with its state carried over.
 
     The object, its `iterations`, learning rate and scalars stay; slots of variables that
-    did not change are copied exactly.
+    did not change are copied exactly. One that is not built has settings only, which follow.
 
     Args:
-        optimizer: A built Keras optimizer.
-        variables: The trainable variables of the model, after the change.
+        optimizer: A Keras optimizer.
+        layers: The variables of each layer that was changed, after the change, in their order.
         replacements: What was replaced by what.
         at_split: What to do with second moments where a kernel becomes factors:
             `"project"` them, project and correct by the `"signal"`, or `"reset"` all slots.
@@ -199,13 +205,15 @@ def carry(
     Returns:
         The slot variables that are dead now.
     """
+    heirs = [heir for replacement in replacements for heir in replacement.heirs]
+    _keras.inherit_settings(optimizer, heirs)
+    if not optimizer.built:
+        return []
     memory = _remember(optimizer)
     remap = {id(r.old[0]): r for r in replacements}
-    wanted = _wanted(memory, variables, replacements)
-    replaced = [(old, r.new) for r in replacements for old in r.old]
-    _keras.remap_weight_decay_exclusions(optimizer, replaced)
+    wanted = _wanted(memory.variables, layers, replacements)
     scope = _keras.build_scope(optimizer)
-    with _keras.same_inner_optimizers(optimizer, replaced):
+    with _keras.same_inner_optimizers(optimizer, heirs):
         restore = _unbuild_all(memory)
         with scope:
             optimizer.build(wanted)
@@ -229,17 +237,28 @@ def _remember(optimizer: Any) -> _Memory:
 
 
 def _wanted(
-    memory: _Memory, variables: Sequence[Any], replacements: Sequence[Replacement]
+    known: Sequence[Any], layers: Sequence[Sequence[Any]], replacements: Sequence[Replacement]
 ) -> list[Any]:
-    """The variables to build on: the model's order, without those never optimized."""
-    known = {id(v) for v in memory.variables}
-    new = {id(v) for r in replacements if id(r.old[0]) in known for v in r.new}
-    gone = {id(v) for r in replacements for v in r.old}
-    ordered = [v for v in variables if id(v) in known or id(v) in new]
-    present = {id(v) for v in ordered}
-    strangers = [v for v in memory.variables if id(v) not in present and id(v) not in gone]
-    frozen = [v for r in replacements for v in r.new if id(v) in new and id(v) not in present]
-    return [*ordered, *frozen, *strangers]
+    """The variables to build on: those it knew, in its own order, with new ones in their place.
+
+    What it never knew stays so, whatever is trainable now. Within a layer the order is the
+    layer's, which a fresh model has, too.
+    """
+    heirs: dict[int, Sequence[Any]] = {}
+    ids = {id(v) for v in known}
+    for replacement in replacements:
+        places = [id(v) for v in replacement.old if id(v) in ids]
+        heirs.update(dict.fromkeys(places, ()))
+        heirs.update(dict.fromkeys(places[:1], replacement.new))
+    wanted = [new for v in known for new in heirs.get(id(v), (v,))]
+    for ordered in layers:
+        place = {id(v): i for i, v in enumerate(ordered)}
+        here = [i for i, v in enumerate(wanted) if id(v) in place]
+        for i, v in zip(
+            here, sorted((wanted[i] for i in here), key=lambda v: place[id(v)]), strict=True
+        ):
+            wanted[i] = v
+    return wanted
 
 
 def _unbuild_all(memory: _Memory) -> Callable[[], None]:
@@ -353,16 +372,16 @@ def _is_weight(optimizer: Any, slot: str) -> bool:
     return slot in _WEIGHTS or (slot == "_momentums" and hasattr(optimizer, "warmup_steps"))
 
 
-def shift_weights(optimizer: Any, variable: Any, shift: np.ndarray) -> None:
-    """Add to a variable, and to every copy of it that an optimizer keeps.
+def shift_weights(optimizers: Iterable[Any], variable: Any, shift: np.ndarray) -> None:
+    """Add to a variable, and to every copy of it that optimizers keep.
 
     Args:
-        optimizer: A built optimizer, or `None`.
+        optimizers: The optimizers that may train it.
         variable: The variable.
         shift: What to add, as many numbers as the variable has.
     """
     copies = [variable]
-    for each in [] if optimizer is None else _keras.all_optimizers(optimizer):
+    for each in [one for outer in optimizers for one in _keras.all_optimizers(outer)]:
         known = [i for i, v in enumerate(_keras.trainable_of(each)) if v is variable]
         for name, values in _keras.slots(each).items():
             if _is_weight(each, name):

@@ -161,6 +161,47 @@ def check_files(model: Any, make: Callable[[], Any], x: np.ndarray) -> None:
         np.testing.assert_allclose(zoo.predicted(again, x), wanted, atol=1e-6)
 
 
+def check_holders() -> None:
+    """Two models over one layer, each with an optimizer: both go on, and predict what they call."""
+    x, y = np.random.default_rng(0).normal(size=(2, 32, 12)).astype("float32")
+    shared = keras.layers.Dense(16, activation="tanh", name="shared")
+    inputs = keras.Input((12,))
+    models = [keras.Model(inputs, keras.layers.Dense(12)(shared(inputs))) for _ in range(2)]
+    for model, optimizer in zip(models, ("adam", "rmsprop"), strict=True):
+        model.compile(optimizer, "mse")
+        model.fit(x, y, verbose=0)
+        model.predict(x, verbose=0)
+    factorize(models[0], rank=5)
+    for model in models:
+        np.testing.assert_allclose(
+            model.predict(x, verbose=0), zoo.as_array(model(x)), atol=ROUND_OFF
+        )
+        before = _factors(model)
+        model.fit(x, y, verbose=0)
+        assert all(np.abs(after - before[k]).max() > 0 for k, after in _factors(model).items())
+    if keras.backend.backend() == "torch":
+        check_torch_loop()
+
+
+def check_torch_loop() -> None:
+    """An optimizer of torch's own steps the factors, in place of the kernels."""
+    import torch
+
+    model = zoo.sequential()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    x = torch.ones(8, 24)
+    for _ in range(2):
+        before = [zoo.as_array(v).copy() for v in model.trainable_variables]
+        optimizer.zero_grad()
+        (model(x) ** 2).sum().backward()
+        optimizer.step()
+        now = [zoo.as_array(v) for v in model.trainable_variables]
+        assert sum(np.abs(a - b).max() > 0 for a, b in zip(now, before, strict=True)) > 3
+        factorize(model, rank=4)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert {id(v.value) for v in model.trainable_variables} <= held
+
+
 def numbers() -> dict[str, np.ndarray]:
     """Weights, Adam's state and outputs after two cuts, from the same start everywhere."""
     keras.utils.clear_session(free_memory=False)  # automatic names count from the start
@@ -189,6 +230,7 @@ def main() -> None:
         started = time.perf_counter()
         told = check_fit(make, optimizer, cadence)
         print(f"{name}: {told}, {time.perf_counter() - started:.0f} s", flush=True)
+    check_holders()
     started = time.perf_counter()
     found = numbers()
     print(f"{len(found)} arrays of numbers, {time.perf_counter() - started:.0f} s")

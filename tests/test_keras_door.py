@@ -140,3 +140,43 @@ def test_the_walk_through_the_state_is_that_of_keras(name, tmp_path):
         path: each for path, each in shapes.items() if each
     }
     assert {each.place for each in file.values()} == {None}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="traces are TensorFlow's")
+def test_a_function_forgets_its_graphs_and_is_traced_anew():
+    import tensorflow as tf
+
+    count = []
+    variable = keras.Variable([1.0, 2.0])
+
+    @tf.function
+    def double():
+        count.append(1)
+        return variable.value * 2
+
+    double()
+    alone = double.get_concrete_function()
+    assert isinstance(double, _keras.traces.function_class())
+    assert isinstance(alone, _keras.traces.graph_class())
+    handles = _keras.traces.handles_of([variable])
+    assert _keras.traces.was_traced_with(double, handles)
+    assert _keras.traces.captures(alone, handles)
+    assert not _keras.traces.captures(alone, _keras.traces.handles_of([keras.Variable(1.0)]))
+    double()
+    assert len(count) == 1
+    _keras.trace_anew([double], [], ["double/kernel"])
+    double()
+    assert len(count) == 2
+
+
+def test_an_optimizer_keeps_exclusions_by_key_and_a_map_by_path(model):
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    kernel = model.get_layer("first").kernel
+    optimizer.exclude_from_weight_decay(var_list=[kernel], var_names=["bias"])
+    assert optimizer._exclude_from_weight_decay == {optimizer._var_key(kernel)}
+    assert optimizer._exclude_from_weight_decay_pattern is not None
+    optimizer._exclude_from_weight_decay_cache[optimizer._var_key(kernel)] = True
+    assert optimizer._use_weight_decay(kernel), "the cache is asked first"
+    chosen = keras.optimizers.OptimizerMap(optimizer, {"a/.*": keras.optimizers.SGD()})
+    assert list(chosen._optimizer_map) == ["a/.*"]
+    assert keras.optimizers.MultiOptimizer(chosen)._optimizer_map is chosen

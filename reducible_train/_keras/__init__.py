@@ -37,6 +37,7 @@ from reducible_train._keras.functions import (
     settle,
     strategy_scope,
 )
+from reducible_train._keras.holders import find_holders
 from reducible_train._keras.layer_tree import (
     automatic_stem,
     children,
@@ -54,21 +55,24 @@ from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
     built_optimizer,
+    inherit_settings,
     inner_optimizers,
-    remap_weight_decay_exclusions,
     same_inner_optimizers,
     slots,
     timeless_state,
     trainable_of,
     unbuild,
+    unbuild_all,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
 from reducible_train._keras.registry import is_operation, only_registered
+from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traceless import (
     dtype_of,
     plainly_named,
     untouched_process,
 )
+from reducible_train._keras.traces import trace_anew
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -79,6 +83,7 @@ from reducible_train._keras.tracking import (
     snapshot,
     variable_scope,
 )
+from reducible_train._keras.trainability import held_optimizers
 from reducible_train._keras.values import constant, host_float, host_value, itemsize, size
 from reducible_train._keras.waiting import allocate, bounded_variables, waiting_bytes
 from reducible_train._keras.weights import (
@@ -114,12 +119,15 @@ __all__ = [
     "drop_attribute",
     "dtype_of",
     "end_warm_up",
+    "find_holders",
     "fixed_batch",
     "fresh_input_layers",
     "has_weights",
+    "held_optimizers",
     "held_variables",
     "host_float",
     "host_value",
+    "inherit_settings",
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
@@ -129,6 +137,7 @@ __all__ = [
     "known_inputs",
     "logged_metrics",
     "loss_gradients",
+    "move_parameters",
     "note_place",
     "only_registered",
     "order_variables",
@@ -140,7 +149,6 @@ __all__ = [
     "read_variables",
     "reclass",
     "release",
-    "remap_weight_decay_exclusions",
     "renew_functions",
     "replace_variables",
     "rerun_graph",
@@ -160,9 +168,11 @@ __all__ = [
     "strategy_scope",
     "tapped",
     "timeless_state",
+    "trace_anew",
     "trace_calls",
     "trainable_of",
     "unbuild",
+    "unbuild_all",
     "unbuilt_parts",
     "unpickler",
     "untouched_process",

@@ -11,6 +11,7 @@ import keras
 from keras.src import backend as _backend
 
 from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.trainability import training_what_it_did
 
 
 @contextlib.contextmanager
@@ -31,19 +32,25 @@ def compares_with_targets(model: Any) -> bool:
     return getattr(model, "_compile_loss", None) is not None
 
 
-def renew_functions(model: Any, *, training: bool) -> None:
+def renew_functions(model: Any, *others: Any, training: bool) -> None:
     """Throw away compiled train, test and predict functions that hold dead variables.
 
     `compile()` inside a callback crashes `fit`, and `train_function = None` alone does
-    too: while training, the function is made anew with `force=True`.
+    too: whoever has a train function gets a new one with `force=True`.
+
+    Args:
+        model: The model; those within it are renewed, too.
+        others: More models, that have layers in common with it.
+        training: True inside a `fit` of the model.
     """
-    for inner in [layer for _, layer in walk(model) if isinstance(layer, keras.Model)]:
-        _forget_functions(inner)
-    had_train_function = getattr(model, "train_function", None) is not None
-    _forget_functions(model)
-    if training or had_train_function:
-        model.make_train_function(force=True)
-    _renew_torch_parameters(model)
+    inner = [layer for _, layer in walk(model) if isinstance(layer, keras.Model)]
+    for each in {id(each): each for each in (model, *inner, *others)}.values():
+        trains = getattr(each, "train_function", None) is not None or (training and each is model)
+        _forget_functions(each)
+        if trains:
+            with training_what_it_did(each):
+                each.make_train_function(force=True)
+        _renew_torch_parameters(each)
     gc.collect(0)
 
 

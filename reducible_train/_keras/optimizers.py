@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from reducible_train._keras.functions import compiled_optimizer, strategy_scope
 from reducible_train._keras.values import host_value
 
 _CLOCKS = ("_iterations", "_learning_rate")  # of an optimizer
+
+Heirs = Sequence[tuple[Any, Sequence[Any]]]  # each new variable, with those it follows
 
 
 def inner_optimizers(optimizer: Any) -> list[Any]:
@@ -52,26 +56,43 @@ def slots(optimizer: Any) -> dict[str, list[Any]]:
     }
 
 
+def trained_by(optimizer: Any, variables: Sequence[Any]) -> bool:
+    """True of an optimizer that was built on one of some variables, or was told about one."""
+    if not getattr(optimizer, "built", False):
+        told = getattr(optimizer, "_exclude_from_weight_decay", None) or ()
+        return bool(told) and any(optimizer._var_key(variable) in told for variable in variables)
+    ids = {id(variable) for variable in variables}
+    return any(id(variable) in ids for variable in optimizer._trainable_variables)
+
+
 def trainable_of(optimizer: Any) -> list[Any]:
     """The variables an optimizer was built on, in its order."""
     return list(optimizer._trainable_variables)
 
 
-def timeless_state(optimizer: Any) -> Iterator[tuple[str, Any]]:
+def timeless_state(
+    optimizer: Any, variables: Sequence[Any] | None = None
+) -> Iterator[tuple[str, Any]]:
     """All variables of an optimizer and of those it wraps, but step counts and learning rates.
 
     Each with a name for its place: the paths of some (Adafactor's, Nadam's) depend on
     where the optimizer was built, and wrappers name those of the inner optimizers twice.
 
+    Args:
+        optimizer: A built optimizer.
+        variables: Of an optimizer that trains others, too, no more than what belongs to these.
+
     Yields:
         Name and variable.
     """
+    ids = {id(variable) for variable in optimizer._trainable_variables}
+    counted = ids if variables is None else ids & {id(variable) for variable in variables}
     for number, each in enumerate(all_optimizers(optimizer)):
         for attribute, values in slots(each).items():
             for of, value in zip(each._trainable_variables, values, strict=True):
-                if value is not None:
+                if value is not None and id(of) in counted:
                     yield f"{number}/{attribute}/{of.path}", value
-        for attribute, value in vars(each).items():
+        for attribute, value in vars(each).items() if counted == ids else ():
             if isinstance(value, keras.Variable) and attribute not in _CLOCKS:
                 yield f"{number}/{attribute}", value
 
@@ -106,24 +127,35 @@ def unbuild(optimizer: Any) -> Callable[[], None]:
     return restore_scalars
 
 
+def unbuild_all(optimizer: Any) -> None:
+    """Let an optimizer and those it drives be as before their first step, but for their clocks."""
+    for each in all_optimizers(optimizer):
+        unbuild(each)
+
+
 @contextlib.contextmanager
-def same_inner_optimizers(optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+def same_inner_optimizers(optimizer: Any, heirs: Heirs) -> Iterator[None]:
     """Within it, a MultiOptimizer gives every variable the optimizer it had.
 
     Its own map may be a function that makes a new optimizer at each call, which would
     lose all state when the optimizer is built again. Other optimizers are left alone.
     """
-    if not hasattr(optimizer, "_var_to_optimizer_idx"):
+    with contextlib.ExitStack() as stack:
+        for each in all_optimizers(optimizer):
+            if hasattr(each, "_var_to_optimizer_idx"):
+                stack.enter_context(_same_choices(each, heirs))
         yield
-        return
+
+
+@contextlib.contextmanager
+def _same_choices(optimizer: Any, heirs: Heirs) -> Iterator[None]:
     inner = list(optimizer._inner_optimizers)
     chosen = {
         id(v): inner[optimizer._var_to_optimizer_idx[optimizer._var_key(v)]]
         for v in optimizer._trainable_variables
     }
-    for old, new in replaced:
-        if id(old) in chosen:
-            chosen.update({id(v): chosen[id(old)] for v in new})
+    for new, old in heirs:
+        chosen.update({id(new): chosen[id(v)] for v in old if id(v) in chosen})
     original = optimizer._optimizer_map
     optimizer.__dict__["_optimizer_map"] = lambda v: chosen.get(id(v)) or original(v)
     try:
@@ -148,23 +180,62 @@ def _all_slots(optimizer: Any) -> list[Any]:
     return [slot for each in slots(optimizer).values() for slot in each if slot is not None]
 
 
-def remap_weight_decay_exclusions(
-    optimizer: Any, replaced: Sequence[tuple[Any, Sequence[Any]]]
-) -> None:
-    """Let factors inherit a kernel's exclusion from weight decay.
+def inherit_settings(optimizer: Any, heirs: Heirs) -> None:
+    """Let variables inherit what an optimizer, built or not, was told about those they follow.
 
-    Keras keeps the keys of excluded variables, which say nothing of new ones.
+    That is an exclusion from weight decay, by the variable or by its name, and the choice of a
+    MultiOptimizer. Keras keeps keys of variables and patterns for names and paths, which say
+    nothing of new ones.
     """
-    for inner in inner_optimizers(optimizer):
-        remap_weight_decay_exclusions(inner, replaced)
-    excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
-    if excluded:
-        before = set(excluded)
-        after = set(before)
-        for old, new in replaced:
-            if optimizer._var_key(old) in before:
-                after.discard(optimizer._var_key(old))
-                after.update(optimizer._var_key(variable) for variable in new)
-        optimizer._exclude_from_weight_decay = type(excluded)(after)
-    if hasattr(optimizer, "_exclude_from_weight_decay_cache"):
-        optimizer._exclude_from_weight_decay_cache = {}
+    for each in all_optimizers(optimizer):
+        _inherit_weight_decay(each, heirs)
+        if hasattr(each, "_optimizer_map"):
+            _inherit_choices(each, heirs)
+
+
+def _inherit_weight_decay(optimizer: Any, heirs: Heirs) -> None:
+    excluded = set(getattr(optimizer, "_exclude_from_weight_decay", ()))
+    told = excluded or getattr(optimizer, "_exclude_from_weight_decay_pattern", None) is not None
+    cache = dict(getattr(optimizer, "_exclude_from_weight_decay_cache", {}))
+    decays = [any(optimizer._use_weight_decay(v) for v in old) for _, old in heirs] if told else []
+    gone = {optimizer._var_key(v) for _, old in heirs for v in old}
+    excluded, cache = excluded - gone, {k: v for k, v in cache.items() if k not in gone}
+    for (new, _), decay in zip(heirs, decays, strict=bool(told)):
+        key = optimizer._var_key(new)
+        cache[key] = decay  # asked before the names are
+        if not decay:
+            excluded.add(key)
+    if told:
+        optimizer._exclude_from_weight_decay = excluded
+    optimizer._exclude_from_weight_decay_cache = cache
+
+
+def _inherit_choices(optimizer: Any, heirs: Heirs) -> None:
+    """A map by path gets the paths of new variables; a function hears of the old ones."""
+    chosen = optimizer._optimizer_map
+    if isinstance(chosen, keras.optimizers.OptimizerMap):
+        known = dict(chosen._optimizer_map)
+        known.update({new.path: chosen[old[0].path] for new, old in heirs})
+        chosen = copy.copy(chosen)
+        chosen._optimizer_map = {
+            path: each
+            for path, each in known.items()
+            if path in optimizer._optimizer_map
+            or not _chooses(optimizer._optimizer_map, path, each)
+        }
+    elif not optimizer.built:
+        origins = {id(new): old[0] for new, old in heirs}
+        asked = chosen
+
+        @functools.wraps(asked)
+        def chosen(variable: Any) -> Any:
+            return asked(origins.get(id(variable), variable))
+
+    optimizer.__dict__["_optimizer_map"] = chosen
+
+
+def _chooses(chosen: Any, path: str, optimizer: Any) -> bool:
+    try:
+        return chosen[path] is optimizer
+    except ValueError:  # several patterns match
+        return False

@@ -93,9 +93,12 @@ class LowRank:
             return f"quantized to {layer.quantization_mode}"
         if getattr(layer, "lora_enabled", False):
             return "LoRA is enabled"
-        if partner(layer, kernel, "constraint") is not None:
-            return f"has a {_stem(kernel)}_constraint, which factors cannot keep"
         variable = vars(layer)[cls.kernel_attributes[kernel]]
+        bound = (partner(layer, kernel, "constraint"), getattr(variable, "constraint", None))
+        if any(each is not None for each in bound):
+            return f"has a {_stem(kernel)}_constraint, which factors cannot keep"
+        if getattr(variable, "overwrite_with_gradient", False):
+            return f"its {kernel} is overwritten with its gradient, which factors cannot be"
         built = [each for each in _keras.own_variables(layer) if each.name == kernel]
         if len(built) != 1 or built[0] is not variable:
             return f"its {kernel} is not the variable it was built with"
@@ -205,6 +208,8 @@ class LowRank:
         old = self._present(kernel)
         dense_shape = self._dense_shape(kernel, old)
         self._keep(f"_split_of_{kernel}", self.split_of(kernel) if split is None else split)
+        if len(old) == 1 and old[0].regularizer is not partner(self, kernel, "regularizer"):
+            self._keep(f"_regularizer_of_{kernel}", old[0].regularizer)  # set after `build`
         u_shape, v_shape = self.view(kernel).factor_shapes(dense_shape, rank)
         wanted = {
             f"{kernel}_u": (u_shape, u_initializer),
@@ -229,7 +234,8 @@ class LowRank:
         """
         old = self._present(kernel)
         new = self._replace(old, {kernel: (self._dense_shape(kernel, old), initializer)})
-        new[0].regularizer = partner(self, kernel, "regularizer")
+        new[0].regularizer = self._regularizer_of(kernel)
+        vars(self).pop(f"_regularizer_of_{kernel}", None)
         for suffix in "uv":
             _keras.drop_attribute(self, f"{kernel}_{suffix}")
         vars(self).pop(f"_split_of_{kernel}", None)
@@ -241,6 +247,11 @@ class LowRank:
         factors = [v for name in self.kernel_attributes for v in self.factors(name)]
         _keras.order_variables(self, first=first, last=factors)
         return old, new
+
+    def _regularizer_of(self, kernel: str) -> Any | None:
+        """What regularizes the product: what the kernel itself had, where that was changed."""
+        own = partner(self, kernel, "regularizer")
+        return vars(self).get(f"_regularizer_of_{kernel}", own)
 
     def _present(self, kernel: str) -> list[Any]:
         factors = self.factors(kernel)
@@ -374,7 +385,7 @@ class LowRank:
             u, v = self.factors(kernel)
             if u is None or not u.trainable:
                 continue
-            for regularizer in (partner(self, kernel, "regularizer"), extra):
+            for regularizer in (self._regularizer_of(kernel), extra):
                 if regularizer is not None:
                     losses.append(regularizer_of_product(regularizer, u, v, self, kernel))
         return losses

@@ -104,6 +104,11 @@ class Kernel:
         """True if it makes the outputs of its layer, and is not for inputs alone."""
         return self.kind.gives_output(self.layer, self.name)
 
+    @property
+    def bias(self) -> Any | None:
+        """The variable with a number for each of its outputs; `None` without one."""
+        return self.kind.output_bias(self.layer, self.name)
+
     def uses(self, split: str, inputs: tuple[int, ...]) -> Uses | None:
         """How often a sample of this input shape uses each number; `None` if not known."""
         return self.kind.uses(self.layer, self.name, split, inputs)

@@ -1,0 +1,95 @@
+"""What a train function goes on training, when it is traced once more in the middle of a fit.
+
+Keras reads the flags `trainable` when it traces: who freezes or unfreezes a layer in mid-fit
+changes nothing until the next `compile`. A cut must not change that. What was trained, the
+optimizer knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras.src import backend as _backend
+
+
+def held_optimizers(model: Any) -> list[Any]:
+    """The optimizers in a model's own attributes, in lists and dictionaries, too."""
+
+    def within(value: Any, depth: int) -> Iterator[Any]:
+        if isinstance(value, keras.optimizers.Optimizer):
+            yield value
+        elif depth < 3 and isinstance(value, (list, tuple, dict)):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from within(item, depth + 1)
+
+    return list({id(each): each for each in within(dict(vars(model)), 0)}.values())
+
+
+@contextlib.contextmanager
+def training_what_it_did(model: Any) -> Iterator[None]:
+    """Within it, a train function is made that trains what the model's optimizers know.
+
+    Only TensorFlow traces a step; on other backends Keras reads the flags at every step.
+    """
+    if _backend.backend() != "tensorflow" or "train_step" in vars(model):
+        yield
+        return
+    own_step: Callable[..., Any] = model.train_step
+
+    @functools.wraps(own_step)
+    def train_step(*args: Any, **kwargs: Any) -> Any:
+        with _flags_of_optimizers(model):
+            return own_step(*args, **kwargs)
+
+    model.__dict__["train_step"] = train_step
+    try:
+        yield
+    finally:
+        del model.__dict__["train_step"]
+
+
+def _known(model: Any) -> set[int]:
+    """What the model's optimizers were built on; nothing while that is not settled."""
+    held = held_optimizers(model)
+    own = getattr(model, "optimizer", None)
+    if len(held) > 1 and own is not None and not own.built:
+        held = [each for each in held if each is not own]  # Keras's default, beside a GAN's two
+    if not all(each.built for each in held):
+        return set()
+    return {id(v) for each in held for v in each._trainable_variables}
+
+
+@contextlib.contextmanager
+def _flags_of_optimizers(model: Any) -> Iterator[None]:
+    """Within it, `trainable` is true of what optimizers know; flags set within it stay."""
+    changed = []
+    for each, wanted in list(_wanted_flags(model, _known(model))):
+        if each._trainable != wanted:
+            each._trainable = wanted
+            changed.append((each, wanted))
+    try:
+        yield
+    finally:
+        for each, wanted in changed:
+            if each._trainable == wanted:
+                each._trainable = not wanted
+
+
+def _wanted_flags(model: Any, known: set[int]) -> Iterator[tuple[Any, bool]]:
+    """Layers and variables that can be trained, and whether they shall be.
+
+    What no optimizer knows shall not; what was frozen since `compile` shall, what was before it
+    (and an older optimizer may know it) shall not.
+    """
+    compiled = getattr(model, "_compiled_trainable_state", {})
+    for layer in model._flatten_layers() if known else ():
+        began = compiled.get(layer, False)
+        for v in layer._trainable_variables:
+            yield v, id(v) in known and (began or v._trainable)
+        could = [v for v in layer.variables if v.trainable or id(v) in known]
+        if could:  # BatchNormalization, too, computes by the flag of the layer
+            yield layer, any(id(v) in known for v in could) and (began or layer._trainable)
