@@ -52,6 +52,8 @@ class Compression:
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
         asking: What else must be known of the data, as criteria say it, by who asks.
+        trains: True if training goes on after the cuts. Then kernels that it does not reach are
+            left, and those that hold only zeros are not judged by them.
 
     Raises:
         ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
@@ -73,6 +75,7 @@ class Compression:
         criterion: str = "energy",
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
+        trains: bool = True,
     ):
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
@@ -88,7 +91,9 @@ class Compression:
         self.is_grown = False  # beyond what the target asks for, until the next cut
         self._growths: list[tuple[float, int]] = []  # epoch, directions
         part = _keras.part_in_training(model)
-        self.survey = survey(part, rules, measure=measure, min_gain=min_gain, pricer=pricer)
+        self.survey = survey(
+            part, rules, measure=measure, min_gain=min_gain, pricer=pricer, trains=trains
+        )
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
@@ -106,6 +111,7 @@ class Compression:
             measure=measure,
             allocation=allocation,
             notes=self.notes,
+            trains=trains,
         )
 
     @property
@@ -318,7 +324,7 @@ class Compression:
             bytes=int(found.total("bytes")),
             dense_flops=int(found.dense_total("flops")) if traced else None,
             flops=int(found.total("flops")) if traced else None,
-            kernels=found.records(self._kept),
+            kernels=found.records(self._kept, self._decider.remarks),
             cuts=tuple(self.cuts),
             notes=(*self.notes, *self._growth(), *self._costs()),
         )

@@ -36,7 +36,8 @@ class Svd:
 
     Args:
         left: `(m, k)`, orthonormal columns.
-        values: `(k,)`, non-negative, non-increasing.
+        values: `(k,)`, non-negative, non-increasing; those below the round-off of the matrix are
+            exactly 0.
         right: `(k, n)`, orthonormal rows.
     """
 
@@ -50,12 +51,22 @@ class Svd:
         Each side carries `sqrt(values)`, so `U.T @ U == V @ V.T`. `U @ V` is the closest matrix
         of that rank (Eckart & Young, 1936), at `relative_error(values, rank)`.
 
+        Directions of the value 0 are in `V` only zeros. Were they so in `U`, too, both gradients
+        would be zero for ever. There `U` has orthogonal columns instead, drawn at random outside
+        of the others and as long as they are on average, of length 1 if there are no others: the
+        first step of `V` is then the dense kernel's own, projected on them.
+
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
         rank = _checked_rank(rank, 1, len(self.values))
-        root = np.sqrt(self.values[:rank])
-        return self.left[:, :rank] * root, root[:, None] * self.right[:rank]
+        values = self.values[:rank]
+        root, live = np.sqrt(values), np.count_nonzero(values)
+        left, right = self.left[:, :rank] * root, root[:, None] * self.right[:rank]
+        if live < rank:
+            length = np.sqrt(values[:live].mean()) if live else 1.0
+            left[:, live:] = length * _outside(self.left[:, :live], rank - live)
+        return left, right
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +89,8 @@ class ProductSvd(Svd):
 
         Whatever is linear in the factors (momenta, averages) follows through them. Nothing is
         inverted: `U @ V @ right.T == left * values` gives `R = V @ right.T / sqrt(values)`, and
-        likewise `L = left.T @ U / sqrt(values)`. A direction with the value 0 gets zeros.
+        likewise `L = left.T @ U / sqrt(values)`. A direction with the value 0 has no past, and
+        gets zeros.
 
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
@@ -109,8 +121,12 @@ def singular_spectrum(matrix: npt.ArrayLike) -> Array:
         raise _no_convergence(matrix) from error
 
 
-def decompose(matrix: npt.ArrayLike) -> Svd:
+def decompose(matrix: npt.ArrayLike, epsilon: float | None = None) -> Svd:
     """The whole decomposition of `matrix (m, n)`.
+
+    Args:
+        matrix: The matrix.
+        epsilon: Relative round-off of its numbers; if not given, that of their dtype.
 
     Raises:
         SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
@@ -122,13 +138,21 @@ def decompose(matrix: npt.ArrayLike) -> Svd:
         array([[2., 0.],
                [0., 0.]])
     """
+    epsilon = epsilon_of(matrix) if epsilon is None else epsilon
     matrix = _checked_matrix(matrix)
     try:
         svd = _gram_svd(matrix) if min(matrix.shape) > GRAM_ABOVE else _lapack_svd(matrix)
     except np.linalg.LinAlgError as error:
         raise _no_convergence(matrix) from error
     signs = _signs(svd.left)
-    return Svd(svd.left * signs, svd.values, signs[:, None] * svd.right)
+    values = np.where(svd.values > epsilon * svd.values[0], svd.values, 0.0)
+    return Svd(svd.left * signs, values, signs[:, None] * svd.right)
+
+
+def epsilon_of(matrix: npt.ArrayLike) -> float:
+    """Relative round-off of the numbers of a matrix, by their dtype."""
+    kind = np.asarray(matrix).dtype
+    return float(np.finfo(kind).eps) if np.issubdtype(kind, np.floating) else _EPSILON
 
 
 def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
@@ -279,6 +303,17 @@ def _gram_svd(matrix: Array) -> Svd:
 def _scaled(matrix: Array) -> tuple[Array, float]:
     scale = float(np.abs(matrix).max()) or 1.0  # so that squares neither overflow nor vanish
     return matrix / scale, scale
+
+
+def _outside(basis: Array, count: int) -> Array:
+    """Orthonormal columns `(m, count)` at random, the same at every call, orthogonal to a basis.
+
+    At random, because unit vectors would listen to single inputs, which may always be 0.
+    """
+    columns = np.random.default_rng(0).standard_normal((len(basis), count))
+    for _ in range(2):  # once more for what round-off has left
+        columns, _ = np.linalg.qr(columns - basis @ (basis.T @ columns))
+    return columns
 
 
 def _signs(left: Array) -> Array:

@@ -15,6 +15,11 @@ from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.report import KernelRecord
 from reducible_train.rules import LayerRule, rule_for, unmatched
 
+_FROZEN = (
+    "not trained, so it could not recover from a cut; a rule with keep_dense=False, or with a rank "
+    "or an energy of its own, takes it in"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Form:
@@ -220,6 +225,7 @@ def survey(
     measure: str = "parameters",
     min_gain: float = 0.0,
     pricer: Pricer | None = None,
+    trains: bool = False,
 ) -> Survey:
     """Look through a built model.
 
@@ -229,6 +235,8 @@ def survey(
         measure: What a budget counts; factors that save nothing of it are not considered.
         min_gain: Fraction of a kernel's cost that factors must save at least.
         pricer: Prices the kernels, where the measure has no law.
+        trains: True if training goes on after a cut, so that kernels it does not reach could not
+            recover, and are left.
 
     Raises:
         ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
@@ -248,6 +256,7 @@ def survey(
     uses = _uses(kernels, calls)
     outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
     in_use = _in_use(model, kernels)
+    trained = {id(variable) for variable in model.trainable_variables}
     rule_of = {k.path: rule_for(rules, k.layer_path, k.layer.name) for k in kernels}
 
     def found(kernel: Kernel) -> tuple[list[Form], str | None]:
@@ -258,7 +267,9 @@ def survey(
             forms = [_priced(form, kernel, name, each, min_gain) for form in forms]
         reason = in_use.get(kernel.path)
         is_output = id(kernel.layer) in outputs and kernel.gives_output
-        return forms, reason or _reason(kernel, rule, forms, is_output=is_output)
+        reason = reason or _reason(kernel, rule, forms, is_output=is_output)
+        still = trains and not any(id(variable) in trained for variable in kernel.variables)
+        return forms, reason or (_FROZEN if still and not _asks(rule) else None)
 
     prices: dict[str, Prices] = {}
     if pricer is not None:
@@ -278,7 +289,8 @@ def survey(
         reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in left)
         raise RankError(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
-            "To take in an output layer, give a rule: LayerRule(match=..., keep_dense=False)."
+            "To take in an output layer, or one that is not trained, give a rule: "
+            "LayerRule(match=..., keep_dense=False)."
         )
     return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices)
 
@@ -404,6 +416,11 @@ def _reason(
     if rule is not None and rule.min_rank is not None and rule.min_rank > limit:
         return f"min_rank={rule.min_rank} is above its break-even rank {limit}"
     return None
+
+
+def _asks(rule: LayerRule | None) -> bool:
+    """True for a rule that wants a layer cut, whatever speaks against it."""
+    return rule is not None and (rule.keep_dense is False or rule.target is not None)
 
 
 def _uses(
