@@ -84,6 +84,7 @@ class Compression:
         measure = self.measure = "latency" if isinstance(measure, Latency) else measure
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
+        self._remarks: dict[str, str] = {}
         self.aim: Callable[[Target, float], float] = Target.__call__  # the value of a target
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
@@ -111,6 +112,7 @@ class Compression:
             measure=measure,
             allocation=allocation,
             notes=self.notes,
+            remarks=self._remarks,
             trains=trains,
         )
 
@@ -241,7 +243,9 @@ class Compression:
         if self.waits_for_samples or not self.due(time):
             return
         _keras.settle(self.model)
+        remarks = dict(self._remarks)  # of what is, not of what will be
         decisions, _ = self._decide(time)
+        self._remarks.update(remarks)
         pull_kernels(self.model, self._changes(decisions), fraction)
 
     def regrow(self, time: float, fraction: float) -> None:
@@ -324,7 +328,7 @@ class Compression:
             bytes=int(found.total("bytes")),
             dense_flops=int(found.dense_total("flops")) if traced else None,
             flops=int(found.total("flops")) if traced else None,
-            kernels=found.records(self._kept, self._decider.remarks),
+            kernels=found.records(self._kept, self._remarks),
             cuts=tuple(self.cuts),
             notes=(*self.notes, *self._growth(), *self._costs()),
         )

@@ -16,8 +16,8 @@ from reducible_train.report import KernelRecord
 from reducible_train.rules import LayerRule, rule_for, unmatched
 
 _FROZEN = (
-    "not trained, so it could not recover from a cut; a rule with keep_dense=False, or with a rank "
-    "or an energy of its own, takes it in"
+    "frozen, so it could not recover from a cut; a rule with keep_dense=False, or with a rank or "
+    "an energy of its own, takes it in"
 )
 
 
@@ -190,9 +190,17 @@ class Survey:
             return dense_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
         return kernel.rank * rank_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
 
-    def records(self, kept: dict[str, float]) -> tuple[KernelRecord, ...]:
-        """A record of every kernel, managed ones first in the model's order."""
+    def records(
+        self, kept: Mapping[str, float], remarks: Mapping[str, str]
+    ) -> tuple[KernelRecord, ...]:
+        """A record of every kernel, managed ones first in the model's order.
+
+        Args:
+            kept: Energy kept since the start, by path.
+            remarks: Why kernels that may change are dense, by path.
+        """
         reasons = {path: reason for path, _, _, reason in self.left}
+        left = set(reasons)
         rows = [
             KernelRecord(
                 path=kernel.path,
@@ -205,6 +213,9 @@ class Survey:
                 reason=reasons.pop(kernel.path, None),
                 count=kernel.count,
                 split=kernel.splits[0] if kernel.rank is not None else "",
+                remark=""
+                if kernel.rank is not None or kernel.path in left
+                else remarks.get(kernel.path, "no cut of it so far"),
             )
             for kernel in self.kernels
         ]
@@ -252,9 +263,11 @@ def survey(
             "or remove the rule."
         )
     kernels = find_kernels(model)
-    calls = _keras.trace_calls(model, list({id(k.layer): k.layer for k in kernels}.values()))
+    seen = _keras.Outputs(model)
+    layers = list({id(k.layer): k.layer for k in kernels}.values())
+    calls = _keras.trace_calls(model, layers, seen.look)
     uses = _uses(kernels, calls)
-    outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
+    outputs = seen.layers(calls)
     in_use = _in_use(model, kernels)
     trained = {id(variable) for variable in model.trainable_variables}
     rule_of = {k.path: rule_for(rules, k.layer_path, k.layer.name) for k in kernels}
@@ -266,8 +279,8 @@ def survey(
         for name, each in prices.items():
             forms = [_priced(form, kernel, name, each, min_gain) for form in forms]
         reason = in_use.get(kernel.path)
-        is_output = id(kernel.layer) in outputs and kernel.gives_output
-        reason = reason or _reason(kernel, rule, forms, is_output=is_output)
+        output = outputs.get(id(kernel.layer)) if kernel.gives_output else None
+        reason = reason or _reason(kernel, rule, forms, output)
         still = trains and not any(id(variable) in trained for variable in kernel.variables)
         return forms, reason or (_FROZEN if still and not _asks(rule) else None)
 
@@ -289,7 +302,7 @@ def survey(
         reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in left)
         raise RankError(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
-            "To take in an output layer, or one that is not trained, give a rule: "
+            "To take in an output layer, or a frozen one, give a rule: "
             "LayerRule(match=..., keep_dense=False)."
         )
     return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices)
@@ -396,7 +409,7 @@ def _forms(
 
 
 def _reason(
-    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Form], *, is_output: bool
+    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Form], output: str | None
 ) -> str | None:
     """Why a kernel is left as it is."""
     if kernel.refusal is not None:
@@ -405,11 +418,13 @@ def _reason(
         return f"kept as it is by the rule for {rule.match!r}"
     if kernel.rank is not None:
         return None
-    if is_output and (rule is None or rule.keep_dense is None):
-        return "output layer; a rule with keep_dense=False takes it in"
+    if output is not None and (rule is None or rule.keep_dense is None):
+        return f"{output}; a rule with keep_dense=False takes it in"
     if rule is not None and rule.split is not None and rule.split not in kernel.splits:
         return f"cannot be split as {rule.split!r} (by the rule for {rule.match!r})"
     limit = max(form.max_rank for form in forms)
+    if limit < 1 and all(form.uses == Uses.alike(0) for form in forms):
+        return "no forward pass calls it, so it costs no FLOPs"
     if limit < 1:
         m, n = kernel.shape
         return f"too small: no rank of a {m} x {n} kernel saves enough"

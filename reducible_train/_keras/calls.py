@@ -28,10 +28,12 @@ class Call:
     repeats: int | None
 
 
-def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
+def trace_calls(
+    model: Any, layers: Sequence[Any], look: Callable[[Any], None] | None = None
+) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
-    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
+    `look` is given the outputs while they are symbolic. Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
     where the input of the model is not known or it cannot be traced.
     """
     steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
@@ -69,7 +71,7 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
     try:
         for layer in watched:
             layer.__dict__["call"] = watch(layer)
-        return calls if _traced(model, training=False) is not None else None
+        return calls if _traced(model, training=False, look=look) is not None else None
     finally:
         for layer in watched:
             layer.__dict__.pop("call")
@@ -88,7 +90,9 @@ def assigned_in_calls(model: Any) -> set[int]:
     return (_traced(model, training=True) or set()) if foreign else set()
 
 
-def _traced(model: Any, *, training: bool) -> set[int] | None:
+def _traced(
+    model: Any, *, training: bool, look: Callable[[Any], None] | None = None
+) -> set[int] | None:
     """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
     specs = _input_specs(model)
     if specs is None:
@@ -98,6 +102,8 @@ def _traced(model: Any, *, training: bool) -> set[int] | None:
     def run(x: Any) -> Any:
         outputs = model(x, training=training)
         assigned.update(get_stateless_scope().state_mapping)
+        if look is not None:
+            look(outputs)
         return outputs
 
     try:
@@ -120,11 +126,18 @@ def _input_specs(model: Any) -> Any | None:
     if not shapes or len(shapes) != 1:
         return None
     (shape,) = shapes.values()
-    if not isinstance(shape, (tuple, list)) or not all(
-        isinstance(size, int) or size is None for size in shape
-    ):
+    return _specs(shape, model.input_dtype)
+
+
+def _specs(shape: Any, dtype: str) -> Any | None:
+    """Symbolic tensors of a shape, or of those in a dictionary or a list; `None` for others."""
+    if isinstance(shape, dict):
+        return {name: _specs(each, dtype) for name, each in shape.items()}
+    if not isinstance(shape, (tuple, list)) or not shape:
         return None
-    return keras.KerasTensor((1, *shape[1:]), dtype=model.input_dtype)
+    if all(isinstance(size, int) or size is None for size in shape):
+        return keras.KerasTensor((1, *shape[1:]), dtype=dtype)
+    return type(shape)(_specs(each, dtype) for each in shape)
 
 
 def fixed_batch(model: Any) -> int | None:

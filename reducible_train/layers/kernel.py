@@ -228,6 +228,8 @@ def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str
         for variable in _keras.own_variables(layer):
             if len(variable.shape) < 2 or not isinstance(variable, keras.Variable):
                 continue
+            if 0 in variable.shape:
+                continue  # holds nothing
             if id(variable) in kernels or (kind is not None and "bias" in variable.name):
                 continue
             name = type(layer).__name__
