@@ -451,7 +451,7 @@ def _uses(
             for call in calls:
                 if call.layer is not kernel.layer:
                     continue
-                used = kernel.uses(split, call.shape)
+                used = kernel.uses(split, call.shape, call.options)
                 if used is None or call.repeats is None:
                     return None
                 total += used * call.repeats

@@ -88,12 +88,8 @@ class Truncation:
         g_u, g_v = old
         new = ~self.right.any(axis=-2)  # (g, s), directions without a past
         return [
-            np.where(
-                new[:, None, :], g_u.mean(axis=-1, keepdims=True), g_u @ flip(self.left**2)
-            ),
-            np.where(
-                new[:, :, None], g_v.mean(axis=-2, keepdims=True), flip(self.right**2) @ g_v
-            ),
+            np.where(new[:, None, :], g_u.mean(axis=-1, keepdims=True), g_u @ flip(self.left**2)),
+            np.where(new[:, :, None], g_v.mean(axis=-2, keepdims=True), flip(self.right**2) @ g_v),
         ]
 
     def weights_step(self, old: Arrays) -> Arrays:

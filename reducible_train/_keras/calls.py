@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -20,12 +21,14 @@ class Call:
     """One call of a layer in a forward pass: its input shape, and how often it is repeated.
 
     Cells of recurrent layers, and layers in TimeDistributed, are called once for each step
-    of a sequence; `repeats` is `None` where its length is not known.
+    of a sequence; `repeats` is `None` where its length is not known. `options` are the
+    switches among the arguments of the call, by name, those left out included.
     """
 
     layer: Any
     shape: tuple[Any, ...]
     repeats: int | None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def trace_calls(
@@ -46,13 +49,17 @@ def trace_calls(
     def watch(layer: Any) -> Callable[..., Any]:
         original = layer.call
         steps = isinstance(layer, steppers)
+        signature = inspect.signature(original)
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
             shape = tuple(keras.tree.flatten(inputs)[0].shape)
             if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
-                calls.append(Call(layer, shape, frames[-1][0] if frames else 1))
+                given = signature.bind(*args, **kwargs)
+                given.apply_defaults()
+                options = _switches(given.arguments)
+                calls.append(Call(layer, shape, frames[-1][0] if frames else 1, options))
                 if frames:
                     frames[-1][1].add(id(layer))
             if not steps:
@@ -77,6 +84,11 @@ def trace_calls(
             layer.__dict__.pop("call")
             if id(layer) in replaced:
                 layer.__dict__["call"] = replaced[id(layer)]
+
+
+def _switches(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that are neither tensors nor structures of them."""
+    return {name: value for name, value in arguments.items() if isinstance(value, (bool, str))}
 
 
 def assigned_in_calls(model: Any) -> set[int]:

@@ -54,7 +54,9 @@ class Outputs:
 
         A model of no models has its last layer taken.
         """
-        parts = [(p, x) for p, x in walk(self._model) if isinstance(x, keras.Model) and "/" not in p]
+        parts = [
+            (p, x) for p, x in walk(self._model) if isinstance(x, keras.Model) and "/" not in p
+        ]
         parts = [(p, x) for p, x in parts if any(carries_kernel(y) for _, y in walk(x))]
         if not parts:
             told = "taken for the output layer, as the last defined, since no call can be traced"

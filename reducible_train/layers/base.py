@@ -125,6 +125,13 @@ class LowRank:
         """
         return alike(inputs[1:-1])
 
+    @classmethod
+    def uses_of_call(
+        cls, layer: Any, kernel: str, inputs: Shape, options: Mapping[str, Any]
+    ) -> Uses | None:
+        """The same where a switch of the call decides; `None` where the shape alone does."""
+        return None
+
     # --- the data that passes through a kernel ----------------------------------------
 
     @classmethod
@@ -143,8 +150,13 @@ class LowRank:
         return None
 
     @classmethod
-    def input_choices(cls, layer: Any, kernel: str, inputs: np.ndarray) -> np.ndarray | None:
-        """In place of rows, which rows of the kernel the inputs of a call choose."""
+    def input_choices(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
+    ) -> np.ndarray | None:
+        """In place of rows, which rows of the kernel the inputs of a call choose.
+
+        `arguments` are all those that the call was given, the inputs among them.
+        """
         return None
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +104,19 @@ class Kernel:
         """True if it makes the outputs of its layer, and is not for inputs alone."""
         return self.kind.gives_output(self.layer, self.name)
 
-    def uses(self, split: str, inputs: tuple[int, ...]) -> Uses | None:
-        """How often a sample of this input shape uses each number; `None` if not known."""
-        return self.kind.uses(self.layer, self.name, split, inputs)
+    def uses(
+        self, split: str, inputs: tuple[int, ...], options: Mapping[str, Any] | None = None
+    ) -> Uses | None:
+        """How often a sample of this input shape uses each number; `None` if not known.
+
+        Args:
+            split: How the kernel is split.
+            inputs: Shape of the inputs of one call, the batch first.
+            options: Switches of that call, by name, such as `reverse`.
+        """
+        shaped = self.kind.uses(self.layer, self.name, split, inputs)
+        told = self.kind.uses_of_call(self.layer, self.name, inputs, options or {})
+        return shaped if told is None else told
 
     def factor_shapes(self, rank: int, split: str | None = None) -> list[tuple[int, ...]]:
         """Shapes of the variables `U` and `V` it would have."""
