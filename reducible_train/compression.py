@@ -35,6 +35,8 @@ from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kern
 from reducible_train.survey import Managed, Pricer, Survey, survey
 from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 
+_UNKNOWN = 0.05  # of the parameters, in kinds that are not known: a reader should hear of it
+
 PRICERS: dict[str, Pricer] = {"file": file_prices, "latency": Latency().prices}
 
 
@@ -330,8 +332,18 @@ class Compression:
             flops=int(found.total("flops")) if traced else None,
             kernels=found.records(self._kept, self._remarks),
             cuts=tuple(self.cuts),
-            notes=(*self.notes, *self._growth(), *self._costs()),
+            notes=(*self.notes, *self._unknown(), *self._growth(), *self._costs()),
         )
+
+    def _unknown(self) -> Iterator[str]:
+        """What share of the model is in layers of no known kind, where it is a large one."""
+        total = self.survey.dense_total("parameters")
+        paths, held = self.survey.unknown
+        if held >= _UNKNOWN * total:
+            yield (
+                f"Layers of kinds that have no low-rank form hold {100 * held / total:.0f} % of "
+                f"the parameters, and stay as they are: {', '.join(paths)}."
+            )
 
     def _growth(self) -> Iterator[str]:
         """When kernels grew, and by how much."""

@@ -14,7 +14,8 @@ a number, as initialised to the worst:
 
 Dense kernels and factors are priced near the upper end, because training goes on after a cut, and
 so that a fraction of the dense file means the same before and after it, in a resumed fit too. So
-the file is a little smaller than was asked for, and not larger. Headers and the story of the cuts are paid for as well: they count in small files.
+the file is a little smaller than was asked for, and not larger. Headers and the story of the cuts
+are paid for as well: they count in small files.
 """
 
 from __future__ import annotations

@@ -83,7 +83,6 @@ def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | Non
 def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """What of each matrix's columns is not in the span of the columns of another."""
     q, sizes, _ = np.linalg.svd(basis, full_matrices=False)
-    q = (
-        q * (sizes > 1e-12 * sizes.max(axis=-1, keepdims=True))[..., None, :]
-    )  # columns of 0 span nothing
+    spans = sizes > 1e-12 * sizes.max(axis=-1, keepdims=True)  # columns of zeros span nothing
+    q = q * spans[..., None, :]
     return matrices - q @ (flip(q) @ matrices)

@@ -154,6 +154,13 @@ class Survey:
     uses: dict[tuple[str, str], Uses] | None
     prices: Mapping[str, Prices] = field(default_factory=dict)
 
+    @property
+    def unknown(self) -> tuple[list[str], int]:
+        """Paths of the large weights that are no kernels of a known kind, and what they hold."""
+        known = {kernel.path for kernel in self.kernels}
+        found = [(path, m * n) for path, _, (m, n), _ in self.left if path not in known]
+        return [path for path, _ in found], sum(size for _, size in found)
+
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
         if measure in self.prices:

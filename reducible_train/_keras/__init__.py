@@ -79,8 +79,8 @@ from reducible_train._keras.weights import (
 )
 
 __all__ = [
-    "Outputs",
     "Call",
+    "Outputs",
     "StoredVariables",
     "all_optimizers",
     "assigned_in_calls",

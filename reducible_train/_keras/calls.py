@@ -36,8 +36,9 @@ def trace_calls(
 ) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
-    `look` is given the outputs while they are symbolic. Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
-    where the input of the model is not known or it cannot be traced.
+    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None` where
+    the input of the model is not known or it cannot be traced. `look` is given the outputs while
+    they are symbolic.
     """
     steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
     stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]

@@ -57,7 +57,13 @@ class Outputs:
         parts = [
             (p, x) for p, x in walk(self._model) if isinstance(x, keras.Model) and "/" not in p
         ]
-        parts = [(p, x) for p, x in parts if any(carries_kernel(y) for _, y in walk(x))]
+        parts = [
+            (path, part)
+            for path, part in walk(self._model)
+            if isinstance(part, keras.Model)
+            and "/" not in path
+            and any(carries_kernel(layer) for _, layer in walk(part))
+        ]
         if not parts:
             told = "taken for the output layer, as the last defined, since no call can be traced"
             return {id(layer): told for layer in output_layers(self._model)}
