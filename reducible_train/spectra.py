@@ -61,7 +61,7 @@ class Svd:
         """
         rank = _checked_rank(rank, 1, len(self.values))
         values = self.values[:rank]
-        root, live = np.sqrt(values), np.count_nonzero(values)
+        root, live = np.sqrt(values), int(np.count_nonzero(values))
         left, right = self.left[:, :rank] * root, root[:, None] * self.right[:rank]
         if live < rank:
             length = np.sqrt(values[:live].mean()) if live else 1.0
