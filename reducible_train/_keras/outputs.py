@@ -126,11 +126,14 @@ def _makers(model: Any, outputs: Sequence[Any]) -> list[Any] | None:
     owners: dict[int, list[Any]] = {}
     for layer in [model, *(layer for _, layer in walk(model))]:
         for variable in own_variables(layer):
-            handle = getattr(getattr(variable, "_value", None), "handle", None)
-            if len(variable.shape) > 1 and handle is not None:
-                owners.setdefault(id(handle), []).append(layer)
+            for handle in _handles(variable):
+                own = [layer] if len(variable.shape) > 1 else []
+                owners.setdefault(id(handle), []).extend(own)
     graph = outputs[0].graph
-    held = {id(inside.op): id(outside) for outside, inside in graph.captures}
+    held = {
+        id(inside.op): {id(outside)} if outside.dtype.name == "resource" else set()
+        for outside, inside in graph.captures  # a variable's handle, or a constant
+    }
     fed, weights = _origins(graph, held)
     found: dict[int, Any] = {}
     todo, seen = [tensor.op for tensor in outputs], set()
@@ -141,25 +144,36 @@ def _makers(model: Any, outputs: Sequence[Any]) -> list[Any] | None:
         seen.add(id(op))
         sources = [each.op for each in op.inputs]
         multiplied = [handle for source in sources for handle in weights.get(id(source), ())]
+        contracts = op.type.startswith((*_CONTRACTIONS, *_LOOPS, *_CALLS))
+        if contracts and any(handle not in owners for handle in multiplied):
+            return None  # by a variable that is no weight of a layer
         makers = [layer for handle in multiplied for layer in owners.get(handle, ())]
-        if op.type in _CALLS and (not makers or any(id(source) in held for source in sources)):
+        if op.type in _CALLS and (not makers or any(held.get(id(source)) for source in sources)):
             return None  # what happens within is not seen
-        if makers and op.type.startswith((*_CONTRACTIONS, *_LOOPS, *_CALLS)):
+        if makers and contracts:
             found.update((id(layer), layer) for layer in makers)
         else:
             todo += sources
     return list(found.values())
 
 
-def _origins(graph: Any, held: dict[int, int]) -> tuple[set[int], dict[int, set[int]]]:
+def _handles(variable: Any) -> list[Any]:
+    """What graphs hold a variable by; of one that a strategy mirrors, one for each device."""
+    value = getattr(variable, "_value", None)
+    copies = getattr(value, "values", None)
+    held = copies if isinstance(copies, tuple) else (value,)
+    return [each.handle for each in held if hasattr(each, "handle")]
+
+
+def _origins(graph: Any, held: dict[int, set[int]]) -> tuple[set[int], dict[int, set[int]]]:
     """Ids of the operations that data reaches; of all others, the variables they come from."""
     fed: set[int] = set()
-    weights: dict[int, set[int]] = {}
+    weights = dict(held)
     for op in graph.get_operations():  # in the order they were made in
         key, sources = id(op), [id(each.op) for each in op.inputs]
         if key in held:
-            weights[key] = {held[key]}
-        elif op.type == "Placeholder" or any(source in fed for source in sources):
+            continue
+        if op.type == "Placeholder" or any(source in fed for source in sources):
             fed.add(key)
         else:
             weights[key] = set().union(*(weights.get(source, set()) for source in sources))
