@@ -51,22 +51,12 @@ class Svd:
         Each side carries `sqrt(values)`, so `U.T @ U == V @ V.T`. `U @ V` is the closest matrix
         of that rank (Eckart & Young, 1936), at `relative_error(values, rank)`.
 
-        Directions of the value 0 are in `V` only zeros. Were they so in `U`, too, both gradients
-        would be zero for ever. There `U` has orthogonal columns instead, drawn at random outside
-        of the others and as long as they are on average, of length 1 if there are no others: the
-        first step of `V` is then the dense kernel's own, projected on them.
-
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
         rank = _checked_rank(rank, 1, len(self.values))
-        values = self.values[:rank]
-        root, live = np.sqrt(values), int(np.count_nonzero(values))
-        left, right = self.left[:, :rank] * root, root[:, None] * self.right[:rank]
-        if live < rank:
-            length = np.sqrt(values[:live].mean()) if live else 1.0
-            left[:, live:] = length * _outside(self.left[:, :live], rank - live)
-        return left, right
+        root = np.sqrt(self.values[:rank])
+        return self.left[:, :rank] * root, root[:, None] * self.right[:rank]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +189,28 @@ def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
         into_left=r_right.T @ inner_right.T,
         into_right=inner_left.T @ r_left,
     )
+
+
+def awakened(u: Array, v: Array) -> Array:
+    """`U` with columns in place of those that are zero in both factors, so that they can learn.
+
+    Where a column of `U (m, r)` and its row of `V (r, n)` are zero, both gradients are zero for
+    ever. With the row alone zero, the product is the same, and the first step of `V` is the dense
+    kernel's own, projected on the column. So such columns become orthonormal, at random outside of
+    the others, and as long as those are on average; of length 1 if there are no others.
+
+    Example:
+        >>> awakened(np.zeros((4, 2)), np.zeros((2, 3))).any(axis=0)
+        array([ True,  True])
+    """
+    dead = ~(u.any(axis=0) | v.any(axis=1))
+    if not dead.any():
+        return u
+    live = u[:, ~dead]
+    length = np.sqrt((live**2).sum(axis=0).mean()) if live.size else 1.0
+    filled = u.copy()
+    filled[:, dead] = length * _outside(np.linalg.qr(live)[0], int(dead.sum()))
+    return filled
 
 
 def cumulative_energy(spectrum: npt.ArrayLike) -> Array:

@@ -87,9 +87,7 @@ def test_deficient_rank_leaves_the_vectors_orthonormal(route):
 def test_a_zero_matrix_has_a_zero_spectrum(route):
     svd = decompose(np.zeros((6, 4)))
     assert not svd.values.any()
-    u, v = svd.factors(2)
-    assert not v.any(), "and the factors can learn: one of them alone is zero"
-    np.testing.assert_allclose(u.T @ u, np.eye(2), atol=1e-12)
+    assert not any(factor.any() for factor in svd.factors(2))
     assert not singular_spectrum(np.zeros((6, 4))).any()
 
 
