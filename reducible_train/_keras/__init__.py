@@ -58,7 +58,7 @@ from reducible_train._keras.optimizers import (
     trainable_of,
     unbuild,
 )
-from reducible_train._keras.outputs import Outputs, carries_kernel
+from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -114,6 +114,7 @@ __all__ = [
     "note_place",
     "order_variables",
     "output_gradients",
+    "output_layers",
     "own_variables",
     "part_in_training",
     "reclass",
