@@ -157,10 +157,13 @@ class AdaptivePace:
         return slopes / np.maximum(ranks[-1], 1.0)
 
     def _ranks(self) -> dict[str, float]:
-        """Stable rank now times full rank over stable rank at the start."""
+        """Stable rank now times full rank over stable rank at the start.
+
+        Full rank, which stays dense, for a kernel that began with zeros: it has no such start.
+        """
         (_, first), (_, last) = self._seen[0], self._seen[-1]
         return {
-            kernel.path: now * min(kernel.shape) / start if start else 1.0
+            kernel.path: max(now / start, 1e-9) * min(kernel.shape) if start else min(kernel.shape)
             for kernel, start, now in zip(self._kernels, first, last, strict=True)
         }
 

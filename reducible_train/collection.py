@@ -70,7 +70,7 @@ def collect(
     def hear(kernel: Kernel, given: Sequence[Any], gradient: Any) -> None:
         kind, layer, name = kernel.kind, kernel.layer, kernel.name
         x = host(kind.input_of(name, given))
-        chosen = kind.input_choices(layer, name, x)
+        chosen = kind.input_choices(layer, name, x, given)
         if chosen is not None:
             add(inputs, kernel, [Counts.of(chosen, kernel.shape[0])])
         elif not _chooses(kernel):

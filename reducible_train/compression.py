@@ -35,6 +35,8 @@ from reducible_train.surgery import KernelChange, change_kernels, cut, pull_kern
 from reducible_train.survey import Managed, Pricer, Survey, survey
 from reducible_train.targets import BUDGETS, STABLE_RANK, Target
 
+_UNKNOWN = 0.05  # of the parameters, in kinds that are not known: a reader should hear of it
+
 PRICERS: dict[str, Pricer] = {"file": file_prices, "latency": Latency().prices}
 
 
@@ -52,6 +54,8 @@ class Compression:
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
         asking: What else must be known of the data, as criteria say it, by who asks.
+        trains: True if training goes on after the cuts. Then kernels that it does not reach are
+            left, and those that hold only zeros are not judged by them.
 
     Raises:
         ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
@@ -73,6 +77,7 @@ class Compression:
         criterion: str = "energy",
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
+        trains: bool = True,
     ):
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
@@ -81,6 +86,7 @@ class Compression:
         measure = self.measure = "latency" if isinstance(measure, Latency) else measure
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
+        self._remarks: dict[str, str] = {}
         self.aim: Callable[[Target, float], float] = Target.__call__  # the value of a target
         self._kept: dict[str, float] = {}
         self._kept_by_criterion: dict[str, float] = {}
@@ -88,7 +94,9 @@ class Compression:
         self.is_grown = False  # beyond what the target asks for, until the next cut
         self._growths: list[tuple[float, int]] = []  # epoch, directions
         part = _keras.part_in_training(model)
-        self.survey = survey(part, rules, measure=measure, min_gain=min_gain, pricer=pricer)
+        self.survey = survey(
+            part, rules, measure=measure, min_gain=min_gain, pricer=pricer, trains=trains
+        )
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
@@ -106,6 +114,8 @@ class Compression:
             measure=measure,
             allocation=allocation,
             notes=self.notes,
+            remarks=self._remarks,
+            trains=trains,
         )
 
     @property
@@ -235,7 +245,9 @@ class Compression:
         if self.waits_for_samples or not self.due(time):
             return
         _keras.settle(self.model)
+        remarks = dict(self._remarks)  # of what is, not of what will be
         decisions, _ = self._decide(time)
+        self._remarks.update(remarks)
         pull_kernels(self.model, self._changes(decisions), fraction)
 
     def regrow(self, time: float, fraction: float) -> None:
@@ -359,10 +371,20 @@ class Compression:
             bytes=int(found.total("bytes")),
             dense_flops=int(found.dense_total("flops")) if traced else None,
             flops=int(found.total("flops")) if traced else None,
-            kernels=found.records(self._kept),
+            kernels=found.records(self._kept, self._remarks),
             cuts=tuple(self.cuts),
-            notes=(*self.notes, *self._growth(), *self._costs()),
+            notes=(*self.notes, *self._unknown(), *self._growth(), *self._costs()),
         )
+
+    def _unknown(self) -> Iterator[str]:
+        """What share of the model is in layers of no known kind, where it is a large one."""
+        total = self.survey.dense_total("parameters")
+        paths, held = self.survey.unknown
+        if held >= _UNKNOWN * total:
+            yield (
+                f"Layers of kinds that have no low-rank form hold {100 * held / total:.0f} % of "
+                f"the parameters, and stay as they are: {', '.join(paths)}."
+            )
 
     def _growth(self) -> Iterator[str]:
         """When kernels grew, and by how much."""

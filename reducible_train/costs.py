@@ -128,6 +128,8 @@ def break_even_rank(
         0
     """
     dense, one = dense_cost(shape, measure, uses=uses), rank_cost(shape, measure, uses=uses)
+    if dense == 0:
+        return 0  # what costs nothing cannot cost less
     limit = min(shape) if one == 0 else math.ceil((1 - min_gain) * dense / one) - 1
     if min_gain == 0 and one:
         limit = (dense - 1) // one  # in whole numbers, however large

@@ -8,6 +8,8 @@ from functools import partial
 from math import ceil, floor, inf, sqrt
 from typing import Any
 
+import numpy as np
+
 from reducible_train.allocation import Allocation, Candidate, allocate
 from reducible_train.judgement import Judge
 from reducible_train.spectra import cumulative_energy, relative_errors
@@ -44,6 +46,9 @@ class Decider:
         measure: What a budget counts.
         allocation: How a budget is shared among the kernels.
         notes: Where it adds sentences that the reader of a report should see.
+        remarks: Where it says why a kernel that may change is dense, by path, as of the last
+            decision.
+        trains: True if training goes on after a cut.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Decider:
         measure: str,
         allocation: str,
         notes: list[str],
+        remarks: dict[str, str],
+        trains: bool = True,
     ):
         self._survey = survey
         self._target = target
@@ -62,6 +69,8 @@ class Decider:
         self._measure = measure
         self._allocation = allocation
         self._notes = notes
+        self._trains = trains
+        self._remarks = remarks
         self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
         self.hindrance: str | None = None  # why the last decision falls short
 
@@ -77,6 +86,7 @@ class Decider:
         """
         self._judge.begin()
         self.hindrance = None
+        self._remarks.clear()
         decisions, shared = [], []
         for managed in self._survey.managed:
             own = managed.rule.target if managed.rule else None
@@ -135,11 +145,13 @@ class Decider:
         if quantity == STABLE_RANK:
             own = self.own_ranks.get(managed.kernel.path)
             quantity, value = "rank", inf if own is None else max(1, round(value * own))
+            self._say(managed, "its stable rank has not settled yet" if own is None else None)
         if quantity == "rank":
             found = [self._by_rank(managed, f, value) for f in managed.options]
         else:
             limit = _limit(quantity, value, kept.get(managed.kernel.path, 1.0))
-            found = [self._by_spectrum(managed, form, limit) for form in managed.options]
+            asked = f"{quantity} {value:g}"
+            found = [self._by_spectrum(managed, form, limit, asked) for form in managed.options]
         possible = [decision for decision in found if decision is not None]
         return max(possible, key=lambda d: d.saves(self._measure), default=None)
 
@@ -147,26 +159,46 @@ class Decider:
         """The decision for a rank; of several forms only the usual one."""
         current = managed.kernel.rank
         rank = as_rank(value, managed, form)
+        if rank is None:
+            over = f"rank {value:g} saves nothing: only up to {form.max_rank} would"
+            self._say(managed, "no rank is asked for so far" if value == inf else over)
         if form is not managed.form or rank is None or (current is not None and rank >= current):
             return None
         parts = self._judge.parts(managed, form)
         return Decision(managed, form, rank, _rank_binding(value, rank), parts)
 
     def _by_spectrum(
-        self, managed: Managed, form: Form, limit: Mapping[str, Any] | None
+        self, managed: Managed, form: Form, limit: Mapping[str, Any] | None, asked: str
     ) -> Decision | None:
         """The decision for what this cut must keep; `None` for a limit of nothing to lose."""
         if limit is None:
+            self._say(managed, f"nothing may be lost at {asked}")
             return None
         parts = self._judge.parts(managed, form)
+        if self._is_blank(managed, parts):
+            self._say(managed, f"holds only zeros, so {asked} says nothing about its rank")
+            return None
         least = min(form.min_rank, *form.shape)
         choice = choose_rank(parts.values, **limit, min_rank=least)
         current = managed.kernel.rank
         if choice.rank > (current - 1 if current is not None else form.limit):
+            own = f"{choice.binding} {choice.rank}" if choice.binding == "min_rank" else asked
+            self._say(
+                managed, f"{own} takes rank {choice.rank}: only up to {form.limit} would save"
+            )
             return None
         if choice.rank > form.max_rank:
             choice = choose_rank(parts.values, **limit, max_rank=form.max_rank)
         return Decision(managed, form, choice.rank, choice.binding, parts)
+
+    def _say(self, managed: Managed, remark: str | None) -> None:
+        """Why a kernel is dense, if it is; of several forms, what was said of the first."""
+        if remark is not None and managed.kernel.rank is None:
+            self._remarks.setdefault(managed.kernel.path, remark)
+
+    def _is_blank(self, managed: Managed, parts: Decomposition) -> bool:
+        """True for a kernel that has not learned yet, so that its spectrum tells nothing."""
+        return self._trains and managed.kernel.rank is None and not parts.values.any()
 
     # --- those that share a budget ----------------------------------------------------
 
@@ -179,6 +211,8 @@ class Decider:
         total -= sum(decision.saves(measure) for decision in decided)
         budget = self._cost_of(aimed)
         if total <= budget:
+            for managed in shared:
+                self._say(managed, f"{self._target.quantity} {aimed:.4g} is met without it")
             return [], None
         present = sum(m.cost(measure) for m in shared)
         capacity = present - (total - budget)
@@ -196,15 +230,22 @@ class Decider:
         self._leave_room(shared, forms, capacity - (budget - last))
         least = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared)
         capacity = max(capacity, least)
-        allocation = allocate(
-            [self._candidate(m, *forms[m.kernel.path]) for m in shared], capacity, self._allocation
-        )
+        level = _level([parts.values for _, parts in forms.values()])
+        candidates = [self._candidate(m, *forms[m.kernel.path], level) for m in shared]
+        allocation = allocate(candidates, capacity, self._allocation)
         decisions = []
         for managed in shared:
             path = managed.kernel.path
             rank = allocation.ranks[path]
-            if rank is not None and rank != managed.kernel.rank:
-                form, parts = forms[path]
+            form, parts = forms[path]
+            if rank is None:
+                kept = float(cumulative_energy(parts.values)[min(form.max_rank, len(parts.values))])
+                self._say(
+                    managed,
+                    f"the others meet the {self._target.quantity}; at rank {form.max_rank}, the "
+                    f"largest that saves, it would keep {kept:.3f} of its energy",
+                )
+            elif rank != managed.kernel.rank:
                 decisions.append(Decision(managed, form, rank, "budget", parts))
         return decisions, allocation
 
@@ -249,12 +290,16 @@ class Decider:
             forms[path] = form, self._judge.parts(managed, form)
             excess -= saved[path]
 
-    def _candidate(self, managed: Managed, form: Form, parts: Decomposition) -> Candidate:
+    def _candidate(
+        self, managed: Managed, form: Form, parts: Decomposition, level: float
+    ) -> Candidate:
+        """A kernel as the allocation sees it; one that has not learned yet as all of one level."""
+        blank = self._is_blank(managed, parts)
         kernel, measure = managed.kernel, self._measure
         most = form.max_rank if kernel.rank is None else kernel.rank
         return Candidate(
             path=kernel.path,
-            spectrum=parts.values,
+            spectrum=np.full_like(parts.values, level) if blank else parts.values,
             rank_cost=form.costs(measure, most),
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
             min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
@@ -290,6 +335,12 @@ def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
         return {"energy": needed} if needed < 1.0 else None
     left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
     return {"rtol": left} if left > 0.0 else None
+
+
+def _level(spectra: Sequence[np.ndarray]) -> float:
+    """The mean size of a singular value of kernels that are not zero; 1 if all are."""
+    means = [float(np.mean(values**2)) for values in spectra if values.any()]
+    return sqrt(sum(means) / len(means)) if means else 1.0
 
 
 def _nearest(goal: Target, value: str, path: str) -> str:

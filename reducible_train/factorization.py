@@ -41,6 +41,10 @@ def factorize(
     the factors are trained between the cuts. Each kernel `W (m, n)` becomes the nearest
     product `U (m, r) V (r, n)`. Optimizer state follows, if the model is compiled.
 
+    Layers that are not trainable are factorised like all others, since nothing need be trained
+    afterwards; `RankScheduler` leaves them. A kernel of zeros has nothing to lose, so it gets the
+    smallest rank where no `rank` is asked for; its factors can learn.
+
     On a model that is not trained yet this is the spectral initialisation of a network that
     has low rank from the start: the factors are balanced, and `U V` is the nearest product to
     the dense kernel as its initializer drew it. Give `RankScheduler(budget=1.0,
@@ -106,6 +110,7 @@ def factorize(
         min_gain=min_gain,
         criterion=criterion,
         samples=None if calibration is None else samples_of(calibration),
+        trains=False,
     )
     if compression.waits_for_samples:
         raise ArgumentError(

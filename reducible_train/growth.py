@@ -74,6 +74,7 @@ def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | Non
         return None
     left = np.stack([part.left for part in parts.parts])
     size = np.linalg.norm(u, axis=(-2, -1), keepdims=True) / np.sqrt(u.shape[-1])
+    size = np.where(size > 0, size, 1.0)
     u = np.concatenate([u, size * left[..., :count]], axis=-1)
     v = np.concatenate([v, np.zeros((len(v), count, v.shape[-1]))], axis=-2)
     return KernelChange(kernel, [u, v], Extension(count), kernel.splits[0])
@@ -81,5 +82,7 @@ def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | Non
 
 def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """What of each matrix's columns is not in the span of the columns of another."""
-    q = np.linalg.qr(basis)[0]
+    q, sizes, _ = np.linalg.svd(basis, full_matrices=False)
+    spans = sizes > 1e-12 * sizes.max(axis=-1, keepdims=True)  # columns of zeros span nothing
+    q = q * spans[..., None, :]
     return matrices - q @ (flip(q) @ matrices)

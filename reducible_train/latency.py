@@ -134,9 +134,9 @@ class Latency:
             for call in calls:
                 if call.layer is not kernel.layer:
                     continue
-                key = _key(kernel, ranks, call.shape)
+                key = _key(kernel, ranks, call)
                 if key not in known:
-                    known[key] = self._timed(kernel, ranks, call.shape)
+                    known[key] = self._timed(kernel, ranks, call)
                 for split, table in known[key].items():
                     total = tables[kernel.path, split]
                     tables[kernel.path, split] = _added(total, table, call.repeats)
@@ -151,12 +151,12 @@ class Latency:
         return Prices(tables, rest=0.0, words=words)
 
     def _timed(
-        self, kernel: Kernel, ranks: Mapping[str, Sequence[int]], shape: Any
+        self, kernel: Kernel, ranks: Mapping[str, Sequence[int]], call: Any
     ) -> dict[str, Table]:
         """Seconds of one call by split, the share of this kernel where a layer holds several."""
-        if None in shape[1:]:
+        if None in call.shape[1:]:
             raise ArgumentError(
-                f"A budget of latency needs whole input shapes. Received: {tuple(shape)} for "
+                f"A budget of latency needs whole input shapes. Received: {tuple(call.shape)} for "
                 f"'{kernel.layer_path}'. Give the model fixed input shapes, or use "
                 "measure='parameters'."
             )
@@ -164,7 +164,7 @@ class Latency:
             with _same_random_numbers():
                 asked = [(split, rank) for split, some in ranks.items() for rank in some]
                 variants = [(kernel.splits[0], None), *asked]
-                calls = [_call(kernel, *each, self.batch_size, shape) for each in variants]
+                calls = [_call(kernel, *each, self.batch_size, call) for each in variants]
                 seconds = dict(zip(variants, self.timer(calls, self.rounds), strict=True))
         except Exception as error:
             raise ArgumentError(
@@ -214,9 +214,11 @@ def _added(total: Table, more: Table, repeats: int | None) -> Table:
     return Table(total.dense + times * more.dense, total.ranks + times * more.ranks)
 
 
-def _key(kernel: Kernel, ranks: Mapping[str, tuple[int, ...]], shape: Any) -> Any:
+def _key(kernel: Kernel, ranks: Mapping[str, tuple[int, ...]], call: Any) -> Any:
     config = {name: value for name, value in _dense_config(kernel).items() if name != "name"}
-    return kernel.kind, kernel.name, tuple(ranks.items()), tuple(shape), repr(config)
+    switches = tuple(sorted(call.options.items()))
+    shape = tuple(call.shape)
+    return kernel.kind, kernel.name, tuple(ranks.items()), shape, switches, repr(config)
 
 
 def _dense_config(kernel: Kernel) -> dict[str, Any]:
@@ -225,17 +227,17 @@ def _dense_config(kernel: Kernel) -> dict[str, Any]:
     return config
 
 
-def _call(kernel: Kernel, split: str, rank: int | None, batch: int, shape: Any) -> LayerCall:
+def _call(kernel: Kernel, split: str, rank: int | None, batch: int, call: Any) -> LayerCall:
     """A call of a new layer like that of the kernel, at a rank, on one batch."""
     kind: Any = kernel.kind
     config = _dense_config(kernel)
     if rank is None:
         layer = kind.dense_class.from_config(config)
     else:
-        config |= {"rank": {kernel.name: rank}}
+        config |= {"ranks": {kernel.name: rank}}
         layer = kind.from_config(config | ({"split": split} if len(kind.splits) > 1 else {}))
-    shape = (batch, *shape[1:])
-    uses = kernel.uses(split, shape)
+    shape = (batch, *call.shape[1:])
+    uses = kernel.uses(split, shape, call.options)
     if isinstance(layer, keras.layers.Embedding) and not (uses and uses.dense):
         layer.build(shape)
         return LayerCall(layer, _keras.compiled(layer, keras.ops.zeros(shape, "int32")))

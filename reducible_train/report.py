@@ -32,6 +32,7 @@ class KernelRecord:
         reason: Why it stays dense; `None` if it is managed.
         count: Matrices of this shape, one for each group of a convolution.
         split: How it is split in two, where there is a choice.
+        remark: Why it is dense though it is managed.
     """
 
     path: str
@@ -44,6 +45,7 @@ class KernelRecord:
     reason: str | None = None
     count: int = 1
     split: str = ""
+    remark: str = ""
 
     @property
     def dense_parameters(self) -> int:
@@ -269,7 +271,7 @@ def _row(k: KernelRecord) -> tuple[str, ...]:
     if k.rank is not None:
         count = f"{k.dense_parameters:,} -> {count}"
     remark = f"{k.split} split" if k.split else ""
-    return k.path, shape, rank, energy, count, k.reason or remark
+    return k.path, shape, rank, energy, count, k.reason or k.remark or remark
 
 
 def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Svd:
 
     Args:
         left: `(m, k)`, orthonormal columns.
-        values: `(k,)`, non-negative, non-increasing.
+        values: `(k,)`, non-negative, non-increasing; those below the round-off of the matrix are
+            exactly 0.
         right: `(k, n)`, orthonormal rows.
     """
 
@@ -78,7 +79,8 @@ class ProductSvd(Svd):
 
         Whatever is linear in the factors (momenta, averages) follows through them. Nothing is
         inverted: `U @ V @ right.T == left * values` gives `R = V @ right.T / sqrt(values)`, and
-        likewise `L = left.T @ U / sqrt(values)`. A direction with the value 0 gets zeros.
+        likewise `L = left.T @ U / sqrt(values)`. A direction with the value 0 has no past, and
+        gets zeros.
 
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
@@ -109,8 +111,12 @@ def singular_spectrum(matrix: npt.ArrayLike) -> Array:
         raise _no_convergence(matrix) from error
 
 
-def decompose(matrix: npt.ArrayLike) -> Svd:
+def decompose(matrix: npt.ArrayLike, epsilon: float | None = None) -> Svd:
     """The whole decomposition of `matrix (m, n)`.
+
+    Args:
+        matrix: The matrix.
+        epsilon: Relative round-off of its numbers; if not given, that of their dtype.
 
     Raises:
         SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
@@ -122,13 +128,21 @@ def decompose(matrix: npt.ArrayLike) -> Svd:
         array([[2., 0.],
                [0., 0.]])
     """
+    epsilon = epsilon_of(matrix) if epsilon is None else epsilon
     matrix = _checked_matrix(matrix)
     try:
         svd = _gram_svd(matrix) if min(matrix.shape) > GRAM_ABOVE else _lapack_svd(matrix)
     except np.linalg.LinAlgError as error:
         raise _no_convergence(matrix) from error
     signs = _signs(svd.left)
-    return Svd(svd.left * signs, svd.values, signs[:, None] * svd.right)
+    values = np.where(svd.values > epsilon * svd.values[0], svd.values, 0.0)
+    return Svd(svd.left * signs, values, signs[:, None] * svd.right)
+
+
+def epsilon_of(matrix: npt.ArrayLike) -> float:
+    """Relative round-off of the numbers of a matrix, by their dtype."""
+    kind = np.asarray(matrix).dtype
+    return float(np.finfo(kind).eps) if np.issubdtype(kind, np.floating) else _EPSILON
 
 
 def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
@@ -175,6 +189,28 @@ def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
         into_left=r_right.T @ inner_right.T,
         into_right=inner_left.T @ r_left,
     )
+
+
+def awakened(u: Array, v: Array) -> Array:
+    """`U` with columns in place of those that are zero in both factors, so that they can learn.
+
+    Where a column of `U (m, r)` and its row of `V (r, n)` are zero, both gradients are zero for
+    ever. With the row alone zero, the product is the same, and the first step of `V` is the dense
+    kernel's own, projected on the column. So such columns become orthonormal, at random outside of
+    the others, and as long as those are on average; of length 1 if there are no others.
+
+    Example:
+        >>> awakened(np.zeros((4, 2)), np.zeros((2, 3))).any(axis=0)
+        array([ True,  True])
+    """
+    dead = ~(u.any(axis=0) | v.any(axis=1))
+    if not dead.any():
+        return u
+    live = u[:, ~dead]
+    length = np.sqrt((live**2).sum(axis=0).mean()) if live.size else 1.0
+    filled = u.copy()
+    filled[:, dead] = length * _outside(np.linalg.qr(live)[0], int(dead.sum()))
+    return filled
 
 
 def cumulative_energy(spectrum: npt.ArrayLike) -> Array:
@@ -279,6 +315,17 @@ def _gram_svd(matrix: Array) -> Svd:
 def _scaled(matrix: Array) -> tuple[Array, float]:
     scale = float(np.abs(matrix).max()) or 1.0  # so that squares neither overflow nor vanish
     return matrix / scale, scale
+
+
+def _outside(basis: Array, count: int) -> Array:
+    """Orthonormal columns `(m, count)` at random, the same at every call, orthogonal to a basis.
+
+    At random, because unit vectors would listen to single inputs, which may always be 0.
+    """
+    columns = np.random.default_rng(0).standard_normal((len(basis), count))
+    for _ in range(2):  # once more for what round-off has left
+        columns, _ = np.linalg.qr(columns - basis @ (basis.T @ columns))
+    return columns
 
 
 def _signs(left: Array) -> Array:

@@ -18,6 +18,7 @@ from reducible_train.criteria import Metric, WeightedStack, weigh_stack
 from reducible_train.errors import SpectrumError, SurgeryError
 from reducible_train.layers import Kernel
 from reducible_train.plans import Plan, planned
+from reducible_train.spectra import awakened
 from reducible_train.stacks import (
     ProductStackSvd,
     StackSvd,
@@ -89,6 +90,8 @@ def cut(
 ) -> KernelChange:
     """The change that brings a kernel to `rank`, given its present decomposition.
 
+    Directions that hold nothing are zero in one factor only, so that they can learn.
+
     Args:
         kernel: The kernel.
         rank: Its new rank.
@@ -98,7 +101,8 @@ def cut(
             `(m,)`, or `(p, m)` where pieces of them meet `p` blocks of columns; `None` leaves
             the bias alone.
     """
-    factors = parts.factors(rank)
+    u, v = parts.factors(rank)
+    factors = np.stack([awakened(*pair) for pair in zip(u, v, strict=True)]), v
     state: ChangeOfVariables = Split(*factors)
     if isinstance(parts, ProductStackSvd) or (
         isinstance(parts, WeightedStack) and kernel.rank is not None

@@ -15,6 +15,11 @@ from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.report import KernelRecord
 from reducible_train.rules import LayerRule, rule_for, unmatched
 
+_FROZEN = (
+    "frozen, so it could not recover from a cut; a rule with keep_dense=False, or with a rank or "
+    "an energy of its own, takes it in"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Form:
@@ -149,6 +154,13 @@ class Survey:
     uses: dict[tuple[str, str], Uses] | None
     prices: Mapping[str, Prices] = field(default_factory=dict)
 
+    @property
+    def unknown(self) -> tuple[list[str], int]:
+        """Paths of the large weights that are no kernels of a known kind, and what they hold."""
+        known = {kernel.path for kernel in self.kernels}
+        found = [(path, m * n) for path, _, (m, n), _ in self.left if path not in known]
+        return [path for path, _ in found], sum(size for _, size in found)
+
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
         if measure in self.prices:
@@ -185,9 +197,17 @@ class Survey:
             return dense_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
         return kernel.rank * rank_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
 
-    def records(self, kept: dict[str, float]) -> tuple[KernelRecord, ...]:
-        """A record of every kernel, managed ones first in the model's order."""
+    def records(
+        self, kept: Mapping[str, float], remarks: Mapping[str, str]
+    ) -> tuple[KernelRecord, ...]:
+        """A record of every kernel, managed ones first in the model's order.
+
+        Args:
+            kept: Energy kept since the start, by path.
+            remarks: Why kernels that may change are dense, by path.
+        """
         reasons = {path: reason for path, _, _, reason in self.left}
+        left = set(reasons)
         rows = [
             KernelRecord(
                 path=kernel.path,
@@ -200,6 +220,9 @@ class Survey:
                 reason=reasons.pop(kernel.path, None),
                 count=kernel.count,
                 split=kernel.splits[0] if kernel.rank is not None else "",
+                remark=""
+                if kernel.rank is not None or kernel.path in left
+                else remarks.get(kernel.path, "no cut of it so far"),
             )
             for kernel in self.kernels
         ]
@@ -220,6 +243,7 @@ def survey(
     measure: str = "parameters",
     min_gain: float = 0.0,
     pricer: Pricer | None = None,
+    trains: bool = False,
 ) -> Survey:
     """Look through a built model.
 
@@ -229,6 +253,8 @@ def survey(
         measure: What a budget counts; factors that save nothing of it are not considered.
         min_gain: Fraction of a kernel's cost that factors must save at least.
         pricer: Prices the kernels, where the measure has no law.
+        trains: True if training goes on after a cut, so that kernels it does not reach could not
+            recover, and are left.
 
     Raises:
         ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
@@ -244,10 +270,13 @@ def survey(
             "or remove the rule."
         )
     kernels = find_kernels(model)
-    calls = _keras.trace_calls(model, list({id(k.layer): k.layer for k in kernels}.values()))
+    seen = _keras.Outputs(model)
+    layers = list({id(k.layer): k.layer for k in kernels}.values())
+    calls = _keras.trace_calls(model, layers, seen.look)
     uses = _uses(kernels, calls)
-    outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
+    outputs = seen.layers(calls)
     in_use = _in_use(model, kernels)
+    trained = {id(variable) for variable in model.trainable_variables}
     rule_of = {k.path: rule_for(rules, k.layer_path, k.layer.name) for k in kernels}
 
     def found(kernel: Kernel) -> tuple[list[Form], str | None]:
@@ -257,8 +286,10 @@ def survey(
         for name, each in prices.items():
             forms = [_priced(form, kernel, name, each, min_gain) for form in forms]
         reason = in_use.get(kernel.path)
-        is_output = id(kernel.layer) in outputs and kernel.gives_output
-        return forms, reason or _reason(kernel, rule, forms, is_output=is_output)
+        output = outputs.get(id(kernel.layer)) if kernel.gives_output else None
+        reason = reason or _reason(kernel, rule, forms, output)
+        still = trains and not any(id(variable) in trained for variable in kernel.variables)
+        return forms, reason or (_FROZEN if still and not _asks(rule) else None)
 
     prices: dict[str, Prices] = {}
     if pricer is not None:
@@ -278,7 +309,8 @@ def survey(
         reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in left)
         raise RankError(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
-            "To take in an output layer, give a rule: LayerRule(match=..., keep_dense=False)."
+            "To take in an output layer, or a frozen one, give a rule: "
+            "LayerRule(match=..., keep_dense=False)."
         )
     return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices)
 
@@ -384,7 +416,7 @@ def _forms(
 
 
 def _reason(
-    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Form], *, is_output: bool
+    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Form], output: str | None
 ) -> str | None:
     """Why a kernel is left as it is."""
     if kernel.refusal is not None:
@@ -393,17 +425,24 @@ def _reason(
         return f"kept as it is by the rule for {rule.match!r}"
     if kernel.rank is not None:
         return None
-    if is_output and (rule is None or rule.keep_dense is None):
-        return "output layer; a rule with keep_dense=False takes it in"
+    if output is not None and (rule is None or rule.keep_dense is None):
+        return f"{output}; a rule with keep_dense=False takes it in"
     if rule is not None and rule.split is not None and rule.split not in kernel.splits:
         return f"cannot be split as {rule.split!r} (by the rule for {rule.match!r})"
     limit = max(form.max_rank for form in forms)
+    if limit < 1 and all(form.uses == Uses.alike(0) for form in forms):
+        return "no forward pass calls it, so it costs no FLOPs"
     if limit < 1:
         m, n = kernel.shape
         return f"too small: no rank of a {m} x {n} kernel saves enough"
     if rule is not None and rule.min_rank is not None and rule.min_rank > limit:
         return f"min_rank={rule.min_rank} is above its break-even rank {limit}"
     return None
+
+
+def _asks(rule: LayerRule | None) -> bool:
+    """True for a rule that wants a layer cut, whatever speaks against it."""
+    return rule is not None and (rule.keep_dense is False or rule.target is not None)
 
 
 def _uses(
@@ -419,7 +458,7 @@ def _uses(
             for call in calls:
                 if call.layer is not kernel.layer:
                     continue
-                used = kernel.uses(split, call.shape)
+                used = kernel.uses(split, call.shape, call.options)
                 if used is None or call.repeats is None:
                     return None
                 total += used * call.repeats

@@ -62,7 +62,11 @@ class Split:
 
     def squares(self, old: Arrays) -> Arrays:
         (g,) = old
-        return [g @ flip(self.v**2), flip(self.u**2) @ g]
+        # Rows of V that are 0 will grow: until it is known how far, as if they were as long as U's
+        # columns, since mean squares of 0 would make the first steps many times too large.
+        growing = g.mean(axis=-1, keepdims=True) * (self.u**2).sum(axis=-2, keepdims=True)
+        zero = ~np.any(self.v, axis=-1, keepdims=True).swapaxes(-1, -2)
+        return [np.where(zero, growing, g @ flip(self.v**2)), flip(self.u**2) @ g]
 
     def weights_step(self, old: Arrays) -> Arrays:
         (d,) = old
@@ -82,7 +86,12 @@ class Truncation:
 
     def squares(self, old: Arrays) -> Arrays:
         g_u, g_v = old
-        return [g_u @ flip(self.left**2), flip(self.right**2) @ g_v]
+        new = ~np.any(self.right, axis=-2, keepdims=True)  # (g, 1, s), directions without a past
+        u, v = g_u @ flip(self.left**2), flip(self.right**2) @ g_v
+        return [
+            np.where(new, g_u.mean(axis=-1, keepdims=True), u),
+            np.where(flip(new), g_v.mean(axis=-2, keepdims=True), v),
+        ]
 
     def weights_step(self, old: Arrays) -> Arrays:
         d_u, d_v = old

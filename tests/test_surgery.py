@@ -321,7 +321,7 @@ def test_another_process_sees_a_plain_layer_class(tmp_path):
     factorize(model, rank=4)
     config = keras.saving.serialize_keras_object(model.get_layer("first"))
     assert config["registered_name"] == "reducible_train>LowRankDense"
-    assert config["config"]["rank"] == 4
+    assert config["config"]["ranks"] == 4
 
 
 def test_a_schedule_is_refused_where_there_is_one_cut():

@@ -64,7 +64,7 @@ from reducible_train._keras.optimizers import (
     unbuild,
     unbuild_all,
 )
-from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
 from reducible_train._keras.registry import is_operation, only_registered
 from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traceless import (
@@ -97,6 +97,7 @@ from reducible_train._keras.weights import (
 
 __all__ = [
     "Call",
+    "Outputs",
     "StoredVariables",
     "all_optimizers",
     "allocate",

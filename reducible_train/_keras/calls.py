@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -20,19 +21,24 @@ class Call:
     """One call of a layer in a forward pass: its input shape, and how often it is repeated.
 
     Cells of recurrent layers, and layers in TimeDistributed, are called once for each step
-    of a sequence; `repeats` is `None` where its length is not known.
+    of a sequence; `repeats` is `None` where its length is not known. `options` are the
+    switches among the arguments of the call, by name, those left out included.
     """
 
     layer: Any
     shape: tuple[Any, ...]
     repeats: int | None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
+def trace_calls(
+    model: Any, layers: Sequence[Any], look: Callable[[Any], None] | None = None
+) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
-    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
-    where the input of the model is not known or it cannot be traced.
+    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None` where
+    the input of the model is not known or it cannot be traced. `look` is given the outputs while
+    they are symbolic.
     """
     steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
     stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]
@@ -44,13 +50,17 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
     def watch(layer: Any) -> Callable[..., Any]:
         original = layer.call
         steps = isinstance(layer, steppers)
+        signature = inspect.signature(original)
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
             shape = tuple(keras.tree.flatten(inputs)[0].shape)
             if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
-                calls.append(Call(layer, shape, frames[-1][0] if frames else 1))
+                given = signature.bind(*args, **kwargs)
+                given.apply_defaults()
+                options = _switches(given.arguments)
+                calls.append(Call(layer, shape, frames[-1][0] if frames else 1, options))
                 if frames:
                     frames[-1][1].add(id(layer))
             if not steps:
@@ -69,12 +79,17 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
     try:
         for layer in watched:
             layer.__dict__["call"] = watch(layer)
-        return calls if _traced(model, training=False) is not None else None
+        return calls if _traced(model, training=False, look=look) is not None else None
     finally:
         for layer in watched:
             layer.__dict__.pop("call")
             if id(layer) in replaced:
                 layer.__dict__["call"] = replaced[id(layer)]
+
+
+def _switches(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that are neither tensors nor structures of them."""
+    return {name: value for name, value in arguments.items() if isinstance(value, (bool, str))}
 
 
 def assigned_in_calls(model: Any) -> set[int]:
@@ -88,7 +103,9 @@ def assigned_in_calls(model: Any) -> set[int]:
     return (_traced(model, training=True) or set()) if foreign else set()
 
 
-def _traced(model: Any, *, training: bool) -> set[int] | None:
+def _traced(
+    model: Any, *, training: bool, look: Callable[[Any], None] | None = None
+) -> set[int] | None:
     """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
     specs = _input_specs(model)
     if specs is None:
@@ -98,6 +115,8 @@ def _traced(model: Any, *, training: bool) -> set[int] | None:
     def run(x: Any) -> Any:
         outputs = model(x, training=training)
         assigned.update(get_stateless_scope().state_mapping)
+        if look is not None:
+            look(outputs)
         return outputs
 
     try:
@@ -120,11 +139,18 @@ def _input_specs(model: Any) -> Any | None:
     if not shapes or len(shapes) != 1:
         return None
     (shape,) = shapes.values()
-    if not isinstance(shape, (tuple, list)) or not all(
-        isinstance(size, int) or size is None for size in shape
-    ):
+    return _specs(shape, model.input_dtype)
+
+
+def _specs(shape: Any, dtype: str) -> Any | None:
+    """Symbolic tensors of a shape, or of those in a dictionary or a list; `None` for others."""
+    if isinstance(shape, dict):
+        return {name: _specs(each, dtype) for name, each in shape.items()}
+    if not isinstance(shape, (tuple, list)) or not shape:
         return None
-    return keras.KerasTensor((1, *shape[1:]), dtype=model.input_dtype)
+    if all(isinstance(size, int) or size is None for size in shape):
+        return keras.KerasTensor((1, *shape[1:]), dtype=dtype)
+    return type(shape)(_specs(each, dtype) for each in shape)
 
 
 def fixed_batch(model: Any) -> int | None:

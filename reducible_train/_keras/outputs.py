@@ -11,16 +11,81 @@ from reducible_train._keras.calls import Call
 from reducible_train._keras.layer_tree import is_graph_model, walk
 from reducible_train._keras.tracking import own_variables
 
+# How an operation of a TensorFlow graph begins that multiplies data with a kernel, or looks rows
+# of it up; a loop does so within. All others (sums, shapes, activations) pass data on.
+_CONTRACTIONS = ("MatMul", "BatchMatMul", "Einsum", "Conv", "DepthwiseConv", "Gather", "While")
+_LOOPS = ("While", "StatelessWhile")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case")
+_SIZES = ("Shape", "ShapeN", "Rank", "Size")
+
+
+class Outputs:
+    """Which layers give a model its outputs: the last that hold a kernel on the way to each.
+
+    Found by the data, back from the outputs of a traced call, through whatever holds no kernel
+    (activations, merges, attention): so the code of a layer may call its sublayers in any order,
+    and a table that makes logits outside of its layer counts. Where there is no such trace (a
+    backend other than TensorFlow, a model that cannot be traced) graph models are followed from
+    layer to layer; of others it is the layer called last, or the one defined last.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._traced: list[Any] | None = None
+
+    def look(self, outputs: Any) -> None:
+        """Take a look at what a symbolic call of the model gives, while its graph is there."""
+        tensors = [t for t in keras.tree.flatten(outputs) if hasattr(t, "op")]
+        self._traced = _makers(self._model, tensors) if tensors else None
+
+    def layers(self, calls: Sequence[Call] | None) -> dict[int, str]:
+        """By id of the layer, what is said of it."""
+        if self._traced is not None:
+            return {id(layer): "output layer" for layer in self._traced}
+        if calls is None and not is_graph_model(self._model):
+            return self._of_parts()
+        return {id(layer): "output layer" for layer in output_layers(self._model, calls)}
+
+    def _of_parts(self) -> dict[int, str]:
+        """Of a model whose call is not known: of each of its models, as what it gives may leave it.
+
+        A model of no models has its last layer taken.
+        """
+        parts = [
+            (p, x) for p, x in walk(self._model) if isinstance(x, keras.Model) and "/" not in p
+        ]
+        parts = [
+            (path, part)
+            for path, part in walk(self._model)
+            if isinstance(part, keras.Model)
+            and "/" not in path
+            and any(carries_kernel(layer) for _, layer in walk(part))
+        ]
+        if not parts:
+            told = "taken for the output layer, as the last defined, since no call can be traced"
+            return {id(layer): told for layer in output_layers(self._model)}
+        return {
+            id(layer): f"output layer of '{path}', whose output may leave the model: no call of "
+            "the whole model can be traced"
+            for path, part in parts
+            for layer in output_layers(part)
+        }
+
 
 def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
-    """The last layers that hold a kernel on the way to each output of the model.
+    """The last layers that hold a kernel on the way to each output, by graph or order alone.
 
-    Graph models are followed back from their outputs, through layers without a kernel
-    (activations, dropout, merges). Of other models it is the layer called last, if
-    `calls` (of `trace_calls`) tells, or the one defined last.
+    Args:
+        model: A model, or a layer of one.
+        calls: What `trace_calls` gives, of it or of a model that it is a part of.
     """
     if not is_graph_model(model) or not getattr(model, "outputs", None):
-        order = [call.layer for call in calls or ()] or [layer for _, layer in walk(model)]
+        below = [model, *(layer for _, layer in walk(model))]
+        known = {id(layer) for layer in below}
+        order = [call.layer for call in calls or () if id(call.layer) in known] or below
         return [layer for layer in order if carries_kernel(layer)][-1:]
     found: list[Any] = []
     seen: set[int] = set()
@@ -36,7 +101,7 @@ def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
         elif isinstance(operation, keras.Layer) and any(
             carries_kernel(layer) for _, layer in walk(operation)
         ):
-            found.extend(output_layers(operation))
+            found.extend(output_layers(operation, calls))
         elif operation._inbound_nodes:
             for source in operation._inbound_nodes[history.node_index].input_tensors:
                 back(source)
@@ -51,3 +116,65 @@ def carries_kernel(layer: Any) -> bool:
     return isinstance(layer, keras.Layer) and any(
         len(variable.shape) > 1 for variable in own_variables(layer)
     )
+
+
+# --- in a graph of TensorFlow -----------------------------------------------------------------
+
+
+def _makers(model: Any, outputs: Sequence[Any]) -> list[Any] | None:
+    """The layers whose kernels the outputs were last multiplied with; `None` if not certain."""
+    owners: dict[int, list[Any]] = {}
+    for layer in [model, *(layer for _, layer in walk(model))]:
+        for variable in own_variables(layer):
+            for handle in _handles(variable):
+                own = [layer] if len(variable.shape) > 1 else []
+                owners.setdefault(id(handle), []).extend(own)
+    graph = outputs[0].graph
+    held = {
+        id(inside.op): {id(outside)} if outside.dtype.name == "resource" else set()
+        for outside, inside in graph.captures  # a variable's handle, or a constant
+    }
+    fed, weights = _origins(graph, held)
+    found: dict[int, Any] = {}
+    todo, seen = [tensor.op for tensor in outputs], set()
+    while todo:
+        op = todo.pop()
+        if id(op) in seen or id(op) not in fed or op.type in _SIZES:
+            continue
+        seen.add(id(op))
+        sources = [each.op for each in op.inputs]
+        multiplied = [handle for source in sources for handle in weights.get(id(source), ())]
+        contracts = op.type.startswith((*_CONTRACTIONS, *_LOOPS, *_CALLS))
+        if contracts and any(handle not in owners for handle in multiplied):
+            return None  # by a variable that is no weight of a layer
+        makers = [layer for handle in multiplied for layer in owners.get(handle, ())]
+        if op.type in _CALLS and (not makers or any(held.get(id(source)) for source in sources)):
+            return None  # what happens within is not seen
+        if makers and contracts:
+            found.update((id(layer), layer) for layer in makers)
+        else:
+            todo += sources
+    return list(found.values())
+
+
+def _handles(variable: Any) -> list[Any]:
+    """What graphs hold a variable by; of one that a strategy mirrors, one for each device."""
+    value = getattr(variable, "_value", None)
+    copies = getattr(value, "values", None)
+    held = copies if isinstance(copies, tuple) else (value,)
+    return [each.handle for each in held if hasattr(each, "handle")]
+
+
+def _origins(graph: Any, held: dict[int, set[int]]) -> tuple[set[int], dict[int, set[int]]]:
+    """Ids of the operations that data reaches; of all others, the variables they come from."""
+    fed: set[int] = set()
+    weights = dict(held)
+    for op in graph.get_operations():  # in the order they were made in
+        key, sources = id(op), [id(each.op) for each in op.inputs]
+        if key in held:
+            continue
+        if op.type == "Placeholder" or any(source in fed for source in sources):
+            fed.add(key)
+        else:
+            weights[key] = set().union(*(weights.get(source, set()) for source in sources))
+    return fed, weights

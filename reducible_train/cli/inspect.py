@@ -49,8 +49,9 @@ def _show(file: Path, size: int, header: Header, tensors: bool) -> None:
         console.print()
         console.print(_kernel_table(kernels, header.tensors))
         for kernel in kernels:
-            if kernel.get("reason"):
-                remark = f"{kernel.get('path')} stays dense: {kernel['reason']}"
+            why = kernel.get("reason") or kernel.get("remark")
+            if why:
+                remark = f"{kernel.get('path')} stays dense: {why}"
                 console.print(Text(_words(remark)), soft_wrap=True)
     if tensors:
         console.print()

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from reducible_train.criteria.metric import Array, Metric
 from reducible_train.errors import ArgumentError
-from reducible_train.spectra import ProductSvd, Svd, decompose, decompose_product
+from reducible_train.spectra import ProductSvd, Svd, decompose, decompose_product, epsilon_of
 from reducible_train.stacks import Stack
 
 
@@ -185,7 +185,8 @@ def weigh(matrices: Sequence[npt.ArrayLike], metric: Metric | None = None) -> We
     exact = tuple(np.asarray(matrix, dtype=np.float64) for matrix in matrices)
     metric.check(len(exact[0]), exact[-1].shape[1])
     if len(exact) == 1:
-        return Weighted(exact, metric, decompose(metric.columns(metric.rows(exact[0]))))
+        weighed = metric.columns(metric.rows(exact[0]))
+        return Weighted(exact, metric, decompose(weighed, epsilon_of(matrices[0])))
     u, v = exact
     return Weighted(exact, metric, decompose_product(metric.rows(u), metric.columns(v)))
 

@@ -44,8 +44,9 @@ class LowRank:
 
     A subclass names the Keras class (`dense_class`) and its kernels, says how each is seen
     as matrices, and multiplies factor by factor in `call`. By hand it is made like the
-    Keras layer, with one argument more: `rank`, a number for every kernel, or a mapping
-    from kernel name to number that leaves the others dense.
+    Keras layer, with one argument more: `ranks`, a number for every kernel, or a mapping
+    from kernel name to number that leaves the others dense; `rank` says the same. What they
+    are is in `ranks`, of every kind: `rank` of a convolution is Keras's number of spatial axes.
     """
 
     dense_class: ClassVar[type]
@@ -62,8 +63,21 @@ class LowRank:
         if "dense_class" in cls.__dict__:
             _KINDS[cls.dense_class] = cls
 
-    def __init__(self, *args: Any, rank: Any, split: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        ranks: Any = None,
+        rank: Any = None,
+        split: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
+        if (ranks is None) == (rank is None):
+            raise ArgumentError(
+                f"Layer '{self.name}' takes its ranks as `ranks`, or as `rank`. Received: "
+                f"ranks={ranks!r}, rank={rank!r}. Give one of the two."
+            )
+        rank = ranks if rank is None else rank
         names = tuple(self.kernel_attributes)
         wanted = rank if isinstance(rank, Mapping) else dict.fromkeys(names, rank)
         for name, value in wanted.items():
@@ -128,6 +142,13 @@ class LowRank:
         """
         return alike(inputs[1:-1])
 
+    @classmethod
+    def uses_of_call(
+        cls, layer: Any, kernel: str, inputs: Shape, options: Mapping[str, Any]
+    ) -> Uses | None:
+        """The same where a switch of the call decides; `None` where the shape alone does."""
+        return None
+
     # --- the data that passes through a kernel ----------------------------------------
 
     @classmethod
@@ -146,8 +167,13 @@ class LowRank:
         return None
 
     @classmethod
-    def input_choices(cls, layer: Any, kernel: str, inputs: np.ndarray) -> np.ndarray | None:
-        """In place of rows, which rows of the kernel the inputs of a call choose."""
+    def input_choices(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
+    ) -> np.ndarray | None:
+        """In place of rows, which rows of the kernel the inputs of a call choose.
+
+        `arguments` are all those that the call was given, the inputs among them.
+        """
         return None
 
     @classmethod
@@ -328,7 +354,7 @@ class LowRank:
         config = super().get_config()  # type: ignore[misc]
         ranks = self.ranks or dict(vars(self).get("_wanted_ranks", {}))
         alone = len(self.kernel_attributes) == 1
-        config["rank"] = next(iter(ranks.values()), None) if alone else ranks
+        config["ranks"] = next(iter(ranks.values()), None) if alone else ranks
         if len(self.splits) > 1:
             kernel = next(iter(self.kernel_attributes))
             config["split"] = (

@@ -42,8 +42,8 @@ class LowRankDense(LowRank, keras.layers.Dense):
 
     @property
     def rank(self) -> int:
-        """Rank in force."""
-        return self.get_config()["rank"]
+        """Rank in force; `ranks` says it of every kind of layer."""
+        return self.get_config()["ranks"]
 
     @property
     def kernel(self) -> Any:

@@ -75,7 +75,8 @@ class Equation:
     def between(self) -> str:
         """Labels of what the first of two equations gives; an ellipsis stays at its end."""
         kept = "".join(x for x in self.inputs if x not in self.contracted)
-        return kept[:-1] + self.rank + "." if kept.endswith(".") else kept + self.rank
+        last = self.inputs.endswith(".")
+        return kept[:-1] + self.rank + "." if last else kept + self.rank
 
     @property
     def steps(self) -> tuple[str, str]:
@@ -178,12 +179,12 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
         config = self.dense_config()
         e = Equation.of(self.equation)
         equations = e.steps
-        # Labels of the given output shape: all if there is an ellipsis in front, otherwise
-        # all but the first, the batch; none is given for the ellipsis.
+        # Labels of the given output shape: all where an ellipsis in front holds the batch,
+        # otherwise all but the first; none is given for the ellipsis.
         given = [tuple(config["output_shape"]), e.outputs.replace(".", "")]
         sizes = dict(zip(reversed(given[1]), reversed(given[0]), strict=False))
         sizes[e.rank] = self.ranks["kernel"]
-        labels = e.between.replace(".", "")[0 if e.between.startswith(".") else 1 :]
+        labels = e.between.replace(".", "")[len(given[1]) - len(given[0]) :]
         first = keras.layers.EinsumDense(
             equations[0], tuple(sizes[label] for label in labels), **self.stock_arguments()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,9 +23,10 @@ class LowRankTable(LowRank):
         return None if count is None else Uses(0, 0, count)  # looking up multiplies nothing
 
     @classmethod
-    def input_choices(cls, layer: Any, kernel: str, inputs: np.ndarray) -> np.ndarray | None:
-        chosen = inputs.ndim < 3 or inputs.shape[-1] != layer.output_dim
-        return inputs if chosen else None  # or on its way back, as logits of `ReversibleEmbedding`
+    def input_choices(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
+    ) -> np.ndarray | None:
+        return inputs
 
     @classmethod
     def output_rows(
@@ -117,10 +119,37 @@ class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding)
 
     @classmethod
     def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        in_reverse = len(inputs) > 2 and inputs[-1] == layer.output_dim
+        """Of a call that may be either way, as its shape suggests."""
+        in_reverse = len(inputs) > 1 and inputs[-1] == layer.output_dim
+        return cls.uses_of_call(layer, kernel, inputs, {"reverse": in_reverse})
+
+    @classmethod
+    def uses_of_call(
+        cls, layer: Any, kernel: str, inputs: Shape, options: Mapping[str, Any]
+    ) -> Uses | None:
+        if "reverse" not in options:
+            return None
+        in_reverse = bool(options["reverse"])
         if in_reverse != (kernel == "reverse_embeddings") and not layer.tie_weights:
             return Uses.alike(0)
-        return alike(inputs[1:-1]) if in_reverse else super().uses(layer, kernel, split, inputs)
+        return alike(inputs[1:-1]) if in_reverse else super().uses(layer, kernel, "", inputs)
+
+    @classmethod
+    def input_choices(
+        cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
+    ) -> np.ndarray | None:
+        """None on the way back, whose inputs choose nothing."""
+        in_reverse = len(arguments) > 1 and bool(arguments[1])
+        return None if in_reverse or kernel == "reverse_embeddings" else inputs
+
+    @classmethod
+    def output_rows(
+        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """Not those of the way back, which are logits."""
+        if outputs.shape[-1] != layer.output_dim or kernel == "reverse_embeddings":
+            return None
+        return super().output_rows(layer, kernel, outputs, rng)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:

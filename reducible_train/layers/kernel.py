@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,9 +109,19 @@ class Kernel:
         """The variable with a number for each of its outputs; `None` without one."""
         return self.kind.output_bias(self.layer, self.name)
 
-    def uses(self, split: str, inputs: tuple[int, ...]) -> Uses | None:
-        """How often a sample of this input shape uses each number; `None` if not known."""
-        return self.kind.uses(self.layer, self.name, split, inputs)
+    def uses(
+        self, split: str, inputs: tuple[int, ...], options: Mapping[str, Any] | None = None
+    ) -> Uses | None:
+        """How often a sample of this input shape uses each number; `None` if not known.
+
+        Args:
+            split: How the kernel is split.
+            inputs: Shape of the inputs of one call, the batch first.
+            options: Switches of that call, by name, such as `reverse`.
+        """
+        shaped = self.kind.uses(self.layer, self.name, split, inputs)
+        told = self.kind.uses_of_call(self.layer, self.name, inputs, options or {})
+        return shaped if told is None else told
 
     def factor_shapes(self, rank: int, split: str | None = None) -> list[tuple[int, ...]]:
         """Shapes of the variables `U` and `V` it would have."""
@@ -233,6 +243,8 @@ def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str
         for variable in _keras.own_variables(layer):
             if len(variable.shape) < 2 or not isinstance(variable, keras.Variable):
                 continue
+            if 0 in variable.shape:
+                continue  # holds nothing
             if id(variable) in kernels or (kind is not None and "bias" in variable.name):
                 continue
             name = type(layer).__name__

@@ -1,0 +1,231 @@
+"""What a survey says of kernels: why each is dense, and what they cost, whatever is odd in them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from kinds import KINDS
+
+from reducible_train import Adaptive, LayerRule, Ramp, RankScheduler, factorize, unfactorize
+from reducible_train.compression import Compression
+from reducible_train.layers import find_kernels, low_rank_class
+from reducible_train.targets import target
+
+L = keras.layers
+
+
+def chain(*layers: Any, units: int = 24) -> keras.Model:
+    inputs = keras.Input((units,))
+    x = inputs
+    for layer in layers or (L.Dense(units, name="a"), L.Dense(units, name="b")):
+        x = layer(x)
+    return keras.Model(inputs, L.Dense(4, name="output")(x))
+
+
+TARGETS: dict[str, tuple[dict[str, Any], str]] = {
+    "energy": ({"energy": 0.999}, r"energy 0\.999 takes rank \d+: only up to 11 would save"),
+    "rtol": ({"rtol": 0.01}, "rtol 0.01 takes rank"),
+    "everything": ({"energy": 1.0}, "nothing may be lost at energy 1"),
+    "rank": ({"rank": 20}, "rank 20 saves nothing: only up to 11 would"),
+    "budget": ({"budget": 1.0}, "budget 1 is met without it"),
+    "cost": ({"cost": 5000}, "cost 5000 is met without it"),
+    "own": (
+        {"budget": 1.0, "rules": [LayerRule("a", rank=30), LayerRule("b", energy=0.9999)]},
+        "rank 30 saves nothing|energy 0.9999 takes rank",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_kernel_that_stays_dense_has_a_remark(name):
+    arguments, words = TARGETS[name]
+    keras.utils.set_random_seed(0)
+    report = factorize(chain(), **arguments)
+    for kernel in report.kernels:
+        assert kernel.rank is None
+        assert bool(kernel.remark) != bool(kernel.reason)
+    told = re.compile(words)
+    assert all(told.match(kernel.remark) for kernel in report.kernels if kernel.remark)
+    assert str(report).count(report.kernels[0].remark) >= 1
+
+
+def test_a_budget_that_others_meet_says_what_a_cut_would_have_kept():
+    model = chain()
+    flat = np.linalg.qr(np.random.default_rng(0).normal(size=(24, 24)))[0]
+    model.get_layer("b").kernel.assign(flat)
+    model.get_layer("a").kernel.assign(np.outer(np.ones(24), np.ones(24)))
+    report = factorize(model, budget=0.8, allocation="knapsack")
+    (remark,) = [k.remark for k in report.kernels if k.path == "b/kernel"]
+    assert remark.startswith("the others meet the budget; at rank 11")
+    assert "0.458" in remark
+
+
+def test_before_anything_is_due_the_report_says_so():
+    model = chain()
+    model.compile("sgd", "mse")
+    x = np.ones((8, 24))
+    waiting = [
+        (RankScheduler(adaptive=Adaptive(window=1, end_epoch=1, start_epoch=1)), "not settled"),
+        (RankScheduler(energy=Ramp(1.0, 0.5, start_epoch=1, end_epoch=1.5)), "nothing may be lost"),
+    ]
+    for scheduler, words in waiting:
+        seen: list[str] = []
+        look = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs, s=scheduler, seen=seen: seen.append(str(s.report))
+        )
+        model.fit(x, x[:, :4], epochs=3, verbose=0, callbacks=[scheduler, look])
+        assert words in seen[0]
+
+
+# --- odd weights, odd layers ------------------------------------------------------------------
+
+
+class Odd(L.Layer):
+    """Holds a weight of some shape, beside what it computes."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.shape = shape
+
+    def build(self, _: Any) -> None:
+        self.odd = self.add_weight(shape=self.shape, name="odd")
+
+    def call(self, x: Any) -> Any:
+        return x + keras.ops.sum(self.odd)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (3, 0, 2), (1, 1), (1, 5), (5, 1)])
+def test_weights_of_any_shape_pass(shape):
+    report = factorize(chain(Odd(shape), L.Dense(24, name="a")), rank=3)
+    assert report.ranks == {"a/kernel": 3}
+    assert ("odd/odd" in {k.path for k in report.kernels}) == (0 not in shape)
+
+
+class Experts(L.Layer):
+    """A stack of experts, all of which are asked."""
+
+    def build(self, shape: Any) -> None:
+        self.experts = self.add_weight(shape=(4, shape[-1], shape[-1]), name="experts")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.mean(keras.ops.einsum("bi,eio->beo", x, self.experts), axis=1)
+
+
+def test_the_share_of_layers_without_a_low_rank_form_is_told():
+    report = factorize(chain(Experts(name="moe"), L.Dense(24, name="a")), rank=3)
+    (note,) = [note for note in report.notes if "no low-rank form" in note]
+    share = 100 * 4 * 24 * 24 / report.dense_parameters
+    assert f"{share:.0f} % of the parameters" in note
+    assert "moe/experts" in note
+    assert not any("no low-rank form" in note for note in factorize(chain(), rank=3).notes)
+
+
+class Helped(keras.Model):
+    """A layer that training alone calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.aid, self.out = L.Dense(24), L.Dense(24), L.Dense(4)
+        self.aid.build((None, 24))
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        x = self.a(x)
+        if training:
+            self.add_loss(keras.ops.mean(self.aid(x) ** 2))
+        return self.out(x)
+
+
+def test_what_no_forward_pass_calls_costs_no_flops():
+    model = Helped()
+    model(np.zeros((1, 24)))
+    report = factorize(model, budget=0.6, measure="flops")
+    assert set(report.ranks) == {"a/kernel"}
+    (aid,) = [kernel for kernel in report.kernels if kernel.path == "aid/kernel"]
+    assert "no forward pass calls it" in aid.reason
+
+
+def test_the_dense_file_costs_the_same_before_and_after_cuts():
+    model = chain(L.Dense(40, name="a"), L.Dense(40, name="b"))
+    model.get_layer("b").kernel.assign(np.tril(np.ones((40, 40))))
+    first = Compression(model, target("budget", 0.8), measure="file")
+    before = first.survey.dense_total("file")
+    first.cut(0.0)
+    again = Compression(model, target("budget", 0.8), measure="file")
+    assert first.report.ranks
+    assert again.survey.dense_total("file") == pytest.approx(before, rel=1e-12)
+
+
+# --- which way a table is read ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [5, 8])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_table_is_counted_by_the_way_it_is_read(length, pooled, dtype):
+    table = L.ReversibleEmbedding(20, 8, name="table")
+    inputs = keras.Input((length,), dtype=dtype)
+    x = table(inputs)
+    x = L.GlobalAveragePooling1D()(x) if pooled else x
+    model = keras.Model(inputs, L.Dense(24, name="a")(table(x, reverse=True)))
+    model = keras.Model(inputs, L.Dense(3, name="output")(model.output))
+    found = Compression(model, target("rank", 2))
+    assert found.survey.uses is not None
+    assert found.survey.uses["table/embeddings", ""].dense == (1 if pooled else length)
+
+
+# --- names and leaving -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.variant])
+def test_no_name_of_keras_is_taken(name):
+    kind = KINDS[name]
+    model = keras.Sequential([keras.Input(kind.shape, dtype=kind.inputs().dtype.name), kind.make()])
+    for kernel in find_kernels(model):
+        if kernel.refusal is not None:
+            continue
+        layer, low = kernel.layer, low_rank_class(kernel.layer)
+        dense_names = {*dir(layer), *vars(layer), *layer.get_config()}
+        factorize(model, rank=2, rules=[LayerRule("*", keep_dense=False)])
+        mine = set(layer.get_config()) - set(low.dense_class.get_config(layer))
+        assert mine <= {"ranks", "split"}
+        assert not mine & dense_names
+        assert set(layer.ranks.values()) == {2}
+        break
+
+
+def test_a_configuration_that_says_rank_still_loads():
+    kind = low_rank_class(L.Conv2D(4, 3))
+    layer = kind(8, 3, ranks=2)
+    config = layer.get_config()
+    assert kind.from_config(config).get_config() == config
+    config["rank"] = config.pop("ranks")
+    assert kind.from_config(config).get_config()["ranks"] == 2
+    assert layer.rank == 2, "Keras's number of spatial axes"
+
+
+@pytest.mark.parametrize(
+    ("equation", "output", "shape"),
+    [
+        ("...x,xy->...y", 24, (24,)),
+        ("...x,xy->...y", (24,), (3, 4, 24)),
+        ("...bx,xy->...by", 24, (24,)),
+        ("...hx,xy->...hy", (5, 24), (4, 5, 24)),
+        ("...bcd,bde->...bce", (3, 5, 24), (3, 5, 24)),
+        ("ab...,bc->ac...", (24,), (24, 3)),
+        ("abc...,bd->adc...", (24, 6), (24, 6, 3)),
+        ("abc,cd->adb", (24, 4), (4, 24)),
+    ],
+)
+def test_every_equation_comes_back_in_stock_layers(equation, output, shape):
+    model = keras.Sequential(
+        [keras.Input(shape), L.EinsumDense(equation, output), L.Flatten(), L.Dense(3)]
+    )
+    report = factorize(model, rank=2)
+    assert report.ranks
+    x = np.random.default_rng(0).normal(size=(2, *shape))
+    stock = unfactorize(model)
+    np.testing.assert_allclose(stock(x), model(x), atol=1e-5)
