@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from reducible_train import _keras
 from reducible_train.adaptive import Adaptive, AdaptivePace
 from reducible_train.aids import Aid, checked_aids
 from reducible_train.arguments import check_count, checked, checked_all, is_count
-from reducible_train.calibration import ENOUGH, Gathering, samples_of
+from reducible_train.calibration import ENOUGH, Gathering, Samples, samples_of
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
@@ -192,6 +193,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._support: ModelSupport | None = None
         self._adapting: AdaptivePace | None = None
         self._gathering: Gathering | None = None
+        self._given: Samples | None = None  # the calibration set, as it was read
         self._postponed: float | None = None  # time of a cut that waits for samples
 
     @property
@@ -470,7 +472,7 @@ class RankScheduler(keras.callbacks.Callback):
             rules=self.rules,
             min_gain=self.min_gain,
             criterion=self.criterion,
-            samples=None if _of_the_fit(self.calibration) else samples_of(self.calibration),
+            samples=self._samples(),
             asking={type(aid).__name__: aid.needs for aid in self.aids},
         )
         pace = self._pace(self._compression)
@@ -482,6 +484,14 @@ class RankScheduler(keras.callbacks.Callback):
             self._support = ModelSupport(self.model, self._compression)
             for aid in self.aids:
                 aid.begin(self._support)
+
+    def _samples(self) -> Samples | None:
+        """The samples of the calibration set; read once, for a generator gives them once."""
+        if _of_the_fit(self.calibration):
+            return None
+        if self._given is None:
+            self._given = samples_of(self.calibration)
+        return self._given
 
     def _pace(self, compression: Compression) -> Pace:
         epochs = (self.params or {}).get("epochs")
@@ -580,6 +590,8 @@ def _of_the_fit(calibration: Any) -> bool:
 
 def _checked_count(calibration: Any) -> Any:
     """A calibration set as it is, or a number of samples that can be."""
+    if isinstance(calibration, numbers.Integral) and not isinstance(calibration, bool):
+        calibration = int(calibration)  # numpy's as well
     if isinstance(calibration, int) and not is_count(calibration):
         raise ArgumentError(
             "`calibration` must be data, or a whole number of samples, at least 1. "

@@ -28,6 +28,7 @@ FLOORS = (
         "container",
         "codecs",
         "tensorboard_format",
+        "weighting",
     },
     {"truncation", "costs", "allocation", "stacks", "criteria", "aids"},
     {"_keras"},
@@ -35,6 +36,7 @@ FLOORS = (
     {"plans", "containers"},
     {"surgery"},
     {
+        "sources",
         "calibration",
         "collection",
         "targets",

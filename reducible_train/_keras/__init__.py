@@ -9,6 +9,7 @@ from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
     fixed_batch,
+    in_order,
     known_inputs,
     trace_calls,
 )
@@ -21,10 +22,11 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import (
+    Heard,
+    layer_calls,
     loss_gradients,
     output_gradients,
     sample_batches,
-    tapped,
 )
 from reducible_train._keras.fits import begin_at, companions
 from reducible_train._keras.functions import (
@@ -80,6 +82,7 @@ from reducible_train._keras.weights import (
 
 __all__ = [
     "Call",
+    "Heard",
     "StoredVariables",
     "all_optimizers",
     "assigned_in_calls",
@@ -103,11 +106,13 @@ __all__ = [
     "held_variables",
     "host_float",
     "host_value",
+    "in_order",
     "inner_optimizers",
     "is_distributed",
     "is_graph_model",
     "itemsize",
     "known_inputs",
+    "layer_calls",
     "logged_metrics",
     "loss_gradients",
     "note_place",
@@ -135,7 +140,6 @@ __all__ = [
     "snapshot",
     "stored_variables",
     "strategy_scope",
-    "tapped",
     "timeless_state",
     "trace_calls",
     "trainable_of",

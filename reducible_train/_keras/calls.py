@@ -141,3 +141,12 @@ def known_inputs(model: Any) -> list[tuple[Any, ...]] | None:
     if specs is None:
         return None
     return [(None, *spec.shape[1:]) for spec in keras.tree.flatten(specs)]
+
+
+def in_order(inputs: Any, model: Any) -> list[Any]:
+    """The arrays of inputs in the order of `known_inputs`: those in a dictionary by name."""
+    part = part_in_training(model)
+    names = [tensor.name for tensor in getattr(part, "inputs", None) or []]
+    if isinstance(inputs, dict) and names and set(names) <= set(inputs):
+        return [inputs[name] for name in names]
+    return keras.tree.flatten(inputs)
