@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -53,18 +53,19 @@ class Samples:
             yield from each.batches(size)
 
     @property
-    def mean_shapes(self) -> Any:
-        """The shape of one sample of each input, nested as they are: `(samples,)` is left out.
+    def mean_inputs(self) -> Any:
+        """Symbolic inputs of one sample, nested as the inputs are.
 
-        Where lengths differ, the mean over the samples, rounded: what a kernel costs grows with
+        Where lengths differ, of the mean over the samples, rounded: what a kernel costs grows with
         the length, so that is its mean cost.
         """
         parts = [self, *self.more]
         counts = [_count(part.x) for part in parts]
 
-        def mean(*arrays: Any) -> tuple[int, ...]:
-            shapes = [array.shape[1:] for array in arrays]
-            return tuple(round(float(each)) for each in np.average(shapes, axis=0, weights=counts))
+        def mean(*arrays: Any) -> Any:
+            shapes = np.array([array.shape[1:] for array in arrays], dtype=float)
+            sizes = np.average(shapes, axis=0, weights=counts)
+            return _keras.one_sample([round(float(each)) for each in sizes], arrays[0].dtype)
 
         return keras.tree.map_structure(mean, *(part.x for part in parts))
 
@@ -184,13 +185,14 @@ def _heard(batch: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     return batch if counting.all() else _part(counting, *batch)
 
 
-def check_samples(samples: Samples, model: Any, who: str | None) -> None:
+def check_samples(samples: Samples, model: Any, who: str | None, *, run: bool) -> None:
     """Refuse samples that a model, or what asks for them, cannot use.
 
     Args:
         samples: The samples.
         model: The model in training.
         who: What asks for gradients of the loss, for messages; `None` if nothing does.
+        run: True if anything listens to the data at all.
 
     Raises:
         ArgumentError: Inputs of the wrong shape; where gradients are asked for, no targets, or
@@ -209,18 +211,72 @@ def check_samples(samples: Samples, model: Any, who: str | None) -> None:
             f"Model '{model.name}' takes batches of {size}, so `calibration` must be so many "
             f"samples at least. Received: {len(samples)}. Give more."
         )
-    if who is not None:
-        for batch in islice(samples.batches(size or 1), 1):  # one says what is wrong
+    if run:
+        try_out(samples, model, who)
+
+
+def try_out(samples: Samples, model: Any, who: str | None) -> None:
+    """Run one sample through a model, as it will be listened to; one says what is wrong.
+
+    Args:
+        samples: The samples.
+        model: The model in training; it stays as it is.
+        who: What asks for gradients of the loss; `None` if nothing does.
+
+    Raises:
+        ArgumentError: The model cannot be run on them.
+    """
+    for batch in islice(samples.batches(_keras.fixed_batch(model) or 1), 1):
+        if who is not None:
             loss_gradients(model, [], batch)
+            return
+        try:
+            _keras.layer_calls(model, [], batch[0], None)
+        except Exception as error:
+            raise cannot_be_run(model, error) from error
+
+
+def check_asking(model: Any, asking: Mapping[str, Sequence[str]], data: Any) -> str | None:
+    """Refuse what cannot be learned of a fit, before it begins.
+
+    Args:
+        model: The model in training.
+        asking: What must be known of the data, some of `"inputs"` and `"gradients"`, by who asks.
+        data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them, where its
+            samples are those to learn from; `None` for others, or if it does not tell.
+
+    Returns:
+        Who asks for gradients; `None` if nobody does.
+
+    Raises:
+        ArgumentError: It cannot be had with this model, backend or data.
+    """
+    asker = next((name for name, needs in asking.items() if needs), None)
+    if asker is not None and not _keras.has_call(_keras.part_in_training(model)):
+        raise ArgumentError(
+            f"{asker} listens to the data as it passes through the model, and model "
+            f"'{model.name}' cannot be called: it has no `call`. Received: {asker}. Give it one, "
+            "or use criterion='energy'."
+        )
+    who = next((name for name, needs in asking.items() if "gradients" in needs), None)
+    if who is None:
+        return None
+    check_gradients(model, who)
+    if data is not None and data[1] is None and _keras.compares_with_targets(model):
+        raise ArgumentError(
+            f"{who} asks for gradients of the loss, which compares with targets. Received: a fit "
+            "whose data has none. Give it samples that have, calibration=(x, y), or do without."
+        )
+    return who
 
 
 def _check_shapes(samples: Samples, model: Any) -> None:
     known = _keras.known_inputs(model)
     found = [array.shape for array in _keras.in_order(samples.x, model)]
-    if known is None or _fit(found, known):
+    if known is None or shapes_fit(found, known):
         return
     advice = "Give it as you give model.fit its inputs."
-    if _fit([(1, *shape) for shape in found], known):
+    if shapes_fit([(1, *shape) for shape in found], known):
         advice = "Give a dataset in batches, dataset.batch(32), and one sample as x[None]."
     elif isinstance(samples.x, list):
         advice = "A list is inputs; inputs and targets are a tuple: calibration=(x, y)."
@@ -274,6 +330,13 @@ def check_gradients(model: Any, who: str) -> None:
         raise ArgumentError(
             f"{who} asks for gradients of the loss, and model '{model.name}' has none. Received: "
             "a model that is not compiled. Call model.compile first, or do without."
+        )
+    if _keras.has_own_loss(model):
+        raise ArgumentError(
+            f"{who} asks for gradients of the loss, and only its own train_step knows that of "
+            f"model '{model.name}'. Received: a model with a `train_step`, no compiled loss and no "
+            "`compute_loss` of its own. Move the loss into compute_loss(x, y, y_pred, ...), or use "
+            "criterion='activation'."
         )
 
 
@@ -365,7 +428,8 @@ def _map(function: Callable[..., Any], *parts: Any) -> Any:
     )
 
 
-def _fit(found: Sequence[tuple[int, ...]], known: Sequence[tuple[Any, ...]]) -> bool:
+def shapes_fit(found: Sequence[tuple[int, ...]], known: Sequence[tuple[Any, ...]]) -> bool:
+    """True if arrays have the shapes that a model is known to take, `None` for any size."""
     return len(found) == len(known) and all(
         len(f) == len(k) and all(want in (None, got) for got, want in zip(f, k, strict=True))
         for f, k in zip(found, known, strict=True)

@@ -11,6 +11,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.costs import Prices, Table, Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError, RankError
+from reducible_train.input_shapes import InputShapes
 from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.report import KernelRecord
 from reducible_train.rules import LayerRule, rule_for, unmatched
@@ -140,6 +141,7 @@ class Survey:
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
         prices: What its kernels cost by a measure that has no law, by measure.
+        counted: The shapes that uses are counted for, where the model leaves them open.
     """
 
     model: Any
@@ -148,6 +150,12 @@ class Survey:
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
     prices: Mapping[str, Prices] = field(default_factory=dict)
+    counted: InputShapes | None = None
+
+    def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
+        """The same, its uses counted for shapes that are known by now."""
+        _, uses, counted = count_calls(self.model, self.kernels, shapes)
+        return replace(self, uses=uses, counted=counted)
 
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
@@ -220,6 +228,7 @@ def survey(
     measure: str = "parameters",
     min_gain: float = 0.0,
     pricer: Pricer | None = None,
+    shapes: Sequence[InputShapes] = (),
 ) -> Survey:
     """Look through a built model.
 
@@ -229,6 +238,7 @@ def survey(
         measure: What a budget counts; factors that save nothing of it are not considered.
         min_gain: Fraction of a kernel's cost that factors must save at least.
         pricer: Prices the kernels, where the measure has no law.
+        shapes: What may tell lengths that the model leaves open, the best first.
 
     Raises:
         ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
@@ -244,8 +254,7 @@ def survey(
             "or remove the rule."
         )
     kernels = find_kernels(model)
-    calls = _keras.trace_calls(model, list({id(k.layer): k.layer for k in kernels}.values()))
-    uses = _uses(kernels, calls)
+    calls, uses, counted = count_calls(model, kernels, shapes)
     outputs = {id(layer) for layer in _keras.output_layers(model, calls)}
     in_use = _in_use(model, kernels)
     rule_of = {k.path: rule_for(rules, k.layer_path, k.layer.name) for k in kernels}
@@ -280,7 +289,7 @@ def survey(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
             "To take in an output layer, give a rule: LayerRule(match=..., keep_dense=False)."
         )
-    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices)
+    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices, counted)
 
 
 def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
@@ -404,6 +413,34 @@ def _reason(
     if rule is not None and rule.min_rank is not None and rule.min_rank > limit:
         return f"min_rank={rule.min_rank} is above its break-even rank {limit}"
     return None
+
+
+def count_calls(
+    model: Any, kernels: Sequence[Kernel], shapes: Sequence[InputShapes]
+) -> tuple[list[_keras.Call] | None, dict[tuple[str, str], Uses] | None, InputShapes | None]:
+    """The calls of layers that hold kernels, and how often a sample uses each number of them.
+
+    Args:
+        model: The model.
+        kernels: Its kernels.
+        shapes: What may tell lengths that the model leaves open, the best first.
+
+    Returns:
+        The calls, the uses by path and split, and the shapes that both are of; `None` for what is
+        not known, and for the shapes of a model that leaves none open.
+    """
+    layers = list({id(k.layer): k.layer for k in kernels}.values())
+    told = [each for each in shapes if each.binding]
+    calls = None if told else _keras.trace_calls(model, layers)
+    uses = _uses(kernels, calls)
+    for each in shapes if uses is None else ():
+        tries = [(each.inputs, False), *([(each.data, True)] if each.data is not None else [])]
+        for inputs, values in tries:
+            found = _keras.trace_calls(model, layers, inputs, values=values)
+            uses = _uses(kernels, found)
+            if uses is not None:
+                return found, uses, each
+    return calls, uses, None
 
 
 def _uses(

@@ -114,7 +114,7 @@ def _checked(weights: np.ndarray) -> Array:
     if not np.isfinite(exact).all() or (exact < 0).any():
         raise ArgumentError(
             "Sample weights must be finite and at least 0, where a criterion listens to the data. "
-            f"Received: weights from {exact.min():g} to {exact.max():g}. Give the criterion samples "
-            "without them: calibration=(x, y)."
+            f"Received: weights from {exact.min():g} to {exact.max():g}. Give the criterion "
+            "samples without them: calibration=(x, y)."
         )
     return exact[:, 0] if exact.ndim == 2 and exact.shape[1] == 1 else exact

@@ -38,6 +38,7 @@ FLOORS = (
     {
         "sources",
         "calibration",
+        "input_shapes",
         "collection",
         "targets",
         "rules",

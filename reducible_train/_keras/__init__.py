@@ -11,6 +11,8 @@ from reducible_train._keras.calls import (
     fixed_batch,
     in_order,
     known_inputs,
+    one_sample,
+    told_inputs,
     trace_calls,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
@@ -28,10 +30,13 @@ from reducible_train._keras.data import (
     output_gradients,
     sample_batches,
 )
-from reducible_train._keras.fits import begin_at, companions
+from reducible_train._keras.fits import begin_at, companions, data_of_fit
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
+    has_call,
+    has_own_loss,
+    has_own_step,
     is_distributed,
     part_in_training,
     renew_functions,
@@ -46,6 +51,7 @@ from reducible_train._keras.layer_tree import (
     walk,
 )
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
+from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import logged_metrics
 from reducible_train._keras.optimizers import (
@@ -86,6 +92,7 @@ __all__ = [
     "StoredVariables",
     "all_optimizers",
     "assigned_in_calls",
+    "attach_mask",
     "automatic_stem",
     "become",
     "begin_at",
@@ -99,10 +106,14 @@ __all__ = [
     "compiled_optimizer",
     "constant",
     "copy_state",
+    "data_of_fit",
     "drop_attribute",
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
+    "has_call",
+    "has_own_loss",
+    "has_own_step",
     "held_variables",
     "host_float",
     "host_value",
@@ -116,6 +127,7 @@ __all__ = [
     "logged_metrics",
     "loss_gradients",
     "note_place",
+    "one_sample",
     "order_variables",
     "output_gradients",
     "output_layers",
@@ -141,6 +153,7 @@ __all__ = [
     "stored_variables",
     "strategy_scope",
     "timeless_state",
+    "told_inputs",
     "trace_calls",
     "trainable_of",
     "unbuild",

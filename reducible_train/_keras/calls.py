@@ -12,7 +12,9 @@ from keras.src import backend as _backend
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from reducible_train._keras.functions import part_in_training
+from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import is_graph_model, walk
+from reducible_train._keras.loops import stepwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +30,20 @@ class Call:
     repeats: int | None
 
 
-def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
+def trace_calls(
+    model: Any, layers: Sequence[Any], inputs: Any = None, *, values: bool = False
+) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
     Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
     where the input of the model is not known or it cannot be traced.
+
+    Args:
+        model: A built model.
+        layers: The layers.
+        inputs: What it is called on, as `one_sample` makes them; left out, what it is known to
+            take, with lengths that it leaves open.
+        values: True for inputs that are a batch of data, for a model that makes lengths of values.
     """
     steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
     stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]
@@ -49,6 +60,7 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
             shape = tuple(keras.tree.flatten(inputs)[0].shape)
+            shape = (1, *shape[1:]) if values else shape
             if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
                 calls.append(Call(layer, shape, frames[-1][0] if frames else 1))
                 if frames:
@@ -69,7 +81,9 @@ def trace_calls(model: Any, layers: Sequence[Any]) -> list[Call] | None:
     try:
         for layer in watched:
             layer.__dict__["call"] = watch(layer)
-        return calls if _traced(model, training=False) is not None else None
+        if values:
+            return calls if _run(model, inputs) else None
+        return calls if _traced(model, training=False, specs=inputs) is not None else None
     finally:
         for layer in watched:
             layer.__dict__.pop("call")
@@ -88,9 +102,20 @@ def assigned_in_calls(model: Any) -> set[int]:
     return (_traced(model, training=True) or set()) if foreign else set()
 
 
-def _traced(model: Any, *, training: bool) -> set[int] | None:
+def _run(model: Any, inputs: Any) -> bool:
+    """Call a model on data, cells of recurrent layers step by step; False where it refuses."""
+    layers = [layer for _, layer in walk(model)]
+    try:
+        with as_it_was(model), stepwise(layers, layers):
+            model(inputs, training=False)
+    except Exception:  # any user code may refuse these
+        return False
+    return True
+
+
+def _traced(model: Any, *, training: bool, specs: Any = None) -> set[int] | None:
     """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
-    specs = _input_specs(model)
+    specs = _input_specs(model) if specs is None else specs
     if specs is None:
         return None
     assigned: set[int] = set()
@@ -109,22 +134,65 @@ def _traced(model: Any, *, training: bool) -> set[int] | None:
 
 def _input_specs(model: Any) -> Any | None:
     if is_graph_model(model) and getattr(model, "inputs", None):
-        struct = getattr(model, "_inputs_struct", None)
-        struct = model.inputs if struct is None else struct
-        if isinstance(model, keras.Sequential):
-            struct = model.inputs[0]
         return keras.tree.map_structure(
-            lambda t: keras.KerasTensor((1, *t.shape[1:]), dtype=t.dtype), struct
+            lambda t: one_sample(t.shape[1:], t.dtype), _inputs_struct(model)
         )
     shapes = getattr(model, "_build_shapes_dict", None)
     if not shapes or len(shapes) != 1:
         return None
-    (shape,) = shapes.values()
-    if not isinstance(shape, (tuple, list)) or not all(
-        isinstance(size, int) or size is None for size in shape
-    ):
+    return _specs_of(*shapes.values(), dtype=model.input_dtype)
+
+
+def _specs_of(shapes: Any, dtype: Any) -> Any | None:
+    """Inputs of the shapes that a model was built with; `None` for what are no shapes."""
+    if isinstance(shapes, dict):
+        found: Any = {name: _specs_of(each, dtype) for name, each in shapes.items()}
+        return None if None in found.values() else found
+    if not isinstance(shapes, (tuple, list)):
         return None
-    return keras.KerasTensor((1, *shape[1:]), dtype=model.input_dtype)
+    if all(isinstance(size, int) or size is None for size in shapes):
+        return one_sample(shapes[1:], dtype) if shapes else None
+    found = [_specs_of(each, dtype) for each in shapes]
+    return None if any(each is None for each in found) else found
+
+
+def one_sample(shape: Sequence[int | None], dtype: Any) -> Any:
+    """A symbolic input of one sample, of whatever kind of array `dtype` is."""
+    is_text = getattr(dtype, "kind", None) in ("U", "S", "O")
+    dtype = "string" if is_text else keras.backend.standardize_dtype(dtype)
+    return keras.KerasTensor((1, *shape), dtype=dtype)
+
+
+def told_inputs(
+    model: Any, shapes: Sequence[Any], names: Sequence[str] | None, *, single: bool
+) -> Any:
+    """Inputs of one sample for a model, of shapes that are told.
+
+    Args:
+        model: The model.
+        shapes: Of one sample of each input.
+        names: Their names; `None` where they are in the model's order.
+        single: True for a shape that was not in a list.
+    """
+    if is_graph_model(model) and getattr(model, "inputs", None):
+        order = [tensor.name for tensor in model.inputs]
+        told = dict(zip(names or order, shapes, strict=True))
+        made = [one_sample(told[tensor.name], tensor.dtype) for tensor in model.inputs]
+        struct = _inputs_struct(model)
+        flat = {id(t): new for t, new in zip(model.inputs, made, strict=True)}
+        return keras.tree.map_structure(lambda tensor: flat[id(tensor)], struct)
+    made = [one_sample(shape, model.input_dtype) for shape in shapes]
+    if names is not None:
+        return dict(zip(names, made, strict=True))
+    return made[0] if single else made
+
+
+def _inputs_struct(model: Any) -> Any:
+    """The inputs of a graph model, nested as it takes them."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    struct = getattr(model, "_inputs_struct", None)
+    return model.inputs if struct is None else struct
 
 
 def fixed_batch(model: Any) -> int | None:
@@ -133,13 +201,22 @@ def fixed_batch(model: Any) -> int | None:
     return next((x.shape[0] for x in inputs if x.shape and x.shape[0] is not None), None)
 
 
-def known_inputs(model: Any) -> list[tuple[Any, ...]] | None:
+def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[Any, ...]] | None:
     """Shapes of the inputs of a model, or of a student, flat, the batch axis first; `None` where
     not known.
+
+    Args:
+        model: The model.
+        names: Names of its inputs, to have them in this order; those it does not have are left out.
     """
-    specs = _input_specs(part_in_training(model))
+    part = part_in_training(model)
+    specs = _input_specs(part)
     if specs is None:
         return None
+    if names is not None:
+        graph = {t.name: t for t in getattr(part, "inputs", None) or []}
+        by_name = specs if isinstance(specs, dict) and not set(names) <= set(graph) else graph
+        return [(None, *by_name[name].shape[1:]) for name in names if name in by_name]
     return [(None, *spec.shape[1:]) for spec in keras.tree.flatten(specs)]
 
 

@@ -170,17 +170,17 @@ def _listening(
     with followed(model) as masks:
 
         def tell(layer: Any, given: Any, output: Any, step: Step | None) -> None:
-            heard.append(Heard(layer, given, output, _weigher(masks, given, step, weights)))
+            heard.append(Heard(layer, given, output, _weigher(masks, layer, given, step, weights)))
 
         with tapped(model, layers, tell, watch=watch):
             yield
 
 
 def _weigher(
-    masks: Masks, given: Any, step: Step | None, weights: np.ndarray | None
+    masks: Masks, layer: Any, given: Any, step: Step | None, weights: np.ndarray | None
 ) -> Callable[[Sequence[int]], np.ndarray | None]:
     """What `Heard.weigh` is for the call that has just ended."""
-    groups, around = masks.present(given)
+    groups, around = masks.present(layer, given)
     counts = None if weights is None else at_step(weights, around)
     if step is not None:  # of a cell: what hides its steps has been left out already
         rows = slice(None) if step.having is None else step.having

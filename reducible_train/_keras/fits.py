@@ -25,6 +25,43 @@ def companions(callback: Any) -> list[Any]:
     return []
 
 
+def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
+    """Inputs, targets and weights of the fit that has called a callback, as far as it shows.
+
+    Keras tells callbacks nothing of the data. Nothing is read of it: that would change which
+    samples come, and when.
+
+    Returns:
+        Structures of what has a `shape`, samples first, and a `dtype`, `None` for what is not
+        there; `None` for data that does not tell, or outside of a fit.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        found = frame.f_locals
+        if found.get("self") is callback.model and "epoch_iterator" in found:
+            return _spec(found)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _spec(found: Any) -> tuple[Any, Any, Any] | None:
+    """What the variables of a running `fit` tell of its data."""
+    dataset = getattr(found["epoch_iterator"], "_distributed_dataset", None)
+    spec = getattr(dataset, "element_spec", None)  # on TensorFlow, of whatever source
+    if spec is None:
+        spec = getattr(found.get("x"), "element_spec", None)
+    if spec is None:
+        spec = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(spec)
+    if not all(_has_shape(each) for each in keras.tree.flatten(x)):
+        return None
+    return x, y, weight
+
+
+def _has_shape(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def begin_at(model: Any, epoch: int | None) -> None:
     """Let the fit that begins, and those after it, start at an epoch; `None` for their own.
 

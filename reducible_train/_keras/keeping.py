@@ -62,7 +62,7 @@ def _is_plain_variable(value: Any) -> bool:
 
 
 def _numbers(layer: Any) -> dict[str, Any]:
-    """Plain numbers that a layer holds, as counters are; flags such as `built` stay as they come."""
+    """Plain numbers that a layer holds, as counters are; flags such as `built` are left alone."""
     return {
         name: value
         for name, value in vars(layer).items()

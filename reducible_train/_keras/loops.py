@@ -53,7 +53,18 @@ def stepwise(layers: Sequence[Any], cells: Sequence[Any]) -> Iterator[Callable[[
 
         def inner_loop(sequences: Any, initial_state: Any, mask: Any, **kwargs: Any) -> Any:
             steps.update((id(cell), iter(_present(loop, sequences, mask))) for cell in held(loop))
-            return original(sequences, initial_state, mask, **kwargs)
+            if not (loop.go_backwards and mask is not None and own.get("zero_output_for_mask")):
+                return original(sequences, initial_state, mask, **kwargs)
+            # Unrolled, Keras zeroes outputs of a backward loop by the mask of the forward order.
+            own["zero_output_for_mask"] = False
+            try:
+                last, outputs, states = original(sequences, initial_state, mask, **kwargs)
+            finally:
+                own["zero_output_for_mask"] = True
+            there = keras.ops.flip(keras.ops.cast(mask, "bool"), axis=1)
+            if outputs.shape[1] == there.shape[1]:
+                outputs = _zeroed(outputs, there)
+            return _zeroed(last, there[:, -1]), outputs, states
 
         def restore() -> None:
             del own["inner_loop"]
@@ -83,6 +94,13 @@ def _present(loop: Any, sequences: Any, mask: Any) -> list[Step]:
         having = [*present.reshape(len(present), -1).T]
     steps = [Step(index, length, each) for index, each in enumerate(having)]
     return steps[::-1] if loop.go_backwards else steps
+
+
+def _zeroed(values: Any, there: Any) -> Any:
+    """Values, 0 where they are not there; the axes of `there` are the first of theirs."""
+    axes = len(values.shape) - len(there.shape)
+    wide = keras.ops.reshape(there, (*there.shape, *[1] * axes))
+    return keras.ops.where(wide, values, keras.ops.zeros_like(values))
 
 
 def _cells(cell: Any) -> list[Any]:

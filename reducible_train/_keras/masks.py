@@ -62,19 +62,29 @@ class Masks:
             known = self._seen.get(mask.shape)
             self._seen[mask.shape] = mask if known is None else known | mask
 
-    def present(self, given: Any) -> tuple[list[list[np.ndarray]], tuple[int, ...]]:
+    def present(self, layer: Any, given: Any) -> tuple[list[list[np.ndarray]], tuple[int, ...]]:
         """The masks that may be those of a layer's arguments, nearest first, and where they are.
+
+        A table makes its mask of its own arguments, after the call.
 
         Returns:
             Groups of masks, and the steps of the `TimeDistributed` around the call, outermost
             first; masks from outside of them are those of the step.
         """
-        groups, steps = [_attached({"": given})], []
+        own = _attached({"": given})
+        if not own and isinstance(layer, keras.layers.Embedding):
+            own = _as_mask(layer.compute_mask(given[0], None))
+        groups, steps = [own], []
         for frame in reversed(self._frames):
             if isinstance(frame.layer, keras.layers.TimeDistributed):
                 steps.insert(0, frame.step)
             groups += [_at(frame.masks, steps), _at(frame.attended, steps)]
         return [*groups, _at([*self._seen.values()], steps)], tuple(steps)
+
+
+def attach_mask(tensor: Any, mask: Any) -> None:
+    """Let a tensor carry a mask, for a layer that sets it in its call; Keras keeps its own way."""
+    tensor._keras_mask = mask
 
 
 def fitting(groups: Sequence[Sequence[np.ndarray]], shape: Sequence[int]) -> np.ndarray | None:
