@@ -276,7 +276,7 @@ def _check_shapes(samples: Samples, model: Any) -> None:
     if known is None or shapes_fit(found, known):
         return
     advice = "Give it as you give model.fit its inputs."
-    if shapes_fit([(1, *shape) for shape in found], known):
+    if [len(shape) + 1 for shape in found] == [len(shape) for shape in known]:
         advice = "Give a dataset in batches, dataset.batch(32), and one sample as x[None]."
     elif isinstance(samples.x, list):
         advice = "A list is inputs; inputs and targets are a tuple: calibration=(x, y)."

@@ -82,14 +82,15 @@ def shapes_told(input_shape: InputShape, model: Any) -> InputShapes:
         ArgumentError: They are not those of the model's inputs.
     """
     single = _is_shape(input_shape)
-    named = isinstance(input_shape, Mapping)
-    shapes = list(input_shape.values()) if named else [input_shape] if single else [*input_shape]
-    names = list(input_shape) if named else None
+    names = list(input_shape) if isinstance(input_shape, Mapping) else None
+    several = input_shape.values() if isinstance(input_shape, Mapping) else input_shape
+    shapes = [input_shape] if single else list(several)
     known = _keras.known_inputs(model, names)
-    if known is not None and not shapes_fit([(1, *each) for each in shapes], known):
+    unknown = set(names or ()) - set(_keras.input_names(model) or names or ())
+    if unknown or (known is not None and not shapes_fit([(1, *each) for each in shapes], known)):
         raise ArgumentError(
             f"`input_shape` must be that of one sample of each input of model '{model.name}': "
-            f"{', '.join(str(each[1:]) for each in known)}. Received: "
+            f"{_told(model)}. Received: "
             f"input_shape={input_shape!r}. Give a size for each None, as in input_shape=(128,)."
         )
     inputs = _keras.told_inputs(model, shapes, names, single=single)
@@ -134,6 +135,14 @@ def no_shapes(measure: str, model: Any, where: str = "") -> ArgumentError:
         f"'{model.name}' {open_axes}. Received: {received}. Give the shape of one sample, "
         "input_shape=(128,), or samples, calibration=x; or use measure='parameters'."
     )
+
+
+def _told(model: Any) -> str:
+    """The inputs of a model, in words."""
+    names = _keras.input_names(model)
+    shapes = [str(each[1:]) for each in _keras.known_inputs(model, names) or []]
+    named = zip(names, shapes, strict=True) if names else [("", each) for each in shapes]
+    return ", ".join(f"{name} {shape}".strip() for name, shape in named)
 
 
 def _sizes(shape: Any) -> tuple[int | None, ...]:

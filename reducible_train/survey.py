@@ -427,19 +427,22 @@ def count_calls(
 
     Returns:
         The calls, the uses by path and split, and the shapes that both are of; `None` for what is
-        not known, and for the shapes of a model that leaves none open.
+        not known, and for shapes that say no more than the model does.
     """
     layers = list({id(k.layer): k.layer for k in kernels}.values())
-    told = [each for each in shapes if each.binding]
-    calls = None if told else _keras.trace_calls(model, layers)
+    calls = _keras.trace_calls(model, layers)
     uses = _uses(kernels, calls)
-    for each in shapes if uses is None else ():
+    # What another model was built with says nothing of what it is called on later.
+    loose = not _keras.is_graph_model(model)
+    for each in shapes:
+        if uses is not None and not (loose or each.binding):
+            continue
         tries = [(each.inputs, False), *([(each.data, True)] if each.data is not None else [])]
         for inputs, values in tries:
             found = _keras.trace_calls(model, layers, inputs, values=values)
-            uses = _uses(kernels, found)
-            if uses is not None:
-                return found, uses, each
+            used = _uses(kernels, found)
+            if used is not None:
+                return found, used, None if used == uses else each
     return calls, uses, None
 
 

@@ -12,7 +12,7 @@ from keras.src import backend as _backend
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from reducible_train._keras.functions import part_in_training
-from reducible_train._keras.keeping import as_it_was
+from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import is_graph_model, walk
 from reducible_train._keras.loops import stepwise
 
@@ -126,7 +126,8 @@ def _traced(model: Any, *, training: bool, specs: Any = None) -> set[int] | None
         return outputs
 
     try:
-        _backend.compute_output_spec(run, specs)
+        with notes_kept(model):
+            _backend.compute_output_spec(run, specs)
     except Exception:  # any user code may refuse to be traced
         return None
     return assigned
@@ -135,12 +136,12 @@ def _traced(model: Any, *, training: bool, specs: Any = None) -> set[int] | None
 def _input_specs(model: Any) -> Any | None:
     if is_graph_model(model) and getattr(model, "inputs", None):
         return keras.tree.map_structure(
-            lambda t: one_sample(t.shape[1:], t.dtype), _inputs_struct(model)
+            lambda t: one_sample(t.shape[1:], t.dtype, t.shape[0] or 1), _inputs_struct(model)
         )
     shapes = getattr(model, "_build_shapes_dict", None)
     if not shapes or len(shapes) != 1:
         return None
-    return _specs_of(*shapes.values(), dtype=model.input_dtype)
+    return _specs_of(next(iter(shapes.values())), model.input_dtype)
 
 
 def _specs_of(shapes: Any, dtype: Any) -> Any | None:
@@ -156,11 +157,17 @@ def _specs_of(shapes: Any, dtype: Any) -> Any | None:
     return None if any(each is None for each in found) else found
 
 
-def one_sample(shape: Sequence[int | None], dtype: Any) -> Any:
-    """A symbolic input of one sample, of whatever kind of array `dtype` is."""
+def one_sample(shape: Sequence[int | None], dtype: Any, batch: int = 1) -> Any:
+    """A symbolic input of one sample, of whatever kind of array `dtype` is.
+
+    Args:
+        shape: Of a sample.
+        dtype: A type of numpy's, or of any backend.
+        batch: Samples, for a model that takes so many only.
+    """
     is_text = getattr(dtype, "kind", None) in ("U", "S", "O")
     dtype = "string" if is_text else keras.backend.standardize_dtype(dtype)
-    return keras.KerasTensor((1, *shape), dtype=dtype)
+    return keras.KerasTensor((batch, *shape), dtype=dtype)
 
 
 def told_inputs(
@@ -177,7 +184,7 @@ def told_inputs(
     if is_graph_model(model) and getattr(model, "inputs", None):
         order = [tensor.name for tensor in model.inputs]
         told = dict(zip(names or order, shapes, strict=True))
-        made = [one_sample(told[tensor.name], tensor.dtype) for tensor in model.inputs]
+        made = [one_sample(told[t.name], t.dtype, t.shape[0] or 1) for t in model.inputs]
         struct = _inputs_struct(model)
         flat = {id(t): new for t, new in zip(model.inputs, made, strict=True)}
         return keras.tree.map_structure(lambda tensor: flat[id(tensor)], struct)
@@ -205,25 +212,37 @@ def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[A
     """Shapes of the inputs of a model, or of a student, flat, the batch axis first; `None` where
     not known.
 
+    Sizes are those that a graph is bound to. Of other models Keras knows what they were built
+    with, which binds them to as many inputs and axes.
+
     Args:
         model: The model.
-        names: Names of its inputs, to have them in this order; those it does not have are left out.
+        names: Names of its inputs, to have them in this order, if it has them.
     """
     part = part_in_training(model)
     specs = _input_specs(part)
     if specs is None:
         return None
-    if names is not None:
-        graph = {t.name: t for t in getattr(part, "inputs", None) or []}
-        by_name = specs if isinstance(specs, dict) and not set(names) <= set(graph) else graph
-        return [(None, *by_name[name].shape[1:]) for name in names if name in by_name]
-    return [(None, *spec.shape[1:]) for spec in keras.tree.flatten(specs)]
+    bound = is_graph_model(part)
+    known = keras.tree.flatten(specs)
+    by_name = {t.name: t for t in part.inputs} if bound else specs
+    if names is not None and isinstance(by_name, dict) and set(names) <= set(by_name):
+        known = [by_name[name] for name in names]
+    return [(None, *(size if bound else None for size in each.shape[1:])) for each in known]
+
+
+def input_names(model: Any) -> list[str] | None:
+    """The names of a model's inputs, in the order of `known_inputs`; `None` where it has none."""
+    part = part_in_training(model)
+    if is_graph_model(part):
+        return [tensor.name for tensor in getattr(part, "inputs", None) or []]
+    specs = _input_specs(part)
+    return list(specs) if isinstance(specs, dict) else None
 
 
 def in_order(inputs: Any, model: Any) -> list[Any]:
     """The arrays of inputs in the order of `known_inputs`: those in a dictionary by name."""
-    part = part_in_training(model)
-    names = [tensor.name for tensor in getattr(part, "inputs", None) or []]
+    names = input_names(model)
     if isinstance(inputs, dict) and names and set(names) <= set(inputs):
         return [inputs[name] for name in names]
     return keras.tree.flatten(inputs)

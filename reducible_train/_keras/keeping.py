@@ -29,16 +29,27 @@ def as_it_was(model: Any) -> Iterator[None]:
     variables = [v for layer in layers for v in _state(layer, weights=bool(foreign))]
     if not is_distributed(model):  # there each replica has a part of a metric's value
         variables += list(getattr(model, "metrics_variables", ()))
+    kept = list({id(each): each for each in variables}.values())
+    with values_kept(kept), notes_kept(model):
+        yield
+
+
+@contextlib.contextmanager
+def notes_kept(model: Any) -> Iterator[None]:
+    """Within it, layers may note down what a call, or its tracing, has them note.
+
+    The losses that they have added, and numbers that code which is not Keras's counts in.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
     losses = [(each, list(each._losses), set(each._loss_ids)) for each in layers]
-    numbers = [(vars(layer), _numbers(layer)) for layer in foreign]
+    known = [(vars(layer), _numbers(layer)) for layer in layers if not _is_keras(layer)]
     try:
-        with values_kept(list({id(each): each for each in variables}.values())):
-            yield
+        yield
     finally:
         for layer, added, ids in losses:
             layer._losses[:], layer._loss_ids = added, ids
-        for attributes, known in numbers:
-            attributes.update(known)
+        for attributes, numbers in known:
+            attributes.update(numbers)
 
 
 def _is_keras(layer: Any) -> bool:

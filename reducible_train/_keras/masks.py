@@ -74,7 +74,8 @@ class Masks:
         own = _attached({"": given})
         if not own and isinstance(layer, keras.layers.Embedding):
             own = _as_mask(layer.compute_mask(given[0], None))
-        groups, steps = [own], []
+        groups = [own]
+        steps: list[int] = []
         for frame in reversed(self._frames):
             if isinstance(frame.layer, keras.layers.TimeDistributed):
                 steps.insert(0, frame.step)
@@ -189,7 +190,7 @@ def _as_mask(value: Any) -> list[np.ndarray]:
         return []
     array = host_value(value)
     is_mask = array.dtype == bool or np.isin(array, (0, 1)).all()
-    return [array.astype(bool)] if is_mask else []
+    return [np.asarray(array, dtype=bool)] if is_mask else []
 
 
 def _at(masks: Sequence[np.ndarray], steps: Sequence[int]) -> list[np.ndarray]:
