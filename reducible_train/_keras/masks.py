@@ -190,7 +190,8 @@ def _as_mask(value: Any) -> list[np.ndarray]:
         return []
     array = host_value(value)
     is_mask = array.dtype == bool or np.isin(array, (0, 1)).all()
-    return [np.asarray(array, dtype=bool)] if is_mask else []
+    mask: np.ndarray = array.astype(bool)
+    return [mask] if is_mask else []
 
 
 def _at(masks: Sequence[np.ndarray], steps: Sequence[int]) -> list[np.ndarray]:
