@@ -300,8 +300,9 @@ class RankScheduler(keras.callbacks.Callback):
             story: What `story` gave, at the end of an epoch.
         """
         if story.get("input_shape") is not None:
-            told = shapes_told(story["input_shape"], _keras.part_in_training(self.model))
-            self._seen = replace(told, source="the fit before", binding=False)
+            shape, source = story["input_shape"]
+            told = shapes_told(shape, _keras.part_in_training(self.model))
+            self._seen = replace(told, source=source, binding=False)
         self._prepare()
         if self._compression is not None:
             self._compression.take_up(story["compression"])

@@ -138,9 +138,11 @@ class Compression:
 
     @property
     def counted_shape(self) -> Any:
-        """The input shape that uses are counted for, as `input_shape` takes it; `None` if open."""
+        """The input shape that uses are counted for, as `input_shape` takes it, and its source;
+        `None` where the model itself tells it, or nothing does.
+        """
         counted = self.survey.counted
-        return None if counted is None else counted.plain
+        return None if counted is None else [counted.plain, counted.source]
 
     def count_uses(self, shapes: InputShapes) -> None:
         """Learn lengths that the model leaves open, for the FLOPs of the report."""
