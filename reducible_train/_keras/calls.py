@@ -59,8 +59,7 @@ def trace_calls(
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
-            shape = tuple(keras.tree.flatten(inputs)[0].shape)
-            shape = (1, *shape[1:]) if values else shape
+            shape = known(tuple(keras.tree.flatten(inputs)[0].shape))
             if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
                 calls.append(Call(layer, shape, frames[-1][0] if frames else 1))
                 if frames:
@@ -76,6 +75,15 @@ def trace_calls(
                 frames.pop()
 
         return call
+
+    made_up = inputs is None and _backend.backend() == "torch" and _leaves_open(model)
+
+    def known(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Sizes that are numbers, of one sample where the batch is known."""
+        sizes = [size if isinstance(size, int) else None for size in shape]  # JAX's are symbols
+        if made_up:  # torch has no unknown size, and is called on some number or other
+            sizes[1:-1] = [None] * len(sizes[1:-1])
+        return (1, *sizes[1:]) if values else tuple(sizes)
 
     replaced = {id(layer): vars(layer)["call"] for layer in watched if "call" in vars(layer)}
     try:
@@ -100,6 +108,12 @@ def assigned_in_calls(model: Any) -> set[int]:
     layers = [model, *(layer for _, layer in walk(model))]
     foreign = any(type(layer).__module__.partition(".")[0] != "keras" for layer in layers)
     return (_traced(model, training=True) or set()) if foreign else set()
+
+
+def _leaves_open(model: Any) -> bool:
+    """True for a model that takes any length, or any size of image."""
+    specs = _input_specs(model)
+    return specs is not None and any(None in each.shape for each in keras.tree.flatten(specs))
 
 
 def _run(model: Any, inputs: Any) -> bool:
