@@ -37,7 +37,7 @@ class Masks:
 
     def __init__(self) -> None:
         self._frames: list[_Frame] = []
-        self._seen: dict[tuple[int, ...], np.ndarray] = {}
+        self._passed: dict[tuple[int, ...], np.ndarray] = {}
 
     def enter(self, layer: Any, given: Mapping[str, Any]) -> None:
         """A call of a layer begins."""
@@ -53,14 +53,14 @@ class Masks:
         shapes = [tuple(each.shape) for each in keras.tree.flatten(output) if _is_array(each)]
         for mask in _attached(given):
             if not any(shape[: mask.ndim] == mask.shape for shape in shapes):
-                self._seen.pop(mask.shape, None)
+                self._passed.pop(mask.shape, None)
         self.note(_attached({"": output}))
 
     def note(self, masks: Sequence[np.ndarray]) -> None:
         """Remember masks for arrays that lose theirs on the way."""
         for mask in masks:
-            known = self._seen.get(mask.shape)
-            self._seen[mask.shape] = mask if known is None else known | mask
+            known = self._passed.get(mask.shape)
+            self._passed[mask.shape] = mask if known is None else known | mask
 
     def present(self, layer: Any, given: Any) -> tuple[list[list[np.ndarray]], tuple[int, ...]]:
         """The masks that may be those of a layer's arguments, nearest first, and where they are.
@@ -80,7 +80,7 @@ class Masks:
             if isinstance(frame.layer, keras.layers.TimeDistributed):
                 steps.insert(0, frame.step)
             groups += [_at(frame.masks, steps), _at(frame.attended, steps)]
-        return [*groups, _at([*self._seen.values()], steps)], tuple(steps)
+        return [*groups, _at([*self._passed.values()], steps)], tuple(steps)
 
 
 def attach_mask(tensor: Any, mask: Any) -> None:
