@@ -175,12 +175,13 @@ def _named(given: Mapping[str, Any]) -> list[np.ndarray]:
 
 def _attended(given: Mapping[str, Any]) -> list[np.ndarray]:
     """Which positions any other looks at, `(samples, positions)`, of masks of attention."""
-    found = []
+    found: list[np.ndarray] = []
     for name, value in given.items():
         if name.endswith("attention_mask") and _is_array(value) and len(value.shape) > 2:
             mask = host_value(value).astype(bool)
-            looked_at = mask.any(axis=tuple(range(1, mask.ndim - 1)))
-            found += [] if looked_at.all() else [looked_at]
+            looked_at: np.ndarray = mask.any(axis=tuple(range(1, mask.ndim - 1)))
+            if not looked_at.all():
+                found.append(looked_at)
     return found
 
 
@@ -189,9 +190,10 @@ def _as_mask(value: Any) -> list[np.ndarray]:
     if not _is_array(value) or len(value.shape) != 2 or is_symbolic(value):
         return []
     array = host_value(value)
-    is_mask = array.dtype == bool or np.isin(array, (0, 1)).all()
-    mask: np.ndarray = array.astype(bool)
-    return [mask] if is_mask else []
+    if array.dtype != np.dtype(bool) and not np.isin(array, (0, 1)).all():
+        return []
+    mask: np.ndarray = np.equal(array, 1)
+    return [mask]
 
 
 def _at(masks: Sequence[np.ndarray], steps: Sequence[int]) -> list[np.ndarray]:
