@@ -19,14 +19,31 @@ from reducible_train import _keras
 from reducible_train.adaptive import Adaptive, AdaptivePace
 from reducible_train.aids import Aid, checked_aids
 from reducible_train.arguments import check_count, checked, checked_all, is_count
-from reducible_train.calibration import ENOUGH, Gathering, samples_of
+from reducible_train.calibration import (
+    ENOUGH,
+    Gathering,
+    Samples,
+    check_asking,
+    samples_of,
+    try_out,
+)
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ShortfallWarning, SpectrumError
 from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, direction_of
+from reducible_train.input_shapes import (
+    InputShape,
+    InputShapes,
+    checked_input_shape,
+    no_shapes,
+    shapes_of_fit,
+    shapes_of_samples,
+    shapes_told,
+)
 from reducible_train.latency import Latency
+from reducible_train.layers import find_kernels
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.report import Report, empty_report
 from reducible_train.rules import LayerRule
@@ -34,6 +51,7 @@ from reducible_train.schedules import Schedule
 from reducible_train.search import Search
 from reducible_train.shortfall import Course, Shortfall, shortfall_of
 from reducible_train.support import ModelSupport
+from reducible_train.survey import count_calls
 from reducible_train.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
 
@@ -104,10 +122,12 @@ class RankScheduler(keras.callbacks.Callback):
         criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
             its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
             second order).
-        calibration: Data for the last two, and for `Regrow`, as `model.fit` takes it: `x` or
-            `(x, y)`, or a batched `tf.data.Dataset`. A whole number means so many samples of the
-            fit itself, the first (on TensorFlow, on one device), and a criterion makes no cut
-            before they have passed; left out, 2048 of them.
+        calibration: Data for the last two, and for `Regrow`, as `model.fit` takes it: `x`, `(x, y)`
+            or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source
+            of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). Samples
+            count by their weights; positions that a mask hides do not. A whole number means so
+            many samples of the fit itself, the first (on TensorFlow, on one device), and a
+            criterion makes no cut before they have passed; left out, 2048 of them.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
             count from there. It needs no target: alone, it cuts each kernel to its stable rank.
@@ -117,6 +137,10 @@ class RankScheduler(keras.callbacks.Callback):
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and
             `TailShrink`, `Regrow` (not with `guard`, `search`, `energy`, `rtol` or a lone
             `adaptive`).
+        input_shape: Shape of one sample, for `"flops"` and `"latency"` of a model that leaves
+            lengths open: `(128,)`, or a list or dictionary of shapes. Left out, it is the mean of
+            the calibration set, else that of the fit's data, or of its first batch where lengths
+            vary; a budget that waits for that batch makes its first cut after it.
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
@@ -164,6 +188,7 @@ class RankScheduler(keras.callbacks.Callback):
         adaptive: Adaptive | None = None,
         search: Search | None = None,
         aids: Sequence[Aid] = (),
+        input_shape: InputShape | None = None,
     ):
         super().__init__()
         self.guard = checked("guard", guard, Guard, "guard=Guard('val_accuracy', max_drop=0.005)")
@@ -188,6 +213,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.criterion = criterion
         self.calibration = _checked_count(calibration)
         self.aids = checked_aids(aids)
+        self.input_shape = checked_input_shape(input_shape)
         self._check_foreseeable()
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
@@ -206,7 +232,11 @@ class RankScheduler(keras.callbacks.Callback):
         self._support: ModelSupport | None = None
         self._adapting: AdaptivePace | None = None
         self._gathering: Gathering | None = None
+        self._given: Samples | None = None  # the calibration set, as it was read
         self._postponed: float | None = None  # time of a cut that waits for samples
+        self._is_tried = False  # the model, on the first of the samples
+        self._first: Gathering | None = None  # batch, where it is needed for its shape
+        self._seen: InputShapes | None = None  # what it said
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
@@ -288,6 +318,7 @@ class RankScheduler(keras.callbacks.Callback):
             "step": self._step,
             "last_turn": self._last_turn,
             "compression": self._compression.story(),
+            "input_shape": self._compression.counted_shape,
         }
 
     def take_up(self, story: Mapping[str, Any]) -> None:
@@ -296,6 +327,10 @@ class RankScheduler(keras.callbacks.Callback):
         Args:
             story: What `story` gave, at the end of an epoch.
         """
+        if story.get("input_shape") is not None:
+            shape, source = story["input_shape"]
+            told = shapes_told(shape, _keras.part_in_training(self.model))
+            self._seen = replace(told, source=source, binding=False)
         with self._timed():
             self._prepare()
             if self._compression is not None:
@@ -312,9 +347,12 @@ class RankScheduler(keras.callbacks.Callback):
             self._check_companions()
             if self.guard is not None:
                 direction_of(self.guard, _keras.logged_metrics(self.model))
-            if not _keras.unbuilt_parts(self.model):
+            self._check_asking()
+            waits = self._waits_for_shapes()
+            if not waits and not _keras.unbuilt_parts(self.model):
                 self._prepare()
             self._gather()
+            self._look_for_shapes(needed=waits)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_start, self._opens = epoch, self._step, True
@@ -331,7 +369,9 @@ class RankScheduler(keras.callbacks.Callback):
         with self._timed():
             self._step = self._epoch_start + batch + 1
             self._trained = self._epoch + 1
-            if self._compression is None and _keras.has_weights(self.model):
+            self._look_at_first_batch()
+            late = self._compression is None and _keras.has_weights(self.model)
+            if late and not self._waits_for_shapes():
                 self._prepare()
                 self._postponed = float(self._epoch)
             if self._watch is not None:
@@ -339,8 +379,9 @@ class RankScheduler(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         with self._timed():
-            if self._gathering is not None:
-                self._gathering.stop()
+            for gathering in (self._gathering, self._first):
+                if gathering is not None:
+                    gathering.stop()
             if self._watch is not None:
                 self._watch.close(float(self._epoch + 1))
             if self._compression is not None and self._compression.is_grown:  # stopped early
@@ -425,7 +466,8 @@ class RankScheduler(keras.callbacks.Callback):
         self.seconds = 0.0
         self.shortfall = self._looked = self._loss = self._told = None
         self._compression = self._last_turn = self._gathering = self._postponed = None
-        self._watch = self._support = self._adapting = None
+        self._watch = self._support = self._adapting = self._first = self._seen = None
+        self._is_tried = False
         self._epoch = self._epoch_start = self._step = self._trained = 0
         self._epoch_length, self._opens = None, False
 
@@ -535,6 +577,69 @@ class RankScheduler(keras.callbacks.Callback):
                 f"Received: {hidden[0]} beside {aid}. Remove one of the two."
             )
 
+    @property
+    def _asking(self) -> dict[str, tuple[str, ...]]:
+        """What must be known of the data, by who asks."""
+        needs = criterion_named(self.criterion).needs
+        return {f"criterion={self.criterion!r}": needs} | {
+            type(aid).__name__: aid.needs for aid in self.aids
+        }
+
+    def _check_asking(self) -> None:
+        """Refuse a criterion or an aid that cannot learn what it asks for."""
+        data = _keras.data_of_fit(self) if _of_the_fit(self.calibration) else None
+        check_asking(self.model, self._asking, data)
+
+    def _shapes(self) -> list[InputShapes]:
+        """All that tells lengths which the model leaves open, the best first."""
+        samples, of_fit = self._samples(), shapes_of_fit(_keras.data_of_fit(self))
+        found = []
+        if self.input_shape is not None:
+            found.append(shapes_told(self.input_shape, _keras.part_in_training(self.model)))
+        if samples is not None:
+            found.append(shapes_of_samples(samples, "calibration"))
+        return [*found, *(each for each in (of_fit, self._seen) if each is not None)]
+
+    def _waits_for_shapes(self) -> bool:
+        """True if a budget counts by lengths that only a batch will tell."""
+        measured = isinstance(self.measure, Latency) or self.measure in ("flops", "latency")
+        if not measured or not self.model.built:
+            return False
+        part = _keras.part_in_training(self.model)
+        return count_calls(part, find_kernels(part), self._shapes())[1] is None
+
+    def _look_for_shapes(self, *, needed: bool) -> None:
+        """Watch for the first batch, if it is what tells lengths.
+
+        Raises:
+            ArgumentError: It cannot be seen, and a budget counts by it.
+        """
+        known = self._compression is not None and self._compression.counts_uses
+        if known or self._gathering is not None or not self.model.built:
+            return
+        try:
+            self._first = Gathering(self.model, 1)
+        except ArgumentError as error:
+            if needed:
+                raise no_shapes(str(self.measure), self.model) from error
+
+    def _look_at_first_batch(self) -> None:
+        """Learn what the first batch says: whether the model can be listened to, and lengths."""
+        seen = self._gathering or self._first
+        if seen is None or not seen.count or self._is_tried:
+            return
+        self._is_tried = True
+        samples = seen.samples()
+        if self._gathering is not None:
+            who = check_asking(self.model, self._asking, None)
+            try_out(samples, self.model, who)
+        if self._first is not None:
+            self._first.stop()
+            self._first = None
+        self._seen = shapes_of_samples(samples, "the first batch")
+        if self._compression is not None and not self._compression.counts_uses:
+            self._compression.count_uses(self._seen)
+
     def _gather(self) -> None:
         """Watch this fit for the samples that the criterion or an aid asks for, if one does."""
         if self._gathering is not None:
@@ -563,7 +668,8 @@ class RankScheduler(keras.callbacks.Callback):
             rules=self.rules,
             min_gain=self.min_gain,
             criterion=self.criterion,
-            samples=None if _of_the_fit(self.calibration) else samples_of(self.calibration),
+            samples=self._samples(),
+            shapes=self._shapes(),
             asking={type(aid).__name__: aid.needs for aid in self.aids},
         )
         pace = self._pace(self._compression)
@@ -575,6 +681,14 @@ class RankScheduler(keras.callbacks.Callback):
             self._support = ModelSupport(self.model, self._compression)
             for aid in self.aids:
                 aid.begin(self._support)
+
+    def _samples(self) -> Samples | None:
+        """The samples of the calibration set; read once, for a generator gives them once."""
+        if _of_the_fit(self.calibration):
+            return None
+        if self._given is None:
+            self._given = samples_of(self.calibration)
+        return self._given
 
     def _pace(self, compression: Compression) -> Pace:
         epochs = (self.params or {}).get("epochs")
@@ -616,6 +730,8 @@ class RankScheduler(keras.callbacks.Callback):
                 self._help()
                 if self._gathering is not None and not self._compression.has_samples:
                     self._gathering.go_on(self.model)
+                if self._first is not None:
+                    self._first.go_on(self.model)
 
     def _help_before(self, epoch: int) -> None:
         """Let the aids do what they do before an epoch."""

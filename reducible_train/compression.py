@@ -15,7 +15,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.allocation import Allocation
-from reducible_train.calibration import Samples, check_gradients, check_samples
+from reducible_train.calibration import Samples, check_asking, check_samples
 from reducible_train.criteria import WeightedStack, criterion_named
 from reducible_train.decisions import Decider, Decision, as_rank
 from reducible_train.feasibility import (
@@ -26,6 +26,7 @@ from reducible_train.feasibility import (
 )
 from reducible_train.file_costs import file_prices, story_bytes
 from reducible_train.growth import grow, whole_gradients
+from reducible_train.input_shapes import InputShapes
 from reducible_train.judgement import Judge
 from reducible_train.latency import Latency
 from reducible_train.report import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
@@ -56,6 +57,7 @@ class Compression:
         asking: What else must be known of the data, as criteria say it, by who asks.
         trains: True if training goes on after the cuts. Then kernels that it does not reach are
             left, and those that hold only zeros are not judged by them.
+        shapes: What may tell lengths that the model leaves open, the best first.
 
     Raises:
         ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
@@ -78,6 +80,7 @@ class Compression:
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
         trains: bool = True,
+        shapes: Sequence[InputShapes] = (),
     ):
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
@@ -95,17 +98,27 @@ class Compression:
         self._growths: list[tuple[float, int]] = []  # epoch, directions
         part = _keras.part_in_training(model)
         self.survey = survey(
-            part, rules, measure=measure, min_gain=min_gain, pricer=pricer, trains=trains
+            part,
+            rules,
+            measure=measure,
+            min_gain=min_gain,
+            pricer=pricer,
+            trains=trains,
+            shapes=shapes,
         )
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
         asking = {f"criterion={criterion!r}": known.needs, **(asking or {})}
-        who = next((name for name, needs in asking.items() if "gradients" in needs), None)
-        if who is not None:
-            check_gradients(model, who)
+        who = check_asking(model, asking, None)
         if samples is not None:
-            check_samples(samples, model, who)
+            check_samples(samples, model, who, run=any(asking.values()))
+        if known.needs and _keras.has_own_step(model):
+            self.notes.append(
+                f"criterion={criterion!r} listens to model '{model.name}' called on the inputs of "
+                "a batch, its first part, as for predictions; not to what else its own train_step "
+                "does."
+            )
         self._judge = Judge(model, self.survey, known, samples, self.notes)
         self._decider = Decider(
             self.survey,
@@ -131,6 +144,23 @@ class Compression:
     def learn_from(self, samples: Samples) -> None:
         """Give the data that the criterion, or who else is `asking`, waits for."""
         self._judge.samples = samples
+
+    @property
+    def counts_uses(self) -> bool:
+        """True if FLOPs are known, whatever a budget counts."""
+        return self.survey.uses is not None
+
+    @property
+    def counted_shape(self) -> Any:
+        """The input shape that uses are counted for, as `input_shape` takes it, and its source;
+        `None` where the model itself tells it, or nothing does.
+        """
+        counted = self.survey.counted
+        return None if counted is None else [counted.plain, counted.source]
+
+    def count_uses(self, shapes: InputShapes) -> None:
+        """Learn lengths that the model leaves open, for the FLOPs of the report."""
+        self.survey = self.survey.counted_anew([shapes])
 
     @property
     def smallest_fraction(self) -> float:
@@ -374,6 +404,7 @@ class Compression:
             kernels=found.records(self._kept, self._remarks),
             cuts=tuple(self.cuts),
             notes=(*self.notes, *self._unknown(), *self._growth(), *self._costs()),
+            flops_at=None if found.counted is None else str(found.counted),
         )
 
     def _unknown(self) -> Iterator[str]:
@@ -405,7 +436,9 @@ class Compression:
         """What the model costs by a measure that the report has no figures of."""
         for measure, prices in self.survey.prices.items():
             if prices.words is not None:
-                yield prices.words(self.survey.dense_total(measure), self.survey.total(measure))
+                words = prices.words(self.survey.dense_total(measure), self.survey.total(measure))
+                counted = self.survey.counted if measure == "latency" else None
+                yield words if counted is None else f"{words} It is that at {counted}."
 
 
 def _more(managed: Managed, fraction: float) -> int:

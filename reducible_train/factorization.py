@@ -11,6 +11,12 @@ from reducible_train import _keras
 from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
+from reducible_train.input_shapes import (
+    InputShape,
+    checked_input_shape,
+    shapes_of_samples,
+    shapes_told,
+)
 from reducible_train.latency import Latency
 from reducible_train.layers import Kernel, find_kernels
 from reducible_train.report import Report
@@ -34,6 +40,7 @@ def factorize(
     min_gain: float = 0.0,
     criterion: str = "energy",
     calibration: Any = None,
+    input_shape: InputShape | None = None,
 ) -> Report:
     """Bring a built model to lower ranks at once, in place.
 
@@ -69,8 +76,14 @@ def factorize(
         criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
             its output on the calibration set, the mean made up for by the bias), `"fisher"`
             (in the loss of the compiled model, to second order).
-        calibration: Data for the last two, as `model.fit` takes it: `x` or `(x, y)`, or a batched
-            `tf.data.Dataset`. A few thousand samples do; `"fisher"` needs `y`.
+        calibration: Data for the last two, as `model.fit` takes it: `x`, `(x, y)` or `(x, y,
+            sample_weight)`, where several inputs are a list or a dictionary, or a source of batches
+            of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand samples
+            do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask hides
+            do not.
+        input_shape: Shape of one sample, for `"flops"` and `"latency"` of a model that leaves
+            lengths open: `(128,)`, or a list or dictionary of shapes. Left out, it is the mean of
+            the calibration set.
 
     Returns:
         What was done to every kernel, or why not.
@@ -100,7 +113,12 @@ def factorize(
                 f"Write {name}={value.values[-1]:g}, or give the schedule to RankScheduler."
             )
     target = one_target(**given)
+    told = checked_input_shape(input_shape)
     check_built(model)
+    samples = None if calibration is None else samples_of(calibration)
+    shapes = [] if told is None else [shapes_told(told, _keras.part_in_training(model))]
+    if samples is not None:
+        shapes.append(shapes_of_samples(samples, "calibration"))
     compression = Compression(
         model,
         target,
@@ -109,8 +127,9 @@ def factorize(
         rules=rules,
         min_gain=min_gain,
         criterion=criterion,
-        samples=None if calibration is None else samples_of(calibration),
+        samples=samples,
         trains=False,
+        shapes=shapes,
     )
     if compression.waits_for_samples:
         raise ArgumentError(

@@ -12,6 +12,7 @@ from reducible_train.costs import MEASURES
 from reducible_train.criteria import criterion_named
 from reducible_train.decisions import as_rank
 from reducible_train.errors import ArgumentError, RankError, SpectrumError
+from reducible_train.input_shapes import no_shapes
 from reducible_train.latency import Latency
 from reducible_train.report import Report
 from reducible_train.rules import LayerRule
@@ -81,11 +82,7 @@ def check_target(
                 )
         return
     if measure == "flops" and not survey.uses:
-        raise ArgumentError(
-            f"A budget of FLOPs needs the input shapes of every layer, and model '{name}' cannot "
-            "be traced without data. Received: measure='flops'. Use measure='parameters', or give "
-            "the model fixed input shapes."
-        )
+        raise no_shapes("flops", survey.model)
     smallest = smallest_fraction(survey, measure)
     what, said = f"fraction of {_UNITS[measure]}", _ceil(smallest)
     if target.quantity == "cost":

@@ -27,6 +27,7 @@ from reducible_train import _keras
 from reducible_train.arguments import check_count
 from reducible_train.costs import Prices, Table
 from reducible_train.errors import ArgumentError
+from reducible_train.input_shapes import no_shapes
 from reducible_train.layers import Kernel
 from reducible_train.survey import Form
 
@@ -117,12 +118,7 @@ class Latency:
         calls: Sequence[Any] | None,
     ) -> Prices:
         """Time every kernel of a model: those that may change at several ranks."""
-        if calls is None:
-            raise ArgumentError(
-                f"A budget of latency needs the input shapes of every layer, and model "
-                f"'{model.name}' cannot be traced without data. Received: measure='latency'. Use "
-                "measure='parameters', or give the model fixed input shapes."
-            )
+        self._check_shapes(model, kernels, calls)
         known: dict[Any, dict[str, Table]] = {}  # layers that are alike are timed once
         tables = {}
         for kernel in kernels:
@@ -131,7 +127,7 @@ class Latency:
             for split in kernel.splits:
                 sizes = min(kernel.shape_in(split)) + 1
                 tables[kernel.path, split] = Table(0.0, np.zeros(sizes))
-            for call in calls:
+            for call in calls or ():
                 if call.layer is not kernel.layer:
                     continue
                 key = _key(kernel, ranks, call)
@@ -150,16 +146,21 @@ class Latency:
 
         return Prices(tables, rest=0.0, words=words)
 
+    def _check_shapes(
+        self, model: Any, kernels: Sequence[Kernel], calls: Sequence[Any] | None
+    ) -> None:
+        """Refuse a model of layers that would have to be timed on inputs of unknown size."""
+        if calls is None:
+            raise no_shapes("latency", model)
+        paths = {id(kernel.layer): kernel.layer_path for kernel in kernels}
+        for call in calls:
+            if None in call.shape[1:] or call.repeats is None:
+                raise no_shapes("latency", model, f"{call.shape} for '{paths[id(call.layer)]}'")
+
     def _timed(
         self, kernel: Kernel, ranks: Mapping[str, Sequence[int]], call: Any
     ) -> dict[str, Table]:
         """Seconds of one call by split, the share of this kernel where a layer holds several."""
-        if None in call.shape[1:]:
-            raise ArgumentError(
-                f"A budget of latency needs whole input shapes. Received: {tuple(call.shape)} for "
-                f"'{kernel.layer_path}'. Give the model fixed input shapes, or use "
-                "measure='parameters'."
-            )
         try:
             with _same_random_numbers():
                 asked = [(split, rank) for split, some in ranks.items() for rank in some]

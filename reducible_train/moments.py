@@ -28,9 +28,10 @@ class Moments:
         scatter = scatter_a + scatter_b + (count_a count_b / count) d d^T,  d = mean_b - mean_a
 
     Args:
-        count: Vectors seen, at least 1.
+        count: Vectors seen, more than 0; the sum of their weights if they have some.
         mean: `(k,)`.
-        scatter: `(k, k)`, the sum of `(x - mean)^T (x - mean)` over the vectors `x`.
+        scatter: `(k, k)`, the sum of `w (x - mean)^T (x - mean)` over the vectors `x`, of weight
+            `w`. A vector of weight 3 is as good as three of them.
 
     Example:
         >>> first, second = Moments.of([[0.0], [2.0]]), Moments.of([[4.0]])
@@ -42,13 +43,17 @@ class Moments:
     American Statistician 1983.
     """
 
-    count: int
+    count: float
     mean: Array
     scatter: Array
 
     @classmethod
-    def of(cls, rows: npt.ArrayLike) -> Moments:
+    def of(cls, rows: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
         """The moments of the rows of a matrix `(rows, k)`.
+
+        Args:
+            rows: The vectors.
+            weights: `(rows,)`, each greater than 0; left out, each counts once.
 
         Raises:
             ArgumentError: Not a matrix, or one without entries.
@@ -67,9 +72,14 @@ class Moments:
                 "numbers NaN or infinite. Look for them in the data, or find out where training "
                 "diverged."
             )
-        mean = checked.mean(axis=0)
+        if weights is None:
+            mean = checked.mean(axis=0)
+            centred = checked - mean
+            return cls(len(checked), mean, centred.T @ centred)
+        shares = np.asarray(weights, dtype=np.float64)
+        mean = np.average(checked, axis=0, weights=shares)
         centred = checked - mean
-        return cls(len(checked), mean, centred.T @ centred)
+        return cls(float(shares.sum()), mean, (shares * centred.T) @ centred)
 
     def merged(self, other: Moments) -> Moments:
         """The moments of the vectors of both.
@@ -107,7 +117,7 @@ class Counts:
     """How often each of `k` rows of a table was chosen: the moments of vectors with a single 1.
 
     Args:
-        counts: `(k,)`, whole numbers.
+        counts: `(k,)`; whole numbers where every choice counts alike.
 
     Example:
         >>> Counts.of([2, 0, 2], 3).merged(Counts.of([1], 3)).second_moment
@@ -117,11 +127,19 @@ class Counts:
     counts: Array
 
     @classmethod
-    def of(cls, chosen: npt.ArrayLike, size: int) -> Counts:
-        """The counts of chosen rows, of any shape; those that the table does not have are none."""
+    def of(cls, chosen: npt.ArrayLike, size: int, weights: npt.ArrayLike | None = None) -> Counts:
+        """The counts of chosen rows, of any shape; those that the table does not have are none.
+
+        Args:
+            chosen: Rows of the table, from 0.
+            size: Rows that the table has.
+            weights: How much each choice counts, of the same shape; left out, once.
+        """
         places = np.asarray(chosen).astype(np.int64).ravel()
-        places = places[(places >= 0) & (places < size)]
-        return cls(np.bincount(places, minlength=size).astype(np.float64))
+        shares = np.ones(len(places)) if weights is None else np.asarray(weights).ravel()
+        known = (places >= 0) & (places < size)
+        counts = np.bincount(places[known], shares[known], minlength=size)
+        return cls(counts.astype(np.float64))
 
     def merged(self, other: Counts) -> Counts:
         """The counts of both."""

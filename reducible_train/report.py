@@ -166,6 +166,8 @@ class Report:
         cuts: Every cut so far, in order.
         notes: Sentences the reader should see.
         undone: Cuts that a guard had undone; they are not among `cuts`.
+        flops_at: The input shape that FLOPs are counted for and where it comes from, in words;
+            `None` for a model that leaves no length open.
     """
 
     dense_parameters: int
@@ -178,6 +180,7 @@ class Report:
     cuts: tuple[Cut, ...] = ()
     notes: tuple[str, ...] = ()
     undone: tuple[UndoneCut, ...] = ()
+    flops_at: str | None = None
 
     @property
     def size_fraction(self) -> float:
@@ -241,6 +244,7 @@ class Report:
         )
         if self.flops_fraction is not None:
             lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
+            lines[-1] += f" (at {self.flops_at})" if self.flops_at else ""
         return "\n".join([*lines, *map(str, self.undone), *self.notes])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.costs import Prices, Table, Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError, RankError
+from reducible_train.input_shapes import InputShapes
 from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.report import KernelRecord
 from reducible_train.rules import LayerRule, rule_for, unmatched
@@ -145,6 +146,7 @@ class Survey:
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
         prices: What its kernels cost by a measure that has no law, by measure.
+        counted: The shapes that uses are counted for, where the model leaves them open.
     """
 
     model: Any
@@ -153,6 +155,12 @@ class Survey:
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
     prices: Mapping[str, Prices] = field(default_factory=dict)
+    counted: InputShapes | None = None
+
+    def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
+        """The same, its uses counted for shapes that are known by now."""
+        _, uses, counted = count_calls(self.model, self.kernels, shapes)
+        return replace(self, uses=uses, counted=counted)
 
     @property
     def unknown(self) -> tuple[list[str], int]:
@@ -244,6 +252,7 @@ def survey(
     min_gain: float = 0.0,
     pricer: Pricer | None = None,
     trains: bool = False,
+    shapes: Sequence[InputShapes] = (),
 ) -> Survey:
     """Look through a built model.
 
@@ -255,6 +264,7 @@ def survey(
         pricer: Prices the kernels, where the measure has no law.
         trains: True if training goes on after a cut, so that kernels it does not reach could not
             recover, and are left.
+        shapes: What may tell lengths that the model leaves open, the best first.
 
     Raises:
         ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
@@ -271,9 +281,7 @@ def survey(
         )
     kernels = find_kernels(model)
     seen = _keras.Outputs(model)
-    layers = list({id(k.layer): k.layer for k in kernels}.values())
-    calls = _keras.trace_calls(model, layers, seen.look)
-    uses = _uses(kernels, calls)
+    calls, uses, counted = count_calls(model, kernels, shapes, seen.look)
     outputs = seen.layers(calls)
     in_use = _in_use(model, kernels)
     trained = {id(variable) for variable in model.trainable_variables}
@@ -312,7 +320,7 @@ def survey(
             "To take in an output layer, or a frozen one, give a rule: "
             "LayerRule(match=..., keep_dense=False)."
         )
-    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices)
+    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices, counted)
 
 
 def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
@@ -443,6 +451,41 @@ def _reason(
 def _asks(rule: LayerRule | None) -> bool:
     """True for a rule that wants a layer cut, whatever speaks against it."""
     return rule is not None and (rule.keep_dense is False or rule.target is not None)
+
+
+def count_calls(
+    model: Any,
+    kernels: Sequence[Kernel],
+    shapes: Sequence[InputShapes],
+    look: Callable[[Any], None] | None = None,
+) -> tuple[list[_keras.Call] | None, dict[tuple[str, str], Uses] | None, InputShapes | None]:
+    """The calls of layers that hold kernels, and how often a sample uses each number of them.
+
+    Args:
+        model: The model.
+        kernels: Its kernels.
+        shapes: What may tell lengths that the model leaves open, the best first.
+        look: Is given the outputs of the calls while they are symbolic.
+
+    Returns:
+        The calls, the uses by path and split, and the shapes that both are of; `None` for what is
+        not known, and for shapes that say no more than the model does.
+    """
+    layers = list({id(k.layer): k.layer for k in kernels}.values())
+    calls = _keras.trace_calls(model, layers, look=look)
+    uses = _uses(kernels, calls)
+    # What another model was built with says nothing of what it is called on later.
+    loose = not _keras.is_graph_model(model)
+    for each in shapes:
+        if uses is not None and not (loose or each.binding):
+            continue
+        tries = [(each.inputs, False), *([(each.data, True)] if each.data is not None else [])]
+        for inputs, values in tries:
+            found = _keras.trace_calls(model, layers, inputs, values=values, look=look)
+            used = _uses(kernels, found)
+            if used is not None:
+                return found, used, None if used == uses else each
+    return calls, uses, None
 
 
 def _uses(

@@ -30,6 +30,7 @@ FLOORS = (
         "container",
         "codecs",
         "tensorboard_format",
+        "weighting",
     },
     {"truncation", "costs", "allocation", "stacks", "criteria", "aids"},
     {"_keras"},
@@ -37,7 +38,9 @@ FLOORS = (
     {"plans", "containers"},
     {"surgery"},
     {
+        "sources",
         "calibration",
+        "input_shapes",
         "collection",
         "targets",
         "rules",

@@ -222,7 +222,7 @@ def test_what_cannot_be_timed_is_refused_before_anything_is_cut():
     lengths = keras.Sequential(
         [keras.Input((None, 24)), keras.layers.Dense(32, name="d"), keras.layers.Dense(2)]
     )
-    with pytest.raises(ArgumentError, match=r"whole input shapes.*'d'"):
+    with pytest.raises(ArgumentError, match=r"whole input shapes.*'d'.*input_shape="):
         factorize(lengths, budget=0.5, measure="latency")
     with pytest.raises(ArgumentError, match="cannot be traced without data"):
         Latency().prices(lengths, [], {}, None)

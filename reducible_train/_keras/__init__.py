@@ -9,7 +9,11 @@ from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
     fixed_batch,
+    in_order,
+    input_names,
     known_inputs,
+    one_sample,
+    told_inputs,
     trace_calls,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
@@ -21,16 +25,20 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import (
+    Heard,
     before_step,
+    layer_calls,
     loss_gradients,
     output_gradients,
     sample_batches,
-    tapped,
 )
-from reducible_train._keras.fits import begin_at, companions, is_in_fit
+from reducible_train._keras.fits import begin_at, companions, data_of_fit, is_in_fit
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
+    has_call,
+    has_own_loss,
+    has_own_step,
     is_distributed,
     part_in_training,
     renew_functions,
@@ -49,6 +57,7 @@ from reducible_train._keras.layer_tree import (
     walk,
 )
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
+from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import logged_metrics
 from reducible_train._keras.optimizers import (
@@ -97,11 +106,13 @@ from reducible_train._keras.weights import (
 
 __all__ = [
     "Call",
+    "Heard",
     "Outputs",
     "StoredVariables",
     "all_optimizers",
     "allocate",
     "assigned_in_calls",
+    "attach_mask",
     "automatic_stem",
     "become",
     "before_step",
@@ -117,29 +128,37 @@ __all__ = [
     "compiled_optimizer",
     "constant",
     "copy_state",
+    "data_of_fit",
     "drop_attribute",
     "dtype_of",
     "end_warm_up",
     "find_holders",
     "fixed_batch",
     "fresh_input_layers",
+    "has_call",
+    "has_own_loss",
+    "has_own_step",
     "has_weights",
     "held_optimizers",
     "held_variables",
     "host_float",
     "host_value",
+    "in_order",
     "inherit_settings",
     "inner_optimizers",
+    "input_names",
     "is_distributed",
     "is_graph_model",
     "is_in_fit",
     "is_operation",
     "itemsize",
     "known_inputs",
+    "layer_calls",
     "logged_metrics",
     "loss_gradients",
     "move_parameters",
     "note_place",
+    "one_sample",
     "only_registered",
     "order_variables",
     "output_gradients",
@@ -167,8 +186,8 @@ __all__ = [
     "snapshot",
     "stored_variables",
     "strategy_scope",
-    "tapped",
     "timeless_state",
+    "told_inputs",
     "trace_anew",
     "trace_calls",
     "trainable_of",

@@ -13,7 +13,9 @@ from keras.src import backend as _backend
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from reducible_train._keras.functions import part_in_training
+from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import is_graph_model, walk
+from reducible_train._keras.loops import stepwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +34,25 @@ class Call:
 
 
 def trace_calls(
-    model: Any, layers: Sequence[Any], look: Callable[[Any], None] | None = None
+    model: Any,
+    layers: Sequence[Any],
+    inputs: Any = None,
+    *,
+    values: bool = False,
+    look: Callable[[Any], None] | None = None,
 ) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
-    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None` where
-    the input of the model is not known or it cannot be traced. `look` is given the outputs while
-    they are symbolic.
+    Runs the model on symbolic inputs of batch size 1, without touching its graph; `None`
+    where the input of the model is not known or it cannot be traced.
+
+    Args:
+        model: A built model.
+        layers: The layers.
+        inputs: What it is called on, as `one_sample` makes them; left out, what it is known to
+            take, with lengths that it leaves open.
+        values: True for inputs that are a batch of data, for a model that makes lengths of values.
+        look: Is given the outputs while they are symbolic.
     """
     steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
     stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]
@@ -55,7 +69,7 @@ def trace_calls(
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
-            shape = tuple(keras.tree.flatten(inputs)[0].shape)
+            shape = known(tuple(keras.tree.flatten(inputs)[0].shape))
             if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
                 given = signature.bind(*args, **kwargs)
                 given.apply_defaults()
@@ -75,11 +89,23 @@ def trace_calls(
 
         return call
 
+    made_up = inputs is None and _backend.backend() == "torch" and _leaves_open(model)
+
+    def known(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Sizes that are numbers, of one sample where the batch is known."""
+        sizes = [size if isinstance(size, int) else None for size in shape]  # JAX's are symbols
+        if made_up:  # torch has no unknown size, and is called on some number or other
+            sizes[1:-1] = [None] * len(sizes[1:-1])
+        return (1, *sizes[1:]) if values else tuple(sizes)
+
     replaced = {id(layer): vars(layer)["call"] for layer in watched if "call" in vars(layer)}
     try:
         for layer in watched:
             layer.__dict__["call"] = watch(layer)
-        return calls if _traced(model, training=False, look=look) is not None else None
+        if values:
+            return calls if _run(model, inputs) else None
+        traced = _traced(model, training=False, specs=inputs, look=look)
+        return calls if traced is not None else None
     finally:
         for layer in watched:
             layer.__dict__.pop("call")
@@ -103,11 +129,32 @@ def assigned_in_calls(model: Any) -> set[int]:
     return (_traced(model, training=True) or set()) if foreign else set()
 
 
+def _leaves_open(model: Any) -> bool:
+    """True for a model that takes any length, or any size of image."""
+    specs = _input_specs(model)
+    return specs is not None and any(None in each.shape for each in keras.tree.flatten(specs))
+
+
+def _run(model: Any, inputs: Any) -> bool:
+    """Call a model on data, cells of recurrent layers step by step; False where it refuses."""
+    layers = [layer for _, layer in walk(model)]
+    try:
+        with as_it_was(model), stepwise(layers, layers):
+            model(inputs, training=False)
+    except Exception:  # any user code may refuse these
+        return False
+    return True
+
+
 def _traced(
-    model: Any, *, training: bool, look: Callable[[Any], None] | None = None
+    model: Any,
+    *,
+    training: bool,
+    specs: Any = None,
+    look: Callable[[Any], None] | None = None,
 ) -> set[int] | None:
     """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
-    specs = _input_specs(model)
+    specs = _input_specs(model) if specs is None else specs
     if specs is None:
         return None
     assigned: set[int] = set()
@@ -120,7 +167,8 @@ def _traced(
         return outputs
 
     try:
-        _backend.compute_output_spec(run, specs)
+        with notes_kept(model):
+            _backend.compute_output_spec(run, specs)
     except Exception:  # any user code may refuse to be traced
         return None
     return assigned
@@ -128,29 +176,71 @@ def _traced(
 
 def _input_specs(model: Any) -> Any | None:
     if is_graph_model(model) and getattr(model, "inputs", None):
-        struct = getattr(model, "_inputs_struct", None)
-        struct = model.inputs if struct is None else struct
-        if isinstance(model, keras.Sequential):
-            struct = model.inputs[0]
         return keras.tree.map_structure(
-            lambda t: keras.KerasTensor((1, *t.shape[1:]), dtype=t.dtype), struct
+            lambda t: one_sample(t.shape[1:], t.dtype, t.shape[0] or 1), _inputs_struct(model)
         )
     shapes = getattr(model, "_build_shapes_dict", None)
     if not shapes or len(shapes) != 1:
         return None
-    (shape,) = shapes.values()
-    return _specs(shape, model.input_dtype)
+    return _specs_of(next(iter(shapes.values())), model.input_dtype)
 
 
-def _specs(shape: Any, dtype: str) -> Any | None:
-    """Symbolic tensors of a shape, or of those in a dictionary or a list; `None` for others."""
-    if isinstance(shape, dict):
-        return {name: _specs(each, dtype) for name, each in shape.items()}
-    if not isinstance(shape, (tuple, list)) or not shape:
+def _specs_of(shapes: Any, dtype: Any) -> Any | None:
+    """Inputs of the shapes that a model was built with; `None` for what are no shapes."""
+    if isinstance(shapes, dict):
+        found: Any = {name: _specs_of(each, dtype) for name, each in shapes.items()}
+        return None if None in found.values() else found
+    if not isinstance(shapes, (tuple, list)):
         return None
-    if all(isinstance(size, int) or size is None for size in shape):
-        return keras.KerasTensor((1, *shape[1:]), dtype=dtype)
-    return type(shape)(_specs(each, dtype) for each in shape)
+    if all(isinstance(size, int) or size is None for size in shapes):
+        return one_sample(shapes[1:], dtype) if shapes else None
+    found = [_specs_of(each, dtype) for each in shapes]
+    return None if any(each is None for each in found) else found
+
+
+def one_sample(shape: Sequence[int | None], dtype: Any, batch: int = 1) -> Any:
+    """A symbolic input of one sample, of whatever kind of array `dtype` is.
+
+    Args:
+        shape: Of a sample.
+        dtype: A type of numpy's, or of any backend.
+        batch: Samples, for a model that takes so many only.
+    """
+    is_text = getattr(dtype, "kind", None) in ("U", "S", "O")
+    dtype = "string" if is_text else keras.backend.standardize_dtype(dtype)
+    return keras.KerasTensor((batch, *shape), dtype=dtype)
+
+
+def told_inputs(
+    model: Any, shapes: Sequence[Any], names: Sequence[str] | None, *, single: bool
+) -> Any:
+    """Inputs of one sample for a model, of shapes that are told.
+
+    Args:
+        model: The model.
+        shapes: Of one sample of each input.
+        names: Their names; `None` where they are in the model's order.
+        single: True for a shape that was not in a list.
+    """
+    if is_graph_model(model) and getattr(model, "inputs", None):
+        order = [tensor.name for tensor in model.inputs]
+        told = dict(zip(names or order, shapes, strict=True))
+        made = [one_sample(told[t.name], t.dtype, t.shape[0] or 1) for t in model.inputs]
+        struct = _inputs_struct(model)
+        flat = {id(t): new for t, new in zip(model.inputs, made, strict=True)}
+        return keras.tree.map_structure(lambda tensor: flat[id(tensor)], struct)
+    made = [one_sample(shape, model.input_dtype) for shape in shapes]
+    if names is not None:
+        return dict(zip(names, made, strict=True))
+    return made[0] if single else made
+
+
+def _inputs_struct(model: Any) -> Any:
+    """The inputs of a graph model, nested as it takes them."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    struct = getattr(model, "_inputs_struct", None)
+    return model.inputs if struct is None else struct
 
 
 def fixed_batch(model: Any) -> int | None:
@@ -159,11 +249,41 @@ def fixed_batch(model: Any) -> int | None:
     return next((x.shape[0] for x in inputs if x.shape and x.shape[0] is not None), None)
 
 
-def known_inputs(model: Any) -> list[tuple[Any, ...]] | None:
+def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[Any, ...]] | None:
     """Shapes of the inputs of a model, or of a student, flat, the batch axis first; `None` where
     not known.
+
+    Sizes are those that a graph is bound to. Of other models Keras knows what they were built
+    with, which binds them to as many inputs and axes.
+
+    Args:
+        model: The model.
+        names: Names of its inputs, to have them in this order, if it has them.
     """
-    specs = _input_specs(part_in_training(model))
+    part = part_in_training(model)
+    specs = _input_specs(part)
     if specs is None:
         return None
-    return [(None, *spec.shape[1:]) for spec in keras.tree.flatten(specs)]
+    bound = is_graph_model(part)
+    known = keras.tree.flatten(specs)
+    by_name = {t.name: t for t in part.inputs} if bound else specs
+    if names is not None and isinstance(by_name, dict) and set(names) <= set(by_name):
+        known = [by_name[name] for name in names]
+    return [(None, *(size if bound else None for size in each.shape[1:])) for each in known]
+
+
+def input_names(model: Any) -> list[str] | None:
+    """The names of a model's inputs, in the order of `known_inputs`; `None` where it has none."""
+    part = part_in_training(model)
+    if is_graph_model(part):
+        return [tensor.name for tensor in getattr(part, "inputs", None) or []]
+    specs = _input_specs(part)
+    return list(specs) if isinstance(specs, dict) else None
+
+
+def in_order(inputs: Any, model: Any) -> list[Any]:
+    """The arrays of inputs in the order of `known_inputs`: those in a dictionary by name."""
+    names = input_names(model)
+    if isinstance(inputs, dict) and names and set(names) <= set(inputs):
+        return [inputs[name] for name in names]
+    return keras.tree.flatten(inputs)

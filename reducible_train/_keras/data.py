@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -13,17 +14,25 @@ import numpy as np
 from keras.src import backend as _backend
 
 from reducible_train._keras.fits import has_unknown_length
-from reducible_train._keras.functions import is_distributed, part_in_training
+from reducible_train._keras.functions import is_distributed
+from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
-from reducible_train._keras.loops import stepwise
-from reducible_train._keras.values import host_float, host_value, values_kept
+from reducible_train._keras.loops import Step, stepwise
+from reducible_train._keras.masks import Masks, at_step, fitting, followed
+from reducible_train._keras.values import host_float, host_value, is_symbolic
+from reducible_train.weighting import aligned, of_samples
 
 
 @contextlib.contextmanager
 def tapped(
-    model: Any, layers: Sequence[Any], tell: Callable[[Any, Any, Any], None], *, watch: Any = None
+    model: Any,
+    layers: Sequence[Any],
+    tell: Callable[[Any, Any, Any, Step | None], None],
+    *,
+    watch: Any = None,
 ) -> Iterator[None]:
-    """Within it, every eager call of a layer is told: the layer, its arguments, its output.
+    """Within it, every eager call of a layer is told: the layer, its arguments, its output, and
+    the step of the sequence that a cell is in.
 
     Arguments are in the order of the call's signature; of a cell, those of the samples that have
     this step. Keras has no hooks on a layer's call; attributes of the object shadow the method,
@@ -36,7 +45,7 @@ def tapped(
         watch: A gradient tape, to watch the outputs; told are then those before the activation.
     """
 
-    def listen(layer: Any, present: Callable[[Any], np.ndarray | None]) -> None:
+    def listen(layer: Any, present: Callable[[Any], Step | None]) -> None:
         original, activation = layer.call, getattr(layer, "activation", None)
         signature = inspect.signature(original)
         raw: list[Any] = []
@@ -46,22 +55,23 @@ def tapped(
             return activation(raw[-1])  # type: ignore[misc]
 
         def _watched(output: Any) -> Any:
-            if watch is not None and not _is_symbolic(output):
+            if watch is not None and not is_symbolic(output):
                 watch.watch(output)
             return output
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             given = [*signature.bind(*args, **kwargs).arguments.values()]
-            if any(map(_is_symbolic, keras.tree.flatten(given))):
+            if any(map(is_symbolic, keras.tree.flatten(given))):
                 return original(*args, **kwargs)
             raw.clear()
             result = original(*args, **kwargs)
-            having = present(layer)
+            step = present(layer)
+            having = None if step is None else step.having
             if having is not None:
                 given = keras.tree.map_structure(lambda each: _taken(each, having), given)
             if having is None or having.any():
-                tell(layer, given, raw[-1] if raw else _watched(result))
+                tell(layer, given, raw[-1] if raw else _watched(result), step)
             return result
 
         layer.__dict__["call"] = call
@@ -88,52 +98,119 @@ def _taken(value: Any, having: np.ndarray) -> Any:
     return host_value(value)[having] if shape[:1] == (len(having),) else value
 
 
-def _is_symbolic(tensor: Any) -> bool:
-    """True within a function or a loop that is being traced, where a tensor has no value."""
-    if isinstance(tensor, keras.KerasTensor):
-        return True
-    if _backend.backend() == "jax":
-        import jax  # noqa: PLC0415
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """One call of a layer on data.
 
-        return isinstance(tensor, jax.core.Tracer)
-    if _backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf  # noqa: PLC0415
+    Args:
+        layer: The layer.
+        given: Its arguments, in the order of the call's signature.
+        gradient: Of the loss by its output, before the activation; `None` where it was not asked
+            for, or the loss does not depend on it.
+        weigh: The shape of an array's first axes, samples first -> how much each of its samples,
+            or of their positions, counts; `None` if all count alike.
+    """
 
-    return tf.is_symbolic_tensor(tensor)
+    layer: Any
+    given: Sequence[Any]
+    gradient: Any
+    weigh: Callable[[Sequence[int]], np.ndarray | None]
 
 
-def output_gradients(model: Any, layers: Sequence[Any], batch: Any) -> list[tuple[Any, Any, Any]]:
-    """Every call of the layers on one batch: layer, arguments, gradient of the loss by its output.
+def layer_calls(
+    model: Any, layers: Sequence[Any], inputs: Any, weights: np.ndarray | None
+) -> list[Heard]:
+    """Every call of the layers on one batch, as for predictions; the model stays as it was.
+
+    Args:
+        model: A built model.
+        layers: The layers.
+        inputs: Of the model.
+        weights: Of the samples, `(samples,)`, or of their positions too; `None` if all are 1.
+    """
+    heard: list[Heard] = []
+    with as_it_was(model), _listening(model, layers, weights, heard):
+        model(inputs, training=False)
+    return [replace(each, gradient=None) for each in heard]
+
+
+def output_gradients(
+    model: Any, layers: Sequence[Any], batch: Any, weights: np.ndarray | None = None
+) -> list[Heard]:
+    """The same, with the gradient of the loss by each output.
 
     The gradient is that of a sample's own loss, before the layer's activation; `None`
-    where the loss does not depend on it. TensorFlow only. Metrics stay as they are.
+    where the loss does not depend on it. TensorFlow only.
 
     Args:
         model: A compiled model.
         layers: The layers.
-        batch: Inputs, targets and sample weights (or `None`).
+        batch: Inputs, targets and the weights within the loss of a sample (or `None`).
+        weights: As `layer_calls` takes them.
     """
     import tensorflow as tf  # noqa: PLC0415
 
-    calls: list[tuple[Any, Any, Any]] = []
-    with values_kept(_state(model)), tf.GradientTape() as tape:
-        with tapped(model, layers, lambda *call: calls.append(call), watch=tape):
+    heard: list[Heard] = []
+    with as_it_was(model), tf.GradientTape() as tape:
+        with _listening(model, layers, weights, heard, watch=tape):
             predicted = model(batch[0], training=False)
         loss = _summed_loss(model, batch, predicted)
-    gradients = tape.gradient(loss, [output for _, _, output in calls])
-    return [(layer, given, g) for (layer, given, _), g in zip(calls, gradients, strict=True)]
+    gradients = tape.gradient(loss, [each.gradient for each in heard])
+    return [replace(each, gradient=g) for each, g in zip(heard, gradients, strict=True)]
+
+
+@contextlib.contextmanager
+def _listening(
+    model: Any,
+    layers: Sequence[Any],
+    weights: np.ndarray | None,
+    heard: list[Heard],
+    watch: Any = None,
+) -> Iterator[None]:
+    """Within it, calls are added to a list, each with its output in the gradient's place."""
+    with followed(model) as masks:
+
+        def tell(layer: Any, given: Any, output: Any, step: Step | None) -> None:
+            heard.append(Heard(layer, given, output, _weigher(masks, layer, given, step, weights)))
+
+        with tapped(model, layers, tell, watch=watch):
+            yield
+
+
+def _weigher(
+    masks: Masks, layer: Any, given: Any, step: Step | None, weights: np.ndarray | None
+) -> Callable[[Sequence[int]], np.ndarray | None]:
+    """What `Heard.weigh` is for the call that has just ended."""
+    groups, around = masks.present(layer, given)
+    counts = None if weights is None else at_step(weights, around)
+    if step is not None:  # of a cell: what hides its steps has been left out already
+        rows = slice(None) if step.having is None else step.having
+        groups = [[mask[rows] for mask in group if mask.ndim == 1] for group in groups]
+        if counts is not None:
+            in_steps = counts.ndim > 1 and counts.shape[1] == step.length
+            counts = of_samples(counts[:, step.index] if in_steps else counts)[rows]
+
+    def weigh(shape: Sequence[int]) -> np.ndarray | None:
+        mask = fitting(groups, shape)
+        found = None if counts is None else aligned(counts, shape)
+        if mask is None or found is None:
+            return found if mask is None else mask.astype(np.float64)
+        axes = max(mask.ndim, found.ndim)
+        mask, found = (a.reshape(a.shape + (1,) * (axes - a.ndim)) for a in (mask, found))
+        return found * mask
+
+    return weigh
 
 
 def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.ndarray | None]:
-    """The gradient of the loss of one batch by each variable, as `output_gradients` takes it.
+    """The gradient of the loss of one batch by each variable; the model stays as it was.
 
     Summed over the samples; `None` where the loss does not depend on a variable.
     """
     import tensorflow as tf  # noqa: PLC0415
 
     values = [variable.value for variable in variables]
-    with values_kept(_state(model)), tf.GradientTape() as tape:
+    with as_it_was(model), tf.GradientTape() as tape:
         loss = _summed_loss(model, batch, model(batch[0], training=False))
     found = tape.gradient(loss, values)
     return [None if each is None else host_float(tf.convert_to_tensor(each)) for each in found]
@@ -144,16 +221,6 @@ def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
     x, y, weight = batch
     loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
     return loss * len(keras.tree.flatten(x)[0])
-
-
-def _state(model: Any) -> list[Any]:
-    """What a call may change: metrics, statistics, states, seeds; no weight, frozen or not."""
-    part = part_in_training(model)
-    layers = [part, *(layer for _, layer in walk(part))]
-    own = [variable for layer in layers for variable in layer._non_trainable_variables]
-    seeds = [seed.state for layer in layers for seed in getattr(layer, "_seed_generators", ())]
-    found = [*model.metrics_variables, *own, *seeds]
-    return list({id(variable): variable for variable in found}.values())
 
 
 def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None] | None:

@@ -34,24 +34,58 @@ def has_unknown_length(callback: Any) -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    data = _data_of_fit(callback)
-    return data is not None and data.data_adapter.num_batches is None
+    found = _running_fit(callback)
+    return found is not None and found["epoch_iterator"].data_adapter.num_batches is None
 
 
 def is_in_fit(callback: Any) -> bool:
     """True if Keras's own loop calls a callback, which announces every step to it."""
-    return _data_of_fit(callback) is not None
+    return _running_fit(callback) is not None
 
 
-def _data_of_fit(callback: Any) -> Any | None:
-    """What `fit` takes its batches from; `None` if something else calls."""
+def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
+    """Inputs, targets and weights of the fit that has called a callback, as far as it shows.
+
+    Nothing is read of the data: that would change which samples come, and when.
+
+    Returns:
+        Structures of what has a `shape`, samples first, and a `dtype`, `None` for what is not
+        there; `None` for data that does not tell, or outside of a fit.
+    """
+    found = _running_fit(callback)
+    return None if found is None else _spec(found)
+
+
+def _running_fit(callback: Any) -> Any | None:
+    """The local variables of the `fit` that has called a callback; `None` if something else did.
+
+    Keras tells callbacks nothing of the data.
+    """
     frame = sys._getframe(1)
     while frame is not None:
-        data = frame.f_locals.get("epoch_iterator")
-        if data is not None and frame.f_locals.get("self") is callback.model:
-            return data
+        found = frame.f_locals
+        if found.get("self") is callback.model and found.get("epoch_iterator") is not None:
+            return found
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def _spec(found: Any) -> tuple[Any, Any, Any] | None:
+    """What the variables of a running `fit` tell of its data."""
+    dataset = getattr(found["epoch_iterator"], "_distributed_dataset", None)
+    spec = getattr(dataset, "element_spec", None)  # on TensorFlow, of whatever source
+    if spec is None:
+        spec = getattr(found.get("x"), "element_spec", None)
+    if spec is None:
+        spec = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(spec)
+    if not all(_has_shape(each) for each in keras.tree.flatten(x)):
+        return None
+    return x, y, weight
+
+
+def _has_shape(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def begin_at(model: Any, epoch: int | None) -> None:

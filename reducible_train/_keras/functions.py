@@ -32,6 +32,25 @@ def compares_with_targets(model: Any) -> bool:
     return getattr(model, "_compile_loss", None) is not None
 
 
+def has_own_step(model: Any) -> bool:
+    """True for a model whose training step is not Keras's, so that it may do anything."""
+    return type(model).train_step is not keras.Model.train_step
+
+
+def has_own_loss(model: Any) -> bool:
+    """True where nobody but its own training step can tell a model's loss.
+
+    It has neither a compiled loss nor a `compute_loss` of its own.
+    """
+    stock = type(model).compute_loss is keras.Model.compute_loss
+    return has_own_step(model) and stock and not compares_with_targets(model)
+
+
+def has_call(model: Any) -> bool:
+    """False for a model that trains its parts, and cannot be called itself."""
+    return type(model).call is not keras.Model.call
+
+
 def renew_functions(model: Any, *others: Any, training: bool) -> None:
     """Throw away compiled train, test and predict functions that hold dead variables.
 

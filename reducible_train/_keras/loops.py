@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,10 +13,23 @@ import numpy as np
 from reducible_train._keras.values import host_value, values_kept
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a sequence: its place, how many there are, and which samples have it.
+
+    Args:
+        index: From 0, the first of the sequence.
+        length: Steps of the sequence.
+        having: `(samples,)`; `None` if all of them.
+    """
+
+    index: int
+    length: int
+    having: np.ndarray | None
+
+
 @contextlib.contextmanager
-def stepwise(
-    layers: Sequence[Any], cells: Sequence[Any]
-) -> Iterator[Callable[[Any], np.ndarray | None]]:
+def stepwise(layers: Sequence[Any], cells: Sequence[Any]) -> Iterator[Callable[[Any], Step | None]]:
     """Within it, recurrent layers call their cells once for each step, with values.
 
     Otherwise a backend may trace the loop, try the cell once before it begins, or hand all of
@@ -26,11 +40,11 @@ def stepwise(
         cells: Cells, and other layers.
 
     Yields:
-        A function to be asked once in each call of a cell: which samples have this step,
-        `(samples,)`; `None` if all of them, or for another layer.
+        A function to be asked once in each call of a cell: the step it is in; `None` for
+        another layer.
     """
     wanted = {id(cell) for cell in cells}
-    steps: dict[int, Iterator[np.ndarray | None]] = {}
+    steps: dict[int, Iterator[Step]] = {}
 
     def follow(loop: Any) -> Callable[[], None]:
         original, own = loop.inner_loop, vars(loop)
@@ -39,7 +53,18 @@ def stepwise(
 
         def inner_loop(sequences: Any, initial_state: Any, mask: Any, **kwargs: Any) -> Any:
             steps.update((id(cell), iter(_present(loop, sequences, mask))) for cell in held(loop))
-            return original(sequences, initial_state, mask, **kwargs)
+            if not (loop.go_backwards and mask is not None and own.get("zero_output_for_mask")):
+                return original(sequences, initial_state, mask, **kwargs)
+            # Unrolled, Keras zeroes outputs of a backward loop by the mask of the forward order.
+            own["zero_output_for_mask"] = False
+            try:
+                last, outputs, states = original(sequences, initial_state, mask, **kwargs)
+            finally:
+                own["zero_output_for_mask"] = True
+            there = keras.ops.flip(keras.ops.cast(mask, "bool"), axis=1)
+            if outputs.shape[1] == there.shape[1]:
+                outputs = _zeroed(outputs, there)
+            return _zeroed(last, there[:, -1]), outputs, states
 
         def restore() -> None:
             del own["inner_loop"]
@@ -59,14 +84,23 @@ def stepwise(
         yield lambda cell: next(steps.get(id(cell), iter(())), None)
 
 
-def _present(loop: Any, sequences: Any, mask: Any) -> list[np.ndarray | None]:
-    """Which samples have each of the steps, in the order of the calls."""
-    found: list[np.ndarray | None] = [None] * sequences.shape[1]
+def _present(loop: Any, sequences: Any, mask: Any) -> list[Step]:
+    """The steps in the order of the calls."""
+    length = sequences.shape[1]
+    having: list[np.ndarray | None] = [None] * length
     masks = [each for each in keras.tree.flatten(mask) if each is not None]
     if masks:
         present = host_value(masks[0]).astype(bool)
-        found = [*present.reshape(len(present), -1).T]
-    return found[::-1] if loop.go_backwards else found
+        having = [*present.reshape(len(present), -1).T]
+    steps = [Step(index, length, each) for index, each in enumerate(having)]
+    return steps[::-1] if loop.go_backwards else steps
+
+
+def _zeroed(values: Any, there: Any) -> Any:
+    """Values, 0 where they are not there; the axes of `there` are the first of theirs."""
+    axes = len(values.shape) - len(there.shape)
+    wide = keras.ops.reshape(there, (*there.shape, *[1] * axes))
+    return keras.ops.where(wide, values, keras.ops.zeros_like(values))
 
 
 def _cells(cell: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src import backend as _backend
 from keras.src.utils.dtype_utils import dtype_size
 
 
@@ -33,7 +34,10 @@ def size(variable: Any) -> int:
 
 def host_value(variable: Any) -> np.ndarray:
     """A variable's value as a numpy array (any dtype, bfloat16 included)."""
-    return np.asarray(keras.ops.convert_to_numpy(getattr(variable, "value", variable)))
+    value = getattr(variable, "value", variable)
+    if callable(value):  # of a variable that is TensorFlow's own
+        value = value()
+    return np.asarray(keras.ops.convert_to_numpy(value))
 
 
 def host_float(variable: Any) -> np.ndarray:
@@ -45,9 +49,25 @@ def host_float(variable: Any) -> np.ndarray:
 @contextlib.contextmanager
 def values_kept(variables: Sequence[Any]) -> Iterator[None]:
     """Whatever happens within it, variables have their values again in the end."""
-    kept = [(variable, host_value(variable)) for variable in variables]
+    kept = [(variable, np.array(host_value(variable))) for variable in variables]
     try:
         yield
     finally:
         for variable, value in kept:
-            variable.assign(value)
+            if host_value(variable).tobytes() != value.tobytes():
+                variable.assign(value)
+
+
+def is_symbolic(tensor: Any) -> bool:
+    """True within a function or a loop that is being traced, where a tensor has no value."""
+    if isinstance(tensor, keras.KerasTensor):
+        return True
+    if _backend.backend() == "jax":
+        import jax  # noqa: PLC0415
+
+        return isinstance(tensor, jax.core.Tracer)
+    if _backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf  # noqa: PLC0415
+
+    return tf.is_symbolic_tensor(tensor)

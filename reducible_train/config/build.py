@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,12 +19,16 @@ from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
+from reducible_train.costs import COUNTED
 from reducible_train.early_stopping import RankEarlyStopping
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.guard import Guard
+from reducible_train.input_shapes import InputShapes, shapes_told
 from reducible_train.latency import Latency
+from reducible_train.layers import find_kernels
 from reducible_train.rules import OWN, LayerRule, unmatched
 from reducible_train.search import Search
+from reducible_train.survey import count_calls
 from reducible_train.targets import QUANTITIES, target
 from reducible_train.tensorboard import RankTensorBoard
 
@@ -51,6 +55,7 @@ def _scheduler(config: Config) -> RankScheduler:
         allocation=compression.allocation,
         criterion=compression.criterion,
         calibration=compression.calibration,
+        input_shape=compression.input_shape,
         cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
         rules=layer_rules(config),
         min_gain=compression.min_gain,
@@ -117,6 +122,13 @@ def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
     yield from _plan_problems(config, model, tuple(rule for rule in rules if rule not in idle))
 
 
+def _measurable(measure: str | Latency, model: Any, shapes: Sequence[InputShapes]) -> bool:
+    """False for what is measured when the fit begins, or counted by the lengths of its data."""
+    if measure == "flops":
+        return count_calls(model, find_kernels(model), shapes)[1] is not None
+    return measure in COUNTED or measure == "file"
+
+
 def _plan_problems(
     config: Config, model: Any, rules: tuple[LayerRule, ...]
 ) -> Iterator[tuple[Place, str]]:
@@ -124,8 +136,10 @@ def _plan_problems(
     try:
         scheduler = _scheduler(config)
         goal, measure = scheduler.target, scheduler.measure
-        if isinstance(measure, Latency) or measure == "latency":
-            # Measured once, when the fit begins: only then is known which budget can be met.
+        part, told = _keras.part_in_training(model), scheduler.input_shape
+        shapes = [] if told is None else [shapes_told(told, part)]
+        if not _measurable(measure, part, shapes):
+            # Only when the fit begins is known which budget can be met.
             goal, measure = target("budget", 1.0), "parameters"
         Compression(
             model,
@@ -134,10 +148,11 @@ def _plan_problems(
             allocation=scheduler.allocation,
             rules=rules,
             min_gain=scheduler.min_gain,
+            shapes=shapes,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        named = re.findall(r"`(budget|cost|allocation|measure)`", sentence)[:1]
+        named = re.findall(r"`(budget|cost|allocation|measure|input_shape)`", sentence)[:1]
         if config.compression.search is not None and named == ["budget"]:
             named = ["search", "lowest"]
         yield ("compression", *named), sentence

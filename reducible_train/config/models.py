@@ -156,6 +156,24 @@ Measure = Annotated[
 ]
 
 
+Shape = list[Count]
+
+
+def _shape_form(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "<by name>"
+    several = isinstance(value, list) and any(isinstance(each, list) for each in value)
+    return "<shapes>" if several else "<shape>"
+
+
+InputShape = Annotated[
+    Annotated[Shape, Tag("<shape>")]
+    | Annotated[list[Shape], Tag("<shapes>")]
+    | Annotated[dict[str, Shape], Tag("<by name>")],
+    Discriminator(_shape_form),
+]
+
+
 class AdaptiveSection(Section):
     """Lets cuts begin once the stable ranks have settled; schedules count from there."""
 
@@ -258,6 +276,13 @@ class CompressionSection(Section):
         description=(
             "Samples of the training that activation and fisher judge by, its first. Left out:"
             " 2048."
+        ),
+    )
+    input_shape: InputShape | None = Field(
+        default=None,
+        description=(
+            "Shape of one sample, for flops and latency of a model that leaves lengths open: [128],"
+            " or a list or mapping of shapes. Left out: that of the data."
         ),
     )
     min_gain: float = Field(

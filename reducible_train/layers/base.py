@@ -167,6 +167,17 @@ class LowRank:
         return None
 
     @classmethod
+    def input_weights(
+        cls, layer: Any, kernel: str, weights: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """How much each of the rows counts, `(g, rows)`, of weights shaped as the inputs.
+
+        As much as any number in it does: a row counts if one of its positions does.
+        """
+        rows = cls.input_rows(layer, kernel, weights, rng)
+        return None if rows is None else rows.max(axis=-1)
+
+    @classmethod
     def input_choices(
         cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
     ) -> np.ndarray | None:
@@ -182,6 +193,14 @@ class LowRank:
     ) -> np.ndarray | None:
         """Outputs before the activation, or their gradients, as rows `(g, rows, n)`."""
         return None
+
+    @classmethod
+    def output_weights(
+        cls, layer: Any, kernel: str, weights: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """The same as `input_weights`, of weights shaped as the outputs."""
+        rows = cls.output_rows(layer, kernel, weights, rng)
+        return None if rows is None else rows.max(axis=-1)
 
     @classmethod
     def output_bias(cls, layer: Any, kernel: str) -> Any | None:

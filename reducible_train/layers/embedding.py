@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike, product_of
 
@@ -156,7 +157,7 @@ class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding)
             result = self.look_up(inputs)
             mask = keras.layers.Embedding.compute_mask(self, inputs)
             if mask is not None:
-                result._keras_mask = mask
+                _keras.attach_mask(result, mask)
             return result
         if self.tie_weights:
             steps = [keras.ops.transpose(self.embeddings_v), keras.ops.transpose(self.embeddings_u)]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
 from reducible_train.layers.conv import conv_bias, pointwise, positions_of, spatial_axes
@@ -35,15 +36,19 @@ class LowRankSeparableConv(LowRank):
         cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """What the depthwise half, which stays as it is, makes of the inputs."""
-        x = keras.ops.depthwise_conv(
-            inputs,
-            layer.depthwise_kernel,
-            tuple(layer.strides),
-            layer.padding,
-            layer.data_format,
-            layer.dilation_rate,
+        return positions_of(layer, _depthwise(layer, inputs, layer.depthwise_kernel))
+
+    @classmethod
+    def input_weights(
+        cls, layer: Any, kernel: str, weights: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Of each position the mean over what the depthwise half sees."""
+        ones = keras.ops.ones_like(layer.depthwise_kernel)
+        seen, all_seen = (
+            positions_of(layer, _depthwise(layer, each.astype("float32"), ones))
+            for each in (weights, np.ones_like(weights))
         )
-        return positions_of(layer, np.asarray(keras.ops.convert_to_numpy(x)))
+        return (seen / np.maximum(all_seen, 1.0)).max(axis=-1)
 
     @classmethod
     def output_rows(
@@ -115,3 +120,16 @@ class LowRankSeparableConv2D(LowRankSeparableConv, keras.layers.SeparableConv2D)
 
     dense_class = keras.layers.SeparableConv2D
     _pointwise_class = keras.layers.Conv2D
+
+
+def _depthwise(layer: Any, inputs: Any, kernel: Any) -> np.ndarray:
+    """What a depthwise kernel makes of the inputs of a layer."""
+    x = keras.ops.depthwise_conv(
+        inputs,
+        kernel,
+        tuple(layer.strides),
+        layer.padding,
+        layer.data_format,
+        layer.dilation_rate,
+    )
+    return _keras.host_float(x)

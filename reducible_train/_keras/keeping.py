@@ -1,0 +1,81 @@
+"""Run a model to listen, and leave it as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from reducible_train._keras.functions import is_distributed
+from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.values import values_kept
+
+
+@contextlib.contextmanager
+def as_it_was(model: Any) -> Iterator[None]:
+    """Within it a model may be called; whatever that changes is put back in the end.
+
+    Statistics, states of recurrent layers, seeds, metrics, counters (variables or plain numbers)
+    and the losses that layers have added. Weights too where code that is not Keras's runs, for
+    it may give them values; Keras's own layers do not outside of training.
+
+    Args:
+        model: The model that is called; of a `Distiller`, teacher and student.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    foreign = [layer for layer in layers if not _is_keras(layer)]
+    variables = [v for layer in layers for v in _state(layer, weights=bool(foreign))]
+    if not is_distributed(model):  # there each replica has a part of a metric's value
+        variables += list(getattr(model, "metrics_variables", ()))
+    kept = list({id(each): each for each in variables}.values())
+    with values_kept(kept), notes_kept(model):
+        yield
+
+
+@contextlib.contextmanager
+def notes_kept(model: Any) -> Iterator[None]:
+    """Within it, layers may note down what a call, or its tracing, has them note.
+
+    The losses that they have added, and numbers that code which is not Keras's counts in.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    losses = [(each, list(each._losses), set(each._loss_ids)) for each in layers]
+    known = [(vars(layer), _numbers(layer)) for layer in layers if not _is_keras(layer)]
+    try:
+        yield
+    finally:
+        for layer, added, ids in losses:
+            layer._losses[:], layer._loss_ids = added, ids
+        for attributes, numbers in known:
+            attributes.update(numbers)
+
+
+def _is_keras(layer: Any) -> bool:
+    return type(layer).__module__.partition(".")[0] in ("keras", "reducible_train")
+
+
+def _state(layer: Any, *, weights: bool) -> list[Any]:
+    """The variables of a layer that a call may change, its sublayers' left out."""
+    found = list(layer._non_trainable_variables)
+    if weights:
+        found += layer._trainable_variables
+    found += [seed.state for seed in getattr(layer, "_seed_generators", ())]
+    if isinstance(layer, keras.layers.RNN):
+        found += keras.tree.flatten(layer.states or [])
+    return found + [each for each in vars(layer).values() if _is_plain_variable(each)]
+
+
+def _is_plain_variable(value: Any) -> bool:
+    """True for a variable of TensorFlow's own, which Keras does not know of."""
+    return type(value).__module__.startswith("tensorflow") and hasattr(value, "assign")
+
+
+def _numbers(layer: Any) -> dict[str, Any]:
+    """Plain numbers that a layer holds, as counters are; flags such as `built` are left alone."""
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

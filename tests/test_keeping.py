@@ -1,0 +1,158 @@
+"""Whoever listens to a model leaves it as it was: a law over layers that hold state."""
+
+from __future__ import annotations
+
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+
+from reducible_train import _keras, factorize
+from reducible_train.calibration import check_samples, samples_of
+from reducible_train.collection import collect
+from reducible_train.growth import whole_gradients
+from reducible_train.latency import Latency
+from reducible_train.layers import find_kernels
+
+L = keras.layers
+
+
+class Counts(L.Layer):
+    """Counts its calls: in a variable, in one of TensorFlow's own, and in a plain number."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.own = tf.Variable(0.0)
+        self.number = 0
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        self.own.assign_add(1.0)
+        self.number += 1
+        self.add_loss(1e-3 * keras.ops.mean(x**2))
+        return x
+
+
+class Sharpens(L.Layer):
+    """Gives values to a weight that is trained, in every call."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        self.scale.assign(self.scale * 1.01)
+        return x * self.scale
+
+
+class Noise(L.Layer):
+    """Random numbers outside of training too."""
+
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return x + 0.01 * keras.random.normal(keras.ops.shape(x), seed=self.seeds)
+
+
+class Measures(L.Layer):
+    """A metric that is fed by a call."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = keras.metrics.Mean()
+
+    def call(self, x):
+        self.mean.update_state(x)
+        return x
+
+
+LAYERS = {
+    "counter": Counts,
+    "assigned weight": Sharpens,
+    "seeds": Noise,
+    "metric": Measures,
+    "statistics": L.BatchNormalization,
+    "dropout": lambda: L.Dropout(0.5),
+    "spectral": lambda: L.SpectralNormalization(L.Dense(12)),
+    "stateful": lambda: keras.Sequential([L.Reshape((3, 4)), L.LSTM(12, stateful=True)]),
+}
+
+
+def everything(model):
+    """All that a call could change, outside of the model too."""
+    layers = [model, *(layer for _, layer in _keras.walk(model))]
+    variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    numbers = [(v.own.numpy(), v.number) for v in layers if isinstance(v, Counts)]
+    keys = [{name for name in vars(layer) if name != "_losses"} for layer in layers]
+    random_numbers = (random.getstate(), repr(np.random.get_state()))
+    return (
+        [np.array(v) for v in variables],
+        numbers,
+        keys,
+        [float(v) for v in model.losses],
+        (random_numbers),
+    )
+
+
+def listen(how, model, samples):
+    kernels = find_kernels(model)
+    if how in ("activation", "fisher"):
+        collect(model, kernels, samples, ("inputs", "gradients")[: 1 + (how == "fisher")])
+    elif how == "regrow":
+        whole_gradients(model, [k for k in kernels if k.rank], samples)
+    elif how == "trial":
+        check_samples(samples, model, None, run=True)
+        check_samples(samples, model, "Regrow", run=True)
+    else:
+        layers = [k.layer for k in kernels]
+        calls = _keras.trace_calls(model, layers)
+        _keras.trace_calls(model, layers, samples.x, values=True)
+        _keras.assigned_in_calls(model)
+        Latency(rounds=1).prices(model, kernels, {}, calls)
+
+
+@pytest.fixture(scope="module", params=LAYERS)
+def trained(request):
+    keras.utils.set_random_seed(3)
+    middle = LAYERS[request.param]()
+    model = keras.Sequential([keras.Input(batch_shape=(8, 6)), L.Dense(12), middle, L.Dense(3)])
+    zoo.compiled(model, metrics=["accuracy"])
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 6)).astype("float32"), rng.integers(3, size=16)
+    factorize(model, rank=2)
+    model.train_on_batch(x[:8], y[:8])
+    model(x[:8])
+    return model, samples_of((x, y))
+
+
+@pytest.mark.parametrize("how", ["activation", "fisher", "regrow", "trial", "shapes and times"])
+def test_who_listens_leaves_everything_as_it_was(trained, how):
+    model, samples = trained
+    before = everything(model)
+    listen(how, model, samples)
+    after = everything(model)
+    for one, other in zip(before[0], after[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert after[1:] == before[1:]
+
+
+def test_teacher_and_student_are_left_alone():
+    def part():
+        return keras.Sequential([keras.Input((6,)), L.Dense(12), Counts(), L.Dense(3)])
+
+    teacher, student = part(), part()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = keras.distillation.Distiller(
+        teacher, student, keras.distillation.LogitsDistillation(), distillation_loss_weights=[1.0]
+    )
+    model.compile("sgd", loss=loss)
+    rng = np.random.default_rng(0)
+    samples = samples_of((rng.normal(size=(16, 6)).astype("float32"), rng.integers(3, size=16)))
+    counters = [each.layers[1] for each in (teacher, student)]
+    before = [(float(c.calls), float(c.own), c.number) for c in counters]
+    collect(model, find_kernels(student), samples, ("inputs", "gradients"))
+    assert [(float(c.calls), float(c.own), c.number) for c in counters] == before

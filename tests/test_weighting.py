@@ -1,0 +1,343 @@
+"""Laws of samples that count more or less: weights, class weights and masks in what is heard."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+
+from reducible_train import ArgumentError, RankScheduler, factorize
+from reducible_train.calibration import Gathering, samples_of
+from reducible_train.collection import collect
+from reducible_train.layers import find_kernels
+from reducible_train.moments import Counts, Moments
+
+L = keras.layers
+BOTH = ("inputs", "gradients")
+NEEDS = pytest.mark.parametrize("needs", [("inputs",), BOTH], ids=["inputs", "gradients"])
+
+
+def heard(model, samples, needs=("inputs",)):
+    return collect(model, find_kernels(model), samples_of(samples), needs)
+
+
+def assert_same(found, expected, scale=1.0):
+    """Equal statistics, and `scale` times as many samples."""
+    assert found.keys() == expected.keys()
+    assert found, "something is heard"
+    for path, parts in expected.items():
+        for one, other in zip(found[path], parts, strict=True):
+            for name in BOTH:
+                ours, theirs = getattr(one, name), getattr(other, name)
+                if theirs is None:
+                    continue
+                if isinstance(theirs, Counts):
+                    np.testing.assert_allclose(ours.counts, scale * theirs.counts, err_msg=path)
+                    continue
+                assert ours.count == pytest.approx(scale * theirs.count), path
+                size = np.abs(theirs.second_moment).max()
+                np.testing.assert_allclose(
+                    ours.second_moment, theirs.second_moment, atol=2e-5 * size, err_msg=path
+                )
+
+
+# --- moments ----------------------------------------------------------------------------
+
+
+def test_a_weight_of_three_is_as_good_as_three_vectors(rng):
+    rows, weights = rng.normal(size=(20, 4)), rng.integers(1, 4, 20)
+    weighed, repeated = Moments.of(rows, weights), Moments.of(np.repeat(rows, weights, axis=0))
+    assert weighed.count == repeated.count
+    np.testing.assert_allclose(weighed.mean, repeated.mean)
+    np.testing.assert_allclose(weighed.scatter, repeated.scatter)
+    split = Moments.of(rows[:7], weights[:7]).merged(Moments.of(rows[7:], weights[7:]))
+    np.testing.assert_allclose(split.second_moment, repeated.second_moment)
+    chosen = rng.integers(5, size=20)
+    np.testing.assert_array_equal(
+        Counts.of(chosen, 5, weights).counts, Counts.of(np.repeat(chosen, weights), 5).counts
+    )
+
+
+# --- weights of samples -------------------------------------------------------------------
+
+
+def over(shape, *layers, dtype="float32"):
+    model = keras.Sequential([keras.Input(shape, dtype=dtype), *layers, L.Dense(3, name="out")])
+    return zoo.compiled(model)
+
+
+MODELS = {
+    "dense": lambda: over((6,), L.Dense(8, "tanh"), L.BatchNormalization()),
+    "conv": lambda: over((5, 5, 2), L.Conv2D(4, 3, padding="same"), L.Conv2D(4, 2), L.Flatten()),
+    "groups": lambda: over((7, 4), L.Conv1D(4, 3, groups=2, padding="causal"), L.Flatten()),
+    "separable": lambda: over((7, 3), L.SeparableConv1D(5, 3, padding="same"), L.Flatten()),
+    "transpose": lambda: over((4, 4, 3), L.Conv2DTranspose(4, 2, strides=2), L.Flatten()),
+    "einsum": lambda: over(
+        (4, 6), L.EinsumDense("abc,cd->abd", (4, 5), bias_axes="d"), L.Flatten()
+    ),
+    "lstm": lambda: over((4, 3), L.LSTM(5)),
+    "both ways": lambda: over((4, 3), L.Bidirectional(L.GRU(4))),
+    "steps": lambda: over((4, 3), L.TimeDistributed(L.Dense(5)), L.Flatten()),
+    "table": lambda: over((4,), L.Embedding(9, 6), L.Flatten(), dtype="int32"),
+}
+
+
+def samples_for(model, count=24, seed=0):
+    rng = np.random.default_rng(seed)
+    given = model.inputs[0]
+    shape = (count, *given.shape[1:])
+    whole = given.dtype == "int32"
+    x = rng.integers(9, size=shape) if whole else rng.normal(size=shape).astype("float32") + 0.3
+    return x, rng.integers(3, size=count)
+
+
+@NEEDS
+@pytest.mark.parametrize("name", MODELS)
+def test_a_weight_of_k_is_a_sample_k_times(name, needs):
+    model = MODELS[name]()
+    x, y = samples_for(model)
+    weights = np.arange(len(x)) % 3
+    rubbish = np.where((weights == 0).reshape(-1, *[1] * (x.ndim - 1)), 8, x)
+    expected = heard(model, tuple(np.repeat(each, weights, axis=0) for each in (x, y)), needs)
+    assert_same(heard(model, (rubbish, y, weights), needs), expected)
+    assert_same(heard(model, (x, y, 0.25 * weights[:, None]), needs), expected, 0.25)
+
+
+@NEEDS
+def test_weights_of_several_outputs_count_by_their_mean(needs):
+    a, b = keras.Input((6,), name="a"), keras.Input((4,), name="b")
+    h = L.Dense(8, "tanh", name="h")(L.Concatenate()([a, b]))
+    outputs = {"one": L.Dense(3, name="one")(h), "two": L.Dense(2, name="two")(h)}
+    model = keras.Model({"a": a, "b": b}, outputs)
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=(20, 6)), "b": rng.normal(size=(20, 4))}
+    y = {"one": rng.normal(size=(20, 3)), "two": rng.normal(size=(20, 2))}
+    ones, twice = np.ones(20), np.full(20, 2.0)
+    plain = heard(model, (x, y), needs)
+    assert_same(heard(model, (x, y, {"one": twice, "two": twice}), needs), plain, 2.0)
+    found = heard(model, (x, y, {"one": ones, "two": twice}), needs)
+    assert found["h/kernel"][0].inputs.count == pytest.approx(30)
+    half = np.arange(20) < 10
+    only = {"one": 1.0 * half, "two": 1.0 * half}
+    first = tuple({k: v[:10] for k, v in each.items()} for each in (x, y))
+    assert_same(heard(model, (x, y, only), needs), heard(model, first, needs))
+
+
+@NEEDS
+def test_positions_of_weight_zero_are_not_heard(needs):
+    """Where the model keeps positions apart, their content changes nothing."""
+    layers = [L.Dense(8, "tanh"), L.TimeDistributed(L.Dense(7, "tanh")), L.Dense(3)]
+    model = zoo.compiled(keras.Sequential([keras.Input((5, 6)), *layers]))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5, 6)).astype("float32"), rng.integers(3, size=(16, 5))
+    weights = (rng.random((16, 5)) < 0.6) * 1.0
+    rubbish = np.where(weights[..., None] == 0, 50.0, x).astype("float32")
+    assert_same(heard(model, (rubbish, y, weights), needs), heard(model, (x, y, weights), needs))
+    counts = heard(model, (x, y, weights), needs)
+    assert [c[0].inputs.count for c in counts.values()] == [pytest.approx(weights.sum())] * 3
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_that_say_nothing_are_refused(weight):
+    model = MODELS["dense"]()
+    x, y = samples_for(model)
+    weights = np.ones(len(x))
+    weights[3] = weight
+    with pytest.raises(ArgumentError, match=r"finite and at least 0.*Received"):
+        factorize(model, rank=2, criterion="activation", calibration=(x, y, weights))
+    with pytest.raises(ArgumentError, match="weight above 0"):
+        factorize(model, rank=2, criterion="activation", calibration=(x, y, np.zeros(len(x))))
+
+
+# --- in a fit -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["arrays", "dataset"])
+def test_weights_and_class_weights_of_a_fit_are_heard(source):
+    model = MODELS["dense"]()
+    x, y = samples_for(model, 32)
+    gathering = None
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            nonlocal gathering
+            gathering = Gathering(self.model, 16)
+
+    weights = np.arange(32) % 2
+    if source == "arrays":
+        given = {
+            "x": x,
+            "y": y,
+            "sample_weight": weights,
+        }
+    else:
+        given = {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(8)}
+        given["class_weight"] = {0: 0.0, 1: 1.0, 2: 3.0}
+        weights = np.array([0, 1, 3])[y]
+    model.fit(
+        **given,
+        shuffle=False,
+        batch_size=8 if source == "arrays" else None,
+        verbose=0,
+        callbacks=[Watch()],
+    )
+    seen = gathering.samples()
+    np.testing.assert_array_equal(seen.x, x[weights > 0][: len(seen)])
+    np.testing.assert_array_equal(seen.weight, weights[weights > 0][: len(seen)])
+    assert len(seen) >= 16
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_what_does_not_count_changes_no_factor_of_a_fit(criterion):
+    weights = np.arange(64) % 2
+    x, y = samples_for(MODELS["dense"](), 64)
+    found = []
+    for size in (1.0, 30.0):
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((6,)), L.Dense(16, "tanh"), L.Dense(3)])
+        zoo.compiled(model, keras.optimizers.SGD(0.0))
+        given = np.where(weights[:, None] == 0, size * x, x)
+        scheduler = RankScheduler(rank=2, criterion=criterion)
+        model.fit(given, y, sample_weight=weights, epochs=2, verbose=0, callbacks=[scheduler])
+        assert scheduler.report.ranks
+        found.append([np.array(w) for w in model.weights])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+# --- masks --------------------------------------------------------------------------------
+
+
+class Plus(L.Layer):
+    """Adds positions with an operation, at which Keras's masks end."""
+
+    def build(self, shape):
+        self.inner = L.Dense(6, "tanh")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x + 0.1) + x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class OwnMask(keras.Model):
+    """Takes its mask as an input, and hands it on as an argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = L.Dense(6, "tanh")
+        self.attend = L.MultiHeadAttention(2, 3)
+        self.last = L.Dense(3)
+
+    def call(self, inputs):
+        mask = keras.ops.cast(inputs["padding_mask"], "bool")
+        x = self.wide(inputs["x"])
+        x = x + self.attend(x, x, attention_mask=mask[:, None, :])
+        weights = keras.ops.cast(mask, x.dtype)[..., None]
+        return self.last(keras.ops.sum(x * weights, 1) / keras.ops.sum(weights, 1))
+
+
+def attention(words):
+    x = L.Embedding(9, 6, mask_zero=True)(words)
+    x = L.MultiHeadAttention(2, 3, name="attend")(x, x)
+    return L.GlobalAveragePooling1D()(L.Dense(6, "tanh")(x))
+
+
+def chained(*layers):
+    def through(words):
+        x = L.Embedding(9, 6, mask_zero=True)(words)
+        for layer in layers:
+            x = layer()(x)
+        return x
+
+    return through
+
+
+MASKED = {
+    "attention": attention,
+    "recurrent": chained(
+        lambda: L.Bidirectional(L.LSTM(4, return_sequences=True)), lambda: L.GRU(4)
+    ),
+    "steps": chained(lambda: L.TimeDistributed(L.Dense(5)), lambda: L.GlobalAveragePooling1D()),
+    "pooled": chained(lambda: L.Dense(7, "tanh"), lambda: L.GlobalAveragePooling1D()),
+}
+
+
+@NEEDS
+@pytest.mark.parametrize("name", MASKED)
+def test_more_padding_says_nothing(name, needs):
+    words = keras.Input((None,), dtype="int32")
+    model = zoo.compiled(keras.Model(words, L.Dense(3, name="out")(MASKED[name](words))))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(1, 9, size=(20, 5)), rng.integers(3, size=20)
+    x[np.arange(5) >= rng.integers(2, 6, 20)[:, None]] = 0
+    more = np.concatenate([x, np.zeros((20, 4), int)], axis=1)
+    expected = heard(model, (x, y), needs)
+    assert_same(heard(model, (more, y), needs), expected)
+    first = expected["embedding/embeddings"][0].inputs
+    assert first.counts[0] == 0, "padding is no word"
+    assert first.counts.sum() == (x > 0).sum()
+
+
+@NEEDS
+def test_padding_is_not_heard_where_an_operation_drops_the_mask(needs):
+    x = keras.Input((4, 6))
+    h = Plus(name="plus")(L.Masking()(x) * 1.0)
+    model = zoo.compiled(keras.Model(x, L.Dense(3)(keras.ops.max(h, axis=1))))
+    rng = np.random.default_rng(0)
+    data, y = rng.normal(size=(12, 4, 6)).astype("float32"), rng.integers(3, size=12)
+    data[:, 3:] = 0
+    found = heard(model, (data, y), needs)["plus/inner/kernel"][0].inputs
+    assert found.count == 36
+
+
+@pytest.mark.parametrize("layer", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_a_loop_that_is_listened_to_computes_the_same(layer):
+    """Also backwards, where positions are masked."""
+    words = keras.Input((None,), dtype="int32")
+    x = L.Embedding(9, 6, mask_zero=True)(words)
+    both = L.Bidirectional(layer(4, return_sequences=True), name="both")(x)
+    model = keras.Model(words, L.Dense(3, name="after")(both))
+    given = np.array([[3, 1, 2, 0], [4, 0, 0, 0], [5, 6, 7, 8]])
+    expected = np.array(keras.Model(words, both)(given))[given > 0]
+    found = heard(model, given)["after/kernel"][0].inputs
+    np.testing.assert_allclose(found.mean, expected.mean(0), atol=1e-6)
+
+
+@NEEDS
+def test_masks_that_are_inputs_are_followed(needs):
+    model = OwnMask()
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 5, 6)).astype("float32"), rng.integers(3, size=12)
+    mask = (np.arange(5) < rng.integers(2, 6, 12)[:, None]).astype("int32")
+    model({"x": x, "padding_mask": mask})
+    zoo.compiled(model)
+    rubbish = np.where(mask[..., None] == 0, 9.0, x).astype("float32")
+    found, expected = (
+        heard(model, ({"x": each, "padding_mask": mask}, y), needs) for each in (rubbish, x)
+    )
+    assert_same(found, expected)
+    assert found["wide/kernel"][0].inputs.count == mask.sum()
+
+
+def test_a_mask_that_was_taken_for_good_hides_nothing_later():
+    words = keras.Input((4,), dtype="int32")
+    x = L.LSTM(5)(L.Embedding(9, 6, mask_zero=True)(words))
+    out = L.Dense(3, name="again")(L.RepeatVector(4)(x))
+    model = keras.Model(words, out)
+    found = heard(model, np.array([[1, 2, 0, 0]] * 8))
+    assert found["again/kernel"][0].inputs.count == 32
+
+
+def test_half_precision_does_not_overflow():
+    policy = keras.mixed_precision.DTypePolicy("mixed_float16")
+    layers = [L.Dense(8, dtype=policy), L.Dense(3, dtype=policy)]
+    model = zoo.compiled(keras.Sequential([keras.Input((6,)), *layers]))
+    x, y = samples_for(MODELS["dense"](), 600)
+    found = heard(model, (300 * x, y, np.full(600, 1e4)), BOTH)
+    assert all(np.isfinite(each[0].inputs.scatter).all() for each in found.values())
