@@ -100,7 +100,8 @@ def _alive() -> Iterator[tuple[str, Any]]:
 
 def _with_subclasses(kind: type) -> Iterator[type]:
     yield kind
-    for each in type.__subclasses__(kind):
+    made: list[type] = type.__subclasses__(kind)
+    for each in made:
         yield from _with_subclasses(each)
 
 
