@@ -20,6 +20,7 @@ from reducible_train.aids import Aid, checked_aids
 from reducible_train.arguments import check_count, checked, checked_all, is_count
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
+from reducible_train.comparisons import Comparers
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError
@@ -122,8 +123,8 @@ class RankScheduler(keras.callbacks.Callback):
         ArgumentError: Unusable arguments, or some that do not go together; when `fit` begins, a
             rule that matches no layer, a schedule that ends after the last cut, a guard whose
             metric the model does not have, a second scheduler, or a callback of Keras that would
-            put back weights of other shapes; at a cut, a `Rewarm(epochs=...)` in an epoch whose
-            number of steps is not known yet.
+            keep a larger model as the best or put back weights of other shapes; at a cut, a
+            `Rewarm(epochs=...)` in an epoch whose number of steps is not known yet.
         RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
         SpectrumError: A kernel holds NaN or infinity.
 
@@ -193,6 +194,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._adapting: AdaptivePace | None = None
         self._gathering: Gathering | None = None
         self._postponed: float | None = None  # time of a cut that waits for samples
+        self._comparers: Comparers | None = None
 
     @property
     def report(self) -> Report:
@@ -273,6 +275,7 @@ class RankScheduler(keras.callbacks.Callback):
             self._compression.take_up(story["compression"])
         self._step, self._last_turn = story["step"], story["last_turn"]
         self._gather()  # the train function that was watched is gone with the old ranks
+        self._look_at_ranks()
 
     # --- hooks of Keras ---------------------------------------------------------------
 
@@ -328,6 +331,8 @@ class RankScheduler(keras.callbacks.Callback):
             self._compression.cut(float(self._epoch), step=self._step, training=True)
         if self._support is not None:
             self._support.close()
+        if self._comparers is not None:
+            self._comparers.close(self.model, self._epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_length = self._step - self._epoch_start
@@ -366,6 +371,12 @@ class RankScheduler(keras.callbacks.Callback):
             )
         last = math.inf if self.guard is not None else self.final_epoch
         check_companions(others, last)
+        self._comparers = Comparers(others, self.model)
+
+    def _look_at_ranks(self) -> None:
+        """Let the other callbacks that compare epochs begin anew where ranks have changed."""
+        if self._comparers is not None:
+            self._comparers.look(self.model)
 
     def _check_times(self) -> None:
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
@@ -518,15 +529,16 @@ class RankScheduler(keras.callbacks.Callback):
                 self._help()
                 if self._gathering is not None and not self._compression.has_samples:
                     self._gathering.go_on(self.model)
+            self._look_at_ranks()
 
     def _help_before(self, epoch: int) -> None:
         """Let the aids do what they do before an epoch."""
         self._learn()
-        if self._support is None:
-            return
-        self._support.refresh(float(epoch), self._schedule_end)
-        for aid in self.aids:
-            aid.before_epoch(self._support)
+        if self._support is not None:
+            self._support.refresh(float(epoch), self._schedule_end)
+            for aid in self.aids:
+                aid.before_epoch(self._support)
+        self._look_at_ranks()  # a cut undone, kernels grown
 
     def _help(self) -> None:
         """Let the aids do what they do after a cut."""

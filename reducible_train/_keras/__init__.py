@@ -26,7 +26,7 @@ from reducible_train._keras.data import (
     sample_batches,
     tapped,
 )
-from reducible_train._keras.fits import begin_at, companions
+from reducible_train._keras.fits import MonitorCallback, begin_at, companions, has_validation
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
@@ -80,6 +80,7 @@ from reducible_train._keras.weights import (
 
 __all__ = [
     "Call",
+    "MonitorCallback",
     "StoredVariables",
     "all_optimizers",
     "assigned_in_calls",
@@ -100,6 +101,7 @@ __all__ = [
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
+    "has_validation",
     "held_variables",
     "host_float",
     "host_value",

@@ -6,6 +6,9 @@ import sys
 from typing import Any
 
 import keras
+from keras.src.callbacks.monitor_callback import MonitorCallback
+
+__all__ = ["MonitorCallback", "begin_at", "companions", "has_validation"]  # the first: their base
 
 
 def companions(callback: Any) -> list[Any]:
@@ -23,6 +26,20 @@ def companions(callback: Any) -> list[Any]:
             return list(caller.callbacks)
         frame = frame.f_back  # type: ignore[assignment]
     return []
+
+
+def has_validation(callback: Any) -> bool | None:
+    """Whether the fit that has called a callback has validation data; `None` outside of a fit.
+
+    Keras tells callbacks nothing of it.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        found = frame.f_locals
+        if found.get("self") is callback.model and "validation_data" in found:
+            return found["validation_data"] is not None
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
 
 
 def begin_at(model: Any, epoch: int | None) -> None:
