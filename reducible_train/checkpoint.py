@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from itertools import takewhile
 from pathlib import Path
-from string import Formatter
 from typing import Any, ClassVar
 
 import keras
 
 from reducible_train.callback import RankScheduler
+from reducible_train.checkpoint_names import ENDINGS, ending_of, name_fault
 from reducible_train.companions import AtFinalRanks, check_scheduler
 from reducible_train.container.files import accessing, check_path
 from reducible_train.errors import ArgumentError, ArgumentTypeError
@@ -22,12 +22,19 @@ from reducible_train.monitors import MODES
 from reducible_train.report import Report
 from reducible_train.saving import save_model
 
-# End of a file's name -> what writes a model, with the report of its scheduler, under it.
-WRITERS: Mapping[str, Callable[[Any, Path, Report | None], object]] = {
-    ".reducible": save_model,
-    ".keras": lambda model, path, _: model.save(path),
-    ".weights.h5": lambda model, path, _: model.save_weights(path),
-}
+# What writes a model, with the report of its scheduler, into a file of each ending.
+_Writer = Callable[[Any, Path, Report | None], object]
+WRITERS: Mapping[str, _Writer] = dict(
+    zip(
+        ENDINGS,
+        (
+            save_model,
+            lambda model, path, _: model.save(path),
+            lambda model, path, _: model.save_weights(path),
+        ),
+        strict=True,
+    )
+)
 
 
 class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
@@ -163,7 +170,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
         try:
             with accessing(path, "write"):
-                WRITERS[_ending(path)](self.model, beside, report)
+                WRITERS[ending_of(path.name) or ""](self.model, beside, report)
                 beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
@@ -177,7 +184,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         folder = Path(*takewhile(lambda part: "{" not in part, Path(self.filepath).parts[:-1]))
         with accessing(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".{secrets.token_hex(8)}{_ending(self.filepath)}"
+        trial = folder / f".{secrets.token_hex(8)}{ending_of(self.filepath)}"
         try:
             with accessing(self.filepath, "write"):
                 trial.touch()
@@ -195,10 +202,6 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
                 f"({type(error).__name__}: {error}). The logs have "
                 f"{', '.join(['epoch', *logs])}."
             ) from error
-
-
-def _ending(path: str | Path) -> str | None:
-    return next((end for end in WRITERS if str(path).endswith(end)), None)
 
 
 def _check_options(monitor: Any, mode: Any) -> None:
@@ -222,27 +225,7 @@ def _checked_name(filepath: Any, save_weights_only: bool) -> str:
     """
     check_path(filepath)
     name = os.fspath(filepath)
-    fault = name_fault(name)
-    if fault is None and save_weights_only and not name.endswith(".weights.h5"):
-        fault = "must end in .weights.h5 with save_weights_only=True"
+    fault = name_fault(name, save_weights_only)
     if fault is not None:
         raise ArgumentError(f"`filepath` {fault}. Received: {name!r}.")
     return name
-
-
-def name_fault(name: str) -> str | None:
-    """What is wrong with the name of a checkpoint, or `None`.
-
-    >>> name_fault("best.h5")
-    'must end in .reducible, .keras or .weights.h5, which says what is written'
-    """
-    if _ending(name) is None:
-        *ends, last = WRITERS
-        return f"must end in {', '.join(ends)} or {last}, which says what is written"
-    try:
-        fields = [field for _, field, _, _ in Formatter().parse(name) if field is not None]
-    except ValueError as error:
-        return f"must be a name in which {{epoch}} and metrics stand in braces ({error})"
-    if not all(field and not field[0].isdigit() for field in fields):
-        return "must name what stands in braces, such as {epoch}"
-    return None

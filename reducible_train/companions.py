@@ -97,7 +97,7 @@ def _shown(callback: Any) -> str:
     base = next((each for each in kind.__mro__ if _is_of_keras(each)), kind)
     if base is kind:
         return f"{kind.__name__} of Keras"
-    return f"{kind.__name__}, a {base.__name__} of Keras,"
+    return f"{kind.__name__}, derived from {base.__name__} of Keras,"
 
 
 def _is_of_keras(kind: type) -> bool:

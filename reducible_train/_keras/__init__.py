@@ -59,6 +59,7 @@ from reducible_train._keras.optimizers import (
     unbuild,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -101,6 +102,7 @@ __all__ = [
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
+    "global_seed",
     "has_validation",
     "held_variables",
     "host_float",
@@ -118,6 +120,7 @@ __all__ = [
     "output_layers",
     "own_variables",
     "part_in_training",
+    "passing_state",
     "reclass",
     "release",
     "remap_weight_decay_exclusions",

@@ -17,7 +17,6 @@ from reducible_train.targets import QUANTITIES
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
-CHECKPOINTS = r"\.(reducible|keras|weights\.h5)$"  # what a checkpoint's name may end in
 BOUNDS = ("max_drop", "limit")  # of a guard
 OPTIMIZERS = (
     "adadelta",
@@ -368,7 +367,7 @@ class EarlyStoppingSection(Section):
 class CheckpointSection(Section):
     """Saves the best epoch in a file, once the ranks have fallen."""
 
-    filepath: Annotated[str, Field(pattern=CHECKPOINTS)] = Field(
+    filepath: Pattern = Field(
         description=(
             "The file: .reducible, .keras or .weights.h5. {epoch} and metrics in braces become"
             " their values."
