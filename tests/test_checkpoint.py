@@ -234,7 +234,7 @@ def test_what_compares_epochs_begins_anew_at_each_cut(place, tmp_path):
     history, _ = fit(*callbacks, epochs=6)
     assert saver.best_value == 0.4
     rates = [round(rate / history.history["learning_rate"][0], 3) for rate in _rates(history)]
-    assert rates == [1, 1, 1, 1, 1, 0.5], "a plateau of two epochs, after the last cut"
+    assert rates == [1, 1, 1, 1, 0.5, 0.5], "after a plateau of two epochs, since the last cut"
     assert len(history.epoch) == 6
     assert (stop.best, stop.best_epoch, stop.wait) == (0.4, 2, 3)
     saved = load_weights_into(zoo.sequential(), saver.filepath)

@@ -347,7 +347,7 @@ def test_a_backup_of_other_callbacks_or_another_random_layer_is_refused(tmp_path
     backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
     fit(scheduler, backup, epochs=3)
     plateau = keras.callbacks.ReduceLROnPlateau("loss")
-    with pytest.raises(FormatError, match="were none. Received: ReduceLROnPlateau"):
+    with pytest.raises(FormatError, match=r"were none. Received: ReduceLROnPlateau"):
         fit(scheduler, plateau, backup)
     layers = [*zoo.sequential().layers[:-1], keras.layers.Dropout(0.5), keras.layers.Dense(5)]
     with pytest.raises(FormatError, match=r"states of shapes \[\]"):
