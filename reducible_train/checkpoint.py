@@ -131,6 +131,8 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         epoch, last = self._last
+        if self.best_epoch is not None:
+            return
         if self.saved is None:
             warnings.warn(
                 f"RankModelCheckpoint has written nothing to {self.filepath!r}: {self._why}. A "
@@ -138,7 +140,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
                 f"fall earlier; {self.monitor!r} must be in the logs.",
                 stacklevel=2,
             )
-        elif self.best_epoch is None:  # ranks have changed since
+        else:  # ranks have changed since
             old = self.saved
             self._save(epoch, last)
             warnings.warn(

@@ -258,7 +258,7 @@ def test_a_saver_has_no_cut_that_was_undone_at_the_end(tmp_path):
 
 
 def test_keras_tuner_saves_with_what_is_recognized():
-    utils = pytest.importorskip("keras_tuner.engine.tuner_utils")
+    utils = pytest.importorskip("keras_tuner.src.engine.tuner_utils")
     objective = pytest.importorskip("keras_tuner").Objective
     for direction, worst in (("max", -np.inf), ("min", np.inf)):
         saver = utils.SaveBestEpoch(objective("val_score", direction), "t.weights.h5")
