@@ -20,6 +20,7 @@ class AtFinalRanks:
     begin anew, like all that `comparisons` knows.
     """
 
+    model: Any
     scheduler: Any
     monitor: str
     mode: str
@@ -32,8 +33,7 @@ class AtFinalRanks:
                 not be there, or nobody knows its direction.
         """
         check_place(self, self.scheduler)
-        model, name = self.scheduler.model, type(self).__name__
-        known = _keras.logged_metrics(model)
+        name, known = type(self).__name__, _keras.logged_metrics(self.model)
         check_validated(self.monitor, known, _keras.has_validation(self), name)
         return direction(self.monitor, self.mode, known, name)
 

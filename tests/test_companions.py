@@ -349,7 +349,8 @@ def test_a_backup_of_other_callbacks_or_another_random_layer_is_refused(tmp_path
     plateau = keras.callbacks.ReduceLROnPlateau("loss")
     with pytest.raises(FormatError, match=r"were none. Received: ReduceLROnPlateau"):
         fit(scheduler, plateau, backup)
-    layers = [*zoo.sequential().layers[:-1], keras.layers.Dropout(0.5), keras.layers.Dense(5)]
+    first, *others = zoo.sequential().layers
+    layers = [keras.Input((24,)), first, *others[:-1], keras.layers.Dropout(0.5), others[-1]]
     with pytest.raises(FormatError, match=r"states of shapes \[\]"):
         fit(scheduler, backup, model=zoo.compiled(keras.Sequential(layers)))
 

@@ -443,7 +443,7 @@ def test_every_example_builds_its_callbacks(path):
     assert type(scheduler).__name__ == "RankScheduler"
     names = [type(listener).__name__ for listener in listeners]
     logs = ["TensorBoard", "RankTensorBoard"]
-    others = ["RankEarlyStopping", "RankBackupAndRestore"]
+    others = ["RankEarlyStopping", "RankModelCheckpoint", "RankBackupAndRestore"]
     assert names in ([], logs, logs + others)
 
 
