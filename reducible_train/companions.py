@@ -34,7 +34,7 @@ class AtFinalRanks:
         """
         check_place(self, self.scheduler)
         name, known = type(self).__name__, _keras.logged_metrics(self.model)
-        check_validated(self.monitor, known, _keras.has_validation(self), name)
+        check_validated(self.monitor, self.mode, known, _keras.has_validation(self), name)
         return direction(self.monitor, self.mode, known, name)
 
     def counts(self, epoch: int) -> bool:
@@ -45,8 +45,8 @@ class AtFinalRanks:
 def check_companions(callbacks: Sequence[Any], final_epoch: float) -> None:
     """Refuse callbacks that would keep a model of before a cut, or put its weights back.
 
-    Classes derived from Keras's are refused like them: what they add does not change what
-    they keep. Those that only compare epochs are not: they begin anew at each cut.
+    Classes derived from Keras's, and those that have the same attributes, are refused like
+    them: what they add does not change what they keep. Those that only compare epochs are not: they begin anew at each cut.
 
     Args:
         callbacks: The callbacks of the fit.
@@ -67,11 +67,11 @@ def check_companions(callbacks: Sequence[Any], final_epoch: float) -> None:
                 f"weights do not fit. Received: {type(each).__name__}({each.backup_dir!r}). Use "
                 f"RankBackupAndRestore(scheduler, {each.backup_dir!r}), after the RankScheduler."
             )
-        compares = isinstance(each, _keras.MonitorCallback)
         start = getattr(each, "start_from_epoch", 0)
-        if not compares or start >= final_epoch:
+        if not isinstance(getattr(each, "monitor", None), str) or start >= final_epoch:
             continue
-        metric = f"{each.monitor!r}" + (f", mode={each.mode!r}" if each.mode != "auto" else "")
+        mode = getattr(each, "mode", "auto")
+        metric = f"{each.monitor!r}" + (f", mode={mode!r}" if mode != "auto" else "")
         if getattr(each, "restore_best_weights", False):
             raise ArgumentError(
                 f"{name} must not keep weights of before a cut, which do not fit "
@@ -95,6 +95,8 @@ def _shown(callback: Any) -> str:
     """The class of Keras that a callback is of, and its own where that is another."""
     kind = type(callback)
     base = next((each for each in kind.__mro__ if _is_of_keras(each)), kind)
+    if base is keras.callbacks.Callback:
+        return kind.__name__
     if base is kind:
         return f"{kind.__name__} of Keras"
     return f"{kind.__name__}, derived from {base.__name__} of Keras,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 from reducible_train.errors import ArgumentError
@@ -47,12 +48,13 @@ def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: s
 
 
 def check_validated(
-    monitor: str, known: Mapping[str, str | None], validates: bool | None, whose: str
+    monitor: str, mode: str, known: Mapping[str, str | None], validates: bool | None, whose: str
 ) -> None:
     """Refuse a metric of validation data in a fit without any.
 
     Args:
         monitor: The name in the logs.
+        mode: As for `direction`; other than `"auto"`, a callback may log the metric: a warning.
         known: As for `direction`.
         validates: Whether the fit has validation data; `None` if nobody knows.
         whose: What goes by it, for messages.
@@ -61,9 +63,15 @@ def check_validated(
         ArgumentError: It would never be in the logs.
     """
     name = monitor.removeprefix("val_")
-    if validates is False and name != monitor and name in {"loss", *known}:
+    if validates is not False or name == monitor or name not in {"loss", *known}:
+        return
+    told = (
+        f"`monitor` of {whose} must be a metric of the logs. Received: monitor={monitor!r} in "
+        "a fit without validation data, which will not have it. Give validation_data=... or "
+        f"validation_split=... to fit, or monitor={name!r}."
+    )
+    if mode == "auto":
         raise ArgumentError(
-            f"`monitor` of {whose} must be a metric of the logs. Received: monitor={monitor!r} in "
-            "a fit without validation data, which will never have it. Give validation_data=... or "
-            f"validation_split=... to fit, or monitor={name!r}."
+            f"{told} If a callback of your own adds it to the logs, say mode='max' or mode='min'."
         )
+    warnings.warn(f"{told} Unless a callback of your own adds it, it is not there.", stacklevel=4)

@@ -128,6 +128,16 @@ def test_what_cannot_be_written_is_refused_before_training(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"file", "a.keras"}
 
 
+def test_a_metric_that_only_a_callback_can_log_is_told_before_training(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    best = RankModelCheckpoint(scheduler, tmp_path / "a.keras", "val_loss", mode="min")
+    with pytest.warns(UserWarning) as told:
+        fit(scheduler, best, epochs=3)
+    words = [str(each.message) for each in told]
+    assert "Unless a callback of your own adds it" in words[0]
+    assert "'val_loss' was not in the logs" in words[1]
+
+
 class Assets(keras.layers.Layer):
     """A layer with files of its own, which a compact file cannot hold."""
 
@@ -190,6 +200,10 @@ def test_derived_classes_are_refused_like_those_of_keras(tmp_path):
         check_companions([stop], 3)
     with pytest.raises(ArgumentError, match=r"Remote, derived from Backup.*RankBackup"):
         check_companions([Remote(tmp_path)], 3)
+    own = keras.callbacks.LambdaCallback()
+    own.monitor, own.save_best_only = "loss", True
+    with pytest.raises(ArgumentError, match=r"RankModelCheckpoint\(scheduler, 'best.reducible'"):
+        check_companions([own], 3)
     check_companions([Patient("loss"), Patient(restore_best_weights=True, start_from_epoch=3)], 3)
 
 
