@@ -46,7 +46,8 @@ def check_companions(callbacks: Sequence[Any], final_epoch: float) -> None:
     """Refuse callbacks that would keep a model of before a cut, or put its weights back.
 
     Classes derived from Keras's, and those that have the same attributes, are refused like
-    them: what they add does not change what they keep. Those that only compare epochs are not: they begin anew at each cut.
+    them: what they add does not change what they keep. Those that only compare epochs are
+    not: they begin anew at each cut.
 
     Args:
         callbacks: The callbacks of the fit.
