@@ -120,7 +120,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         logs = logs or {}
         self._last = epoch, dict(logs)
         if not self._named and self.monitor in logs:
-            self._path(epoch, logs)
+            self._filled(epoch, logs)
             self._named = True
         if not self.counts(epoch):
             return
@@ -161,7 +161,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         return best is None or self._sign * value > self._sign * best
 
     def _save(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        path = self._path(epoch, logs)
+        path = self._filled(epoch, logs)
         with accessing(path, "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._write(path, self.scheduler.report)
@@ -195,7 +195,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         finally:
             trial.unlink(missing_ok=True)
 
-    def _path(self, epoch: int, logs: Mapping[str, Any]) -> Path:
+    def _filled(self, epoch: int, logs: Mapping[str, Any]) -> Path:
         try:
             return Path(self.filepath.format(epoch=epoch + 1, **logs))
         except (KeyError, ValueError, TypeError) as error:
