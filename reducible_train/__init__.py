@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reducible_train.aids import ProductDecay, Regrow, Rewarm, TailShrink
     from reducible_train.backup import RankBackupAndRestore
     from reducible_train.callback import Cadence, RankScheduler
+    from reducible_train.checkpoint import RankModelCheckpoint
     from reducible_train.config import load_config
     from reducible_train.early_stopping import RankEarlyStopping
     from reducible_train.errors import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aids": ("ProductDecay", "Regrow", "Rewarm", "TailShrink"),
     "backup": ("RankBackupAndRestore",),
+    "checkpoint": ("RankModelCheckpoint",),
     "adaptive": ("Adaptive",),
     "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
@@ -94,6 +96,7 @@ __all__ = [
     "RankBackupAndRestore",
     "RankEarlyStopping",
     "RankError",
+    "RankModelCheckpoint",
     "RankScheduler",
     "RankTensorBoard",
     "ReducibleError",

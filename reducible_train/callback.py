@@ -28,6 +28,7 @@ from reducible_train.calibration import (
     try_out,
 )
 from reducible_train.companions import check_companions
+from reducible_train.comparisons import Comparers
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
 from reducible_train.errors import ArgumentError, ShortfallWarning, SpectrumError
@@ -83,7 +84,15 @@ class Cadence:
         check_count(given[0], getattr(self, given[0]), "a cadence")
 
 
-_OF_A_FIT = ("_compression", "_watch", "_support", "_adapting", "_gathering")  # and of no copy
+_OF_A_FIT = (  # and of no copy
+    "_compression",
+    "_watch",
+    "_support",
+    "_adapting",
+    "_gathering",
+    "_first",
+    "_comparers",
+)
 
 
 class RankScheduler(keras.callbacks.Callback):
@@ -154,8 +163,8 @@ class RankScheduler(keras.callbacks.Callback):
         ArgumentError: Unusable arguments, or some that do not go together; when `fit` begins, a
             rule that matches no layer, a schedule that ends after the last cut, a guard whose
             metric the model does not have, a second scheduler, or a callback of Keras that would
-            put back weights of other shapes; at a cut, a `Rewarm(epochs=...)` in an epoch whose
-            number of steps is not known yet.
+            keep a larger model as the best or put back weights of other shapes; at a cut, a
+            `Rewarm(epochs=...)` in an epoch whose number of steps is not known yet.
         RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
         SpectrumError: A kernel holds NaN or infinity.
 
@@ -237,6 +246,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._is_tried = False  # the model, on the first of the samples
         self._first: Gathering | None = None  # batch, where it is needed for its shape
         self._seen: InputShapes | None = None  # what it said
+        self._comparers: Comparers | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
@@ -337,6 +347,7 @@ class RankScheduler(keras.callbacks.Callback):
                 self._compression.take_up(story["compression"])
             self._step, self._last_turn = story["step"], story["last_turn"]
             self._gather()  # the train function that was watched is gone with the old ranks
+        self._look_at_ranks()
 
     # --- hooks of Keras ---------------------------------------------------------------
 
@@ -388,6 +399,8 @@ class RankScheduler(keras.callbacks.Callback):
                 self._compression.cut(float(self._epoch), step=self._step, training=True)
             if self._support is not None:
                 self._support.close()
+            if self._comparers is not None:
+                self._comparers.close(self.model, self._epoch)
             self.shortfall = shortfall_of(self._course(), self.target)
         if self.shortfall is not None:
             warnings.warn(str(self.shortfall), ShortfallWarning, stacklevel=2)
@@ -499,6 +512,12 @@ class RankScheduler(keras.callbacks.Callback):
             )
         last = math.inf if self.guard is not None else self.final_epoch
         check_companions(others, last)
+        self._comparers = Comparers(others, self.model)
+
+    def _look_at_ranks(self) -> None:
+        """Let the other callbacks that compare epochs begin anew where ranks have changed."""
+        if self._comparers is not None:
+            self._comparers.look(self.model)
 
     def _check_times(self) -> None:
         epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
@@ -732,15 +751,16 @@ class RankScheduler(keras.callbacks.Callback):
                     self._gathering.go_on(self.model)
                 if self._first is not None:
                     self._first.go_on(self.model)
+            self._look_at_ranks()
 
     def _help_before(self, epoch: int) -> None:
         """Let the aids do what they do before an epoch."""
         self._learn()
-        if self._support is None:
-            return
-        self._support.refresh(float(epoch), self._schedule_end)
-        for aid in self.aids:
-            aid.before_epoch(self._support)
+        if self._support is not None:
+            self._support.refresh(float(epoch), self._schedule_end)
+            for aid in self.aids:
+                aid.before_epoch(self._support)
+        self._look_at_ranks()  # a cut undone, kernels grown
 
     def _help(self) -> None:
         """Let the aids do what they do after a cut."""

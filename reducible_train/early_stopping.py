@@ -7,11 +7,10 @@ from typing import Any
 import keras
 
 from reducible_train.callback import RankScheduler
-from reducible_train.companions import check_place, check_scheduler
-from reducible_train.plans import plan_of
+from reducible_train.companions import AtFinalRanks, check_scheduler
 
 
-class RankEarlyStopping(keras.callbacks.EarlyStopping):
+class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
     """Ends a training that no longer improves, once the ranks have fallen.
 
     Keras's `EarlyStopping` compares a model with the larger one it was before a cut, stops
@@ -35,7 +34,8 @@ class RankEarlyStopping(keras.callbacks.EarlyStopping):
 
     Raises:
         ArgumentTypeError: `scheduler` is something else.
-        ArgumentError: When `fit` begins: it does not stand after the scheduler.
+        ArgumentError: When `fit` begins: it does not stand after the scheduler, or the metric
+            will not be in the logs, or nobody knows whether it should be large or small.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler
@@ -69,25 +69,14 @@ class RankEarlyStopping(keras.callbacks.EarlyStopping):
             start_from_epoch,
         )
         self.scheduler = scheduler
-        self._plan: Any = None  # the ranks that what was kept belongs to
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        check_place(self, self.scheduler)
+        self.check_fit()
         super().on_train_begin(logs)
-        self._plan = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        plan = plan_of(self.model)
-        if plan != self._plan:
-            self._plan = plan
-            super().on_train_begin()
-        if epoch >= self.scheduler.final_epoch:
+        if self.counts(epoch):
             super().on_epoch_end(epoch, logs)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if plan_of(self.model) != self._plan:  # a guard has just undone the last cut
-            self.best_weights = None
-        super().on_train_end(logs)

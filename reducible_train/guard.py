@@ -8,8 +8,7 @@ from pathlib import Path
 
 from reducible_train.arguments import check_count, is_number
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-
-MODES = ("auto", "max", "min")
+from reducible_train.monitors import MODES, direction
 
 
 @dataclass(frozen=True)
@@ -151,26 +150,12 @@ def direction_of(guard: Guard, known: dict[str, str | None]) -> int:
         >>> direction_of(Guard("val_accuracy", max_drop=0.01), {"loss": "down", "accuracy": "up"})
         1
     """
-    if guard.mode != "auto":
-        return 1 if guard.mode == "max" else -1
+    sign = direction(guard.monitor, guard.mode, known, "a guard")
     name = guard.monitor.removeprefix("val_")
-    if known and name not in known:
-        names = ", ".join([*known, *(f"val_{each}" for each in known)])
-        raise ArgumentError(
-            "`monitor` of a guard must be a metric of the logs. Received: "
-            f"monitor={guard.monitor!r}. With this model there will be {names} (those with val_ "
-            "if fit is given validation data). If a callback of your own adds it to the logs, "
-            "say mode='max' or mode='min'."
-        )
-    if guard.limit is not None and guard.limit > 1 and name.endswith(("accuracy", "acc")):
+    accuracy = guard.mode == "auto" and name.endswith(("accuracy", "acc"))
+    if accuracy and guard.limit is not None and guard.limit > 1:
         raise ArgumentError(
             "`limit` of a guard must be one that the dense model can meet, at most 1 for an "
             f"accuracy. Received: limit={guard.limit!r} for {guard.monitor!r}. For 97 % write 0.97."
         )
-    direction = known.get(name) or ("down" if name == "loss" else None)
-    if direction is None:
-        raise ArgumentError(
-            f"`mode` must be given where Keras does not know whether {guard.monitor!r} should be "
-            "large or small. Received: mode='auto'. Say mode='max' or mode='min'."
-        )
-    return 1 if direction == "up" else -1
+    return sign

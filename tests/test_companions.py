@@ -21,6 +21,7 @@ from reducible_train import (
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
+    RankModelCheckpoint,
     RankScheduler,
     RankTensorBoard,
     Rewarm,
@@ -229,6 +230,129 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
     assert not (tmp_path / "b").exists()
     again, _ = fit(model=model, epochs=1)
     assert again.epoch == [0], "a later fit starts at its own epoch"
+
+
+def recurrent():
+    """Random layers of every kind and a recurrent one that keeps its state."""
+    return zoo.compiled(
+        keras.Sequential(
+            [
+                keras.Input((4, 6), batch_size=16),
+                keras.layers.GaussianNoise(0.1),
+                keras.layers.LSTM(16, stateful=True, dropout=0.2, name="rnn"),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(24, name="wide"),
+                Unseeded(),
+                keras.layers.Dense(5, name="output"),
+            ],
+            name="recurrent",
+        ),
+        keras.optimizers.Adam(use_ema=True),
+    )
+
+
+class Unseeded(keras.layers.Layer):
+    """Adds noise from generators in a list, and from that of Keras itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generators = [keras.random.SeedGenerator(7)]
+
+    def call(self, x):
+        shape = keras.ops.shape(x)
+        noise = keras.random.normal(shape, seed=self.generators[0]) + keras.random.normal(shape)
+        return x + 0.1 * noise
+
+
+def pictures():
+    """Augmentation layers before a convolution."""
+    return zoo.compiled(
+        keras.Sequential(
+            [
+                keras.Input((6, 4, 1)),
+                keras.layers.RandomFlip("horizontal"),
+                keras.layers.RandomContrast(0.3),
+                keras.layers.Conv2D(12, 3, padding="same", name="conv"),
+                keras.layers.SpatialDropout2D(0.3),
+                keras.layers.Flatten(),
+                keras.layers.Dense(24, name="wide"),
+                keras.layers.Dense(5, name="output"),
+            ],
+            name="pictures",
+        )
+    )
+
+
+@pytest.mark.parametrize(("make", "broken"), [(recurrent, 1), (recurrent, 3), (pictures, 2)])
+def test_a_resumed_training_draws_the_same_random_numbers(make, broken, tmp_path):
+    def scheduler():
+        return RankScheduler(budget=Steps((1.0, 0.7, 0.5), (0, 2, 3)))
+
+    keras.utils.set_random_seed(5)
+    model = make()
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(32, *model.input_shape[1:])), rng.integers(5, size=32)
+    how = {"epochs": 5, "batch_size": 16, "shuffle": False, "verbose": 0}
+    whole = model.fit(*data, callbacks=[scheduler()], **how)
+    keras.utils.set_random_seed(5)
+    first = scheduler()
+    with pytest.raises(InterruptedError):
+        make().fit(
+            *data,
+            callbacks=[first, RankBackupAndRestore(first, tmp_path), BreakOff(broken)],
+            **how,
+        )
+    keras.utils.set_random_seed(11)
+    second, resumed = scheduler(), make()
+    history = resumed.fit(*data, callbacks=[second, RankBackupAndRestore(second, tmp_path)], **how)
+    assert history.epoch == list(range(broken, 5))
+    assert history.history["loss"] == whole.history["loss"][broken:]
+    for one, two in zip(
+        [*resumed.weights, *resumed.optimizer.variables],
+        [*model.weights, *model.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+
+
+def test_a_resumed_training_remembers_the_best_epoch(tmp_path):
+    values = (0.9, 0.9, 0.8, 0.5, 0.6, 0.5, 0.4)
+
+    def callbacks():
+        scheduler = RankScheduler(budget=FALL)
+        how = {"monitor": "score", "mode": "max"}
+        best = RankModelCheckpoint(scheduler, tmp_path / "best.reducible", **how)
+        stop = RankEarlyStopping(scheduler, patience=3, restore_best_weights=True, **how)
+        return scheduler, best, stop, RankBackupAndRestore(scheduler, tmp_path / "b")
+
+    scores = Scores(*values)
+    with pytest.raises(InterruptedError):
+        fit(scores, *callbacks(), BreakOff(4), model=start())
+    saved = (tmp_path / "best.reducible").read_bytes()
+    given = callbacks()
+    history, model = fit(Scores(*values), *given, model=start(), epochs=7)
+    assert history.epoch == [4, 5], "three epochs after the best, one of them before the break"
+    assert (given[1].best, given[1].best_epoch) == (0.8, 2)
+    assert (tmp_path / "best.reducible").read_bytes() == saved
+    for one, two in zip(model.get_weights(), scores.weights[2], strict=True):
+        np.testing.assert_array_equal(one, two)
+    late = [*given[:2], given[3], given[2]]
+    with pytest.raises(ArgumentError, match="RankEarlyStopping after it"):
+        fit(Scores(*values), *late)
+
+
+def test_a_backup_of_other_callbacks_or_another_random_layer_is_refused(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+    fit(scheduler, backup, epochs=3)
+    plateau = keras.callbacks.ReduceLROnPlateau("loss")
+    with pytest.raises(FormatError, match=r"were none. Received: ReduceLROnPlateau"):
+        fit(scheduler, plateau, backup)
+    first, *others = zoo.sequential().layers
+    layers = [keras.Input((24,)), first, *others[:-1], keras.layers.Dropout(0.5), others[-1]]
+    with pytest.raises(FormatError, match=r"states of shapes \[\]"):
+        fit(scheduler, backup, model=zoo.compiled(keras.Sequential(layers)))
 
 
 def _facts(cut):

@@ -443,7 +443,7 @@ def test_every_example_builds_its_callbacks(path):
     assert type(scheduler).__name__ == "RankScheduler"
     names = [type(listener).__name__ for listener in listeners]
     logs = ["TensorBoard", "RankTensorBoard"]
-    others = ["RankEarlyStopping", "RankBackupAndRestore"]
+    others = ["RankEarlyStopping", "RankModelCheckpoint", "RankBackupAndRestore"]
     assert names in ([], logs, logs + others)
 
 
@@ -579,6 +579,26 @@ def test_early_stopping_and_a_backup_follow_the_scheduler():
         assert list(told) == ["$.backup"]
         assert f"a training with {name} cannot be backed up" in told["$.backup"]
     parse_config(values | {"compression": {"rank": 4, "aids": {"product_decay": {}}}})
+
+
+def test_a_checkpoint_follows_the_scheduler_and_its_name_is_checked():
+    values = {
+        "compression": {"rank": 4},
+        "checkpoint": {"filepath": "runs/{epoch}.reducible", "monitor": "loss", "mode": "min"},
+        "backup": {"backup_dir": "kept"},
+    }
+    scheduler, best, backup = parse_config(values).callbacks()
+    assert (best.scheduler, best.filepath) == (scheduler, "runs/{epoch}.reducible")
+    assert (best.monitor, best.mode, best.save_best_only) == ("loss", "min", True)
+    assert backup.scheduler is scheduler, "last, for it keeps what the others remember"
+    for section, words in (
+        ({"filepath": "best.h5"}, "must end in .reducible, .keras or .weights.h5"),
+        ({"filepath": "best.keras", "save_weights_only": True}, "must end in .weights.h5"),
+        ({"filepath": "{}.keras"}, "must say what stands in its braces"),
+    ):
+        told = problems_of(values | {"checkpoint": section})
+        assert list(told) == ["$.checkpoint.filepath"]
+        assert words in told["$.checkpoint.filepath"]
 
 
 def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():

@@ -180,3 +180,22 @@ def test_an_optimizer_keeps_exclusions_by_key_and_a_map_by_path(model):
     chosen = keras.optimizers.OptimizerMap(optimizer, {"a/.*": keras.optimizers.SGD()})
     assert list(chosen._optimizer_map) == ["a/.*"]
     assert keras.optimizers.MultiOptimizer(chosen)._optimizer_map is chosen
+
+
+def test_callbacks_that_compare_epochs_have_one_base():
+    callbacks = keras.callbacks
+    for kind in (callbacks.ModelCheckpoint, callbacks.EarlyStopping, callbacks.ReduceLROnPlateau):
+        assert issubclass(kind, _keras.MonitorCallback)
+
+
+def test_states_that_no_weights_file_has_are_found():
+    layers = [keras.layers.LSTM(3, stateful=True), keras.layers.Dropout(0.5)]
+    model = keras.Sequential([keras.Input((2, 4), batch_size=5), *layers])
+    assert sorted(tuple(v.shape) for v in _keras.passing_state(model)) == [
+        (2,),
+        (2,),
+        (5, 3),
+        (5, 3),
+    ]
+    keras.random.normal((1,))
+    assert tuple(_keras.global_seed().shape) == (2,)

@@ -32,7 +32,14 @@ from reducible_train._keras.data import (
     output_gradients,
     sample_batches,
 )
-from reducible_train._keras.fits import begin_at, companions, data_of_fit, is_in_fit
+from reducible_train._keras.fits import (
+    MonitorCallback,
+    begin_at,
+    companions,
+    data_of_fit,
+    has_validation,
+    is_in_fit,
+)
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
@@ -75,6 +82,7 @@ from reducible_train._keras.optimizers import (
 )
 from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
 from reducible_train._keras.registry import is_operation, only_registered
+from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traceless import (
     dtype_of,
@@ -107,6 +115,7 @@ from reducible_train._keras.weights import (
 __all__ = [
     "Call",
     "Heard",
+    "MonitorCallback",
     "Outputs",
     "StoredVariables",
     "all_optimizers",
@@ -135,9 +144,11 @@ __all__ = [
     "find_holders",
     "fixed_batch",
     "fresh_input_layers",
+    "global_seed",
     "has_call",
     "has_own_loss",
     "has_own_step",
+    "has_validation",
     "has_weights",
     "held_optimizers",
     "held_variables",
@@ -165,6 +176,7 @@ __all__ = [
     "output_layers",
     "own_variables",
     "part_in_training",
+    "passing_state",
     "plainly_named",
     "read_variables",
     "reclass",

@@ -6,6 +6,9 @@ import sys
 from typing import Any
 
 import keras
+from keras.src.callbacks.monitor_callback import MonitorCallback
+
+__all__ = ["MonitorCallback", "begin_at", "companions", "has_validation"]  # the first: their base
 
 
 def companions(callback: Any) -> list[Any]:
@@ -34,13 +37,19 @@ def has_unknown_length(callback: Any) -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    found = _running_fit(callback)
+    found = _running_fit(callback, "epoch_iterator")
     return found is not None and found["epoch_iterator"].data_adapter.num_batches is None
 
 
 def is_in_fit(callback: Any) -> bool:
     """True if Keras's own loop calls a callback, which announces every step to it."""
-    return _running_fit(callback) is not None
+    return _running_fit(callback, "epoch_iterator") is not None
+
+
+def has_validation(callback: Any) -> bool | None:
+    """Whether the fit that has called a callback has validation data; `None` outside of a fit."""
+    found = _running_fit(callback, "validation_data")
+    return None if found is None else found["validation_data"] is not None
 
 
 def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
@@ -52,19 +61,23 @@ def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
         Structures of what has a `shape`, samples first, and a `dtype`, `None` for what is not
         there; `None` for data that does not tell, or outside of a fit.
     """
-    found = _running_fit(callback)
+    found = _running_fit(callback, "epoch_iterator")
     return None if found is None else _spec(found)
 
 
-def _running_fit(callback: Any) -> Any | None:
+def _running_fit(callback: Any, having: str) -> Any | None:
     """The local variables of the `fit` that has called a callback; `None` if something else did.
 
-    Keras tells callbacks nothing of the data.
+    Keras tells callbacks nothing of the data, so they are looked up where the call came from.
+
+    Args:
+        callback: The callback.
+        having: The variable that is asked for.
     """
     frame = sys._getframe(1)
     while frame is not None:
         found = frame.f_locals
-        if found.get("self") is callback.model and found.get("epoch_iterator") is not None:
+        if found.get("self") is callback.model and having in found:
             return found
         frame = frame.f_back  # type: ignore[assignment]
     return None

@@ -12,6 +12,7 @@ from reducible_train import _keras
 from reducible_train.adaptive import Adaptive
 from reducible_train.backup import RankBackupAndRestore
 from reducible_train.callback import Cadence, RankScheduler
+from reducible_train.checkpoint import RankModelCheckpoint
 from reducible_train.compression import Compression
 from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
@@ -42,6 +43,8 @@ def callbacks(config: Config) -> list[Any]:
         found += [logs, RankTensorBoard(scheduler, logs)]
     if config.model.early_stopping is not None:
         found.append(RankEarlyStopping(scheduler, **dict(config.model.early_stopping)))
+    if config.model.checkpoint is not None:
+        found.append(RankModelCheckpoint(scheduler, **dict(config.model.checkpoint)))
     if config.model.backup is not None:
         found.append(RankBackupAndRestore(scheduler, **dict(config.model.backup)))
     return found

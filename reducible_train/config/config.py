@@ -70,8 +70,8 @@ class Config:
         """New callbacks for `model.fit`, in the order in which they must stand.
 
         The `RankScheduler` first; then, as far as they are given, Keras's own `TensorBoard`
-        with the `RankTensorBoard` beside it, `RankEarlyStopping` and `RankBackupAndRestore`.
-        Put callbacks of your own after them.
+        with the `RankTensorBoard` beside it, `RankEarlyStopping`, `RankModelCheckpoint` and
+        `RankBackupAndRestore`. Put callbacks of your own after them.
         """
         from reducible_train.config import build  # noqa: PLC0415 (the first need of Keras)
 

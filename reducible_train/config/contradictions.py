@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reducible_train.arguments import is_count, is_number
+from reducible_train.checkpoint_names import name_fault
 from reducible_train.config.aids import KINDS, aid_faults
 from reducible_train.config.models import BOUNDS, SearchSection
 from reducible_train.config.problems import listed, shown
@@ -41,6 +42,7 @@ def contradictions(values: Any) -> Found:
         yield from _foresight(compression, place)
     if _mapping(values).get("backup") is not None:
         yield from _backup(compression)
+    yield from _checkpoint(_mapping(_mapping(values).get("checkpoint")))
     yield from _one_cadence(compression.get("cadence"), (*place, "cadence"))
     yield from _rules(compression.get("rules"), (*place, "rules"))
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
@@ -128,6 +130,15 @@ def _foresight(compression: Mapping[str, Any], place: Place) -> Found:
                 f" a rank, without guard or search. Received: {listed(given, 'and')}."
                 f" Remove {kind}, or change the rest.",
             )
+
+
+def _checkpoint(checkpoint: Mapping[str, Any]) -> Found:
+    """A name that does not say what file is meant, or asks for what cannot be filled in."""
+    name = checkpoint.get("filepath")
+    if isinstance(name, str) and name:
+        fault = name_fault(name, checkpoint.get("save_weights_only") is True)
+        if fault is not None:
+            yield ("checkpoint", "filepath"), f"{fault}. Received: {shown(name)}."
 
 
 def _backup(compression: Mapping[str, Any]) -> Found:

@@ -389,6 +389,33 @@ class EarlyStoppingSection(Section):
     )
 
 
+class CheckpointSection(Section):
+    """Saves the best epoch in a file, once the ranks have fallen."""
+
+    filepath: Pattern = Field(
+        description=(
+            "The file: .reducible, .keras or .weights.h5. {epoch} and metrics in braces become"
+            " their values."
+        )
+    )
+    monitor: Pattern = Field(
+        default="val_loss", description="The metric to watch, as it stands in Keras's logs."
+    )
+    mode: Literal[MODES] = Field(  # type: ignore[valid-type]
+        default="auto",
+        description="Whether the metric should be large or small. 'auto': Keras knows its own.",
+    )
+    save_best_only: bool = Field(
+        default=True, description="Whether only epochs better than those before are saved."
+    )
+    save_weights_only: bool = Field(
+        default=False, description="Whether only weights are saved; needs .weights.h5."
+    )
+    initial_value_threshold: float | None = Field(
+        default=None, description="A value that must be passed for an epoch to be saved."
+    )
+
+
 class BackupSection(Section):
     """Saves the training after every epoch; the same command goes on from there."""
 
@@ -410,6 +437,9 @@ class ConfigModel(Section):
     )
     early_stopping: EarlyStoppingSection | None = Field(
         default=None, description="When to stop early. Left out: all epochs are trained."
+    )
+    checkpoint: CheckpointSection | None = Field(
+        default=None, description="Where the best epoch is kept. Left out: nowhere."
     )
     backup: BackupSection | None = Field(
         default=None, description="Where to go on from if broken off. Left out: from the start."

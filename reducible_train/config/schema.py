@@ -14,7 +14,7 @@ def config_schema() -> dict[str, Any]:
     `# yaml-language-server: $schema=config.schema.json`.
 
     >>> sorted(config_schema()["properties"])
-    ['backup', 'compression', 'early_stopping', 'tensorboard', 'training']
+    ['backup', 'checkpoint', 'compression', 'early_stopping', 'tensorboard', 'training']
     """
     schema = ConfigModel.model_json_schema()
     _drop_titles(schema)

@@ -1,0 +1,77 @@
+"""The metric that a callback or a guard goes by."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from reducible_train.errors import ArgumentError
+
+MODES = ("auto", "max", "min")
+
+
+def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: str) -> int:
+    """1 if a metric should be large, -1 if small.
+
+    Args:
+        monitor: Its name in the logs.
+        mode: One of `MODES`.
+        known: The metrics that will be in the logs of training, each with `"up"`, `"down"`
+            or `None`; empty where they cannot be known.
+        whose: What goes by it, for messages.
+
+    Raises:
+        ArgumentError: No such metric, or nothing is known of its direction.
+
+    Example:
+        >>> direction("val_accuracy", "auto", {"loss": "down", "accuracy": "up"}, "a guard")
+        1
+    """
+    if mode != "auto":
+        return 1 if mode == "max" else -1
+    name = monitor.removeprefix("val_")
+    if known and name not in known:
+        names = ", ".join([*known, *(f"val_{each}" for each in known)])
+        raise ArgumentError(
+            f"`monitor` of {whose} must be a metric of the logs. Received: "
+            f"monitor={monitor!r}. With this model there will be {names} (those with val_ "
+            "if fit is given validation data). If a callback of your own adds it to the logs, "
+            "say mode='max' or mode='min'."
+        )
+    found = known.get(name) or ("down" if name == "loss" else None)
+    if found is None:
+        raise ArgumentError(
+            f"`mode` must be given where Keras does not know whether {monitor!r} should be "
+            "large or small. Received: mode='auto'. Say mode='max' or mode='min'."
+        )
+    return 1 if found == "up" else -1
+
+
+def check_validated(
+    monitor: str, mode: str, known: Mapping[str, str | None], validates: bool | None, whose: str
+) -> None:
+    """Refuse a metric of validation data in a fit without any.
+
+    Args:
+        monitor: The name in the logs.
+        mode: As for `direction`; other than `"auto"`, a callback may log the metric: a warning.
+        known: As for `direction`.
+        validates: Whether the fit has validation data; `None` if nobody knows.
+        whose: What goes by it, for messages.
+
+    Raises:
+        ArgumentError: It would never be in the logs.
+    """
+    name = monitor.removeprefix("val_")
+    if validates is not False or name == monitor or name not in {"loss", *known}:
+        return
+    told = (
+        f"`monitor` of {whose} must be a metric of the logs. Received: monitor={monitor!r} in "
+        "a fit without validation data, which will not have it. Give validation_data=... or "
+        f"validation_split=... to fit, or monitor={name!r}."
+    )
+    if mode == "auto":
+        raise ArgumentError(
+            f"{told} If a callback of your own adds it to the logs, say mode='max' or mode='min'."
+        )
+    warnings.warn(f"{told} Unless a callback of your own adds it, it is not there.", stacklevel=4)

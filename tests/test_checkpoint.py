@@ -1,0 +1,288 @@
+"""Laws of the best epoch: it is chosen among those at the final ranks, whoever compares."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import zoo
+from test_companions import FALL, Scores, fit
+
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    FileAccessError,
+    FormatError,
+    Guard,
+    RankModelCheckpoint,
+    RankScheduler,
+    Steps,
+    load_model,
+    load_weights_into,
+)
+from reducible_train.companions import check_companions
+from reducible_train.comparisons import first_marks, marks_of
+from reducible_train.plans import plan_of
+
+BEST = {"monitor": "score", "mode": "max"}
+
+
+def same_weights(model, expected):
+    for one, two in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+# --- the callback -------------------------------------------------------------------------
+
+
+def test_the_best_file_is_of_the_best_epoch_at_the_final_ranks(tmp_path):
+    scores = Scores(0.9, 0.9, 0.5, 0.6, 0.4)
+    scheduler = RankScheduler(budget=FALL)
+    names = "best.reducible", "best.keras", "runs/{epoch:02d}-{score:.1f}.weights.h5"
+    best = [RankModelCheckpoint(scheduler, tmp_path / name, **BEST) for name in names]
+    every = RankModelCheckpoint(
+        scheduler, tmp_path / "every/{epoch}.weights.h5", save_best_only=False, **BEST
+    )
+    fit(scores, scheduler, *best, every, epochs=5)
+    assert [(each.best, each.best_epoch) for each in best] == [(0.6, 3)] * 3
+    loaded = [
+        load_model(tmp_path / "best.reducible"),
+        keras.saving.load_model(tmp_path / "best.keras"),
+        load_weights_into(zoo.sequential(), tmp_path / "runs/04-0.6.weights.h5"),
+    ]
+    for model in loaded:
+        assert plan_of(model) == dict(scheduler.report.ranks)
+        same_weights(model, scores.weights[3])
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert found == [
+        "best.keras",
+        "best.reducible",
+        *(f"every/{epoch}.weights.h5" for epoch in (3, 4, 5)),
+        "runs/03-0.5.weights.h5",
+        "runs/04-0.6.weights.h5",
+    ]
+
+
+def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
+    scores = Scores(0.9, 0.1)
+    scheduler = RankScheduler(
+        budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
+    )
+    best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **BEST)
+    with pytest.warns(UserWarning, match="Ranks changed after the epoch"):
+        _, model = fit(scores, scheduler, best, epochs=2)
+    saved = load_model(tmp_path / "a.reducible")
+    assert plan_of(saved) == plan_of(model) == {}
+    same_weights(saved, model.get_weights())
+
+
+def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
+    (tmp_path / "a.reducible").write_bytes(b"older")
+    scheduler = RankScheduler(budget=FALL)
+    for options, why in (
+        ({"monitor": "other", "mode": "min"}, "'other' was not in the logs"),
+        (BEST | {"initial_value_threshold": 2.0}, "better than initial_value_threshold=2.0"),
+    ):
+        best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **options)
+        with pytest.warns(UserWarning, match=f"has written nothing to .*{why}"):
+            fit(Scores(1, 1, 1), scheduler, best, epochs=3)
+    with pytest.warns(UserWarning, match="ended before the first epoch at the final ranks"):
+        fit(scheduler, RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss"), Stop())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.reducible"]
+    assert (tmp_path / "a.reducible").read_bytes() == b"older"
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a training after its first epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_what_cannot_be_written_is_refused_before_training(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    for name, words in (
+        ("a.h5", r"must end in \.reducible, \.keras or \.weights\.h5"),
+        ("a{}.keras", "must say what stands in its braces"),
+        ("a{epoch.keras", "must be a name in which"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            RankModelCheckpoint(scheduler, name)
+    with pytest.raises(ArgumentError, match="save_weights_only"):
+        RankModelCheckpoint(scheduler, "a.keras", save_weights_only=True)
+    with pytest.raises(ArgumentTypeError, match="must be the RankScheduler"):
+        RankModelCheckpoint("a.keras", scheduler)
+    (tmp_path / "file").touch()
+    (tmp_path / "a.keras").mkdir()
+    model = zoo.compiled(zoo.sequential())
+    for path, options, kind, words in (
+        ("file/a.reducible", {}, FileAccessError, "file"),
+        ("a.keras", {}, ArgumentError, "which is a folder"),
+        ("a.reducible", {"monitor": "val_loss"}, ArgumentError, "without validation data"),
+        ("a.reducible", {"monitor": "acc"}, ArgumentError, "must be a metric of the logs"),
+    ):
+        best = RankModelCheckpoint(scheduler, tmp_path / path, **{"monitor": "loss"} | options)
+        with pytest.raises(kind, match=words):
+            fit(scheduler, best, model=model)
+    assert not int(model.optimizer.iterations)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "a.keras"}
+
+
+def test_a_metric_that_only_a_callback_can_log_is_told_before_training(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    best = RankModelCheckpoint(scheduler, tmp_path / "a.keras", "val_loss", mode="min")
+    early = pytest.warns(UserWarning, match="Unless a callback of your own adds it")
+    late = pytest.warns(UserWarning, match="'val_loss' was not in the logs")
+    with early, late:
+        fit(scheduler, best, epochs=3)
+
+
+class Assets(keras.layers.Layer):
+    """A layer with files of its own, which a compact file cannot hold."""
+
+    def call(self, x):
+        return x
+
+    def save_assets(self, folder):
+        pass
+
+
+def test_a_model_that_the_file_cannot_hold_is_refused_before_training(tmp_path):
+    layers = [keras.Input((24,)), keras.layers.Dense(24), Assets(), keras.layers.Dense(5)]
+    model = zoo.compiled(keras.Sequential(layers))
+    scheduler = RankScheduler(budget=FALL)
+    with pytest.raises(FormatError, match="files of its own"):
+        fit(
+            scheduler, RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss"), model=model
+        )
+    assert not int(model.optimizer.iterations)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_the_logs_cannot_fill_is_told_after_the_first_epoch(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    best = RankModelCheckpoint(scheduler, tmp_path / "{epoch}-{val_los}.keras", "loss")
+    seen = Scores(*range(8))
+    with pytest.raises(ArgumentError, match=r"that the logs can fill.*val_los.*epoch, loss"):
+        fit(seen, scheduler, best)
+    assert len(seen.weights) == 1
+
+
+# --- those of others ----------------------------------------------------------------------
+
+
+class Uploading(keras.callbacks.ModelCheckpoint):
+    """As people derive theirs."""
+
+
+class Patient(keras.callbacks.EarlyStopping):
+    """The same."""
+
+
+class Remote(keras.callbacks.BackupAndRestore):
+    """The same."""
+
+
+@pytest.mark.parametrize("kind", [keras.callbacks.ModelCheckpoint, Uploading])
+def test_a_checkpoint_of_the_best_epoch_is_refused_unless_no_ranks_fall(kind):
+    best = kind("a.keras", "val_accuracy", save_best_only=True, mode="max")
+    remedy = r"RankModelCheckpoint\(scheduler, 'a.keras', monitor='val_accuracy', mode='max'\)"
+    with pytest.raises(ArgumentError, match=remedy):
+        fit(RankScheduler(budget=FALL), best)
+    check_companions([best], 0)
+    check_companions([kind("{epoch}.keras")], 5)
+
+
+def test_derived_classes_are_refused_like_those_of_keras(tmp_path):
+    stop = Patient("loss", restore_best_weights=True)
+    with pytest.raises(ArgumentError, match=r"Patient, derived from EarlyStopping.*RankEarly"):
+        check_companions([stop], 3)
+    with pytest.raises(ArgumentError, match=r"Remote, derived from Backup.*RankBackup"):
+        check_companions([Remote(tmp_path)], 3)
+    own = keras.callbacks.LambdaCallback()
+    own.monitor, own.save_best_only = "loss", True
+    with pytest.raises(ArgumentError, match=r"RankModelCheckpoint\(scheduler, 'best.reducible'"):
+        check_companions([own], 3)
+    check_companions([Patient("loss"), Patient(restore_best_weights=True, start_from_epoch=3)], 3)
+
+
+class Objective:
+    """As keras-tuner's: a metric and its direction."""
+
+    direction = "max"
+
+    def has_value(self, logs):
+        return "score" in logs
+
+    def get_value(self, logs):
+        return logs["score"]
+
+    def better_than(self, one, two):
+        return one > two
+
+
+class SaveBestEpoch(keras.callbacks.Callback):
+    """As keras-tuner saves the best epoch of a trial."""
+
+    def __init__(self, filepath):
+        super().__init__()
+        self.objective, self.filepath, self.best_value = Objective(), filepath, -np.inf
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = self.objective.get_value(logs) if self.objective.has_value(logs) else None
+        if value is None or self.objective.better_than(value, self.best_value):
+            self.best_value = self.best_value if value is None else value
+            self.model.save_weights(self.filepath)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_what_compares_epochs_begins_anew_at_each_cut(place, tmp_path):
+    scores = Scores(0.9, 0.5, 0.4, 0.3, 0.35, 0.1)
+    scheduler = RankScheduler(budget=FALL)
+    saver = SaveBestEpoch(tmp_path / "t.weights.h5")
+    plateau = keras.callbacks.ReduceLROnPlateau("score", mode="max", patience=2, factor=0.5)
+    stop = keras.callbacks.EarlyStopping("score", mode="max", patience=3)
+    callbacks = [scores, saver, plateau, stop]
+    callbacks.insert(place if place == 1 else len(callbacks), scheduler)
+    history, _ = fit(*callbacks, epochs=6)
+    assert saver.best_value == 0.4
+    rates = [round(rate / history.history["learning_rate"][0], 3) for rate in _rates(history)]
+    assert rates == [1, 1, 1, 1, 0.5, 0.5], "after a plateau of two epochs, since the last cut"
+    assert len(history.epoch) == 6
+    assert (stop.best, stop.best_epoch, stop.wait) == (0.4, 2, 3)
+    saved = load_weights_into(zoo.sequential(), saver.filepath)
+    assert plan_of(saved) == dict(scheduler.report.ranks)
+    same_weights(saved, scores.weights[2])
+
+
+def _rates(history):
+    return [*history.history["learning_rate"][1:], history.model.optimizer.learning_rate.numpy()]
+
+
+def test_a_saver_has_no_cut_that_was_undone_at_the_end(tmp_path):
+    scheduler = RankScheduler(
+        budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
+    )
+    saver = SaveBestEpoch(tmp_path / "t.weights.h5")
+    _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
+    saved = load_weights_into(zoo.sequential(), saver.filepath)
+    assert plan_of(saved) == {}
+    same_weights(saved, model.get_weights())
+
+
+def test_keras_tuner_saves_with_what_is_recognized():
+    utils = pytest.importorskip("keras_tuner.src.engine.tuner_utils")
+    objective = pytest.importorskip("keras_tuner").Objective
+    for direction, worst in (("max", -np.inf), ("min", np.inf)):
+        saver = utils.SaveBestEpoch(objective("val_score", direction), "t.weights.h5")
+        assert first_marks(saver) == marks_of(saver) == {"best_value": worst}
+
+
+def test_marks_before_the_first_epoch_are_those_of_a_new_callback():
+    scheduler = RankScheduler(budget=FALL)
+    stop, plateau = keras.callbacks.EarlyStopping(), keras.callbacks.ReduceLROnPlateau()
+    checkpoint = RankModelCheckpoint(scheduler, "a.keras")
+    stop.on_train_begin()
+    for each in (stop, plateau, checkpoint, keras.callbacks.ModelCheckpoint("a.keras")):
+        assert first_marks(each) == marks_of(each) != {}
+    assert not first_marks(keras.callbacks.CSVLogger("a.csv"))
