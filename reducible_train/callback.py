@@ -17,7 +17,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.adaptive import Adaptive, AdaptivePace
 from reducible_train.aids import Aid, checked_aids
-from reducible_train.arguments import check_count, checked, checked_all, is_count
+from reducible_train.arguments import checked, checked_all, is_count, plain, settle_counts
 from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
@@ -60,7 +60,7 @@ class Cadence:
                 "A cadence is in epochs or in steps. Received: "
                 f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
             )
-        check_count(given[0], getattr(self, given[0]), "a cadence")
+        settle_counts(self, "a cadence", *given)
 
 
 class RankScheduler(keras.callbacks.Callback):
@@ -176,9 +176,9 @@ class RankScheduler(keras.callbacks.Callback):
         self.cadence = checked("cadence", cadence, Cadence, example) or Cadence(epochs=1)
         example = "rules=[LayerRule('encoder/*', min_rank=8)]"
         self.rules = checked_all("`rules` must hold LayerRule objects", rules, LayerRule, example)
-        self.min_gain = min_gain
+        self.min_gain = plain(min_gain)
         self.criterion = criterion
-        self.calibration = _checked_count(calibration)
+        self.calibration = _checked_calibration(calibration)
         self.aids = checked_aids(aids)
         self._check_foreseeable()
         self.seconds = 0.0
@@ -578,11 +578,14 @@ def _of_the_fit(calibration: Any) -> bool:
     return calibration is None or isinstance(calibration, int)
 
 
-def _checked_count(calibration: Any) -> Any:
+def _checked_calibration(calibration: Any) -> Any:
     """A calibration set as it is, or a number of samples that can be."""
-    if isinstance(calibration, int) and not is_count(calibration):
+    number = plain(calibration)
+    if not isinstance(number, int | float):
+        return calibration
+    if not is_count(number):
         raise ArgumentError(
             "`calibration` must be data, or a whole number of samples, at least 1. "
             f"Received: calibration={calibration!r}. Leave it out for 2048 samples of the fit."
         )
-    return calibration
+    return number

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from reducible_train.arguments import plain
 from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
@@ -102,7 +103,7 @@ def factorize(
         measure=measure,
         allocation=allocation,
         rules=rules,
-        min_gain=min_gain,
+        min_gain=plain(min_gain),
         criterion=criterion,
         samples=None if calibration is None else samples_of(calibration),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from reducible_train.arguments import is_count
 from reducible_train.errors import SurgeryError
 from reducible_train.layers import Kernel, find_kernels
 
@@ -44,12 +45,12 @@ def checked(entry: PlanEntry, kernel: Kernel) -> tuple[int, str]:
             f"{', '.join(map(repr, possible))}. Received: {entry!r}."
         )
     full = min(kernel.shape_in(split))
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
+    if not is_count(rank) or rank > full:
         raise SurgeryError(
             f"The rank plan does not fit {kernel.path!r}, of shape {kernel.shape_in(split)}: its "
             f"rank must be a whole number in [1, {full}]. Received: {rank!r}."
         )
-    return rank, split
+    return int(rank), split
 
 
 def planned(model: Any, plan: Plan) -> list[tuple[Kernel, list[np.ndarray], str | None]]:
