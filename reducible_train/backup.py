@@ -68,6 +68,9 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.backup_dir = Path(backup_dir)
         self.delete_checkpoint = delete_checkpoint
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
         check_built(self.model)
@@ -88,7 +91,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         weights = self._weights(epoch + 1)
         with accessing(self.backup_dir, "write"):
             self.backup_dir.mkdir(parents=True, exist_ok=True)
-            self.model.save_weights(weights)
+            with _keras.seen_as_built(self.model):
+                self.model.save_weights(weights)
             new = self.backup_dir / f"new_{_STORY}"
             new.write_text(json.dumps(story), encoding="utf-8")
             new.replace(self.backup_dir / _STORY)

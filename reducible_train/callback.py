@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time as clock
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,15 +23,16 @@ from reducible_train.calibration import ENOUGH, Gathering, samples_of
 from reducible_train.companions import check_companions
 from reducible_train.compression import Compression
 from reducible_train.criteria import criterion_named
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ShortfallWarning
 from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, direction_of
 from reducible_train.latency import Latency
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
-from reducible_train.report import Report
+from reducible_train.report import Report, empty_report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
 from reducible_train.search import Search
+from reducible_train.shortfall import Course, Shortfall, shortfall_of
 from reducible_train.support import ModelSupport
 from reducible_train.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.watch import Watch
@@ -61,6 +63,9 @@ class Cadence:
                 f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
             )
         settle_counts(self, "a cadence", *given)
+
+
+_OF_A_FIT = ("_compression", "_watch", "_support", "_adapting", "_gathering")  # and of no copy
 
 
 class RankScheduler(keras.callbacks.Callback):
@@ -115,6 +120,9 @@ class RankScheduler(keras.callbacks.Callback):
 
     Attributes:
         report: The model as it is, and every cut so far; also after `fit`.
+        shortfall: What the last `fit` did not bring, with `reason`, `remedy` and `held_back` (True
+            if the guard or the search wanted it so); `None` if it brought what was asked. `fit`
+            ends with its sentence as a warning.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
@@ -182,17 +190,28 @@ class RankScheduler(keras.callbacks.Callback):
         self.aids = checked_aids(aids)
         self._check_foreseeable()
         self.seconds = 0.0
+        self.shortfall: Shortfall | None = None
+        self._told: Report | None = None  # of the fit of which this is a copy
         self._compression: Compression | None = None
         self._epoch = 0
         self._epoch_start = 0
         self._step = 0
+        self._trained = 0  # the epoch after the last that had a step
+        self._opens = False  # an epoch that has had no step yet
         self._epoch_length: int | None = None  # in steps, of the last epoch
         self._last_turn: int | None = None
+        self._looked: float | None = None  # when ranks were looked at last, in epochs
+        self._loss: float | None = None  # of the last epoch
         self._watch: Watch | None = None
         self._support: ModelSupport | None = None
         self._adapting: AdaptivePace | None = None
         self._gathering: Gathering | None = None
         self._postponed: float | None = None  # time of a cut that waits for samples
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
+        told = self._told if self._compression is None else self.report
+        return self.__dict__ | dict.fromkeys(_OF_A_FIT) | {"_model": None, "_told": told}
 
     @property
     def report(self) -> Report:
@@ -201,17 +220,26 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: `fit` has not begun yet.
         """
+        if self._told is not None:
+            return self._told
+        if self._compression is None and self.shortfall is not None:
+            return empty_report(str(self.shortfall))
         if self._compression is None:
             raise ArgumentError(
                 "`report` is there once `fit` has begun. Received: a scheduler that has not met "
                 "a built model. Give it to model.fit(callbacks=[...]) first."
             )
         report, watch = self._compression.report, self._watch
-        if watch is None:
-            note = None if self._adapting is None else self._adapting.note
-            return report if note is None else replace(report, notes=(*report.notes, note))
-        notes = (*report.notes, *watch.notes)
-        return replace(report, notes=notes, undone=tuple(watch.undone))
+        notes = list(report.notes)
+        if watch is not None:
+            report = replace(report, undone=tuple(watch.undone))
+            notes += watch.notes
+        elif self._adapting is not None and self._adapting.note is not None:
+            notes.append(self._adapting.note)
+        if self.shortfall is not None:  # which may hold one of them
+            words = str(self.shortfall)
+            notes = [*(note for note in notes if note not in words), words]
+        return replace(report, notes=tuple(notes))
 
     @property
     def final_epoch(self) -> float:
@@ -268,75 +296,115 @@ class RankScheduler(keras.callbacks.Callback):
         Args:
             story: What `story` gave, at the end of an epoch.
         """
-        self._prepare()
-        if self._compression is not None:
-            self._compression.take_up(story["compression"])
-        self._step, self._last_turn = story["step"], story["last_turn"]
-        self._gather()  # the train function that was watched is gone with the old ranks
+        with self._timed():
+            self._prepare()
+            if self._compression is not None:
+                self._compression.take_up(story["compression"])
+            self._step, self._last_turn = story["step"], story["last_turn"]
+            self._gather()  # the train function that was watched is gone with the old ranks
 
     # --- hooks of Keras ---------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reset()
-        self._check_times()
-        self._check_companions()
-        if self.guard is not None:
-            direction_of(self.guard, _keras.logged_metrics(self.model))
-        if self.model.built:
-            self._prepare()
-        self._gather()
+        with self._timed():
+            self._check_times()
+            self._check_companions()
+            if self.guard is not None:
+                direction_of(self.guard, _keras.logged_metrics(self.model))
+            if not _keras.unbuilt_parts(self.model):
+                self._prepare()
+            self._gather()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch, self._epoch_start = epoch, self._step
+        self._epoch, self._epoch_start, self._opens = epoch, self._step, True
         if self.cadence.steps and self._last_turn is None:
             self._check_steps(epoch)
-        with self._timed():
-            if self._watch is not None:
-                self._watch.go_back(float(epoch))
-            if self._adapting is not None:
-                self._adapting.look(float(epoch))
-            if self.cadence.epochs:
-                if epoch % self.cadence.epochs == 0:
-                    self._act(float(epoch))
-                self._help_before(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.cadence.steps and self._step // self.cadence.steps != self._last_turn:
-            self._last_turn = self._step // self.cadence.steps
-            with self._timed():
-                self._act(self._now(batch))
-        if self.cadence.steps and batch == 0:
-            with self._timed():
-                self._help_before(self._epoch)
+        if self._opens or self._is_turn(batch) or self._is_awaited():
+            _keras.before_step(self, lambda: self._before_step(batch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._step = self._epoch_start + batch + 1
-        late = self._compression is None and self.model.built
-        waiting = float(self._epoch) if late else self._postponed
-        if waiting is not None:
-            with self._timed():
-                self._act(waiting)
-        if self._watch is not None:
-            self._watch.see_loss(logs, self._epoch)
+        with self._timed():
+            self._step = self._epoch_start + batch + 1
+            self._trained = self._epoch + 1
+            if self._compression is None and _keras.has_weights(self.model):
+                self._prepare()
+                self._postponed = float(self._epoch)
+            if self._watch is not None:
+                self._watch.see_loss(logs, self._epoch)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._gathering is not None:
-            self._gathering.stop()
-        if self._watch is not None:
-            self._watch.close(float(self._epoch + 1))
-        if self._compression is not None and self._compression.is_grown:  # stopped early
-            self._compression.cut(float(self._epoch), step=self._step, training=True)
-        if self._support is not None:
-            self._support.close()
+        with self._timed():
+            if self._gathering is not None:
+                self._gathering.stop()
+            if self._watch is not None:
+                self._watch.close(float(self._epoch + 1))
+            if self._compression is not None and self._compression.is_grown:  # stopped early
+                self._compression.cut(float(self._epoch), step=self._step, training=True)
+            if self._support is not None:
+                self._support.close()
+            self.shortfall = shortfall_of(self._course(), self.target)
+        if self.shortfall is not None:
+            warnings.warn(str(self.shortfall), ShortfallWarning, stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch_length = self._step - self._epoch_start
+        with self._timed():
+            self._epoch_length = self._step - self._epoch_start
+            self._loss = (logs or {}).get("loss")
+            if self._watch is not None:
+                self._watch.see(epoch, logs)
+            if logs is not None and self._compression is not None:
+                found = self._compression.survey
+                now, dense = found.total("parameters"), found.dense_total("parameters")
+                logs |= {"params": now, "params_fraction": now / dense}
+
+    # --- before a step ----------------------------------------------------------------
+
+    def _before_step(self, batch: int) -> None:
+        """What is done before a step that will be trained, of an epoch's first and others.
+
+        Not at an epoch's begin: there may be no data for a step, and other callbacks may have
+        other weights stand in for those in training until all have begun the epoch.
+        """
+        opens, self._opens = self._opens, False
+        with self._timed():
+            if opens:
+                self._open()
+            if self._is_turn(batch):
+                self._act(self._turn(batch))
+            elif self._postponed is not None and (opens or self._is_awaited()):
+                self._act(self._postponed)
+            if opens:
+                self._help_before(self._epoch)
+
+    def _open(self) -> None:
+        """An epoch has its first step."""
         if self._watch is not None:
-            self._watch.see(epoch, logs)
-        if logs is not None and self._compression is not None:
-            found = self._compression.survey
-            logs["params"] = found.total("parameters")
-            logs["params_fraction"] = found.total("parameters") / found.dense_total("parameters")
+            self._watch.go_back(float(self._epoch))
+        if self._adapting is not None:
+            self._adapting.look(float(self._epoch))
+
+    def _is_turn(self, batch: int) -> bool:
+        """True before a step at which the cadence looks at the ranks."""
+        if self.cadence.steps:
+            return self._step // self.cadence.steps != self._last_turn
+        return batch == 0 and self._epoch % (self.cadence.epochs or 1) == 0
+
+    def _turn(self, batch: int) -> float:
+        """Take the turn that has come; its time, in epochs."""
+        if not self.cadence.steps:
+            return float(self._epoch)
+        self._last_turn = self._step // self.cadence.steps
+        return self._now(batch)
+
+    def _is_awaited(self) -> bool:
+        """True if a cut waits for a step only, no longer for samples."""
+        if self._postponed is None or self._compression is None:
+            return False
+        waits = self._compression.waits_for_samples
+        return not waits or (self._gathering is not None and self._gathering.done)
 
     # --- inside -----------------------------------------------------------------------
 
@@ -344,17 +412,38 @@ class RankScheduler(keras.callbacks.Callback):
     def _timed(self) -> Iterator[None]:
         """Add what is done within to `seconds`."""
         started = clock.perf_counter()
-        yield
-        self.seconds += clock.perf_counter() - started
+        try:
+            yield
+        finally:
+            self.seconds += clock.perf_counter() - started
 
     def _reset(self) -> None:
         if self._support is not None:  # of a fit that was broken off
             self._support.close()
         self.seconds = 0.0
+        self.shortfall = self._looked = self._loss = self._told = None
         self._compression = self._last_turn = self._gathering = self._postponed = None
         self._watch = self._support = self._adapting = None
-        self._epoch = self._epoch_start = self._step = 0
-        self._epoch_length = None
+        self._epoch = self._epoch_start = self._step = self._trained = 0
+        self._epoch_length, self._opens = None, False
+
+    def _course(self) -> Course:
+        """How the training went that ends now."""
+        return Course(
+            epochs=(self.params or {}).get("epochs"),
+            trained=self._trained,
+            steps=self._step,
+            looked=self._looked,
+            schedule_end=self._schedule_end,
+            cadence=str(self.cadence),
+            loss=self._loss,
+            compression=self._compression,
+            watch=self._watch,
+            adapting=self._adapting,
+            gathering=self._gathering,
+            criterion=self.criterion,
+            searching=self.search is not None,
+        )
 
     def _check_companions(self) -> None:
         others = [each for each in _keras.companions(self) if each is not self]
@@ -455,8 +544,8 @@ class RankScheduler(keras.callbacks.Callback):
             self._gathering = Gathering(self.model, count)
 
     def _now(self, batch: int) -> float:
-        """Time in epochs; within an epoch of unknown length, its beginning."""
-        steps = (self.params or {}).get("steps")
+        """Time in epochs; within the first, if its length is not known, its beginning."""
+        steps = (self.params or {}).get("steps") or self._epoch_length
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self) -> None:
@@ -506,8 +595,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _act(self, time: float) -> None:
         """Cut if the schedule says so. A model that builds itself is met after a batch."""
-        if self._compression is None and self.model.built:
-            self._prepare()
+        self._looked = time
         if self._compression is not None and self._has_samples(time):
             cuts = len(self._compression.cuts)
             if self._watch is not None:
@@ -540,6 +628,7 @@ class RankScheduler(keras.callbacks.Callback):
     def _has_samples(self, time: float) -> bool:
         """True if the criterion can judge; else the cut is made once it can."""
         self._learn()
+        self._postponed = None
         if self._compression is None or self._gathering is None:
             return True
         waits = self._compression.waits_for_samples

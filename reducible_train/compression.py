@@ -17,7 +17,7 @@ from reducible_train import _keras
 from reducible_train.allocation import Allocation
 from reducible_train.calibration import Samples, check_gradients, check_samples
 from reducible_train.criteria import WeightedStack, criterion_named
-from reducible_train.decisions import Decider, Decision
+from reducible_train.decisions import Decider, Decision, as_rank
 from reducible_train.feasibility import (
     check_choices,
     check_finite,
@@ -303,6 +303,47 @@ class Compression:
             spectrum=np.asarray(parts.values),
             criterion=name,
         )
+
+    # --- what was reached -------------------------------------------------------------
+
+    def unmet(self) -> Target | None:
+        """The first of its targets that the model has not been brought to, if there is one."""
+        return next((goal for goal in self.targets if not self._is_met(goal)), None)
+
+    def left_at(self, goal: Target) -> float:
+        """The value of a target that the last cut, or look, has left the model at."""
+        last = self._looked_at(goal)
+        if goal.quantity in (*BUDGETS, "rank") or last is None:
+            return self.present(goal)
+        return last
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why the last look found no ranks that do what was asked; `None` if it did."""
+        return self._decider.hindrance
+
+    def _is_met(self, goal: Target) -> bool:
+        wanted, is_whole = goal(math.inf), goal is self.target
+        if wanted == goal.idle:
+            return True
+        if goal.quantity in BUDGETS:
+            return self.present(goal) <= wanted * (1 + 1e-9)
+        mine = [
+            m
+            for m in self.survey.managed
+            if (self.target if m.rule is None else m.rule.target or self.target) is goal
+        ]
+        if is_whole and mine and all(m.kernel.rank is None for m in mine):
+            return False
+        if goal.quantity == "rank":
+            return all(as_rank(wanted, m, m.form) in (None, m.kernel.rank) for m in mine)
+        return self._looked_at(goal) == wanted
+
+    def _looked_at(self, goal: Target) -> float | None:
+        """The value of a target at the last look."""
+        if self._done is None:
+            return None
+        return next(v for t, v in zip(self.targets, self._done, strict=True) if t is goal)
 
     # --- the story --------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ class Decider:
         self._allocation = allocation
         self._notes = notes
         self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
+        self.hindrance: str | None = None  # why the last decision falls short
 
     def decide(
         self, aim: Aim, time: float, kept: Mapping[str, float]
@@ -75,6 +76,7 @@ class Decider:
             kept: Energy kept so far by path of the kernel, as the criterion weighs it.
         """
         self._judge.begin()
+        self.hindrance = None
         decisions, shared = [], []
         for managed in self._survey.managed:
             own = managed.rule.target if managed.rule else None
@@ -116,6 +118,11 @@ class Decider:
             kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
             asked = f"rtol={most:.4f}" if goal.quantity == "rtol" else f"energy={kept:.4f}"
             note = _nearest(goal, asked, path)
+        self._hinder(note)
+
+    def _hinder(self, note: str) -> None:
+        """Tell why a decision falls short, once in the notes."""
+        self.hindrance = note
         if note not in self._notes:
             self._notes.append(note)
 
@@ -181,7 +188,7 @@ class Decider:
                 f"At epoch {time:g} the rules for single layers left less than the others need; "
                 f"the {self._target.quantity} {aimed:g} was exceeded."
             )
-            self._notes += [] if note in self._notes else [note]
+            self._hinder(note)
             capacity = smallest
         fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
         forms = {m.kernel.path: self._form(m, fraction) for m in shared}

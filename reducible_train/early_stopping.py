@@ -71,6 +71,9 @@ class RankEarlyStopping(keras.callbacks.EarlyStopping):
         self.scheduler = scheduler
         self._plan: Any = None  # the ranks that what was kept belongs to
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
         super().on_train_begin(logs)

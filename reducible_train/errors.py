@@ -46,6 +46,10 @@ class FileAccessError(ReducibleError, OSError):
     """A file cannot be read or written."""
 
 
+class ShortfallWarning(UserWarning):
+    """A training has ended without what it was asked for."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a configuration: where, what came, what to do."""

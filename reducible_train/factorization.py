@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.arguments import plain
 from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
@@ -180,7 +181,7 @@ def check_built(model: Any) -> None:
     """Refuse what is no model, or has no weights yet."""
     if not isinstance(model, keras.Model):
         raise ArgumentTypeError(f"`model` must be a Keras model. Received: {type(model).__name__}.")
-    if not model.built:
+    if not _keras.has_weights(model):
         raise SurgeryError(
             f"Model '{model.name}' has no weights yet. Call it once on data, or "
             "model.build(input_shape), first."

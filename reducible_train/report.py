@@ -6,6 +6,7 @@ companion, the file and the command line read them. Nothing here knows Keras.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -177,7 +178,7 @@ class Report:
     @property
     def size_fraction(self) -> float:
         """Parameters now over parameters dense, in (0, 1]."""
-        return self.parameters / self.dense_parameters
+        return self.parameters / self.dense_parameters if self.dense_parameters else 1.0
 
     @property
     def flops_fraction(self) -> float | None:
@@ -192,13 +193,13 @@ class Report:
         return {k.path: k.rank for k in self.kernels if k.rank is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the spectra."""
+        """Plain JSON values, without the spectra; `None` for a number that is not finite."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
         plain["cuts"] = [cut_to_dict(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
         plain["undone"] = [asdict(u) for u in self.undone]
-        return plain
+        return {name: _strict(value) for name, value in plain.items()}
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [
@@ -219,6 +220,22 @@ class Report:
         if self.flops_fraction is not None:
             lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
         return "\n".join([*lines, *map(str, self.undone), *self.notes])
+
+
+def _strict(value: Any) -> Any:
+    """A value as JSON has it: it knows neither NaN and infinity nor numbers of numpy."""
+    if isinstance(value, Mapping):
+        return {str(name): _strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def empty_report(note: str) -> Report:
+    """The report of a model that has no weights yet, with a sentence on why."""
+    return Report(0, 0, 0, 0, None, None, (), notes=(note,))
 
 
 def _row(k: KernelRecord) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
         if content["keras_config"] is None:
             raise _no_configuration(path, content)
         model = build_model(content["keras_config"], custom_objects)
-        if not model.built:
+        if not _keras.has_weights(model):
             raise _no_configuration(path, content)
         _fill(model, container, path)
     return model

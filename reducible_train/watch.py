@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from reducible_train import _keras
 from reducible_train.compression import Compression
 from reducible_train.guard import Bound
 from reducible_train.pacing import Pace
 from reducible_train.report import Cut, UndoneCut
 from reducible_train.rollback import Memory, remember, restore
+
+NAN_REMEDY = "Look for NaN or infinity in the data, or lower the learning rate."
 
 
 @dataclass(eq=False)
@@ -50,7 +54,10 @@ class Watch:
         self._doom: str | None = None  # why the cut on trial must be undone
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []
+        self._refuge: Memory | None = None  # where NaN was left, until training shows it is over
+        self.end: str | None = None  # why training was stopped
         self._warned: set[str] = set()
+        self._looked_for_nan: int | None = None  # in which epoch last
         self._last_turn: float | None = None
 
     @property
@@ -61,16 +68,27 @@ class Watch:
     @property
     def notes(self) -> list[str]:
         """What the reader of a report should know."""
-        notes = [self._below_limit(), self.pace.note]
-        if self._missing:
-            epochs = ", ".join(map(str, self._missing))
-            notes.append(
-                f"{self.bound.guard.monitor} was not in the logs, or not a finite number, at the "
-                f"end of epoch {epochs}; no cut was made until it was there again."
-            )
+        notes = [self._below_limit(), self.pace.note, self._unseen(), self.end]
         if self.stopped:
             notes.append(f"No more cuts are made after {len(self.undone)} that were undone.")
         return [note for note in notes if note]
+
+    @property
+    def hindrance(self) -> str | None:
+        """What has kept the ranks up; `None` if nothing was seen that would."""
+        if self.undone:
+            return f"Its guard held it back: {self.undone[-1]}"
+        return self._below_limit() or self._unseen()
+
+    def _unseen(self) -> str | None:
+        """That the metric was not there, or no number."""
+        if not self._missing:
+            return None
+        epochs = ", ".join(map(str, self._missing))
+        return (
+            f"{self.bound.guard.monitor} was not in the logs, or not a finite number, at the "
+            f"end of epoch {epochs}; no cut was made until it was there again."
+        )
 
     def _below_limit(self) -> str | None:
         """That no cut can be made, because the dense model is not good enough."""
@@ -91,14 +109,32 @@ class Watch:
         if loss is None or math.isfinite(loss):
             return
         if self._trial is None:
-            self._tell(
-                f"The loss is {loss} in epoch {epoch}, and there is no cut to undo: it "
-                "comes from the training itself. Lower the learning rate."
-            )
+            self._stop(f"The loss is {loss}", epoch)
             return
-        self._doom = f"the loss was {loss}"
+        self._doom, self._refuge = f"the loss was {loss}", self._trial.memory
         self.go_back(float(epoch))
         self.compression.model.reset_metrics()  # their running means are NaN, too
+
+    def _stop(self, what: str, epoch: int) -> None:
+        """End a training whose weights are lost, for it can only go on losing."""
+        model = self.compression.model
+        if self.end is not None or epoch == self._looked_for_nan:
+            return
+        self._looked_for_nan = epoch
+        if all(np.isfinite(_keras.host_float(v)).all() for v in model.trainable_variables):
+            self._tell(f"{what} in epoch {epoch}, and there is no cut to undo.")  # loss scaling
+            return
+        self.end = f"{what} in epoch {epoch}, and so are weights, with no cut left to undo. "
+        if self._refuge is not None:
+            restore(model, self._refuge, training=True)
+            model.reset_metrics()
+            self.end = (
+                f"{what} in epoch {epoch}, again after the last cut was undone for it, so the cut "
+                "was not to blame. The model has the weights of before that cut. "
+            )
+        self.end += "Training was stopped."
+        model.stop_training = True
+        self._tell(f"{self.end} {NAN_REMEDY}")
 
     def see(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         """The metrics of an epoch."""
@@ -106,13 +142,16 @@ class Watch:
         value = _number(logs.get(monitor))
         self._blind = value is None or not math.isfinite(value)
         if value is not None and not self._blind:
+            self._let_go()
             self._judge(value)
             return
         self._missing.append(epoch)
         if value is not None and self._trial is not None:
-            self._doom = f"{monitor} was {value}"
+            self._doom, self._refuge = f"{monitor} was {value}", self._trial.memory
             self._trial.value = value
-        elif value is None:
+        elif value is not None:
+            self._stop(f"{monitor} is {value}", epoch)
+        else:
             names = ", ".join(logs) or "nothing"
             self._tell(
                 f"The guard watches {monitor!r}, which is not in the logs of epoch {epoch}: they "
@@ -224,14 +263,18 @@ class Watch:
             if optimizer is not None:  # what fit has done at its end, before this
                 optimizer.finalize_variable_values(model.trainable_weights)
         self._forget()
-        failure = self._below_limit()
-        if failure is not None:
-            self._tell(failure)
+        self._let_go()
 
     def _forget(self) -> None:
-        if self._trial is not None:
+        if self._trial is not None and self._trial.memory is not self._refuge:
             self._trial.memory.forget()
         self._trial = self._doom = None
+
+    def _let_go(self) -> None:
+        """Nothing more will go back to where NaN was left."""
+        if self._refuge is not None:
+            self._refuge.forget()
+        self._refuge = None
 
     def _tell(self, sentence: str) -> None:
         """Warn, once of each kind."""

@@ -69,7 +69,8 @@ def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None
                 "model.optimizer.build(model.trainable_variables).",
                 stacklevel=3,
             )
-        model.load_weights(weights, objects_to_skip=list(optimizers.values()))
+        with _keras.seen_as_built(model):
+            model.load_weights(weights, objects_to_skip=list(optimizers.values()))
 
 
 @contextmanager

@@ -54,6 +54,7 @@ FLOORS = (
         "pacing",
         "adaptive",
         "watch",
+        "shortfall",
         "support",
         "companions",
         "callback",

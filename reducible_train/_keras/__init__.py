@@ -21,6 +21,7 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import (
+    before_step,
     loss_gradients,
     output_gradients,
     sample_batches,
@@ -39,8 +40,11 @@ from reducible_train._keras.functions import (
 from reducible_train._keras.layer_tree import (
     automatic_stem,
     children,
+    has_weights,
     is_graph_model,
     saves_its_layers,
+    seen_as_built,
+    unbuilt_parts,
     walk,
 )
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
@@ -85,6 +89,7 @@ __all__ = [
     "assigned_in_calls",
     "automatic_stem",
     "become",
+    "before_step",
     "begin_at",
     "build_scope",
     "built_optimizer",
@@ -100,6 +105,7 @@ __all__ = [
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
+    "has_weights",
     "held_variables",
     "host_float",
     "host_value",
@@ -127,6 +133,7 @@ __all__ = [
     "sample_batches",
     "saves_its_layers",
     "seen_as",
+    "seen_as_built",
     "set_unlocked",
     "settle",
     "size",
@@ -140,6 +147,7 @@ __all__ = [
     "trace_calls",
     "trainable_of",
     "unbuild",
+    "unbuilt_parts",
     "unpickler",
     "variable_scope",
     "walk",

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras.src import backend as _backend
 
+from reducible_train._keras.fits import has_unknown_length
 from reducible_train._keras.functions import is_distributed, part_in_training
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import stepwise
@@ -170,27 +171,61 @@ def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None
         return None
     if is_distributed(model):
         return None
-    import tensorflow as tf  # noqa: PLC0415
 
     def restore() -> None:
         if model.train_function is shown:
             model.train_function = original
 
     def shown(iterator: Any) -> Any:
-        batches = [next(iterator)]
-        while len(batches) < model.steps_per_execution:
-            more = next(iterator, None)
-            if more is None:
-                break
-            batches.append(more)
-        replay = tf.data.Dataset.from_tensors(batches[0])
-        for batch in batches[1:]:
-            replay = replay.concatenate(tf.data.Dataset.from_tensors(batch))
-        variant = tf.data.experimental.to_variant(replay)
-        same = tf.data.experimental.from_variant(variant, structure=iterator.element_spec)
+        batches, same = _next_step(model, iterator)
         if not all(take(batch) for batch in batches):
             restore()
-        return original(iter(same))
+        return original(same)
 
     model.train_function = shown
     return restore
+
+
+def before_step(callback: Any, act: Callable[[], None]) -> None:
+    """Call `act` before the step that a running `fit` has announced, if there is one.
+
+    Where TensorFlow's data has an unknown length, Keras announces one step more at an epoch's
+    end, and finds no data for it. There the batches are fetched first, and trained on
+    afterwards; elsewhere `act` is called at once.
+    """
+    model = callback.model
+    if not has_unknown_length(callback):
+        act()
+        return
+    original = model.train_function
+
+    def waiting(iterator: Any) -> Any:
+        model.train_function = original
+        _, same = _next_step(model, iterator)  # raises at the end of the data
+        act()
+        return model.train_function(same)
+
+    model.train_function = waiting
+
+
+def _next_step(model: Any, iterator: Any) -> tuple[list[Any], Any]:
+    """The batches of a training step, and an iterator over them of the same signature.
+
+    Nothing is traced again for it, but under a distribution strategy.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    batches = [next(iterator)]
+    while len(batches) < model.steps_per_execution:
+        more = next(iterator, None)
+        if more is None:
+            break
+        batches.append(more)
+    if not isinstance(iterator, tf.data.Iterator):
+        return batches, iter(batches)
+    replay = tf.data.Dataset.from_tensors(batches[0])
+    for batch in batches[1:]:
+        replay = replay.concatenate(tf.data.Dataset.from_tensors(batch))
+    variant = tf.data.experimental.to_variant(replay)
+    same = tf.data.experimental.from_variant(variant, structure=iterator.element_spec)
+    return batches, iter(same)

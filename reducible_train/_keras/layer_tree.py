@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +88,42 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
             yield from visit(child, path, saved_names)
 
     yield from visit(model, "", True)
+
+
+def has_weights(model: Any) -> bool:
+    """True once a model, or parts of it, have their weights.
+
+    Keras sets `built` when the model itself is called; one whose `train_step` calls only its
+    parts never is.
+    """
+    return bool(model.built or model.weights)
+
+
+@contextlib.contextmanager
+def seen_as_built(model: Any) -> Iterator[None]:
+    """Within it, Keras does with a model whose parts have weights what it does with a built one."""
+    built = model.built
+    model.built = True
+    try:
+        yield
+    finally:
+        model.built = built
+
+
+def unbuilt_parts(model: Any) -> list[str]:
+    """Paths of the parts of a model that have no weights yet but may get some; of itself, "".
+
+    A model that is not built has itself for a part as long as no part of it is.
+    """
+    layers = list(walk(model))
+    found = [path for path, layer in layers if not layer.built and not _is_made_of_built(layer)]
+    return found if found or has_weights(model) else [""]
+
+
+def _is_made_of_built(layer: Any) -> bool:
+    """True for what is not built itself but holds layers, all of which are."""
+    below = children(layer)
+    return bool(below) and all(c.built or _is_made_of_built(c) for _, c in below)
 
 
 def _attribute_names(layer: Any) -> dict[int, str]:

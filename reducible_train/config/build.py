@@ -95,7 +95,7 @@ def layer_rules(config: Config) -> tuple[LayerRule, ...]:
 def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
     """Everything in a configuration that does not fit a model."""
     yield from training_problems(config.training, model)
-    if not model.built:
+    if not _keras.has_weights(model):
         yield (
             (),
             f"the model {model.name!r} has no weights yet. Build it, or call it once on data,"

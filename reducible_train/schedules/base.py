@@ -16,6 +16,7 @@ from reducible_train.arguments import checked_number, is_number, register, settl
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 
 _KINDS: dict[str, type[Schedule]] = {}
+_LOOKS = 240  # at a schedule that does not say itself where it turns
 
 
 class Schedule(ABC):
@@ -48,6 +49,19 @@ class Schedule(ABC):
     @abstractmethod
     def __call__(self, epoch: float) -> float:
         """The target at `epoch`, counted from 0; fractions lie within an epoch."""
+
+    def course(self, until: float = math.inf) -> tuple[float, ...]:
+        """The values it goes through, in order: between each and the next it never turns.
+
+        A kind that can turn in other places than between `_LOOKS` equally spaced times says so
+        by a `course` of its own.
+
+        Args:
+            until: Only what it is before that time, in epochs.
+        """
+        end = min(until, self.end_epoch)
+        values = [self(end * i / _LOOKS) for i in range(_LOOKS)]
+        return (*values, self(math.nextafter(end, 0.0) if end == until else end))
 
     def preview(self, epochs: int, per_epoch: int = 1) -> list[tuple[float, float]]:
         """The pairs (epoch, target) that a training of `epochs` epochs would see.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,9 @@ class Constant(Schedule):
 
     def __call__(self, epoch: float) -> float:
         return float(self.value)
+
+    def course(self, until: float = math.inf) -> tuple[float, ...]:
+        return self.values
 
     @property
     def end_epoch(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ class Join(Schedule):
     def __call__(self, epoch: float) -> float:
         i = bisect_right(self.boundaries, epoch)
         return self.schedules[i](epoch - (self.boundaries[i - 1] if i else 0))
+
+    def course(self, until: float = math.inf) -> tuple[float, ...]:
+        starts, ends = (0.0, *self.boundaries), (*self.boundaries, math.inf)
+        return tuple(
+            value
+            for schedule, start, end in zip(self.schedules, starts, ends, strict=True)
+            if start < until
+            for value in schedule.course(min(end, until) - start)
+        )
 
     @property
     def end_epoch(self) -> float:

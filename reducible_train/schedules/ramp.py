@@ -79,6 +79,9 @@ class Ramp(Schedule):
         low, high = sorted(self.values)  # rounding must not leave the range
         return float(min(max(value, low), high))
 
+    def course(self, until: float = math.inf) -> tuple[float, ...]:
+        return (self(0.0), self(until))
+
     @property
     def values(self) -> tuple[float, ...]:
         return (self.initial, self.final)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,6 +62,9 @@ class Steps(Schedule):
 
     def __call__(self, epoch: float) -> float:
         return float(self.values[max(bisect_right(self.start_epochs, epoch) - 1, 0)])
+
+    def course(self, until: float = math.inf) -> tuple[float, ...]:
+        return self.values[: bisect_left(self.start_epochs, until)]
 
     @property
     def end_epoch(self) -> float:
