@@ -39,7 +39,13 @@ class SurgeryError(ReducibleError, ValueError):
 
 
 class FormatError(ReducibleError, ValueError):
-    """A file is not what it should be, or cannot hold what it is given."""
+    """A file is not what it should be, or cannot hold what it is given.
+
+    Attributes:
+        missing: The name that `custom_objects` lacks, where nothing else is wrong.
+    """
+
+    missing: str | None = None
 
 
 class FileAccessError(ReducibleError, OSError):

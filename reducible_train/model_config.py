@@ -24,6 +24,7 @@ _MODULES = (
     "keras.initializers",
     "keras.layers",
     "keras.models",
+    "keras.quantizers",
     "keras.random",
     "keras.regularizers",
 )
@@ -33,6 +34,8 @@ _KERAS_KINDS = (
     keras.constraints.Constraint,
     keras.dtype_policies.DTypePolicy,
     keras.initializers.Initializer,
+    keras.quantizers.QuantizationConfig,
+    keras.quantizers.Quantizer,
     keras.random.SeedGenerator,
     keras.regularizers.Regularizer,
 )
@@ -74,8 +77,7 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
         FormatError: It names something that is not allowed, or Keras cannot build it.
     """
     custom = dict(custom_objects or {})
-    for entry in _entries(config):
-        _check_entry(entry, custom)
+    refuse_missing(config, custom)
     try:
         model = keras.saving.deserialize_keras_object(
             _without_compilation(config), custom_objects=custom, safe_mode=True
@@ -90,6 +92,52 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     if not isinstance(model, keras.Model):
         raise FormatError(f"The file does not describe a model. Received: {type(model).__name__}.")
     return model
+
+
+def check_configuration(config: Any, known: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names what is not known, before any of it is built.
+
+    Raises:
+        FormatError: It does, or it holds code.
+    """
+    for entry in _entries(config):
+        _check_entry(entry, known)
+
+
+def missing_errors(config: Any, known: Mapping[str, Any]) -> dict[str, FormatError]:
+    """Every name that a configuration needs and `known` lacks, with the refusal it gets.
+
+    Raises:
+        FormatError: It holds what no `custom_objects` lets in.
+    """
+    errors: dict[str, FormatError] = {}
+    while True:
+        try:
+            check_configuration(config, {**known, **dict.fromkeys(errors, object())})
+        except FormatError as error:
+            if error.missing is None or error.missing in errors:
+                raise
+            errors[error.missing] = error
+        else:
+            return errors
+
+
+def refuse_missing(config: Any, known: Mapping[str, Any]) -> None:
+    """Name everything that is missing at once.
+
+    Raises:
+        FormatError: Something is, or is not allowed.
+    """
+    errors = missing_errors(config, known)
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        pairs = ", ".join(f"{name!r}: ..." for name in errors)
+        raise FormatError(
+            f"The configuration in the file names {', '.join(map(repr, errors))}, which are not "
+            f"among Keras's own building blocks: pass custom_objects={{{pairs}}} if you trust "
+            "them."
+        )
 
 
 def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -118,16 +166,16 @@ def _check_entry(entry: Mapping[str, Any], custom: Mapping[str, Any]) -> None:
             getattr(keras.activations, str(function), None), type(keras.activations.relu)
         ):
             return
-        raise _refused(f"function {function}", module, _way_out(str(function)))
+        raise _unknown(f"function {function}", module, function)
     if isinstance(registered, str) and registered.startswith(_OURS):
         if keras.saving.get_registered_object(registered) is not None:
             return
         raise _refused(name, module, f"{registered!r} is unknown")
     if registered not in (None, name):
-        raise _refused(name, module, _way_out(registered))
+        raise _unknown(name, module, registered)
     if isinstance(module, str) and _is_keras_kind(module, name):
         return
-    raise _refused(name, module, _way_out(name))
+    raise _unknown(name, module, name)
 
 
 def _is_keras_kind(module: str, name: str) -> bool:
@@ -144,8 +192,11 @@ def _is_keras_kind(module: str, name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, _KERAS_KINDS)
 
 
-def _way_out(name: Any) -> str:
-    return f"pass custom_objects={{{str(name)!r}: ...}} if you trust it"
+def _unknown(name: Any, module: Any, missing: Any) -> FormatError:
+    way_out = f"pass custom_objects={{{str(missing)!r}: ...}} if you trust it"
+    error = _refused(name, module, way_out)
+    error.missing = str(missing)
+    return error
 
 
 def _refused(name: Any, module: Any, why: str) -> FormatError:

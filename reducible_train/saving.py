@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,25 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.codecs.dtypes import dtype_named
 from reducible_train.container import Header, read_container, read_header, write_container
 from reducible_train.container.files import check_path
+from reducible_train.container.header import header_bytes
+from reducible_train.container.records import check_name
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, SurgeryError
 from reducible_train.factorization import check_built
+from reducible_train.layer_state import (
+    has_free_lengths,
+    keeps_files,
+    put_state,
+    state_of,
+)
 from reducible_train.layers import find_kernels
-from reducible_train.model_config import build_model, model_config
-from reducible_train.plans import checked, plan_of
+from reducible_train.model_config import build_model
+from reducible_train.plans import Plan, checked, plan_of
 from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
+from reducible_train.way_back import WayBack, way_back
 from reducible_train.weights_files import is_weights_file, load_keras_weights, misfit
 
 _AUTOMATIC = re.compile(r"variable(_\d+)?")
@@ -44,12 +55,16 @@ class SavedFile:
         bytes: Its size.
         weight_bytes: Bytes of the weights in it, in memory.
         dense_bytes: Bytes of the weights of the dense model, in memory.
+        loads_with: The call that brings the model back, such as `"load_model(path)"`.
+        custom_objects: Names of classes and functions that this call must be given.
     """
 
     path: Path
     bytes: int
     weight_bytes: int
     dense_bytes: int
+    loads_with: str = "load_model(path)"
+    custom_objects: tuple[str, ...] = ()
 
     @property
     def size_fraction(self) -> float:
@@ -64,6 +79,10 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     is written and read back. State of random number generators and of the optimizer is not
     kept; use `model.save` or checkpoints to go on training.
 
+    Before it is written, the model is built from its configuration, as `load_model` will. Where
+    that call alone will not do, a warning says which one brings the model back, and so does
+    the result (`loads_with`).
+
     Args:
         model: A built Keras model, factorised or not.
         path: The file, by custom `*.reducible`.
@@ -75,7 +94,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     Raises:
         ArgumentError: The name is that of one of Keras's own files.
         SurgeryError: The model is not built.
-        FormatError: A layer keeps files of its own (vocabularies), which it cannot hold.
+        FormatError: The file cannot hold the model: see `check_savable`.
         FileAccessError: The file cannot be written; the old one is untouched.
 
     Example:
@@ -90,7 +109,6 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         >>> loaded.get_layer("hidden").rank
         8
     """
-    check_built(model)
     check_path(path)
     _check_suffix(Path(path))
     if report is not None and not isinstance(report, Report):
@@ -98,6 +116,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
             f"`report` must be a Report. Received: {type(report).__name__}. Give scheduler.report, "
             "or what factorize returned."
         )
+    back = check_savable(model)
     kernels = find_kernels(model)
     dense = sum(_keras.size(v) * _keras.itemsize(v) for v in model.weights)
     weights = dense
@@ -106,8 +125,8 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
             m, n = kernel.shape
             dense += (m * n - kernel.rank * (m + n)) * kernel.count * kernel.itemsize
     header = {
-        "keras_config": model_config(model),
-        "model": {"name": model.name, "class": type(model).__name__},
+        "keras_config": back.config,
+        "model": _described(model, back),
         "plan": plan_of(model),
         "report": None if report is None else report.to_dict(),
         "versions": {
@@ -117,7 +136,82 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     }
     write_container(path, header, _tensors(model))
     path = Path(path)
-    return SavedFile(path, path.stat().st_size, weights, dense)
+    if back.loads_with != SavedFile.loads_with:
+        warnings.warn(f"{path} is written. {back}", stacklevel=2)
+    size = path.stat().st_size
+    return SavedFile(path, size, weights, dense, back.loads_with, back.custom_objects)
+
+
+def check_savable(model: Any) -> WayBack:
+    """Learn before a long training whether a compact file can hold a model, and how it loads.
+
+    Nothing is written and no value of a variable is looked at: it takes the time of building
+    the model from its configuration once, without memory for its weights.
+
+    Args:
+        model: A built model, before or after its ranks fell.
+
+    Returns:
+        How it comes back: `loads_with`, `custom_objects`, and in words as `str`.
+
+    Raises:
+        SurgeryError: The model is not built.
+        FormatError: The file cannot hold it; every layer that stands against it is named.
+    """
+    check_built(model)
+    problems = [problem for place in _places(model) for problem in _problems(*place)]
+    if problems:
+        raise FormatError(
+            f"A compact file cannot hold model '{model.name}'. Received:\n  "
+            + "\n  ".join(problems)
+            + "\nUse model.save, or take these layers out of the model."
+        )
+    plan, stored = plan_of(model), _shapes(model)
+
+    def misfits(other: Any) -> str | None:
+        wanted = _expected(other, plan, "the file", stored)
+        if wanted != stored:
+            return str(misfit(other, wanted, stored, "The file"))
+        return _other_dtype(model, other)
+
+    back = way_back(model, misfits)
+    header = {"keras_config": back.config, "model": _described(model, back), "plan": plan}
+    header_bytes(Header(header, ()))  # refuses what is too long
+    return back
+
+
+def _described(model: Any, back: WayBack) -> dict[str, Any]:
+    """What the file says of the model; names that Keras counts up, without their number."""
+    name = _keras.automatic_stem(model) or model.name
+    described = {"name": name, "class": type(model).__name__}
+    return described if back.reason is None else described | {"reason": back.reason}
+
+
+def _problems(layer_path: str, layer: Any) -> Iterator[str]:
+    """Why a compact file cannot hold what a layer keeps."""
+    where = f"layer '{layer_path}' ({type(layer).__name__})"
+    if keeps_files(layer):
+        yield f"{where} keeps files of its own (save_assets)"
+    names = _names(layer_path, layer)
+    for key, value in state_of(layer).items():
+        try:
+            check_name(names[key])
+            dtype_named(_keras.dtype_of(value) if hasattr(value, "dtype") else "")
+        except (FormatError, ValueError, TypeError) as error:
+            yield f"{where}, {key!r}: {error}"
+
+
+def _other_dtype(model: Any, other: Any) -> str | None:
+    """Why values would be rounded on their way into the other model."""
+    for (path, layer), (_, theirs) in zip(_places(model), _places(other), strict=True):
+        dtypes = {key: _keras.dtype_of(value) for key, value in state_of(layer).items()}
+        for key, value in state_of(theirs).items():
+            if dtypes.get(key, _keras.dtype_of(value)) != _keras.dtype_of(value):
+                return (
+                    f"layer '{path}' holds {key!r} as {dtypes[key]}, and its configuration makes "
+                    f"it {_keras.dtype_of(value)}."
+                )
+    return None
 
 
 def _check_suffix(path: Path) -> None:
@@ -215,8 +309,8 @@ def load_weights_into(model: Any, path: Path_) -> Any:
 def _fill(model: Any, container: Any, path: Path_) -> None:
     renamed = _renaming(model, [record.name for record in container.header.tensors])
     plan = {renamed(name): entry for name, entry in _content(container.header)["plan"].items()}
-    expected = _expected(model, plan, path)
     received = {renamed(record.name): record.shape for record in container.header.tensors}
+    expected = _expected(model, plan, path, received)
     if expected != received:
         raise misfit(model, expected, received, path)
     apply_plan(model, plan)
@@ -225,7 +319,7 @@ def _fill(model: Any, container: Any, path: Path_) -> None:
         names = _names(layer_path, layer)
         if names:
             given = dict(next(tensors) for _ in names)
-            layer.load_own_variables({key: given[name] for key, name in names.items()})
+            put_state(layer, {key: given[name] for key, name in names.items()})
 
 
 # --- names of tensors ---------------------------------------------------------------------
@@ -236,13 +330,6 @@ def _places(model: Any) -> Iterator[tuple[str, Any]]:
     yield from _keras.walk(model)
 
 
-def _stored(layer: Any) -> dict[str, Any]:
-    """What a layer would save: its own key -> variable or array."""
-    store: dict[str, Any] = {}
-    layer.save_own_variables(store)
-    return store
-
-
 def _names(layer_path: str, layer: Any) -> dict[str, str]:
     """The layer's own keys -> names in the file: by variable, not by position.
 
@@ -250,7 +337,7 @@ def _names(layer_path: str, layer: Any) -> dict[str, str]:
     is all that two processes agree on.
     """
     names: dict[str, str] = {}
-    for key, value in _stored(layer).items():
+    for key, value in state_of(layer).items():
         name = getattr(value, "name", "") if isinstance(value, keras.Variable) else ""
         name = "" if _AUTOMATIC.fullmatch(name) else name
         base = "/".join(part for part in (layer_path, name or key) if part)
@@ -305,24 +392,33 @@ def _alike(theirs: str, ours: str, layers: Mapping[str, Any]) -> bool:
 
 def _tensors(model: Any) -> Iterator[tuple[str, np.ndarray]]:
     for layer_path, layer in _places(model):
-        if hasattr(layer, "save_assets"):
-            raise FormatError(
-                f"Layer '{layer_path}' ({type(layer).__name__}) keeps files of its own, which a "
-                "compact file cannot hold. Use model.save, or take the layer out of the model."
-            )
         names = _names(layer_path, layer)
-        for key, value in _stored(layer).items():
+        for key, value in state_of(layer).items():
             yield names[key], _keras.host_value(value)
 
 
-def _expected(model: Any, plan: Mapping[str, int], path: Path_) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor once the model has the ranks of the plan."""
-    shapes = {
-        name: tuple(int(size) for size in stored[key].shape)
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that the model gives to a file."""
+    return {
+        names[key]: tuple(int(size) for size in value.shape)
         for layer_path, layer in _places(model)
-        for stored in [_stored(layer)]
-        for key, name in _names(layer_path, layer).items()
+        for names in [_names(layer_path, layer)]
+        for key, value in state_of(layer).items()
     }
+
+
+def _expected(
+    model: Any, plan: Plan, path: Path_, received: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor once the model has the ranks of the plan.
+
+    Where only the file tells a length, it is that of the file.
+    """
+    shapes = _shapes(model)
+    for layer_path, layer in _places(model):
+        for name in _names(layer_path, layer).values() if has_free_lengths(layer) else ():
+            given = received.get(name, ())
+            shapes[name] = given if len(given) == 1 else (0,)
     kernels = {kernel.path: kernel for kernel in find_kernels(model)}
     for each in plan:
         if each not in kernels:
@@ -369,11 +465,20 @@ def _content(header: Header) -> Mapping[str, Any]:
 
 
 def _no_configuration(path: Path_, content: Mapping[str, Any]) -> FormatError:
+    reason = content["model"].get("reason")
+    why = f": {reason}" if isinstance(reason, str) else "."
     return FormatError(
         f"{path} cannot rebuild its model of class {content['model'].get('class')!r} from a "
-        "configuration. Build the model by its class, call it once on data, and use "
+        f"configuration{why} Build the model by its class, call it once on data, and use "
         "load_weights_into(model, file)."
     )
 
 
-__all__ = ["SavedFile", "load_model", "load_weights_into", "read_header", "save_model"]
+__all__ = [
+    "SavedFile",
+    "check_savable",
+    "load_model",
+    "load_weights_into",
+    "read_header",
+    "save_model",
+]

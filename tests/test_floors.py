@@ -59,7 +59,8 @@ FLOORS = (
         "companions",
         "callback",
     },
-    {"model_config", "unfactorization", "weights_files"},
+    {"model_config", "unfactorization", "weights_files", "layer_state"},
+    {"way_back"},
     {
         "saving",
         "backup",

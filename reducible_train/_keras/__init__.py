@@ -63,6 +63,7 @@ from reducible_train._keras.optimizers import (
     unbuild,
 )
 from reducible_train._keras.outputs import carries_kernel, output_layers
+from reducible_train._keras.symbolic import dtype_of, untouched_process, without_values
 from reducible_train._keras.tracking import (
     drop_attribute,
     held_variables,
@@ -102,6 +103,7 @@ __all__ = [
     "constant",
     "copy_state",
     "drop_attribute",
+    "dtype_of",
     "end_warm_up",
     "fixed_batch",
     "fresh_input_layers",
@@ -149,8 +151,10 @@ __all__ = [
     "unbuild",
     "unbuilt_parts",
     "unpickler",
+    "untouched_process",
     "variable_scope",
     "walk",
     "walk_state",
     "warm_up_learning_rate",
+    "without_values",
 ]

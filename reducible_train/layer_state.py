@@ -1,0 +1,218 @@
+"""What a layer keeps between two processes, as named arrays: variables, and Keras's own tables.
+
+Most layers say it themselves (`save_own_variables`). Two kinds of Keras's own do not, or not
+without loss, and are looked after here:
+
+* A layer with LoRA adds its low-rank update to the kernel and gives no more than the sum; with
+  zeros in both factors it could never be trained on. Its variables are kept as they are.
+* A lookup layer keeps its vocabulary in a file of its own. Here integers are one array, and
+  texts are two: their UTF-8 bytes, end to end, and where each ends. What comes from a file
+  is no path and is never used as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.errors import FormatError
+
+Values = Mapping[str, Any]  # the layer's own key -> variable or array
+
+_VOCABULARY, _ENDS, _IDF = "vocabulary", "vocabulary_ends", "idf_weights"
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """How the state of a kind of layer of Keras's own is taken out and put back.
+
+    Args:
+        fits: True for the layers it knows.
+        take: From a layer to what it keeps.
+        put: The way back.
+        lengths: True if the arrays may have other lengths in another layer of the same
+            configuration.
+        files: True if it takes the place of the layer's `save_assets`.
+    """
+
+    fits: Callable[[Any], bool]
+    take: Callable[[Any], Values]
+    put: Callable[[Any, Values], None]
+    lengths: bool = False
+    files: bool = False
+
+
+def state_of(layer: Any) -> Values:
+    """What a layer would save: its own key -> variable or array."""
+    return _keeper(layer).take(layer)
+
+
+def put_state(layer: Any, values: Values) -> None:
+    """Give a layer what `state_of` took from one like it.
+
+    Raises:
+        FormatError: It does not fit a table of Keras's own.
+    """
+    _keeper(layer).put(layer, values)
+
+
+def has_free_lengths(layer: Any) -> bool:
+    """True if the lengths of what it keeps are told by no configuration."""
+    return _keeper(layer).lengths
+
+
+def keeps_files(layer: Any) -> bool:
+    """True for a layer that would save files of its own which are not looked after here."""
+    return hasattr(layer, "save_assets") and not _keeper(layer).files
+
+
+def without_tables(config: Any) -> Any:
+    """A configuration without the vocabularies in it, or the names of files with them.
+
+    They are among the tensors of the file, so they need no room in its header.
+    """
+    if isinstance(config, Mapping):
+        plain = {key: without_tables(value) for key, value in config.items()}
+        if config.get("class_name") in _TABLES and config.get("module") == "keras.layers":
+            dropped = dict.fromkeys({_VOCABULARY, _IDF} & plain["config"].keys())
+            plain["config"] = plain["config"] | dropped
+        return plain
+    if isinstance(config, (list, tuple)):
+        return [without_tables(each) for each in config]
+    return config
+
+
+def _keeper(layer: Any) -> Keeper:
+    return next(keeper for keeper in _KEEPERS if keeper.fits(layer))
+
+
+# --- what a layer saves by itself -----------------------------------------------------------
+
+
+def _saved(layer: Any) -> Values:
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    return store
+
+
+def _load(layer: Any, values: Values) -> None:
+    layer.load_own_variables(values)
+
+
+# --- LoRA -----------------------------------------------------------------------------------
+
+
+def _has_lora(layer: Any) -> bool:
+    saves = type(layer).save_own_variables.__module__
+    return bool(getattr(layer, "lora_enabled", False)) and saves.startswith("keras.src.")
+
+
+def _own_variables(layer: Any) -> Values:
+    return {variable.name: variable for variable in _keras.own_variables(layer)}
+
+
+def _assign(layer: Any, values: Values) -> None:
+    for name, variable in _own_variables(layer).items():
+        variable.assign(values[name])
+
+
+# --- lookup tables --------------------------------------------------------------------------
+
+_TABLES = ("IntegerLookup", "StringLookup", "TextVectorization")
+
+
+def _is_lookup(layer: Any) -> bool:
+    return _is_stock(layer, keras.layers.StringLookup, keras.layers.IntegerLookup)
+
+
+def _is_text(layer: Any) -> bool:
+    return _is_stock(layer, keras.layers.TextVectorization)
+
+
+def _is_stock(layer: Any, *kinds: type) -> bool:
+    """True if the layer, or the class it comes from, saves as Keras wrote it."""
+    saves: Any = getattr(type(layer), "save_assets", None)
+    return isinstance(layer, kinds) and saves.__module__.startswith("keras.src.")
+
+
+def _table_of(layer: Any) -> Values:
+    words = layer.get_vocabulary(include_special_tokens=True)
+    if isinstance(layer, keras.layers.IntegerLookup):
+        table: dict[str, Any] = {_VOCABULARY: np.array(words, np.int64)}
+    else:
+        texts = [_bytes_of(word, layer) for word in words]
+        table = {
+            _VOCABULARY: np.frombuffer(b"".join(texts), np.uint8),
+            _ENDS: np.cumsum([len(text) for text in texts], dtype=np.int64),
+        }
+    weights = getattr(layer, "idf_weights_const", None)
+    if weights is not None:
+        table[_IDF] = _keras.host_value(weights)
+    return table
+
+
+def _bytes_of(word: Any, layer: Any) -> bytes:
+    try:
+        return str(word).encode()
+    except UnicodeError as error:
+        raise FormatError(
+            f"The vocabulary of layer '{layer.name}' must be of texts that UTF-8 can spell. "
+            f"Received: {word!r}. Take the word out, or use model.save."
+        ) from error
+
+
+def _put_table(layer: Any, values: Values) -> None:
+    words = _words(layer, {key: np.asarray(value) for key, value in values.items()})
+    if words == layer.get_vocabulary(include_special_tokens=True) and _IDF not in values:
+        return  # it may be empty, which set_vocabulary does not take
+    weights = values.get(_IDF)
+    if weights is not None:
+        weights = np.asarray(weights)[: len(words)]  # behind them is padding
+    try:
+        layer.set_vocabulary(words, weights)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise FormatError(
+            f"The vocabulary in the file does not fit layer '{layer.name}': {error}"
+        ) from error
+
+
+def _words(layer: Any, table: Mapping[str, np.ndarray]) -> list[Any]:
+    vocabulary, ends = table[_VOCABULARY], table.get(_ENDS)
+    if isinstance(layer, keras.layers.IntegerLookup):
+        _check(layer, vocabulary.dtype == np.int64, "whole numbers in one row")
+        return vocabulary.tolist()
+    _check(layer, vocabulary.dtype == np.uint8, "bytes in one row")
+    ends = np.empty(0) if ends is None else ends
+    data, stops = vocabulary.tobytes(), ends.tolist()
+    in_order = ends.dtype == np.int64 and stops == sorted(stops) and min(stops, default=0) >= 0
+    _check(layer, in_order and (stops or [0])[-1] == len(data), "ends of words, in order")
+    try:
+        return [data[i:j].decode() for i, j in zip([0, *stops], stops, strict=False)]
+    except UnicodeDecodeError as error:
+        raise FormatError(_expected(layer, "words in UTF-8")) from error
+
+
+def _check(layer: Any, good: bool, wanted: str) -> None:
+    if not good:
+        raise FormatError(_expected(layer, wanted))
+
+
+def _expected(layer: Any, wanted: str) -> str:
+    return (
+        f"The vocabulary of layer '{layer.name}' must be {wanted}. Received: something else; the "
+        "file was altered. Get it again."
+    )
+
+
+_KEEPERS = (
+    Keeper(_has_lora, _own_variables, _assign),
+    Keeper(_is_lookup, _table_of, _put_table, lengths=True, files=True),
+    # Its words are those of the lookup layer in it.
+    Keeper(_is_text, lambda layer: {}, lambda layer, values: None, files=True),
+    Keeper(lambda layer: True, _saved, _load),
+)
