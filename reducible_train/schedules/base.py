@@ -7,6 +7,7 @@ with its name in `kind`. It is found, and can be used in configurations, without
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
