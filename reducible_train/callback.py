@@ -28,6 +28,7 @@ from reducible_train.feasibility import check_choices
 from reducible_train.guard import Bound, Guard, direction_of
 from reducible_train.latency import Latency
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
+from reducible_train.preflight.paths import check_folder
 from reducible_train.report import Report, empty_report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
@@ -312,6 +313,8 @@ class RankScheduler(keras.callbacks.Callback):
             self._check_companions()
             if self.guard is not None:
                 direction_of(self.guard, _keras.logged_metrics(self.model))
+                if self.guard.folder is not None:
+                    check_folder(self.guard.folder, "`folder` of a guard", "Choose another.")
             if not _keras.unbuilt_parts(self.model):
                 self._prepare()
             self._gather()

@@ -57,6 +57,7 @@ FLOORS = (
         "shortfall",
         "support",
         "companions",
+        "preflight",
         "callback",
     },
     {"model_config", "unfactorization", "weights_files", "layer_state"},
