@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reducible_train.errors import FileAccessError, FormatError
+from reducible_train.errors import ArgumentError, FileAccessError, FormatError
 
 Pair = tuple[np.ndarray, np.ndarray]
 _PARTS = ("train", "val", "test")
@@ -48,11 +48,20 @@ class Arrays:
         return "training", self.train
 
     def with_validation(self, split: float) -> Arrays:
-        """The same; if there is no validation part, the last `split` of training becomes it."""
+        """The same; if there is no validation part, the last `split` of training becomes it.
+
+        Raises:
+            ArgumentError: One of the two would be empty.
+        """
         x, y = self.train
-        kept = math.floor(len(x) * (1 - split))
-        if self.val is not None or kept == len(x) or kept == 0:
+        if self.val is not None or split == 0:
             return self
+        kept = math.floor(len(x) * (1 - split))
+        if kept in (0, len(x)):
+            raise ArgumentError(
+                "training.validation_split must leave samples to train on and to judge by."
+                f" Received: {split} of {len(x)} samples. Choose another, or add x_val and y_val."
+            )
         return replace(self, train=(x[:kept], y[:kept]), val=(x[kept:], y[kept:]))
 
 
