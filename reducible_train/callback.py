@@ -466,6 +466,10 @@ class RankScheduler(keras.callbacks.Callback):
         ends = self._ends()
         if epochs is None:
             return
+        if epochs < 1:
+            raise ArgumentError(
+                f"`epochs` of the fit must be at least 1. Received: epochs={epochs}."
+            )
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)

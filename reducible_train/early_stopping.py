@@ -8,6 +8,8 @@ import keras
 
 from reducible_train.callback import RankScheduler
 from reducible_train.companions import check_place, check_scheduler
+from reducible_train.errors import ArgumentError
+from reducible_train.guard import percent_fault
 from reducible_train.plans import plan_of
 
 
@@ -35,7 +37,7 @@ class RankEarlyStopping(keras.callbacks.EarlyStopping):
 
     Raises:
         ArgumentTypeError: `scheduler` is something else.
-        ArgumentError: When `fit` begins: it does not stand after the scheduler.
+        ArgumentError: A bound in per cent on a metric that is a fraction; when `fit` begins: it does not stand after the scheduler.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler
@@ -58,6 +60,10 @@ class RankEarlyStopping(keras.callbacks.EarlyStopping):
         start_from_epoch: int = 0,
     ):
         check_scheduler(scheduler, RankScheduler, "RankEarlyStopping")
+        for name, value in (("min_delta", min_delta), ("baseline", baseline)):
+            fault = percent_fault(name, value, monitor) if mode == "auto" else None
+            if fault is not None:
+                raise ArgumentError(f"`{name}` of RankEarlyStopping {fault}")
         super().__init__(
             monitor,
             min_delta,

@@ -23,6 +23,7 @@ from reducible_train import (
     LowRankDense,
     ProductDecay,
     Ramp,
+    RankEarlyStopping,
     RankScheduler,
     Regrow,
     Rewarm,
@@ -133,6 +134,14 @@ PER_CENT = {
     "TailShrink": (lambda: TailShrink(30), "0.3"),
     "Regrow": (lambda: Regrow(10), "0.1"),
     "Rewarm(initial)": (lambda: Rewarm(steps=3, initial=10), "0.1"),
+    "RankEarlyStopping": (
+        lambda: RankEarlyStopping(RankScheduler(rank=2), "val_accuracy", min_delta=1),
+        "0.01",
+    ),
+    "RankEarlyStopping(baseline)": (
+        lambda: RankEarlyStopping(RankScheduler(rank=2), "val_auc", baseline=90),
+        "0.9",
+    ),
     "text": (lambda: Ramp(1.0, "25 %"), "0.25"),
 }
 
