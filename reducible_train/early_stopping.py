@@ -37,7 +37,8 @@ class RankEarlyStopping(keras.callbacks.EarlyStopping):
 
     Raises:
         ArgumentTypeError: `scheduler` is something else.
-        ArgumentError: A bound in per cent on a metric that is a fraction; when `fit` begins: it does not stand after the scheduler.
+        ArgumentError: A bound in per cent on a metric that is a fraction; when `fit` begins: it
+            does not stand after the scheduler.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler
