@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reducible_train.arguments import check_count, check_span, is_number
+from reducible_train.arguments import POSITIVE, settle_counts, settle_numbers, settle_span
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel
 from reducible_train.pacing import Pace
@@ -65,13 +65,9 @@ class Adaptive:
     end_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        if not is_number(self.slope) or self.slope <= 0:
-            raise ArgumentError(
-                "`slope` must be a finite number greater than 0, the change in one epoch. "
-                f"Received: slope={self.slope!r}. For 10 % write 0.1."
-            )
-        check_count("window", self.window, "Adaptive")
-        check_span(self.start_epoch, self.end_epoch, "Adaptive")
+        settle_numbers(self, "", slope=POSITIVE)
+        settle_counts(self, "Adaptive", "window")
+        settle_span(self, "Adaptive")
 
     @property
     def target(self) -> Target:

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, TypeGuard, TypeVar
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+import numpy as np
+
+from reducible_train.errors import ArgumentError, ArgumentTypeError, NumberError
 
 T = TypeVar("T")
 
 
+def plain(value: Any) -> Any:
+    """A number of any kind as Python's own `int` or `float`; anything else as it came.
+
+    A number of numpy, an array without axes, a fraction or a decimal is as good as a number as
+    one of Python. Kept as such, it would show in `repr`, and be in the way in JSON and YAML.
+
+    >>> plain(np.int64(8)), plain(np.array(0.5, "float32")), plain(Decimal("0.25")), plain("8")
+    (8, 0.5, 0.25, '8')
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if not isinstance(value, Real | Decimal):
+        return value
+    try:
+        return float(value)
+    except (OverflowError, ValueError):  # a fraction beyond all floats, a signalling NaN
+        return math.nan
+
+
 def is_number(value: Any) -> TypeGuard[float]:
-    """True for a plain, finite number.
+    """True for a finite number; a truth value is none.
 
     >>> is_number(0.5), is_number(float("nan")), is_number(10**400), is_number(True)
     (True, False, False, False)
     """
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and abs(value) <= sys.float_info.max  # NaN compares false
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return False
+    return abs(number) <= sys.float_info.max  # NaN compares false
 
 
 def is_count(value: Any, least: int = 1) -> TypeGuard[int]:
@@ -27,37 +58,167 @@ def is_count(value: Any, least: int = 1) -> TypeGuard[int]:
     >>> is_count(1), is_count(0), is_count(0, least=0), is_count(True), is_count(1.0)
     (True, False, True, False, False)
     """
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    count = plain(value)
+    return isinstance(count, int) and not isinstance(count, bool) and count >= least
 
 
-def check_count(name: str, value: Any, owner: str, least: int = 1) -> None:
-    """Refuse what is no whole number, or too small.
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an argument may have.
+
+    Args:
+        least: The smallest, or what all must be above.
+        most: The largest, or what all must be below.
+        above: True if `least` is none of them.
+        below: True if `most` is none of them.
+
+    >>> str(Range(0, 1, above=True)), 25 in Range(0, 1), Range(0, 1, above=True).percent(25)
+    ('in (0, 1]', False, ' For 25 % write 0.25.')
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.least if self.above else value >= self.least
+        return low and (value < self.most if self.below else value <= self.most)
+
+    def __str__(self) -> str:
+        if math.isinf(self.most):
+            return f"greater than {self.least:g}" if self.above else f"at least {self.least:g}"
+        ends = "(" if self.above else "[", ")" if self.below else "]"
+        return f"in {ends[0]}{self.least:g}, {self.most:g}{ends[1]}"
+
+    def percent(self, value: float) -> str:
+        """What to write instead of a fraction in per cent; nothing for what cannot be one."""
+        return percent_advice(value) if self.most == 1 < value else ""
+
+
+FRACTION = Range(0, 1, above=True)  # of a whole that is kept: (0, 1]
+PART = Range(0, 1, above=True, below=True)  # neither nothing nor all: (0, 1)
+SHARE = Range(0, 1, below=True)  # of a whole that may go: [0, 1)
+POSITIVE = Range(0, above=True)
+AMOUNT = Range(0)
+ANY = Range()
+
+
+def percent_advice(value: float) -> str:
+    """The same number as a fraction, in a sentence, where it looks like per cent.
+
+    >>> percent_advice(5), percent_advice(0.5), percent_advice(300)
+    (' For 5 % write 0.05.', '', '')
+    """
+    return f" For {value:g} % write {value / 100:g}." if 1 <= value <= 100 else ""
+
+
+def checked_number(
+    name: str, value: Any, within: Range = ANY, owner: str = "", advice: str = ""
+) -> float:
+    """A finite number of a range, as Python's own.
+
+    Args:
+        name: The argument.
+        value: What came.
+        within: What it may be.
+        owner: What the argument is of, for the message: `"a search"`.
+        advice: What to do, where the range alone does not say it.
 
     Raises:
-        ArgumentError: It is.
+        NumberError: No number.
+        ArgumentError: Not finite, or out of the range.
+    """
+    number, whose = plain(value), f"`{name}` of {owner}" if owner else f"`{name}`"
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        span = "" if within == ANY else f" {within}"
+        raise NumberError(
+            f"{whose} must be a number{span}. Received: {name}={value!r}, "
+            f"a {type(value).__name__}. {_instead_of(value)}"
+        )
+    if not is_number(number):
+        raise ArgumentError(
+            f"{whose} must be finite. Received: {name}={number}. Give an ordinary number."
+        )
+    if number not in within:
+        told = f" {advice}" if advice else within.percent(number)
+        raise ArgumentError(f"{whose} must be {within}. Received: {name}={number!r}.{told}")
+    return number
+
+
+def checked_count(name: str, value: Any, owner: str, least: int = 1) -> int:
+    """A whole number that is not too small, as Python's own.
+
+    Raises:
+        ArgumentError: It is none, or too small.
     """
     if not is_count(value, least):
-        raise ArgumentError(
+        error = ArgumentError if is_number(value) and value % 1 == 0 else NumberError
+        raise error(
             f"`{name}` of {owner} must be a whole number, at least {least}. "
             f"Received: {name}={value!r}."
         )
+    return int(value)
 
 
-def check_span(start_epoch: int, end_epoch: int | None, owner: str) -> None:
-    """Refuse epochs between which nothing can happen.
+def settle(record: Any, **values: Any) -> None:
+    """Put checked values in place of those that a frozen dataclass was given."""
+    for name, value in values.items():
+        object.__setattr__(record, name, value)  # nobody has seen it yet
+
+
+def settle_counts(record: Any, owner: str, *names: str, least: int = 1) -> None:
+    """Check the arguments of a frozen dataclass that are counts, and keep them plain.
+
+    One that was left out (`None`) is none.
+
+    Raises:
+        ArgumentError: One is no whole number, or too small.
+    """
+    for name in names:
+        value = getattr(record, name)
+        if value is not None:
+            settle(record, **{name: checked_count(name, value, owner, least)})
+
+
+def settle_numbers(record: Any, owner: str, **ranges: Range) -> None:
+    """The same for numbers, each with what it may be.
+
+    Raises:
+        ArgumentTypeError: One is no number.
+        ArgumentError: One is out of its range.
+    """
+    for name, within in ranges.items():
+        value = getattr(record, name)
+        if value is not None:
+            settle(record, **{name: checked_number(name, value, within, owner)})
+
+
+def settle_span(record: Any, owner: str) -> None:
+    """Refuse epochs between which nothing can happen; keep them plain.
 
     Raises:
         ArgumentError: One is no whole number from 0 on, or the end is before the start.
     """
-    check_count("start_epoch", start_epoch, owner, least=0)
-    if end_epoch is None:
-        return
-    check_count("end_epoch", end_epoch, owner, least=0)
-    if end_epoch < start_epoch:
+    settle_counts(record, owner, "start_epoch", "end_epoch", least=0)
+    if record.end_epoch is not None and record.end_epoch < record.start_epoch:
         raise ArgumentError(
             "`end_epoch` must not be before `start_epoch`. Received: "
-            f"start_epoch={start_epoch}, end_epoch={end_epoch}."
+            f"start_epoch={record.start_epoch}, end_epoch={record.end_epoch}."
         )
+
+
+def _instead_of(value: object) -> str:
+    """What to write in place of what is no number."""
+    text = str(value).strip()
+    number = text.removesuffix("%").strip()
+    try:
+        fraction = float(number)
+    except ValueError:
+        return "Give a number or, for what falls, a schedule of reducible_train such as Ramp."
+    if text.endswith("%"):
+        return f"For {fraction:g} % write {fraction / 100:g}."
+    return f"Write {fraction:g}, without quotes."
 
 
 def checked(name: str, value: Any, kind: type[T], example: str) -> T | None:

@@ -18,7 +18,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.adaptive import Adaptive, AdaptivePace
 from reducible_train.aids import Aid, checked_aids
-from reducible_train.arguments import check_count, checked, checked_all, is_count
+from reducible_train.arguments import checked, checked_all, is_count, plain, settle_counts
 from reducible_train.calibration import (
     ENOUGH,
     Gathering,
@@ -46,6 +46,7 @@ from reducible_train.input_shapes import (
 from reducible_train.latency import Latency
 from reducible_train.layers import find_kernels
 from reducible_train.pacing import Pace, SchedulePace, SearchPace
+from reducible_train.preflight.paths import check_folder
 from reducible_train.report import Report, empty_report
 from reducible_train.rules import LayerRule
 from reducible_train.schedules import Schedule
@@ -81,7 +82,7 @@ class Cadence:
                 "A cadence is in epochs or in steps. Received: "
                 f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
             )
-        check_count(given[0], getattr(self, given[0]), "a cadence")
+        settle_counts(self, "a cadence", *given)
 
 
 _OF_A_FIT = (  # and of no copy
@@ -218,9 +219,9 @@ class RankScheduler(keras.callbacks.Callback):
         self.cadence = checked("cadence", cadence, Cadence, example) or Cadence(epochs=1)
         example = "rules=[LayerRule('encoder/*', min_rank=8)]"
         self.rules = checked_all("`rules` must hold LayerRule objects", rules, LayerRule, example)
-        self.min_gain = min_gain
+        self.min_gain = plain(min_gain)
         self.criterion = criterion
-        self.calibration = _checked_count(calibration)
+        self.calibration = _checked_calibration(calibration)
         self.aids = checked_aids(aids)
         self.input_shape = checked_input_shape(input_shape)
         self._check_foreseeable()
@@ -358,6 +359,8 @@ class RankScheduler(keras.callbacks.Callback):
             self._check_companions()
             if self.guard is not None:
                 direction_of(self.guard, _keras.logged_metrics(self.model))
+                if self.guard.folder is not None:
+                    check_folder(self.guard.folder, "`folder` of a guard", "Choose another.")
             self._check_asking()
             waits = self._waits_for_shapes()
             if not waits and not _keras.unbuilt_parts(self.model):
@@ -526,6 +529,10 @@ class RankScheduler(keras.callbacks.Callback):
         ends = self._ends()
         if epochs is None:
             return
+        if epochs < 1:
+            raise ArgumentError(
+                f"`epochs` of the fit must be at least 1. Received: epochs={epochs}."
+            )
         last = float(epochs)
         if self.cadence.epochs:
             last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
@@ -813,11 +820,14 @@ def _of_the_fit(calibration: Any) -> bool:
     return calibration is None or isinstance(calibration, int)
 
 
-def _checked_count(calibration: Any) -> Any:
+def _checked_calibration(calibration: Any) -> Any:
     """A calibration set as it is, or a number of samples that can be."""
-    if isinstance(calibration, int) and not is_count(calibration):
+    number = plain(calibration)
+    if not isinstance(number, int | float):
+        return calibration
+    if not is_count(number):
         raise ArgumentError(
             "`calibration` must be data, or a whole number of samples, at least 1. "
             f"Received: calibration={calibration!r}. Leave it out for 2048 samples of the fit."
         )
-    return calibration
+    return number

@@ -8,6 +8,8 @@ import keras
 
 from reducible_train.callback import RankScheduler
 from reducible_train.companions import AtFinalRanks, check_scheduler
+from reducible_train.errors import ArgumentError
+from reducible_train.guard import percent_fault
 
 
 class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
@@ -34,8 +36,9 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
 
     Raises:
         ArgumentTypeError: `scheduler` is something else.
-        ArgumentError: When `fit` begins: it does not stand after the scheduler, or the metric
-            will not be in the logs, or nobody knows whether it should be large or small.
+        ArgumentError: A bound in per cent on a metric that is a fraction; when `fit` begins: it
+            does not stand after the scheduler, or the metric will not be in the logs, or nobody
+            knows whether it should be large or small.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler
@@ -58,6 +61,10 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
         start_from_epoch: int = 0,
     ):
         check_scheduler(scheduler, RankScheduler, "RankEarlyStopping")
+        for name, value in (("min_delta", min_delta), ("baseline", baseline)):
+            fault = percent_fault(name, value, monitor) if mode == "auto" else None
+            if fault is not None:
+                raise ArgumentError(f"`{name}` of RankEarlyStopping {fault}")
         super().__init__(
             monitor,
             min_delta,

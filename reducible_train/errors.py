@@ -27,6 +27,10 @@ class ArgumentTypeError(ReducibleError, TypeError):
     """An argument has a type that cannot be used."""
 
 
+class NumberError(ArgumentTypeError, ArgumentError):
+    """A number is wanted, and what came is none: a text with a value as much as a wrong type."""
+
+
 class RankError(ReducibleError, ValueError):
     """No choice of ranks meets what was asked for."""
 

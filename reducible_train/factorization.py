@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
+from reducible_train.arguments import plain
 from reducible_train.calibration import samples_of
 from reducible_train.compression import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
@@ -125,7 +126,7 @@ def factorize(
         measure=measure,
         allocation=allocation,
         rules=rules,
-        min_gain=min_gain,
+        min_gain=plain(min_gain),
         criterion=criterion,
         samples=samples,
         trains=False,

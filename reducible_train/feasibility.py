@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 
 import numpy as np
 
 from reducible_train.allocation import allocator_names
+from reducible_train.arguments import SHARE, checked_number
 from reducible_train.costs import MEASURES
 from reducible_train.criteria import criterion_named
 from reducible_train.decisions import as_rank
@@ -37,12 +37,7 @@ def check_choices(
         ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
     """
     criterion_named(criterion)
-    number = isinstance(min_gain, numbers.Real) and not isinstance(min_gain, bool)
-    if not number or not 0 <= min_gain < 1:
-        raise ArgumentError(
-            "`min_gain` must be in [0, 1), the fraction of its cost that a layer must save. "
-            f"Received: min_gain={min_gain!r}. For 20 % write 0.2."
-        )
+    checked_number("min_gain", min_gain, SHARE)
     for name, value, known in (
         ("measure", "latency" if isinstance(measure, Latency) else measure, tuple(MEASURES)),
         ("allocation", allocation, tuple(allocator_names())),

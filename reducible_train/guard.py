@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from reducible_train.arguments import check_count, is_number
+from reducible_train.arguments import (
+    AMOUNT,
+    ANY,
+    is_number,
+    percent_advice,
+    settle_counts,
+    settle_numbers,
+)
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.monitors import MODES, direction
+
+# Names of metrics that lie between 0 and 1, Keras's and those that people use.
+_FRACTION = re.compile(
+    r"(^|_)(acc|accuracy|auc|precision|recall|sensitivity|specificity|io_?u|f1|f1_score|"
+    r"fbeta_score|dice|top_?\d+)(_|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +90,11 @@ class Guard:
                 f"max_drop={self.max_drop!r}, limit={self.limit!r}. For half a point of accuracy "
                 "write max_drop=0.005."
             )
-        value = getattr(self, bounds[0])
-        if not is_number(value) or (self.max_drop is not None and value < 0):
-            wanted = "a finite number" + (", at least 0" if self.max_drop is not None else "")
-            raise ArgumentError(f"`{bounds[0]}` must be {wanted}. Received: {value!r}.")
-        for name in ("patience", "tries"):
-            check_count(name, getattr(self, name), "a guard")
+        settle_numbers(self, "a guard", max_drop=AMOUNT, limit=ANY)
+        settle_counts(self, "a guard", "patience", "tries")
+        fault = percent_fault("max_drop", self.max_drop, self.monitor)
+        if self.mode == "auto" and fault is not None:
+            raise ArgumentError(f"`max_drop` of a guard {fault}")
         if self.mode not in MODES:
             raise ArgumentError(
                 f"`mode` must be one of {', '.join(map(repr, MODES))}. "
@@ -97,6 +110,31 @@ class Guard:
                     f"`folder` must be a folder. Received: folder={os.fspath(self.folder)!r}, "
                     "which is a file. Give another, or none to keep states in memory."
                 )
+
+
+def percent_fault(name: str, value: object, monitor: str) -> str | None:
+    """What is wrong with a bound on a metric that lies between 0 and 1, or `None`.
+
+    Args:
+        name: `"max_drop"`, `"min_delta"` (distances, below 1) or another (a value, at most 1).
+        value: What came.
+        monitor: The metric.
+
+    >>> percent_fault("max_drop", 5, "val_accuracy")
+    "must be below 1 where the metric is a fraction. Received: max_drop=5 for 'val_accuracy'. \
+For 5 % write 0.05."
+    >>> percent_fault("max_drop", 5, "val_loss")
+    """
+    if not is_number(value) or "loss" in monitor or not _FRACTION.search(monitor.lower()):
+        return None
+    distance = name in ("max_drop", "min_delta")
+    if value < 1 or (value == 1 and not distance):
+        return None
+    wanted = "below 1" if distance else "at most 1"
+    return (
+        f"must be {wanted} where the metric is a fraction. Received: {name}={value!r} for "
+        f"{monitor!r}.{percent_advice(value)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -150,12 +188,10 @@ def direction_of(guard: Guard, known: dict[str, str | None]) -> int:
         >>> direction_of(Guard("val_accuracy", max_drop=0.01), {"loss": "down", "accuracy": "up"})
         1
     """
-    sign = direction(guard.monitor, guard.mode, known, "a guard")
     name = guard.monitor.removeprefix("val_")
-    accuracy = guard.mode == "auto" and name.endswith(("accuracy", "acc"))
-    if accuracy and guard.limit is not None and guard.limit > 1:
-        raise ArgumentError(
-            "`limit` of a guard must be one that the dense model can meet, at most 1 for an "
-            f"accuracy. Received: limit={guard.limit!r} for {guard.monitor!r}. For 97 % write 0.97."
-        )
-    return sign
+    auto = guard.mode == "auto"  # else a callback's own scale may stand in for the model's
+    for bound, judged in (("max_drop", auto or name in known), ("limit", auto)):
+        fault = percent_fault(bound, getattr(guard, bound), guard.monitor)
+        if judged and fault is not None:
+            raise ArgumentError(f"`{bound}` of a guard {fault}")
+    return direction(guard.monitor, guard.mode, known, "a guard")

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.arguments import check_count
+from reducible_train.arguments import settle_counts
 from reducible_train.costs import Prices, Table
 from reducible_train.errors import ArgumentError
 from reducible_train.input_shapes import no_shapes
@@ -107,8 +107,7 @@ class Latency:
     timer: Timer = field(default=stopwatch, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rounds"):
-            check_count(name, getattr(self, name), "Latency")
+        settle_counts(self, "Latency", "batch_size", "rounds")
 
     def prices(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from reducible_train.arguments import is_count
 from reducible_train.errors import SurgeryError, shortened
 from reducible_train.layers import Kernel, find_kernels
 
@@ -44,13 +45,13 @@ def checked(entry: PlanEntry, kernel: Kernel) -> tuple[int, str]:
             f"{', '.join(map(repr, possible))}. Received: {shortened(repr(entry))}."
         )
     full = min(kernel.shape_in(split))
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
+    if not is_count(rank) or rank > full:
         raise SurgeryError(
             f"The rank plan does not fit {shortened(kernel.path, 200)!r}, of shape "
             f"{kernel.shape_in(split)}: its rank must be a whole number in "
             f"[1, {full}]. Received: {shortened(repr(rank))}."
         )
-    return rank, split
+    return int(rank), split
 
 
 def planned(model: Any, plan: Plan) -> list[tuple[Kernel, list[np.ndarray], str | None]]:

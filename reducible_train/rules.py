@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from reducible_train.arguments import is_number, plain, settle, settle_counts
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.schedules import Schedule
 from reducible_train.targets import Target, target
@@ -56,20 +57,14 @@ class LayerRule:
                 "`match` of a LayerRule must be a pattern on layer names. "
                 f"Received: match={self.match!r}. Write for example match='hidden_*'."
             )
-        if self.keep_dense not in (None, True, False):
+        settle(self, keep_dense=plain(self.keep_dense))
+        if self.keep_dense is not None and not isinstance(self.keep_dense, bool):
             raise ArgumentTypeError(
                 f"`keep_dense` must be True or False. Received: keep_dense={self.keep_dense!r} in "
                 f"the rule for {self.match!r}. Write it without quotes."
             )
-        for name in ("min_rank", "max_rank"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ArgumentError(
-                    f"`{name}` must be a whole number, at least 1. Received: {name}={value!r} "
-                    f"in the rule for {self.match!r}."
-                )
+        settle_counts(self, f"the rule for {self.match!r}", "min_rank", "max_rank")
+        settle(self, **{n: plain(v) for n in OWN if is_number(v := getattr(self, n))})
         if self.min_rank and self.max_rank and self.min_rank > self.max_rank:
             raise ArgumentError(
                 f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "

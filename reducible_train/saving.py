@@ -31,13 +31,7 @@ from reducible_train.container import (
 from reducible_train.container.files import check_path
 from reducible_train.container.header import header_bytes
 from reducible_train.container.records import check_name
-from reducible_train.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    FormatError,
-    SurgeryError,
-    shortened,
-)
+from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError, shortened
 from reducible_train.factorization import check_built
 from reducible_train.layer_state import (
     has_free_lengths,
@@ -48,6 +42,7 @@ from reducible_train.layer_state import (
 from reducible_train.layers import find_kernels
 from reducible_train.model_config import build_model, only_format_errors
 from reducible_train.plans import Plan, checked, plan_of
+from reducible_train.preflight.paths import check_file_name
 from reducible_train.report import Report
 from reducible_train.surgery import apply_plan
 from reducible_train.way_back import WayBack, way_back
@@ -136,7 +131,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         8
     """
     check_path(path)
-    _check_suffix(Path(path))
+    check_file_name(Path(path))
     if report is not None and not isinstance(report, Report):
         raise ArgumentTypeError(
             f"`report` must be a Report. Received: {type(report).__name__}. Give scheduler.report, "
@@ -260,15 +255,6 @@ def _other_dtype(model: Any, other: Any) -> str | None:
                     f"it {_keras.dtype_of(value)}."
                 )
     return None
-
-
-def _check_suffix(path: Path) -> None:
-    """Refuse names by which Keras would take the file for one of its own."""
-    if path.suffix in (".keras", ".h5"):
-        raise ArgumentError(
-            f"A compact file must not be named like one of Keras's. Received: {path}. Name it "
-            f"{path.with_suffix('.reducible').name}, or use model.save for a {path.suffix} file."
-        )
 
 
 def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from reducible_train.arguments import check_span, is_number
+from reducible_train.arguments import (
+    FRACTION,
+    PART,
+    checked_number,
+    settle,
+    settle_numbers,
+    settle_span,
+)
 from reducible_train.errors import ArgumentError
 from reducible_train.targets import Target, target
 
@@ -45,17 +52,10 @@ class Search:
     lowest: float | None = None
 
     def __post_init__(self) -> None:
-        if not is_number(self.factor) or not 0 < self.factor < 1:
-            raise ArgumentError(
-                f"`factor` of a search must be in (0, 1). Received: factor={self.factor!r}. "
-                "For steps of 30 % write 0.7."
-            )
-        check_span(self.start_epoch, self.end_epoch, "a search")
-        if self.lowest is not None and (not is_number(self.lowest) or not 0 < self.lowest <= 1):
-            raise ArgumentError(
-                f"`lowest` of a search must be in (0, 1], a budget. Received: "
-                f"lowest={self.lowest!r}. For a tenth of the model write 0.1."
-            )
+        told = "For steps of 30 % write 0.7."
+        settle(self, factor=checked_number("factor", self.factor, PART, "a search", told))
+        settle_numbers(self, "a search", lowest=FRACTION)
+        settle_span(self, "a search")
 
     @property
     def target(self) -> Target:

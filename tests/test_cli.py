@@ -391,7 +391,7 @@ def test_finetune_tells_before_training_that_the_folder_refuses(
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("reducible_train.cli.finetune.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("reducible_train.preflight.paths.tempfile.TemporaryFile", refuse)
     _, result = finetune(network_file, data_file, config)
     assert "Permission denied" in refusal(result, "FileAccessError")
 

@@ -65,6 +65,7 @@ FLOORS = (
         "support",
         "companions",
         "comparisons",
+        "preflight",
         "callback",
     },
     {"allow_list", "model_config", "unfactorization", "weights_files", "layer_state"},

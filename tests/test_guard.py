@@ -583,7 +583,7 @@ def test_a_model_that_builds_itself():
         (lambda: Guard("val_loss", max_drop=-0.1), ArgumentError, "at least 0"),
         (lambda: Guard("val_loss", max_drop=float("nan")), ArgumentError, "finite"),
         (lambda: Guard("val_loss", limit=10**400), ArgumentError, "finite"),
-        (lambda: Guard("val_loss", limit="0.9"), ArgumentError, "finite number"),
+        (lambda: Guard("val_loss", limit="0.9"), ArgumentError, "must be a number"),
         (lambda: Guard("", max_drop=0.1), ArgumentTypeError, "val_accuracy"),
         (lambda: guard(patience=0), ArgumentError, "`patience`"),
         (lambda: guard(tries=True), ArgumentError, "`tries`"),

@@ -70,6 +70,17 @@ def trainable_of(optimizer: Any) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
+def knows_variables(optimizer: Any, model: Any) -> bool:
+    """False for one that was built without a model's variables, and would refuse them.
+
+    `load_model` gives such a one for a `.h5` file of a model that was compiled and never trained.
+    """
+    if not optimizer.built:
+        return True
+    known = {id(variable) for variable in trainable_of(optimizer)}
+    return all(id(variable) in known for variable in model.trainable_variables)
+
+
 def timeless_state(
     optimizer: Any, variables: Sequence[Any] | None = None
 ) -> Iterator[tuple[str, Any]]:

@@ -6,11 +6,10 @@ name in `kind`. It is found, and can be used in configurations, without further 
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Protocol
 
 from reducible_train.arguments import checked_all, register
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.errors import ArgumentError
 
 _KINDS: dict[str, type[Aid]] = {}
 
@@ -111,20 +110,3 @@ def checked_aids(aids: Any) -> tuple[Aid, ...]:
             f"`aids` may hold one aid of each kind. Received: two of kind {twice!r}. Remove one."
         )
     return given
-
-
-def checked_amount(name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> float:
-    """A plain number in `[least, below)`.
-
-    Raises:
-        ArgumentTypeError: No number.
-        ArgumentError: Out of range.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ArgumentTypeError(
-            f"`{name}` must be a number. Received: {name}={value!r}. Write it without quotes."
-        )
-    if not least <= value < below:
-        wanted = f"in [{least:g}, {below:g})" if math.isfinite(below) else f"at least {least:g}"
-        raise ArgumentError(f"`{name}` must be {wanted}. Received: {name}={value!r}.")
-    return float(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.aids.base import Aid, Support, checked_amount
+from reducible_train.aids.base import Aid, Support
+from reducible_train.arguments import AMOUNT, settle_numbers
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ProductDecay(Aid):
     weight: float = 1e-4
 
     def __post_init__(self) -> None:
-        checked_amount("weight", self.weight)
+        settle_numbers(self, "", weight=AMOUNT)
 
     def begin(self, training: Support) -> None:
         training.penalize_products(self.weight)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.aids.base import Aid, Support, checked_amount
+from reducible_train.aids.base import Aid, Support
+from reducible_train.arguments import AMOUNT, PART, settle_numbers
 from reducible_train.errors import ArgumentError
 
 
@@ -63,13 +64,8 @@ class Regrow(Aid):
     end_epoch: float | None = None
 
     def __post_init__(self) -> None:
-        checked_amount("fraction", self.fraction, below=1.0)
-        checked_amount("start_epoch", self.start_epoch)
-        if self.fraction == 0:
-            raise ArgumentError("`fraction` must be greater than 0. Received: fraction=0.")
-        if self.end_epoch is not None and checked_amount("end_epoch", self.end_epoch) <= (
-            self.start_epoch
-        ):
+        settle_numbers(self, "", fraction=PART, start_epoch=AMOUNT, end_epoch=AMOUNT)
+        if self.end_epoch is not None and self.end_epoch <= self.start_epoch:
             raise ArgumentError(
                 "`end_epoch` must be later than `start_epoch`. "
                 f"Received: start_epoch={self.start_epoch!r}, end_epoch={self.end_epoch!r}."

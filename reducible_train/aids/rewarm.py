@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.aids.base import Aid, Support, checked_amount
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.aids.base import Aid, Support
+from reducible_train.arguments import POSITIVE, SHARE, settle_counts, settle_numbers
+from reducible_train.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,8 @@ class Rewarm(Aid):
                 "A warm-up is in epochs or in steps. Received: "
                 f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
             )
-        if self.epochs is not None and checked_amount("epochs", self.epochs) == 0:
-            raise ArgumentError("`epochs` of a warm-up must be greater than 0. Received: epochs=0.")
-        if self.steps is not None:
-            if isinstance(self.steps, bool) or not isinstance(self.steps, int):
-                raise ArgumentTypeError(
-                    f"`steps` must be a whole number. Received: steps={self.steps!r}."
-                )
-            checked_amount("steps", self.steps, least=1)
-        checked_amount("initial", self.initial, below=1.0)
+        settle_numbers(self, "", epochs=POSITIVE, initial=SHARE)
+        settle_counts(self, "a warm-up", "steps")
 
     def after_cut(self, training: Support) -> None:
         training.warm_up(self._length(training), self.initial)

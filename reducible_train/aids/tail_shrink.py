@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.aids.base import Aid, Support, checked_amount
-from reducible_train.errors import ArgumentError
+from reducible_train.aids.base import Aid, Support
+from reducible_train.arguments import PART, POSITIVE, settle_numbers
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ class TailShrink(Aid):
     ahead: float = 1.0
 
     def __post_init__(self) -> None:
-        checked_amount("fraction", self.fraction, below=1.0)
-        checked_amount("ahead", self.ahead)
-        for name in ("fraction", "ahead"):
-            if getattr(self, name) == 0:
-                raise ArgumentError(f"`{name}` must be greater than 0. Received: {name}=0.")
+        settle_numbers(self, "", fraction=PART, ahead=POSITIVE)
 
     def before_epoch(self, training: Support) -> None:
         training.pull(self.fraction, self.ahead)

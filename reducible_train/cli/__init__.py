@@ -15,9 +15,15 @@ import typer
 
 from reducible_train.cli._errors import guarded
 
+_HELP = """\
+Lower the ranks of a Keras model while it trains, and save a file that is smaller.
+
+Begin with demo. For a model of your own: write a configuration (schema helps the editor), look at
+it with preview, train with finetune, and look at the result with inspect."""
+
 app = typer.Typer(
     name="reducible-train",
-    help="Lower the ranks of a Keras model while it trains, and save a file that is smaller.",
+    epilog="What goes wrong is told in a sentence and by the exit code: see finetune --help.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +33,8 @@ app = typer.Typer(
 for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):
         _home = importlib.import_module(f"{__name__}.{_module.name}")
-        app.command(_module.name)(guarded(getattr(_home, _module.name)))
+        _told = getattr(_home, "EPILOG", None)
+        app.command(_module.name, epilog=_told)(guarded(getattr(_home, _module.name)))
 
 
 def _show_version(wanted: bool) -> None:
@@ -36,16 +43,16 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=_HELP)
 def _root(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Lower the ranks of a Keras model while it trains, and save a file that is smaller."""
+    """What holds for every command."""
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 an error of ours, 2 a wrong command line."""
+    """Run the command line; for the exit codes see `_exit`."""
     app()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reducible_train.errors import ArgumentError, FileAccessError, FormatError
 
 Pair = tuple[np.ndarray, np.ndarray]
+_PARTS = ("train", "val", "test")
 _WANTED = (
     "It must hold x_train and y_train (or x and y), and may hold x_val and y_val, x_test and y_test"
 )
@@ -20,11 +21,22 @@ _WANTED = (
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Samples first on every axis 0; `None` for a part the file does not have."""
+    """Samples first on every axis 0; `None` for a part the file does not have.
+
+    Attributes:
+        ignored: Names of arrays that are no part.
+    """
 
     train: Pair
     val: Pair | None
     test: Pair | None
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> dict[str, Pair]:
+        """The parts there are, by name."""
+        pairs = zip(_PARTS, (self.train, self.val, self.test), strict=True)
+        return {name: pair for name, pair in pairs if pair is not None}
 
     @property
     def judged(self) -> tuple[str, Pair]:
@@ -36,12 +48,21 @@ class Arrays:
         return "training", self.train
 
     def with_validation(self, split: float) -> Arrays:
-        """The same; if there is no validation part, the last `split` of training becomes it."""
+        """The same; if there is no validation part, the last `split` of training becomes it.
+
+        Raises:
+            ArgumentError: One of the two would be empty.
+        """
         x, y = self.train
-        kept = math.floor(len(x) * (1 - split))
-        if self.val is not None or kept == len(x) or kept == 0:
+        if self.val is not None or split == 0:
             return self
-        return Arrays((x[:kept], y[:kept]), (x[kept:], y[kept:]), self.test)
+        kept = math.floor(len(x) * (1 - split))
+        if kept in (0, len(x)):
+            raise ArgumentError(
+                "training.validation_split must leave samples to train on and to judge by."
+                f" Received: {split} of {len(x)} samples. Choose another, or add x_val and y_val."
+            )
+        return replace(self, train=(x[:kept], y[:kept]), val=(x[kept:], y[kept:]))
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -56,65 +77,24 @@ def read_arrays(path: Path) -> Arrays:
     train = _pair(held, *names, path)
     if train is None:
         found = ", ".join(held) or "nothing"
-        raise FormatError(f"{path}: {_WANTED}. Received: {found}. Rename the arrays.")
-    val, test = (_pair(held, f"x_{part}", f"y_{part}", path) for part in ("val", "test"))
-    return Arrays(train, val, test)
-
-
-def check_inputs(model: Any, arrays: Arrays, path: Path) -> None:
-    """Refuse samples that do not have the shape a model takes.
-
-    Raises:
-        ArgumentError: They do not, or the model takes more than one input.
-    """
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        return  # a subclassed model says nothing about its inputs
-    if len(inputs) > 1:
-        raise ArgumentError(
-            f"The model must take one input. Received: a model of {len(inputs)} inputs."
-            " Train it from Python, with RankScheduler among the callbacks of model.fit."
+        raise FormatError(
+            f"{path}: {_WANTED}. Received: {found}. Rename the arrays, as in"
+            " np.savez(path, x_train=x, y_train=y)."
         )
-    wanted = tuple(inputs[0].shape[1:])
-    for part in (arrays.train, arrays.val, arrays.test):
-        came = None if part is None else part[0].shape[1:]
-        if came is not None and not _fits(came, wanted):
-            raise ArgumentError(
-                f"Samples must have the shape {wanted} that the model takes. Received: {came}"
-                f" in {path}. Reshape the arrays, or choose another model."
-            )
+    val, test = (_pair(held, f"x_{part}", f"y_{part}", path) for part in ("val", "test"))
+    return Arrays(train, val, test, tuple(name for name in held if name not in _used(names)))
 
 
-def check_labels(model: Any, arrays: Arrays, path: Path) -> None:
-    """Refuse what a model compiled for class numbers would stumble over, or silently cut off.
-
-    Raises:
-        ArgumentError: Labels are no whole numbers, or no classes of the model.
-    """
-    if "sparse" not in str(getattr(model.loss, "name", None) or model.loss):
-        return
-    outputs = getattr(model, "outputs", None) or []
-    classes = outputs[0].shape[-1] if len(outputs) == 1 else None
-    for part in (arrays.train, arrays.val, arrays.test):
-        if part is None or classes is None:
-            continue
-        labels = np.unique(part[1])
-        wrong = labels[(labels % 1 != 0) | (labels < 0) | (labels >= classes)]
-        if wrong.size:
-            raise ArgumentError(
-                f"Labels must be whole numbers from 0 to {classes - 1}, the classes of model"
-                f" {model.name!r}. Received: {', '.join(map(str, wrong[:5].tolist()))} in {path}."
-                " Number the classes from 0, or name another loss in the configuration."
-            )
-
-
-def _fits(came: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    if len(came) != len(wanted):
-        return False
-    return all(size in (None, given) for given, size in zip(came, wanted, strict=True))
+def _used(train: tuple[str, str]) -> tuple[str, ...]:
+    return (*train, *(f"{axis}_{part}" for part in _PARTS[1:] for axis in "xy"))
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        raise FileAccessError(
+            f"Expected an .npz file that can be read. Received: {str(path)!r}, a folder."
+            " Save the arrays with np.savez(path, x_train=..., y_train=...)."
+        )
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -129,13 +109,27 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"Expected an .npz file that can be read. Received: {str(path)!r}"
             f" ({error.strerror or error}). Check the path and its permissions."
         ) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except MemoryError as error:
+        raise FormatError(
+            f"{path} must hold arrays that fit into memory. Received: {error}. Give fewer samples."
+        ) from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
-            f"{path} must be an .npz archive of plain arrays. Received: {error}."
+            f"{path} must be an .npz archive of plain arrays. Received: {_told(error)}."
             " Save it with np.savez(path, x_train=..., y_train=...)."
         ) from error
+
+
+def _told(error: Exception) -> str:
+    """What numpy found, without its advice to trust the file."""
+    text = str(error).rstrip(".")
+    if "pickle" in text and "Object arrays" in text:
+        return "an array of Python objects (dtype=object)"
+    if isinstance(error, EOFError):
+        return "an empty file"
+    return "a file of another kind" if "pickle" in text else text
 
 
 def _pair(held: dict[str, np.ndarray], x_name: str, y_name: str, path: Path) -> Pair | None:
@@ -152,7 +146,9 @@ def _pair(held: dict[str, np.ndarray], x_name: str, y_name: str, path: Path) -> 
         )
     for name, array in ((x_name, x), (y_name, y)):
         if array.dtype.kind not in "biuf":
-            raise FormatError(f"{path}: {name} must hold numbers. Received: {array.dtype}.")
+            raise FormatError(
+                f"{path}: {name} must hold numbers. Received: {array.dtype}. {_numbering(name)}"
+            )
         bad = int(np.count_nonzero(~np.isfinite(array))) if array.dtype.kind == "f" else 0
         if bad:
             raise FormatError(
@@ -160,3 +156,9 @@ def _pair(held: dict[str, np.ndarray], x_name: str, y_name: str, path: Path) -> 
                 " Remove those samples."
             )
     return x, y
+
+
+def _numbering(name: str) -> str:
+    if name.startswith("y"):
+        return "Number the classes: classes, y = np.unique(y, return_inverse=True)."
+    return "Turn it into numbers, such as x.astype('float32')."

@@ -1,8 +1,9 @@
-"""How the command line says what went wrong: on stderr, without a traceback, exit code 1."""
+"""How the command line says what went wrong: on stderr, without a traceback, by exit code."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,28 +12,45 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from reducible_train.cli._exit import BAD_INPUT
 from reducible_train.errors import ReducibleError
+
+_DEBUG = "REDUCIBLE_DEBUG"  # set to have the traceback of what nobody has foreseen
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which tells errors of the package to a person and exits with 1."""
+    """The command, which tells a person what went wrong and exits with a code."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except ReducibleError as error:
-            show_error(error)
-            raise typer.Exit(1) from error
+            show_error(type(error).__name__, str(error))
+            raise typer.Exit(BAD_INPUT) from error
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if _DEBUG in os.environ:
+                raise
+            told = f"{first_sentence(error)} Set {_DEBUG}=1 to see where."
+            show_error("Unforeseen", told)
+            raise typer.Exit(BAD_INPUT) from error
 
     return run
 
 
-def show_error(error: ReducibleError) -> None:
+def first_sentence(error: BaseException) -> str:
+    """Enough to know what Keras or TensorFlow found; they go on for a page."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__
+    return f"{kind}: {lines[0].partition('. ')[0].rstrip('.')}." if lines else f"{kind}."
+
+
+def show_error(title: str, told: str) -> None:
     """A panel in a terminal; plain lines that can be searched where the output is a file."""
     console = Console(stderr=True)
-    title = type(error).__name__
     if console.is_terminal:
-        console.print(Panel(Text(str(error)), title=title, border_style="red", expand=False))
+        console.print(Panel(Text(told), title=title, border_style="red", expand=False))
     else:
-        console.print(Text(f"{title}: {error}"), soft_wrap=True)
+        console.print(Text(f"{title}: {told}"), soft_wrap=True)

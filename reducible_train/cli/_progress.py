@@ -32,6 +32,7 @@ class EpochLines(keras.callbacks.Callback):
         self.console = console
         self.scheduler = scheduler
         self.lines = lines
+        self.has_trained = False  # a step at least
         self._columns: list[str] | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -55,6 +56,7 @@ class EpochLines(keras.callbacks.Callback):
         self._bar.reset(self._task, description=text, total=self.params.get("steps"))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.has_trained = True
         self._bar.update(self._task, completed=batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

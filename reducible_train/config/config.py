@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from reducible_train.arguments import plain
 from reducible_train.config.contradictions import contradictions
 from reducible_train.config.models import (
     CompressionSection,
@@ -144,7 +145,7 @@ def parse_config(values: Any, source: str = "configuration") -> Config:
 
 
 def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> Config:
-    values = _overridden(document.values, overrides)
+    values = _plain(_overridden(document.values, overrides))
     if values is None:
         message = "the configuration is empty. Begin with 'compression:'; see configs/."
         raise ConfigError(source, [Problem("$", message)])
@@ -178,6 +179,15 @@ def _overridden(values: Any, overrides: Mapping[str, Any]) -> Any:
         if isinstance(inner, dict):
             inner[key] = value
     return values
+
+
+def _plain(values: Any) -> Any:
+    """The same with every number as Python's own: values need not come from a file."""
+    if isinstance(values, Mapping):
+        return {key: _plain(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plain(value) for value in values]
+    return plain(values)
 
 
 def _once(found: Iterable[tuple[Place, str]]) -> list[tuple[Place, str]]:

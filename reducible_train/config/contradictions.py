@@ -19,6 +19,7 @@ from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import is_time, kind_of, time_defaults, timing_fault
 from reducible_train.errors import ReducibleError
+from reducible_train.guard import percent_fault
 from reducible_train.rules import OWN
 from reducible_train.schedules import schedule_from_config
 from reducible_train.targets import BUDGETS, FORESEEABLE, QUANTITIES, retreat_fault
@@ -40,6 +41,9 @@ def contradictions(values: Any) -> Found:
             where = (*place, "aids", kind)
             yield (*where, *_named(fault, _mapping(aids[kind]))), fault
         yield from _foresight(compression, place)
+    yield from _percents(compression.get("guard"), (*place, "guard"), BOUNDS)
+    stopping = _mapping(values).get("early_stopping")
+    yield from _percents(stopping, ("early_stopping",), ("min_delta", "baseline"))
     if _mapping(values).get("backup") is not None:
         yield from _backup(compression)
     yield from _checkpoint(_mapping(_mapping(values).get("checkpoint")))
@@ -113,6 +117,17 @@ def _guard(compression: Mapping[str, Any], place: Place) -> Found:
                 (*place, "guard"),
                 f"give exactly one of {listed(BOUNDS)}. Received: {came}. Such as max_drop: 0.005.",
             )
+
+
+def _percents(section: Any, place: Place, names: tuple[str, ...]) -> Found:
+    """Bounds in per cent on a metric that is a fraction; a mode of its own means its own scale."""
+    monitor = _mapping(section).get("monitor")
+    if not isinstance(monitor, str) or _mapping(section).get("mode", "auto") != "auto":
+        return
+    for name in names:
+        fault = percent_fault(name, _mapping(section).get(name), monitor)
+        if fault is not None:
+            yield (*place, name), f"{name} {fault}"
 
 
 def _foresight(compression: Mapping[str, Any], place: Place) -> Found:

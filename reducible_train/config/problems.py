@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from reducible_train.arguments import is_number, percent_advice
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import KINDS, Section
 
@@ -87,31 +89,48 @@ def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, st
     if kind == "string_type":
         return "text", f" Write {str(value)!r} in quotes." if value is not None else ""
     return {
-        "bool_type": ("true or false", ""),
+        "bool_type": ("true or false", _truth_advice(value)),
         "list_type": ("a list", " Begin every item with '- ', or write [first, second]."),
         "model_type": ("a mapping of keys to values", " Write 'key: value' lines below it."),
         "string_too_short": ("text that is not empty", ""),
         "finite_number": ("a finite number", ""),
         "greater_than": (f"greater than {limits.get('gt')}", ""),
         "greater_than_equal": (f"at least {limits.get('ge')}", ""),
-        "less_than": (f"less than {limits.get('lt')}", ""),
-        "less_than_equal": (f"at most {limits.get('le')}", ""),
+        "less_than": (f"less than {limits.get('lt')}", _percent(value, limits.get("lt"))),
+        "less_than_equal": (f"at most {limits.get('le')}", _percent(value, limits.get("le"))),
     }.get(kind, ("", ""))
+
+
+def _percent(value: Any, limit: Any) -> str:
+    """What to write instead where a fraction came in per cent."""
+    return percent_advice(value) if limit == 1 and is_number(value) else ""
 
 
 def _number_advice(value: Any) -> str:
     if isinstance(value, bool):
         return " true and false are not numbers."
+    if isinstance(value, float) and value.is_integer():
+        return f" Write {value:.0f}."
     if isinstance(value, str):
         try:
             float(value)
         except ValueError:
+            if re.fullmatch(r"[-+]?\d+(:\d+)+", value):
+                return " Times are counted in epochs or steps."
             percent = value.strip().removesuffix("%").strip()
             if value.strip().endswith("%") and percent.replace(".", "", 1).isdigit():
                 return f" For {percent} % write {float(percent) / 100:g}."
         else:
-            return " Remove the quotes."
+            plain = value.replace("_", "")
+            return f" Write {plain}, without '_'." if plain != value else " Remove the quotes."
     return ""
+
+
+def _truth_advice(value: Any) -> str:
+    """The words of YAML 1.1 are text in YAML 1.2."""
+    word = str(value).lower()
+    meant = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+    return f" Write {meant[word]}." if word in meant else ""
 
 
 def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:

@@ -1,4 +1,4 @@
-"""YAML text to plain values: the safe loader, every line known, no key twice."""
+"""YAML text to plain values: nothing is run, every line known, no key twice, all of it bounded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 
 import yaml
 
+from reducible_train.config.scalars import Loader
 from reducible_train.errors import ArgumentTypeError, ConfigError, FileAccessError, Problem
 
 Place = tuple[str | int, ...]
+MOST_BYTES = 200_000  # of a file; the longest in use has some thousand
+MOST_PLACES = 10_000  # in a document, every alias written out
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,6 @@ class Document:
     lines: Mapping[Place, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which also reads `1e-3` as the number it is in YAML 1.2."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 # What PyYAML's constructors raise for a value that its tag does not allow (`!!bool 3`).
 _BAD_VALUE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -74,12 +67,24 @@ def read_document(path: str | Path) -> Document:
             "already use reducible_train.config.parse_config."
         )
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
+        with Path(path).open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
         raise FileAccessError(
             f"Expected a YAML file that can be read. Received: {str(path)!r}"
-            f" ({error.strerror or error}). Check the path and its permissions."
+            f" ({getattr(error, 'strerror', None) or error}). Check the path and its permissions."
         ) from error
+    if len(content) > MOST_BYTES:
+        raise ConfigError(
+            str(path),
+            [
+                Problem(
+                    "$",
+                    f"is longer than {MOST_BYTES:,} bytes: no configuration is. Received: "
+                    "more. Give the YAML file, such as configs/ramp.yaml.",
+                )
+            ],
+        )
     return parse_document(content, str(path))
 
 
@@ -93,7 +98,7 @@ def parse_document(content: bytes | str, source: str) -> Document:
         ConfigError: It is not YAML; the problem names line and column.
     """
     try:
-        loader = _Loader(content)
+        loader = Loader(content)
         try:
             root = loader.get_single_node()
             if root is None:
@@ -105,6 +110,13 @@ def parse_document(content: bytes | str, source: str) -> Document:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         raise ConfigError(source, [_syntax_problem(error)]) from error
+    except yaml.reader.ReaderError as error:
+        message = (
+            f"is not readable as YAML, which is text in UTF-8. Received: another byte or sign at"
+            f" position {error.position}."
+            " Save it as UTF-8; a model or an archive is no configuration."
+        )
+        raise ConfigError(source, [Problem("$", message)]) from error
     except (yaml.YAMLError, *_BAD_VALUE) as error:
         message = f"is not readable as YAML: {' '.join(str(error).split())}"
         raise ConfigError(source, [Problem("$", message)]) from error
@@ -129,6 +141,10 @@ def _walk(
 ) -> Iterator[Problem]:
     """Note the line of each place; yield the keys that come twice."""
     lines[place] = node.start_mark.line + 1
+    if len(lines) > MOST_PLACES:
+        raise ValueError(
+            f"it has more than {MOST_PLACES:,} places once its aliases are written out. Remove them"
+        )
     if any(node is parent for parent in above):
         raise ValueError(f"the alias at {place_text(place)} holds itself")
     above = (*above, node)
@@ -138,7 +154,7 @@ def _walk(
     elif isinstance(node, yaml.MappingNode):
         seen: dict[Hashable, int] = {}
         for key, value in node.value:
-            inner = (*place, str(key.value))
+            inner = (*place, str(key.value) if isinstance(key, yaml.ScalarNode) else "?")
             line = key.start_mark.line + 1
             if (key.tag, inner) in seen:
                 first = seen[key.tag, inner]

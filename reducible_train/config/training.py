@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.config.config import Config
 from reducible_train.config.models import OptimizerSection, TrainingSection
 from reducible_train.config.problems import nearest, shown
@@ -62,7 +63,8 @@ def _optimizer(training: TrainingSection, model: Any, samples: int) -> Any:
     """The optimizer asked for; the model's own, state included, where nothing is asked."""
     asked = training.optimizer is not None or training.learning_rate is not None
     own = model.optimizer if model.compiled else None
-    if own is not None and not asked and training.learning_rate_schedule == "constant":
+    kept = not asked and training.learning_rate_schedule == "constant"
+    if own is not None and kept and _keras.knows_variables(own, model):
         return own
     if isinstance(training.optimizer, OptimizerSection):
         template = keras.optimizers.get(training.optimizer.name)

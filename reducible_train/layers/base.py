@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.arguments import is_count, plain
 from reducible_train.costs import Uses
 from reducible_train.errors import ArgumentError, SurgeryError
 from reducible_train.matricization import Matricization
@@ -81,15 +82,14 @@ class LowRank:
         names = tuple(self.kernel_attributes)
         wanted = rank if isinstance(rank, Mapping) else dict.fromkeys(names, rank)
         for name, value in wanted.items():
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if name not in names or not whole or value < 1:
+            if name not in names or not is_count(value):
                 raise ArgumentError(_bad_rank(self, rank))
         if split is not None and split not in self.splits:
             raise ArgumentError(
                 f"`split` of layer '{self.name}' must be one of "
                 f"{', '.join(map(repr, self.splits))}. Received: split={split!r}."
             )
-        self._keep("_wanted_ranks", dict(wanted))
+        self._keep("_wanted_ranks", {name: plain(value) for name, value in wanted.items()})
         self._keep("_wanted_split", split)
 
     def _keep(self, name: str, value: Any) -> None:

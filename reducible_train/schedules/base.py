@@ -11,10 +11,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from reducible_train.arguments import register
+from reducible_train.arguments import checked_number, is_number, register, settle
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 
 _KINDS: dict[str, type[Schedule]] = {}
@@ -76,12 +75,13 @@ class Schedule(ABC):
             ArgumentError: One of them is not a whole number, at least 1.
         """
         for name, count in (("epochs", epochs), ("per_epoch", per_epoch)):
-            if not isinstance(count, Real) or not (count >= 1 and count % 1 == 0):
+            if not is_number(count) or not (count >= 1 and count % 1 == 0):
                 raise ArgumentError(
                     f"`{name}` must be a whole number, at least 1. Received: {name}={count!r}. "
                     "Give the `epochs` of the fit; `per_epoch` may stay away."
                 )
-        times = [i / per_epoch for i in range(int(epochs * per_epoch))]
+        often = int(per_epoch)
+        times = [i / often for i in range(int(epochs) * often)]
         return [(time, self(time)) for time in times]
 
     def get_config(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Schedule(ABC):
         return {field.name: field.default is dataclasses.MISSING for field in fields}
 
     def _normalize(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # frozen, but not yet shown to anybody
+        settle(self, **{name: value})
 
 
 def schedule_kinds() -> dict[str, type[Schedule]]:
@@ -154,7 +154,7 @@ def schedule_from_config(config: Mapping[str, Any] | float | Schedule) -> Schedu
 
 def checked_value(name: str, value: object) -> float:
     """A target: a plain number, finite and not negative."""
-    number = _checked_number(name, value)
+    number = checked_number(name, value)
     if number < 0:
         raise ArgumentError(
             f"`{name}` must not be negative. Received: {name}={number}. "
@@ -165,7 +165,7 @@ def checked_value(name: str, value: object) -> float:
 
 def checked_epoch(name: str, value: object) -> float:
     """A time: a plain number of epochs, finite and not negative."""
-    number = _checked_number(name, value)
+    number = checked_number(name, value)
     if number < 0:
         raise ArgumentError(
             f"`{name}` must not be negative. Received: {name}={number}. "
@@ -196,28 +196,6 @@ def check_increasing(name: str, times: Sequence[float]) -> None:
                 f"`{name}` must increase. Received: {name}[{i}]={after} after {before}. "
                 "Sort them, and drop what happens twice."
             )
-
-
-def _checked_number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(
-            f"`{name}` must be a number. Received: {name}={value!r}, a {type(value).__name__}. "
-            + _instead_of(value)
-        )
-    number = int(value) if isinstance(value, Integral) else float(value)
-    if not math.isfinite(number):
-        raise ArgumentError(
-            f"`{name}` must be finite. Received: {name}={number}. Give an ordinary number."
-        )
-    return number
-
-
-def _instead_of(value: object) -> str:
-    """What to write in place of what is no number."""
-    try:
-        return f"Write {float(str(value)):g}, without quotes."
-    except ValueError:
-        return "Give a number or, for what falls, a schedule of reducible_train such as Ramp."
 
 
 def _plain(value: Any) -> Any:

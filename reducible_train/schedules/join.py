@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reducible_train.arguments import is_number
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.schedules.base import (
     Schedule,
@@ -48,7 +49,7 @@ class Join(Schedule):
     def __post_init__(self) -> None:
         schedules = checked_sequence("schedules", self.schedules)
         for i, schedule in enumerate(schedules):
-            if not isinstance(schedule, (Schedule, Mapping, int, float)):
+            if not isinstance(schedule, Schedule | Mapping) and not is_number(schedule):
                 raise ArgumentTypeError(
                     f"`schedules[{i}]` must be a schedule. Received: {schedule!r}. "
                     "Give a schedule, a number, or a mapping with its `kind`."

@@ -1,0 +1,63 @@
+"""A trained model is kept, whatever comes between it and its file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from reducible_train.cli._errors import first_sentence, show_error
+from reducible_train.cli._exit import RESCUED
+
+
+@contextmanager
+def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[None]:
+    """Save the model beside its file if training is broken off, or its file cannot be written.
+
+    Args:
+        model: The model in training.
+        out: The compact file it should have become.
+        has_begun: Called to learn whether a step was trained; before that nothing can be lost.
+
+    Raises:
+        typer.Exit: With `RESCUED`, after the place was told.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not has_begun():
+            raise
+        what = "Broken off." if isinstance(error, KeyboardInterrupt) else first_sentence(error)
+        show_error("Rescued", f"{what} {_rescued(model, out)}")
+        raise typer.Exit(RESCUED) from error
+
+
+def _rescued(model: Any, out: Path) -> str:
+    """Where the model is now, in a sentence."""
+    faults = []
+    for folder in (out.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
+        path = free_name(folder / f"{out.stem}.rescued.keras")
+        try:
+            model.save(path)
+        except Exception as error:  # the disk, or a layer of somebody's own
+            faults.append(first_sentence(error))
+            path.unlink(missing_ok=True)
+            continue
+        return (
+            f"The model as it was then is kept in {path}: import reducible_train, then "
+            "keras.saving.load_model(path)."
+        )
+    return f"The model could not be kept: {faults[0]}"
+
+
+def free_name(path: Path) -> Path:
+    """A name that nothing has yet: the path itself, or with a number in it."""
+    found, count = path, 1
+    while found.exists():
+        count += 1
+        found = path.with_name(f"{path.stem}-{count}{path.suffix}")
+    return found

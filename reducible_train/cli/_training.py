@@ -1,0 +1,130 @@
+"""A training with falling ranks, from a loaded model to its compact file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from reducible_train import _keras
+from reducible_train.cli._data import Arrays
+from reducible_train.cli._errors import first_sentence
+from reducible_train.cli._exit import DONE, HELD_BACK, SHORT
+from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
+from reducible_train.cli._progress import EpochLines
+from reducible_train.cli._rescue import rescuing
+from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
+from reducible_train.config import Config
+from reducible_train.errors import ArgumentError, ShortfallWarning
+from reducible_train.preflight.data import check_data
+from reducible_train.preflight.monitors import check_monitor
+from reducible_train.saving import check_savable, save_model
+
+
+def train(
+    console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path, out: Path
+) -> None:
+    """Train, compare and save, after all has been refused that can be known before.
+
+    Raises:
+        typer.Exit: Saved, but not what was asked for; or rescued.
+    """
+    training = loaded.training
+    if training.seed is not None:
+        keras.utils.set_random_seed(training.seed)
+    _prepare(console, loaded, network, arrays, data)
+    part, judged = arrays.judged
+    bytes_before, parameters_before = dense_file_bytes(network), network.count_params()
+    before = network.evaluate(*judged, verbose=0, return_dict=True)
+    scheduler, *listeners = loaded.callbacks()
+    console.print(Text(f"{network.name}: {parameters_before:,} parameters"))
+    lines = EpochLines(console, scheduler)
+    with rescuing(network, out, lambda: lines.has_trained):
+        with lines, warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShortfallWarning)  # told below
+            network.fit(
+                *arrays.train,
+                epochs=training.epochs,
+                batch_size=training.batch_size,
+                validation_data=arrays.val,
+                callbacks=[scheduler, *listeners, lines],
+                verbose=0,
+            )
+        report = scheduler.report
+        saved = save_model(network, out, report)
+    after = network.evaluate(*judged, verbose=0, return_dict=True)
+    rows = [
+        Row("parameters", parameters_before, report.parameters),
+        *metric_rows(before, after, part),
+        Row("file, without optimizer state", bytes_before, saved.bytes, unit=" B"),
+    ]
+    if report.dense_flops and report.flops:
+        rows.append(Row("FLOPs of one sample", report.dense_flops, report.flops))
+    console.print()
+    console.print(comparison(rows, "before", "after"))
+    console.print()
+    console.print(Text(str(report)), soft_wrap=True)
+    console.print()
+    _say_where(console, loaded, out)
+    code = _code(scheduler.shortfall)
+    if code != DONE:
+        Console(stderr=True).print(Text(str(scheduler.shortfall)), soft_wrap=True)
+        raise typer.Exit(code)
+
+
+def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path) -> None:
+    """Compile, and refuse what does not fit together."""
+    loaded.check(network)
+    loaded.compile(network, len(arrays.train[0]))
+    for name, pair in arrays.parts.items():
+        check_data(network, *pair, f"{data} ({name})")
+    known = _keras.logged_metrics(network)
+    for owner, section in _watchers(loaded):
+        check_monitor(owner, section.monitor, section.mode, known, arrays.val is not None)
+    back = check_savable(network)
+    if back.config is None or back.custom_objects:
+        console.print(Text(str(back)), soft_wrap=True)
+    if arrays.ignored:
+        console.print(Text(f"not used of {data}: {', '.join(arrays.ignored)}"), soft_wrap=True)
+    count = loaded.training.batch_size
+    for name, (x, y) in arrays.parts.items():
+        _try(network, x[:count], y[:count], f"{data} ({name})")
+
+
+def _watchers(loaded: Config) -> Iterator[tuple[str, Any]]:
+    if loaded.compression.guard is not None:
+        yield "a guard", loaded.compression.guard
+    if loaded.model.early_stopping is not None:
+        yield "early stopping", loaded.model.early_stopping
+
+
+def _try(network: Any, x: Any, y: Any, where: str) -> None:
+    """Let the model meet a batch: what no other check has foreseen shows now, not later."""
+    try:
+        network.evaluate(x, y, batch_size=len(x), verbose=0)
+    except Exception as error:  # Keras and TensorFlow raise whatever they like
+        raise ArgumentError(
+            f"Model {network.name!r} must be able to judge its data. Received: {where}, samples"
+            f" {x.shape[1:]} and labels {y.shape[1:]}: {first_sentence(error)} Check shapes, labels"
+            " and loss."
+        ) from error
+
+
+def _code(shortfall: Any) -> int:
+    """The exit code for what a training did not bring."""
+    if shortfall is None:
+        return DONE
+    return HELD_BACK if shortfall.held_back else SHORT
+
+
+def _say_where(console: Console, loaded: Config, out: Path) -> None:
+    console.print(Text(f"saved   {inspect_line(out)}"), soft_wrap=True)
+    if loaded.tensorboard is not None:
+        line = tensorboard_line(Path(loaded.tensorboard.log_dir))
+        console.print(Text(f"logs    {line}\n        {ADDRESS}"), soft_wrap=True)

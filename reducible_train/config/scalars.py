@@ -1,0 +1,64 @@
+"""What a word of a file is: the core schema of YAML 1.2, no more.
+
+PyYAML reads YAML 1.1, in which `no` is false, `010` is eight, `1:30` is ninety, `1_000` a thousand
+and `2026-01-31` a date, while `1e-3` is text. Here they are what YAML 1.2 says: truth is `true`
+or `false`; a number is decimal, or `0o17` or `0x1f`; anything else is text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+MOST_DEPTH = 50  # of brackets in brackets; a schedule in a join in a rule has eight
+
+_TAG = "tag:yaml.org,2002:"
+_FORMS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", "<<", ["<"]),  # of YAML 1.1, for `<<: *defaults`: no other meaning is lost
+)
+
+
+class Loader(yaml.SafeLoader):
+    """The safe loader of PyYAML with the words of YAML 1.2; it does not go deeper than it must."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth = getattr(self, "_depth", 0) + 1
+        if self._depth > MOST_DEPTH:
+            mark = self.peek_event().start_mark
+            told = f"more than {MOST_DEPTH} levels of brackets or indentation"
+            raise yaml.composer.ComposerError(None, None, told, mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _whole(loader: Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    for prefix, base in (("0o", 8), ("0x", 16)):
+        if text.startswith(prefix):
+            return int(text[2:], base)
+    return int(text)
+
+
+def _real(loader: Loader, node: yaml.ScalarNode) -> float:
+    text = str(loader.construct_scalar(node)).lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+for _name, _pattern, _first in _FORMS:
+    Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)
+Loader.add_constructor(_TAG + "int", _whole)
+Loader.add_constructor(_TAG + "float", _real)

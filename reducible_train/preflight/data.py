@@ -1,0 +1,143 @@
+"""Samples and labels against the model that shall learn from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train.errors import ArgumentError
+
+_FROM_PYTHON = " Train it from Python, with RankScheduler among the callbacks of model.fit."
+
+
+def check_data(model: Any, x: np.ndarray, y: np.ndarray, where: str) -> None:
+    """Refuse samples that a compiled model cannot take, or would learn nonsense from.
+
+    A model that says nothing of its inputs and outputs, or that has a loss of its own, is trusted.
+
+    Args:
+        model: A compiled model.
+        x: Samples first.
+        y: As many labels.
+        where: Where they come from, for the message: a file, and which of its arrays.
+
+    Raises:
+        ArgumentError: Shapes or labels do not fit, or there are several inputs or outputs.
+    """
+    shape = _only(model, "input")
+    if shape is not None and not _fits(x.shape[1:], shape):
+        raise ArgumentError(
+            f"Samples must have the shape {shape} that the model takes. Received: {x.shape[1:]}"
+            f" in {where}.{_reshaping(x.shape[1:], shape)}"
+        )
+    shape, loss = _only(model, "output"), _name_of(model.loss)
+    if shape is None:
+        return
+    if "sparse_categorical" in loss:
+        _check_classes(model, shape, y, where)
+    elif loss in _ONE_TO_ONE:
+        _check_targets(loss, shape, y, where)
+
+
+_ONE_TO_ONE = (
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
+)
+
+
+def _only(model: Any, side: str) -> tuple[int | None, ...] | None:
+    """Shape of the one input or output, without samples; `None` where it is not known."""
+    found = getattr(model, f"{side}s", None)
+    if not found:
+        return None  # a subclassed model says nothing about them
+    if len(found) > 1:
+        raise ArgumentError(
+            f"The model must have one {side}. Received: a model of {len(found)} {side}s."
+            + _FROM_PYTHON
+        )
+    return tuple(found[0].shape[1:])
+
+
+def _name_of(loss: Any) -> str:
+    """The full name of a loss, whatever it was given as; empty if it has none."""
+    if isinstance(loss, list | tuple) and len(loss) == 1:
+        loss = loss[0]
+    if isinstance(loss, dict) and len(loss) == 1:
+        (loss,) = loss.values()
+    try:
+        found = keras.losses.get(loss)
+    except (TypeError, ValueError):
+        return ""
+    return str(getattr(found, "name", None) or getattr(found, "__name__", ""))
+
+
+def _fits(came: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    if len(came) != len(wanted):
+        return False
+    return all(size in (None, given) for given, size in zip(came, wanted, strict=True))
+
+
+def _reshaping(came: tuple[int, ...], wanted: tuple[int | None, ...]) -> str:
+    sizes = [size for size in wanted if size is not None]
+    if len(sizes) == len(wanted) and np.prod(came) == np.prod(sizes):
+        return f" Reshape them: x.reshape({', '.join(map(str, (-1, *sizes)))})."
+    return " Reshape the arrays, or choose another model."
+
+
+def _check_classes(model: Any, shape: tuple[int | None, ...], y: np.ndarray, where: str) -> None:
+    """Labels of a sparse loss: class numbers, one a sample (or one a place of it)."""
+    classes, places = shape[-1], shape[:-1]
+    given = y.shape[1:]
+    if _fits(given, shape) and classes != 1:
+        raise ArgumentError(
+            f"Labels of a sparse loss must be class numbers. Received: one-hot rows of shape"
+            f" {given} in {where}. Write y.argmax(-1), or name loss: categorical_crossentropy."
+        )
+    if not _fits(given, places) and not _fits(given, (*places, 1)):
+        raise ArgumentError(
+            f"Labels must be class numbers, an array of shape {(len(y), *places)}. Received:"
+            f" {y.shape} in {where}. Give one number a sample."
+        )
+    labels = np.unique(y)
+    above = labels >= classes if classes is not None else np.zeros(labels.shape, bool)
+    wrong = labels[(labels % 1 != 0) | (labels < 0) | above]
+    if wrong.size:
+        last = "on" if classes is None else f"to {classes - 1}"
+        raise ArgumentError(
+            f"Labels must be whole numbers from 0 {last}, the classes of model {model.name!r}."
+            f" Received: {', '.join(map(str, wrong[:5].tolist()))} in {where}. Number the classes"
+            " from 0, or name another loss in the configuration."
+        )
+
+
+def _check_targets(loss: str, shape: tuple[int | None, ...], y: np.ndarray, where: str) -> None:
+    """Labels of a loss that compares them with the output, place by place."""
+    given = y.shape[1:]
+    single = shape[-1:] == (1,) and _fits(given, shape[:-1])
+    squeezed = given[-1:] == (1,) and _fits(given[:-1], shape)
+    if not _fits(given, shape) and not single and not squeezed:
+        whole = not given or given == (1,)
+        advice = " Give targets of that shape, or choose another loss."
+        if whole and "categorical" in loss:
+            advice = " For class numbers name loss: sparse_categorical_crossentropy."
+        raise ArgumentError(
+            f"Labels of {loss} must have the shape {shape} of the model's output. Received: {given}"
+            f" in {where}.{advice}"
+        )
+    if "crossentropy" in loss and (y.min() < 0 or y.max() > 1):
+        raise ArgumentError(
+            f"Labels of {loss} must lie between 0 and 1. Received: from {y.min()} to {y.max()} in"
+            f" {where}. Scale them, or choose another loss."
+        )

@@ -1,0 +1,334 @@
+"""Mistakes on the command line: each is told before training, in a sentence that says the way out.
+
+No traceback, no page of TensorFlow's, the right exit code; nothing is written, nothing lost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from typer.testing import CliRunner
+
+from reducible_train import load_model
+from reducible_train.cli import app
+from reducible_train.cli._rescue import free_name
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(48, 10)).astype("float32")
+Y = RNG.integers(0, 3, 48)
+STEPS = "compression: {budget: {schedule: steps, values: [1.0, 0.6], start_epochs: [0, 1]}}\n"
+TRAIN = "training: {epochs: 2, batch_size: 24}\n"
+
+
+def network(units=3, activation="softmax", loss="sparse_categorical_crossentropy", name="net"):
+    model = keras.Sequential(
+        [
+            keras.Input((10,)),
+            layers.Dense(20, "relu", name="one"),
+            layers.Dense(20, "relu", name="two"),
+            layers.Dense(units, activation, name="out"),
+        ],
+        name=name,
+    )
+    model.compile("sgd", loss)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with models, data and a configuration, as a user might have it."""
+    home = tmp_path_factory.mktemp("home")
+    network().save(home / "m.keras")
+    network(loss="categorical_crossentropy").save(home / "onehot.keras")
+    network(1, "sigmoid", "binary_crossentropy").save(home / "binary.keras")
+    network(2, None, "mse").save(home / "regression.keras")
+    bare = keras.Sequential([keras.Input((10,)), layers.Dense(20), layers.Dense(3)])
+    bare.save(home / "bare.keras")
+    x = keras.Input((10,))
+    h = layers.Dense(20)(x)
+    two = keras.Model(x, [layers.Dense(3)(h), layers.Dense(1)(h)])
+    two.compile("sgd", ["mse", "mse"])
+    two.save(home / "two.keras")
+    network().save_weights(home / "m.weights.h5")
+    (home / "cut.keras").write_bytes((home / "m.keras").read_bytes()[:500])
+    (home / "small.reducible").write_bytes(b"\x89RDC")
+    (home / "table.csv").write_text("x,y\n1,2\n")
+    (home / "empty.npz").write_bytes(b"")
+    (home / "c.yaml").write_text(STEPS + TRAIN)
+    (home / "made").mkdir()
+    np.savez(home / "d.npz", x_train=X, y_train=Y)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_home(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("REDUCIBLE_DEBUG", raising=False)
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "250"})
+
+
+def finetune(model="m.keras", data="d.npz", config="c.yaml", out="o.reducible", *more: object):
+    return run("finetune", model, data, "--config", config, "--out", out, *more)
+
+
+def told(result, code: int = 1) -> str:
+    """What stderr says, after what holds of every refusal."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    assert "Unforeseen" not in result.stderr
+    assert "epoch  " not in result.stdout, "told after training"
+    assert not Path("o.reducible").exists()
+    return result.stderr
+
+
+ARRAYS = {
+    "shape": ({"x_train": X[:, :4]}, r"shape \(10,\) that the model takes. Received: \(4,\)"),
+    "axes": ({"x_train": X.reshape(48, 5, 2)}, r"x\.reshape\(-1, 10\)"),
+    "labels from 1": ({"y_train": Y + 1}, "Number the classes from 0"),
+    "words": ({"y_train": np.array(["cat", "dog", "owl"])[Y]}, "return_inverse"),
+    "bytes": ({"y_train": np.array([b"a", b"b", b"c"])[Y]}, "return_inverse"),
+    "one-hot": ({"y_train": np.eye(3)[Y]}, r"y\.argmax\(-1\)"),
+    "two numbers": ({"y_train": np.stack([Y, Y], 1)}, "one number a sample"),
+    "NaN": ({"x_train": np.where(X > 1, np.nan, X)}, "Remove those samples"),
+    "infinity": ({"y_train": np.where(Y > 1, np.inf, Y)}, "y_train must hold finite"),
+    "nothing": ({"x_train": X[:0], "y_train": Y[:0]}, "at least one"),
+    "lengths": ({"y_train": Y[:7]}, "equally many"),
+    "objects": ({"x_train": np.array([[1], [1, 2]] * 24, object)}, "Python objects"),
+    "complex": ({"x_train": X.astype(complex)}, "must hold numbers"),
+    "names": ({"x_train": None, "y_train": None, "X_train": X}, "Rename the arrays"),
+    "no labels": ({"y_train": None}, "no y_train"),
+    "validation": ({"x_val": X[:, :3], "y_val": Y}, r"\(val\)"),
+    "test labels": ({"x_test": X, "y_test": Y + 1}, r"\(test\)"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_data_that_does_not_fit(name):
+    change, words = ARRAYS[name]
+    arrays = {k: v for k, v in ({"x_train": X, "y_train": Y} | change).items() if v is not None}
+    np.savez("t.npz", **arrays)
+    assert re.search(words, told(finetune(data="t.npz")))
+
+
+OTHER_LOSSES = {
+    "class numbers, one-hot loss": ("onehot.keras", Y, "sparse_categorical_crossentropy"),
+    "three classes, binary loss": ("binary.keras", Y, "between 0 and 1"),
+    "one-hot, binary loss": ("binary.keras", np.eye(3)[Y], "shape (1,)"),
+    "one target of two": ("regression.keras", Y, "shape (2,)"),
+    "several outputs": ("two.keras", Y, "one output"),
+    "no loss": ("bare.keras", Y, "loss is needed"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LOSSES)
+def test_labels_that_do_not_fit_the_loss(name):
+    model, labels, words = OTHER_LOSSES[name]
+    np.savez("t.npz", x_train=X, y_train=labels)
+    assert words in told(finetune(model, "t.npz"))
+
+
+FILES = {
+    "cut model": (["cut.keras"], "no zip archive"),
+    "weights alone": (["m.weights.h5"], "weights without their model"),
+    "compact file": (["small.reducible"], "reducible_train.load_model(path)"),
+    "SavedModel": (["made"], "a folder. A SavedModel"),
+    "no model": (["none.keras"], "Check the path"),
+    "data as model": (["d.npz"], "model that Keras can load"),
+    "no data": (["m.keras", "none.npz"], "Check the path"),
+    "folder as data": (["m.keras", "made"], "a folder"),
+    "table": (["m.keras", "table.csv"], "np.savez"),
+    "empty data": (["m.keras", "empty.npz"], "an empty file"),
+    "model as data": (["m.keras", "m.keras"], "Rename the arrays"),
+    "no configuration": (["m.keras", "d.npz", "none.yaml"], "Check the path"),
+    "folder as configuration": (["m.keras", "d.npz", "made"], "YAML file that can be read"),
+    "data as configuration": (["m.keras", "d.npz", "d.npz"], "UTF-8"),
+    "keras name": (["m.keras", "d.npz", "c.yaml", "o.keras"], "Name it o.reducible"),
+    "h5 name": (["m.keras", "d.npz", "c.yaml", "o.H5"], "Name it o.reducible"),
+    "npz name": (["m.keras", "d.npz", "c.yaml", "o.npz"], "Name it o.reducible"),
+    "over the model": (["m.keras", "d.npz", "c.yaml", "made/../m.keras"], "another file"),
+    "no folder": (["m.keras", "d.npz", "c.yaml", "none/o.reducible"], "folder that exists"),
+    "a folder": (["m.keras", "d.npz", "c.yaml", "made"], "folder that exists"),
+    "a device": (["m.keras", "d.npz", "c.yaml", os.devnull], "a device"),
+    "a long name": (["m.keras", "d.npz", "c.yaml", "o" * 300], "a name that a file can have"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_cannot_be(name):
+    arguments, words = FILES[name]
+    before = Path("m.keras").read_bytes()
+    assert words in told(finetune(*arguments))
+    assert Path("m.keras").read_bytes() == before
+
+
+def watching(monitor: str) -> str:
+    return f"compression: {{budget: 0.6, guard: {{monitor: {monitor}, max_drop: 0.1}}}}\n{TRAIN}"
+
+
+CONFIGURATIONS = {
+    "validation for a guard": (watching("val_loss"), "set training.validation_split"),
+    "unknown metric": (watching("accuracy"), "there will be loss"),
+    "validation to stop": (STEPS + TRAIN + "early_stopping: {}\n", "no validation data"),
+    "stop by what is not": (STEPS + TRAIN + "early_stopping: {monitor: acc}\n", "monitor='acc'"),
+    "no batch": (STEPS + TRAIN.replace("24", "0"), "at least 1"),
+    "no epoch": (STEPS + TRAIN.replace("epochs: 2", "epochs: 0"), "at least 1"),
+    "loss": (STEPS + TRAIN.replace("24", "24, loss: mean_square_error"), "Did you mean"),
+    "other loss": (STEPS + TRAIN.replace("24", "24, loss: mse"), "mean_squared_error must"),
+    "metric": (STEPS + TRAIN.replace("24", "24, metrics: [auc]"), "shapes, labels and loss"),
+    "split": (STEPS + TRAIN.replace("24", "24, validation_split: 0.999"), "must leave samples"),
+    "backup": (STEPS + TRAIN + "backup: {backup_dir: d.npz/x}\n", "The backup folder"),
+    "logs": (STEPS + TRAIN + "tensorboard: {log_dir: d.npz/x}\n", "The log folder"),
+    "states": (watching("loss, folder: c.yaml/x"), "The guard's folder"),
+    "key": (STEPS + TRAIN.replace("batch_size", "batchsize"), "Did you mean 'batch_size'?"),
+    "per cent": ("compression: {budget: 25%}\n" + TRAIN, "write 0.25"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_configurations_that_cannot_be(name):
+    text, words = CONFIGURATIONS[name]
+    Path("t.yaml").write_text(text)
+    assert words in told(finetune(config="t.yaml"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["finetune", "m.keras", "d.npz", "--out", "o.reducible"],
+        ["finetune", "m.keras", "d.npz", "--config", "c.yaml"],
+        ["finetune", "m.keras", "d.npz", "-c", "c.yaml", "-o", "o.reducible", "--epochs", "0"],
+        ["finetune", "m.keras", "d.npz", "-c", "c.yaml", "-o", "o.reducible", "--epoch", "3"],
+        ["fintune"],
+        ["inspect"],
+        ["demo", "--epochs", "3"],
+    ],
+)
+def test_a_wrong_command_line(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["inspect", "preview"])
+@pytest.mark.parametrize("name", ["none", "made", "m.keras", "d.npz", "empty.npz", os.devnull])
+def test_what_the_other_commands_cannot_read(command, name):
+    assert "Received" in told(run(command, name)) or "is empty" in run(command, name).stderr
+
+
+# --- what is valid, and what happens after training ------------------------------------
+
+
+@pytest.fixture
+def out():
+    path = Path("kept.reducible")
+    yield path
+    for each in Path.cwd().glob("kept*"):
+        each.unlink()
+
+
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        ("binary.keras", Y > 1),
+        ("regression.keras", np.stack([Y, -Y], 1) * 0.5),
+    ],
+)
+def test_other_kinds_of_labels_are_trained_on(model, labels, out):
+    np.savez("t.npz", x_train=X.astype("float64"), y_train=labels, note=np.arange(3))
+    result = finetune(model, "t.npz", "c.yaml", out)
+    assert result.exit_code == 0, result.output
+    assert "not used of t.npz: note" in result.stdout
+
+
+def test_an_old_file_of_a_model_that_was_never_trained(out):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network().save("old.h5")
+        result = finetune("old.h5", "d.npz", "c.yaml", out)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_budget_that_a_guard_holds_back_has_its_own_exit_code(out):
+    Path("t.yaml").write_text(
+        "compression: {budget: 0.6, guard: {monitor: loss, limit: 0.0001}}\n" + TRAIN
+    )
+    result = finetune("m.keras", "d.npz", "t.yaml", out)
+    assert result.exit_code == 4, result.output
+    assert "did not reach budget=0.6" in result.stderr
+    assert load_model(out).count_params() == network().count_params()
+
+
+def test_a_budget_that_training_ended_before_has_another(out, monkeypatch):
+    Path("t.yaml").write_text(STEPS + TRAIN)
+    fit = keras.Model.fit
+
+    def stopped(model, *arguments, callbacks, **options):
+        stop = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda *_: setattr(model, "stop_training", True)
+        )
+        return fit(model, *arguments, callbacks=[*callbacks, stop], **options)
+
+    monkeypatch.setattr(keras.Model, "fit", stopped)
+    result = finetune("m.keras", "d.npz", "t.yaml", out)
+    assert result.exit_code == 3, result.output
+    assert "Training ended after 1 of 2 epochs" in result.stderr
+    assert out.exists()
+
+
+def test_a_model_that_cannot_be_saved_is_rescued(out, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    Path("kept.rescued.keras").write_bytes(b"of another day")
+    monkeypatch.setattr("reducible_train.cli._training.save_model", refuse)
+    result = finetune("m.keras", "d.npz", "c.yaml", out)
+    assert result.exit_code == 5, result.output
+    assert "kept.rescued-2.keras" in result.stderr
+    assert "Traceback" not in result.output
+    assert Path("kept.rescued.keras").read_bytes() == b"of another day"
+    small = keras.saving.load_model("kept.rescued-2.keras")
+    assert small.count_params() <= 0.6 * network().count_params()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError("in the middle")])
+def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error):
+    def raise_it(*_):
+        raise error
+
+    monkeypatch.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", raise_it)
+    result = finetune("m.keras", "d.npz", "c.yaml", out)
+    assert result.exit_code == 5, result.output
+    assert keras.saving.load_model("kept.rescued.keras").built
+    assert not out.exists()
+
+
+def test_what_nobody_has_foreseen_is_a_sentence_too(monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("first. second\nthird")
+
+    monkeypatch.setattr("reducible_train.cli.finetune.read_arrays", fail)
+    result = finetune()
+    assert result.exit_code == 1
+    assert "Unforeseen: ZeroDivisionError: first." in result.stderr
+    assert "third" not in result.output
+
+
+def test_a_free_name_overwrites_nothing(tmp_path):
+    path = tmp_path / "m.rescued.keras"
+    for expected in ("m.rescued.keras", "m.rescued-2.keras", "m.rescued-3.keras"):
+        assert free_name(path).name == expected
+        free_name(path).touch()
+
+
+def test_the_exit_codes_are_in_the_help():
+    words = run("finetune", "--help").output
+    assert all(f"{code} " in words for code in range(6))
+    assert "rescued" in words

@@ -1,0 +1,132 @@
+"""Words, sizes and shapes of YAML: what each is read as, and what is refused in time."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from reducible_train import ConfigError, load_config
+from reducible_train.config.reading import MOST_BYTES, MOST_PLACES, parse_document
+
+CORE = {
+    "no": "no",
+    "On": "On",
+    "y": "y",
+    "YES": "YES",
+    "true": True,
+    "FALSE": False,
+    "010": 10,
+    "-007": -7,
+    "0o17": 15,
+    "0x1f": 31,
+    "0b11": "0b11",
+    "1_000": "1_000",
+    "1:30": "1:30",
+    "12:30:45": "12:30:45",
+    ".5": 0.5,
+    "-.5e1": -5.0,
+    "1e-3": 0.001,
+    "+2E4": 20000.0,
+    "3.": 3.0,
+    "1.5_0": "1.5_0",
+    "-.inf": -math.inf,
+    "2026-01-31": "2026-01-31",
+    "2026-01-31 10:00:00": "2026-01-31 10:00:00",
+    "~": None,
+    "Null": None,
+    "": None,
+    "=": "=",
+    "'010'": "010",
+    "!!str 5": "5",
+}
+
+
+@pytest.mark.parametrize("word", CORE)
+def test_a_word_is_what_yaml_1_2_says_as_value_and_as_key(word):
+    value = parse_document(f"a: {word}\n", "x").values["a"]
+    assert (value, type(value)) == (CORE[word], type(CORE[word]))
+    if word and not word.startswith("!"):
+        assert list(parse_document(f"? {word}\n: 1\n", "x").values) == [CORE[word]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("compression: {budget: 0.5}\ntraining: {epochs: 1:30}\n", "counted in epochs.*line 2"),
+        ("compression: {budget: 0.5}\ntraining: {epochs: 1_000}\n", "Write 1000, without.*line 2"),
+        ("compression: {budget: 0.5}\ntraining: {epochs: 1e2}\n", "Write 100.*line 2"),
+        ("compression:\n  rules: [{match: a, keep_dense: no}]\n", "Write false.*line 2"),
+        ("compression: {budget: 0.5}\nbackup: {backup_dir: b, delete_checkpoint: On}", "true"),
+        ("compression: {budget: 0.5, on: 3}\n", "unknown key 'on'"),
+        ("compression: {budget: 25%}\n", r"write 0\.25.*line 1"),
+    ],
+)
+def test_what_another_yaml_would_have_read_otherwise_is_named_with_its_line(tmp_path, text, told):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_pattern_may_be_a_word_that_was_false_once(tmp_path):
+    (tmp_path / "c.yaml").write_text("compression: {budget: 1, rules: [{match: no, rank: 0o10}]}")
+    (rule,) = load_config(tmp_path / "c.yaml").compression.rules
+    assert (rule.match, rule.rank) == ("no", 8)
+
+
+def test_anchors_and_merged_defaults_are_read(tmp_path):
+    text = """\
+compression:
+  budget: &fall {schedule: ramp, initial: 1.0, final: 0.5, start_epoch: 1, end_epoch: 3}
+  rules:
+  - &rule {match: a, min_rank: 4}
+  - {<<: *rule, match: b}
+"""
+    (tmp_path / "c.yaml").write_text(text)
+    assert [r.min_rank for r in load_config(tmp_path / "c.yaml").compression.rules] == [4, 4]
+
+
+def bomb(kind: str) -> str:
+    items = {
+        "list": lambda i: "[" + ",".join([f"*a{i - 1}"] * 9) + "]",
+        "mapping": lambda i: "{" + ",".join(f"k{j}: *a{i - 1}" for j in range(9)) + "}",
+        "merge": lambda i: "{<<: [" + ",".join([f"*a{i - 1}"] * 9) + f"], k{i}: 1}}",
+    }[kind]
+    return "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {items(i)}\n" for i in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (bomb("list"), f"more than {MOST_PLACES:,} places"),
+        (bomb("mapping"), f"more than {MOST_PLACES:,} places"),
+        (bomb("merge"), f"more than {MOST_PLACES:,} places"),
+        ("[" * 100_000, "levels of brackets"),
+        ("{a: " * 10_000, "levels of brackets"),
+        ("- " * 10_000, "levels of brackets"),
+        ("a: &a {b: *a}", "holds itself"),
+        ("a: &a {<<: *a}", "holds itself"),
+        ("x" * (MOST_BYTES + 1), "longer than"),
+        ("a: 1" + "0" * 5_000, "not readable"),
+        ("a: !!python/object/apply:os.system [echo]", "Remove the tag"),
+        ("!!python/name:os.system x: 1", "Remove the tag"),
+        ("a\n---\nb\n", "Remove the '---'"),
+        ("a:\n\tb: 1\n", "spaces instead of tabs"),
+        ("a: 1\nb: 2\na: 3\n", "written twice, in lines 1 and 3"),
+        ("{? [1, 2] : 3}", "key"),
+        ("a: *nobody\n", "undefined alias"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"caf\xe9: 1\n", "UTF-8"),
+        (b"\x93NUMPY\x01\x00", "UTF-8"),
+        (b"", "empty"),
+        ("# nothing but a remark\n", "empty"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else repr(value[:20]),
+)
+def test_what_is_no_configuration_is_told_at_once(tmp_path, text, told):
+    (tmp_path / "c.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    started = time.process_time()
+    with pytest.raises(ConfigError, match=told):
+        load_config(tmp_path / "c.yaml")
+    assert time.process_time() - started < 5
