@@ -179,7 +179,7 @@ def _attended(given: Mapping[str, Any]) -> list[np.ndarray]:
     for name, value in given.items():
         if name.endswith("attention_mask") and _is_array(value) and len(value.shape) > 2:
             mask = host_value(value).astype(bool)
-            looked_at: np.ndarray = mask.any(axis=tuple(range(1, mask.ndim - 1)))
+            looked_at = np.asarray(mask.any(axis=tuple(range(1, mask.ndim - 1))))
             if not looked_at.all():
                 found.append(looked_at)
     return found
