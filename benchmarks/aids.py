@@ -4,7 +4,8 @@
 "fisher"; every way trains equally long on the same samples, and the dense network beside it. Three
 ways to come to the ranks:
 
-- ramp: ranks fall over epochs 1 to 4; with no aid, with each of `reducible_train.aids`, and with
+- ramp: ranks fall over epochs 1 to 4; with no aid, with each of
+  `reducible_train.settings.aids`, and with
   distillation from the dense network (`keras.distillation.Distiller`, and the epochs of
   the teacher on top);
 - one cut, half-way: where an aid may be needed more;

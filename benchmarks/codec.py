@@ -22,9 +22,9 @@ import numpy as np
 import safetensors.numpy
 from common import command, compile_model, console, finish, load, network, show
 
-from reducible_train.codecs import codec_for
 from reducible_train.container import read_container, write_container
-from reducible_train.spectra import decompose
+from reducible_train.container.codecs import codec_for
+from reducible_train.linalg.svd import decompose
 
 EXPONENTS = {"float32": (23, 8), "bfloat16": (7, 8), "float16": (10, 5)}  # mantissa bits, own bits
 DTYPES = [np.dtype(t) for t in ("float32", ml_dtypes.bfloat16, "float16")]

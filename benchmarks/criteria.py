@@ -32,8 +32,8 @@ from common import (
 )
 
 from reducible_train import Ramp, RankScheduler, factorize
-from reducible_train.criteria import criterion_names
 from reducible_train.datasets import Dataset
+from reducible_train.selection.criteria import criterion_names
 
 BATCH = 128
 

@@ -20,7 +20,7 @@ from codec import best_rate, bound, npz_bytes, speeds
 from common import command, compile_model, console, finish, keras_bytes, load, network, show
 
 from reducible_train import Ramp, RankScheduler, load_model, save_model
-from reducible_train.codecs import codec_for
+from reducible_train.container.codecs import codec_for
 
 HIDDEN = (512, 512)
 

@@ -39,7 +39,7 @@ from ways import Recipe, Trainer
 
 from reducible_train import LayerRule, ProductDecay
 from reducible_train.datasets import Dataset
-from reducible_train.survey import survey
+from reducible_train.selection.survey import survey
 
 ACTIVATION = {"allocation": "knapsack", "criterion": "activation"}
 FISHER = {"allocation": "knapsack", "criterion": "fisher"}

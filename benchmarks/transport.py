@@ -15,7 +15,8 @@ import numpy as np
 from common import command, compile_model, console, finish, load, network, parser, show, spread
 
 from reducible_train.layers import find_kernels
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
 
 WAYS = ("reset", "project", "signal")
 WINDOWS = ((11, 50), (51, 200))

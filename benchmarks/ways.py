@@ -18,7 +18,7 @@ from common import adam, compile_model
 
 from reducible_train import LayerRule, Ramp, RankScheduler, factorize
 from reducible_train.datasets import Dataset
-from reducible_train.spectra import singular_spectrum, stable_rank
+from reducible_train.linalg.svd import singular_spectrum, stable_rank
 
 OUTPUT_TOO = LayerRule("output", keep_dense=False)
 

@@ -12,13 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reducible_train.adaptive import Adaptive
-    from reducible_train.aids import ProductDecay, Regrow, Rewarm, TailShrink
-    from reducible_train.backup import RankBackupAndRestore
-    from reducible_train.callback import Cadence, RankScheduler
-    from reducible_train.checkpoint import RankModelCheckpoint
     from reducible_train.config import load_config
-    from reducible_train.early_stopping import RankEarlyStopping
     from reducible_train.errors import (
         ArgumentError,
         ArgumentTypeError,
@@ -30,27 +24,29 @@ if TYPE_CHECKING:
         SpectrumError,
         SurgeryError,
     )
-    from reducible_train.factorization import factorize, merge
-    from reducible_train.guard import Guard
-    from reducible_train.latency import Latency
     from reducible_train.layers import LowRankDense
-    from reducible_train.report import Report
-    from reducible_train.report_file import read_report
-    from reducible_train.rules import LayerRule
-    from reducible_train.saving import load_model, load_weights_into, save_model
-    from reducible_train.schedules import Constant, Join, Ramp, Steps
-    from reducible_train.search import Search
-    from reducible_train.tensorboard import RankTensorBoard
-    from reducible_train.unfactorization import unfactorize
+    from reducible_train.one_shot import factorize
+    from reducible_train.report.records import Report
+    from reducible_train.saving.model_file import load_model, load_weights_into, save_model
+    from reducible_train.saving.report_file import read_report
+    from reducible_train.selection.costs.latency import Latency
+    from reducible_train.settings.adaptive import Adaptive
+    from reducible_train.settings.aids import ProductDecay, Regrow, Rewarm, TailShrink
+    from reducible_train.settings.cadence import Cadence
+    from reducible_train.settings.guard import Guard
+    from reducible_train.settings.rules import LayerRule
+    from reducible_train.settings.schedules import Constant, Join, Ramp, Steps
+    from reducible_train.settings.search import Search
+    from reducible_train.surgery.merge import merge
+    from reducible_train.surgery.stock_layers import unfactorize
+    from reducible_train.tensorboard.callback import RankTensorBoard
+    from reducible_train.training.backup import RankBackupAndRestore
+    from reducible_train.training.checkpoint import RankModelCheckpoint
+    from reducible_train.training.early_stopping import RankEarlyStopping
+    from reducible_train.training.rank_scheduler import RankScheduler
 
 _HOMES = {
-    "aids": ("ProductDecay", "Regrow", "Rewarm", "TailShrink"),
-    "backup": ("RankBackupAndRestore",),
-    "checkpoint": ("RankModelCheckpoint",),
-    "adaptive": ("Adaptive",),
-    "callback": ("Cadence", "RankScheduler"),
     "config": ("load_config",),
-    "early_stopping": ("RankEarlyStopping",),
     "errors": (
         "ArgumentError",
         "ArgumentTypeError",
@@ -62,18 +58,40 @@ _HOMES = {
         "SpectrumError",
         "SurgeryError",
     ),
-    "factorization": ("factorize", "merge"),
-    "guard": ("Guard",),
-    "latency": ("Latency",),
     "layers": ("LowRankDense",),
-    "report": ("Report",),
-    "report_file": ("read_report",),
-    "rules": ("LayerRule",),
-    "saving": ("load_model", "load_weights_into", "save_model"),
-    "schedules": ("Constant", "Join", "Ramp", "Steps"),
-    "search": ("Search",),
-    "tensorboard": ("RankTensorBoard",),
-    "unfactorization": ("unfactorize",),
+    "one_shot": ("factorize",),
+    "report.records": ("Report",),
+    "saving.model_file": (
+        "load_model",
+        "load_weights_into",
+        "save_model",
+    ),
+    "saving.report_file": ("read_report",),
+    "selection.costs.latency": ("Latency",),
+    "settings.adaptive": ("Adaptive",),
+    "settings.aids": (
+        "ProductDecay",
+        "Regrow",
+        "Rewarm",
+        "TailShrink",
+    ),
+    "settings.cadence": ("Cadence",),
+    "settings.guard": ("Guard",),
+    "settings.rules": ("LayerRule",),
+    "settings.schedules": (
+        "Constant",
+        "Join",
+        "Ramp",
+        "Steps",
+    ),
+    "settings.search": ("Search",),
+    "surgery.merge": ("merge",),
+    "surgery.stock_layers": ("unfactorize",),
+    "tensorboard.callback": ("RankTensorBoard",),
+    "training.backup": ("RankBackupAndRestore",),
+    "training.checkpoint": ("RankModelCheckpoint",),
+    "training.early_stopping": ("RankEarlyStopping",),
+    "training.rank_scheduler": ("RankScheduler",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -135,4 +153,4 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:  # keras.models.load_model shall find the layers of this package
-    importlib.import_module("reducible_train.containers")
+    importlib.import_module("reducible_train.surgery.rebuild")

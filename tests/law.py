@@ -31,8 +31,9 @@ from kinds import KINDS, Kind
 
 from reducible_train import LayerRule, factorize, load_model, load_weights_into, merge, save_model
 from reducible_train.layers import LowRank, find_kernels
-from reducible_train.plans import plan_of
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.plans import plan_of
 
 L = keras.layers
 OUTPUTS = 3

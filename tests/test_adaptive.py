@@ -22,7 +22,7 @@ from reducible_train import (
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
-from reducible_train.spectra import singular_spectrum, stable_rank
+from reducible_train.linalg.svd import singular_spectrum, stable_rank
 
 FALLING = (24, 12, 8, 6, 5.9, 5.85, 5.8, 5.8)  # flat from before epoch 4 on
 

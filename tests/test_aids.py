@@ -31,12 +31,12 @@ from reducible_train import (
     TailShrink,
     factorize,
 )
-from reducible_train.aids import aid_kinds
-from reducible_train.calibration import samples_of
-from reducible_train.compression import Compression
+from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels
-from reducible_train.surgery import decomposition
-from reducible_train.targets import target
+from reducible_train.selection.samples import samples_of
+from reducible_train.selection.scoring import decomposition
+from reducible_train.settings.aids import aid_kinds
+from reducible_train.settings.targets import target
 
 FALL = Steps(values=(24, 8, 4), start_epochs=(0, 1, 3))
 BATCHES = 4

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.allocation import Candidate, allocate, allocator, allocator_names
-from reducible_train.allocation.candidates import grouped
-from reducible_train.allocation.knapsack import knapsack
-from reducible_train.allocation.outlook import Outlook
-from reducible_train.allocation.relaxation import lower_bound
-from reducible_train.costs import break_even_rank
 from reducible_train.errors import ArgumentError, RankError
+from reducible_train.selection.allocation import Candidate, allocate, allocator, allocator_names
+from reducible_train.selection.allocation.candidates import grouped
+from reducible_train.selection.allocation.knapsack import knapsack
+from reducible_train.selection.allocation.outlook import Outlook
+from reducible_train.selection.allocation.relaxation import lower_bound
+from reducible_train.selection.costs.counted import break_even_rank
 
 METHODS = ("uniform", "energy", "knapsack")
 ROUND_OFF = 1e-12

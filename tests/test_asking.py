@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reducible_train import (
-    ArgumentError,
-    Guard,
-    Ramp,
-    RankScheduler,
-    Regrow,
-    TailShrink,
-    factorize,
-)
+from reducible_train import ArgumentError, Guard, Ramp, RankScheduler, Regrow, TailShrink, factorize
 
 L = keras.layers
 LATE = Ramp(1.0, 0.7, start_epoch=3, end_epoch=4)

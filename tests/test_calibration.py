@@ -18,20 +18,20 @@ from reducible_train import (
     Ramp,
     RankScheduler,
     SpectrumError,
-    collection,
     factorize,
-    judgement,
 )
-from reducible_train.calibration import Samples, samples_of
-from reducible_train.collection import collect, seen_in
 from reducible_train.config import parse_config
-from reducible_train.criteria import criterion_named
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
 from reducible_train.layers.patches import patches
-from reducible_train.moments import Moments
-from reducible_train.spectra import cumulative_energy, relative_error, singular_spectrum
-from reducible_train.surgery import decomposition
+from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.svd import cumulative_energy, relative_error, singular_spectrum
+from reducible_train.selection import scoring as judgement
+from reducible_train.selection import statistics as collection
+from reducible_train.selection.criteria import criterion_named
+from reducible_train.selection.samples import Samples, samples_of
+from reducible_train.selection.scoring import decomposition
+from reducible_train.selection.statistics import collect, seen_in
 
 BOTH = ("inputs", "gradients")
 
@@ -354,7 +354,7 @@ def test_a_calibration_set_serves_in_a_fit_too():
 
 
 def test_a_cut_waits_for_its_samples(monkeypatch):
-    monkeypatch.setattr("reducible_train.callback.ENOUGH", 96)
+    monkeypatch.setattr("reducible_train.training.rank_scheduler.ENOUGH", 96)
     scheduler = RankScheduler(budget=0.4, criterion="activation")
     model, _ = fitted([scheduler], epochs=1)
     (cut,) = scheduler.report.cuts

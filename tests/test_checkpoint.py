@@ -20,9 +20,9 @@ from reducible_train import (
     load_model,
     load_weights_into,
 )
-from reducible_train.companions import check_companions
-from reducible_train.comparisons import first_marks, marks_of
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
+from reducible_train.training.companions import check_companions
+from reducible_train.training.comparisons import first_marks, marks_of
 
 BEST = {"monitor": "score", "mode": "max"}
 

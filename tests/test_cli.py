@@ -19,8 +19,8 @@ from reducible_train.cli._look import inspect_line, tensorboard_line
 from reducible_train.cli.preview import plot
 from reducible_train.config import config_schema
 from reducible_train.container import read_header, write_container
-from reducible_train.report import KernelRecord, Report
-from reducible_train.schedules import Constant, Ramp
+from reducible_train.report.records import KernelRecord, Report
+from reducible_train.settings.schedules import Constant, Ramp
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("demo", "finetune", "inspect", "preview", "schema")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reducible_train.codecs import (
+from reducible_train.container.codecs import (
     DTYPE_NAMES,
     Codec,
     codec_for,
@@ -24,8 +24,8 @@ from reducible_train.codecs import (
     dtype_name,
     dtype_named,
 )
-from reducible_train.codecs.deflate import HUFFMAN_ONLY, deflate, inflate
-from reducible_train.codecs.planes import pack, unpack
+from reducible_train.container.codecs.deflate import HUFFMAN_ONLY, deflate, inflate
+from reducible_train.container.codecs.planes import pack, unpack
 from reducible_train.errors import FormatError
 
 FLOATS = [np.dtype(name) for name in ("float16", "float32", "float64")]
@@ -256,7 +256,7 @@ def test_two_codecs_cannot_share_a_name_or_a_default():
 def test_ml_dtypes_is_loaded_only_for_bfloat16():
     code = (
         "import sys, numpy as np\n"
-        "from reducible_train.codecs import codec_for, dtype_named\n"
+        "from reducible_train.container.codecs import codec_for, dtype_named\n"
         "codec_for(np.dtype('float32')); dtype_named('float16')\n"
         "assert 'ml_dtypes' not in sys.modules\n"
         "dtype_named('bfloat16')\n"

@@ -28,9 +28,9 @@ from reducible_train import (
     Search,
     Steps,
 )
-from reducible_train.companions import check_companions
-from reducible_train.compression import Compression
-from reducible_train.plans import plan_of
+from reducible_train.compressor import Compression
+from reducible_train.surgery.plans import plan_of
+from reducible_train.training.companions import check_companions
 
 FALL = Steps(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
 

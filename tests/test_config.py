@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.aids import Regrow, TailShrink
 from reducible_train.config import config_schema, load_config, parse_config
 from reducible_train.config.models import OPTIMIZERS
 from reducible_train.config.reading import parse_document
 from reducible_train.errors import ConfigError, FileAccessError
-from reducible_train.schedules import Constant, Join, Ramp, Steps, schedule_kinds
+from reducible_train.settings.aids import Regrow, TailShrink
+from reducible_train.settings.schedules import Constant, Join, Ramp, Steps, schedule_kinds
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

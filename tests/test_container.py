@@ -23,11 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reducible_train.codecs.deflate import deflate, inflate
 from reducible_train.container import MAGIC, read_container, read_header, write_container
 from reducible_train.container import header as header_module
 from reducible_train.container import records as records_module
 from reducible_train.container import writing as writing_module
+from reducible_train.container.codecs.deflate import deflate, inflate
 from reducible_train.errors import FileAccessError, FormatError
 
 PREFIX = header_module.PREFIX

@@ -24,10 +24,11 @@ from reducible_train import (
     save_model,
 )
 from reducible_train.container import read_container, write_container
-from reducible_train.containers import Container
 from reducible_train.layers import find_kernels
-from reducible_train.plans import plan_of
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.plans import plan_of
+from reducible_train.surgery.rebuild import Container
 
 # What Keras says when it loads a layer without `build`, dense or not.
 pytestmark = pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer 'lazy'")
@@ -153,7 +154,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[2])
 import keras
 import test_containers as t
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
 for name in t.MODELS:
     [keras.layers.Dense(1) for _ in range(3)]  # automatic names count on
     model = keras.models.load_model(f"{sys.argv[1]}/{name}.keras")
@@ -275,7 +276,7 @@ DENSE = {"module": "keras.layers", "class_name": "Dense", "registered_name": Non
 
 def _holding(contained, plan=None, registered="reducible_train>Container"):
     return {
-        "module": "reducible_train.containers",
+        "module": "reducible_train.surgery.rebuild",
         "class_name": "Dense",
         "registered_name": registered,
         "config": {"contained": contained, "plan": {} if plan is None else plan},

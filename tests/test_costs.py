@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.costs import COUNTED, Table, Uses, break_even_rank, dense_cost, rank_cost
 from reducible_train.errors import ArgumentError
+from reducible_train.layers.uses import Uses
+from reducible_train.selection.costs.counted import Table, break_even_rank, dense_cost, rank_cost
+from reducible_train.settings.measures import COUNTED
 
 SIZE = st.integers(1, 5000)
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reducible_train.criteria import (
-    Metric,
-    Separated,
+from reducible_train.errors import ArgumentError
+from reducible_train.linalg.metric import Metric, ridged
+from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.separation import Separated
+from reducible_train.linalg.svd import decompose, decompose_product, relative_error
+from reducible_train.linalg.weighted_svd import WeightedStack, weigh, weigh_stack
+from reducible_train.selection.criteria import (
     Statistics,
-    WeightedStack,
     criterion,
     criterion_named,
     criterion_names,
-    weigh,
-    weigh_stack,
 )
-from reducible_train.criteria.metric import ridged
-from reducible_train.errors import ArgumentError
-from reducible_train.moments import Moments
-from reducible_train.spectra import decompose, decompose_product, relative_error
 
 M, N = 9, 6
 DATA_AWARE = [name for name in criterion_names() if criterion_named(name).needs]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from reducible_train import load_model, load_weights_into
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))

@@ -12,20 +12,13 @@ import zoo
 from test_transport import OPTIMIZERS as MAKERS
 from test_transport import flat_state
 
-from reducible_train import (
-    ArgumentError,
-    LayerRule,
-    SpectrumError,
-    _keras,
-    factorize,
-    merge,
-)
-from reducible_train.calibration import samples_of
-from reducible_train.compression import Compression
-from reducible_train.growth import grow, whole_gradients
+from reducible_train import ArgumentError, LayerRule, SpectrumError, _keras, factorize, merge
+from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels
-from reducible_train.surgery import change_kernels
-from reducible_train.targets import target
+from reducible_train.selection.samples import samples_of
+from reducible_train.settings.targets import target
+from reducible_train.surgery.change import change_kernels
+from reducible_train.surgery.growth import grow, whole_gradients
 
 KINDS = {name: kind for name, kind in kinds.KINDS.items() if not kind.variant}
 # One of each way to keep state: momenta, squares, factors of squares, copies, wrappers.

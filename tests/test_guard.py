@@ -30,7 +30,7 @@ from reducible_train import (
 )
 from reducible_train.cli import app
 from reducible_train.config import parse_config
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
 
 # Guards hold back, and most fits here end so; what they say then is tested in test_end.py.
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")

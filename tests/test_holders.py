@@ -15,20 +15,13 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import (
-    LayerRule,
-    RankScheduler,
-    Steps,
-    SurgeryError,
-    _keras,
-    factorize,
-    merge,
-)
+from reducible_train import LayerRule, RankScheduler, Steps, SurgeryError, _keras, factorize, merge
 from reducible_train.layers import find_kernels
-from reducible_train.plans import plan_of
-from reducible_train.rollback import remember, restore
-from reducible_train.support import ModelSupport
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.plans import plan_of
+from reducible_train.surgery.snapshot import remember, restore
+from reducible_train.training.aid_context import ModelSupport
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("traced functions are TensorFlow's", allow_module_level=True)

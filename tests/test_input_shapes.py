@@ -10,8 +10,8 @@ import tensorflow as tf
 from reducible_train import ArgumentError, Ramp, RankScheduler, factorize
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
-from reducible_train.input_shapes import checked_input_shape
-from reducible_train.latency import Latency
+from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.input_shapes import checked_input_shape
 
 L = keras.layers
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras's, of an end

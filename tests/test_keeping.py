@@ -11,11 +11,11 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import _keras, factorize
-from reducible_train.calibration import check_samples, samples_of
-from reducible_train.collection import collect
-from reducible_train.growth import whole_gradients
-from reducible_train.latency import Latency
 from reducible_train.layers import find_kernels
+from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.samples import check_samples, samples_of
+from reducible_train.selection.statistics import collect
+from reducible_train.surgery.growth import whole_gradients
 
 L = keras.layers
 

@@ -18,12 +18,12 @@ from reducible_train import (
     _keras,
     factorize,
 )
-from reducible_train.compression import PRICERS, Compression
+from reducible_train.compressor import PRICERS, Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
-from reducible_train.latency import never_falling, stopwatch
-from reducible_train.survey import survey
-from reducible_train.targets import target
+from reducible_train.selection.costs.latency import never_falling, stopwatch
+from reducible_train.selection.survey import survey
+from reducible_train.settings.targets import target
 
 FIXED = 30.0  # of every matrix product
 

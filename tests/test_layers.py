@@ -15,8 +15,9 @@ from reducible_train.layers import find_kernels
 from reducible_train.layers.base import LowRank, dense_classes
 from reducible_train.layers.einsum_dense import Equation
 from reducible_train.layers.embedding import LowRankReversibleEmbedding
-from reducible_train.plans import plan_of
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.plans import plan_of
 
 L = keras.layers
 IMAGE, ROWS, WORDS = (10, 9, 6), (8, 6), (7,)

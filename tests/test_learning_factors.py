@@ -12,7 +12,8 @@ from kinds import KINDS
 
 from reducible_train import Adaptive, LayerRule, RankScheduler, factorize
 from reducible_train.layers import find_kernels
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
 
 L = keras.layers
 

@@ -19,7 +19,7 @@ from reducible_train import (
     save_model,
 )
 from reducible_train.layers import LowRank
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
 
 TOKENS, LENGTH, WIDTH, CLASSES = 60, 8, 24, 5
 

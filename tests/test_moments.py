@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, SpectrumError
-from reducible_train.moments import Moments
+from reducible_train.linalg.moments import Moments
 
 
 def data(seed, rows=60, k=5, mean=0.0):

@@ -11,9 +11,9 @@ import pytest
 from kinds import KINDS
 
 from reducible_train import Adaptive, LayerRule, Ramp, RankScheduler, factorize, unfactorize
-from reducible_train.compression import Compression
+from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels, low_rank_class
-from reducible_train.targets import target
+from reducible_train.settings.targets import target
 
 L = keras.layers
 

@@ -12,9 +12,10 @@ from test_transport import OPTIMIZERS
 
 from reducible_train import FileAccessError, SurgeryError
 from reducible_train.layers import find_kernels
-from reducible_train.plans import plan_of
-from reducible_train.rollback import remember, restore
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.plans import plan_of
+from reducible_train.surgery.snapshot import remember, restore
 
 CLOCKS = ("iteration", "iterations", "learning_rate")
 

@@ -28,7 +28,7 @@ from reducible_train import (
 )
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.layers import find_kernels
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
 
 ZOO = {"zoo>Subclassed": zoo.Subclassed, "Block": zoo.Block}
 

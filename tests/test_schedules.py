@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.schedules import (
+from reducible_train.settings.schedules import (
     Constant,
     Join,
     Ramp,
@@ -157,7 +157,7 @@ def test_all_files_of_the_package_are_found():
 
 
 def test_a_new_kind_is_one_class_and_its_name_is_its_own(monkeypatch):
-    from reducible_train.schedules import base
+    from reducible_train.settings.schedules import base
 
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
 

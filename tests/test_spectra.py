@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train import spectra
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SpectrumError
-from reducible_train.spectra import (
+from reducible_train.linalg import svd as spectra
+from reducible_train.linalg.svd import (
     cumulative_energy,
     decompose,
     decompose_product,

@@ -21,12 +21,12 @@ from reducible_train import (
     factorize,
     save_model,
 )
-from reducible_train.compression import Compression
+from reducible_train.compressor import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
-from reducible_train.pacing import SchedulePace
-from reducible_train.targets import one_target, target
+from reducible_train.settings.targets import one_target, target
+from reducible_train.training.pacing import SchedulePace
 
 
 def steep(decay=0.5):

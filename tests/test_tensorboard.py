@@ -20,17 +20,12 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
 from reducible_train import Ramp, RankScheduler
-from reducible_train.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    FileAccessError,
-    FormatError,
-)
-from reducible_train.report import Cut, KernelCut, KernelRecord, Report
-from reducible_train.schedules import Constant
-from reducible_train.targets import Target
-from reducible_train.tensorboard import RankTensorBoard, configuration_table
-from reducible_train.tensorboard_format import ThinnedSpectrum, layer_of, thin_spectrum
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
+from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report
+from reducible_train.settings.schedules import Constant
+from reducible_train.settings.targets import Target
+from reducible_train.tensorboard.callback import RankTensorBoard, configuration_table
+from reducible_train.tensorboard.tags import ThinnedSpectrum, layer_of, thin_spectrum
 
 SHAPE = (784, 600)
 DENSE = 784 * 600 + 6000

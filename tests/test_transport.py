@@ -8,8 +8,9 @@ import pytest
 import zoo
 
 from reducible_train.layers import find_kernels
-from reducible_train.surgery import change_kernels, cut, decomposition
-from reducible_train.transport import Split, Truncation
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.optimizer_state import Split, Truncation
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.05),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, SpectrumError
-from reducible_train.spectra import decompose, relative_error
-from reducible_train.truncation import Truncation, choose_rank
+from reducible_train.linalg.svd import decompose, relative_error
+from reducible_train.linalg.truncation import Truncation, choose_rank
 
 SPECTRUM = st.lists(st.floats(0, 1e6), min_size=1, max_size=20).map(
     lambda values: np.sort(np.array(values))[::-1]

@@ -27,11 +27,11 @@ from reducible_train import (
     load_model,
     load_weights_into,
     save_model,
-    saving,
 )
 from reducible_train.cli.inspect import inspect
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.layers import find_kernels
+from reducible_train.saving import model_file as saving
 
 L = keras.layers
 MADE: list[str] = []

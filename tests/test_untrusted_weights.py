@@ -13,7 +13,7 @@ import pytest
 
 from reducible_train import FormatError, factorize, load_weights_into
 from reducible_train.container import write_container
-from reducible_train.plans import plan_of
+from reducible_train.surgery.plans import plan_of
 
 L = keras.layers
 KERNEL = "layers/dense/vars/0"

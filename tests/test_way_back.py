@@ -23,8 +23,8 @@ from reducible_train import (
     save_model,
 )
 from reducible_train.container import read_container, read_header, write_container
-from reducible_train.report import Cut, KernelCut, KernelRecord, UndoneCut
-from reducible_train.saving import check_savable
+from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut
+from reducible_train.saving.model_file import check_savable
 
 L = keras.layers
 NUMBERS = np.random.default_rng(3).normal(size=(7, 16)).astype("float32")

@@ -9,10 +9,10 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import ArgumentError, RankScheduler, factorize
-from reducible_train.calibration import Gathering, samples_of
-from reducible_train.collection import collect
 from reducible_train.layers import find_kernels
-from reducible_train.moments import Counts, Moments
+from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.selection.samples import Gathering, samples_of
+from reducible_train.selection.statistics import collect
 
 L = keras.layers
 BOTH = ("inputs", "gradients")

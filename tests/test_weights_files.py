@@ -21,8 +21,9 @@ from reducible_train import (
     merge,
 )
 from reducible_train.layers import find_kernels
-from reducible_train.plans import plan_of
-from reducible_train.surgery import change_kernels, cut, decomposition
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.plans import plan_of
 
 L = keras.layers
 

@@ -85,11 +85,7 @@ from reducible_train._keras.outputs import Outputs, carries_kernel, output_layer
 from reducible_train._keras.registry import is_operation, only_registered
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
-from reducible_train._keras.traceless import (
-    dtype_of,
-    plainly_named,
-    untouched_process,
-)
+from reducible_train._keras.traceless import dtype_of, plainly_named, untouched_process
 from reducible_train._keras.traces import trace_anew
 from reducible_train._keras.tracking import (
     drop_attribute,

@@ -20,7 +20,7 @@ from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import Step, stepwise
 from reducible_train._keras.masks import Masks, at_step, fitting, followed
 from reducible_train._keras.values import host_float, host_value, is_symbolic
-from reducible_train.weighting import aligned, of_samples
+from reducible_train.linalg.weighting import aligned, of_samples
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
 from reducible_train.config import Config, parse_config
 from reducible_train.errors import FileAccessError
-from reducible_train.saving import load_model, save_model
+from reducible_train.saving.model_file import load_model, save_model
 
 _FINAL = {"digits": 0.25, "mnist": 0.1, "fashion_mnist": 0.2}  # fraction of the parameters
 _WIDTH = {"digits": 256}

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from reducible_train.report import Report
+from reducible_train.report.records import Report
 
 _METRICS = 4  # more columns than this do not fit
 

@@ -24,7 +24,7 @@ from reducible_train.config import Config
 from reducible_train.errors import ArgumentError, ShortfallWarning
 from reducible_train.preflight.data import check_data
 from reducible_train.preflight.monitors import check_monitor
-from reducible_train.saving import check_savable, save_model
+from reducible_train.saving.model_file import check_savable, save_model
 
 
 def train(

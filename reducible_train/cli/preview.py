@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reducible_train.config import Config, load_config
-from reducible_train.schedules import Schedule
+from reducible_train.settings.schedules import Schedule
 
 _ROWS = 40  # more epochs than this are thinned
 _HEIGHT = 8  # lines of the plot
@@ -85,7 +85,7 @@ def _table(loaded: Config, targets: dict[str, Schedule], count: int) -> Table:
 def plot(schedule: Schedule, epochs: int, name: str, *, ascii_only: bool = False) -> str:
     """A small picture of a schedule: a column of blocks for each part of the training.
 
-    >>> from reducible_train.schedules import Steps
+    >>> from reducible_train.settings.schedules import Steps
     >>> print(plot(Steps([1.0, 0.5], [0, 2]), 4, "budget", ascii_only=True).splitlines()[0][:12])
     1 |#########
     """

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
 from pydantic import Field, create_model
 
-from reducible_train.aids import Aid, aid_kinds
 from reducible_train.config.schedules import Section, argument_docs
 from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.settings.aids import Aid, aid_kinds
 
 KINDS = aid_kinds()
 

@@ -9,29 +9,30 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
-from reducible_train.adaptive import Adaptive
-from reducible_train.backup import RankBackupAndRestore
-from reducible_train.callback import Cadence, RankScheduler
-from reducible_train.checkpoint import RankModelCheckpoint
-from reducible_train.compression import Compression
+from reducible_train.compressor import Compression
 from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
-from reducible_train.costs import COUNTED
-from reducible_train.early_stopping import RankEarlyStopping
 from reducible_train.errors import ArgumentError, RankError
-from reducible_train.guard import Guard
-from reducible_train.input_shapes import InputShapes, shapes_told
-from reducible_train.latency import Latency
 from reducible_train.layers import find_kernels
-from reducible_train.rules import OWN, LayerRule, unmatched
-from reducible_train.search import Search
-from reducible_train.survey import count_calls
-from reducible_train.targets import QUANTITIES, target
-from reducible_train.tensorboard import RankTensorBoard
+from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.input_shapes import InputShapes, shapes_told
+from reducible_train.selection.survey import count_calls
+from reducible_train.settings.adaptive import Adaptive
+from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.guard import Guard
+from reducible_train.settings.measures import COUNTED
+from reducible_train.settings.rules import OWN, LayerRule, unmatched
+from reducible_train.settings.search import Search
+from reducible_train.settings.targets import QUANTITIES, target
+from reducible_train.tensorboard.callback import RankTensorBoard
+from reducible_train.training.backup import RankBackupAndRestore
+from reducible_train.training.checkpoint import RankModelCheckpoint
+from reducible_train.training.early_stopping import RankEarlyStopping
+from reducible_train.training.rank_scheduler import RankScheduler
 
 
 def callbacks(config: Config) -> list[Any]:

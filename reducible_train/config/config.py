@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reducible_train.arguments import plain
 from reducible_train.config.contradictions import contradictions
 from reducible_train.config.models import (
     CompressionSection,
@@ -22,9 +21,10 @@ from reducible_train.config.problems import explain
 from reducible_train.config.reading import Document, Place, place_text, read_document
 from reducible_train.config.schedules import build_target
 from reducible_train.errors import ArgumentError, ConfigError, Problem
-from reducible_train.rules import OWN
-from reducible_train.schedules import Schedule, schedule_from_config
-from reducible_train.targets import QUANTITIES
+from reducible_train.settings.checks import plain
+from reducible_train.settings.rules import OWN
+from reducible_train.settings.schedules import Schedule, schedule_from_config
+from reducible_train.settings.targets import QUANTITIES
 
 
 @dataclass(frozen=True)

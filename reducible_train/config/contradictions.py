@@ -11,18 +11,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reducible_train.arguments import is_count, is_number
-from reducible_train.checkpoint_names import name_fault
 from reducible_train.config.aids import KINDS, aid_faults
 from reducible_train.config.models import BOUNDS, SearchSection
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import is_time, kind_of, time_defaults, timing_fault
 from reducible_train.errors import ReducibleError
-from reducible_train.guard import percent_fault
-from reducible_train.rules import OWN
-from reducible_train.schedules import schedule_from_config
-from reducible_train.targets import BUDGETS, FORESEEABLE, QUANTITIES, retreat_fault
+from reducible_train.settings.checkpoint_names import name_fault
+from reducible_train.settings.checks import is_count, is_number
+from reducible_train.settings.guard import percent_fault
+from reducible_train.settings.rules import OWN
+from reducible_train.settings.schedules import schedule_from_config
+from reducible_train.settings.targets import BUDGETS, FORESEEABLE, QUANTITIES, retreat_fault
 
 Found = Iterator[tuple[Place, str]]
 SEARCH_START: int = SearchSection().start_epoch

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from reducible_train.allocation import allocator_names
 from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Section, Target
-from reducible_train.costs import MEASURES
-from reducible_train.criteria import criterion_names
-from reducible_train.guard import MODES
-from reducible_train.targets import QUANTITIES
+from reducible_train.selection.allocation import allocator_names
+from reducible_train.selection.criteria import criterion_names
+from reducible_train.settings.measures import MEASURES
+from reducible_train.settings.monitors import MODES
+from reducible_train.settings.targets import QUANTITIES
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()

@@ -11,9 +11,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from reducible_train.arguments import is_number, percent_advice
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import KINDS, Section
+from reducible_train.settings.checks import is_number, percent_advice
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_mo
 from typing_extensions import TypeAliasType
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.schedules import Constant, Schedule, schedule_kinds
+from reducible_train.settings.schedules import Constant, Schedule, schedule_kinds
 
 KINDS = schedule_kinds()
 

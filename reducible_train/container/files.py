@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reducible_train.container.temporary import hold_file
-from reducible_train.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    FileAccessError,
-    FormatError,
-)
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
 
 _SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from reducible_train.codecs.deflate import deflate, inflate
+from reducible_train.container.codecs.deflate import deflate, inflate
 from reducible_train.container.records import DAMAGED, Header, header_text, parsed_text
 from reducible_train.errors import FormatError
 

@@ -12,14 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from reducible_train.codecs import codec_named, dtype_named
+from reducible_train.container.codecs import codec_named, dtype_named
 from reducible_train.container.files import accessing, check_regular
-from reducible_train.container.header import (
-    PREFIX,
-    parse_header,
-    stored_header_length,
-    truncated,
-)
+from reducible_train.container.header import PREFIX, parse_header, stored_header_length, truncated
 from reducible_train.container.records import Header, TensorRecord
 from reducible_train.errors import FormatError
 

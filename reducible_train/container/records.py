@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
 
-from reducible_train.codecs import codec_named, dtype_named
+from reducible_train.container.codecs import codec_named, dtype_named
 from reducible_train.errors import FormatError, shortened
 
 VALUES_CAP = 1 << 20  # values in the header: one costs up to a hundred times its text

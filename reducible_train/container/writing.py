@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reducible_train.codecs import codec_for, dtype_name
+from reducible_train.container.codecs import codec_for, dtype_name
 from reducible_train.container.files import (
     RawStream,
     accessing,

@@ -16,10 +16,10 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.arguments import is_count, plain
-from reducible_train.costs import Uses
 from reducible_train.errors import ArgumentError, SurgeryError
-from reducible_train.matricization import Matricization
+from reducible_train.layers.uses import Uses
+from reducible_train.linalg.matricization import Matricization
+from reducible_train.settings.checks import is_count, plain
 
 Shape = tuple[int, ...]
 

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, Shape, StockLayer, product_of
 from reducible_train.layers.patches import patches
-from reducible_train.matricization import Matricization
+from reducible_train.layers.uses import Uses
+from reducible_train.linalg.matricization import Matricization
 
 CHANNEL, SPATIAL = "channel", "spatial"
 AXES = "dhw"

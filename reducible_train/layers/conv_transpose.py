@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
 from reducible_train.layers.conv import AXES, conv_bias, patches_of, positions_of, spatial_axes
-from reducible_train.matricization import Matricization
+from reducible_train.layers.uses import Uses
+from reducible_train.linalg.matricization import Matricization
 
 
 class LowRankConvTranspose(LowRank):

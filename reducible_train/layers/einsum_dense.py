@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, Shape, StockLayer
-from reducible_train.matricization import Matricization
+from reducible_train.layers.uses import Uses
+from reducible_train.linalg.matricization import Matricization
 
 
 @dataclass(frozen=True)

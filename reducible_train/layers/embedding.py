@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike, product_of
+from reducible_train.layers.uses import Uses
 
 
 class LowRankTable(LowRank):

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, dense_classes, low_rank_class
-from reducible_train.matricization import Matricization
+from reducible_train.layers.uses import Uses
+from reducible_train.linalg.matricization import Matricization
 
 _NO_GAIN = dict.fromkeys(
     ("DepthwiseConv1D", "DepthwiseConv2D", "depthwise_kernel"),

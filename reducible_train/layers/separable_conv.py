@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.costs import Uses
 from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
 from reducible_train.layers.conv import conv_bias, pointwise, positions_of, spatial_axes
-from reducible_train.matricization import Matricization
+from reducible_train.layers.uses import Uses
+from reducible_train.linalg.matricization import Matricization
 
 
 class LowRankSeparableConv(LowRank):

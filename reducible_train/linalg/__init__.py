@@ -1,0 +1,1 @@
+"""Linear algebra on the host: spectra, truncation, stacks, moments; numpy only."""

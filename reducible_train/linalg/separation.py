@@ -1,0 +1,88 @@
+r"""Inputs seen as matrices, for a kernel some of whose input axes lie among its columns.
+
+Split in space, the kernel of a convolution is `W (h i, w o)`: an input `x (h w i)` meets its
+blocks of columns one `w` at a time. The second moment of `x` is no metric of the two sides of
+such a matrix, but a product of one moment for each of them is: `E[x^T x] ~ L (x) R`, with
+
+    R = mean over w of E[x_w^T x_w]  (h i, h i)      L_vw ~ E[x_v . x_w]  (w, w), mean diagonal 1
+
+Reference: Van Loan and Pitsianis, *Approximation with Kronecker products*, 1993 (whose nearest
+product in the Frobenius norm need not keep the traces).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reducible_train.linalg.metric import Array
+from reducible_train.linalg.moments import Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Separated:
+    """Moments of inputs `x (k,)`, seen as `p` pieces of `m` numbers, `k = p m`.
+
+    What it says of an error is exact where the moments within and between pieces are all the
+    same but for a factor, as of `x_w = a_w b` with `a` independent of `b`.
+
+    Args:
+        whole: Moments of the inputs.
+        shape: Lengths of the axes of an input.
+        pieces: Which of these axes number the pieces.
+
+    Example:
+        >>> lines = Moments.of([[1.0, 1.0], [-1.0, -1.0]])  # two pixels that are always equal
+        >>> seen = Separated(lines, (2,), (0,))
+        >>> seen.second_moment, seen.likeness(centred=False)
+        (array([[1.]]), array([[1., 1.],
+               [1., 1.]]))
+    """
+
+    whole: Moments
+    shape: tuple[int, ...]
+    pieces: tuple[int, ...]
+
+    @property
+    def mean(self) -> Array:
+        """`(p, m)`."""
+        return self._pieces(self.whole.mean)
+
+    @property
+    def covariance(self) -> Array:
+        """Of a piece, `(m, m)`, the mean over the pieces."""
+        return self._of_a_piece(self.whole.covariance)
+
+    @property
+    def second_moment(self) -> Array:
+        """Of a piece, not centred, `(m, m)`, the mean over the pieces."""
+        return self._of_a_piece(self.whole.second_moment)
+
+    def likeness(self, *, centred: bool) -> Array:
+        """How much the pieces have in common, `(p, p)`, the mean of its diagonal 1."""
+        moment = self.whole.covariance if centred else self.whole.second_moment
+        found = np.trace(self._blocks(moment), axis1=1, axis2=3)
+        trace = float(np.trace(found))
+        likeness: Array = found * (len(found) / trace) if trace > 0 else np.eye(len(found))
+        return likeness
+
+    def _of_a_piece(self, moment: Array) -> Array:
+        blocks = self._blocks(moment)
+        found: Array = np.trace(blocks, axis1=0, axis2=2) / len(blocks)
+        return found
+
+    def _pieces(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`(p, m)` of `(k,)`."""
+        seen = np.moveaxis(inputs.reshape(self.shape), self.pieces, range(len(self.pieces)))
+        return seen.reshape(math.prod(self.shape[axis] for axis in self.pieces), -1)
+
+    def _blocks(self, moment: Array) -> Array:
+        """`(p, m, p, m)` of `(k, k)`."""
+        order = self._pieces(np.arange(len(moment)))
+        places = order.ravel()
+        blocks: Array = moment[np.ix_(places, places)].reshape(order.shape * 2)
+        return blocks

@@ -1,0 +1,138 @@
+"""Bring a model to lower ranks once, outside `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor import Compression
+from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.report.records import Report
+from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.input_shapes import (
+    InputShape,
+    checked_input_shape,
+    shapes_of_samples,
+    shapes_told,
+)
+from reducible_train.selection.samples import samples_of
+from reducible_train.settings.checks import plain
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.targets import one_target
+from reducible_train.surgery.merge import check_built
+
+
+def factorize(
+    model: Any,
+    *,
+    budget: float | None = None,
+    cost: float | None = None,
+    energy: float | None = None,
+    rtol: float | None = None,
+    rank: int | None = None,
+    measure: str | Latency = "parameters",
+    allocation: str = "energy",
+    rules: Sequence[LayerRule] = (),
+    min_gain: float = 0.0,
+    criterion: str = "energy",
+    calibration: Any = None,
+    input_shape: InputShape | None = None,
+) -> Report:
+    """Bring a built model to lower ranks at once, in place.
+
+    Use it to compress a trained model; inside `fit`, `RankScheduler` does better, because
+    the factors are trained between the cuts. Each kernel `W (m, n)` becomes the nearest
+    product `U (m, r) V (r, n)`. Optimizer state follows, if the model is compiled.
+
+    Layers that are not trainable are factorised like all others, since nothing need be trained
+    afterwards; `RankScheduler` leaves them. A kernel of zeros has nothing to lose, so it gets the
+    smallest rank where no `rank` is asked for; its factors can learn.
+
+    On a model that is not trained yet this is the spectral initialisation of a network that
+    has low rank from the start: the factors are balanced, and `U V` is the nearest product to
+    the dense kernel as its initializer drew it. Give `RankScheduler(budget=1.0,
+    aids=[ProductDecay()])` to its training for the decay that goes with it.
+
+    Args:
+        model: A built Keras model.
+        budget: Fraction of the whole dense model it may cost, in (0, 1].
+        cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
+        energy: Fraction of its energy each kernel keeps, in (0, 1].
+        rtol: Relative error each kernel may have, `sqrt(1 - energy)`, in [0, 1), as the criterion
+            weighs it.
+        rank: Rank of every kernel.
+        measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"` or
+            `"file"` (bytes of the compact file), or `"latency"` or a `Latency` (seconds of a
+            batch, measured).
+        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
+            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
+            knows the data), `"uniform"` (the same fraction of full rank).
+        rules: Rules for single layers.
+        min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
+        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
+            its output on the calibration set, the mean made up for by the bias), `"fisher"`
+            (in the loss of the compiled model, to second order).
+        calibration: Data for the last two, as `model.fit` takes it: `x`, `(x, y)` or `(x, y,
+            sample_weight)`, where several inputs are a list or a dictionary, or a source of batches
+            of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand samples
+            do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask hides
+            do not.
+        input_shape: Shape of one sample, for `"flops"` and `"latency"` of a model that leaves
+            lengths open: `(128,)`, or a list or dictionary of shapes. Left out, it is the mean of
+            the calibration set.
+
+    Returns:
+        What was done to every kernel, or why not.
+
+    Raises:
+        ArgumentError: Unusable arguments, or a rule that matches no layer.
+        RankError: Nothing to compress, or a budget that no ranks meet.
+        SpectrumError: A kernel holds NaN or infinity.
+        SurgeryError: The model is not built, or Keras failed; it is as it was.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
+        ...                           keras.layers.Dense(10, name="output")])
+        >>> factorize(model, rank=8).ranks
+        {'hidden/kernel': 8}
+
+    Reference: Eckart and Young, *The approximation of one matrix by another of lower
+    rank*, Psychometrika 1936; for the initialisation, Khodak et al., *Initialization and
+    regularization of factorized neural layers*, ICLR 2021.
+    """
+    given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
+    for name, value in given.items():
+        if isinstance(value, Schedule):
+            raise ArgumentTypeError(
+                f"`{name}` of factorize must be a number, since it cuts once. Received: {value!r}. "
+                f"Write {name}={value.values[-1]:g}, or give the schedule to RankScheduler."
+            )
+    target = one_target(**given)
+    told = checked_input_shape(input_shape)
+    check_built(model)
+    samples = None if calibration is None else samples_of(calibration)
+    shapes = [] if told is None else [shapes_told(told, _keras.part_in_training(model))]
+    if samples is not None:
+        shapes.append(shapes_of_samples(samples, "calibration"))
+    compression = Compression(
+        model,
+        target,
+        measure=measure,
+        allocation=allocation,
+        rules=rules,
+        min_gain=plain(min_gain),
+        criterion=criterion,
+        samples=samples,
+        trains=False,
+        shapes=shapes,
+    )
+    if compression.waits_for_samples:
+        raise ArgumentError(
+            f"criterion={criterion!r} needs data to judge by. Received: calibration=None. "
+            "Give some thousand samples of the training set, calibration=(x, y)."
+        )
+    compression.cut(0.0)
+    return compression.report

@@ -1,0 +1,1 @@
+"""What was done, as records: plain values that are kept in files."""

@@ -1,0 +1,312 @@
+"""Records of what was decided for each kernel, and the text that tells it.
+
+The callback and the one-shot functions write these records; the TensorBoard
+companion, the file and the command line read them. Nothing here knows Keras.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from reducible_train.report.plain import from_plain
+
+
+@dataclass(frozen=True)
+class KernelRecord:
+    """What one kernel is now, and why.
+
+    Args:
+        path: Layer path and kernel attribute, such as `"encoder/d1/kernel"`.
+        kind: Class of the dense layer, such as `"Dense"`.
+        shape: `(m, n)` of the kernel matrix, inputs x outputs.
+        rank: Rank in force; `None` while the kernel is dense.
+        break_even_rank: Largest rank whose factors are smaller than the kernel.
+        parameters: Parameters stored for it now.
+        energy: Energy kept since the start, the product over its cuts, a fraction;
+            `None` before any cut.
+        reason: Why it stays dense; `None` if it is managed.
+        count: Matrices of this shape, one for each group of a convolution.
+        split: How it is split in two, where there is a choice.
+        remark: Why it is dense though it is managed.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, ...]
+    rank: int | None
+    break_even_rank: int
+    parameters: int
+    energy: float | None = None
+    reason: str | None = None
+    count: int = 1
+    split: str = ""
+    remark: str = ""
+
+    @property
+    def dense_parameters(self) -> int:
+        """Parameters of the dense kernel."""
+        return int(np.prod(self.shape, dtype=object)) * self.count
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCut:
+    """One kernel in one cut.
+
+    Args:
+        path: As in `KernelRecord`.
+        shape: `(m, n)` of the kernel matrix.
+        rank_before: Rank before the cut; `None` if it was dense.
+        rank: Rank after the cut.
+        energy: Energy of the kernel kept by this cut alone, a fraction.
+        relative_error: `sqrt(1 - energy)`, relative Frobenius error of this cut.
+        binding: What decided the rank (`"budget"`, `"energy"`, `"max_rank"`, ...).
+        spectrum: Singular values before the cut, non-increasing, as the criterion weighs them.
+        criterion: What said which directions to lose.
+    """
+
+    path: str
+    shape: tuple[int, int]
+    rank_before: int | None
+    rank: int
+    energy: float
+    relative_error: float
+    binding: str
+    spectrum: np.ndarray = field(repr=False)
+    criterion: str = "energy"
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One cut of one model: when, towards what, and what it did.
+
+    Args:
+        epoch: Epoch (0-based) before or in which the cut was made.
+        step: Training steps done before the cut.
+        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`, or
+            `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
+        target: The schedule's value.
+        kernels: The kernels whose rank changed.
+        parameters_before: Parameters of the whole model before.
+        parameters: Parameters of the whole model after.
+        seconds: Wall time of each part: `"spectra"`, `"allocation"`, `"surgery"`.
+        certificate: Objective, bound and gap of the allocation, if one was solved.
+    """
+
+    epoch: int
+    step: int
+    quantity: str
+    target: float
+    kernels: tuple[KernelCut, ...]
+    parameters_before: int
+    parameters: int
+    seconds: Mapping[str, float]
+    certificate: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class UndoneCut:
+    """A cut that a guard had undone, or several of one epoch.
+
+    Args:
+        epoch: Epoch (0-based) before or in which it was made.
+        undone_epoch: Epoch before or in which it was undone; the number of epochs if that
+            was after the last one.
+        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`, or
+            `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
+        target: The value that was aimed at.
+        parameters_before: Parameters of the whole model before it, and since.
+        parameters: Parameters while it was on trial.
+        monitor: The metric that was watched.
+        reference: Its best value on accepted ranks.
+        worst: The worst value that would have been accepted.
+        value: Its last value under this cut; `None` if there was none.
+        reason: Why it was undone, in words.
+    """
+
+    epoch: int
+    undone_epoch: int
+    quantity: str
+    target: float
+    parameters_before: int
+    parameters: int
+    monitor: str
+    reference: float
+    worst: float
+    value: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"The cut before epoch {self.epoch} to {self.quantity} {self.target:.4g} "
+            f"({self.parameters_before:,} -> {self.parameters:,} parameters) was undone at epoch "
+            f"{self.undone_epoch}: {self.reason}."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The whole story of one model: sizes, kernels, cuts.
+
+    Its `str` is the table people read; `to_dict` is what files keep.
+
+    Args:
+        dense_parameters: Parameters of the whole dense model.
+        parameters: Parameters of the whole model now.
+        dense_bytes: Bytes of the variables of the dense model.
+        bytes: Bytes of the variables now.
+        dense_flops: FLOPs of one sample through the kernels of the dense model
+            (two for each multiply-add); `None` where shapes are not known.
+        flops: The same, now.
+        kernels: Every kernel that was looked at, managed or not.
+        cuts: Every cut so far, in order.
+        notes: Sentences the reader should see.
+        undone: Cuts that a guard had undone; they are not among `cuts`.
+        flops_at: The input shape that FLOPs are counted for and where it comes from, in words;
+            `None` for a model that leaves no length open.
+    """
+
+    dense_parameters: int
+    parameters: int
+    dense_bytes: int
+    bytes: int
+    dense_flops: int | None
+    flops: int | None
+    kernels: tuple[KernelRecord, ...]
+    cuts: tuple[Cut, ...] = ()
+    notes: tuple[str, ...] = ()
+    undone: tuple[UndoneCut, ...] = ()
+    flops_at: str | None = None
+
+    @property
+    def size_fraction(self) -> float:
+        """Parameters now over parameters dense, in (0, 1]."""
+        return self.parameters / self.dense_parameters if self.dense_parameters else 1.0
+
+    @property
+    def flops_fraction(self) -> float | None:
+        """FLOPs now over FLOPs dense, in (0, 1]; `None` where not known."""
+        if self.flops is None or not self.dense_flops:
+            return None
+        return self.flops / self.dense_flops
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank of every factorised kernel, by path."""
+        return {k.path: k.rank for k in self.kernels if k.rank is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the spectra and the wall times.
+
+        So equal trainings with equal results say the same. `None` stands for a number that is
+        not finite.
+        """
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
+        plain["cuts"] = [story_of(c) for c in self.cuts]
+        plain["notes"] = list(self.notes)
+        plain["undone"] = [asdict(u) for u in self.undone]
+        return {name: _strict(value) for name, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Report:
+        """The report that `to_dict` made these values of; what it left out is empty.
+
+        Raises:
+            FormatError: They are no report, or one of a newer version.
+
+        Example:
+            >>> report = Report(100, 40, 400, 160, None, None, ())
+            >>> Report.from_dict(report.to_dict()).size_fraction
+            0.4
+        """
+        return from_plain(cls, plain, "The report")
+
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [
+            ("kernel", "shape", "rank", "energy", "parameters", "remark")
+        ]
+        rows += [_row(k) for k in self.kernels]
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            + ("  " + row[5] if row[5] else "")
+            for row in rows
+        ]
+        lines = [line.rstrip() for line in lines]
+        lines.append(
+            f"parameters {self.dense_parameters:,} -> {self.parameters:,}"
+            f" ({100 * (1 - self.size_fraction):.1f} % fewer)"
+        )
+        if self.flops_fraction is not None:
+            lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
+            lines[-1] += f" (at {self.flops_at})" if self.flops_at else ""
+        return "\n".join([*lines, *map(str, self.undone), *self.notes])
+
+
+def _strict(value: Any) -> Any:
+    """A value as JSON has it: it knows neither NaN and infinity nor numbers of numpy."""
+    if isinstance(value, Mapping):
+        return {str(name): _strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def empty_report(note: str) -> Report:
+    """The report of a model that has no weights yet, with a sentence on why."""
+    return Report(0, 0, 0, 0, None, None, (), notes=(note,))
+
+
+def _row(k: KernelRecord) -> tuple[str, ...]:
+    full = min(k.shape) if k.shape else 0
+    rank = "dense" if k.rank is None else f"{k.rank}/{full}"
+    energy = "" if k.energy is None else f"{k.energy:.3f}"
+    shape = " x ".join(map(str, k.shape))
+    if k.count > 1:
+        shape = f"{k.count} of {shape}"
+    count = f"{k.parameters:,}"
+    if k.rank is not None:
+        count = f"{k.dense_parameters:,} -> {count}"
+    remark = f"{k.split} split" if k.split else ""
+    return k.path, shape, rank, energy, count, k.reason or k.remark or remark
+
+
+def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
+    """A cut in plain JSON values, its spectra left out if not asked for."""
+    plain = {f.name: getattr(cut, f.name) for f in fields(cut)}
+    plain["seconds"] = dict(cut.seconds)
+    plain["certificate"] = None if cut.certificate is None else dict(cut.certificate)
+    plain["kernels"] = [
+        {f.name: getattr(k, f.name) for f in fields(k) if f.name != "spectrum"}
+        | {"shape": list(k.shape)}
+        | ({"spectrum": k.spectrum.tolist()} if spectra else {})
+        for k in cut.kernels
+    ]
+    return plain
+
+
+def story_of(cut: Cut) -> dict[str, Any]:
+    """A cut as files tell of it: without what differs from one run to the next."""
+    return cut_to_dict(cut) | {"seconds": {}}
+
+
+def cut_from_dict(plain: Mapping[str, Any]) -> Cut:
+    """The cut that `cut_to_dict` made these values of; without spectra they are empty."""
+    kernels = tuple(
+        KernelCut(
+            **{
+                **k,
+                "shape": tuple(k["shape"]),
+                "spectrum": np.asarray(k.get("spectrum", []), float),
+            }
+        )
+        for k in plain["kernels"]
+    )
+    return Cut(**{**plain, "kernels": kernels})

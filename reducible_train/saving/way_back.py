@@ -1,0 +1,193 @@
+"""How a model comes back from its compact file: tried before the file is written.
+
+The configuration, as the file will hold it, goes through the same gate as in `load_model`
+and is built by the same function, with the classes that the model is made of standing in
+for `custom_objects`. Its variables get shapes and dtypes but no memory; names and random
+numbers of the process go on as if nothing had been built.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from reducible_train import _keras
+from reducible_train.errors import FormatError
+from reducible_train.saving.layer_state import without_tables
+from reducible_train.saving.model_config import build_model, missing_errors, model_config
+
+_LONGEST = 300  # characters of another's message
+_DEEPEST = 3  # lists in attributes of layers that are looked through for classes
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How a model comes back.
+
+    Args:
+        config: The configuration for the file; `None` if no model can be built from it.
+        custom_objects: Names that `load_model` must be given.
+        reason: Why `load_model` cannot build it; `None` if it can.
+        tried: False if it was not built, for want of an object.
+    """
+
+    config: dict[str, Any] | None
+    custom_objects: tuple[str, ...] = ()
+    reason: str | None = None
+    tried: bool = True
+
+    @property
+    def loads_with(self) -> str:
+        """The call that brings the model back."""
+        if self.config is None:
+            return "load_weights_into(model, path)"
+        if not self.custom_objects:
+            return "load_model(path)"
+        pairs = ", ".join(f"{name!r}: {_last(name)}" for name in self.custom_objects)
+        return f"load_model(path, custom_objects={{{pairs}}})"
+
+    def __str__(self) -> str:
+        if self.config is None:
+            return (
+                f"load_model cannot build the model again: {self.reason} Build it by its own "
+                f"code, call it once on data, and use {self.loads_with}."
+            )
+        untried = "" if self.tried else " Whether that succeeds could not be tried here."
+        return f"To bring the model back, use {self.loads_with}.{untried}"
+
+
+@_keras.untouched_process()
+def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
+    """Find the call that brings a model back, by doing what it would do.
+
+    It costs the time of building the model once, without memory for its weights.
+
+    Args:
+        model: A built model.
+        fits: From the model that came back, to why the weights do not fit it.
+    """
+    config = _as_in_file(model)
+    if config is None:
+        return WayBack(None, reason=_culprits(model, {}) or _failure(model, {}))
+    try:
+        missing = tuple(sorted(missing_errors(config, {})))
+    except FormatError as error:
+        return WayBack(None, reason=_culprits(model, {}) or str(error))
+    objects = _objects(model, missing)
+    if len(objects) < len(missing):
+        return WayBack(config, missing, tried=False)
+    reason = _attempt(config, objects, fits)
+    if reason is None:
+        return WayBack(config, missing)
+    return WayBack(None, reason=_culprits(model, objects) or reason)
+
+
+def _as_in_file(model: Any) -> dict[str, Any] | None:
+    """The configuration as `json` gives it back; `None` if it cannot be taken out or written."""
+    try:
+        with _quiet(), _keras.plainly_named(model):
+            plain = without_tables(model_config(model))
+        config: dict[str, Any] | None = json.loads(json.dumps(plain, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    stem = _keras.automatic_stem(model)
+    if config is not None and stem is not None and config.get("config", {}).get("name"):
+        config["config"]["name"] = stem  # Keras counts it up within a process
+    return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keras warns of a `lambda` that it writes; here it is told with the way round it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+        yield
+
+
+def _attempt(
+    config: Any, objects: Mapping[str, Any], fits: Callable[[Any], str | None]
+) -> str | None:
+    """Why what was built from a configuration is not the model; `None` if it is."""
+    try:
+        with _keras.bounded_variables(0):
+            return fits(build_model(config, objects))
+    except Exception as error:  # a layer's own code may fail in any way
+        return _short(error.__cause__ or error)
+
+
+# --- why not ------------------------------------------------------------------------------
+
+
+def _culprits(model: Any, objects: Mapping[str, Any]) -> str | None:
+    """The layers that keep the model from coming back, the deepest of a branch only."""
+    made_anew = [path for path, layer in _keras.walk(model) if not _keras.saves_its_layers(layer)]
+    if not _keras.saves_its_layers(model):
+        made_anew = [""]
+    found: list[tuple[str, str]] = []
+    for path, layer in _keras.walk(model):
+        if not any(path != each and path.startswith(f"{each}/".lstrip("/")) for each in made_anew):
+            why = _failure(layer, objects)
+            found += [(path, f"layer '{path}' ({type(layer).__name__}): {why}")] if why else []
+    paths = [path for path, _ in found]
+    deepest = [w for path, w in found if not any(o.startswith(f"{path}/") for o in paths)]
+    return "; ".join(deepest) or None
+
+
+def _failure(layer: Any, objects: Mapping[str, Any]) -> str | None:
+    """Why a layer's configuration cannot be taken out, written, let in or read."""
+    try:
+        with _quiet():
+            config = keras.saving.serialize_keras_object(layer)
+        json.dumps(config, allow_nan=False)
+        if not missing_errors(config, objects):
+            with _keras.bounded_variables(0):
+                keras.saving.deserialize_keras_object(config, dict(objects), safe_mode=True)
+    except Exception as error:  # the user's own get_config may fail in any way
+        return _short(error)
+    return None
+
+
+def _short(error: BaseException) -> str:
+    """What an error says, without the configuration that Keras repeats in it."""
+    text = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
+    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...") or type(error).__name__
+
+
+# --- what stands in for custom_objects ----------------------------------------------------
+
+
+def _objects(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Name -> class or function, of those that the model is made of."""
+    found = {name: keras.saving.get_registered_object(name) for name in names if ">" in name}
+    for thing in _things(model) if set(names) - found.keys() else ():
+        name = keras.saving.get_registered_name(thing)
+        if name in names:
+            found.setdefault(name, thing)
+    return {name: thing for name, thing in found.items() if thing is not None}
+
+
+def _things(model: Any) -> Iterator[Any]:
+    for layer in (model, *(layer for _, layer in _keras.walk(model))):
+        yield from type(layer).__mro__  # a factorised container is of a class of ours
+        yield from _held(vars(layer), 0)
+
+
+def _held(value: Any, depth: int) -> Iterator[Any]:
+    """Classes and functions in attributes."""
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
+        yield value
+    elif depth < _DEEPEST and isinstance(value, (Mapping, list, tuple)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _held(each, depth + 1)
+    elif hasattr(type(value), "get_config"):
+        yield type(value)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(">")[2]

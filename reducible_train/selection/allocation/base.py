@@ -1,0 +1,169 @@
+"""One budget, a rank for each kernel: the question, the answer, and the ways to find it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reducible_train.errors import ArgumentError, RankError
+from reducible_train.selection.allocation.candidates import Candidate, Group, grouped
+
+Ranks = list[int | None]
+Allocator = Callable[[Sequence[Group], float], tuple[Ranks, float]]
+
+_ALLOCATORS: dict[str, Allocator] = {}
+_ROUND_OFF = 1e-12
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The rank of every kernel, what it costs, and how far from the best it can be.
+
+    Args:
+        ranks: Rank by path; `None` for a kernel that stays dense.
+        cost: What the candidates cost together, at most the capacity.
+        objective: Relative discarded energy, summed over the candidates.
+        bound: No allocation within the capacity has a smaller objective (proven).
+        gap: `objective - bound`; 0 if the allocation is proven to be the best.
+        method: Name of the allocator.
+    """
+
+    ranks: dict[str, int | None]
+    cost: float
+    objective: float
+    bound: float
+    gap: float
+    method: str
+
+
+def allocator(name: str) -> Callable[[Allocator], Allocator]:
+    """Make a function known as a way to share a budget.
+
+    The function receives the groups and a capacity that the smallest of them fit into. It returns
+    a rank for each group (`None` for dense), and a proven lower bound of the objective. It is a
+    pure function: equal questions get equal answers.
+    """
+
+    def register(function: Allocator) -> Allocator:
+        if _ALLOCATORS.setdefault(name, function) is not function:
+            raise ArgumentError(
+                "An allocator must have a name of its own. "
+                f"Received: {name!r}, taken by {_ALLOCATORS[name].__name__}. Choose another."
+            )
+        return function
+
+    return register
+
+
+def allocator_names() -> tuple[str, ...]:
+    """Names of all allocators, in alphabetical order.
+
+    >>> allocator_names()
+    ('energy', 'knapsack', 'uniform')
+    """
+    return tuple(sorted(_ALLOCATORS))
+
+
+def allocate(
+    candidates: Iterable[Candidate], capacity: float, method: str = "knapsack"
+) -> Allocation:
+    """Choose a rank for every candidate, so that together they cost at most the capacity.
+
+    The objective is what is lost: the relative discarded energy `sum(s[r:]**2) / sum(s**2)` of
+    each candidate, 0 while it is dense, summed over all. `"knapsack"` finds the least;
+    `"uniform"` and `"energy"` are the usual rules, for comparison. Each of them proves a bound.
+
+    Args:
+        candidates: The kernels, their limits and costs.
+        capacity: What they may cost together.
+        method: `"knapsack"`, `"uniform"`, `"energy"` or another name of `allocator_names()`.
+
+    Raises:
+        ArgumentError: An unknown method, a path that occurs twice, a group without a rank in
+            common, a capacity that is not a number.
+        RankError: Even the smallest ranks cost more than the capacity.
+
+    Example:
+        >>> flat = Candidate("flat", [1.0, 1.0, 1.0, 1.0], 8, 16, 1, 1)
+        >>> steep = Candidate("steep", [1.0, 0.1, 0.0, 0.0], 8, 16, 1, 1)
+        >>> found = allocate([flat, steep], 24)
+        >>> found.ranks
+        {'flat': None, 'steep': 1}
+        >>> found.cost, round(found.objective, 4), found.gap
+        (24.0, 0.0099, 0.0)
+    """
+    solve = _named(method)
+    groups = grouped(candidates)
+    capacity = _checked_capacity(groups, capacity)
+    ranks, bound = solve(groups, capacity)
+    objective = total_loss(groups, ranks)
+    bound = max(0.0, min(bound, objective))
+    return Allocation(
+        ranks={m.path: rank for g, rank in zip(groups, ranks, strict=True) for m in g.members},
+        cost=total_cost(groups, ranks),
+        objective=objective,
+        bound=bound,
+        gap=objective - bound,
+        method=method,
+    )
+
+
+def total_cost(groups: Sequence[Group], ranks: Ranks) -> float:
+    """What the groups cost at these ranks."""
+    return math.fsum(g.cost(rank) for g, rank in zip(groups, ranks, strict=True))
+
+
+def total_loss(groups: Sequence[Group], ranks: Ranks) -> float:
+    """The objective: what the groups discard at these ranks."""
+    return math.fsum(g.loss(rank) for g, rank in zip(groups, ranks, strict=True))
+
+
+def last_that_fits(
+    levels: Sequence[Any] | Any,
+    ranks_at: Callable[[float], Ranks],
+    groups: Sequence[Group],
+    capacity: float,
+) -> Ranks:
+    """The ranks at the last of the levels whose cost fits, by bisection.
+
+    Args:
+        levels: Levels in the order of rising cost; the first one fits.
+        ranks_at: Level -> a rank for each group.
+        groups: The groups.
+        capacity: What they may cost together.
+    """
+    fits, fails = 0, len(levels)
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if total_cost(groups, ranks_at(float(levels[middle]))) <= capacity:
+            fits = middle
+        else:
+            fails = middle
+    return ranks_at(float(levels[fits]))
+
+
+def _named(method: str) -> Allocator:
+    if method not in _ALLOCATORS:
+        raise ArgumentError(
+            f"`method` must be one of {', '.join(map(repr, allocator_names()))}. "
+            f"Received: method={method!r}. For the least loss write 'knapsack'."
+        )
+    return _ALLOCATORS[method]
+
+
+def _checked_capacity(groups: Sequence[Group], capacity: float) -> float:
+    """The capacity, raised by round-off where the smallest ranks need that."""
+    if math.isnan(capacity):
+        raise ArgumentError(
+            "`capacity` must be a number. Received: capacity=nan. "
+            "Give what the candidates may cost together."
+        )
+    smallest = total_cost(groups, [g.within_limits(g.min_rank) for g in groups])
+    if smallest > capacity + _ROUND_OFF * abs(capacity):
+        raise RankError(
+            f"`capacity` must be at least {smallest:.17g}, the cost of the smallest ranks allowed. "
+            f"Received: capacity={capacity:.17g}. Raise it, or lower `min_rank`."
+        )
+    return max(float(capacity), smallest)

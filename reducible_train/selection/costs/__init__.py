@@ -1,0 +1,1 @@
+"""What kernels cost: counted, in the compact file, or in time."""

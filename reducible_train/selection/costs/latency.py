@@ -1,0 +1,260 @@
+"""What a kernel costs in time: its layer, called by itself on this machine, dense and factorised.
+
+FLOPs say little of time: two thin products have overhead, and thin matrices use a processor badly.
+So for each kernel the layer itself is built anew, once dense and once at each of a few ranks, and
+timed on inputs of the shapes that the model gives it. All calls of one kernel take turns, and
+the fastest of several rounds counts: whatever else a machine does can only add to a time, and on
+a busy one most rounds are disturbed, so that their median is as well. Between the ranks that were
+timed the cost is interpolated; it is made never to fall by pooling neighbours that are out of
+order (Ayer et al., *An empirical distribution function for sampling with incomplete information*,
+1955).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time as clock
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.errors import ArgumentError
+from reducible_train.layers import Kernel
+from reducible_train.selection.costs.counted import Prices, Table
+from reducible_train.selection.input_shapes import no_shapes
+from reducible_train.selection.survey import Form
+from reducible_train.settings.checks import settle_counts
+
+Timer = Callable[[Sequence[Callable[[], Any]], int], Sequence[float]]  # of LayerCalls, rounds
+_TIMED = 5  # ranks of each kernel
+_LONG = 1e-3  # seconds that one round of a call takes at least, by repeating it
+_MOST = 100  # repetitions
+_NOTHING = 1e-9  # seconds; a cost must be greater than 0
+
+
+def stopwatch(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Seconds of one call of each: the fastest of several rounds, in which they take turns.
+
+    Example:
+        >>> short, long = stopwatch([lambda: sum(range(10)), lambda: sum(range(100_000))], 3)
+        >>> 0 < short < long
+        True
+    """
+    counts = []
+    for call in calls:
+        call()  # compiles it
+        started = clock.perf_counter()
+        call()
+        once = max(clock.perf_counter() - started, _NOTHING)
+        counts.append(min(max(math.ceil(_LONG / once), 1), _MOST))
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, count, found in zip(calls, counts, seconds, strict=True):
+            started = clock.perf_counter()
+            for _ in range(count):
+                call()
+            found.append((clock.perf_counter() - started) / count)
+    return [min(found) for found in seconds]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """One call of a layer on one batch.
+
+    Args:
+        layer: The layer.
+        run: Makes the call.
+    """
+
+    layer: Any
+    run: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        return self.run()
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A budget of time: seconds of one batch through the layers that hold kernels.
+
+    As with FLOPs, what holds no kernel (activations, pooling, normalisation) is not counted.
+    Measured when the fit begins, and not before: checking a configuration measures nothing, so
+    that a budget which no ranks meet is refused only then. It takes seconds for a small network,
+    a minute for one of fifty different layers. A budget means the machine it was measured on.
+
+    Args:
+        batch_size: Samples in a batch, at least 1: what the model will be given in its use.
+        rounds: Times that each call is measured, at least 1; the fastest counts.
+        timer: What measures; tests put in one that counts.
+
+    Raises:
+        ArgumentError: Unusable values; when the fit begins, a model whose input shapes are not
+            known, or a layer that cannot be called by itself.
+
+    Example:
+        >>> Latency(batch_size=1)
+        Latency(batch_size=1, rounds=15)
+    """
+
+    batch_size: int = 32
+    rounds: int = 15
+    timer: Timer = field(default=stopwatch, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        settle_counts(self, "Latency", "batch_size", "rounds")
+
+    def prices(
+        self,
+        model: Any,
+        kernels: Sequence[Kernel],
+        wanted: Mapping[str, Sequence[Form]],
+        calls: Sequence[Any] | None,
+    ) -> Prices:
+        """Time every kernel of a model: those that may change at several ranks."""
+        self._check_shapes(model, kernels, calls)
+        known: dict[Any, dict[str, Table]] = {}  # layers that are alike are timed once
+        tables = {}
+        for kernel in kernels:
+            forms = {form.split: form for form in wanted.get(kernel.path, ())}
+            ranks = {split: _some_ranks(kernel, forms.get(split)) for split in kernel.splits}
+            for split in kernel.splits:
+                sizes = min(kernel.shape_in(split)) + 1
+                tables[kernel.path, split] = Table(0.0, np.zeros(sizes))
+            for call in calls or ():
+                if call.layer is not kernel.layer:
+                    continue
+                key = _key(kernel, ranks, call)
+                if key not in known:
+                    known[key] = self._timed(kernel, ranks, call)
+                for split, table in known[key].items():
+                    total = tables[kernel.path, split]
+                    tables[kernel.path, split] = _added(total, table, call.repeats)
+        batch = f"batches of {self.batch_size}" if self.batch_size > 1 else "single samples"
+
+        def words(dense: float, now: float) -> str:
+            return (
+                f"Latency, measured here on {batch} through the layers that hold kernels: "
+                f"{1e3 * dense:.3g} ms dense, {1e3 * now:.3g} ms at these ranks."
+            )
+
+        return Prices(tables, rest=0.0, words=words)
+
+    def _check_shapes(
+        self, model: Any, kernels: Sequence[Kernel], calls: Sequence[Any] | None
+    ) -> None:
+        """Refuse a model of layers that would have to be timed on inputs of unknown size."""
+        if calls is None:
+            raise no_shapes("latency", model)
+        paths = {id(kernel.layer): kernel.layer_path for kernel in kernels}
+        for call in calls:
+            if None in call.shape[1:] or call.repeats is None:
+                raise no_shapes("latency", model, f"{call.shape} for '{paths[id(call.layer)]}'")
+
+    def _timed(
+        self, kernel: Kernel, ranks: Mapping[str, Sequence[int]], call: Any
+    ) -> dict[str, Table]:
+        """Seconds of one call by split, the share of this kernel where a layer holds several."""
+        try:
+            with _same_random_numbers():
+                asked = [(split, rank) for split, some in ranks.items() for rank in some]
+                variants = [(kernel.splits[0], None), *asked]
+                calls = [_call(kernel, *each, self.batch_size, call) for each in variants]
+                seconds = dict(zip(variants, self.timer(calls, self.rounds), strict=True))
+        except Exception as error:
+            raise ArgumentError(
+                f"Layer '{kernel.layer_path}' ({type(kernel.layer).__name__}) cannot be timed by "
+                f"itself. Received: {type(error).__name__}: {error} Use measure='flops', or leave "
+                "the layer out by a rule with keep_dense=True."
+            ) from error
+        dense = seconds[variants[0]]
+        others = dense * (1 - 1 / len(kernel.kind.kernel_attributes))
+        found = {}
+        for split, some in ranks.items():
+            own = [max(seconds[split, rank] - others, _NOTHING) for rank in some]
+            every = np.arange(min(kernel.shape_in(split)) + 1)
+            costs = np.interp(every, some, never_falling(own)) if some else np.zeros(len(every))
+            found[split] = Table(max(dense - others, _NOTHING), costs)
+        return found
+
+
+def never_falling(values: Sequence[float]) -> np.ndarray:
+    """The nearest sequence that never falls, by least squares.
+
+    Example:
+        >>> never_falling([1.0, 3.0, 2.0, 4.0])
+        array([1. , 2.5, 2.5, 4. ])
+    """
+    pools: list[tuple[float, int]] = []  # mean, length
+    for value in values:
+        mean, length = float(value), 1
+        while pools and pools[-1][0] > mean:
+            before, count = pools.pop()
+            mean = (before * count + mean * length) / (count + length)
+            length += count
+        pools.append((mean, length))
+    return np.concatenate([np.full(length, mean) for mean, length in pools])
+
+
+def _some_ranks(kernel: Kernel, form: Form | None) -> tuple[int, ...]:
+    """The ranks to time: the present one of a kernel that stays, a few of one that may change."""
+    if form is None:
+        return () if kernel.rank is None else (kernel.rank,)
+    few = np.geomspace(max(form.least, 1), max(form.max_rank, 1), _TIMED)
+    return tuple(sorted({round(rank) for rank in few}))
+
+
+def _added(total: Table, more: Table, repeats: int | None) -> Table:
+    times = 1 if repeats is None else repeats
+    return Table(total.dense + times * more.dense, total.ranks + times * more.ranks)
+
+
+def _key(kernel: Kernel, ranks: Mapping[str, tuple[int, ...]], call: Any) -> Any:
+    config = {name: value for name, value in _dense_config(kernel).items() if name != "name"}
+    switches = tuple(sorted(call.options.items()))
+    shape = tuple(call.shape)
+    return kernel.kind, kernel.name, tuple(ranks.items()), shape, switches, repr(config)
+
+
+def _dense_config(kernel: Kernel) -> dict[str, Any]:
+    dense: Any = kernel.kind.dense_class
+    config: dict[str, Any] = dense.get_config(kernel.layer)
+    return config
+
+
+def _call(kernel: Kernel, split: str, rank: int | None, batch: int, call: Any) -> LayerCall:
+    """A call of a new layer like that of the kernel, at a rank, on one batch."""
+    kind: Any = kernel.kind
+    config = _dense_config(kernel)
+    if rank is None:
+        layer = kind.dense_class.from_config(config)
+    else:
+        config |= {"ranks": {kernel.name: rank}}
+        layer = kind.from_config(config | ({"split": split} if len(kind.splits) > 1 else {}))
+    shape = (batch, *call.shape[1:])
+    uses = kernel.uses(split, shape, call.options)
+    if isinstance(layer, keras.layers.Embedding) and not (uses and uses.dense):
+        layer.build(shape)
+        return LayerCall(layer, _keras.compiled(layer, keras.ops.zeros(shape, "int32")))
+    x = keras.ops.ones(shape, layer.compute_dtype)
+    if isinstance(layer, keras.layers.Embedding):
+        layer.build((batch, 1))
+        return LayerCall(layer, _keras.compiled(layer, x, reverse=True))
+    layer.build(shape)
+    states = [layer.get_initial_state(batch_size=batch)] if hasattr(layer, "state_size") else []
+    return LayerCall(layer, _keras.compiled(layer, x, *states))
+
+
+@contextlib.contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """Initializers draw their seeds from Python's generator; a fit shall not notice."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,148 @@
+"""What a criterion is: statistics of a kernel's data in, a metric for its errors out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from reducible_train.errors import ArgumentError
+from reducible_train.linalg.metric import Array, Metric, ridged
+from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.linalg.separation import Separated
+
+NEEDS = ("inputs", "gradients")
+
+Known = TypeVar("Known", bound=Moments | Separated)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What is known of the data that passes through a kernel `W (m, n)`.
+
+    Args:
+        inputs: Moments of the inputs `x (m,)` it is multiplied with, or counts of the rows that
+            they choose; or moments of inputs whose pieces meet a block of columns each.
+        gradients: Moments of the gradient of the loss by its outputs `x W (n,)`; of one block.
+        folds: True if a bias can take up the mean of what is lost, so that only the spread of
+            the inputs matters.
+    """
+
+    inputs: Moments | Counts | Separated | None = None
+    gradients: Moments | None = None
+    folds: bool = True
+
+    @property
+    def input_moment(self) -> Array:
+        """`(m, m)`: the covariance of the inputs, or their second moment without a bias.
+
+        `(m,)`, its diagonal, where the rest is 0.
+
+        Raises:
+            ArgumentError: Nothing is known of the inputs.
+        """
+        if isinstance(self.inputs, Counts):
+            return self.inputs.second_moment
+        found = _present(self.inputs, "inputs")
+        return found.covariance if self.folds else found.second_moment
+
+    @property
+    def likeness(self) -> Array | None:
+        """`(p, p)`: what the pieces have in common that meet `p` blocks of columns; `None` for
+        inputs in one piece.
+        """
+        if not isinstance(self.inputs, Separated):
+            return None
+        return self.inputs.likeness(centred=self.folds)
+
+    @property
+    def mean(self) -> Array | None:
+        """The mean that a bias can take up: `(m,)`, or `(p, m)` of pieces; `None` without one."""
+        if not self.folds or self.inputs is None or isinstance(self.inputs, Counts):
+            return None
+        return self.inputs.mean
+
+    @property
+    def gradient_moment(self) -> Array:
+        """`(n, n)`: the second moment of the gradients.
+
+        Raises:
+            ArgumentError: Nothing is known of the gradients.
+        """
+        return _present(self.gradients, "gradients").second_moment
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion:
+    """A way to say what an error of a kernel costs.
+
+    Args:
+        name: Its name, such as `"activation"`.
+        needs: The statistics it asks for, some of `"inputs"` and `"gradients"`.
+        metric: Statistics -> metric; a pure function.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    metric: Callable[[Statistics], Metric]
+
+    def judge(self, statistics: Statistics) -> Metric:
+        """The metric of a kernel, also of one whose inputs come in pieces."""
+        metric, likeness = self.metric(statistics), statistics.likeness
+        return metric if likeness is None else replace(metric, likeness=ridged(likeness))
+
+
+_CRITERIA: dict[str, Criterion] = {}
+
+
+def criterion(
+    name: str, *, needs: tuple[str, ...] = ()
+) -> Callable[[Callable[[Statistics], Metric]], Callable[[Statistics], Metric]]:
+    """Make a function known as a criterion: statistics of a kernel -> metric of its errors."""
+    if not set(needs) <= set(NEEDS):
+        raise ArgumentError(
+            f"A criterion may need {' and '.join(map(repr, NEEDS))}. Received: needs={needs!r}."
+        )
+
+    def register(function: Callable[[Statistics], Metric]) -> Callable[[Statistics], Metric]:
+        known = _CRITERIA.setdefault(name, Criterion(name, needs, function))
+        if known.metric is not function:
+            raise ArgumentError(
+                "A criterion must have a name of its own. "
+                f"Received: {name!r}, taken by {known.metric.__name__}. Choose another."
+            )
+        return function
+
+    return register
+
+
+def criterion_names() -> tuple[str, ...]:
+    """Names of all criteria, in alphabetical order.
+
+    >>> criterion_names()
+    ('activation', 'energy', 'fisher')
+    """
+    return tuple(sorted(_CRITERIA))
+
+
+def criterion_named(name: str) -> Criterion:
+    """The criterion of a name.
+
+    Raises:
+        ArgumentError: Nobody knows it.
+    """
+    if name not in _CRITERIA:
+        raise ArgumentError(
+            f"`criterion` must be one of {', '.join(map(repr, criterion_names()))}. "
+            f"Received: criterion={name!r}. For the plain error of the kernel write 'energy'."
+        )
+    return _CRITERIA[name]
+
+
+def _present(moments: Known | None, name: str) -> Known:
+    if moments is None:
+        raise ArgumentError(
+            f"This criterion needs statistics of the {name}. Received: {name}=None. "
+            "Collect them over a calibration set first."
+        )
+    return moments

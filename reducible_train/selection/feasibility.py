@@ -1,0 +1,141 @@
+"""What a model can be brought to at all: asked before anything is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reducible_train.errors import ArgumentError, RankError, SpectrumError
+from reducible_train.report.records import Report
+from reducible_train.selection.allocation import allocator_names
+from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.criteria import criterion_named
+from reducible_train.selection.input_shapes import no_shapes
+from reducible_train.selection.rank_selection import as_rank
+from reducible_train.selection.survey import Managed, Survey
+from reducible_train.settings.checks import SHARE, checked_number
+from reducible_train.settings.measures import MEASURES
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.targets import BUDGETS, Target
+
+_UNITS = {
+    "parameters": "parameters",
+    "bytes": "bytes",
+    "flops": "FLOPs",
+    "file": "bytes of the compact file",
+    "latency": "seconds of latency",
+}
+
+
+def check_choices(
+    measure: str | Latency, allocation: str, min_gain: float = 0.0, criterion: str = "energy"
+) -> None:
+    """Refuse names that nobody knows, and a gain that is no fraction.
+
+    Raises:
+        ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
+    """
+    criterion_named(criterion)
+    checked_number("min_gain", min_gain, SHARE)
+    for name, value, known in (
+        ("measure", "latency" if isinstance(measure, Latency) else measure, tuple(MEASURES)),
+        ("allocation", allocation, tuple(allocator_names())),
+    ):
+        if value not in known:
+            raise ArgumentError(
+                f"`{name}` must be one of {', '.join(map(repr, known))}. "
+                f"Received: {name}={value!r}. If unsure, leave it out."
+            )
+
+
+def check_target(
+    survey: Survey, target: Target, rules: Sequence[LayerRule], measure: str, report: Report
+) -> None:
+    """Refuse a target that this model cannot be brought to.
+
+    Args:
+        survey: The kernels of the model.
+        target: What shall be reached.
+        rules: The rules for single layers.
+        measure: What a budget counts.
+        report: The model as it is, for the message.
+
+    Raises:
+        ArgumentError: A group without a budget, a budget of FLOPs for a model whose input shapes
+            are not known.
+        RankError: A budget that no ranks meet.
+    """
+    name = survey.model.name
+    if target.quantity not in BUDGETS:
+        for rule in rules:
+            if rule.group is not None:
+                raise ArgumentError(
+                    "A group shares what a budget gives it. Received: "
+                    f"group={rule.group!r} in the rule for {rule.match!r}, with the target "
+                    f"{target}. Give a budget, or remove the group."
+                )
+        return
+    if measure == "flops" and not survey.uses:
+        raise no_shapes("flops", survey.model)
+    smallest = smallest_fraction(survey, measure)
+    what, said = f"fraction of {_UNITS[measure]}", _ceil(smallest)
+    if target.quantity == "cost":
+        smallest = smallest_cost(survey, measure)
+        what, said = f"cost in {_UNITS[measure]}", _ceil(smallest)
+    if target.lowest < smallest:
+        raise RankError(
+            f"`{target.quantity}` cannot be met: the smallest possible {what} of model '{name}' "
+            f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
+            f"{target.quantity} of {target.lowest:g}. Raise it, or let more layers be "
+            f"factorised.\n{report}"
+        )
+
+
+def smallest_fraction(survey: Survey, measure: str) -> float:
+    """The least of the dense model's cost that its kernels and rules allow."""
+    return smallest_cost(survey, measure) / survey.dense_total(measure)
+
+
+def smallest_cost(survey: Survey, measure: str) -> float:
+    """The least that the model can cost under its rules."""
+    fixed = survey.total(measure) - sum(m.cost(measure) for m in survey.managed)
+    return fixed + sum(_least(managed, measure) for managed in survey.managed)
+
+
+def check_finite(survey: Survey) -> None:
+    """Refuse kernels that have no singular values.
+
+    Raises:
+        SpectrumError: One of them holds NaN or infinity.
+    """
+    for managed in survey.managed:
+        for matrix in managed.kernel.matrices():
+            bad = int(matrix.size - np.isfinite(matrix).sum())
+            if bad:
+                raise SpectrumError(
+                    f"{managed.kernel.path}: {bad} of {matrix.size} numbers are NaN or "
+                    "infinite, so it has no singular values. Load good weights, or find out "
+                    "where training diverged."
+                )
+
+
+def _least(managed: Managed, measure: str) -> float:
+    """The least a kernel can cost, its own target considered."""
+    own = managed.rule.target if managed.rule else None
+    if own is None or own.quantity != "rank":
+        return managed.smallest_cost(measure)
+    costs = [
+        form.cost(rank, measure)
+        for form in managed.options
+        if (rank := as_rank(own.lowest, managed, form)) is not None
+    ]
+    return min(costs, default=managed.cost(measure))
+
+
+def _ceil(value: float) -> str:
+    """Rounded up, so that what is said can be asked for: to four digits, or to a whole number."""
+    if value > 1:
+        return f"{np.ceil(value):.0f}"
+    digits = max(4, 3 - int(np.floor(np.log10(value)))) if value > 0 else 4
+    return f"{np.ceil(value * 10**digits) / 10**digits:.{digits}f}"

@@ -1,0 +1,355 @@
+"""From a target to a rank for each kernel: what shall be cut, before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, floor, inf, sqrt
+from typing import Any
+
+import numpy as np
+
+from reducible_train.linalg.svd import cumulative_energy, relative_errors
+from reducible_train.linalg.truncation import choose_rank
+from reducible_train.selection.allocation import Allocation, Candidate, allocate
+from reducible_train.selection.scoring import Decomposition, Judge
+from reducible_train.selection.survey import Form, Managed, Survey
+from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
+
+Aim = Callable[[Target], float]  # the value of a target, now
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The rank one kernel shall get, and what decided it."""
+
+    managed: Managed
+    form: Form
+    rank: int
+    binding: str
+    parts: Decomposition
+
+    def saves(self, measure: str) -> float:
+        """What the change takes off the cost."""
+        return self.managed.cost(measure) - self.form.cost(self.rank, measure)
+
+
+class Decider:
+    """Chooses ranks for the kernels of one model.
+
+    Args:
+        survey: The kernels.
+        target: What the model shall be brought to; rules may give single layers their own.
+        judge: What the directions of a kernel are worth.
+        measure: What a budget counts.
+        allocation: How a budget is shared among the kernels.
+        notes: Where it adds sentences that the reader of a report should see.
+        remarks: Where it says why a kernel that may change is dense, by path, as of the last
+            decision.
+        trains: True if training goes on after a cut.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        target: Target,
+        judge: Judge,
+        *,
+        measure: str,
+        allocation: str,
+        notes: list[str],
+        remarks: dict[str, str],
+        trains: bool = True,
+    ):
+        self._survey = survey
+        self._target = target
+        self._judge = judge
+        self._measure = measure
+        self._allocation = allocation
+        self._notes = notes
+        self._trains = trains
+        self._remarks = remarks
+        self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
+        self.hindrance: str | None = None  # why the last decision falls short
+
+    def decide(
+        self, aim: Aim, time: float, kept: Mapping[str, float]
+    ) -> tuple[list[Decision], Allocation | None]:
+        """The kernels that shall change, and how a budget was shared if there was one.
+
+        Args:
+            aim: The value of a target, now.
+            time: When that is, for messages.
+            kept: Energy kept so far by path of the kernel, as the criterion weighs it.
+        """
+        self._judge.begin()
+        self.hindrance = None
+        self._remarks.clear()
+        decisions, shared = [], []
+        for managed in self._survey.managed:
+            own = managed.rule.target if managed.rule else None
+            goal = own or self._target
+            if goal.quantity in BUDGETS:
+                shared.append(managed)
+                continue
+            decision = self._alone(managed, goal.quantity, aim(goal), kept)
+            if decision is not None:
+                decisions.append(decision)
+        if not shared:
+            if not decisions:
+                self._tell_nearest(aim)
+            return decisions, None
+        more, allocation = self._share(shared, decisions, aim(self._target), time)
+        return [*decisions, *more], allocation
+
+    def _tell_nearest(self, aim: Aim) -> None:
+        """Where a target asks for no cut at all, even at its end: what would."""
+        goal = self._target
+        last = aim(goal) == goal(inf)
+        if not last or any(managed.kernel.rank is not None for managed in self._survey.managed):
+            return
+        if goal.quantity == STABLE_RANK:
+            note = (
+                "No kernel would be smaller at its stable rank, so all stay dense. Give a budget."
+            )
+        elif goal.quantity == "rank":
+            ranks = {m.kernel.path: m.form.max_rank for m in self._survey.managed}
+            path = max(ranks, key=lambda path: ranks[path])
+            note = _nearest(goal, f"rank={ranks[path]}", path)
+        else:
+            errors = {}
+            for m in self._survey.managed:
+                lost = relative_errors(self._judge.parts(m, m.form).values)
+                errors[m.kernel.path] = float(lost[min(m.form.limit, len(lost) - 1)])
+            path = min(errors, key=lambda path: errors[path])
+            most = ceil(1e4 * errors[path]) / 1e4
+            kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
+            asked = f"rtol={most:.4f}" if goal.quantity == "rtol" else f"energy={kept:.4f}"
+            note = _nearest(goal, asked, path)
+        self._hinder(note)
+
+    def _hinder(self, note: str) -> None:
+        """Tell why a decision falls short, once in the notes."""
+        self.hindrance = note
+        if note not in self._notes:
+            self._notes.append(note)
+
+    # --- one kernel by itself ---------------------------------------------------------
+
+    def _alone(
+        self, managed: Managed, quantity: str, value: float, kept: Mapping[str, float]
+    ) -> Decision | None:
+        """What a rank, an energy or an error asks of one kernel; `None` for no change."""
+        if quantity == STABLE_RANK:
+            own = self.own_ranks.get(managed.kernel.path)
+            quantity, value = "rank", inf if own is None else max(1, round(value * own))
+            self._say(managed, "its stable rank has not settled yet" if own is None else None)
+        if quantity == "rank":
+            found = [self._by_rank(managed, f, value) for f in managed.options]
+        else:
+            limit = _limit(quantity, value, kept.get(managed.kernel.path, 1.0))
+            asked = f"{quantity} {value:g}"
+            found = [self._by_spectrum(managed, form, limit, asked) for form in managed.options]
+        possible = [decision for decision in found if decision is not None]
+        return max(possible, key=lambda d: d.saves(self._measure), default=None)
+
+    def _by_rank(self, managed: Managed, form: Form, value: float) -> Decision | None:
+        """The decision for a rank; of several forms only the usual one."""
+        current = managed.kernel.rank
+        rank = as_rank(value, managed, form)
+        if rank is None:
+            over = f"rank {value:g} saves nothing: only up to {form.max_rank} would"
+            self._say(managed, "no rank is asked for so far" if value == inf else over)
+        if form is not managed.form or rank is None or (current is not None and rank >= current):
+            return None
+        parts = self._judge.parts(managed, form)
+        return Decision(managed, form, rank, _rank_binding(value, rank), parts)
+
+    def _by_spectrum(
+        self, managed: Managed, form: Form, limit: Mapping[str, Any] | None, asked: str
+    ) -> Decision | None:
+        """The decision for what this cut must keep; `None` for a limit of nothing to lose."""
+        if limit is None:
+            self._say(managed, f"nothing may be lost at {asked}")
+            return None
+        parts = self._judge.parts(managed, form)
+        if self._is_blank(managed, parts):
+            self._say(managed, f"holds only zeros, so {asked} says nothing about its rank")
+            return None
+        least = min(form.min_rank, *form.shape)
+        choice = choose_rank(parts.values, **limit, min_rank=least)
+        current = managed.kernel.rank
+        if choice.rank > (current - 1 if current is not None else form.limit):
+            own = f"{choice.binding} {choice.rank}" if choice.binding == "min_rank" else asked
+            self._say(
+                managed, f"{own} takes rank {choice.rank}: only up to {form.limit} would save"
+            )
+            return None
+        if choice.rank > form.max_rank:
+            choice = choose_rank(parts.values, **limit, max_rank=form.max_rank)
+        return Decision(managed, form, choice.rank, choice.binding, parts)
+
+    def _say(self, managed: Managed, remark: str | None) -> None:
+        """Why a kernel is dense, if it is; of several forms, what was said of the first."""
+        if remark is not None and managed.kernel.rank is None:
+            self._remarks.setdefault(managed.kernel.path, remark)
+
+    def _is_blank(self, managed: Managed, parts: Decomposition) -> bool:
+        """True for a kernel that has not learned yet, so that its spectrum tells nothing."""
+        return self._trains and managed.kernel.rank is None and not parts.values.any()
+
+    # --- those that share a budget ----------------------------------------------------
+
+    def _share(
+        self, shared: Sequence[Managed], decided: Sequence[Decision], aimed: float, time: float
+    ) -> tuple[list[Decision], Allocation | None]:
+        """What a budget asks of the kernels that share it."""
+        measure = self._measure
+        total = self._survey.total(measure)
+        total -= sum(decision.saves(measure) for decision in decided)
+        budget = self._cost_of(aimed)
+        if total <= budget:
+            for managed in shared:
+                self._say(managed, f"{self._target.quantity} {aimed:.4g} is met without it")
+            return [], None
+        present = sum(m.cost(measure) for m in shared)
+        capacity = present - (total - budget)
+        smallest = sum(m.smallest_cost(measure) for m in shared)
+        if capacity < smallest:
+            note = (
+                f"At epoch {time:g} the rules for single layers left less than the others need; "
+                f"the {self._target.quantity} {aimed:g} was exceeded."
+            )
+            self._hinder(note)
+            capacity = smallest
+        fraction = min(1.0, capacity / sum(m.dense_cost(measure) for m in shared))
+        forms = {m.kernel.path: self._form(m, fraction) for m in shared}
+        last = self._cost_of(min(aimed, self._target.lowest))
+        self._leave_room(shared, forms, capacity - (budget - last))
+        least = sum(m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared)
+        capacity = max(capacity, least)
+        level = _level([parts.values for _, parts in forms.values()])
+        candidates = [self._candidate(m, *forms[m.kernel.path], level) for m in shared]
+        allocation = allocate(candidates, capacity, self._allocation)
+        decisions = []
+        for managed in shared:
+            path = managed.kernel.path
+            rank = allocation.ranks[path]
+            form, parts = forms[path]
+            if rank is None:
+                kept = float(cumulative_energy(parts.values)[min(form.max_rank, len(parts.values))])
+                self._say(
+                    managed,
+                    f"the others meet the {self._target.quantity}; at rank {form.max_rank}, the "
+                    f"largest that saves, it would keep {kept:.3f} of its energy",
+                )
+            elif rank != managed.kernel.rank:
+                decisions.append(Decision(managed, form, rank, "budget", parts))
+        return decisions, allocation
+
+    def _form(self, managed: Managed, fraction: float) -> tuple[Form, Decomposition]:
+        """The form that loses least at the cost of a fraction of the dense kernel."""
+        measure = self._measure
+
+        def lost(found: tuple[Form, Decomposition]) -> float:
+            form, parts = found
+            rank = form.largest_within(fraction * form.dense_cost(measure), measure)
+            kept = cumulative_energy(parts.values)
+            return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
+
+        options = [(form, self._judge.parts(managed, form)) for form in managed.options]
+        return options[0] if len(options) == 1 else min(options, key=lost)
+
+    def _cost_of(self, value: float) -> float:
+        """What a value of the target lets the whole model cost."""
+        if self._target.quantity == "budget":
+            value *= self._survey.dense_total(self._measure)
+        return value
+
+    def _leave_room(
+        self,
+        shared: Sequence[Managed],
+        forms: dict[str, tuple[Form, Decomposition]],
+        capacity: float,
+    ) -> None:
+        """Change forms so that their smallest costs meet the last budget, if any forms do.
+
+        A kernel once split stays split so, and its least ranks may cost more in one form.
+        """
+        measure = self._measure
+        least = {m.kernel.path: m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared}
+        saved = {m.kernel.path: least[m.kernel.path] - m.smallest_cost(measure) for m in shared}
+        excess = sum(least.values()) - capacity
+        for managed in sorted(shared, key=lambda m: -saved[m.kernel.path]):
+            path = managed.kernel.path
+            if excess <= 0 or saved[path] <= 0:
+                return
+            form = min(managed.options, key=partial(managed.smallest_cost, measure))
+            forms[path] = form, self._judge.parts(managed, form)
+            excess -= saved[path]
+
+    def _candidate(
+        self, managed: Managed, form: Form, parts: Decomposition, level: float
+    ) -> Candidate:
+        """A kernel as the allocation sees it; one that has not learned yet as all of one level."""
+        blank = self._is_blank(managed, parts)
+        kernel, measure = managed.kernel, self._measure
+        most = form.max_rank if kernel.rank is None else kernel.rank
+        return Candidate(
+            path=kernel.path,
+            spectrum=np.full_like(parts.values, level) if blank else parts.values,
+            rank_cost=form.costs(measure, most),
+            dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
+            min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
+            max_rank=most,
+            group=managed.group,
+        )
+
+
+def as_rank(value: float, managed: Managed, form: Form) -> int | None:
+    """The rank a target value means for a kernel; `None` if it stays as it is."""
+    if value == inf:
+        return None
+    rank = max(round(value), form.min_rank)
+    current = managed.kernel.rank
+    limit = current if current is not None else form.max_rank
+    own_limit = managed.rule.max_rank if managed.rule else None
+    if own_limit is not None:
+        rank = min(rank, own_limit)
+    return None if rank > limit else rank
+
+
+def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
+    """The limit on one cut, if a kernel has kept `kept` of its energy so far.
+
+    Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
+    relative error. `None` if there is nothing left to lose.
+
+    >>> _limit("energy", 0.36, 0.72), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
+    ({'energy': 0.5}, {'rtol': 0.5}, None)
+    """
+    if quantity == "energy":
+        needed = value / kept
+        return {"energy": needed} if needed < 1.0 else None
+    left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
+    return {"rtol": left} if left > 0.0 else None
+
+
+def _level(spectra: Sequence[np.ndarray]) -> float:
+    """The mean size of a singular value of kernels that are not zero; 1 if all are."""
+    means = [float(np.mean(values**2)) for values in spectra if values.any()]
+    return sqrt(sum(means) / len(means)) if means else 1.0
+
+
+def _nearest(goal: Target, value: str, path: str) -> str:
+    return (
+        f"{goal.quantity}={goal(inf):g} leaves every kernel dense: no factors that are smaller "
+        f"meet it. The nearest value at which one is cut is {value} ({path})."
+    )
+
+
+def _rank_binding(value: float, rank: int) -> str:
+    if rank == round(value):
+        return "rank"
+    return "min_rank" if rank > round(value) else "max_rank"

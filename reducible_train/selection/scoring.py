@@ -1,0 +1,134 @@
+"""What the directions of each kernel are worth, as a criterion judges them on the data."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reducible_train.errors import SpectrumError
+from reducible_train.layers import Kernel
+from reducible_train.linalg.metric import Metric
+from reducible_train.linalg.stacks import StackSvd, decompose_product_stack, decompose_stack
+from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
+from reducible_train.selection.criteria import Criterion, Statistics
+from reducible_train.selection.samples import Samples
+from reducible_train.selection.statistics import LARGEST, collect, seen_in
+from reducible_train.selection.survey import Form, Managed, Survey
+
+_LARGE = 0.5  # of the parameters, judged by plain energy
+
+
+class Judge:
+    """Decomposes kernels under the metrics of a criterion.
+
+    Args:
+        model: The model in training, whose loss counts; it may be more than what is surveyed.
+        survey: The kernels.
+        criterion: What a lost direction costs.
+        samples: Data for a criterion that asks for it; may be given later.
+        notes: Where it adds sentences that the reader of a report should see.
+
+    Attributes:
+        seconds: What the decompositions since `begin` took, the look at the data included.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        survey: Survey,
+        criterion: Criterion,
+        samples: Samples | None,
+        notes: list[str],
+    ):
+        self.criterion = criterion
+        self.samples = samples
+        self.seconds = 0.0
+        self._model = model
+        self._survey = survey
+        self._notes = notes
+        self._statistics: dict[str, tuple[Statistics, ...]] = {}
+        self._has_listened = False
+
+    def begin(self) -> None:
+        """The model has changed since the last time: what is known of its data is out of date."""
+        self.seconds = 0.0
+        self._has_listened = False
+
+    def parts(self, managed: Managed, form: Form) -> Decomposition:
+        """The decomposition of a kernel as it is now, in one of its forms."""
+        known = self._known(managed, form.split)
+        started = clock.perf_counter()
+        metrics = None if known is None else [self.criterion.judge(each) for each in known]
+        parts = decomposition(managed.kernel, form.split, metrics)
+        self.seconds += clock.perf_counter() - started
+        return parts
+
+    def means(self, managed: Managed, form: Form) -> list[np.ndarray] | None:
+        """The means of a kernel's inputs that its bias shall make up for."""
+        known = self._known(managed, form.split) or ()
+        means = [mean for each in known if (mean := each.mean) is not None]
+        return means if means and len(means) == len(known) else None
+
+    def _known(self, managed: Managed, split: str) -> tuple[Statistics, ...] | None:
+        """What the data says of a kernel in a split; learned at the first question."""
+        if not self._has_listened:
+            started = clock.perf_counter()
+            self._listen()
+            self._has_listened = True
+            self.seconds += clock.perf_counter() - started
+        found = self._statistics.get(managed.kernel.path)
+        return None if found is None else seen_in(managed.kernel, split, found)
+
+    def _listen(self) -> None:
+        """Learn what passes through the kernels as they are now."""
+        if not self.criterion.needs or self.samples is None:
+            return
+        managed = self._survey.managed
+        kernels, needs = [m.kernel for m in managed], self.criterion.needs
+        self._statistics = collect(self._model, kernels, self.samples, needs)
+        deaf = [m for m in managed if m.kernel.path not in self._statistics]
+        paths = ", ".join(m.kernel.path for m in deaf)
+        of_all = sum(m.dense_cost("parameters") for m in managed)
+        share = sum(m.dense_cost("parameters") for m in deaf) / of_all
+        note = (
+            f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
+            f"data (kind, more than {LARGEST} inputs, or outputs where gradients count, or no call "
+            f"with values): {paths}."
+        )
+        if share > _LARGE:
+            note += (
+                f" They hold {100 * share:.0f} % of what may change, so a budget is mostly shared "
+                "by energy: allocation='energy' is then better than 'knapsack'."
+            )
+        if deaf and note not in self._notes:
+            self._notes.append(note)
+
+
+Decomposition = StackSvd | WeightedStack
+
+
+def decomposition(
+    kernel: Kernel, split: str | None = None, metrics: Sequence[Metric] | None = None
+) -> Decomposition:
+    """The singular value decomposition of a kernel, dense or factorised.
+
+    Args:
+        kernel: The kernel.
+        split: How it is split; the usual way if not given.
+        metrics: How errors of each of its matrices are measured; left out, by their energy.
+
+    Raises:
+        SpectrumError: It holds NaN or infinity, or does not converge; names the kernel.
+    """
+    matrices = kernel.matrices(split)
+    try:
+        if metrics is not None:
+            return weigh_stack(matrices, metrics)
+        if len(matrices) == 1:
+            return decompose_stack(*matrices)
+        return decompose_product_stack(*matrices)
+    except SpectrumError as error:
+        raise SpectrumError(f"{kernel.path}: {error}") from error

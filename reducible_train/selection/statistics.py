@@ -1,0 +1,201 @@
+"""Statistics of the data that passes through the kernels of a live model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.errors import SpectrumError
+from reducible_train.layers import Kernel, LowRank
+from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.linalg.separation import Separated
+from reducible_train.selection.criteria import Statistics
+from reducible_train.selection.samples import Samples, cannot_be_run, told_apart
+
+LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
+_ROWS = 2048  # of one call
+
+
+def collect(
+    model: Any, kernels: Sequence[Kernel], samples: Samples, needs: Sequence[str]
+) -> dict[str, tuple[Statistics, ...]]:
+    """Run samples through a model, as for predictions, and listen at the kernels.
+
+    Tables are told by how often each of their rows is chosen, all other kernels by moments.
+    Kernels of a kind whose data cannot be told, those larger than `LARGEST` on a side that
+    matters, and those that no sample reached, are left out. A sample counts as often as its weight
+    says, a position that a mask hides does not count.
+
+    Args:
+        model: A built model, or a `Distiller` of one; nothing of it is changed.
+        kernels: The kernels to learn about.
+        samples: What to run through it.
+        needs: `"inputs"`, or `"inputs"` and `"gradients"`.
+
+    Returns:
+        Statistics by path of the kernel, of each of its matrices in the usual split.
+
+    Raises:
+        SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
+        ArgumentError: The model cannot be called on the samples.
+    """
+    wanted = [k for k in kernels if _can_be_heard(k, needs)]
+    shapes = {k.path: k.shape_in(_usual_split(k)) for k in wanted}
+    wanted = [k for k in wanted if _chooses(k) or shapes[k.path][0] <= LARGEST]
+    if "gradients" in needs:
+        wanted = [k for k in wanted if shapes[k.path][1] <= LARGEST]
+    layers = list({id(k.layer): k.layer for k in wanted}.values())
+    ears = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
+    ear = _Ear()
+    for batch in samples.batches(_keras.fixed_batch(model)):
+        for heard in _calls(model, layers, batch, needs):
+            for kernel in ears[id(heard.layer)]:
+                ear.hear(kernel, heard)
+    inputs, gradients = ear.inputs, ear.gradients
+    found = {}
+    for kernel in wanted:
+        x, g = inputs.get(kernel.path), gradients.get(kernel.path)
+        if x is None or ("gradients" in needs and g is None):
+            continue
+        folds = kernel.kind.output_bias(kernel.layer, kernel.name) is not None
+        found[kernel.path] = tuple(
+            Statistics(each, None if g is None else g[i], folds) for i, each in enumerate(x)
+        )
+    return found
+
+
+class _Ear:
+    """Adds up what passes through kernels, each sample and position as much as it counts."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, list[Any]] = {}
+        self.gradients: dict[str, list[Any]] = {}
+        self._rng = np.random.default_rng(0)
+
+    def hear(self, kernel: Kernel, heard: _keras.Heard) -> None:
+        """One call of a kernel's layer."""
+        kind, layer, name = kernel.kind, kernel.layer, kernel.name
+        x = _keras.host_float(kind.input_of(name, heard.given))
+        chosen = kind.input_choices(layer, name, x, heard.given)
+        if chosen is not None:
+            shares = _spread(heard.weigh(chosen.shape), chosen.shape)
+            _add(self.inputs, kernel, [Counts.of(chosen, kernel.shape[0], shares)])
+        elif not _chooses(kernel):
+            self._note(self.inputs, kernel, kind.input_rows, kind.input_weights, x, heard)
+        if heard.gradient is not None:
+            g = _keras.host_float(heard.gradient)
+            self._note(self.gradients, kernel, kind.output_rows, kind.output_weights, g, heard)
+
+    def _note(
+        self,
+        found: dict[str, list[Any]],
+        kernel: Kernel,
+        as_rows: Callable[..., np.ndarray | None],
+        as_weights: Callable[..., np.ndarray | None],
+        array: np.ndarray,
+        heard: _keras.Heard,
+    ) -> None:
+        """The moments of an array, seen as the rows that matter to a kernel."""
+        shares = _spread(heard.weigh(array.shape[:-1]), array.shape)
+        again = copy.deepcopy(self._rng)  # the same positions, where rows are a sample of them
+        rows = as_rows(kernel.layer, kernel.name, array, self._rng)
+        if rows is None:
+            return
+        weights = None
+        if shares is not None:
+            weights = as_weights(kernel.layer, kernel.name, shares, again)
+        parts = _some(rows, weights, self._rng)
+        if any(not len(part) for part, _ in parts):
+            return  # nothing of this call counts
+        try:
+            _add(found, kernel, [Moments.of(*part) for part in parts])
+        except SpectrumError as error:
+            raise SpectrumError(f"{kernel.path}: {error}") from error
+
+
+def _add(found: dict[str, list[Any]], kernel: Kernel, more: list[Any]) -> None:
+    known = found.get(kernel.path)
+    if known is not None:
+        more = [old.merged(new) for old, new in zip(known, more, strict=True)]
+    found[kernel.path] = more
+
+
+def _spread(weights: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | None:
+    """Weights of samples, or of positions, for every number of an array."""
+    if weights is None:
+        return None
+    return np.broadcast_to(
+        weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape
+    )
+
+
+def _can_be_heard(kernel: Kernel, needs: Sequence[str]) -> bool:
+    """True for kernels of a kind that tells so much of its data."""
+    if "gradients" in needs and not _overrides(kernel, "output_rows"):
+        return False
+    return _overrides(kernel, "input_rows") or _chooses(kernel)
+
+
+def seen_in(kernel: Kernel, split: str, statistics: Sequence[Statistics]) -> tuple[Statistics, ...]:
+    """What `collect` found, for the matrices of a kernel in one of its splits."""
+    usual = _usual_split(kernel)
+    if split == usual:
+        return tuple(statistics)
+    layout = kernel.view(usual).rows_among_columns(kernel.view(split), kernel.variable_shape)
+    return tuple(
+        replace(each, inputs=Separated(each.inputs, *layout))
+        for each in statistics
+        if isinstance(each.inputs, Moments)
+    )
+
+
+def _usual_split(kernel: Kernel) -> str:
+    """The split in which kinds tell their data."""
+    return kernel.kind.splits_of(kernel.layer, kernel.name)[0]
+
+
+def _chooses(kernel: Kernel) -> bool:
+    """True for tables, whose inputs choose rows."""
+    return _overrides(kernel, "input_choices")
+
+
+def _overrides(kernel: Kernel, method: str) -> bool:
+    """True if the kind has a class method of its own, not that of `LowRank`."""
+    own, inherited = (getattr(kind, method).__func__ for kind in (kernel.kind, LowRank))
+    return own is not inherited
+
+
+def _calls(
+    model: Any, layers: Sequence[Any], batch: tuple[Any, Any, Any], needs: Sequence[str]
+) -> list[_keras.Heard]:
+    """Every call on one batch."""
+    x, y, _ = batch
+    weights, within = told_apart(batch)
+    try:
+        if "gradients" in needs:
+            return _keras.output_gradients(model, layers, (x, y, within), weights)
+        return _keras.layer_calls(model, layers, x, weights)
+    except Exception as error:
+        raise cannot_be_run(model, error) from error
+
+
+def _some(
+    rows: np.ndarray, weights: np.ndarray | None, rng: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """At most a few thousand rows of each of `(g, rows, k)`, at random, of those that count."""
+    if weights is None:
+        if rows.shape[1] > _ROWS:
+            rows = rows[:, rng.choice(rows.shape[1], _ROWS, replace=False)]
+        return [(each, None) for each in rows]
+    found: list[tuple[np.ndarray, np.ndarray | None]] = []
+    for each, shares in zip(rows, weights, strict=True):
+        places = np.flatnonzero(shares)
+        if len(places) > _ROWS:
+            places = rng.choice(places, _ROWS, replace=False)
+        found.append((each[places], shares[places]))
+    return found

@@ -1,0 +1,112 @@
+"""What an aid is: something that helps a training while ranks fall, as a plain value.
+
+A kind of aid is one new file in this package: a frozen dataclass, subclass of `Aid`, with its
+name in `kind`. It is found, and can be used in configurations, without further ado.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.checks import checked_all, register
+
+_KINDS: dict[str, type[Aid]] = {}
+
+
+class Support(Protocol):
+    """All that an aid can have done to a training; it ends with the training."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Training steps of an epoch; `None` while that is not known."""
+
+    @property
+    def time(self) -> float:
+        """Epochs since the start."""
+
+    @property
+    def schedule_end(self) -> float:
+        """The epoch at which all schedules have fallen, at the latest."""
+
+    def warm_up(self, steps: int, initial: float) -> None:
+        """From now on the learning rate climbs from a fraction of itself, within so many steps."""
+
+    def penalize_products(self, weight: float) -> None:
+        """Add `weight * ||U V||_F^2` of every factorised kernel to the loss."""
+
+    def pull(self, fraction: float, ahead: float) -> None:
+        """Bring kernels part of the way to what cuts within `ahead` epochs will make of them."""
+
+    def regrow(self, fraction: float) -> None:
+        """Give factorised kernels a fraction of their rank more, until the next cut."""
+
+
+class Aid:
+    """Something that helps a training while ranks fall.
+
+    Subclasses are frozen dataclasses, which say by the hooks below when they want something
+    done; the `Support` they are given does it.
+
+    Attributes:
+        kind: Name in configurations.
+        looks_ahead: True if it must be known what coming cuts will ask for: not with a guard or
+            a search, nor where that hangs on what the kernels will have become.
+        resumes: False if the state it is in at the end of an epoch is in no backup.
+        needs: What it must know of the data: `"inputs"`, `"gradients"`, or nothing.
+    """
+
+    kind: ClassVar[str]
+    looks_ahead: ClassVar[bool] = False
+    resumes: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register(_KINDS, cls, "aid")
+
+    def rests_from(self, schedule_end: float) -> float:
+        """The epoch from which on it leaves ranks alone; 0 for one that always does.
+
+        Args:
+            schedule_end: The epoch at which all schedules have fallen.
+
+        Raises:
+            ArgumentError: It would do nothing at all.
+        """
+        return 0.0
+
+    def begin(self, training: Support) -> None:
+        """The training begins; the model may have been factorised before."""
+
+    def before_epoch(self, training: Support) -> None:
+        """An epoch begins; the cuts before it have been made."""
+
+    def after_cut(self, training: Support) -> None:
+        """Ranks have fallen, and the next step has not been made yet."""
+
+
+def aid_kinds() -> dict[str, type[Aid]]:
+    """The known kinds of aid, by name.
+
+    >>> list(aid_kinds())
+    ['product_decay', 'regrow', 'rewarm', 'tail_shrink']
+    """
+    return dict(sorted(_KINDS.items()))
+
+
+def checked_aids(aids: Any) -> tuple[Aid, ...]:
+    """The aids of a list, each of another kind.
+
+    Raises:
+        ArgumentTypeError: Something in it is no aid.
+        ArgumentError: Two are of one kind.
+    """
+    given = checked_all("`aids` must be a list of aids", aids, Aid, "aids=[ProductDecay(1e-4)]")
+    kinds = [aid.kind for aid in given]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        raise ArgumentError(
+            f"`aids` may hold one aid of each kind. Received: two of kind {twice!r}. Remove one."
+        )
+    return given

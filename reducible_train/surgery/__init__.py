@@ -1,0 +1,1 @@
+"""Change one live model, all or nothing."""

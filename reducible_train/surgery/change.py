@@ -1,0 +1,217 @@
+"""Change the ranks of one live model, all or nothing.
+
+Everything that can fail on bad numbers is computed before anything is touched; should
+Keras fail half-way, layers and optimizers are put back as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.errors import SurgeryError
+from reducible_train.layers import Kernel
+from reducible_train.linalg.stacks import (
+    ProductStackSvd,
+)
+from reducible_train.linalg.svd import awakened
+from reducible_train.linalg.weighted_svd import WeightedStack
+from reducible_train.selection.scoring import Decomposition
+from reducible_train.surgery.optimizer_state import (
+    ChangeOfVariables,
+    Correction,
+    Replacement,
+    Split,
+    Truncation,
+    carry,
+    shift_weights,
+)
+from reducible_train.surgery.plans import Plan, planned
+from reducible_train.surgery.rebuild import mark_containers
+
+
+@dataclass(frozen=True, eq=False)
+class KernelChange:
+    """What one kernel shall become.
+
+    Args:
+        kernel: The kernel.
+        matrices: `[U (g, m, r), V (g, r, n)]`, or `[W (g, m, n)]` to make it dense again.
+        state: How optimizer state follows; `None` to start it anew.
+        split: How the kernel is split, if it can be in several ways.
+        shift: `(g, n)`, to be added to the bias; `None` leaves it alone.
+    """
+
+    kernel: Kernel
+    matrices: Sequence[np.ndarray]
+    state: ChangeOfVariables | None = None
+    split: str | None = None
+    shift: np.ndarray | None = None
+
+
+def cut(
+    kernel: Kernel,
+    rank: int,
+    parts: Decomposition,
+    split: str | None = None,
+    means: Sequence[np.ndarray] | None = None,
+) -> KernelChange:
+    """The change that brings a kernel to `rank`, given its present decomposition.
+
+    Directions that hold nothing are zero in one factor only, so that they can learn.
+
+    Args:
+        kernel: The kernel.
+        rank: Its new rank.
+        parts: Its decomposition.
+        split: How it is split; the usual way if not given.
+        means: The mean of the inputs of each of its matrices, whose loss the bias makes up for,
+            `(m,)`, or `(p, m)` where pieces of them meet `p` blocks of columns; `None` leaves
+            the bias alone.
+    """
+    u, v = parts.factors(rank)
+    factors = np.stack([awakened(*pair) for pair in zip(u, v, strict=True)]), v
+    state: ChangeOfVariables = Split(*factors)
+    if isinstance(parts, ProductStackSvd) or (
+        isinstance(parts, WeightedStack) and kernel.rank is not None
+    ):
+        state = Truncation(*parts.rotations(rank))
+    shift = None
+    if means is not None and isinstance(parts, WeightedStack):
+        shift = parts.output_shift(rank, means)
+    return KernelChange(kernel, factors, state, split, shift)
+
+
+def change_kernels(
+    model: Any,
+    changes: Sequence[KernelChange],
+    *,
+    training: bool = False,
+    at_split: Correction = "signal",
+    at_truncation: Correction = "signal",
+) -> None:
+    """Bring kernels of a model to new ranks, optimizer state included.
+
+    Args:
+        model: A built Keras model.
+        changes: What shall become of each kernel.
+        training: True inside `fit`, whose train function must be made anew at once.
+        at_split: What becomes of second moments at a first factorisation.
+        at_truncation: What becomes of them at a truncation.
+
+    Raises:
+        SurgeryError: Keras failed on the way; the model is as it was.
+    """
+    if not changes:
+        return
+    layers = list({id(c.kernel.layer): c.kernel.layer for c in changes}.values())
+    holders = _keras.find_holders(layers, [v for c in changes for v in c.kernel.variables])
+    for each in holders.models:
+        _keras.settle(each)
+    optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
+    restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
+    try:
+        with _keras.strategy_scope(model):
+            replacements = [_install(change) for change in changes]
+            dead = [variable for r in replacements for variable in r.old]
+            for optimizer in holders.optimizers:
+                dead += carry(
+                    optimizer,
+                    [_keras.own_variables(layer) for layer in layers],
+                    replacements,
+                    at_split=at_split,
+                    at_truncation=at_truncation,
+                )
+            mark_containers(model, *holders.models)
+            _shift_biases(changes, holders.optimizers)
+    except Exception as error:
+        for restore in restores:
+            restore()
+        mark_containers(model, *holders.models)
+        _keras.renew_functions(model, *holders.models, training=training)
+        raise SurgeryError(
+            f"The ranks of model '{model.name}' could not be changed; it is as it was. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    _keras.renew_functions(model, *holders.models, training=training)
+    _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
+    _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
+    _keras.release(dead)
+
+
+def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -> None:
+    """Bring kernels a fraction of the way to what cuts would make of them; ranks stay.
+
+    Dense, `W + fraction (U' V' - W)`; factorised, `U (1 + fraction (R L - 1)) V`, which moves
+    `U` alone, so that optimizer state goes on fitting. Biases move by the fraction, too.
+
+    Args:
+        model: A built Keras model.
+        changes: The cuts, as `cut` gives them.
+        fraction: How far, in [0, 1].
+    """
+    _keras.settle(model)
+    changed = [v for c in changes for v in (*c.kernel.variables, c.kernel.bias) if v is not None]
+    optimizers = _keras.find_holders([], changed).optimizers
+    with _keras.strategy_scope(model):
+        for change in changes:
+            kernel, state = change.kernel, change.state
+            old = [matrix.astype(np.float64) for matrix in kernel.matrices(change.split)]
+            if isinstance(state, Truncation):
+                steps = [old[0] @ state.right @ state.left - old[0], np.zeros_like(old[1])]
+            else:
+                steps = [change.matrices[0] @ change.matrices[1] - old[0]]
+            shifts = kernel.as_variables(change.split)([fraction * step for step in steps])
+            shift_weights(optimizers, kernel.variables[0], shifts[0])
+        parts = [replace(c, shift=fraction * c.shift) for c in changes if c.shift is not None]
+        _shift_biases(parts, optimizers)
+
+
+def _shift_biases(changes: Sequence[KernelChange], optimizers: Iterable[Any]) -> None:
+    """The last step, so that nothing that fails comes after it."""
+    for change in changes:
+        bias = change.kernel.bias
+        if change.shift is not None and bias is not None:
+            shift_weights(optimizers, bias, change.shift)
+
+
+def _install(change: KernelChange) -> Replacement:
+    kernel, split = change.kernel, change.split
+    as_matrices, as_variables = kernel.as_matrices(split), kernel.as_variables(split)
+    old, new = kernel.install(change.matrices, split)
+    return Replacement(old, new, change.state, as_matrices, as_variables)
+
+
+def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
+    """Bring a model to the ranks of a plan; kernels it does not name become dense.
+
+    The new factors hold zeros, to be filled from a file.
+
+    Args:
+        model: A built model.
+        plan: What `plan_of` gives.
+        training: True inside `fit`, whose train function must be made anew at once.
+
+    Raises:
+        SurgeryError: The plan names a kernel the model does not have, or does not fit one;
+            the model is as it was.
+    """
+    change_kernels(
+        model,
+        [KernelChange(kernel, zeros, split=split) for kernel, zeros, split in planned(model, plan)],
+        training=training,
+    )
+
+
+def merge_all(kernels: Iterable[Kernel]) -> list[KernelChange]:
+    """The changes that make factorised kernels dense again."""
+    merged = []
+    for kernel in kernels:
+        if kernel.rank is not None:
+            u, v = (matrix.astype(np.float64) for matrix in kernel.matrices())
+            merged.append(KernelChange(kernel, [u @ v]))
+    return merged

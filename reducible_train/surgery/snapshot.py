@@ -1,0 +1,191 @@
+"""Remember a live model, and put it back, ranks and optimizer state included.
+
+The law: after `restore(model, memory)`, weights and optimizer variables equal, bit for bit,
+those at `remember(model)`, whatever cuts came between, and training goes on. Every optimizer
+that trains the model counts, wherever it is kept; one that was not built then is not built again.
+Time is not undone: the optimizers' `iterations` and learning rates stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.container.files import write_all
+from reducible_train.container.temporary import HeldFile, hold_file
+from reducible_train.errors import FileAccessError, SurgeryError
+from reducible_train.surgery.change import apply_plan
+from reducible_train.surgery.plans import Plan, plan_of
+
+Key = tuple[str, int]  # name of a variable, and which one of that name
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a model was: its ranks and the values of its variables.
+
+    Args:
+        plan: Ranks of its kernels, as `plan_of` gives them.
+        forms: Shape and dtype of every variable.
+        values: Their values on the host, in the order of `forms`; none if they are in a file.
+        file: The file they are in.
+        others: The built optimizers that train the model beside its own.
+    """
+
+    plan: Plan
+    forms: Mapping[Key, tuple[tuple[int, ...], np.dtype[Any]]]
+    values: Sequence[np.ndarray] = ()
+    file: Path | None = None
+    others: Sequence[Any] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all the values."""
+        return sum(
+            int(np.prod(shape, dtype=object)) * dtype.itemsize
+            for shape, dtype in self.forms.values()
+        )
+
+    def read(self) -> dict[Key, np.ndarray]:
+        """The values of all variables.
+
+        Raises:
+            FileAccessError: The file is gone, or not what was written.
+        """
+        values = self.values if self.file is None else self._from_file(self.file)
+        return dict(zip(self.forms, values, strict=True))
+
+    def forget(self) -> None:
+        """Remove the file, if there is one."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+    def _from_file(self, file: Path) -> list[np.ndarray]:
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise FileAccessError(f"{file}: cannot be read. {error}") from error
+        if len(raw) != self.nbytes:
+            raise FileAccessError(
+                f"{file}: must hold the {self.nbytes} bytes that were written before the cut. "
+                f"Received: {len(raw)} bytes. Leave the guard's folder alone while it trains."
+            )
+        values, start = [], 0
+        for shape, dtype in self.forms.values():
+            count = int(np.prod(shape, dtype=object))
+            values.append(np.frombuffer(raw, dtype, count, start).reshape(shape))
+            start += count * dtype.itemsize
+        return values
+
+
+def remember(model: Any, folder: str | os.PathLike[str] | None = None) -> Memory:
+    """What a built model is now, optimizer state included.
+
+    Args:
+        model: A built Keras model. Its optimizer is built, if it is not.
+        folder: Where to keep the values; in memory if not given.
+
+    Raises:
+        FileAccessError: The folder cannot be written to.
+    """
+    _keras.settle(model)
+    _keras.built_optimizer(model)
+    others = _other_optimizers(model)
+    found = _variables(model, others)
+    values = [np.array(_keras.host_value(variable)) for variable in found.values()]
+    forms = {key: (value.shape, value.dtype) for key, value in zip(found, values, strict=True)}
+    if folder is None:
+        return Memory(plan_of(model), forms, values, others=others)
+    held = _written(values, folder)
+    memory = Memory(plan_of(model), forms, file=held.path, others=others)
+    weakref.finalize(memory, _drop, held)  # of a fit that was broken off
+    return memory
+
+
+def restore(model: Any, memory: Memory, *, training: bool = False) -> None:
+    """Bring a model back to what it was.
+
+    Args:
+        model: The model that was remembered.
+        memory: What `remember` gave; it can be used again.
+        training: True inside `fit`, whose train function must be made anew at once.
+
+    Raises:
+        FileAccessError: The values cannot be read; the model is as it was.
+        SurgeryError: The model has other variables now (layers added, another optimizer).
+    """
+    values = memory.read()
+    _keras.settle(model)
+    apply_plan(model, memory.plan, training=training)
+    for optimizer in _other_optimizers(model):
+        if all(optimizer is not each for each in memory.others):
+            _keras.unbuild_all(optimizer)
+    found = _variables(model, memory.others)
+    forms = {key: tuple(int(size) for size in v.shape) for key, v in found.items()}
+    if forms != {key: shape for key, (shape, _) in memory.forms.items()}:
+        strange = sorted({name for name, _ in forms.keys() ^ memory.forms.keys()})
+        raise SurgeryError(
+            f"Model '{model.name}' has other variables than when it was remembered, so its state "
+            f"cannot be put back. Received: changes in {', '.join(strange[:5]) or 'their shapes'}. "
+            "Leave layers and optimizer alone while it trains."
+        )
+    with _keras.strategy_scope(model):
+        for key, variable in found.items():
+            variable.assign(values[key])
+
+
+def _other_optimizers(model: Any) -> list[Any]:
+    """The built optimizers that train a model beside the one it was compiled with."""
+    own = _keras.compiled_optimizer(model)
+    found = _keras.find_holders([], model.weights).optimizers
+    return [each for each in found if each.built and each is not own]
+
+
+def _variables(model: Any, others: Sequence[Any]) -> dict[Key, Any]:
+    """Every variable of a model and its optimizers, but those that tell the time."""
+    named = [(f"model/{variable.path}", variable) for variable in model.weights]
+    optimizer = _keras.compiled_optimizer(model)
+    if optimizer is not None and optimizer.built:
+        state = _keras.timeless_state(optimizer)
+        named += [(f"optimizer/{name}", variable) for name, variable in state]
+    for number, each in enumerate(others):
+        state = _keras.timeless_state(each, model.weights)
+        named += [(f"other optimizer {number}/{name}", variable) for name, variable in state]
+    counts: dict[str, int] = {}
+    keyed = {}
+    for name, variable in named:
+        count = counts[name] = counts.get(name, 0) + 1
+        keyed[name, count] = variable
+    return keyed
+
+
+def _written(values: Iterable[np.ndarray], folder: str | os.PathLike[str]) -> HeldFile:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        held = hold_file(Path(folder), "before_cut_", ".state")
+        try:
+            for value in values:
+                write_all(held.stream, value.tobytes())
+        except OSError:
+            _drop(held)
+            raise
+        finally:
+            held.stream.close()
+    except OSError as error:
+        raise FileAccessError(
+            f"The state before a cut cannot be kept in {os.fspath(folder)!r}. {error}. Give the "
+            "guard another folder, or none to keep it in memory."
+        ) from error
+    return held
+
+
+def _drop(held: HeldFile) -> None:
+    held.path.unlink(missing_ok=True)
+    held.release()

@@ -1,0 +1,1 @@
+"""What TensorBoard is told: it listens to reports."""

@@ -1,0 +1,1 @@
+"""A fit with falling ranks: who acts, when, and what else takes part."""

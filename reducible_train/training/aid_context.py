@@ -1,0 +1,63 @@
+"""What aids can have done to a model in training, done through Keras."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor import Compression
+from reducible_train.layers import LowRank, find_kernels
+
+
+class ModelSupport:
+    """The `Support` of aids in one fit.
+
+    Args:
+        model: The model in training.
+        compression: What cuts it.
+    """
+
+    def __init__(self, model: Any, compression: Compression):
+        self.steps_per_epoch: int | None = None
+        self.time = 0.0  # in epochs
+        self.schedule_end = 0.0
+        self._model = model
+        self._compression = compression
+        self._penalized: list[Any] = []
+
+    def warm_up(self, steps: int, initial: float) -> None:
+        for optimizer in _keras.held_optimizers(self._model):
+            _keras.warm_up_learning_rate(optimizer, steps, initial)
+
+    def penalize_products(self, weight: float) -> None:
+        fresh = [
+            kernel.layer
+            for kernel in find_kernels(_keras.part_in_training(self._model))
+            if kernel.rank is not None and kernel.layer.penalize_product(weight)
+        ]
+        self._penalized += fresh
+        if fresh:
+            _keras.renew_functions(self._model, training=True)
+
+    def pull(self, fraction: float, ahead: float) -> None:
+        self._compression.pull(self.time + ahead, fraction)
+
+    def regrow(self, fraction: float) -> None:
+        self._compression.regrow(self.time, fraction)
+
+    def refresh(self, time: float, schedule_end: float) -> None:
+        """An epoch begins: take away what has had its time."""
+        self.time, self.schedule_end = time, schedule_end
+        for optimizer in _keras.held_optimizers(self._model):
+            _keras.end_warm_up(optimizer, if_over=True)
+
+    def close(self) -> None:
+        """Take away what was added."""
+        for optimizer in _keras.held_optimizers(self._model):
+            _keras.end_warm_up(optimizer)
+        for layer in self._penalized:
+            if isinstance(layer, LowRank):  # a guard may have made it dense again
+                layer.penalize_product(0.0)
+        if self._penalized:
+            _keras.renew_functions(self._model, training=False)
+        self._penalized.clear()

@@ -1,0 +1,183 @@
+"""Go on with a fit that was broken off, at the ranks it had."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.container.files import accessing, write_text
+from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.saving.weights_file import load_keras_weights
+from reducible_train.surgery.merge import check_built
+from reducible_train.training.backup_state import Arrays, misfit_of, put_back, state_of
+from reducible_train.training.companions import check_place, check_scheduler
+from reducible_train.training.comparisons import comparing
+from reducible_train.training.rank_scheduler import RankScheduler
+
+_VERSION = 2
+_STORY = "story.json"
+
+
+class RankBackupAndRestore(keras.callbacks.Callback):
+    """Saves a training after every epoch, and goes on from there when `fit` is called again.
+
+    For trainings that may be broken off: run the same script once more. Ranks, weights,
+    optimizer state, the epoch, what the `RankScheduler` has done, the state of `Dropout` and
+    all other random layers and of stateful RNN layers, and what other callbacks remember of
+    the best epoch come back, so that the resumed training is the one that would have been. The
+    order of the data is the caller's: `shuffle=True` of `fit` has a state that nobody can
+    keep; give `shuffle=False`, or a dataset whose order depends on the epoch only. The same
+    holds for random functions of TensorFlow or torch themselves. With a criterion that judges
+    by the first samples of the fit those are gathered anew; give `calibration` to have the same.
+
+    Put it after the scheduler, and after callbacks that compare epochs. A backup is the weights
+    and the story, and a file of state where the model has some; an old one stays until the new
+    one is complete.
+
+    Args:
+        scheduler: The `RankScheduler` of the same fit, without `guard`, `adaptive` and `Rewarm`,
+            whose state is in no backup.
+        backup_dir: Folder for the backup, of this training only; made if it does not exist.
+        delete_checkpoint: False to keep the backup when training has ended.
+
+    Raises:
+        ArgumentTypeError: `scheduler` is something else.
+        ArgumentError: It has one of these; when `fit` begins: it does not stand after the
+            scheduler and all that compares epochs.
+        SurgeryError: When `fit` begins: the model is not built.
+        FormatError: When `fit` begins: the backup is damaged, or of another model.
+        FileAccessError: It cannot be read or written.
+
+    Example:
+        >>> from reducible_train import Ramp, RankScheduler
+        >>> scheduler = RankScheduler(budget=Ramp(1.0, 0.2, start_epoch=2, end_epoch=6))
+        >>> backup = RankBackupAndRestore(scheduler, "backup")
+        >>> # model.fit(x, y, epochs=16, callbacks=[scheduler, backup])
+    """
+
+    def __init__(
+        self,
+        scheduler: RankScheduler,
+        backup_dir: str | os.PathLike[str],
+        *,
+        delete_checkpoint: bool = True,
+    ):
+        super().__init__()
+        check_scheduler(scheduler, RankScheduler, "RankBackupAndRestore")
+        scheduler.check_resumable()
+        self.scheduler = scheduler
+        self.backup_dir = Path(backup_dir)
+        self.delete_checkpoint = delete_checkpoint
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        check_place(self, self.scheduler)
+        check_built(self.model)
+        comparers = self._comparers()
+        if not (self.backup_dir / _STORY).exists():
+            return
+        story = self._read()
+        arrays = self._arrays(story["epochs"])
+        fault = misfit_of(self.model, comparers, story["state"], arrays)
+        if fault is not None:
+            raise FormatError(f"{self.backup_dir} is of another training: {fault}")
+        _keras.built_optimizer(self.model)
+        load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
+        self.scheduler.take_up(story["scheduler"])
+        put_back(self.model, comparers, story["state"], arrays)
+        _keras.begin_at(self.model, story["epochs"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        _keras.settle(self.model)
+        state, arrays = state_of(self.model, self._comparers())
+        story = {
+            "version": _VERSION,
+            "epochs": epoch + 1,
+            "scheduler": self.scheduler.story(),
+            "state": state,
+        }
+        files = [self._weights(epoch + 1)]
+        with accessing(self.backup_dir, "write"):
+            self.backup_dir.mkdir(parents=True, exist_ok=True)
+            with _keras.seen_as_built(self.model):
+                self.model.save_weights(files[0])
+            if arrays:
+                files.append(self._state(epoch + 1))
+                np.savez(files[1], **arrays)  # type: ignore[arg-type]
+        write_text(self.backup_dir / _STORY, json.dumps(story))
+        self._remove(but=files)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        _keras.begin_at(self.model, None)
+        if self.delete_checkpoint and self.backup_dir.exists():
+            (self.backup_dir / _STORY).unlink(missing_ok=True)
+            self._remove()
+            if not any(self.backup_dir.iterdir()):
+                self.backup_dir.rmdir()
+
+    def _comparers(self) -> list[Any]:
+        """The callbacks whose memory of the epochs belongs to the training.
+
+        Raises:
+            ArgumentError: One stands after this one, so that what it remembers would be late.
+        """
+        callbacks = _keras.companions(self)
+        own = next((i for i, each in enumerate(callbacks) if each is self), 0)
+        late = comparing(callbacks[own + 1 :])
+        if late:
+            name = type(late[0]).__name__
+            raise ArgumentError(
+                "RankBackupAndRestore must stand after the callbacks that compare epochs, whose "
+                f"memory it keeps. Received: {name} after it. Put {name} before it."
+            )
+        return comparing(callbacks[:own])
+
+    def _weights(self, epochs: int | str) -> Path:
+        return self.backup_dir / f"epoch_{epochs}.weights.h5"
+
+    def _state(self, epochs: int | str) -> Path:
+        return self.backup_dir / f"epoch_{epochs}.state.npz"
+
+    def _arrays(self, epochs: int) -> Arrays:
+        path = self._state(epochs)
+        if not path.exists():
+            return {}
+        try:
+            with accessing(path, "read"), np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except ValueError as error:
+            raise FormatError(
+                f"{path} is no backup that can be resumed: {error}. Remove the folder to begin "
+                "anew."
+            ) from error
+
+    def _remove(self, but: Sequence[Path] = ()) -> None:
+        for name in (self._weights("*").name, self._state("*").name):
+            for old in self.backup_dir.glob(name):
+                if old not in but:
+                    old.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any]:
+        path = self.backup_dir / _STORY
+        with accessing(path, "read"):
+            text = path.read_text(encoding="utf-8")
+        try:
+            story = json.loads(text)
+            known = story["version"] == _VERSION and isinstance(story["state"], Mapping)
+            if known and isinstance(story["epochs"], int):
+                return story
+            fault = f"it is of version {story['version']!r}, not {_VERSION}"
+        except (ValueError, KeyError, TypeError) as error:
+            fault = f"{type(error).__name__}: {error}"
+        raise FormatError(
+            f"{path} is no backup that can be resumed: {fault}. Remove the folder to begin anew."
+        )

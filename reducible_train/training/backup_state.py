@@ -1,0 +1,107 @@
+"""What a backup keeps of a training beside its weights and ranks.
+
+The state of random layers and of stateful RNN layers, that of Python's, numpy's and Keras's
+own random numbers, and what callbacks remember of the epochs so far.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.training.comparisons import marks_of, set_marks
+
+Arrays = dict[str, np.ndarray]
+State = dict[str, Any]  # plain JSON values
+
+_GLOBAL = "global_seed"
+
+
+def state_of(model: Any, callbacks: Sequence[Any]) -> tuple[State, Arrays]:
+    """All there is to keep.
+
+    Args:
+        model: The model, its variables up to date.
+        callbacks: Those that compare epochs, in their order.
+
+    Returns:
+        Plain JSON values, and the arrays that go with them.
+    """
+    arrays = {f"state/{i}": _plain(v) for i, v in enumerate(_keras.passing_state(model))}
+    if _keras.global_seed() is not None:
+        arrays[_GLOBAL] = _plain(_keras.global_seed())
+    memories = []
+    for number, callback in enumerate(callbacks):
+        marks: dict[str, Any] = {}
+        for name, value in marks_of(callback).items():
+            if isinstance(value, list):
+                marks[name] = {"arrays": len(value)}
+                arrays |= {_mark(number, name, i): _plain(v) for i, v in enumerate(value)}
+            else:
+                marks[name] = value if value is None or isinstance(value, int) else float(value)
+        memories.append({"of": type(callback).__name__, "marks": marks})
+    version, numbers, following = random.getstate()
+    name, keys, *rest = np.random.get_state()
+    return {
+        "callbacks": memories,
+        "python": [version, list(numbers), following],
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+    }, arrays
+
+
+def misfit_of(
+    model: Any, callbacks: Sequence[Any], state: Mapping[str, Any], arrays: Arrays
+) -> str | None:
+    """Why a state cannot be put back, as a sentence; `None` if it can."""
+    kept = [each.get("of") for each in state.get("callbacks", ())]
+    there = [type(each).__name__ for each in callbacks]
+    if kept != there:
+        return (
+            f"the callbacks that compare epochs were {', '.join(map(str, kept)) or 'none'}. "
+            f"Received: {', '.join(there) or 'none'}. Give the same, or remove the folder to "
+            "begin anew."
+        )
+    shapes = [tuple(int(n) for n in v.shape) for v in _keras.passing_state(model)]
+    found = [value.shape for name, value in arrays.items() if name.startswith("state/")]
+    if shapes != found:
+        return (
+            f"its random and stateful layers had states of shapes {found}. Received: a model "
+            f"with {shapes}. Use the same model, or remove the folder to begin anew."
+        )
+    return None
+
+
+def put_back(
+    model: Any, callbacks: Sequence[Any], state: Mapping[str, Any], arrays: Arrays
+) -> None:
+    """Put back what `state_of` gave, once `misfit_of` knows nothing against it."""
+    for number, variable in enumerate(_keras.passing_state(model)):
+        variable.assign(arrays[f"state/{number}"])
+    if _GLOBAL in arrays:
+        _keras.global_seed(make=True).assign(arrays[_GLOBAL])
+    for number, (callback, memory) in enumerate(zip(callbacks, state["callbacks"], strict=True)):
+        marks = {
+            name: [arrays[_mark(number, name, i)] for i in range(value["arrays"])]
+            if isinstance(value, Mapping)
+            else value
+            for name, value in memory["marks"].items()
+        }
+        set_marks(callback, marks)
+    version, numbers, following = state["python"]
+    random.setstate((version, tuple(numbers), following))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
+
+
+def _mark(number: int, name: str, index: int) -> str:
+    return f"callback/{number}/{name}/{index}"
+
+
+def _plain(variable: Any) -> np.ndarray:
+    """A value in a dtype that numpy can write; bfloat16 goes as float32 without loss."""
+    value = _keras.host_value(variable)
+    return value if value.dtype.kind in "biuf" else value.astype(np.float32)

@@ -1,0 +1,233 @@
+"""The best epoch in a file, chosen among those at the final ranks."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Mapping
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+
+from reducible_train.container.files import accessing, check_path
+from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.report.records import Report
+from reducible_train.saving.model_file import save_model
+from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, name_fault
+from reducible_train.settings.monitors import MODES
+from reducible_train.training.companions import AtFinalRanks, check_scheduler
+from reducible_train.training.rank_scheduler import RankScheduler
+
+# What writes a model, with the report of its scheduler, into a file of each ending.
+_Writer = Callable[[Any, Path, Report | None], object]
+WRITERS: Mapping[str, _Writer] = dict(
+    zip(
+        ENDINGS,
+        (
+            save_model,
+            lambda model, path, _: model.save(path),
+            lambda model, path, _: model.save_weights(path),
+        ),
+        strict=True,
+    )
+)
+
+
+class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
+    """Saves the best epoch of a training, once the ranks have fallen.
+
+    Keras's `ModelCheckpoint(save_best_only=True)` compares a model with the larger one it was
+    before a cut, so that the best file is that of the larger one. This one begins at the final
+    ranks, and begins anew whenever ranks change after that (a guard has undone a cut, a search
+    goes on): the file is of the best epoch at the ranks in force, written whole or not at all.
+    An older file stays until then. Put it after the `RankScheduler`.
+
+    Args:
+        scheduler: The `RankScheduler` of the same fit.
+        filepath: The file: `*.reducible`, a compact one with the report; `*.keras` and
+            `*.weights.h5`, Keras's own, with the state of the optimizer. `{epoch}` in it, counted
+            from 1, and the names of metrics become their values: `"{epoch:02d}.reducible"`.
+        monitor: A metric of the logs.
+        mode: `"max"` or `"min"`, whether the metric should be large or small; `"auto"` asks
+            Keras.
+        save_best_only: False to save every epoch at the final ranks.
+        save_weights_only: True only says what the name tells, `*.weights.h5`.
+        initial_value_threshold: A value that must be passed for an epoch to be saved.
+
+    Attributes:
+        best: The metric of the epoch that was saved last; `None` before one was.
+        best_epoch: That epoch, from 0.
+        saved: The file that was written last.
+
+    Raises:
+        ArgumentTypeError: An argument of the wrong type.
+        ArgumentError: Another kind of file; when `fit` begins: it does not stand after the
+            scheduler, the metric will not be in the logs, or nobody knows whether it should be
+            large or small; after the first epoch: the name asks for what is not in the logs.
+        FormatError: When `fit` begins: the file cannot hold the model.
+        FileAccessError: The file cannot be written; known when `fit` begins, unless the disk
+            fills up.
+
+    Example:
+        >>> from reducible_train import Ramp, RankScheduler
+        >>> scheduler = RankScheduler(budget=Ramp(1.0, 0.2, start_epoch=2, end_epoch=6))
+        >>> best = RankModelCheckpoint(scheduler, "best.reducible", monitor="val_accuracy")
+        >>> # model.fit(x, y, validation_split=0.1, epochs=16, callbacks=[scheduler, best])
+    """
+
+    first_marks: ClassVar[Mapping[str, Any]] = {"best": None, "best_epoch": None}
+
+    def __init__(
+        self,
+        scheduler: RankScheduler,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        *,
+        mode: str = "auto",
+        save_best_only: bool = True,
+        save_weights_only: bool = False,
+        initial_value_threshold: float | None = None,
+    ):
+        check_scheduler(scheduler, RankScheduler, "RankModelCheckpoint")
+        super().__init__()
+        _check_options(monitor, mode)
+        self.scheduler = scheduler
+        self.filepath = _checked_name(filepath, save_weights_only)
+        self.monitor = monitor
+        self.mode = mode
+        self.save_best_only = save_best_only
+        self.initial_value_threshold = initial_value_threshold
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.saved: Path | None = None
+        self._sign = 1
+        self._named = False  # whether the name is known to be one that the logs can fill
+        self._last: tuple[int, dict[str, Any]] = (0, {})
+        self._why = ""  # nothing was saved
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._sign = self.check_fit()
+        self.best = self.best_epoch = self.saved = None
+        self._named, self._last = False, (0, {})
+        self._why = "training ended before the first epoch at the final ranks"
+        self._try()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        self._last = epoch, dict(logs)
+        if not self._named and self.monitor in logs:
+            self._filled(epoch, logs)
+            self._named = True
+        if not self.counts(epoch):
+            return
+        value = logs.get(self.monitor)
+        if not self.save_best_only or self._is_better(value):
+            self.best = None if value is None else float(value)
+            self._save(epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        epoch, last = self._last
+        if self.best_epoch is not None:
+            return
+        if self.saved is None:
+            warnings.warn(
+                f"RankModelCheckpoint has written nothing to {self.filepath!r}: {self._why}. A "
+                "file that was there before is as it was. Train for more epochs, or let ranks "
+                f"fall earlier; {self.monitor!r} must be in the logs.",
+                stacklevel=2,
+            )
+        else:  # ranks have changed since
+            old = self.saved
+            self._save(epoch, last)
+            warnings.warn(
+                f"Ranks changed after the epoch in {str(old)!r}, as training ended. "
+                f"{str(self.saved)!r} now holds the model as it is, not the best of its epochs.",
+                stacklevel=2,
+            )
+
+    def _is_better(self, value: Any) -> bool:
+        if value is None:
+            self._why = f"{self.monitor!r} was not in the logs"
+            return False
+        best = self.initial_value_threshold if self.best is None else self.best
+        if math.isnan(value):
+            self._why = f"{self.monitor!r} was NaN"
+            return False
+        self._why = f"no value of {self.monitor!r} was better than initial_value_threshold={best!r}"
+        return best is None or self._sign * value > self._sign * best
+
+    def _save(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        path = self._filled(epoch, logs)
+        with accessing(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._write(path, self.scheduler.report)
+        self.saved, self.best_epoch = path, epoch
+
+    def _write(self, path: Path, report: Report | None) -> None:
+        """Write the model to a file beside the one meant, then put it in its place."""
+        beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+        try:
+            with accessing(path, "write"):
+                WRITERS[ending_of(path.name) or ""](self.model, beside, report)
+                beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _try(self) -> None:
+        """Learn before the training, not after it, what cannot be written."""
+        if Path(self.filepath).is_dir():
+            raise ArgumentError(
+                f"`filepath` must be a file. Received: {self.filepath!r}, which is a folder."
+            )
+        folder = Path(*takewhile(lambda part: "{" not in part, Path(self.filepath).parts[:-1]))
+        with accessing(folder, "write"):
+            folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".{secrets.token_hex(8)}{ending_of(self.filepath)}"
+        try:
+            with accessing(self.filepath, "write"):
+                trial.touch()
+            if self.model.built:
+                self._write(trial, None)
+        finally:
+            trial.unlink(missing_ok=True)
+
+    def _filled(self, epoch: int, logs: Mapping[str, Any]) -> Path:
+        try:
+            return Path(self.filepath.format(epoch=epoch + 1, **logs))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ArgumentError(
+                f"`filepath` must be a name that the logs can fill. Received: {self.filepath!r} "
+                f"({type(error).__name__}: {error}). The logs have "
+                f"{', '.join(['epoch', *logs])}."
+            ) from error
+
+
+def _check_options(monitor: Any, mode: Any) -> None:
+    if not isinstance(monitor, str) or not monitor:
+        raise ArgumentTypeError(
+            "`monitor` must be the name of a metric. "
+            f"Received: monitor={monitor!r}. Write for example 'val_accuracy'."
+        )
+    if mode not in MODES:
+        raise ArgumentError(
+            f"`mode` must be one of {', '.join(map(repr, MODES))}. Received: mode={mode!r}."
+        )
+
+
+def _checked_name(filepath: Any, save_weights_only: bool) -> str:
+    """The name of a file, as text, that says what is to be written.
+
+    Raises:
+        ArgumentTypeError: It is no path.
+        ArgumentError: It is of no kind that can be written, or no name that can be filled.
+    """
+    check_path(filepath)
+    name = os.fspath(filepath)
+    fault = name_fault(name, save_weights_only)
+    if fault is not None:
+        raise ArgumentError(f"`filepath` {fault}. Received: {name!r}.")
+    return name

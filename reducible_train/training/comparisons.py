@@ -1,0 +1,127 @@
+"""Callbacks that compare epochs, and how each begins anew when ranks have changed.
+
+An epoch says nothing about another one at other ranks: a dense epoch stays the best for ever,
+and the epochs after a cut count as a plateau. What such a callback remembers of the epochs so
+far is its *marks*, here in one registry; the scheduler sets them back at each change of ranks,
+and a backup keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from reducible_train import _keras
+from reducible_train.surgery.plans import plan_of
+
+Marks = Mapping[str, Any]  # attribute -> value
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A way to compare epochs.
+
+    Args:
+        used_by: True for a callback, of any class, that compares in this way.
+        first: What it remembers before its first epoch.
+    """
+
+    used_by: Callable[[Any], bool]
+    first: Callable[[Any], Marks]
+
+
+def is_tuner_saver(callback: Any) -> bool:
+    """True for the callback by which keras-tuner saves the best epoch of a trial.
+
+    Known by what it has, so that keras-tuner need not be there.
+    """
+    return hasattr(callback, "best_value") and hasattr(
+        getattr(callback, "objective", None), "better_than"
+    )
+
+
+def _worst(saver: Any) -> Marks:
+    return {"best_value": -math.inf if saver.objective.direction == "max" else math.inf}
+
+
+def _kind(*kinds: type) -> Callable[[Any], bool]:
+    return lambda callback: isinstance(callback, kinds)
+
+
+COMPARISONS = (
+    Comparison(_kind(_keras.MonitorCallback), lambda _: {"best": None}),
+    Comparison(
+        _kind(keras.callbacks.EarlyStopping),
+        lambda _: {"wait": 0, "best_epoch": 0, "best_weights": None},
+    ),
+    Comparison(
+        _kind(keras.callbacks.ReduceLROnPlateau), lambda _: {"wait": 0, "cooldown_counter": 0}
+    ),
+    Comparison(is_tuner_saver, _worst),
+    Comparison(lambda each: hasattr(each, "first_marks"), lambda each: each.first_marks),
+)
+
+
+def first_marks(callback: Any) -> dict[str, Any]:
+    """The marks of a callback before its first epoch; empty if it compares no epochs.
+
+    Example:
+        >>> first_marks(keras.callbacks.ReduceLROnPlateau())
+        {'best': None, 'wait': 0, 'cooldown_counter': 0}
+    """
+    found: dict[str, Any] = {}
+    for each in COMPARISONS:
+        if each.used_by(callback):
+            found |= each.first(callback)
+    return found
+
+
+def marks_of(callback: Any) -> dict[str, Any]:
+    """What a callback remembers of the epochs so far."""
+    return {name: getattr(callback, name) for name in first_marks(callback)}
+
+
+def set_marks(callback: Any, marks: Marks) -> None:
+    """Let a callback remember something else."""
+    for name, value in marks.items():
+        setattr(callback, name, value)
+
+
+def comparing(callbacks: Iterable[Any]) -> list[Any]:
+    """Those that compare epochs, in their order."""
+    return [each for each in callbacks if first_marks(each)]
+
+
+class Comparers:
+    """The callbacks of a fit that compare epochs.
+
+    Args:
+        callbacks: All callbacks of the fit.
+        model: The model as the fit begins.
+    """
+
+    def __init__(self, callbacks: Sequence[Any], model: Any):
+        self._callbacks = comparing(callbacks)
+        self._plan = plan_of(model) if self._callbacks else {}
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._callbacks)
+
+    def look(self, model: Any) -> bool:
+        """Let them begin anew if ranks have changed since the last look; True if so."""
+        if not self._callbacks or plan_of(model) == self._plan:
+            return False
+        self._plan = plan_of(model)
+        for each in self._callbacks:
+            set_marks(each, first_marks(each))
+        return True
+
+    def close(self, model: Any, epoch: int) -> None:
+        """The same when training ends: what a saver kept of a cut just undone is replaced."""
+        if self.look(model):
+            for each in filter(is_tuner_saver, self._callbacks):
+                each.on_epoch_end(epoch, {})  # without a value it saves the model as it is

@@ -1,0 +1,214 @@
+"""What a training was asked for and did not bring, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reducible_train.compressor import Compression
+from reducible_train.selection.samples import Gathering
+from reducible_train.settings.targets import Target
+from reducible_train.training.adaptive_pace import AdaptivePace
+from reducible_train.training.guard_run import NAN_REMEDY, Watch
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A target that the end of a training found unmet.
+
+    Its `str` is the sentence that `fit` warns with, and that the report holds.
+
+    Args:
+        asked: The target, in words, such as `"budget=0.25"`.
+        reached: The value it was left at; `None` if it was never looked at.
+        reason: Why, in a sentence.
+        remedy: What to do, in a sentence.
+        held_back: True if a guard or a search kept the ranks up, as it was asked to.
+
+    Example:
+        >>> print(Shortfall("budget=0.25", 1.0, "No step was trained.", "Train for longer."))
+        RankScheduler did not reach budget=0.25 (it is 1 at the end). No step was trained. \
+Train for longer.
+    """
+
+    asked: str
+    reached: float | None
+    reason: str
+    remedy: str
+    held_back: bool = False
+
+    def __str__(self) -> str:
+        left = "nothing was cut" if self.reached is None else f"it is {self.reached:.4g} at the end"
+        return f"RankScheduler did not reach {self.asked} ({left}). {self.reason} {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went, as far as a shortfall asks.
+
+    Args:
+        epochs: The epochs it should have had, counted from 0; `None` if nobody said.
+        trained: The epoch after the last that was trained.
+        steps: Steps that were trained.
+        looked: The last time, in epochs, at which ranks were looked at; `None` if never.
+        schedule_end: When everything that falls should have fallen, in epochs.
+        cadence: When ranks are looked at, in words.
+        loss: The loss of the last epoch; `None` if it is not known.
+        compression: The model on its way; `None` if it never had weights.
+        watch: The guard on duty, if there is one.
+        adapting: What waits for stable ranks, if something does.
+        gathering: What takes samples of the fit, if something does.
+        criterion: Name of the criterion.
+        searching: True if a search chooses the budget.
+    """
+
+    epochs: int | None
+    trained: int
+    steps: int
+    looked: float | None
+    schedule_end: float
+    cadence: str
+    loss: float | None
+    compression: Compression | None
+    watch: Watch | None
+    adapting: AdaptivePace | None
+    gathering: Gathering | None
+    criterion: str
+    searching: bool
+
+    @property
+    def is_through(self) -> bool:
+        """True if ranks were looked at after everything should have fallen."""
+        return self.looked is not None and self.looked >= self.schedule_end - 1e-9
+
+
+Reason = tuple[str, str, bool]  # why, what to do, and whether a guard or a search wanted it so
+
+
+def shortfall_of(course: Course, target: Target) -> Shortfall | None:
+    """What a training did not bring; `None` if it brought everything.
+
+    Args:
+        course: How it went.
+        target: What the model should be brought to.
+    """
+    compression = course.compression
+    if compression is None:
+        return Shortfall(_words(target), None, *_first(course))
+    if course.searching:
+        present = compression.present(target)
+        lowest = target(math.inf)
+        if compression.cuts or (lowest < 1 and present <= lowest):
+            return None
+        return Shortfall("a smaller budget by its search", present, *_first(course))
+    unmet = compression.unmet()
+    if unmet is None:
+        return None
+    return Shortfall(_words(unmet), compression.left_at(unmet), *_first(course))
+
+
+def _words(target: Target) -> str:
+    return f"{target.quantity}={target(math.inf):g}"
+
+
+def _first(course: Course) -> Reason:
+    """The first reason that applies; what keeps others from showing comes first."""
+    return next(found for reason in _REASONS if (found := reason(course)) is not None)
+
+
+def _untrained(course: Course) -> Reason | None:
+    if course.steps:
+        return None
+    why = "No step was trained, and a cut is made before one."
+    return why, "Check that the data is not empty, and that initial_epoch is below epochs.", False
+
+
+def _without_weights(course: Course) -> Reason | None:
+    if course.compression is not None:
+        return None
+    why = f"The model had no weights after {course.steps} steps, so there was nothing to cut."
+    return why, "Give fit the model whose layers are trained.", False
+
+
+def _without_samples(course: Course) -> Reason | None:
+    compression, gathering = course.compression, course.gathering
+    if compression is None or not compression.waits_for_samples:
+        return None
+    seen = 0 if gathering is None else gathering.count
+    wanted = "samples" if gathering is None else f"{gathering.enough} samples of the fit"
+    why = f"criterion={course.criterion!r} waited for {wanted}, and {seen} came before its end."
+    return why, "Give it data (calibration=x_train[:2048]), or train for one epoch more.", False
+
+
+def _lost(course: Course) -> Reason | None:
+    """The guard has stopped it, for its weights were NaN."""
+    if course.watch is None or course.watch.end is None:
+        return None
+    return course.watch.end, NAN_REMEDY, False
+
+
+def _stopped(course: Course) -> Reason | None:
+    if course.epochs is None or course.trained >= course.epochs or course.is_through:
+        return None
+    loss, why = course.loss, f"Training ended after {course.trained} of {course.epochs} "
+    if loss is not None and not math.isfinite(loss):
+        why += f"epochs, with a loss of {loss}, before the ranks had fallen."
+        return why, NAN_REMEDY, False
+    why += "epochs, before the ranks had fallen"
+    why += f" (at epoch {course.schedule_end:g})." if math.isfinite(course.schedule_end) else "."
+    remedy = "Use RankEarlyStopping, which waits for the final ranks, or let them fall earlier."
+    return why, remedy, False
+
+
+def _guarded(course: Course) -> Reason | None:
+    if course.watch is None:
+        return None
+    why = course.watch.hindrance
+    if why is None and course.is_through and not course.searching:
+        return None
+    if why is None:
+        why = "Each cut waited until the one before it had been judged, which took the time."
+    return why, "Train for longer, let the schedule end earlier, or lower the guard.", True
+
+
+def _unsettled(course: Course) -> Reason | None:
+    if course.adapting is None or course.adapting.began is not None:
+        return None
+    return str(course.adapting.note), "Give Adaptive an earlier end_epoch.", False
+
+
+def _hindered(course: Course) -> Reason | None:
+    """No ranks were found that do what was asked."""
+    if course.compression is None or course.compression.hindrance is None or not course.is_through:
+        return None
+    remedy = "Ask for what these kernels and rules allow: str(scheduler.report) tells of each."
+    return course.compression.hindrance, remedy, False
+
+
+def _between_looks(course: Course) -> Reason | None:
+    if course.is_through:
+        return None
+    looked = "never" if course.looked is None else f"last at epoch {course.looked:g}"
+    why = f"Ranks were looked at {looked}, with {course.cadence}"
+    why += f", and should have fallen by epoch {course.schedule_end:g}."
+    return why, "Look at them more often, train for longer, or let the schedule end earlier.", False
+
+
+def _unknown(course: Course) -> Reason | None:
+    remedy = "Ask for a little less, or let more layers be factorised."
+    return "The cuts that were made leave the model larger than that.", remedy, False
+
+
+_REASONS: tuple[Callable[[Course], Reason | None], ...] = (
+    _untrained,
+    _without_weights,
+    _without_samples,
+    _lost,
+    _stopped,
+    _guarded,
+    _unsettled,
+    _hindered,
+    _between_looks,
+    _unknown,
+)
