@@ -23,6 +23,7 @@ def main(root: Path) -> None:
     arrows = room_arrows(package, trees)
     bodies = sorted(size for tree in trees.values() for size in body_sizes(tree))
     figures = {
+        "command": "python benchmarks/structure.py",
         "entries": sum(e.name != "__pycache__" for e in package.iterdir()),
         "rooms": len({room_of(package, f) for f in trees} - {"__init__", "__main__"}),
         "floors": 1 + max(floor_of(room, arrows) for room in arrows),
