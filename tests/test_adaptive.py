@@ -24,6 +24,8 @@ from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
 from reducible_train.linalg.svd import singular_spectrum, stable_rank
 
+pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+
 FALLING = (24, 12, 8, 6, 5.9, 5.85, 5.8, 5.8)  # flat from before epoch 4 on
 
 

@@ -24,6 +24,8 @@ from reducible_train.surgery.plans import plan_of
 from reducible_train.training.companions import check_companions
 from reducible_train.training.comparisons import first_marks, marks_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+
 BEST = {"monitor": "score", "mode": "max"}
 
 

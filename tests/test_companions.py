@@ -32,6 +32,8 @@ from reducible_train.compressor import Compression
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.companions import check_companions
 
+pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+
 FALL = Steps(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
 
 

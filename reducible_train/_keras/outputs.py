@@ -52,11 +52,9 @@ class Outputs:
     def _of_parts(self) -> dict[int, str]:
         """Of a model whose call is not known: of each of its models, as what it gives may leave it.
 
-        A model of no models has its last layer taken.
+        Not of one whose output a later one takes, by its shape. A model of no models has its last
+        layer taken.
         """
-        parts = [
-            (p, x) for p, x in walk(self._model) if isinstance(x, keras.Model) and "/" not in p
-        ]
         parts = [
             (path, part)
             for path, part in walk(self._model)
@@ -67,12 +65,26 @@ class Outputs:
         if not parts:
             told = "taken for the output layer, as the last defined, since no call can be traced"
             return {id(layer): told for layer in output_layers(self._model)}
+        last = [
+            each
+            for i, each in enumerate(parts)
+            if not any(_feeds(each[1], later) for _, later in parts[i + 1 :])
+        ]
         return {
             id(layer): f"output layer of '{path}', whose output may leave the model: no call of "
             "the whole model can be traced"
-            for path, part in parts
+            for path, part in last
             for layer in output_layers(part)
         }
+
+
+def _feeds(part: Any, later: Any) -> bool:
+    """True if every output of a model is of the shape of an input of another one."""
+    given, taken = (
+        [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(getattr(each, name, None) or [])]
+        for each, name in ((part, "outputs"), (later, "inputs"))
+    )
+    return bool(given) and set(given) <= set(taken)
 
 
 def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:

@@ -38,6 +38,7 @@ def merge(model: Any, layers: str | Sequence[str] | None = None) -> Any:
         >>> import keras
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
         ...                           keras.layers.Dense(10, name="output")])
+        >>> from reducible_train import factorize
         >>> _ = factorize(model, rank=8)
         >>> type(merge(model).layers[0]).__name__
         'Dense'
