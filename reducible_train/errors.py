@@ -20,12 +20,14 @@ _GRAPH = re.compile(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|^\(\d+\)\s*")  # names 
 
 
 def first_sentence(error: BaseException) -> str:
-    """What an error of Keras or TensorFlow found; they go on for a page.
+    """What an error of Keras or TensorFlow found; they go on for a page. Our own is told whole.
 
     Example:
         >>> first_sentence(ValueError("Shapes differ. See the guide.\\nFile ..."))
         'ValueError: Shapes differ.'
     """
+    if isinstance(error, ReducibleError):
+        return f"{type(error).__name__}: {error}"
     lines = [_GRAPH.sub("", line.strip()).strip() for line in str(error).splitlines()]
     if lines and lines[0].startswith("Graph execution error"):  # of a graph, the reason comes last
         traced = ("File ", "Detected at", "Graph execution")

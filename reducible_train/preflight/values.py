@@ -104,7 +104,7 @@ def _labelled(model: Any, y: Any) -> Iterator[tuple[tuple[int | None, ...], Any,
 def _indices(model: Any, x: Any) -> Iterator[tuple[int, str, np.ndarray]]:
     """Size and name of each embedding that reads an input as it comes, with that input."""
     inputs = getattr(model, "inputs", None) or []
-    given = _parts(x, getattr(model, "input_names", None) or [], len(inputs))
+    given = _parts(x, [each.name for each in inputs], len(inputs))
     if len(given) != len(inputs):
         return
     for layer in model.layers:
