@@ -52,8 +52,8 @@ def folder(tmp_path_factory):
     bare = keras.Sequential([keras.Input((10,)), layers.Dense(20), layers.Dense(3)])
     bare.save(home / "bare.keras")
     reader = keras.Sequential([keras.Input((6,)), layers.Embedding(9, 4, name="table")])
-    reader.add(layers.Flatten())
-    reader.add(layers.Dense(3, "softmax"))
+    for each in (layers.Flatten(), layers.Dense(20), layers.Dense(20), layers.Dense(3, "softmax")):
+        reader.add(each)
     reader.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     reader.save(home / "tokens.keras")
     lookup = layers.StringLookup(vocabulary=["red", "green", "blue"], output_mode="multi_hot")
