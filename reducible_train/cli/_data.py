@@ -68,7 +68,7 @@ class Arrays:
 
     def with_words(self, tensor: Callable[[Any], Any]) -> Arrays:
         """The same, with samples that are text as tensors, for Keras takes no arrays of it."""
-        pairs = {
+        pairs: dict[str, Any] = {
             name: (x if x.dtype.kind in "biuf" else tensor(x), y)
             for name, (x, y) in self.parts.items()
         }
