@@ -221,6 +221,10 @@ CONFIGURATIONS = {
     "checkpoint over the file": (STEPS + TRAIN + SAVED.format("o.reducible"), "another file"),
     "checkpoint in a file": (STEPS + TRAIN + SAVED.format("d.npz/{epoch}.keras"), "folder"),
     "checkpoint by what is not": (STEPS + TRAIN + SAVED.format("b.keras"), "a checkpoint must"),
+    "checkpoint of no metric": (
+        STEPS + TRAIN + "checkpoint: {filepath: 'b-{epoc}.keras', monitor: loss}\n",
+        "Received: {epoc}. With this model there will be epoch, loss, params",
+    ),
     "states": (watching("loss, folder: c.yaml/x"), "The guard's folder"),
     "key": (STEPS + TRAIN.replace("batch_size", "batchsize"), "Did you mean 'batch_size'?"),
     "per cent": ("compression: {budget: 25%}\n" + TRAIN, "write 0.25"),

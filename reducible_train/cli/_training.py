@@ -22,8 +22,9 @@ from reducible_train.cli._results import Row, comparison, dense_file_bytes, metr
 from reducible_train.config import Config
 from reducible_train.errors import ArgumentError, ShortfallWarning, first_sentence
 from reducible_train.preflight.data import check_data
-from reducible_train.preflight.monitors import check_monitor
+from reducible_train.preflight.monitors import check_filled, check_monitor
 from reducible_train.saving.model_file import check_savable, save_model
+from reducible_train.settings.checkpoint_names import fields_of
 
 
 def train(
@@ -86,6 +87,9 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
     known = _keras.logged_metrics(network)
     for owner, section in _watchers(loaded):
         check_monitor(owner, section.monitor, section.mode, known, arrays.val is not None)
+    if loaded.model.checkpoint is not None:
+        fields = fields_of(loaded.model.checkpoint.filepath)
+        check_filled("checkpoint.filepath", fields, known, arrays.val is not None)
     back = check_savable(network)
     if back.config is None or back.custom_objects:
         console.print(Text(str(back)), soft_wrap=True)
