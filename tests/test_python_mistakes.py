@@ -105,6 +105,10 @@ SETTINGS = {
 FITS = {
     "classes from 1": (lambda: fit(y=Y + 1), "from 0 to 4.*x and y of the fit"),
     "classes below 0": (lambda: fit(y=(Y - 1).astype("float32")), "Number the classes from 0"),
+    "classes in a tensor": (
+        lambda: fit(x=keras.ops.array(X), y=keras.ops.array(Y + 1)),
+        "from 0 to 4",
+    ),
     "parts of classes": (lambda: fit(y=Y + 0.5), "whole numbers from 0 to 4"),
     "classes of validation": (
         lambda: fit(data={"validation_data": (X, Y + 5)}),

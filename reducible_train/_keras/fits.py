@@ -86,12 +86,18 @@ def arrays_of_fit(callback: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _arrays(value: Any) -> Any:
-    """The same structure with numpy arrays only."""
+    """The same structure with numpy arrays only: of tensors those of whole numbers, if dense."""
 
     def array(each: Any) -> Any:
         if isinstance(each, np.ndarray):
             return each
-        return host_value(each) if keras.ops.is_tensor(each) else None
+        if hasattr(each, "to_numpy"):  # a column of a table
+            return each.to_numpy()
+        spread = hasattr(each, "dense_shape") or hasattr(each, "nested_row_splits")
+        if spread or not keras.ops.is_tensor(each):
+            return None
+        whole = "int" in keras.backend.standardize_dtype(each.dtype)
+        return host_value(each) if whole else None
 
     return keras.tree.map_structure(array, value)
 
