@@ -6,6 +6,7 @@ Every kind is also the built-in error an ordinary handler expects, so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,27 @@ from dataclasses import dataclass
 def shortened(text: str, most: int = 60) -> str:
     """Text for a message, of at most `most` characters: what a file says may be megabytes long."""
     return text if len(text) <= most else text[:most] + "..."
+
+
+_GRAPH = re.compile(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|^\(\d+\)\s*")  # names of nodes
+
+
+def first_sentence(error: BaseException) -> str:
+    """What an error of Keras or TensorFlow found; they go on for a page. Our own is told whole.
+
+    Example:
+        >>> first_sentence(ValueError("Shapes differ. See the guide.\\nFile ..."))
+        'ValueError: Shapes differ.'
+    """
+    if isinstance(error, ReducibleError):
+        return f"{type(error).__name__}: {error}"
+    lines = [_GRAPH.sub("", line.strip()).strip() for line in str(error).splitlines()]
+    if lines and lines[0].startswith("Graph execution error"):  # of a graph, the reason comes last
+        traced = ("File ", "Detected at", "Graph execution")
+        lines = [each for each in lines if not each.startswith(traced) and "root error" not in each]
+    told = next((each for each in lines if each), "").partition(". ")[0].rstrip(".")
+    kind = type(error).__name__
+    return f"{kind}: {told}." if told else f"{kind}."
 
 
 class ReducibleError(Exception):

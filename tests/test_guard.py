@@ -91,9 +91,20 @@ def guard(**options):
     return Guard("val_quality", **BOTH | options)
 
 
+VALIDATED = (
+    "val_accuracy",
+    "val_acc5",
+    "val_loss",
+    "val_one_accuracy",
+    "val_sparse_categorical_crossentropy",
+)  # what the model itself would log
+
+
 def fit(scheduler, says, epochs, model=None, others=(), **options):
     model = model or zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
+    if says.name in VALIDATED:
+        options |= {"validation_data": (x, y)}
     history = model.fit(
         x, y, epochs=epochs, callbacks=[says, scheduler, *others], verbose=0, **options
     )
@@ -387,12 +398,15 @@ def test_an_epoch_without_the_metric_does_not_count_against_patience():
     assert made(scheduler) == [(2, 0.5)]
 
 
-def test_a_metric_of_validation_without_validation_data_is_told_and_nothing_is_cut():
+@pytest.mark.parametrize("monitor", ["val_accuracy", "val_loss"])
+def test_a_metric_of_validation_without_validation_data_is_refused(monitor):
     model = zoo.compiled(zoo.sequential(), metrics=["accuracy"])
-    scheduler = RankScheduler(budget=0.5, guard=Guard("val_accuracy", max_drop=0.01))
-    with pytest.warns(UserWarning, match="Give fit validation data"):
+    before = model.get_weights()
+    scheduler = RankScheduler(budget=0.5, guard=Guard(monitor, max_drop=0.01))
+    with pytest.raises(ArgumentError, match=r"a guard .* without validation data"):
         fit(scheduler, Says(0.5), 3, model)
-    assert made(scheduler) == []
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_no_cut_is_made_before_the_metric_was_seen():

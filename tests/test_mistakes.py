@@ -37,7 +37,7 @@ def network(units=3, activation="softmax", loss="sparse_categorical_crossentropy
         ],
         name=name,
     )
-    model.compile("sgd", loss)
+    model.compile("sgd", loss, run_eagerly=True)  # of a few batches, faster than a trace
     return model
 
 
@@ -51,6 +51,16 @@ def folder(tmp_path_factory):
     network(2, None, "mse").save(home / "regression.keras")
     bare = keras.Sequential([keras.Input((10,)), layers.Dense(20), layers.Dense(3)])
     bare.save(home / "bare.keras")
+    reader = keras.Sequential([keras.Input((6,)), layers.Embedding(9, 4, name="table")])
+    for each in (layers.Flatten(), layers.Dense(20), layers.Dense(20), layers.Dense(3, "softmax")):
+        reader.add(each)
+    reader.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    reader.save(home / "tokens.keras")
+    lookup = layers.StringLookup(vocabulary=["red", "green", "blue"], output_mode="multi_hot")
+    words = [keras.Input((1,), dtype="string"), lookup, layers.Dense(20), layers.Dense(20)]
+    words = keras.Sequential([*words, layers.Dense(3, "softmax")])
+    words.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    words.save(home / "words.keras")
     x = keras.Input((10,))
     h = layers.Dense(20)(x)
     two = keras.Model(x, [layers.Dense(3)(h), layers.Dense(1)(h)])
@@ -129,6 +139,24 @@ OTHER_LOSSES = {
     "no loss": ("bare.keras", Y, "loss is needed"),
 }
 
+TOKENS = RNG.integers(0, 9, (48, 6))
+COLOURS = np.array(["red", "green", "black"])[Y][:, None]
+OTHER_INPUTS = {
+    "tokens from 1": ("tokens.keras", TOKENS + 1, "'table' must be whole numbers from 0 to 8"),
+    "parts of tokens": ("tokens.keras", TOKENS / 2, "Received: 0.5"),
+    "tokens below 0": ("tokens.keras", TOKENS - 2, "Received: -2, -1"),
+    "words for numbers": ("m.keras", COLOURS, "TextVectorization"),
+    "numbers for words": ("words.keras", X, "must be text"),
+    "words in a row": ("words.keras", COLOURS[:, 0], "x.reshape(-1, 1)"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_INPUTS)
+def test_inputs_that_the_model_has_no_row_or_no_layer_for(name):
+    model, inputs, words = OTHER_INPUTS[name]
+    np.savez("t.npz", x_train=inputs, y_train=Y)
+    assert words in told(finetune(model, "t.npz"))
+
 
 @pytest.mark.parametrize("name", OTHER_LOSSES)
 def test_labels_that_do_not_fit_the_loss(name):
@@ -175,6 +203,7 @@ def watching(monitor: str) -> str:
     return f"compression: {{budget: 0.6, guard: {{monitor: {monitor}, max_drop: 0.1}}}}\n{TRAIN}"
 
 
+SAVED = "checkpoint: {{filepath: '{}', monitor: acc}}\n"
 CONFIGURATIONS = {
     "validation for a guard": (watching("val_loss"), "set training.validation_split"),
     "unknown metric": (watching("accuracy"), "there will be loss"),
@@ -188,6 +217,14 @@ CONFIGURATIONS = {
     "split": (STEPS + TRAIN.replace("24", "24, validation_split: 0.999"), "must leave samples"),
     "backup": (STEPS + TRAIN + "backup: {backup_dir: d.npz/x}\n", "The backup folder"),
     "logs": (STEPS + TRAIN + "tensorboard: {log_dir: d.npz/x}\n", "The log folder"),
+    "checkpoint over the model": (STEPS + TRAIN + SAVED.format("./m.keras"), "another file"),
+    "checkpoint over the file": (STEPS + TRAIN + SAVED.format("o.reducible"), "another file"),
+    "checkpoint in a file": (STEPS + TRAIN + SAVED.format("d.npz/{epoch}.keras"), "folder"),
+    "checkpoint by what is not": (STEPS + TRAIN + SAVED.format("b.keras"), "a checkpoint must"),
+    "checkpoint of no metric": (
+        STEPS + TRAIN + "checkpoint: {filepath: 'b-{epoc}.keras', monitor: loss}\n",
+        "Received: {epoc}. With this model there will be epoch, loss, params",
+    ),
     "states": (watching("loss, folder: c.yaml/x"), "The guard's folder"),
     "key": (STEPS + TRAIN.replace("batch_size", "batchsize"), "Did you mean 'batch_size'?"),
     "per cent": ("compression: {budget: 25%}\n" + TRAIN, "write 0.25"),
@@ -239,10 +276,12 @@ def out():
     [
         ("binary.keras", Y > 1),
         ("regression.keras", np.stack([Y, -Y], 1) * 0.5),
+        ("words.keras", Y),
     ],
 )
-def test_other_kinds_of_labels_are_trained_on(model, labels, out):
-    np.savez("t.npz", x_train=X.astype("float64"), y_train=labels, note=np.arange(3))
+def test_other_kinds_of_data_are_trained_on(model, labels, out):
+    inputs = COLOURS if model == "words.keras" else X.astype("float64")
+    np.savez("t.npz", x_train=inputs, y_train=labels, note=np.arange(3))
     result = finetune(model, "t.npz", "c.yaml", out)
     assert result.exit_code == 0, result.output
     assert "not used of t.npz: note" in result.stdout

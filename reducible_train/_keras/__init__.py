@@ -34,6 +34,7 @@ from reducible_train._keras.data import (
 )
 from reducible_train._keras.fits import (
     MonitorCallback,
+    arrays_of_fit,
     begin_at,
     companions,
     data_of_fit,
@@ -117,6 +118,7 @@ __all__ = [
     "StoredVariables",
     "all_optimizers",
     "allocate",
+    "arrays_of_fit",
     "assigned_in_calls",
     "attach_mask",
     "automatic_stem",

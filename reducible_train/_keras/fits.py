@@ -6,7 +6,10 @@ import sys
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
+
+from reducible_train._keras.values import host_value
 
 __all__ = ["MonitorCallback", "begin_at", "companions", "has_validation"]  # the first: their base
 
@@ -63,6 +66,40 @@ def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
     """
     found = _running_fit(callback, "epoch_iterator")
     return None if found is None else _spec(found)
+
+
+def arrays_of_fit(callback: Any) -> list[tuple[str, Any, Any]]:
+    """The data of the fit that has called a callback, where they are arrays.
+
+    Returns:
+        For training and for validation: the name in `fit`, inputs and targets, nested as they were
+        given, of numpy arrays; `None` in the place of what is none, such as a dataset.
+    """
+    found = _running_fit(callback, "epoch_iterator")
+    if found is None:
+        return []
+    parts = [("x and y", (found.get("x"), found.get("y")))]
+    validation = found.get("validation_data")
+    if isinstance(validation, list | tuple) and len(validation) in (2, 3):
+        parts.append(("validation_data", (validation[0], validation[1])))
+    return [(name, _arrays(x), _arrays(y)) for name, (x, y) in parts]
+
+
+def _arrays(value: Any) -> Any:
+    """The same structure with numpy arrays only: of tensors those of whole numbers, if dense."""
+
+    def array(each: Any) -> Any:
+        if isinstance(each, np.ndarray):
+            return each
+        if hasattr(each, "to_numpy"):  # a column of a table
+            return each.to_numpy()
+        spread = hasattr(each, "dense_shape") or hasattr(each, "nested_row_splits")
+        if spread or not keras.ops.is_tensor(each):
+            return None
+        whole = "int" in keras.backend.standardize_dtype(each.dtype)
+        return host_value(each) if whole else None
+
+    return keras.tree.map_structure(array, value)
 
 
 def _running_fit(callback: Any, having: str) -> Any | None:

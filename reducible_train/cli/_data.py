@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +65,14 @@ class Arrays:
                 f" Received: {split} of {len(x)} samples. Choose another, or add x_val and y_val."
             )
         return replace(self, train=(x[:kept], y[:kept]), val=(x[kept:], y[kept:]))
+
+    def with_words(self, tensor: Callable[[Any], Any]) -> Arrays:
+        """The same, with samples that are text as tensors, for Keras takes no arrays of it."""
+        pairs: dict[str, Any] = {
+            name: (x if x.dtype.kind in "biuf" else tensor(x), y)
+            for name, (x, y) in self.parts.items()
+        }
+        return replace(self, **pairs)
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -144,8 +154,8 @@ def _pair(held: dict[str, np.ndarray], x_name: str, y_name: str, path: Path) -> 
             f"{path}: {x_name} and {y_name} must have equally many samples, at least one."
             f" Received: shapes {x.shape} and {y.shape}. Samples go along the first axis."
         )
-    for name, array in ((x_name, x), (y_name, y)):
-        if array.dtype.kind not in "biuf":
+    for name, array, kinds in ((x_name, x, "biufUS"), (y_name, y, "biuf")):
+        if array.dtype.kind not in kinds:  # whether a model takes words, it says itself
             raise FormatError(
                 f"{path}: {name} must hold numbers. Received: {array.dtype}. {_numbering(name)}"
             )

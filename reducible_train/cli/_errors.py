@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from reducible_train.cli._exit import BAD_INPUT
-from reducible_train.errors import ReducibleError
+from reducible_train.errors import ReducibleError, first_sentence
 
 _DEBUG = "REDUCIBLE_DEBUG"  # set to have the traceback of what nobody has foreseen
 
@@ -38,13 +38,6 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(BAD_INPUT) from error
 
     return run
-
-
-def first_sentence(error: BaseException) -> str:
-    """Enough to know what Keras or TensorFlow found; they go on for a page."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kind = type(error).__name__
-    return f"{kind}: {lines[0].partition('. ')[0].rstrip('.')}." if lines else f"{kind}."
 
 
 def show_error(title: str, told: str) -> None:

@@ -7,8 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from reducible_train.cli._errors import first_sentence
-from reducible_train.errors import FileAccessError, FormatError
+from reducible_train.errors import FileAccessError, FormatError, first_sentence
 
 
 def check_model_file(path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import typer
 
-from reducible_train.cli._errors import first_sentence, show_error
+from reducible_train.cli._errors import show_error
 from reducible_train.cli._exit import RESCUED
+from reducible_train.errors import first_sentence
 
 
 @contextmanager

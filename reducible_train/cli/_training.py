@@ -14,17 +14,17 @@ from rich.text import Text
 
 from reducible_train import _keras
 from reducible_train.cli._data import Arrays
-from reducible_train.cli._errors import first_sentence
 from reducible_train.cli._exit import DONE, HELD_BACK, SHORT
 from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
 from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._rescue import rescuing
 from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
 from reducible_train.config import Config
-from reducible_train.errors import ArgumentError, ShortfallWarning
+from reducible_train.errors import ArgumentError, ShortfallWarning, first_sentence
 from reducible_train.preflight.data import check_data
-from reducible_train.preflight.monitors import check_monitor
+from reducible_train.preflight.monitors import check_filled, check_monitor
 from reducible_train.saving.model_file import check_savable, save_model
+from reducible_train.settings.checkpoint_names import fields_of
 
 
 def train(
@@ -38,7 +38,7 @@ def train(
     training = loaded.training
     if training.seed is not None:
         keras.utils.set_random_seed(training.seed)
-    _prepare(console, loaded, network, arrays, data)
+    arrays = _prepare(console, loaded, network, arrays, data)
     part, judged = arrays.judged
     bytes_before, parameters_before = dense_file_bytes(network), network.count_params()
     before = network.evaluate(*judged, verbose=0, return_dict=True)
@@ -78,8 +78,8 @@ def train(
         raise typer.Exit(code)
 
 
-def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path) -> None:
-    """Compile, and refuse what does not fit together."""
+def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path) -> Arrays:
+    """Compile, and refuse what does not fit together; the arrays as Keras takes them."""
     loaded.check(network)
     loaded.compile(network, len(arrays.train[0]))
     for name, pair in arrays.parts.items():
@@ -87,14 +87,19 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
     known = _keras.logged_metrics(network)
     for owner, section in _watchers(loaded):
         check_monitor(owner, section.monitor, section.mode, known, arrays.val is not None)
+    if loaded.model.checkpoint is not None:
+        fields = fields_of(loaded.model.checkpoint.filepath)
+        check_filled("checkpoint.filepath", fields, known, arrays.val is not None)
     back = check_savable(network)
     if back.config is None or back.custom_objects:
         console.print(Text(str(back)), soft_wrap=True)
     if arrays.ignored:
         console.print(Text(f"not used of {data}: {', '.join(arrays.ignored)}"), soft_wrap=True)
     count = loaded.training.batch_size
+    arrays = arrays.with_words(keras.ops.convert_to_tensor)
     for name, (x, y) in arrays.parts.items():
         _try(network, x[:count], y[:count], f"{data} ({name})")
+    return arrays
 
 
 def _watchers(loaded: Config) -> Iterator[tuple[str, Any]]:
@@ -102,6 +107,8 @@ def _watchers(loaded: Config) -> Iterator[tuple[str, Any]]:
         yield "a guard", loaded.compression.guard
     if loaded.model.early_stopping is not None:
         yield "early stopping", loaded.model.early_stopping
+    if loaded.model.checkpoint is not None:
+        yield "a checkpoint", loaded.model.checkpoint
 
 
 def _try(network: Any, x: Any, y: Any, where: str) -> None:

@@ -109,7 +109,8 @@ def _summary(report: Mapping[str, Any], header: Header, size: int) -> list[str]:
         lines.insert(0, f"parameters: {dense:,} dense, {now:,} now ({1 - now / dense:.1%} fewer)")
     flops, dense_flops = report.get("flops"), report.get("dense_flops")
     if isinstance(flops, int) and isinstance(dense_flops, int) and dense_flops > 0:
-        lines.append(f"FLOPs of one sample: {1 - flops / dense_flops:.1%} fewer")
+        less = 1 - flops / dense_flops
+        lines.append(f"FLOPs of one sample: {abs(less):.1%} {'fewer' if less >= 0 else 'more'}")
     cuts = _list(report.get("cuts"))
     epochs = {epoch for cut in cuts if isinstance(epoch := _mapping(cut).get("epoch"), int)}
     if epochs:

@@ -366,7 +366,8 @@ def _checked_matrix(matrix: npt.ArrayLike) -> Array:
         raise SpectrumError(
             "A matrix must be finite to have singular values. "
             f"Received: {bad} of {m * n} entries NaN or infinite, shape ({m}, {n}). "
-            "Training has diverged: restore earlier weights, or lower the learning rate."
+            "Training has diverged: look for NaN or infinity in the data, restore earlier "
+            "weights, or lower the learning rate."
         )
     return checked
 

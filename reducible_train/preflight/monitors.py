@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from reducible_train.errors import ArgumentError
 
@@ -35,4 +35,28 @@ def check_monitor(
         raise ArgumentError(
             f"`monitor` of {owner} must be a metric of the logs. Received: monitor={monitor!r}."
             f" With this model there will be {names}. Name one of them, or add it to the metrics."
+        )
+
+
+def check_filled(
+    owner: str, fields: Iterable[str], known: Mapping[str, str | None], validated: bool
+) -> None:
+    """Refuse a name of a file with a metric in braces that no epoch will bring.
+
+    Args:
+        owner: What is named so, such as `"checkpoint.filepath"`.
+        fields: What stands in its braces.
+        known: As for `check_monitor`; no other callback may add to the logs.
+        validated: As for `check_monitor`.
+
+    Raises:
+        ArgumentError: There is no such metric.
+    """
+    logged = [*known, *(f"val_{each}" for each in known if validated)]
+    logged = ["epoch", *logged, "params", "params_fraction"]
+    wrong = [field for field in fields if field not in logged]
+    if known and wrong:
+        raise ArgumentError(
+            f"{owner} must be a name that the logs can fill. Received: {{{wrong[0]}}}. With this"
+            f" model there will be {', '.join(logged)}. Name one of them in braces."
         )

@@ -40,7 +40,7 @@ def check_output(path: Path, name: str, inputs: Iterable[Path] = ()) -> None:
             by a folder or a device.
     """
     for read in inputs:
-        if _is_same(path, read):
+        if is_same(path, read):
             raise ArgumentError(
                 f"{name} must be another file than those that are read. Received: {str(path)!r},"
                 " which would be lost. Choose another name, such as small.reducible."
@@ -84,7 +84,8 @@ def _check_free(path: Path, name: str) -> None:
         ) from error
 
 
-def _is_same(path: Path, other: Path) -> bool:
+def is_same(path: Path, other: Path) -> bool:
+    """True if two names are those of one file."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):  # one of them is not there

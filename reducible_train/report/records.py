@@ -240,12 +240,18 @@ class Report:
         lines = [line.rstrip() for line in lines]
         lines.append(
             f"parameters {self.dense_parameters:,} -> {self.parameters:,}"
-            f" ({100 * (1 - self.size_fraction):.1f} % fewer)"
+            f" ({_less(self.size_fraction)})"
         )
         if self.flops_fraction is not None:
-            lines[-1] += f", FLOPs {100 * (1 - self.flops_fraction):.1f} % fewer"
+            lines[-1] += f", FLOPs {_less(self.flops_fraction)}"
             lines[-1] += f" (at {self.flops_at})" if self.flops_at else ""
         return "\n".join([*lines, *map(str, self.undone), *self.notes])
+
+
+def _less(left: float) -> str:
+    """How many fewer, or more, where this fraction is left: a thin table costs a product."""
+    fewer = 100 * (1 - left)
+    return f"{abs(fewer):.1f} % {'fewer' if fewer >= 0 else 'more'}"
 
 
 def _strict(value: Any) -> Any:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.errors import ArgumentError, SpectrumError, first_sentence
 from reducible_train.linalg.weighting import (
     checked_weights,
     of_samples,
@@ -19,6 +19,7 @@ from reducible_train.linalg.weighting import (
     within_loss,
 )
 from reducible_train.selection.sources import batches_of
+from reducible_train.settings.checks import plain
 
 ENOUGH = 2048  # samples taken from a fit
 _BATCH = 256
@@ -168,16 +169,24 @@ def _array(given: Any) -> Any:
         array = np.asarray(keras.ops.convert_to_numpy(dense) if is_tensor else dense)
     except Exception as error:
         raise _no_array(type(given).__name__) from error
+    if array.ndim == 0:
+        number = isinstance(plain(given), int | float)
+        raise _no_array(repr(given)[:200], _COUNTED if number else _LOADED)
     words = array.dtype == object and all(isinstance(e, str | bytes) for e in array.flat)
     if array.dtype == object and not words:
         raise _no_array(f"{type(given).__name__} of {array.dtype}")
     return array
 
 
-def _no_array(received: str) -> ArgumentError:
+_COUNTED = "A number counts the samples of a fit, which only a RankScheduler sees; give x[:2048]."
+_LOADED = "Load a file first, such as np.load(path)['x']."
+_ALIKE = "Make arrays of it, sequences padded to one length in a batch."
+
+
+def _no_array(received: str, remedy: str = _ALIKE) -> ArgumentError:
     return ArgumentError(
         "`calibration` must be arrays, or batches of arrays, of samples of one shape. "
-        f"Received: {received}. Make arrays of it, sequences padded to one length in a batch."
+        f"Received: {received}. {remedy}"
     )
 
 
@@ -307,7 +316,7 @@ def cannot_be_run(model: Any, error: Exception) -> ArgumentError:
     """The error to raise where a model fails on samples."""
     return ArgumentError(
         f"Model '{model.name}' cannot be run on the calibration samples; nothing was changed. "
-        f"Received: {type(error).__name__}: {error} Give them as you give model.fit its data."
+        f"Received: {first_sentence(error)} Give them as you give model.fit its data."
     )
 
 

@@ -12,6 +12,18 @@ def ending_of(name: str) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
+def fields_of(name: str) -> list[str]:
+    """What stands in the braces of a name.
+
+    Raises:
+        ValueError: A brace is not closed.
+
+    >>> fields_of("{epoch:02d}-{val_loss:.2f}.reducible")
+    ['epoch', 'val_loss']
+    """
+    return [field for _, field, _, _ in Formatter().parse(name) if field is not None]
+
+
 def name_fault(name: str, weights_only: bool = False) -> str | None:
     """What is wrong with the name of a checkpoint, or `None`.
 
@@ -29,7 +41,7 @@ def name_fault(name: str, weights_only: bool = False) -> str | None:
     if weights_only and ending_of(name) != ".weights.h5":
         return "must end in .weights.h5 with save_weights_only"
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(name) if field is not None]
+        fields = fields_of(name)
     except ValueError as error:
         return f"must be a name in which {{epoch}} and metrics stand in braces ({error})"
     if not all(field and not field[0].isdigit() for field in fields):

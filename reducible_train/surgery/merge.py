@@ -78,7 +78,10 @@ def _chosen(model: Any, kernels: Sequence[Kernel], layers: str | Sequence[str]) 
 def check_built(model: Any) -> None:
     """Refuse what is no model, or has no weights yet."""
     if not isinstance(model, keras.Model):
-        raise ArgumentTypeError(f"`model` must be a Keras model. Received: {type(model).__name__}.")
+        raise ArgumentTypeError(
+            f"`model` must be a Keras model. Received: {type(model).__name__}. One in a file is "
+            "loaded first: keras.saving.load_model(path)."
+        )
     if not _keras.has_weights(model):
         raise SurgeryError(
             f"Model '{model.name}' has no weights yet. Call it once on data, or "

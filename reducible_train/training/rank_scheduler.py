@@ -20,6 +20,7 @@ from reducible_train.compressor import Compression
 from reducible_train.errors import ArgumentError, ShortfallWarning, SpectrumError
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_folder
+from reducible_train.preflight.values import check_values
 from reducible_train.report.records import Report, empty_report
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
@@ -47,6 +48,7 @@ from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain
 from reducible_train.settings.guard import Bound, Guard, direction_of
+from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
@@ -332,9 +334,11 @@ class RankScheduler(keras.callbacks.Callback):
             self._check_times()
             self._check_companions()
             if self.guard is not None:
-                direction_of(self.guard, _keras.logged_metrics(self.model))
+                self._check_guard(self.guard)
                 if self.guard.folder is not None:
                     check_folder(self.guard.folder, "`folder` of a guard", "Choose another.")
+            for where, x, y in _keras.arrays_of_fit(self):
+                check_values(self.model, x, y, f"{where} of the fit")
             self._check_asking()
             waits = self._waits_for_shapes()
             if not waits and not _keras.unbuilt_parts(self.model):
@@ -490,6 +494,13 @@ class RankScheduler(keras.callbacks.Callback):
         last = math.inf if self.guard is not None else self.final_epoch
         check_companions(others, last)
         self._comparers = Comparers(others, self.model)
+
+    def _check_guard(self, guard: Guard) -> None:
+        """Refuse a guard whose metric no epoch of this fit will bring."""
+        known = _keras.logged_metrics(self.model)
+        direction_of(guard, known)
+        validates = _keras.has_validation(self)
+        check_validated(guard.monitor, guard.mode, known, validates, "a guard")
 
     def _look_at_ranks(self) -> None:
         """Let the other callbacks that compare epochs begin anew where ranks have changed."""

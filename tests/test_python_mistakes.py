@@ -1,0 +1,241 @@
+"""Mistakes in Python: each is told before a step is trained, with what came and the way out.
+
+Keras's own errors, which come before a callback hears of a fit, are not in the table.
+"""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from reducible_train import (
+    Cadence,
+    Guard,
+    Join,
+    LayerRule,
+    ProductDecay,
+    Ramp,
+    RankBackupAndRestore,
+    RankEarlyStopping,
+    RankModelCheckpoint,
+    RankScheduler,
+    RankTensorBoard,
+    ReducibleError,
+    Search,
+    Steps,
+    factorize,
+    load_config,
+    load_model,
+    load_weights_into,
+    merge,
+    save_model,
+)
+
+L = keras.layers
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(32, 12)).astype("float32")
+Y = RNG.integers(0, 5, 32)
+SPARSE = "sparse_categorical_crossentropy"
+
+
+def network(classes=5, loss=SPARSE):
+    units = [L.Dense(24, "relu", name="one"), L.Dense(24, "relu", name="two"), L.Dense(classes)]
+    model = keras.Sequential([keras.Input((12,)), *units])
+    model.compile("sgd", loss, metrics=["accuracy"])
+    return model
+
+
+MODEL = network()
+
+
+def fit(*others, model=MODEL, x=X, y=Y, data=(), **settings):
+    """A fit that would cut at once, of a model that stays as it is where it is refused."""
+    steps = []
+    settings = {"budget": Steps(values=(1.0, 0.6), start_epochs=(0, 1))} | settings
+    scheduler = RankScheduler(**settings)
+    listeners = [scheduler, *(make(scheduler) for make in others)]
+    counter = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: steps.append(1)
+    )
+    try:
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[counter, *listeners], **dict(data))
+    finally:
+        assert not steps, "told after training"
+
+
+def cut(**settings):
+    factorize(MODEL, **({"budget": 0.6} | settings))
+
+
+def heard(calibration, criterion="activation"):
+    cut(criterion=criterion, calibration=calibration)
+
+
+SETTINGS = {
+    "nothing to fall": (lambda: RankScheduler(), "Exactly one of"),
+    "two to fall": (lambda: RankScheduler(budget=0.5, energy=0.9), "Exactly one of"),
+    "budget in per cent": (lambda: RankScheduler(budget=25), "write 0.25"),
+    "budget as text": (lambda: RankScheduler(budget="25%"), "write 0.25"),
+    "budget of nothing": (lambda: RankScheduler(budget=0.0), r"in \(0, 1\]"),
+    "ramp in per cent": (lambda: RankScheduler(budget=Ramp(100, 25, 0, 1)), "write "),
+    "ramp that rises": (lambda: RankScheduler(budget=Ramp(0.2, 1.0, 0, 1)), "fall|rise"),
+    "ramp that ends first": (lambda: Ramp(1.0, 0.2, 4, 2), "end_epoch"),
+    "steps of two lengths": (lambda: Steps(values=(1.0,), start_epochs=(0, 2)), "start_epochs"),
+    "join without boundary": (lambda: Join(schedules=(1.0, 0.5), boundaries=()), "boundar"),
+    "energy in per cent": (lambda: RankScheduler(energy=95), "write 0.95"),
+    "half a rank": (lambda: RankScheduler(rank=4.5), "Write 4"),
+    "criterion": (lambda: RankScheduler(budget=0.5, criterion="fischer"), "'fisher'"),
+    "measure": (lambda: RankScheduler(budget=0.5, measure="params"), "'parameters'"),
+    "allocation": (lambda: RankScheduler(budget=0.5, allocation="knap"), "'knapsack'"),
+    "guard as text": (lambda: RankScheduler(budget=0.5, guard="val_loss"), r"guard=Guard\("),
+    "guard in per cent": (lambda: Guard("val_accuracy", max_drop=5), "write 0.05"),
+    "guard without a limit": (lambda: Guard("val_accuracy"), "max_drop"),
+    "search without guard": (lambda: RankScheduler(search=Search(start_epoch=2)), "guard="),
+    "cadence as number": (lambda: RankScheduler(budget=0.5, cadence=500), r"steps=500"),
+    "cadence of both": (lambda: Cadence(epochs=1, steps=5), "steps"),
+    "adaptive as flag": (lambda: RankScheduler(budget=0.5, adaptive=True), r"Adaptive\("),
+    "one aid": (lambda: RankScheduler(budget=0.5, aids=ProductDecay(1e-4)), r"aids=\["),
+    "one rule": (lambda: RankScheduler(budget=0.5, rules=LayerRule("one")), r"rules=\["),
+    "samples by half": (lambda: RankScheduler(budget=0.5, calibration=2.5), "whole number"),
+}
+
+FITS = {
+    "classes from 1": (lambda: fit(y=Y + 1), "from 0 to 4.*x and y of the fit"),
+    "classes below 0": (lambda: fit(y=(Y - 1).astype("float32")), "Number the classes from 0"),
+    "classes in a tensor": (
+        lambda: fit(x=keras.ops.array(X), y=keras.ops.array(Y + 1)),
+        "from 0 to 4",
+    ),
+    "parts of classes": (lambda: fit(y=Y + 0.5), "whole numbers from 0 to 4"),
+    "classes of validation": (
+        lambda: fit(data={"validation_data": (X, Y + 5)}),
+        "validation_data of the fit",
+    ),
+    "classes split off": (
+        lambda: fit(y=np.append(Y[:30], [7, 7]), data={"validation_split": 0.1}),
+        "Received: 7 in validation_data",
+    ),
+    "guard without validation": (
+        lambda: fit(guard=Guard("val_accuracy", max_drop=0.1)),
+        "monitor='accuracy'",
+    ),
+    "guard of no metric": (lambda: fit(guard=Guard("auc", limit=0.5)), "there will be"),
+    "stop without validation": (lambda: fit(RankEarlyStopping), "without validation data"),
+    "save without validation": (
+        lambda: fit(lambda s: RankModelCheckpoint(s, "b.reducible")),
+        "without validation data",
+    ),
+    "pattern of no layer": (lambda: fit(rules=[LayerRule("three")]), "one, two"),
+    "late schedule": (lambda: fit(budget=Ramp(1.0, 0.6, 0, 9)), "epochs=10 or more"),
+    "budget too small": (lambda: fit(budget=0.001), "smallest possible"),
+    "calibration of another shape": (
+        lambda: fit(criterion="activation", calibration=X[:, :5]),
+        r"\(None, 12\)",
+    ),
+    "keras's checkpoint": (
+        lambda: fit(lambda _: keras.callbacks.ModelCheckpoint("b.keras", save_best_only=True)),
+        "RankModelCheckpoint",
+    ),
+    "keras's backup": (
+        lambda: fit(lambda _: keras.callbacks.BackupAndRestore("b")),
+        "RankBackupAndRestore",
+    ),
+    "two schedulers": (lambda: fit(lambda _: RankScheduler(rank=4)), "one RankScheduler"),
+}
+
+CUTS = {
+    "number of samples": (lambda: heard(2048), "Received: 2048.*RankScheduler"),
+    "name of a file": (lambda: heard("x.npz"), r"Received: 'x.npz'.*np\.load"),
+    "number as targets": (lambda: heard((X, 5)), "Received: 5"),
+    "no samples": (lambda: cut(criterion="activation"), "calibration=None"),
+    "samples of another shape": (lambda: heard(X[:, :5]), r"\(None, 12\)"),
+    "samples of NaN": (lambda: heard(X * np.nan), "must be finite"),
+    "samples without targets": (lambda: heard(X, "fisher"), r"must be \(x, y\)"),
+    "targets out of range": (lambda: heard((X, Y + 5), "fisher"), "valid range"),
+    "a schedule": (lambda: cut(budget=Ramp(1.0, 0.5, 0, 1)), "RankScheduler"),
+    "path of a model": (lambda: factorize("m.keras", budget=0.5), r"load_model\(path\)"),
+    "merge nothing": (lambda: merge(MODEL, layers="three"), "Correct the pattern"),
+}
+
+FILES = {
+    "name of keras's": (lambda: save_model(MODEL, "m.keras"), "m.reducible"),
+    "no report": (lambda: save_model(MODEL, "m.reducible", "report"), r"scheduler\.report"),
+    "no file": (lambda: load_model("none.reducible"), "Check the path"),
+    "no weights": (lambda: load_weights_into(MODEL, "none.weights.h5"), "Check the path"),
+    "no configuration": (lambda: load_config("none.yaml"), "Check the path"),
+    "order of TensorBoard": (
+        lambda: RankTensorBoard("logs", RankScheduler(rank=4)),
+        r"RankTensorBoard\(scheduler",
+    ),
+    "order of the checkpoint": (
+        lambda: RankModelCheckpoint("b.keras", RankScheduler(rank=4)),
+        r"RankModelCheckpoint\(scheduler",
+    ),
+    "no scheduler to stop by": (lambda: RankEarlyStopping("val_loss"), r"\(scheduler"),
+    "no scheduler to back up": (lambda: RankBackupAndRestore("b", "b"), r"\(scheduler"),
+}
+
+MISTAKES = SETTINGS | FITS | CUTS | FILES
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_with_what_came_and_the_way_out(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    act, words = MISTAKES[name]
+    before = [np.array(each) for each in MODEL.get_weights()]
+    with pytest.raises(ReducibleError) as caught:
+        act()
+    assert re.search(words, str(caught.value)), caught.value
+    assert re.search("Received|Its layers are", str(caught.value)), caught.value
+    assert "__wrapped__" not in str(caught.value)
+    after = MODEL.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def two_heads(loss):
+    given = keras.Input((12,), name="given")
+    hidden = L.Dense(24)(given)
+    outputs = {"kind": L.Dense(5, name="kind")(hidden), "size": L.Dense(1, name="size")(hidden)}
+    model = keras.Model({"given": given}, outputs)
+    model.compile("sgd", loss)
+    return model
+
+
+OF_KERAS = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=9)
+
+
+@pytest.mark.parametrize("loss", [{"kind": SPARSE, "size": "mse"}, {"kind": OF_KERAS}])
+def test_classes_are_looked_at_output_by_output(loss):
+    heads = {"model": two_heads(loss), "x": {"given": X}}
+    with pytest.raises(ReducibleError, match=r"from 0 to 4.*Received: 5"):
+        fit(**heads, y={"kind": np.where(Y == 4, 5, Y), "size": X[:, :1] - 7})
+
+
+def test_a_class_that_the_loss_ignores_and_a_loss_of_ones_own_are_let_pass():
+    from reducible_train.preflight.values import check_values
+
+    class Own(keras.losses.SparseCategoricalCrossentropy):
+        def call(self, y_true, y_pred):
+            return super().call(y_true % 5, y_pred)
+
+    check_values(network(loss=OF_KERAS), X, np.where(Y == 4, 9, Y), "")
+    check_values(network(loss=Own(from_logits=True)), X, Y + 5, "")
+    check_values(network(), X, None, "")
+    with pytest.raises(ReducibleError, match="Received: 8"):
+        check_values(network(loss=OF_KERAS), X, np.where(Y == 4, 8, Y), "")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_tokens_are_looked_at_where_they_enter_a_table(named):
+    given = keras.Input((4,), name="text"), keras.Input((3,), name="other")
+    table = L.Embedding(11, 8, name="table")(given[0])
+    hidden = keras.ops.concatenate([L.Flatten()(table), given[1]], -1)
+    model = keras.Model(given, L.Dense(1)(hidden))
+    model.compile("sgd", "mse")
+    tokens, other = RNG.integers(9, 14, (32, 4)), X[:, :3] * 99
+    inputs = {"text": tokens, "other": other} if named else [tokens, other]
+    with pytest.raises(ReducibleError, match=r"'table' .* 0 to 10.*input_dim=14"):
+        fit(model=model, x=inputs, y=X[:, 0])
