@@ -23,8 +23,10 @@ from reducible_train.cli._results import Row, comparison, dense_file_bytes, metr
 from reducible_train.config import Config
 from reducible_train.errors import ArgumentError, ShortfallWarning
 from reducible_train.preflight.data import check_data
-from reducible_train.preflight.monitors import check_monitor
 from reducible_train.saving.model_file import check_savable, save_model
+from reducible_train.settings.monitors import check_validated, direction
+
+_VALIDATION = "Add x_val and y_val, set training.validation_split: 0.1"
 
 
 def train(
@@ -86,7 +88,9 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
         check_data(network, *pair, f"{data} ({name})")
     known = _keras.logged_metrics(network)
     for owner, section in _watchers(loaded):
-        check_monitor(owner, section.monitor, section.mode, known, arrays.val is not None)
+        asked = section.monitor, section.mode, known
+        check_validated(*asked, arrays.val is not None, owner, remedy=_VALIDATION)
+        direction(*asked, owner)
     back = check_savable(network)
     if back.config is None or back.custom_objects:
         console.print(Text(str(back)), soft_wrap=True)
@@ -102,6 +106,8 @@ def _watchers(loaded: Config) -> Iterator[tuple[str, Any]]:
         yield "a guard", loaded.compression.guard
     if loaded.model.early_stopping is not None:
         yield "early stopping", loaded.model.early_stopping
+    if loaded.model.checkpoint is not None:
+        yield "the checkpoint", loaded.model.checkpoint
 
 
 def _try(network: Any, x: Any, y: Any, where: str) -> None:

@@ -47,6 +47,7 @@ from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain
 from reducible_train.settings.guard import Bound, Guard, direction_of
+from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
@@ -332,7 +333,7 @@ class RankScheduler(keras.callbacks.Callback):
             self._check_times()
             self._check_companions()
             if self.guard is not None:
-                direction_of(self.guard, _keras.logged_metrics(self.model))
+                self._check_monitor(self.guard)
                 if self.guard.folder is not None:
                     check_folder(self.guard.folder, "`folder` of a guard", "Choose another.")
             self._check_asking()
@@ -490,6 +491,11 @@ class RankScheduler(keras.callbacks.Callback):
         last = math.inf if self.guard is not None else self.final_epoch
         check_companions(others, last)
         self._comparers = Comparers(others, self.model)
+
+    def _check_monitor(self, guard: Guard) -> None:
+        known = _keras.logged_metrics(self.model)
+        direction_of(guard, known)
+        check_validated(guard.monitor, guard.mode, known, _keras.has_validation(self), "a guard")
 
     def _look_at_ranks(self) -> None:
         """Let the other callbacks that compare epochs begin anew where ranks have changed."""
