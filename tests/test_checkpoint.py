@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from reducible_train import (
     Guard,
     RankModelCheckpoint,
     RankScheduler,
+    ShortfallWarning,
     Steps,
     load_model,
     load_weights_into,
@@ -69,11 +72,34 @@ def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **BEST)
-    with pytest.warns(UserWarning, match="Ranks changed after the epoch"):
+    with (
+        pytest.warns(ShortfallWarning, match="Its guard held it back"),
+        pytest.warns(UserWarning, match="Ranks changed after the epoch"),
+    ):
         _, model = fit(scores, scheduler, best, epochs=2)
     saved = load_model(tmp_path / "a.reducible")
     assert plan_of(saved) == plan_of(model) == {}
     same_weights(saved, model.get_weights())
+
+
+def test_a_checkpoint_tells_of_its_own_file_and_follows_a_link(tmp_path):
+    def model():
+        layers = [keras.Input((24,)), keras.layers.Dense(24), keras.layers.Lambda(lambda x: x)]
+        return zoo.compiled(keras.Sequential([*layers, keras.layers.Dense(5)]))
+
+    for name in ("a.reducible", "a.weights.h5"):
+        (tmp_path / f"real.{name}").write_bytes(b"older")
+        (tmp_path / name).symlink_to(tmp_path / f"real.{name}")
+        scheduler = RankScheduler(budget=0.5)
+        best = RankModelCheckpoint(scheduler, tmp_path / name, "loss")
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            fit(scheduler, best, model=model(), epochs=1)
+        files = [str(each.message).partition(" ")[0] for each in told]
+        assert files == ([str(tmp_path / name)] if name == "a.reducible" else [])
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / f"real.{name}").read_bytes() != b"older"
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
