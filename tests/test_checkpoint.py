@@ -18,11 +18,11 @@ from reducible_train import (
     Guard,
     RankModelCheckpoint,
     RankScheduler,
-    ShortfallWarning,
     Steps,
     load_model,
     load_weights_into,
 )
+from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.companions import check_companions
 from reducible_train.training.comparisons import first_marks, marks_of

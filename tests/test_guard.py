@@ -391,9 +391,7 @@ def test_a_metric_of_validation_without_validation_data_is_refused_before_traini
     model = zoo.compiled(zoo.sequential(), metrics=["accuracy"])
     before, says = model.get_weights(), Says(0.5)
     scheduler = RankScheduler(budget=0.5, guard=Guard("val_accuracy", max_drop=0.01))
-    with pytest.raises(
-        ArgumentError, match=r"of a guard .* without validation data, .* 'accuracy'"
-    ):
+    with pytest.raises(ArgumentError, match=r"guard .* without validation data.* 'accuracy'"):
         fit(scheduler, says, 3, model)
     assert says.sizes == []
     for old, new in zip(before, model.get_weights(), strict=True):
