@@ -102,6 +102,20 @@ def test_a_checkpoint_tells_of_its_own_file_and_follows_a_link(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_a_model_that_only_its_parts_build_is_tried_out_and_saved(ending, tmp_path):
+    students = [zoo.sequential() for _ in range(2)]
+    model = keras.distillation.Distiller(
+        zoo.sequential(), students[0], keras.distillation.LogitsDistillation()
+    )
+    model.compile("adam", zoo.compiled(students[1]).loss)
+    scheduler = RankScheduler(budget=0.5)
+    best = RankModelCheckpoint(scheduler, tmp_path / f"best{ending}", "loss")
+    fit(scheduler, best, model=model, epochs=1)
+    assert best.saved == tmp_path / f"best{ending}"
+    assert [path.name for path in tmp_path.iterdir()] == [f"best{ending}"]
+
+
 def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
     (tmp_path / "a.reducible").write_bytes(b"older")
     scheduler = RankScheduler(budget=FALL)
@@ -112,8 +126,12 @@ def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
         best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **options)
         with pytest.warns(UserWarning, match=f"has written nothing to .*{why}"):
             fit(Scores(1, 1, 1), scheduler, best, epochs=3)
-    with pytest.warns(UserWarning, match="ended before the first epoch at the final ranks"):
-        fit(scheduler, RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss"), Stop())
+    early = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss")
+    with (
+        pytest.warns(ShortfallWarning, match="Training ended after 1 of"),
+        pytest.warns(UserWarning, match="ended before the first epoch at the final ranks"),
+    ):
+        fit(scheduler, early, Stop())
     assert [path.name for path in tmp_path.iterdir()] == ["a.reducible"]
     assert (tmp_path / "a.reducible").read_bytes() == b"older"
 
@@ -290,7 +308,8 @@ def test_a_saver_has_no_cut_that_was_undone_at_the_end(tmp_path):
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     saver = SaveBestEpoch(tmp_path / "t.weights.h5")
-    _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
+    with pytest.warns(ShortfallWarning, match="Its guard held it back"):
+        _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
     saved = load_weights_into(zoo.sequential(), saver.filepath)
     assert plan_of(saved) == {}
     same_weights(saved, model.get_weights())
