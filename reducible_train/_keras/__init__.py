@@ -40,6 +40,8 @@ from reducible_train._keras.fits import (
     data_of_fit,
     has_validation,
     is_in_fit,
+    set_stand_ins,
+    stand_ins,
 )
 from reducible_train._keras.functions import (
     compares_with_targets,
@@ -190,12 +192,14 @@ __all__ = [
     "saves_its_layers",
     "seen_as",
     "seen_as_built",
+    "set_stand_ins",
     "set_unlocked",
     "settle",
     "size",
     "slots",
     "snake_case",
     "snapshot",
+    "stand_ins",
     "stored_variables",
     "strategy_scope",
     "timeless_state",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,14 +21,12 @@ def companions(callback: Any) -> list[Any]:
     Itself among them; nothing if it was called by something else. Keras tells a callback of
     its model only, so the list is looked up where the call came from.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        caller = frame.f_locals.get("self")
+    for found in _callers():
+        caller = found.get("self")
         if isinstance(caller, keras.callbacks.CallbackList) and any(
             each is callback for each in caller.callbacks
         ):
             return list(caller.callbacks)
-        frame = frame.f_back  # type: ignore[assignment]
     return []
 
 
@@ -102,6 +101,21 @@ def _arrays(value: Any) -> Any:
     return keras.tree.map_structure(array, value)
 
 
+def stand_ins(callbacks: Sequence[Any]) -> list[bool]:
+    """Of each callback that swaps averages for weights, whether those are in the model now."""
+    return [each._ema_weights_in_model for each in _swapping(callbacks)]
+
+
+def set_stand_ins(callbacks: Sequence[Any], there: Sequence[bool]) -> None:
+    """Tell them, in their order, whether what is in the model now are averages."""
+    for each, swapped in zip(_swapping(callbacks), there, strict=True):
+        each._ema_weights_in_model = swapped
+
+
+def _swapping(callbacks: Sequence[Any]) -> list[Any]:
+    return [each for each in callbacks if isinstance(each, keras.callbacks.SwapEMAWeights)]
+
+
 def _running_fit(callback: Any, having: str) -> Any | None:
     """The local variables of the `fit` that has called a callback; `None` if something else did.
 
@@ -111,13 +125,16 @@ def _running_fit(callback: Any, having: str) -> Any | None:
         callback: The callback.
         having: The variable that is asked for.
     """
+    own = (each for each in _callers() if each.get("self") is callback.model and having in each)
+    return next(own, None)
+
+
+def _callers() -> Iterator[Any]:
+    """The local variables of all functions that are running, the innermost first."""
     frame = sys._getframe(1)
     while frame is not None:
-        found = frame.f_locals
-        if found.get("self") is callback.model and having in found:
-            return found
+        yield frame.f_locals
         frame = frame.f_back  # type: ignore[assignment]
-    return None
 
 
 def _spec(found: Any) -> tuple[Any, Any, Any] | None:

@@ -22,9 +22,11 @@ from reducible_train.cli._results import Row, comparison, dense_file_bytes, metr
 from reducible_train.config import Config
 from reducible_train.errors import ArgumentError, ShortfallWarning, first_sentence
 from reducible_train.preflight.data import check_data
-from reducible_train.preflight.monitors import check_filled, check_monitor
 from reducible_train.saving.model_file import check_savable, save_model
-from reducible_train.settings.checkpoint_names import fields_of
+from reducible_train.settings.checkpoint_names import check_filled, fields_of
+from reducible_train.settings.monitors import check_validated, direction
+
+_VALIDATION = "Add x_val and y_val, set training.validation_split: 0.1"
 
 
 def train(
@@ -86,7 +88,9 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
         check_data(network, *pair, f"{data} ({name})")
     known = _keras.logged_metrics(network)
     for owner, section in _watchers(loaded):
-        check_monitor(owner, section.monitor, section.mode, known, arrays.val is not None)
+        asked = section.monitor, section.mode, known
+        check_validated(*asked, arrays.val is not None, owner, remedy=_VALIDATION)
+        direction(*asked, owner)
     if loaded.model.checkpoint is not None:
         fields = fields_of(loaded.model.checkpoint.filepath)
         check_filled("checkpoint.filepath", fields, known, arrays.val is not None)

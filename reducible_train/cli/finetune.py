@@ -14,8 +14,7 @@ from reducible_train.cli._exit import CODES
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
 from reducible_train.config import Config, load_config
-from reducible_train.errors import ArgumentError
-from reducible_train.preflight.paths import check_folder, check_output, is_same
+from reducible_train.preflight.paths import check_apart, check_folder, check_output
 
 EPILOG = CODES
 
@@ -59,9 +58,13 @@ def finetune(
         message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."
         loaded.refuse([(("training", "epochs"), message)])
     check_output(out, "--out", (model, data, config))
-    _check_folders(loaded)
     if loaded.model.checkpoint is not None:
-        _check_checkpoint(Path(loaded.model.checkpoint.filepath), (model, data, config, out))
+        best = Path(loaded.model.checkpoint.filepath)
+        check_apart(best, "checkpoint.filepath", (model, data, config, out))
+        folder = Path(*takewhile(lambda part: "{" not in part, best.parts[:-1]))
+        advice = "Choose another place in checkpoint.filepath."
+        check_folder(folder, "The checkpoint's folder", advice)
+    _check_folders(loaded)
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
     load_keras()
@@ -80,14 +83,3 @@ def _check_folders(loaded: Config) -> None:
         check_folder(guard.folder, "The guard's folder", f"{advice} in compression.guard.folder.")
     if backup is not None:
         check_folder(backup.backup_dir, "The backup folder", f"{advice} in backup.backup_dir.")
-
-
-def _check_checkpoint(path: Path, others: tuple[Path, ...]) -> None:
-    """Refuse a checkpoint that would be written over another file of this training."""
-    if any(path.absolute() == other.absolute() or is_same(path, other) for other in others):
-        raise ArgumentError(
-            "checkpoint.filepath must be another file than the model, the data, the configuration"
-            f" and --out. Received: {str(path)!r}. Choose another name, such as best.reducible."
-        )
-    folder = Path(*takewhile(lambda part: "{" not in part, path.parts[:-1]))
-    check_folder(folder, "The checkpoint's folder", "Choose another place in checkpoint.filepath.")

@@ -7,6 +7,7 @@ pipe or a folder is refused before anything is written.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -161,6 +162,26 @@ def replacing(
         held.release()
     with suppress(OSError):  # some network folders cannot be flushed; the file is in place
         _flush_folder(target.parent)
+
+
+@contextmanager
+def replacing_by(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The same for who writes by name: yields that of a file beside `path`, of the same ending.
+
+    Raises:
+        FileAccessError: The operating system refused, or there is no regular file at `path`.
+    """
+    check_regular(path, "write")
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{secrets.token_hex(8)}.{target.name}")
+    try:
+        with accessing(path, "write"):
+            yield beside
+            if target.exists():
+                shutil.copymode(target, beside)
+            os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

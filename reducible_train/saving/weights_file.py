@@ -156,8 +156,10 @@ def _fitting_plan(model: Any, stored: Stored, path: Any) -> dict[str, PlanEntry]
         kernels[id(kernel.layer)].append(kernel)
     plan: dict[str, PlanEntry] = {}
     expected: dict[str, Shapes] = {}
+    optimizers: list[str] = []
     for place, saveable in _state(model, stored):
         if isinstance(saveable, keras.optimizers.Optimizer):
+            optimizers.append(place)
             continue
         received = stored.get(place)
         own = kernels.get(id(saveable), [])
@@ -169,7 +171,12 @@ def _fitting_plan(model: Any, stored: Stored, path: Any) -> dict[str, PlanEntry]
             expected[place] = _low_rank_shapes(saveable, own, plan)
         else:
             expected[place] = _dense_shapes(saveable, own)
-    _check(model, expected, stored, path)
+    weights = {
+        place: each
+        for place, each in stored.items()
+        if not any(f"{place}/".startswith(f"{optimizer}/") for optimizer in optimizers)
+    }
+    _check(model, expected, weights, path)
     return plan
 
 

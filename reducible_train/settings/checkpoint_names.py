@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from string import Formatter
+
+from reducible_train.errors import ArgumentError
 
 ENDINGS = (".reducible", ".keras", ".weights.h5")
 
@@ -47,3 +50,27 @@ def name_fault(name: str, weights_only: bool = False) -> str | None:
     if not all(field and not field[0].isdigit() for field in fields):
         return "must say what stands in its braces, such as {epoch}"
     return None
+
+
+def check_filled(
+    owner: str, fields: Iterable[str], known: Mapping[str, str | None], validated: bool
+) -> None:
+    """Refuse a name of a file with a metric in braces that no epoch will bring.
+
+    Args:
+        owner: What is named so, such as `"checkpoint.filepath"`.
+        fields: What stands in its braces.
+        known: The metrics that a model will log; empty where they cannot be known.
+        validated: True if there are validation data.
+
+    Raises:
+        ArgumentError: There is no such metric.
+    """
+    logged = [*known, *(f"val_{each}" for each in known if validated)]
+    logged = ["epoch", *logged, "params", "params_fraction"]
+    wrong = [field for field in fields if field not in logged]
+    if known and wrong:
+        raise ArgumentError(
+            f"{owner} must be a name that the logs can fill. Received: {{{wrong[0]}}}. With this"
+            f" model there will be {', '.join(logged)}. Name one of them in braces."
+        )

@@ -48,7 +48,13 @@ def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: s
 
 
 def check_validated(
-    monitor: str, mode: str, known: Mapping[str, str | None], validates: bool | None, whose: str
+    monitor: str,
+    mode: str,
+    known: Mapping[str, str | None],
+    validates: bool | None,
+    whose: str,
+    *,
+    remedy: str | None = None,
 ) -> None:
     """Refuse a metric of validation data in a fit without any.
 
@@ -58,6 +64,8 @@ def check_validated(
         known: As for `direction`.
         validates: Whether the fit has validation data; `None` if nobody knows.
         whose: What goes by it, for messages.
+        remedy: How validation data are given where no callback of one's own can log a metric, so
+            that no `mode` helps; left out, as `fit` is given them.
 
     Raises:
         ArgumentError: It would never be in the logs.
@@ -67,9 +75,11 @@ def check_validated(
         return
     told = (
         f"`monitor` of {whose} must be a metric of the logs. Received: monitor={monitor!r} in "
-        "a fit without validation data, which will not have it. Give validation_data=... or "
-        f"validation_split=... to fit, or monitor={name!r}."
+        "a fit without validation data, which will not have it. "
+        f"{remedy or 'Give validation_data=... or validation_split=... to fit'}, or watch {name!r}."
     )
+    if remedy is not None:
+        raise ArgumentError(told)
     if mode == "auto":
         raise ArgumentError(
             f"{told} If a callback of your own adds it to the logs, say mode='max' or mode='min'."

@@ -14,6 +14,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.container.files import accessing, write_text
 from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.preflight.paths import check_folder
 from reducible_train.saving.weights_file import load_keras_weights
 from reducible_train.surgery.merge import check_built
 from reducible_train.training.backup_state import Arrays, misfit_of, put_back, state_of
@@ -50,7 +51,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     Raises:
         ArgumentTypeError: `scheduler` is something else.
         ArgumentError: It has one of these; when `fit` begins: it does not stand after the
-            scheduler and all that compares epochs.
+            scheduler and all that compares epochs, or the model holds optimizers of its own that
+            are not built.
         SurgeryError: When `fit` begins: the model is not built.
         FormatError: When `fit` begins: the backup is damaged, or of another model.
         FileAccessError: It cannot be read or written.
@@ -82,18 +84,23 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
         check_built(self.model)
-        comparers = self._comparers()
+        _check_optimizers(self.model)
+        check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
+        comparers, callbacks = self._comparers(), _keras.companions(self)
         if not (self.backup_dir / _STORY).exists():
             return
         story = self._read()
         arrays = self._arrays(story["epochs"])
         fault = misfit_of(self.model, comparers, story["state"], arrays)
+        if len(story["averages"]) != len(_keras.stand_ins(callbacks)):
+            fault = "it had another number of SwapEMAWeights callbacks. Give the same."
         if fault is not None:
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
         _keras.built_optimizer(self.model)
         load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
         self.scheduler.take_up(story["scheduler"])
         put_back(self.model, comparers, story["state"], arrays)
+        _keras.set_stand_ins(callbacks, story["averages"])
         _keras.begin_at(self.model, story["epochs"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -103,6 +110,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             "version": _VERSION,
             "epochs": epoch + 1,
             "scheduler": self.scheduler.story(),
+            "averages": _keras.stand_ins(_keras.companions(self)),
             "state": state,
         }
         files = [self._weights(epoch + 1)]
@@ -173,6 +181,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         try:
             story = json.loads(text)
             known = story["version"] == _VERSION and isinstance(story["state"], Mapping)
+            known = known and isinstance(story["averages"], list)
             if known and isinstance(story["epochs"], int):
                 return story
             fault = f"it is of version {story['version']!r}, not {_VERSION}"
@@ -180,4 +189,23 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             fault = f"{type(error).__name__}: {error}"
         raise FormatError(
             f"{path} is no backup that can be resumed: {fault}. Remove the folder to begin anew."
+        )
+
+
+def _check_optimizers(model: Any) -> None:
+    """Refuse optimizers that a resumed training could not give their state back.
+
+    That of `compile` is built on what the model trains; of another, only its owner knows on what.
+
+    Raises:
+        ArgumentError: One that the model holds beside it is not built.
+    """
+    own = _keras.compiled_optimizer(model)
+    waiting = [o for o in _keras.held_optimizers(model) if o is not own and not o.built]
+    if waiting:
+        raise ArgumentError(
+            f"A backup keeps the state of optimizers, and model '{model.name}' holds one beside "
+            f"that of compile of which it is not known what it trains. Received: {waiting[0].name} "
+            "that is not built. Build it before fit: "
+            "optimizer.build(part.trainable_variables)."
         )

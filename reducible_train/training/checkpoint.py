@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 import keras
 
-from reducible_train.container.files import accessing, check_path
+from reducible_train import _keras
+from reducible_train.container.files import accessing, check_path, replacing_by
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.records import Report
-from reducible_train.saving.model_file import save_model
+from reducible_train.saving.model_file import check_savable, save_model
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, name_fault
 from reducible_train.settings.monitors import MODES
 from reducible_train.training.companions import AtFinalRanks, check_scheduler
@@ -24,13 +25,25 @@ from reducible_train.training.rank_scheduler import RankScheduler
 
 # What writes a model, with the report of its scheduler, into a file of each ending.
 _Writer = Callable[[Any, Path, Report | None], object]
+
+
+def _by_keras(save: Callable[[Any, Path], None]) -> _Writer:
+    """A writer of Keras's, whose file takes its place once it is whole."""
+
+    def write(model: Any, path: Path, _: Report | None) -> None:
+        with replacing_by(path) as beside, _keras.seen_as_built(model):
+            save(model, beside)
+
+    return write
+
+
 WRITERS: Mapping[str, _Writer] = dict(
     zip(
         ENDINGS,
         (
             save_model,
-            lambda model, path, _: model.save(path),
-            lambda model, path, _: model.save_weights(path),
+            _by_keras(lambda model, path: model.save(path)),
+            _by_keras(lambda model, path: model.save_weights(path)),
         ),
         strict=True,
     )
@@ -168,14 +181,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self.saved, self.best_epoch = path, epoch
 
     def _write(self, path: Path, report: Report | None) -> None:
-        """Write the model to a file beside the one meant, then put it in its place."""
-        beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
-        try:
-            with accessing(path, "write"):
-                WRITERS[ending_of(path.name) or ""](self.model, beside, report)
-                beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        WRITERS[ending_of(path.name) or ""](self.model, path, report)
 
     def _try(self) -> None:
         """Learn before the training, not after it, what cannot be written."""
@@ -190,7 +196,11 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         try:
             with accessing(self.filepath, "write"):
                 trial.touch()
-            if self.model.built:
+            if _keras.unbuilt_parts(self.model):
+                return
+            if trial.suffix == ".reducible":
+                check_savable(self.model)  # what it says, the file that is written says again
+            else:
                 self._write(trial, None)
         finally:
             trial.unlink(missing_ok=True)
