@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from reducible_train import (
     load_model,
     load_weights_into,
 )
+from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.companions import check_companions
 from reducible_train.training.comparisons import first_marks, marks_of
@@ -69,11 +72,49 @@ def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **BEST)
-    with pytest.warns(UserWarning, match="Ranks changed after the epoch"):
+    with (
+        pytest.warns(ShortfallWarning, match="Its guard held it back"),
+        pytest.warns(UserWarning, match="Ranks changed after the epoch"),
+    ):
         _, model = fit(scores, scheduler, best, epochs=2)
     saved = load_model(tmp_path / "a.reducible")
     assert plan_of(saved) == plan_of(model) == {}
     same_weights(saved, model.get_weights())
+
+
+def test_a_checkpoint_tells_of_its_own_file_and_follows_a_link(tmp_path):
+    def model():
+        layers = [keras.Input((24,)), keras.layers.Dense(24), keras.layers.Lambda(lambda x: x)]
+        return zoo.compiled(keras.Sequential([*layers, keras.layers.Dense(5)]))
+
+    for name in ("a.reducible", "a.weights.h5"):
+        (tmp_path / f"real.{name}").write_bytes(b"older")
+        (tmp_path / name).symlink_to(tmp_path / f"real.{name}")
+        scheduler = RankScheduler(budget=0.5)
+        best = RankModelCheckpoint(scheduler, tmp_path / name, "loss")
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            fit(scheduler, best, model=model(), epochs=1)
+        words = [str(each.message).partition(" is written") for each in told]
+        files = [file for file, written, _ in words if written]
+        assert files == ([str(tmp_path / name)] if name == "a.reducible" else [])
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / f"real.{name}").read_bytes() != b"older"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_a_model_that_only_its_parts_build_is_tried_out_and_saved(ending, tmp_path):
+    students = [zoo.sequential() for _ in range(2)]
+    model = keras.distillation.Distiller(
+        zoo.sequential(), students[0], keras.distillation.LogitsDistillation()
+    )
+    model.compile("adam", zoo.compiled(students[1]).loss)
+    scheduler = RankScheduler(budget=0.5)
+    best = RankModelCheckpoint(scheduler, tmp_path / f"best{ending}", "loss")
+    fit(scheduler, best, model=model, epochs=1)
+    assert best.saved == tmp_path / f"best{ending}"
+    assert [path.name for path in tmp_path.iterdir()] == [f"best{ending}"]
 
 
 def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
@@ -86,8 +127,12 @@ def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
         best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **options)
         with pytest.warns(UserWarning, match=f"has written nothing to .*{why}"):
             fit(Scores(1, 1, 1), scheduler, best, epochs=3)
-    with pytest.warns(UserWarning, match="ended before the first epoch at the final ranks"):
-        fit(scheduler, RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss"), Stop())
+    early = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss")
+    with (
+        pytest.warns(ShortfallWarning, match="Training ended after 1 of"),
+        pytest.warns(UserWarning, match="ended before the first epoch at the final ranks"),
+    ):
+        fit(scheduler, early, Stop())
     assert [path.name for path in tmp_path.iterdir()] == ["a.reducible"]
     assert (tmp_path / "a.reducible").read_bytes() == b"older"
 
@@ -264,7 +309,8 @@ def test_a_saver_has_no_cut_that_was_undone_at_the_end(tmp_path):
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     saver = SaveBestEpoch(tmp_path / "t.weights.h5")
-    _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
+    with pytest.warns(ShortfallWarning, match="Its guard held it back"):
+        _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
     saved = load_weights_into(zoo.sequential(), saver.filepath)
     assert plan_of(saved) == {}
     same_weights(saved, model.get_weights())

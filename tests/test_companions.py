@@ -14,6 +14,7 @@ from reducible_train import (
     ArgumentError,
     ArgumentTypeError,
     Cadence,
+    FileAccessError,
     FormatError,
     Guard,
     LayerRule,
@@ -29,6 +30,7 @@ from reducible_train import (
     Steps,
 )
 from reducible_train.compressor import Compression
+from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.companions import check_companions
 
@@ -159,7 +161,8 @@ def test_a_cut_that_is_undone_at_the_end_takes_its_best_weights_with_it():
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     stop = RankEarlyStopping(scheduler, "score", mode="max", restore_best_weights=True)
-    _, model = fit(scores, scheduler, stop, epochs=2)
+    with pytest.warns(ShortfallWarning, match="Its guard held it back"):
+        _, model = fit(scores, scheduler, stop, epochs=2)
     assert len(scheduler.report.undone) == 1
     assert plan_of(model) == {}
     for one, two in zip(model.get_weights(), scores.weights[0], strict=True):
@@ -314,6 +317,51 @@ def test_a_resumed_training_draws_the_same_random_numbers(make, broken, tmp_path
         strict=True,
     ):
         np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+
+
+def test_a_resumed_training_knows_averages_that_stand_in_for_weights(tmp_path):
+    def make():
+        keras.utils.set_random_seed(3)
+        return zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.02, use_ema=True))
+
+    def callbacks(folder):
+        scheduler = RankScheduler(budget=FALL)
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        return scheduler, swap, RankBackupAndRestore(scheduler, folder)
+
+    _, expected = fit(*callbacks(tmp_path / "whole"), model=make(), epochs=4)
+    with pytest.raises(InterruptedError):
+        fit(*callbacks(tmp_path / "b"), BreakOff(3), model=make(), epochs=4)
+    given = callbacks(tmp_path / "b")
+    with pytest.raises(FormatError, match="another number of SwapEMAWeights"):
+        fit(given[0], given[2], model=make(), epochs=4)
+    resumed, model = fit(*given, model=make(), epochs=4)
+    assert resumed.epoch == [3]
+    for one, two in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_backup_that_could_not_be_taken_up_is_refused_before_the_first_training(tmp_path):
+    scheduler = RankScheduler(budget=FALL)
+    model = start()
+    model.beside = {"head": keras.optimizers.SGD(momentum=0.9, name="beside")}
+    with pytest.raises(ArgumentError, match=r"beside that of compile.*Received: beside"):
+        fit(scheduler, RankBackupAndRestore(scheduler, tmp_path / "b"), model=model)
+    model.beside["head"].build(model.trainable_variables)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileAccessError, match="`backup_dir` must be one that can be written"):
+        fit(scheduler, RankBackupAndRestore(scheduler, tmp_path / "file"), model=model)
+    backup = RankBackupAndRestore(scheduler, tmp_path / "b", delete_checkpoint=False)
+    _, model = fit(scheduler, backup, model=model, epochs=3)
+    other = start()
+    other.beside = {"head": keras.optimizers.SGD(momentum=0.9, name="beside")}
+    other.beside["head"].build(other.trainable_variables)
+    scheduler = RankScheduler(budget=FALL)
+    resumed, _ = fit(
+        scheduler, RankBackupAndRestore(scheduler, tmp_path / "b"), model=other, epochs=4
+    )
+    assert resumed.epoch == [3]
+    assert plan_of(other) == plan_of(model) != {}
 
 
 def test_a_resumed_training_remembers_the_best_epoch(tmp_path):

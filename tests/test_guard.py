@@ -387,12 +387,15 @@ def test_an_epoch_without_the_metric_does_not_count_against_patience():
     assert made(scheduler) == [(2, 0.5)]
 
 
-def test_a_metric_of_validation_without_validation_data_is_told_and_nothing_is_cut():
+def test_a_metric_of_validation_without_validation_data_is_refused_before_training():
     model = zoo.compiled(zoo.sequential(), metrics=["accuracy"])
+    before, says = model.get_weights(), Says(0.5)
     scheduler = RankScheduler(budget=0.5, guard=Guard("val_accuracy", max_drop=0.01))
-    with pytest.warns(UserWarning, match="Give fit validation data"):
-        fit(scheduler, Says(0.5), 3, model)
-    assert made(scheduler) == []
+    with pytest.raises(ArgumentError, match=r"guard .* without validation data.* 'accuracy'"):
+        fit(scheduler, says, 3, model)
+    assert says.sizes == []
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_no_cut_is_made_before_the_metric_was_seen():
@@ -430,7 +433,7 @@ def test_a_metric_the_model_does_not_have_is_refused_before_training(trained):
 def test_the_direction_is_keras_s_own(metrics, monitor, values):
     model = zoo.compiled(zoo.sequential(), metrics=metrics)
     scheduler = RankScheduler(budget=STEPS, guard=Guard(monitor, max_drop=0.05, patience=1))
-    fit(scheduler, Says(*values, name=monitor), 4, model)
+    fit(scheduler, Says(*values, name=monitor), 4, model, validation_split=0.1)
     assert undone(scheduler)[0] == (2, 3, 0.5)
 
 
@@ -447,7 +450,9 @@ def test_where_nobody_knows_the_direction_it_must_be_given():
 def test_metrics_of_several_outputs_are_known():
     model = zoo.compiled(zoo.branches(), metrics=[["accuracy"], ["accuracy"]])
     scheduler = RankScheduler(budget=STEPS, guard=Guard("val_one_accuracy", max_drop=0.01))
-    fit(scheduler, Says(0.9, 0.9, 0.1, name="val_one_accuracy"), 4, model)
+    says = Says(0.9, 0.9, 0.1, name="val_one_accuracy")
+    x, y = zoo.data(model)
+    fit(scheduler, says, 4, model, validation_data=(x, y))
     assert undone(scheduler) == [(2, 4, 0.5)]
 
 
@@ -469,7 +474,8 @@ def test_a_limit_in_percent_is_refused_before_training():
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     own = Guard("val_accuracy", limit=97, mode="max")  # of a callback's own scale
-    fit(RankScheduler(budget=STEPS, guard=own), Says(98, 98, 98, name="val_accuracy"), 3, model)
+    says = Says(98, 98, 98, name="val_accuracy")
+    fit(RankScheduler(budget=STEPS, guard=own), says, 3, model, validation_split=0.1)
 
 
 def test_a_limit_the_dense_model_does_not_reach_ends_clearly():

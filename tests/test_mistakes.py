@@ -178,7 +178,7 @@ def watching(monitor: str) -> str:
 CONFIGURATIONS = {
     "validation for a guard": (watching("val_loss"), "set training.validation_split"),
     "unknown metric": (watching("accuracy"), "there will be loss"),
-    "validation to stop": (STEPS + TRAIN + "early_stopping: {}\n", "no validation data"),
+    "validation to stop": (STEPS + TRAIN + "early_stopping: {}\n", "without validation data"),
     "stop by what is not": (STEPS + TRAIN + "early_stopping: {monitor: acc}\n", "monitor='acc'"),
     "no batch": (STEPS + TRAIN.replace("24", "0"), "at least 1"),
     "no epoch": (STEPS + TRAIN.replace("epochs: 2", "epochs: 0"), "at least 1"),
@@ -186,6 +186,12 @@ CONFIGURATIONS = {
     "other loss": (STEPS + TRAIN.replace("24", "24, loss: mse"), "mean_squared_error must"),
     "metric": (STEPS + TRAIN.replace("24", "24, metrics: [auc]"), "shapes, labels and loss"),
     "split": (STEPS + TRAIN.replace("24", "24, validation_split: 0.999"), "must leave samples"),
+    "best over model": (STEPS + TRAIN + "checkpoint: {filepath: m.keras}\n", "would be lost"),
+    "best over out": (STEPS + TRAIN + "checkpoint: {filepath: o.reducible}\n", "would be lost"),
+    "best of what is not": (
+        STEPS + TRAIN + "checkpoint: {filepath: b.keras}\n",
+        "`monitor` of the checkpoint must",
+    ),
     "backup": (STEPS + TRAIN + "backup: {backup_dir: d.npz/x}\n", "The backup folder"),
     "logs": (STEPS + TRAIN + "tensorboard: {log_dir: d.npz/x}\n", "The log folder"),
     "states": (watching("loss, folder: c.yaml/x"), "The guard's folder"),

@@ -292,6 +292,30 @@ def test_an_optimizer_keeps_its_state_where_that_of_the_file_does_not_fit(tmp_pa
     other.fit(*data(other), verbose=0)
 
 
+def test_the_state_of_an_optimizer_under_any_name_is_no_part_of_the_model(tmp_path):
+    def held(built):
+        model = zoo.subclassed()
+        model.beside = keras.optimizers.SGD(0.1, momentum=0.9)
+        if built:
+            model.beside.build(model.trainable_variables)
+        return model
+
+    model = held(built=True)
+    factorize(model, rank=4)
+    for variable in model.beside.variables[2:]:
+        variable.assign(keras.ops.ones_like(variable))
+    model.save_weights(tmp_path / "own.weights.h5")
+    same = load_weights_into(held(built=True), tmp_path / "own.weights.h5")
+    for one, two in zip(model.beside.variables, same.beside.variables, strict=True):
+        np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+    with pytest.warns(UserWarning, match="which keeps its own"):
+        other = load_weights_into(held(built=False), tmp_path / "own.weights.h5")
+    for each in (same, other):
+        assert plan_of(each) == plan_of(model) != {}
+        for one, two in zip(model.weights, each.weights, strict=True):
+            np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+
+
 def test_weights_without_an_optimizer_need_none_and_bring_none(tmp_path):
     plain = zoo.sequential()
     factorize(plain, rank=4)

@@ -13,7 +13,7 @@ from reducible_train.cli._exit import CODES
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
 from reducible_train.config import Config, load_config
-from reducible_train.preflight.paths import check_folder, check_output
+from reducible_train.preflight.paths import check_apart, check_folder, check_output
 
 EPILOG = CODES
 
@@ -57,6 +57,9 @@ def finetune(
         message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."
         loaded.refuse([(("training", "epochs"), message)])
     check_output(out, "--out", (model, data, config))
+    if loaded.model.checkpoint is not None:
+        best = Path(loaded.model.checkpoint.filepath)
+        check_apart(best, "checkpoint.filepath", (model, data, config, out))
     _check_folders(loaded)
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)

@@ -39,12 +39,7 @@ def check_output(path: Path, name: str, inputs: Iterable[Path] = ()) -> None:
         FileAccessError: There is no such folder, it cannot be written into, or the name is taken
             by a folder or a device.
     """
-    for read in inputs:
-        if _is_same(path, read):
-            raise ArgumentError(
-                f"{name} must be another file than those that are read. Received: {str(path)!r},"
-                " which would be lost. Choose another name, such as small.reducible."
-            )
+    check_apart(path, name, inputs)
     check_file_name(path)
     if path.suffix.lower() in _READ:
         raise ArgumentError(
@@ -60,6 +55,26 @@ def check_output(path: Path, name: str, inputs: Iterable[Path] = ()) -> None:
             f"{name} must be in a folder that can be written. Received: {str(path)!r}"
             f" ({error.strerror or error}). Choose another place."
         ) from error
+
+
+def check_apart(path: Path, name: str, others: Iterable[Path]) -> None:
+    """Refuse a file to write that is one of those that must not be lost.
+
+    Args:
+        path: The file to write.
+        name: What it is given as, such as `"--out"`.
+        others: Files that are read, or that are written besides.
+
+    Raises:
+        ArgumentError: It is one of them.
+    """
+    for other in others:
+        if _is_same(path, other):
+            raise ArgumentError(
+                f"{name} must be another file than those that are read, or written besides. "
+                f"Received: {str(path)!r}, which would be lost. Choose another name, such as "
+                "small.reducible."
+            )
 
 
 def _check_free(path: Path, name: str) -> None:
@@ -86,8 +101,8 @@ def _check_free(path: Path, name: str) -> None:
 
 def _is_same(path: Path, other: Path) -> bool:
     try:
-        return path.samefile(other)
-    except (OSError, ValueError):  # one of them is not there
+        return path.resolve() == other.resolve() or path.samefile(other)
+    except (OSError, ValueError, RuntimeError):  # one of them is not there
         return False
 
 

@@ -31,7 +31,7 @@ def _by_keras(save: Callable[[Any, Path], None]) -> _Writer:
     """A writer of Keras's, whose file takes its place once it is whole."""
 
     def write(model: Any, path: Path, _: Report | None) -> None:
-        with replacing_by(path) as beside:
+        with replacing_by(path) as beside, _keras.seen_as_built(model):
             save(model, beside)
 
     return write
