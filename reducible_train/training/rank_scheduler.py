@@ -708,6 +708,7 @@ class RankScheduler(keras.callbacks.Callback):
             pace,
             compression.adapt,
             self.adaptive.last_epoch(epochs),
+            compression.told,
         )
         return self._adapting
 
