@@ -337,7 +337,7 @@ class Compression:
         own = {change.kernel.path: change for change in changes}
         agreed = []
         for path in self.told(list(own)):
-            told = self.told(own[path].alone() if path in own else None)
+            told: Any = self.told(own[path].alone() if path in own else None)
             agreed.append(replace(told, kernel=kernels[path]))
         return agreed
 

@@ -16,9 +16,8 @@ import pytest
 SCRIPT = Path(backend_matrix.__file__)
 PAIR = SCRIPT.parent / "two_processes.py"
 BACKENDS = ["tensorflow", "jax", "torch"]
-QUICK = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"  # JAX compiles much, and runs little of it twice
-
-ONE_DEVICE = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+QUICK = "--xla_backend_optimization_level=0"  # JAX compiles much, and runs little of it twice
+DEVICES = "--xla_force_host_platform_device_count"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def test_the_matrix(backend, expected, tmp_path):
     file = tmp_path / "numbers.npz"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(file)],
-        env=os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": QUICK},
+        env=os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": f"{QUICK} {DEVICES}=4"},
         capture_output=True,
         text=True,
         timeout=900,
@@ -59,7 +58,7 @@ def test_two_processes_of_jax_decide_alike():
     pair = [
         subprocess.Popen(
             [sys.executable, str(PAIR), port, str(process)],
-            env=os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": ONE_DEVICE},
+            env=os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"{QUICK} {DEVICES}=1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -183,7 +183,7 @@ def test_a_strategy_of_several_workers_is_refused_before_training():
     assert _keras.workers(model) == 3
     scheduler = RankScheduler(rank=3)
     scheduler.set_model(model)
-    with pytest.raises(ArgumentError, match="several workers.*Received: 3 workers"):
+    with pytest.raises(ArgumentError, match=r"several workers.*Received: 3 workers"):
         scheduler.on_train_begin()
     vars(model)["_distribute_strategy"] = strategy()
     assert _keras.workers(model) == 1

@@ -43,7 +43,7 @@ def is_split_among_processes(variable: Any) -> bool:
 
 def workers(model: Any) -> int:
     """How many programs of TensorFlow train a model together; 1 without a strategy."""
-    strategy = getattr(model, "_distribute_strategy", None)
+    strategy: Any = getattr(model, "_distribute_strategy", None)
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not strategy.extended._in_multi_worker_mode():
         return 1
