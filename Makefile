@@ -16,13 +16,14 @@ BACKENDS := jax torch
 BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help env demo test lint types pytest backends peer bench clean
+.PHONY: help env demo test lint types pytest backends bounds peer bench clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
 	@echo "make test     lint, types, tests (WORKERS=2)"
 	@echo "make lint     ruff"
 	@echo "make backends  the tests of JAX and of torch, each in .venv-NAME (BACKENDS=jax: only one)"
+	@echo "make bounds   the tests on the lowest and the newest packages that pyproject.toml allows (ENDS=lowest: one)"
 	@echo "make peer     tensorly-torch in .venv-peer, for benchmarks/published.py --peer"
 	@echo "make bench    every script in benchmarks/"
 	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
@@ -75,6 +76,24 @@ backends: $(BACKENDS:%=.venv-%/.installed)
 	@set -e; for name in $(BACKENDS); do \
 	  $(QUIET) $(ONE_THREAD) .venv-$$name/bin/python -m pytest tests/test_backends.py -k $$name; \
 	done
+
+# What meets Keras, TensorFlow, numpy and the packages of the command line; the rest knows none of them.
+ENDS := lowest newest
+BOUND_TESTS := $(addprefix tests/test_,keras_door.py law.py callback.py transport.py saving.py weights_files.py \
+  models.py config.py cli.py container.py tensorboard.py calibration.py)
+
+bounds: $(ENDS:%=.venv-%/.at-bounds)
+	@set -e; for end in $(ENDS); do \
+	  echo "== $$end: $$(.venv-$$end/bin/python -m pip freeze | grep -iE '^(keras|keras-tuner|numpy|tensorflow)==' | xargs)"; \
+	  $(QUIET) $(ONE_THREAD) .venv-$$end/bin/python -m pytest -n $(WORKERS) $(BOUND_TESTS); \
+	done
+
+.venv-%/.at-bounds: pyproject.toml .ci/bounds.py $(STAMP)
+	$(BIN)/python -m venv --clear .venv-$*
+	$(BIN)/python .ci/bounds.py $* demo tuner > .venv-$*/wanted.txt
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --requirement .venv-$*/wanted.txt --editable . hypothesis pytest pytest-xdist safetensors
+	touch $@
 
 # tensorly-torch, for `benchmarks/published.py --peer .venv-peer/bin/python`; nothing of ours.
 peer: .venv-peer/.installed

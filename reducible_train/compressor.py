@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from reducible_train.selection.allocation import Allocation
 from reducible_train.selection.costs.file import file_prices, story_bytes
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
+from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
     check_choices,
     check_finite,
@@ -98,6 +100,7 @@ class Compression:
         self.is_grown = False  # beyond what the target asks for, until the next cut
         self._growths: list[tuple[float, int]] = []  # epoch, directions
         part = _keras.part_in_training(model)
+        self.told = _keras.teller(part.variables)  # by the first of several processes
         self.survey = survey(
             part,
             rules,
@@ -107,6 +110,7 @@ class Compression:
             trains=trains,
             shapes=shapes,
         )
+        check_distribution(model, self.survey)
         check_target(self.survey, target, rules, measure, self.report)
         check_finite(self.survey)
         known = criterion_named(criterion)
@@ -243,9 +247,9 @@ class Compression:
         decided = clock.perf_counter()
         before = int(self.survey.total("parameters"))
         record = None
-        if decisions:
-            kernels = tuple(self._kernel_cut(decision) for decision in decisions)
-            change_kernels(self.model, self._changes(decisions), training=training)
+        kernels = self.told(tuple(self._kernel_cut(decision) for decision in decisions))
+        if kernels:
+            change_kernels(self.model, self._agreed(self._changes(decisions)), training=training)
             for each in kernels:
                 self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
                 weighed = energy(each.spectrum, each.rank)
@@ -279,7 +283,7 @@ class Compression:
         remarks = dict(self._remarks)  # of what is, not of what will be
         decisions, _ = self._decide(time)
         self._remarks.update(remarks)
-        pull_kernels(self.model, self._changes(decisions), fraction)
+        pull_kernels(self.model, self._agreed(self._changes(decisions)), fraction)
 
     def regrow(self, time: float, fraction: float) -> None:
         """Let factorised kernels grow by a fraction of their rank, until the next cut.
@@ -295,7 +299,7 @@ class Compression:
         _keras.settle(self.model)
         gradients = whole_gradients(self.model, list(counts), samples)
         found = [grow(k, gradients[k.path], n) for k, n in counts.items() if k.path in gradients]
-        changes = [change for change in found if change is not None]
+        changes = self._agreed([change for change in found if change is not None])
         if changes:
             change_kernels(self.model, changes, training=True)
             self.is_grown, self._done = True, None
@@ -326,6 +330,16 @@ class Compression:
             )
             for d in decisions
         ]
+
+    def _agreed(self, changes: Sequence[KernelChange]) -> list[KernelChange]:
+        """The changes of the first process, one after the other, for they may be large."""
+        kernels = {m.kernel.path: m.kernel for m in self.survey.managed}
+        own = {change.kernel.path: change for change in changes}
+        agreed = []
+        for path in self.told(list(own)):
+            told: Any = self.told(own[path].alone() if path in own else None)
+            agreed.append(replace(told, kernel=kernels[path]))
+        return agreed
 
     def _kernel_cut(self, decision: Decision) -> KernelCut:
         kernel, parts, rank = decision.managed.kernel, decision.parts, decision.rank

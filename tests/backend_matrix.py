@@ -26,6 +26,7 @@ import zoo
 
 from reducible_train import (
     Cadence,
+    Guard,
     RankScheduler,
     Steps,
     factorize,
@@ -183,6 +184,35 @@ def check_holders() -> None:
         check_torch_loop()
 
 
+def check_layouts() -> None:
+    """Under ModelParallel, factors and their slots are split as their kernels; any rank will do."""
+    devices = keras.distribution.list_devices("cpu")
+    mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), devices[:4])
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[".*kernel.*"] = (None, "model")
+    parallel = keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+    x, y = np.random.default_rng(0).normal(size=(2, 32, 16)).astype("float32")
+    with parallel.scope():
+        model = keras.Sequential([keras.Input((16,)), *(keras.layers.Dense(16) for _ in range(3))])
+        model.compile("adam", "mse")
+        guard = Guard("loss", max_drop=0.0)  # undoes the cut
+        for options in (
+            {"rank": Steps((99, 7, 5), (0, 1, 2))},
+            {"rank": Steps((5, 1), (0, 2)), "guard": guard},
+        ):
+            model.fit(x, y, epochs=4, verbose=0, callbacks=[RankScheduler(**options)])
+        held = [*model.variables, *model.optimizer.variables]
+        split = {f"{v.path}_": tuple(v.value.sharding.spec) for v in held}
+        split = {p: s for p, s in split.items() if "kernel_u_" in p or "kernel_v_" in p}
+        assert len(split) == 12, split
+        for path, axes in split.items():
+            assert axes == (None, "model" if "kernel_v_" in path else None), (path, axes)
+        merge(model)
+        kernels = [v for v in model.variables if v.name == "kernel"]
+        assert all(v.value.sharding.spec[1] == "model" for v in kernels)
+        model.fit(x, y, verbose=0)
+
+
 def check_torch_loop() -> None:
     """An optimizer of torch's own steps the factors, in place of the kernels."""
     import torch
@@ -231,6 +261,8 @@ def main() -> None:
         told = check_fit(make, optimizer, cadence)
         print(f"{name}: {told}, {time.perf_counter() - started:.0f} s", flush=True)
     check_holders()
+    if keras.backend.backend() == "jax":
+        check_layouts()
     started = time.perf_counter()
     found = numbers()
     print(f"{len(found)} arrays of numbers, {time.perf_counter() - started:.0f} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 SCRIPT = Path(backend_matrix.__file__)
+PAIR = SCRIPT.parent / "two_processes.py"
 BACKENDS = ["tensorflow", "jax", "torch"]
 QUICK = "--xla_backend_optimization_level=0"  # JAX compiles much, and runs little of it twice
+DEVICES = "--xla_force_host_platform_device_count"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def test_the_matrix(backend, expected, tmp_path):
     file = tmp_path / "numbers.npz"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(file)],
-        env=os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": QUICK},
+        env=os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": f"{QUICK} {DEVICES}=4"},
         capture_output=True,
         text=True,
         timeout=900,
@@ -44,3 +47,28 @@ def test_the_matrix(backend, expected, tmp_path):
             wanted = expected[name.replace("|", "/")]
             size = np.abs(wanted).max()
             np.testing.assert_allclose(found[name], wanted, atol=2e-5 * size, err_msg=name)
+
+
+def test_two_processes_of_jax_decide_alike():
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed; `make backends` brings an environment with it")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    pair = [
+        subprocess.Popen(
+            [sys.executable, str(PAIR), port, str(process)],
+            env=os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"{QUICK} {DEVICES}=1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    (first, errors), (second, more) = (each.communicate(timeout=900) for each in pair)
+    assert [each.returncode for each in pair] == [0, 0], errors[-2000:] + more[-2000:]
+    told = [[line for line in each.splitlines() if ": " in line] for each in (first, second)]
+    assert told[0] == told[1]
+    assert sum("undone" in line for line in told[0]) == 6
+    assert "0 undone" in next(line for line in told[1] if line.startswith("guard"))
+    assert "is split among processes" in told[0][-1]

@@ -66,6 +66,7 @@ from reducible_train._keras.layer_tree import (
     unbuilt_parts,
     walk,
 )
+from reducible_train._keras.layouts import factor_layouts, laid_out, undistributed
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
@@ -85,6 +86,7 @@ from reducible_train._keras.optimizers import (
     unbuild_all,
 )
 from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
+from reducible_train._keras.processes import Told, is_split_among_processes, teller, workers
 from reducible_train._keras.registry import is_operation, only_registered
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
@@ -118,6 +120,7 @@ __all__ = [
     "MonitorCallback",
     "Outputs",
     "StoredVariables",
+    "Told",
     "all_optimizers",
     "allocate",
     "arrays_of_fit",
@@ -142,6 +145,7 @@ __all__ = [
     "drop_attribute",
     "dtype_of",
     "end_warm_up",
+    "factor_layouts",
     "find_holders",
     "fixed_batch",
     "fresh_input_layers",
@@ -163,9 +167,11 @@ __all__ = [
     "is_graph_model",
     "is_in_fit",
     "is_operation",
+    "is_split_among_processes",
     "itemsize",
     "known_inputs",
     "knows_variables",
+    "laid_out",
     "layer_calls",
     "logged_metrics",
     "loss_gradients",
@@ -202,6 +208,7 @@ __all__ = [
     "stand_ins",
     "stored_variables",
     "strategy_scope",
+    "teller",
     "timeless_state",
     "told_inputs",
     "trace_anew",
@@ -210,6 +217,7 @@ __all__ = [
     "unbuild",
     "unbuild_all",
     "unbuilt_parts",
+    "undistributed",
     "unpickler",
     "untouched_process",
     "variable_scope",
@@ -217,4 +225,5 @@ __all__ = [
     "walk",
     "walk_state",
     "warm_up_learning_rate",
+    "workers",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, SurgeryError
+from reducible_train.layers.layouts import layouts_at_rank
 from reducible_train.layers.uses import Uses
 from reducible_train.linalg.matricization import Matricization
 from reducible_train.settings.checks import is_count, plain
@@ -260,7 +261,9 @@ class LowRank:
             f"{kernel}_u": (u_shape, u_initializer),
             f"{kernel}_v": (v_shape, v_initializer),
         }
-        new = self._replace(old, wanted)
+        path = f"{old[0].path.rpartition('/')[0]}/{kernel}"
+        with _keras.laid_out(layouts_at_rank(self.view(kernel), path, dense_shape, rank)):
+            new = self._replace(old, wanted)
         _keras.drop_attribute(self, self.kernel_attributes[kernel])
         for name, variable in zip(wanted, new, strict=True):
             _keras.set_unlocked(self, name, variable)

@@ -17,12 +17,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 Tokens = tuple[str, ...]
 Shape = tuple[int, ...]
+T = TypeVar("T")
+Axes = tuple[T | None, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,20 @@ class Matricization:
     def rank_of(self, u_shape: Sequence[int]) -> int:
         """The rank of a left factor of this shape."""
         return self._sizes((self._u, u_shape))[self.rank]
+
+    def inherited(self, axes: Sequence[T | None]) -> tuple[Axes[T], Axes[T]]:
+        """What the axes of `U` and of `V` have from those of the kernel; the rank has `None`.
+
+        Args:
+            axes: Something for each axis of the kernel variable, or `None`.
+
+        Example:
+            >>> Matricization("hwio", "h1ir", "1wro").inherited(("high", "wide", "in", "out"))
+            (('high', None, 'in', None), (None, 'wide', None, 'out'))
+        """
+        known = dict(zip(self._kernel, axes, strict=True)) | {"": None}
+        u, v = (tuple(known.get(token) for token in tokens) for tokens in (self._u, self._v))
+        return u, v
 
     def rows_among_columns(
         self, other: Matricization, kernel_shape: Sequence[int]

@@ -52,6 +52,10 @@ class KernelChange:
     split: str | None = None
     shift: np.ndarray | None = None
 
+    def alone(self) -> KernelChange:
+        """The same without its kernel, for another process, which has its own."""
+        return replace(self, kernel=None)  # type: ignore[arg-type]
+
 
 def cut(
     kernel: Kernel,

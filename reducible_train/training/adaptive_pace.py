@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.linalg.svd import singular_spectrum, stable_rank
 from reducible_train.selection.survey import Managed
@@ -24,6 +25,7 @@ class AdaptivePace:
         pace: What goes on from then, by a clock that starts at 0.
         settle: Called once with the ranks to go to, by path.
         last_epoch: When it goes on in any case.
+        told: Gives what the first of several processes has found.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class AdaptivePace:
         pace: Pace,
         settle: Callable[[dict[str, float]], None],
         last_epoch: float,
+        told: _keras.Told,
     ):
         self._adaptive = adaptive
         self._kernels = [each.kernel for each in managed if each.kernel.rank is None]
         self._pace = pace
         self._settle = settle
         self._last_epoch = last_epoch
+        self._told = told
         self._seen: list[tuple[float, list[float]]] = []  # epoch, stable rank of each kernel
         self._began: float | None = None
         self._steepest = ""
@@ -53,7 +57,8 @@ class AdaptivePace:
         """Take the stable ranks before an epoch, unless they have settled already."""
         if self._began is not None:
             return
-        self._seen.append((epoch, [_stable_rank(kernel) for kernel in self._kernels]))
+        own = [_stable_rank(kernel) for kernel in self._kernels]
+        self._seen.append((epoch, self._told(own)))
         slopes = self._slopes()
         if slopes is not None and len(slopes):
             worst = int(np.argmax(np.abs(slopes)))

@@ -141,7 +141,7 @@ class Watch:
     def see(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         """The metrics of an epoch."""
         monitor, logs = self.bound.guard.monitor, logs or {}
-        value = _number(logs.get(monitor))
+        value = self.compression.told(_number(logs.get(monitor)))
         self._blind = value is None or not math.isfinite(value)
         if value is not None and not self._blind:
             if epoch > self._refuge_epoch:

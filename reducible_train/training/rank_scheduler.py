@@ -24,6 +24,7 @@ from reducible_train.preflight.values import check_values
 from reducible_train.report.records import Report, empty_report
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
+from reducible_train.selection.distribution import check_workers
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.selection.input_shapes import (
     InputShape,
@@ -331,6 +332,7 @@ class RankScheduler(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reset()
         with self._timed():
+            check_workers(self.model)
             self._check_times()
             self._check_companions()
             if self.guard is not None:
@@ -719,6 +721,7 @@ class RankScheduler(keras.callbacks.Callback):
             pace,
             compression.adapt,
             self.adaptive.last_epoch(epochs),
+            compression.told,
         )
         return self._adapting
 

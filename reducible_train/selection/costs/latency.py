@@ -86,7 +86,8 @@ class Latency:
     As with FLOPs, what holds no kernel (activations, pooling, normalisation) is not counted.
     Measured when the fit begins, and not before: checking a configuration measures nothing, so
     that a budget which no ranks meet is refused only then. It takes seconds for a small network,
-    a minute for one of fifty different layers. A budget means the machine it was measured on.
+    a minute for one of fifty different layers. A budget means the machine it was measured on: on
+    several devices, one of them; of several processes, the first.
 
     Args:
         batch_size: Samples in a batch, at least 1: what the model will be given in its use.
@@ -143,7 +144,8 @@ class Latency:
                 f"{1e3 * dense:.3g} ms dense, {1e3 * now:.3g} ms at these ranks."
             )
 
-        return Prices(tables, rest=0.0, words=words)
+        told = _keras.teller([v for kernel in kernels for v in kernel.variables])
+        return Prices(told(tables), rest=0.0, words=words)
 
     def _check_shapes(
         self, model: Any, kernels: Sequence[Kernel], calls: Sequence[Any] | None
@@ -161,7 +163,7 @@ class Latency:
     ) -> dict[str, Table]:
         """Seconds of one call by split, the share of this kernel where a layer holds several."""
         try:
-            with _same_random_numbers():
+            with _same_random_numbers(), _keras.undistributed():
                 asked = [(split, rank) for split, some in ranks.items() for rank in some]
                 variants = [(kernel.splits[0], None), *asked]
                 calls = [_call(kernel, *each, self.batch_size, call) for each in variants]
