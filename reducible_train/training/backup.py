@@ -50,7 +50,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     Raises:
         ArgumentTypeError: `scheduler` is something else.
         ArgumentError: It has one of these; when `fit` begins: it does not stand after the
-            scheduler and all that compares epochs.
+            scheduler and all that compares epochs, or the model has optimizers of its own that
+            are not built.
         SurgeryError: When `fit` begins: the model is not built.
         FormatError: When `fit` begins: the backup is damaged, or of another model.
         FileAccessError: It cannot be read or written.
@@ -82,6 +83,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
         check_built(self.model)
+        self._check_optimizers()
         comparers = self._comparers()
         if not (self.backup_dir / _STORY).exists():
             return
@@ -90,7 +92,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         fault = misfit_of(self.model, comparers, story["state"], arrays)
         if fault is not None:
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
-        _keras.built_optimizer(self.model)
+        if story.get("trains_by_its_optimizer", True):
+            _keras.built_optimizer(self.model)
         load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
         self.scheduler.take_up(story["scheduler"])
         put_back(self.model, comparers, story["state"], arrays)
@@ -104,6 +107,9 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             "epochs": epoch + 1,
             "scheduler": self.scheduler.story(),
             "state": state,
+            "trains_by_its_optimizer": getattr(
+                _keras.compiled_optimizer(self.model), "built", False
+            ),
         }
         files = [self._weights(epoch + 1)]
         with accessing(self.backup_dir, "write"):
@@ -123,6 +129,23 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
+
+    def _check_optimizers(self) -> None:
+        """Refuse an optimizer that would begin anew: only its first step will tell what it trains.
+
+        Raises:
+            ArgumentError: The model holds one beside its own, and it is not built.
+        """
+        own, held = _keras.compiled_optimizer(self.model), _keras.held_optimizers(self.model)
+        waiting = [each for each in held if each is not own and not each.built]
+        if waiting:
+            raise ArgumentError(
+                f"Model '{self.model.name}' has optimizers of its own, whose state can only be "
+                "put back if they are built before fit begins. Received: "
+                f"{', '.join(f'{each.name} ({type(each).__name__})' for each in waiting)}, not "
+                "built. Call build(variables) of each with what it trains, as in "
+                "model.g_optimizer.build(model.generator.trainable_variables), and run once more."
+            )
 
     def _comparers(self) -> list[Any]:
         """The callbacks whose memory of the epochs belongs to the training.

@@ -13,24 +13,45 @@ from typing import Any, ClassVar
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, shortened
 from reducible_train.report.records import Report
-from reducible_train.saving.model_file import save_model
+from reducible_train.saving.model_file import write_model
+from reducible_train.saving.way_back import WayBack
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, name_fault
 from reducible_train.settings.monitors import MODES
 from reducible_train.training.companions import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
-# What writes a model, with the report of its scheduler, into a file of each ending.
-_Writer = Callable[[Any, Path, Report | None], object]
+
+def _as_keras_does(model: Any, write: Callable[[Path], None], path: Path) -> None:
+    """Write a file of Keras, also of a model that trains its parts and is never built itself.
+
+    Raises:
+        FormatError: Keras cannot write it: a class has no `get_config`, say.
+    """
+    try:
+        with _keras.seen_as_built(model):
+            write(path)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"A {ending_of(path.name)} file cannot hold model '{model.name}'. Received: "
+            f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)} Name the file "
+            "*.reducible or *.weights.h5, for load_weights_into."
+        ) from error
+
+
+# What writes a model, with the report of its scheduler, into a file of each ending; a compact one
+# has its own way back.
+_Writer = Callable[[Any, Path, Report | None], WayBack | None]
 WRITERS: Mapping[str, _Writer] = dict(
     zip(
         ENDINGS,
         (
-            save_model,
-            lambda model, path, _: model.save(path),
-            lambda model, path, _: model.save_weights(path),
+            lambda model, path, report: write_model(model, path, report)[1],
+            lambda model, path, _: _as_keras_does(model, model.save, path),
+            lambda model, path, _: _as_keras_does(model, model.save_weights, path),
         ),
         strict=True,
     )
@@ -109,6 +130,9 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self._last: tuple[int, dict[str, Any]] = (0, {})
         self._why = ""  # nothing was saved
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()
         self.best = self.best_epoch = self.saved = None
@@ -123,6 +147,9 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             self._filled(epoch, logs)
             self._named = True
         if not self.counts(epoch):
+            return
+        if not _keras.has_weights(self.model):
+            self._why = "the model had no weights, for no step was trained"
             return
         value = logs.get(self.monitor)
         if not self.save_best_only or self._is_better(value):
@@ -167,15 +194,16 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self._write(path, self.scheduler.report)
         self.saved, self.best_epoch = path, epoch
 
-    def _write(self, path: Path, report: Report | None) -> None:
+    def _write(self, path: Path, report: Report | None) -> WayBack | None:
         """Write the model to a file beside the one meant, then put it in its place."""
         beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
         try:
             with accessing(path, "write"):
-                WRITERS[ending_of(path.name) or ""](self.model, beside, report)
+                back = WRITERS[ending_of(path.name) or ""](self.model, beside, report)
                 beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+        return back
 
     def _try(self) -> None:
         """Learn before the training, not after it, what cannot be written."""
@@ -190,10 +218,11 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         try:
             with accessing(self.filepath, "write"):
                 trial.touch()
-            if self.model.built:
-                self._write(trial, None)
+            back = None if _keras.unbuilt_parts(self.model) else self._write(trial, None)
         finally:
             trial.unlink(missing_ok=True)
+        if back is not None and not back.is_plain:
+            warnings.warn(f"{self.filepath!r} will be written. {back}", stacklevel=2)
 
     def _filled(self, epoch: int, logs: Mapping[str, Any]) -> Path:
         try:
