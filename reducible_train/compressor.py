@@ -19,7 +19,8 @@ from reducible_train.linalg.svd import energy, relative_error
 from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.report.records import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.selection.allocation import Allocation
-from reducible_train.selection.costs.file import file_prices, story_bytes
+from reducible_train.selection.costs.counted import Prices
+from reducible_train.selection.costs.file import FileSize, story_bytes
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_distribution
@@ -41,7 +42,7 @@ from reducible_train.surgery.growth import grow, whole_gradients
 
 _UNKNOWN = 0.05  # of the parameters, in kinds that are not known: a reader should hear of it
 
-PRICERS: dict[str, Pricer] = {"file": file_prices, "latency": Latency().prices}
+PRICED: dict[str, FileSize | Latency] = {"file": FileSize(), "latency": Latency()}
 
 
 class Compression:
@@ -61,6 +62,7 @@ class Compression:
         trains: True if training goes on after the cuts. Then kernels that it does not reach are
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
+        story: Of another fit that will be taken up: what it counted with is not measured anew.
 
     Raises:
         ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
@@ -84,11 +86,12 @@ class Compression:
         asking: Mapping[str, Sequence[str]] | None = None,
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
+        story: Mapping[str, Any] | None = None,
     ):
         check_choices(measure, allocation, min_gain, criterion)
         self.model = model
         self.target = target
-        pricer = measure.prices if isinstance(measure, Latency) else PRICERS.get(measure)
+        self._priced = measure if isinstance(measure, Latency) else PRICED.get(measure)
         measure = self.measure = "latency" if isinstance(measure, Latency) else measure
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
@@ -106,7 +109,7 @@ class Compression:
             rules,
             measure=measure,
             min_gain=min_gain,
-            pricer=pricer,
+            pricer=self._pricer(story),
             trains=trains,
             shapes=shapes,
         )
@@ -135,6 +138,13 @@ class Compression:
             remarks=self._remarks,
             trains=trains,
         )
+
+    def _pricer(self, story: Mapping[str, Any] | None) -> Pricer | None:
+        """What prices the kernels, where the measure has no law."""
+        if self._priced is None:
+            return None
+        known = (story or {}).get("prices", {}).get(self.measure)
+        return self._priced.prices if known is None else lambda *_: Prices.from_plain(known)
 
     @property
     def has_samples(self) -> bool:
@@ -216,6 +226,7 @@ class Compression:
             "kept": dict(self._kept),
             "kept_by_criterion": dict(self._kept_by_criterion),
             "done": None if self._done is None else list(self._done),
+            "prices": {name: prices.to_plain() for name, prices in self.survey.prices.items()},
         }
 
     def take_up(self, story: Mapping[str, Any]) -> None:
@@ -250,6 +261,7 @@ class Compression:
         kernels = self.told(tuple(self._kernel_cut(decision) for decision in decisions))
         if kernels:
             change_kernels(self.model, self._agreed(self._changes(decisions)), training=training)
+            self._keep_dense_sizes(decisions)
             for each in kernels:
                 self._kept[each.path] = self._kept.get(each.path, 1.0) * each.energy
                 weighed = energy(each.spectrum, each.rank)
@@ -315,9 +327,13 @@ class Compression:
         return tuple(self.aim(goal, time) for goal in self.targets)
 
     def _decide(self, time: float) -> tuple[list[Decision], Allocation | None]:
-        return self._decider.decide(
-            lambda goal: self.aim(goal, time), time, self._kept_by_criterion
-        )
+        self._price_story([each.kernel.path for each in self.survey.managed])
+        try:
+            return self._decider.decide(
+                lambda goal: self.aim(goal, time), time, self._kept_by_criterion
+            )
+        finally:
+            self._price_story()
 
     def _changes(self, decisions: Sequence[Decision]) -> list[KernelChange]:
         return [
@@ -418,7 +434,7 @@ class Compression:
             flops=int(found.total("flops")) if traced else None,
             kernels=found.records(self._kept, self._remarks),
             cuts=tuple(self.cuts),
-            notes=(*self.notes, *self._unknown(), *self._growth(), *self._costs()),
+            notes=(*self.notes, *found.notes, *self._unknown(), *self._growth(), *self._costs()),
             flops_at=None if found.counted is None else str(found.counted),
         )
 
@@ -442,18 +458,25 @@ class Compression:
                 f"until the next cut, by {added} directions in all."
             )
 
-    def _price_story(self) -> None:
-        """Let the file pay for the cuts it tells of."""
+    def _keep_dense_sizes(self, decisions: Sequence[Decision]) -> None:
+        """Let what has factors now remember what only the dense kernel tells, for later fits."""
+        for each in decisions if "file" in self.survey.prices else ():
+            each.managed.kernel.keep_dense_file_bytes(each.form.dense_cost("file"))
+
+    def _price_story(self, coming: Sequence[str] = ()) -> None:
+        """Let the file pay for the cuts it tells of, and for a coming one of some kernels."""
         if "file" in self.survey.prices:
-            self.survey.prices["file"].story = story_bytes(self.cuts)
+            self.survey.prices["file"].story = story_bytes(self.cuts, coming)
 
     def _costs(self) -> Iterator[str]:
         """What the model costs by a measure that the report has no figures of."""
         for measure, prices in self.survey.prices.items():
-            if prices.words is not None:
-                words = prices.words(self.survey.dense_total(measure), self.survey.total(measure))
-                counted = self.survey.counted if measure == "latency" else None
-                yield words if counted is None else f"{words} It is that at {counted}."
+            if self._priced is None:
+                continue
+            totals = self.survey.dense_total(measure), self.survey.total(measure)
+            counted = self.survey.counted if measure == "latency" else None
+            at = "" if counted is None else f"It is that at {counted}."
+            yield " ".join(filter(None, (self._priced.words(*totals), at, prices.remark)))
 
 
 def _more(managed: Managed, fraction: float) -> int:

@@ -65,6 +65,13 @@ class SurgeryError(ReducibleError, ValueError):
     """A model cannot be changed as asked; it was left as it was."""
 
 
+class FactorisedError(SurgeryError, NotImplementedError):
+    """A layer cannot do it while it has factors; what acts on all layers goes on with the others.
+
+    Keras's `model.quantize` tells of each such layer in a warning.
+    """
+
+
 class FormatError(ReducibleError, ValueError):
     """A file is not what it should be, or cannot hold what it is given.
 

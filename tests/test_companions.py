@@ -17,6 +17,7 @@ from reducible_train import (
     FileAccessError,
     FormatError,
     Guard,
+    Latency,
     LayerRule,
     ProductDecay,
     Ramp,
@@ -198,7 +199,19 @@ OPTIONS = {
     "budget": {"budget": Ramp(1.0, 0.3, start_epoch=1, end_epoch=4)},
     "energy": {"energy": Steps((1.0, 0.9, 0.7, 0.5), (0, 1, 2, 4))},
     "steps": {"budget": Ramp(1.0, 0.3, start_epoch=0, end_epoch=4), "cadence": Cadence(steps=3)},
+    "file": {"budget": Ramp(1.0, 0.5, start_epoch=1, end_epoch=4), "measure": "file"},
+    "latency": {
+        "budget": Ramp(1.0, 0.5, start_epoch=1, end_epoch=4),
+        "measure": Latency(timer=lambda calls, _: [c.layer.count_params() for c in calls]),
+    },
 }
+
+
+def clock_of_another_day(calls, rounds):
+    return [call.layer.count_params() ** 1.2 for call in calls]
+
+
+LATER = {"latency": {"measure": Latency(timer=clock_of_another_day)}}  # when it goes on
 
 
 @pytest.mark.parametrize("case", OPTIONS)
@@ -212,7 +225,7 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
         "epoch_3.weights.h5",
         "story.json",
     ]
-    second = RankScheduler(**OPTIONS[case])
+    second = RankScheduler(**OPTIONS[case] | LATER.get(case, {}))
     callbacks = [
         second,
         RankTensorBoard(second, tmp_path / "logs"),
@@ -347,7 +360,7 @@ def test_a_backup_that_could_not_be_taken_up_is_refused_before_the_first_trainin
     scheduler = RankScheduler(budget=FALL)
     model = start()
     model.beside = {"head": keras.optimizers.SGD(momentum=0.9, name="beside")}
-    with pytest.raises(ArgumentError, match=r"beside that of compile.*Received: beside"):
+    with pytest.raises(ArgumentError, match=r"optimizers of its own.*Received: beside"):
         fit(scheduler, RankBackupAndRestore(scheduler, tmp_path / "b"), model=model)
     model.beside["head"].build(model.trainable_variables)
     (tmp_path / "file").write_text("")
@@ -364,6 +377,76 @@ def test_a_backup_that_could_not_be_taken_up_is_refused_before_the_first_trainin
     )
     assert resumed.epoch == [3]
     assert plan_of(other) == plan_of(model) != {}
+
+
+class Halves(keras.Model):
+    """Two parts, each with an optimizer of its own, one of them in a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        keras.utils.set_random_seed(5)
+        dense = keras.layers.Dense
+        self.first = keras.Sequential([keras.Input((24,)), dense(24, "relu"), dense(24)])
+        self.second = keras.Sequential([keras.Input((24,)), dense(24, "relu"), dense(5)])
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+    def compile(self, first, second):
+        super().compile(run_eagerly=True)
+        self.one, self.others = first, {"second": second}
+
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_mean((self(x) - tf.one_hot(y, 5)) ** 2)
+        for part, optimizer in ((self.first, self.one), (self.second, self.others["second"])):
+            weights = part.trainable_weights
+            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def halves(built=True):
+    model = Halves()
+    model(np.zeros((1, 24), "float32"))
+    model.compile(keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.01, momentum=0.9))
+    if built:
+        model.one.build(model.first.trainable_variables)
+        model.others["second"].build(model.second.trainable_variables)
+    return model
+
+
+def test_every_optimizer_of_a_model_comes_back_in_a_resumed_training(tmp_path):
+    def run(epochs, *callbacks, model=None):
+        model = halves() if model is None else model
+        scheduler = RankScheduler(budget=Steps((1.0, 0.5), (0, 1)))
+        rng = np.random.default_rng(2)
+        x, y = rng.normal(size=(48, 24)).astype("float32"), rng.integers(0, 5, 48)
+        callbacks = [scheduler, *(make(scheduler) for make in callbacks)]
+        options = {"batch_size": 16, "shuffle": False, "verbose": 0, "callbacks": callbacks}
+        return model.fit(x, y, epochs=epochs, **options).history["loss"], model
+
+    def backup(scheduler):
+        return RankBackupAndRestore(scheduler, tmp_path / "backup")
+
+    losses, expected = run(4)
+    with pytest.raises(ArgumentError, match=r"not built. Call build.variables. of each"):
+        run(4, backup, model=halves(built=False))
+    with pytest.raises(InterruptedError):
+        run(4, backup, lambda _: BreakOff(2))
+    resumed, model = run(4, backup)
+    assert resumed == losses[2:]
+    for name in ("one", "others"):
+        for one, two in zip(states(model, name), states(expected, name), strict=True):
+            np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
+    assert not model.optimizer.built, "the one that compile made, and nobody uses"
+
+
+def states(model, name):
+    found = getattr(model, name)
+    return (found if name == "one" else found["second"]).variables
 
 
 def test_a_resumed_training_remembers_the_best_epoch(tmp_path):

@@ -16,13 +16,16 @@ import pytest
 from reducible_train import (
     Adaptive,
     Cadence,
+    FormatError,
     Guard,
     Latency,
     LayerRule,
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
+    RankModelCheckpoint,
     RankScheduler,
+    RankTensorBoard,
     Search,
     Steps,
     factorize,
@@ -252,6 +255,40 @@ def test_a_model_has_weights_when_its_parts_have(kind, lazy, tmp_path):
     assert factorize(other, rank=1).parameters <= now
 
 
+def test_the_best_of_a_model_whose_parts_have_weights_is_written(tmp_path):
+    model = Coder(lazy=False)
+    model.compile("adam", run_eagerly=True)
+    scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 1)))
+    whole = RankModelCheckpoint(scheduler, tmp_path / "best.keras", "loss", mode="min")
+    with pytest.raises(FormatError, match=r"A .keras file cannot hold model 'coder.*get_config"):
+        fit(model, scheduler, whole, y=None, epochs=2, batch_size=BATCH)
+    names = [tmp_path / f"best{ending}" for ending in (".reducible", ".weights.h5")]
+    best = [RankModelCheckpoint(scheduler, name, "loss", mode="min") for name in names]
+    with pytest.warns(UserWarning, match="best.reducible' will be written. load_model cannot"):
+        fit(model, scheduler, *best, y=None, epochs=2, batch_size=BATCH)
+    for name in names:
+        other = load_weights_into(Coder(lazy=False), name)
+        for one, two in zip(other.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_an_epoch_without_a_step_harms_no_callback(tmp_path):
+    model = Coder(lazy=True)
+    model.compile("adam", run_eagerly=True)
+    scheduler = RankScheduler(budget=0.6)
+    board = RankTensorBoard(scheduler, tmp_path / "logs")
+    every = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss", save_best_only=False)
+    callbacks = keras.callbacks.CallbackList([scheduler, board, every], model=model, epochs=1)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    callbacks.on_epoch_end(0, {})
+    with pytest.warns(UserWarning, match="No step was trained|written nothing") as told:
+        callbacks.on_train_end()
+    assert "No step was trained" in str(told[0].message)
+    assert "the model had no weights" in str(told[1].message)
+    assert not list(tmp_path.rglob("*.*"))
+
+
 # --- a step after every cut ----------------------------------------------------------------
 
 
@@ -392,8 +429,9 @@ def test_data_with_nan_ends_a_guarded_training_on_the_last_good_weights(since, t
     model = small()
     guard = Guard("val_loss", max_drop=9.0, tries=1, folder=tmp_path)
     scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 2)), guard=guard)
-    with pytest.warns(UserWarning, match="Training was stopped"):
+    with pytest.warns(UserWarning, match="Training was stopped") as told:
         history = fit(model, scheduler, x=Spoiled(since), y=None, epochs=8, validation_data=(X, Y))
+    assert len([each for each in told if "stopped" in str(each.message)]) == 1
     assert len(history["loss"]) == trained
     if since:
         assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -447,15 +485,16 @@ def test_all_the_time_in_the_callback_is_counted():
     ],
     ids=str,
 )
-def test_callbacks_can_be_copied_after_a_fit(options):
+def test_callbacks_can_be_copied_after_a_fit(options, tmp_path):
     scheduler = RankScheduler(**options)
     stop = RankEarlyStopping(scheduler, "loss", patience=9, restore_best_weights=True)
-    model = small()
-    fit(model, scheduler, stop, epochs=2)
-    for copied in (copy.deepcopy([scheduler, stop]), pickle.loads(pickle.dumps([scheduler, stop]))):
+    best = RankModelCheckpoint(scheduler, tmp_path / "best.reducible", "loss")
+    model, used = small(), [scheduler, stop, best]
+    fit(model, *used, epochs=2)
+    for copied in (copy.deepcopy(used), pickle.loads(pickle.dumps(used))):
         assert str(copied[0].report) == str(scheduler.report)
-        assert copied[1].scheduler is copied[0]
-        assert copied[0].model is None
+        assert all(each.scheduler is copied[0] for each in copied[1:])
+        assert all(each.model is None for each in copied)
     fit(small(), *copied, epochs=2)
     assert copied[0].report.ranks == scheduler.report.ranks
     assert len(find_kernels(model)) == 3

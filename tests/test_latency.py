@@ -18,7 +18,7 @@ from reducible_train import (
     _keras,
     factorize,
 )
-from reducible_train.compressor import PRICERS, Compression
+from reducible_train.compressor import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.selection.costs.latency import never_falling, stopwatch
@@ -255,7 +255,6 @@ def test_a_file_is_checked_without_a_clock(measure, monkeypatch):
     def prices(*_):
         pytest.fail("measured")
 
-    monkeypatch.setitem(PRICERS, "latency", prices)
     monkeypatch.setattr(Latency, "prices", prices)
     for goal in ({"budget": 0.5}, {"cost": 1e-5}, {"search": {"factor": 0.5}}):
         guard = {"guard": {"max_drop": 0.1}} if "search" in goal else {}

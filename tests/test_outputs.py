@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from reducible_train import LayerRule, RankScheduler, factorize
+from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.selection.survey import survey
 
 L = keras.layers
 
@@ -209,3 +211,35 @@ def test_a_budget_counts_frozen_kernels_as_they_are():
     with pytest.raises(Exception, match=r"(?s)nothing to compress.*frozen.*keep_dense=False"):
         cut(model, rank=3)
     assert "base/a/kernel" in factorize(model, rank=3).ranks, "nothing need be trained after it"
+
+
+# --- models that only train their parts ---------------------------------------------------
+
+
+class Loose(keras.Model):
+    """Models by name, each of two layers; no call."""
+
+    def __init__(self, **sizes):
+        super().__init__()
+        for name, (read, made) in sizes.items():
+            layers = [L.Dense(24, name="hidden"), L.Dense(made, name="last")]
+            setattr(self, name, keras.Sequential([keras.Input((read,)), *layers]))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fed", "expected"),
+    [
+        ({"coder": (24, 16), "decoder": (16, 24)}, 24, ["decoder"]),
+        ({"coder": (24, 16), "decoder": (16, 24)}, None, ["coder", "decoder"]),
+        ({"maker": (16, 24), "critic": (24, 20)}, 24, ["maker", "critic"]),
+        ({"body": (24, 16), "head": (16, 20), "probe": (16, 18)}, 24, ["head", "probe"]),
+        ({"one": (24, 20), "other": (24, 16)}, 24, ["one", "other"]),
+    ],
+)
+def test_of_parts_those_give_outputs_that_no_other_reads_or_that_make_data(sizes, fed, expected):
+    shapes = [] if fed is None else [InputShapes(keras.KerasTensor((1, fed)), "the data")]
+    found = survey(Loose(**sizes), shapes=shapes)
+    told = [path for path, _, _, reason in found.left if reason.startswith("output layer")]
+    assert told == [f"{name}/last/kernel" for name in expected]
+    hidden = [name for name in sizes if name not in expected]
+    assert [note.split("'")[1] for note in found.notes] == hidden

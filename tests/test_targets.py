@@ -19,6 +19,8 @@ from reducible_train import (
     RankScheduler,
     Steps,
     factorize,
+    load_model,
+    merge,
     save_model,
 )
 from reducible_train.compressor import Compression
@@ -236,6 +238,36 @@ def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
     assert again.survey.total("file") == half.survey.total("file")
     back()
     assert half.survey.prices["file"].story == 0
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.6])
+def test_what_a_dense_file_takes_is_remembered_when_there_are_factors(zeros):
+    model = wide()
+    kernel = model.get_layer("first").kernel
+    lost = np.random.default_rng(1).random(kernel.shape) < zeros
+    kernel.assign(np.where(lost, 0.0, np.asarray(kernel)))
+    first = Compression(model, target("budget", Steps((0.6, 0.4), (0, 1))), measure="file")
+    dense = first.survey.dense_total("file")
+    first.cut(0)
+    assert set(first.report.ranks) == {"first/kernel", "second/kernel"}
+    again = Compression(model, target("budget", 0.4), measure="file")
+    assert again.survey.dense_total("file") == dense
+    assert "reckoned" not in str(again.report)
+    first.cut(1)
+    assert again.cut(0) is None, "the same budget has been met"
+    merge(model)
+    assert find_kernels(model)[0].dense_file_bytes is None, "it is another kernel now"
+
+
+def test_what_is_not_known_of_a_dense_file_is_said(tmp_path):
+    model = wide()
+    factorize(model, budget=0.7)
+    report = factorize(model, budget=0.5, measure="file")
+    assert "What first/kernel, second/kernel took while dense is reckoned" in str(report)
+    assert saved(model, tmp_path, report) <= 0.5 * saved(wide(), tmp_path)
+    save_model(model, tmp_path / "other.reducible")
+    other = load_model(tmp_path / "other.reducible")
+    assert "reckoned" in str(factorize(other, budget=0.4, measure="file"))
 
 
 def test_a_file_of_so_many_bytes(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import subprocess
@@ -14,7 +15,11 @@ import zoo
 
 from reducible_train import (
     FormatError,
+    Guard,
+    LayerRule,
+    RankScheduler,
     Report,
+    Steps,
     SurgeryError,
     factorize,
     load_model,
@@ -23,7 +28,8 @@ from reducible_train import (
     save_model,
 )
 from reducible_train.container import read_container, read_header, write_container
-from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut
+from reducible_train.errors import ShortfallWarning
+from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut, empty_report
 from reducible_train.saving.model_file import check_savable
 
 L = keras.layers
@@ -514,6 +520,101 @@ def test_a_report_is_read_back_without_keras(tmp_path):
     assert again.cuts[0].kernels[0].spectrum.shape == (0,)
     save_model(stack(L.Dense(4, name="a")), tmp_path / "model.reducible")
     assert read_report(tmp_path / "model.reducible") is None
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not")
+def test_a_model_with_some_factors_is_quantized_but_for_these(mode, tmp_path):
+    model = stack(L.Dense(24, "relu", name="a"), L.Dense(24, name="b"), L.Dense(4, name="o"))
+    factorize(model, rank=3, rules=[LayerRule("a", keep_dense=True)])
+    with pytest.warns(UserWarning, match="`quantize` cannot be used on layer 'b'.*merge"):
+        model.quantize(mode)
+    modes = [getattr(layer, "quantization_mode", None) for layer in model.layers]
+    assert modes == [mode, None, mode]
+    save_model(model, tmp_path / "model.reducible")
+    again = load_model(tmp_path / "model.reducible")
+    np.testing.assert_array_equal(
+        again.predict(NUMBERS, verbose=0), model.predict(NUMBERS, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("crosses", [None, [("kind", "size")]])
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn.t match")  # of dicts
+def test_a_feature_space_comes_back_with_the_model_behind_it(crosses, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    space = keras.utils.FeatureSpace
+    kinds = {
+        "size": "integer_categorical",
+        "kind": "string_categorical",
+        "age": space.float_normalized(),
+        "time": space.float_discretized(num_bins=3),
+        "plain": "float",
+    }
+    rng = np.random.default_rng(0)
+    rows = {
+        "size": rng.integers(0, 5, 24),
+        "kind": rng.choice(["a", "ü", ""], 24),
+        **{name: rng.random(24).astype("float32") for name in ("age", "time", "plain")},
+    }
+    features = space(kinds, crosses=crosses, crossing_dim=8)
+    features.adapt(tf.data.Dataset.from_tensor_slices(rows).batch(8))
+    hidden = L.Dense(24, "relu", name="a")(features.get_encoded_features())
+    hidden = L.Dense(24, "relu", name="b")(hidden)
+    model = keras.Model(features.get_inputs(), L.Dense(2, name="o")(hidden))
+    assert factorize(model, rank=3).ranks
+    assert save_model(model, tmp_path / "model.reducible").loads_with == "load_model(path)"
+    again = load_model(tmp_path / "model.reducible")
+    rows = {name: tf.constant(values) for name, values in rows.items()}
+    np.testing.assert_array_equal(again(rows), model(rows))
+
+
+def with_numbers(record, number):
+    """A record whose numbers that need not be whole are all another, at any depth."""
+    if not dataclasses.is_dataclass(record):
+        return number if isinstance(record, float) else record
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            values[name] = tuple(with_numbers(each, number) for each in value)
+        elif isinstance(value, dict):
+            values[name] = dict.fromkeys(value, number)
+        else:
+            values[name] = with_numbers(value, number)
+    return dataclasses.replace(record, **values)
+
+
+@pytest.mark.parametrize(
+    "number", [float("nan"), float("inf"), -float("inf"), np.float32(0.5), np.float64("nan"), 3]
+)
+def test_a_file_holds_a_report_whatever_its_numbers_are(number, tmp_path):
+    report = with_numbers(a_report(), number)
+    assert report.undone[0].worst is number
+    save_model(stack(L.Dense(4, name="a")), tmp_path / "model.reducible", report)
+    assert read_report(tmp_path / "model.reducible").to_dict() == report.to_dict()
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_file_holds_the_report_of_a_cut_undone_for_what_is_no_number(score, tmp_path):
+    model = zoo.compiled(zoo.sequential())
+    scheduler = RankScheduler(
+        budget=Steps((1.0, 0.5), (0, 1)), guard=Guard("score", limit=0.1, mode="max", tries=1)
+    )
+    says = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(score=score if epoch == 1 else 0.9)
+    )
+    with pytest.warns(ShortfallWarning, match="held it back"):
+        model.fit(*zoo.data(model), epochs=3, verbose=0, callbacks=[says, scheduler])
+    report = scheduler.report
+    assert not np.isfinite(report.undone[0].value)
+    save_model(model, tmp_path / "model.reducible", report)
+    assert str(read_report(tmp_path / "model.reducible")) == str(report)
+
+
+def test_a_file_holds_the_report_of_a_training_that_did_nothing(tmp_path):
+    model = stack(L.Dense(4, name="a"))
+    save_model(model, tmp_path / "model.reducible", empty_report("No step was trained."))
+    assert read_report(tmp_path / "model.reducible").notes == ("No step was trained.",)
 
 
 def test_reports_of_older_and_newer_versions():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -30,10 +30,16 @@ class Outputs:
 
     Args:
         model: The model.
+        data: Shapes of one sample of what the model is fed; none if they are not known.
+
+    Attributes:
+        notes: What a reader of a report should know of them.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, data: Iterable[tuple[int, ...]] = ()):
         self._model = model
+        self._data = set(data)
+        self.notes: tuple[str, ...] = ()
         self._traced: list[Any] | None = None
 
     def look(self, outputs: Any) -> None:
@@ -65,26 +71,40 @@ class Outputs:
         if not parts:
             told = "taken for the output layer, as the last defined, since no call can be traced"
             return {id(layer): told for layer in output_layers(self._model)}
-        last = [
-            each
-            for i, each in enumerate(parts)
-            if not any(_feeds(each[1], later) for _, later in parts[i + 1 :])
-        ]
+        within = dict(self._within(parts))
+        self.notes = tuple(
+            f"The output of '{path}' is taken for the input of '{reader}', which has its shape, as "
+            "no data has, so its last layers count as hidden ones; a rule with keep_dense=True "
+            "keeps them."
+            for path, reader in within.items()
+        )
         return {
             id(layer): f"output layer of '{path}', whose output may leave the model: no call of "
             "the whole model can be traced"
-            for path, part in last
+            for path, part in parts
+            if path not in within
             for layer in output_layers(part)
         }
 
+    def _within(self, parts: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+        """Parts that only make what another part reads, by their shapes, with the path of that.
 
-def _feeds(part: Any, later: Any) -> bool:
-    """True if every output of a model is of the shape of an input of another one."""
-    given, taken = (
-        [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(getattr(each, name, None) or [])]
-        for each, name in ((part, "outputs"), (later, "inputs"))
-    )
-    return bool(given) and set(given) <= set(taken)
+        What has the shape of data may be what the model is for, as the output of a generator.
+        """
+        for path, part in parts:
+            made = set(_shapes(getattr(part, "outputs", None)))
+            readers = [
+                other
+                for other, each in parts
+                if each is not part and made <= set(_shapes(getattr(each, "inputs", None)))
+            ]
+            if self._data and made and readers and not made & self._data:
+                yield path, readers[0]
+
+
+def _shapes(tensors: Any) -> list[tuple[int | None, ...]]:
+    """Shapes of one sample of symbolic tensors."""
+    return [tuple(each.shape[1:]) for each in keras.tree.flatten(tensors or [])]
 
 
 def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:

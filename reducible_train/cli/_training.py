@@ -95,7 +95,7 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
         fields = fields_of(loaded.model.checkpoint.filepath)
         check_filled("checkpoint.filepath", fields, known, arrays.val is not None)
     back = check_savable(network)
-    if back.config is None or back.custom_objects:
+    if back.needs_more:
         console.print(Text(str(back)), soft_wrap=True)
     if arrays.ignored:
         console.print(Text(f"not used of {data}: {', '.join(arrays.ignored)}"), soft_wrap=True)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.errors import ArgumentError, SurgeryError
+from reducible_train.errors import ArgumentError, FactorisedError, SurgeryError
 from reducible_train.layers.layouts import layouts_at_rank
 from reducible_train.layers.uses import Uses
 from reducible_train.linalg.matricization import Matricization
@@ -227,6 +227,14 @@ class LowRank:
         """The split of a factorised kernel."""
         return vars(self).get(f"_split_of_{kernel}", self.splits[0])
 
+    def dense_file_bytes(self, kernel: str) -> float | None:
+        """What a factorised kernel took in the compact file while dense; `None` if not known."""
+        return vars(self).get(f"_dense_file_bytes_of_{kernel}")
+
+    def keep_dense_file_bytes(self, kernel: str, count: float) -> None:
+        """Remember that: factors do not tell it."""
+        self._keep(f"_dense_file_bytes_of_{kernel}", count)
+
     def view(self, kernel: str) -> Matricization:
         """How the kernel and its factors are seen as matrices."""
         return self.matricization(self, kernel, self.split_of(kernel))
@@ -286,7 +294,8 @@ class LowRank:
         vars(self).pop(f"_regularizer_of_{kernel}", None)
         for suffix in "uv":
             _keras.drop_attribute(self, f"{kernel}_{suffix}")
-        vars(self).pop(f"_split_of_{kernel}", None)
+        for kept in ("_split_of_", "_dense_file_bytes_of_"):
+            vars(self).pop(f"{kept}{kernel}", None)
         if not self.ranks:
             vars(self).pop("_product_weight", None)
         _keras.set_unlocked(self, self.kernel_attributes[kernel], new[0])
@@ -468,7 +477,7 @@ class LowRank:
         raise SurgeryError(_unsupported(self, "LoRA", "enable_lora"))
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        raise SurgeryError(_unsupported(self, "quantization", "quantize"))
+        raise FactorisedError(_unsupported(self, "quantization", "quantize"))
 
 
 def _unsupported(layer: Any, what: str, method: str) -> str:

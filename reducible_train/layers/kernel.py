@@ -95,6 +95,15 @@ class Kernel:
         return None if self.rank is not None else self.kind.refusal(self.layer, self.name)
 
     @property
+    def dense_file_bytes(self) -> float | None:
+        """What it took in the compact file while dense; `None` if nobody has said."""
+        return self.layer.dense_file_bytes(self.name) if isinstance(self.layer, LowRank) else None
+
+    def keep_dense_file_bytes(self, count: float) -> None:
+        """Have its low-rank layer remember what it took while dense, until it is dense again."""
+        self.layer.keep_dense_file_bytes(self.name, count)
+
+    @property
     def itemsize(self) -> int:
         """Bytes of one number."""
         return _keras.itemsize(self.variables[0])

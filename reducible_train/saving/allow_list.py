@@ -40,9 +40,11 @@ _BLOCKS: dict[str, tuple[type, ...]] = {
     "keras.random": (keras.random.SeedGenerator,),
     "keras.regularizers": (keras.regularizers.Regularizer,),
 }
-# Classes of Keras's models that have no public name.
+# Classes of Keras's models, and of `FeatureSpace`, that have no public name.
 _UNNAMED = {
     ("keras.src.applications.convnext", "LayerScale"),
+    ("keras.src.layers.preprocessing.feature_space", "TFDConcat"),
+    ("keras.src.layers.preprocessing.feature_space", "TFDIdentity"),
     ("keras.src.models.functional", "Functional"),
 }
 _FUNCTIONS = {

@@ -37,6 +37,8 @@ Shapes = Mapping[str, Shape]  # key in the file -> shape
 Stored = Mapping[str, _keras.StoredVariables]
 
 _IN_KERAS_FILE = "model.weights.h5"
+# The last word of a name in the path of what the model itself may not have: `d_optimizer`.
+_OPTIMIZER = re.compile(r"(?:^|/|_)optimizer(?:/|$)")
 _MOST_COPIES = 8  # of the weights: values, averages and state of the hungriest optimizers
 _WIDEST = 8  # bytes of a number
 _OVERHEAD = 8192  # bytes that HDF5 spends on a variable and its groups
@@ -156,10 +158,10 @@ def _fitting_plan(model: Any, stored: Stored, path: Any) -> dict[str, PlanEntry]
         kernels[id(kernel.layer)].append(kernel)
     plan: dict[str, PlanEntry] = {}
     expected: dict[str, Shapes] = {}
-    optimizers: list[str] = []
+    optimizers: set[str] = set()
     for place, saveable in _state(model, stored):
         if isinstance(saveable, keras.optimizers.Optimizer):
-            optimizers.append(place)
+            optimizers.add(place)
             continue
         received = stored.get(place)
         own = kernels.get(id(saveable), [])
@@ -174,7 +176,11 @@ def _fitting_plan(model: Any, stored: Stored, path: Any) -> dict[str, PlanEntry]
     weights = {
         place: each
         for place, each in stored.items()
-        if not any(f"{place}/".startswith(f"{optimizer}/") for optimizer in optimizers)
+        if place in expected
+        or not (
+            any(f"{place}/".startswith(f"{optimizer}/") for optimizer in optimizers)
+            or _OPTIMIZER.search(place)
+        )
     }
     _check(model, expected, weights, path)
     return plan
@@ -270,7 +276,6 @@ def _check(model: Any, expected: Mapping[str, Shapes], stored: Stored, path: Any
     given = {
         _name(place, key): shape
         for place, each in stored.items()
-        if place in expected or "optimizer" not in place.split("/")
         for key, shape in each.shapes.items()
     }
     if wanted != given:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from reducible_train import _keras
@@ -154,6 +155,7 @@ class Survey:
             `None` where the model cannot be traced.
         prices: What its kernels cost by a measure that has no law, by measure.
         counted: The shapes that uses are counted for, where the model leaves them open.
+        notes: What a reader of a report should know of it.
     """
 
     model: Any
@@ -163,6 +165,7 @@ class Survey:
     uses: dict[tuple[str, str], Uses] | None
     prices: Mapping[str, Prices] = field(default_factory=dict)
     counted: InputShapes | None = None
+    notes: tuple[str, ...] = ()
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
@@ -287,7 +290,8 @@ def survey(
             "or remove the rule."
         )
     kernels = find_kernels(model)
-    seen = _keras.Outputs(model)
+    fed = [each for known in shapes for each in keras.tree.flatten(known.inputs)]
+    seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
     calls, uses, counted = count_calls(model, kernels, shapes, seen.look)
     outputs = seen.layers(calls)
     in_use = _in_use(model, kernels)
@@ -327,7 +331,8 @@ def survey(
             "To take in an output layer, or a frozen one, give a rule: "
             "LayerRule(match=..., keep_dense=False)."
         )
-    return Survey(model, _grouped(managed), tuple(left), tuple(kernels), uses, prices, counted)
+    found_in = tuple(left), tuple(kernels), uses, prices, counted
+    return Survey(model, _grouped(managed), *found_in, seen.notes)
 
 
 def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:

@@ -112,7 +112,9 @@ class RankTensorBoard(keras.callbacks.Callback):
             self._folder, self._last_step = folder, -1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        report = self.scheduler.report
+        report = self._report()
+        if report is None:
+            return
         values: list[events.Value] = []
         if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
             self._writer = events.RunWriter(self._folder)
@@ -125,6 +127,13 @@ class RankTensorBoard(keras.callbacks.Callback):
         values += _cut_values([c for c in report.cuts if not any(c is old for old in self._cuts)])
         self._cuts = report.cuts
         self._writer.write(self._last_step, values)
+
+    def _report(self) -> Report | None:
+        """What there is to show; nothing while no step has given the model its weights."""
+        try:
+            return self.scheduler.report
+        except ArgumentError:
+            return None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._close()

@@ -51,7 +51,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     Raises:
         ArgumentTypeError: `scheduler` is something else.
         ArgumentError: It has one of these; when `fit` begins: it does not stand after the
-            scheduler and all that compares epochs, or the model holds optimizers of its own that
+            scheduler and all that compares epochs, or the model has optimizers of its own that
             are not built.
         SurgeryError: When `fit` begins: the model is not built.
         FormatError: When `fit` begins: the backup is damaged, or of another model.
@@ -84,7 +84,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
         check_built(self.model)
-        _check_optimizers(self.model)
+        self._check_optimizers()
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
         comparers, callbacks = self._comparers(), _keras.companions(self)
         if not (self.backup_dir / _STORY).exists():
@@ -96,7 +96,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             fault = "it had another number of SwapEMAWeights callbacks. Give the same."
         if fault is not None:
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
-        _keras.built_optimizer(self.model)
+        if story.get("trains_by_its_optimizer", True):
+            _keras.built_optimizer(self.model)
         load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
         self.scheduler.take_up(story["scheduler"])
         put_back(self.model, comparers, story["state"], arrays)
@@ -112,6 +113,9 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             "scheduler": self.scheduler.story(),
             "averages": _keras.stand_ins(_keras.companions(self)),
             "state": state,
+            "trains_by_its_optimizer": getattr(
+                _keras.compiled_optimizer(self.model), "built", False
+            ),
         }
         files = [self._weights(epoch + 1)]
         with accessing(self.backup_dir, "write"):
@@ -131,6 +135,23 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
+
+    def _check_optimizers(self) -> None:
+        """Refuse an optimizer that would begin anew: only its first step will tell what it trains.
+
+        Raises:
+            ArgumentError: The model holds one beside its own, and it is not built.
+        """
+        own, held = _keras.compiled_optimizer(self.model), _keras.held_optimizers(self.model)
+        waiting = [each for each in held if each is not own and not each.built]
+        if waiting:
+            raise ArgumentError(
+                f"Model '{self.model.name}' has optimizers of its own, whose state can only be "
+                "put back if they are built before fit begins. Received: "
+                f"{', '.join(f'{each.name} ({type(each).__name__})' for each in waiting)}, not "
+                "built. Call build(variables) of each with what it trains, as in "
+                "model.g_optimizer.build(model.generator.trainable_variables), and run once more."
+            )
 
     def _comparers(self) -> list[Any]:
         """The callbacks whose memory of the epochs belongs to the training.
@@ -189,23 +210,4 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             fault = f"{type(error).__name__}: {error}"
         raise FormatError(
             f"{path} is no backup that can be resumed: {fault}. Remove the folder to begin anew."
-        )
-
-
-def _check_optimizers(model: Any) -> None:
-    """Refuse optimizers that a resumed training could not give their state back.
-
-    That of `compile` is built on what the model trains; of another, only its owner knows on what.
-
-    Raises:
-        ArgumentError: One that the model holds beside it is not built.
-    """
-    own = _keras.compiled_optimizer(model)
-    waiting = [o for o in _keras.held_optimizers(model) if o is not own and not o.built]
-    if waiting:
-        raise ArgumentError(
-            f"A backup keeps the state of optimizers, and model '{model.name}' holds one beside "
-            f"that of compile of which it is not known what it trains. Received: {waiting[0].name} "
-            "that is not built. Build it before fit: "
-            "optimizer.build(part.trainable_variables)."
         )

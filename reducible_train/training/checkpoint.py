@@ -15,24 +15,37 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path, replacing_by
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, shortened
 from reducible_train.report.records import Report
-from reducible_train.saving.model_file import check_savable, save_model
+from reducible_train.saving.model_file import check_savable, write_model
+from reducible_train.saving.way_back import WayBack
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, name_fault
 from reducible_train.settings.monitors import MODES
 from reducible_train.training.companions import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
-# What writes a model, with the report of its scheduler, into a file of each ending.
-_Writer = Callable[[Any, Path, Report | None], object]
+# What writes a model, with the report of its scheduler, into a file of each ending; a compact one
+# has its own way back.
+_Writer = Callable[[Any, Path, Report | None], WayBack | None]
 
 
 def _by_keras(save: Callable[[Any, Path], None]) -> _Writer:
-    """A writer of Keras's, whose file takes its place once it is whole."""
+    """A writer of Keras's, whose file takes its place once it is whole.
+
+    Also of a model that trains its parts and is never built itself. What Keras cannot write, such
+    as a class without `get_config`, is a `FormatError`.
+    """
 
     def write(model: Any, path: Path, _: Report | None) -> None:
-        with replacing_by(path) as beside, _keras.seen_as_built(model):
-            save(model, beside)
+        try:
+            with replacing_by(path) as beside, _keras.seen_as_built(model):
+                save(model, beside)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"A {ending_of(path.name)} file cannot hold model '{model.name}'. Received: "
+                f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)} Name the "
+                "file *.reducible or *.weights.h5, for load_weights_into."
+            ) from error
 
     return write
 
@@ -41,7 +54,7 @@ WRITERS: Mapping[str, _Writer] = dict(
     zip(
         ENDINGS,
         (
-            save_model,
+            lambda model, path, report: write_model(model, path, report)[1],
             _by_keras(lambda model, path: model.save(path)),
             _by_keras(lambda model, path: model.save_weights(path)),
         ),
@@ -118,14 +131,18 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self.best_epoch: int | None = None
         self.saved: Path | None = None
         self._sign = 1
+        self._told = False  # how the file comes back
         self._named = False  # whether the name is known to be one that the logs can fill
         self._last: tuple[int, dict[str, Any]] = (0, {})
         self._why = ""  # nothing was saved
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()
         self.best = self.best_epoch = self.saved = None
-        self._named, self._last = False, (0, {})
+        self._told, self._named, self._last = False, False, (0, {})
         self._why = "training ended before the first epoch at the final ranks"
         self._try()
 
@@ -136,6 +153,9 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             self._filled(epoch, logs)
             self._named = True
         if not self.counts(epoch):
+            return
+        if not _keras.has_weights(self.model):
+            self._why = "the model had no weights, for no step was trained"
             return
         value = logs.get(self.monitor)
         if not self.save_best_only or self._is_better(value):
@@ -181,7 +201,13 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self.saved, self.best_epoch = path, epoch
 
     def _write(self, path: Path, report: Report | None) -> None:
-        WRITERS[ending_of(path.name) or ""](self.model, path, report)
+        self._tell(WRITERS[ending_of(path.name) or ""](self.model, path, report))
+
+    def _tell(self, back: WayBack | None) -> None:
+        """Say once how the model comes back, where its file alone will not do."""
+        if back is not None and back.needs_more and not self._told:
+            self._told = True
+            warnings.warn(f"{self.filepath!r} will be written. {back}", stacklevel=3)
 
     def _try(self) -> None:
         """Learn before the training, not after it, what cannot be written."""
@@ -199,7 +225,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             if _keras.unbuilt_parts(self.model):
                 return
             if trial.suffix == ".reducible":
-                check_savable(self.model)  # what it says, the file that is written says again
+                self._tell(check_savable(self.model))
             else:
                 self._write(trial, None)
         finally:

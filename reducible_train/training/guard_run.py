@@ -136,7 +136,6 @@ class Watch:
             )
         self.end += "Training was stopped."
         model.stop_training = True
-        self._tell(f"{self.end} {NAN_REMEDY}")
 
     def see(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         """The metrics of an epoch."""
@@ -269,6 +268,11 @@ class Watch:
                 optimizer.finalize_variable_values(model.trainable_weights)
         self._forget()
         self._let_go()
+
+    def tell_end(self, told: str) -> None:
+        """Warn of why training was stopped, if what was told at its end does not say it."""
+        if self.end is not None and self.end not in told:
+            self._tell(f"{self.end} {NAN_REMEDY}")
 
     def _forget(self) -> None:
         if self._trial is not None and self._trial.memory is not self._refuge:

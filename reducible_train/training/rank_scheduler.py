@@ -320,7 +320,7 @@ class RankScheduler(keras.callbacks.Callback):
             told = shapes_told(shape, _keras.part_in_training(self.model))
             self._seen = replace(told, source=source, binding=False)
         with self._timed():
-            self._prepare()
+            self._prepare(story["compression"])
             if self._compression is not None:
                 self._compression.take_up(story["compression"])
             self._step, self._last_turn = story["step"], story["last_turn"]
@@ -385,8 +385,11 @@ class RankScheduler(keras.callbacks.Callback):
             if self._comparers is not None:
                 self._comparers.close(self.model, self._epoch)
             self.shortfall = shortfall_of(self._course(), self.target)
-        if self.shortfall is not None:
-            warnings.warn(str(self.shortfall), ShortfallWarning, stacklevel=2)
+        told = "" if self.shortfall is None else str(self.shortfall)
+        if told:
+            warnings.warn(told, ShortfallWarning, stacklevel=2)
+        if self._watch is not None:
+            self._watch.tell_end(told)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with self._timed():
@@ -670,7 +673,7 @@ class RankScheduler(keras.callbacks.Callback):
             steps = -(-steps // self.model.steps_per_execution) * self.model.steps_per_execution
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
-    def _prepare(self) -> None:
+    def _prepare(self, story: Mapping[str, Any] | None = None) -> None:
         if self._support is not None:  # of before it was taken up
             self._support.close()
         self._compression = Compression(
@@ -684,6 +687,7 @@ class RankScheduler(keras.callbacks.Callback):
             samples=self._samples(),
             shapes=self._shapes(),
             asking={type(aid).__name__: aid.needs for aid in self.aids},
+            story=story,
         )
         pace = self._pace(self._compression)
         self._compression.aim = pace.aim

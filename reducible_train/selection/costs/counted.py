@@ -20,8 +20,9 @@ Other measures have no such law, and a `Table` for each kernel in its place:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,13 +61,36 @@ class Prices:
         tables: What each kernel costs, by its path and the split of its factors.
         rest: What everything else in the model costs.
         story: What the cuts so far have added to that, beside the first of each kernel.
-        words: What a report says of the cost of the dense model and of the model as it is.
+        remark: What a report should say of them.
     """
 
     tables: dict[tuple[str, str], Table]
     rest: float
     story: float = 0.0
-    words: Callable[[float, float], str] | None = None
+    remark: str = ""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain JSON values of all but the story."""
+        tables = [
+            [path, split, table.dense, table.ranks.tolist()]
+            for (path, split), table in self.tables.items()
+        ]
+        return {"tables": tables, "rest": self.rest, "remark": self.remark}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Prices:
+        """The prices that `to_plain` made these values of.
+
+        Example:
+            >>> prices = Prices({("a/kernel", ""): Table(10.0, np.array([2.0, 5.0]))}, rest=3.0)
+            >>> Prices.from_plain(prices.to_plain()).tables["a/kernel", ""].dense
+            10.0
+        """
+        tables = {
+            (path, split): Table(dense, np.asarray(ranks, float))
+            for path, split, dense, ranks in plain["tables"]
+        }
+        return cls(tables, plain["rest"], remark=plain["remark"])
 
 
 def break_even_rank(

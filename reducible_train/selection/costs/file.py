@@ -39,46 +39,66 @@ _CUT = 60  # of one kernel in one cut
 _TABLES = 12  # of the codes of a small tensor, beside its numbers
 
 
-def file_prices(
-    model: Any, kernels: Sequence[Kernel], wanted: Mapping[str, Any], *_: Any
-) -> Prices:
-    """What the kernels of a model cost in its compact file, and what all the rest does.
+class FileSize:
+    """A budget of the compact file: its bytes, estimated from what the codec makes of weights."""
 
-    Factors pay for their first cut as well, and those that may change, by path in `wanted`, for
-    the report of it.
-    """
-    inside = {id(variable) for kernel in kernels for variable in kernel.variables}
-    rest = float(_HEADER + _RECORD * len(kernels))
-    rest += sum(
-        _RECORD + _bytes(_keras.size(variable), variable)
-        for variable in model.weights
-        if id(variable) not in inside
-    )
-    story = _CUT + _REPORT / max(len(wanted), 1)
-    tables = {
-        (kernel.path, split): Table(_dense(kernel), _factors(kernel, split) + _RECORD + story)
-        for kernel in kernels
-        for split in kernel.splits
-    }
+    def prices(
+        self, model: Any, kernels: Sequence[Kernel], wanted: Mapping[str, Any], *_: Any
+    ) -> Prices:
+        """What the kernels of a model cost in its compact file, and what all the rest does.
 
-    def words(dense: float, now: float) -> str:
+        Factors pay for their first cut as well, and those that may change, by path in `wanted`,
+        for the report of it.
+        """
+        inside = {id(variable) for kernel in kernels for variable in kernel.variables}
+        remark = _reckoned(kernels)
+        rest = float(_HEADER + _RECORD * len(kernels) + len(remark))
+        rest += sum(
+            _RECORD + _bytes(_keras.size(variable), variable)
+            for variable in model.weights
+            if id(variable) not in inside
+        )
+        story = _CUT + _REPORT / max(len(wanted), 1)
+        tables = {
+            (kernel.path, split): Table(_dense(kernel), _factors(kernel, split) + _RECORD + story)
+            for kernel in kernels
+            for split in kernel.splits
+        }
+        return Prices(tables, rest, remark=remark)
+
+    def words(self, dense: float, now: float) -> str:
+        """What a report says of the dense model and of the model as it is."""
         return f"The compact file takes about {now:,.0f} bytes, {dense:,.0f} dense."
 
-    return Prices(tables, rest, words=words)
 
-
-def story_bytes(cuts: Sequence[Cut]) -> float:
+def story_bytes(cuts: Sequence[Cut], coming: Sequence[str] = ()) -> float:
     """What cuts add to the report in the file, beside the first of each kernel.
 
     Args:
         cuts: All so far.
+        coming: Paths of the kernels that one more may change; none if there will be no more.
     """
-    paths = [kernel.path for cut in cuts for kernel in cut.kernels]
-    return float(_CUT * (len(paths) - len(set(paths)) + max(len(cuts) - 1, 0)))
+    paths = [kernel.path for cut in cuts for kernel in cut.kernels] + list(coming)
+    count = len(cuts) + bool(coming)
+    return float(_CUT * (len(paths) - len(set(paths)) + max(count - 1, 0)))
+
+
+def _reckoned(kernels: Sequence[Kernel]) -> str:
+    """Of which kernels nobody knows what they took while they were dense, as a sentence."""
+    paths = [k.path for k in kernels if k.rank is not None and k.dense_file_bytes is None]
+    if not paths:
+        return ""
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return (
+        f"What {', '.join(paths[:3])}{more} took while dense is reckoned from typical numbers, "
+        "since they had factors before."
+    )
 
 
 def _dense(kernel: Kernel) -> float:
-    """Bytes of the dense kernel as it is; of factors, as it would be with typical numbers."""
+    """Bytes of the dense kernel: as it is; of factors, as it was, else with typical numbers."""
+    if kernel.rank is not None and kernel.dense_file_bytes is not None:
+        return kernel.dense_file_bytes
     if kernel.rank is not None:
         m, n = kernel.shape
         return _bytes(m * n * kernel.count, kernel.variables[0])

@@ -136,16 +136,16 @@ class Latency:
                 for split, table in known[key].items():
                     total = tables[kernel.path, split]
                     tables[kernel.path, split] = _added(total, table, call.repeats)
-        batch = f"batches of {self.batch_size}" if self.batch_size > 1 else "single samples"
-
-        def words(dense: float, now: float) -> str:
-            return (
-                f"Latency, measured here on {batch} through the layers that hold kernels: "
-                f"{1e3 * dense:.3g} ms dense, {1e3 * now:.3g} ms at these ranks."
-            )
-
         told = _keras.teller([v for kernel in kernels for v in kernel.variables])
-        return Prices(told(tables), rest=0.0, words=words)
+        return Prices(told(tables), rest=0.0)
+
+    def words(self, dense: float, now: float) -> str:
+        """What a report says of the dense model and of the model as it is."""
+        batch = f"batches of {self.batch_size}" if self.batch_size > 1 else "single samples"
+        return (
+            f"Latency, measured here on {batch} through the layers that hold kernels: "
+            f"{1e3 * dense:.3g} ms dense, {1e3 * now:.3g} ms at these ranks."
+        )
 
     def _check_shapes(
         self, model: Any, kernels: Sequence[Kernel], calls: Sequence[Any] | None
