@@ -40,9 +40,13 @@ _BLOCKS: dict[str, tuple[type, ...]] = {
     "keras.random": (keras.random.SeedGenerator,),
     "keras.regularizers": (keras.regularizers.Regularizer,),
 }
-# Classes of Keras's models that have no public name.
+# Layers that models of Keras's own hold, and that have no public name.
 _UNNAMED = {
     ("keras.src.applications.convnext", "LayerScale"),
+    ("keras.src.applications.convnext", "StochasticDepth"),
+    ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
+    ("keras.src.layers.preprocessing.feature_space", "TFDConcat"),
+    ("keras.src.layers.preprocessing.feature_space", "TFDIdentity"),
     ("keras.src.models.functional", "Functional"),
 }
 _FUNCTIONS = {
