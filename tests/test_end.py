@@ -138,6 +138,9 @@ def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
     assert reason in short.reason
     assert short.held_back is held_back
     assert short.remedy
+    if case in ("no gain", "rank"):
+        assert short.reached is None
+        assert "(nothing was cut)" in words
     assert words == str(short)
     assert words in str(scheduler.report)
     assert str(scheduler.report).count(short.reason) == 1

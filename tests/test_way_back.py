@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import random
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import zoo
 
 from reducible_train import (
@@ -30,6 +32,7 @@ from reducible_train import (
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.errors import ShortfallWarning
 from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut, empty_report
+from reducible_train.saving.allow_list import is_block
 from reducible_train.saving.model_file import check_savable
 
 L = keras.layers
@@ -208,6 +211,36 @@ def outputs(model, x):
     if x.dtype == object:
         x = keras.ops.convert_to_tensor(x.tolist(), "string")
     return keras.ops.convert_to_numpy(model(x))
+
+
+def test_layers_without_a_public_name_that_models_of_keras_hold_need_no_custom_objects():
+    rooms = [keras.src.layers.preprocessing.feature_space]
+    rooms += [each for each in vars(keras.src.applications).values() if inspect.ismodule(each)]
+    unnamed = [
+        thing
+        for room in rooms
+        for thing in vars(room).values()
+        if isinstance(thing, type)
+        and issubclass(thing, keras.Layer)
+        and thing.__module__ == room.__name__
+        and "_api_export_path" not in vars(thing)
+    ]
+    assert len(unnamed) > 2
+    assert [t for t in unnamed if not is_block(t.__module__, t.__name__)] == []
+
+
+def test_a_feature_space_comes_back(tmp_path):
+    kind = keras.utils.FeatureSpace
+    features = {"size": "float_normalized", "word": kind.string_categorical(num_oov_indices=1)}
+    space = kind(features, output_mode="concat")
+    values = {"size": np.arange(6.0, dtype="float32"), "word": np.array(list("abcabd"))}
+    space.adapt(tf.data.Dataset.from_tensor_slices(values))
+    outputs = L.Dense(3)(space.get_encoded_features())
+    model = keras.Model(list(space.get_inputs().values()), outputs)
+    x = [tf.constant(each[:, None]) for each in values.values()]
+    save_model(model, tmp_path / "m.reducible")
+    again = load_model(tmp_path / "m.reducible")
+    np.testing.assert_array_equal(again(x), model(x))
 
 
 @pytest.mark.parametrize("kind", KEPT)

@@ -43,6 +43,8 @@ _BLOCKS: dict[str, tuple[type, ...]] = {
 # Classes of Keras's models, and of `FeatureSpace`, that have no public name.
 _UNNAMED = {
     ("keras.src.applications.convnext", "LayerScale"),
+    ("keras.src.applications.convnext", "StochasticDepth"),
+    ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
     ("keras.src.layers.preprocessing.feature_space", "TFDConcat"),
     ("keras.src.layers.preprocessing.feature_space", "TFDIdentity"),
     ("keras.src.models.functional", "Functional"),

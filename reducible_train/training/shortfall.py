@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
 from reducible_train.selection.samples import Gathering
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import BUDGETS, Target
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.guard_run import NAN_REMEDY, Watch
 
@@ -21,7 +21,7 @@ class Shortfall:
 
     Args:
         asked: The target, in words, such as `"budget=0.25"`.
-        reached: The value it was left at; `None` if it was never looked at.
+        reached: The value it was left at; `None` if nothing was cut, or it was never looked at.
         reason: Why, in a sentence.
         remedy: What to do, in a sentence.
         held_back: True if a guard or a search kept the ranks up, as it was asked to.
@@ -105,7 +105,9 @@ def shortfall_of(course: Course, target: Target) -> Shortfall | None:
     unmet = compression.unmet()
     if unmet is None:
         return None
-    return Shortfall(_words(unmet), compression.left_at(unmet), *_first(course))
+    untouched = not compression.cuts and unmet.quantity not in BUDGETS
+    reached = None if untouched else compression.left_at(unmet)
+    return Shortfall(_words(unmet), reached, *_first(course))
 
 
 def _words(target: Target) -> str:
