@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from reducible_train import LayerRule, RankScheduler, factorize
+from reducible_train import LayerRule, RankScheduler, _keras, factorize
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.survey import survey
 
@@ -97,7 +97,42 @@ def tied() -> keras.Model:
     return keras.Model(inputs, table(x, reverse=True))
 
 
+class Stream(Blocks):
+    """A residual stream: each block adds to what was there."""
+
+    def call(self, x: Any) -> Any:
+        x = self.start(x)
+        x = x + self.middle(x)
+        return x + self.last(self.wide(x))
+
+
+def stream(by_graph: bool = False) -> keras.Model:
+    blocks = {"last": L.Dense(48), "wide": dense(96), "middle": L.Dense(48), "start": L.Dense(48)}
+    if not by_graph:
+        model = Stream(**blocks)
+        model(np.zeros((1, 32)))
+        return model
+    for name, layer in blocks.items():
+        layer.name = name
+    x = blocks["start"](inputs := keras.Input((32,)))
+    x = L.Add()([x, blocks["middle"](x)])
+    hidden = L.Add()([x, blocks["last"](blocks["wide"](x))])
+    return keras.Model(inputs, [hidden, x])
+
+
+def side_by_side() -> keras.Model:
+    inputs = keras.Input((32,))
+    deep = L.Dense(20, name="deep")(L.Dense(48, "relu", name="start")(inputs))
+    return keras.Model(inputs, L.Add()([deep, L.Dense(20, name="linear")(inputs)]))
+
+
 MODELS = {
+    "a residual stream": (stream, {"last/kernel"}),
+    "a stream that leaves twice": (
+        lambda: stream(by_graph=True),
+        {"last/kernel", "middle/kernel"},
+    ),
+    "logits that add up": (side_by_side, {"deep/kernel", "linear/kernel"}),
     "defined in reverse": (plain, {"last/kernel"}),
     "several outputs": (several, {"last/kernel", "other/kernel"}),
     "logits by a table": (logits, {"table/embeddings"}),
@@ -243,3 +278,10 @@ def test_of_parts_those_give_outputs_that_no_other_reads_or_that_make_data(sizes
     assert told == [f"{name}/last/kernel" for name in expected]
     hidden = [name for name in sizes if name not in expected]
     assert [note.split("'")[1] for note in found.notes] == hidden
+
+
+@pytest.mark.parametrize("name", ["a stream that leaves twice", "logits that add up", "tied"])
+def test_the_graph_of_layers_says_the_same_where_no_call_can_be_traced(name):
+    make, wanted = MODELS[name]
+    found = {f"{layer.name}/kernel" for layer in _keras.output_layers(make())}
+    assert found == {path.replace("/embeddings", "/kernel") for path in wanted}

@@ -493,6 +493,54 @@ def test_all_that_no_file_can_hold_is_told_before_training():
         check_savable(zoo.Subclassed())
 
 
+@keras.saving.register_keras_serializable("way_back")
+class Pick:
+    """What a layer finds for itself in Keras's registry."""
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+
+@keras.saving.register_keras_serializable("way_back")
+class Picking(L.Layer):
+    """A layer that makes a helper of its own by a name, as keras-hub's models their samplers."""
+
+    def __init__(self, pick="usual", **kwargs):
+        super().__init__(**kwargs)
+        self.pick = pick
+        name = "way_back>Pick" if pick == "usual" else pick
+        keras.saving.deserialize_keras_object(
+            {"module": None, "class_name": name, "config": {}, "registered_name": name}
+        )
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {**super().get_config(), "pick": self.pick}
+
+
+def test_the_code_of_a_trusted_class_finds_what_it_asks_for_itself(tmp_path):
+    model = stack(L.Dense(4, name="o"), Picking())
+    path = tmp_path / "model.reducible"
+    with pytest.warns(UserWarning, match="custom_objects={'way_back>Picking': Picking}"):
+        save_model(model, path)
+    again = load_model(path, {"way_back>Picking": Picking})
+    np.testing.assert_array_equal(again(NUMBERS), model(NUMBERS))
+
+
+def test_a_name_in_the_file_is_not_found_through_a_trusted_class(tmp_path):
+    path = tmp_path / "model.reducible"
+    with pytest.warns(UserWarning, match="load_weights_into"):
+        save_model(stack(L.Dense(4, name="o"), Picking("way_back>Pick")), path)
+    with pytest.raises(FormatError, match=r"load_weights_into"):
+        load_model(path, {"way_back>Picking": Picking})
+
+
 def test_a_look_ahead_changes_nothing():
     model, hidden = own(), lambdas()
     factorize(model, rank=2)

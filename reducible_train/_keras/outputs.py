@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -24,7 +24,8 @@ class Outputs:
 
     Found by the data, back from the outputs of a traced call, through whatever holds no kernel
     (activations, merges, attention): so the code of a layer may call its sublayers in any order,
-    and a table that makes logits outside of its layer counts. Where there is no such trace (a
+    and a table that makes logits outside of its layer counts. What a residual stream carries past
+    a later layer is not last. Where there is no such trace (a
     backend other than TensorFlow, a model that cannot be traced) graph models are followed from
     layer to layer; of others it is the layer called last, or the one defined last.
 
@@ -120,27 +121,57 @@ def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
         order = [call.layer for call in calls or () if id(call.layer) in known] or below
         return [layer for layer in order if carries_kernel(layer)][-1:]
     found: list[Any] = []
-    seen: set[int] = set()
+    for output in keras.tree.flatten(model.outputs):
+        for tensor in _last_makers(output, _inputs_of, _has_kernel):
+            layer = tensor._keras_history.operation
+            found += [layer] if carries_kernel(layer) else output_layers(layer, calls)
+    return list({id(layer): layer for layer in found}.values())
 
-    def back(tensor: Any) -> None:
-        history = tensor._keras_history
-        operation = history.operation
-        if id(tensor) in seen:
-            return
-        seen.add(id(tensor))
-        if carries_kernel(operation):
-            found.append(operation)
-        elif isinstance(operation, keras.Layer) and any(
-            carries_kernel(layer) for _, layer in walk(operation)
-        ):
-            found.extend(output_layers(operation, calls))
-        elif operation._inbound_nodes:
-            for source in operation._inbound_nodes[history.node_index].input_tensors:
-                back(source)
 
-    for tensor in keras.tree.flatten(model.outputs):
-        back(tensor)
-    return found
+def _inputs_of(tensor: Any) -> Sequence[Any]:
+    """The tensors that a tensor of a graph was made of; none for an input."""
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index].input_tensors if operation._inbound_nodes else ()
+
+
+def _has_kernel(tensor: Any) -> bool:
+    """True if what made a tensor of a graph holds a kernel, in itself or below."""
+    layer = tensor._keras_history.operation
+    below = [each for _, each in walk(layer)] if isinstance(layer, keras.Layer) else []
+    return any(carries_kernel(each) for each in (layer, *below))
+
+
+def _last_makers(
+    output: Any, sources: Callable[[Any], Iterable[Any]], makers: Callable[[Any], Any]
+) -> list[Any]:
+    """The nodes of a graph that hold a kernel and have no other such between them and an output.
+
+    What a residual stream carries past a later one is not among them.
+
+    Args:
+        output: A node.
+        sources: From a node to those that it is made of.
+        makers: What of a node holds a kernel, if anything does.
+    """
+    found: list[Any] = []
+
+    def back(todo: list[Any], stops: Callable[[Any], Any]) -> set[int]:
+        seen: set[int] = set()
+        while todo:
+            node = todo.pop()
+            if id(node) not in seen:
+                seen.add(id(node))
+                if stops(node):
+                    found.append(node)
+                else:
+                    todo += sources(node)
+        return seen
+
+    back([output], makers)
+    if len(found) < 2:
+        return found
+    before = back([source for node in found for source in sources(node)], lambda node: False)
+    return [node for node in found if id(node) not in before]
 
 
 def carries_kernel(layer: Any) -> bool:
@@ -153,40 +184,52 @@ def carries_kernel(layer: Any) -> bool:
 # --- in a graph of TensorFlow -----------------------------------------------------------------
 
 
+class _UnseenError(Exception):
+    """What an operation multiplies data with is not certain."""
+
+
 def _makers(model: Any, outputs: Sequence[Any]) -> list[Any] | None:
     """The layers whose kernels the outputs were last multiplied with; `None` if not certain."""
-    owners: dict[int, list[Any]] = {}
-    for layer in [model, *(layer for _, layer in walk(model))]:
-        for variable in own_variables(layer):
-            for handle in _handles(variable):
-                own = [layer] if len(variable.shape) > 1 else []
-                owners.setdefault(id(handle), []).extend(own)
+    owners = _owners(model)
     graph = outputs[0].graph
     held = {
         id(inside.op): {id(outside)} if outside.dtype.name == "resource" else set()
         for outside, inside in graph.captures  # a variable's handle, or a constant
     }
     fed, weights = _origins(graph, held)
-    found: dict[int, Any] = {}
-    todo, seen = [tensor.op for tensor in outputs], set()
-    while todo:
-        op = todo.pop()
-        if id(op) in seen or id(op) not in fed or op.type in _SIZES:
-            continue
-        seen.add(id(op))
-        sources = [each.op for each in op.inputs]
-        multiplied = [handle for source in sources for handle in weights.get(id(source), ())]
+
+    def sources(op: Any) -> list[Any]:
+        inputs = [each.op for each in op.inputs]
+        return [each for each in inputs if id(each) in fed and each.type not in _SIZES]
+
+    def makers(op: Any) -> list[Any]:
+        inputs = [id(each.op) for each in op.inputs]
+        multiplied = [handle for each in inputs for handle in weights.get(each, ())]
         contracts = op.type.startswith((*_CONTRACTIONS, *_LOOPS, *_CALLS))
         if contracts and any(handle not in owners for handle in multiplied):
-            return None  # by a variable that is no weight of a layer
-        makers = [layer for handle in multiplied for layer in owners.get(handle, ())]
-        if op.type in _CALLS and (not makers or any(held.get(id(source)) for source in sources)):
-            return None  # what happens within is not seen
-        if makers and contracts:
-            found.update((id(layer), layer) for layer in makers)
-        else:
-            todo += sources
-    return list(found.values())
+            raise _UnseenError  # by a variable that is no weight of a layer
+        found = [layer for handle in multiplied for layer in owners.get(handle, ())]
+        if op.type in _CALLS and (not found or any(held.get(each) for each in inputs)):
+            raise _UnseenError  # what happens within is not seen
+        return found if contracts else []
+
+    ends = [each.op for each in outputs if id(each.op) in fed and each.op.type not in _SIZES]
+    try:
+        last = [op for end in ends for op in _last_makers(end, sources, makers)]
+    except _UnseenError:
+        return None
+    return list({id(layer): layer for op in last for layer in makers(op)}.values())
+
+
+def _owners(model: Any) -> dict[int, list[Any]]:
+    """By what graphs hold a weight by, the layer that it is a kernel of; none for a bias."""
+    owners: dict[int, list[Any]] = {}
+    for layer in [model, *(layer for _, layer in walk(model))]:
+        for variable in own_variables(layer):
+            for handle in _handles(variable):
+                own = [layer] if len(variable.shape) > 1 else []
+                owners.setdefault(id(handle), []).extend(own)
+    return owners
 
 
 def _handles(variable: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,20 +29,36 @@ def is_operation(module: str, name: str) -> bool:
 
 
 @contextmanager
-def only_registered(known: Mapping[str, Any]) -> Iterator[None]:
-    """Within it, Keras's registry of custom objects holds `known` and nothing else.
+def only_registered(known: Mapping[str, Any], text: str) -> Iterator[None]:
+    """Within it, a text finds nothing in Keras's registry of custom objects but `known`.
 
-    Keras looks every name up there, plain strings included, whoever has registered it.
-    What is registered meanwhile stays.
+    Keras looks every name up there, plain strings included, whoever has registered it. What the
+    text does not name can be asked for only by the code of the classes themselves (a sampler that
+    a model makes for itself), and is found. What is registered meanwhile stays.
+
+    Args:
+        known: Registered name -> what it stands for.
+        text: All that Keras is going to read.
     """
-    registry = keras.saving.get_custom_objects()
+    registry, said = keras.saving.get_custom_objects(), _words(text)
     with _ONE_AT_A_TIME, keras.saving.custom_object_scope({}):
         before = dict(registry)
+        unnamed = {name: x for name, x in before.items() if not _words(_own(name)) <= said}
+        during = unnamed | dict(known)
         registry.clear()
-        registry.update(known)
+        registry.update(during)
         try:
             yield
         finally:
-            new = {name: each for name, each in registry.items() if known.get(name) is not each}
+            new = {name: each for name, each in registry.items() if during.get(name) is not each}
             registry.clear()
             registry.update(before | new)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+def _own(name: str) -> str:
+    """What is left of a registered name without its package, which Keras may guess."""
+    return name.rpartition(">")[2]

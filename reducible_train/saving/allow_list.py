@@ -3,8 +3,9 @@
 Known are the public building blocks of Keras, the operations of its Functional models, our
 own low-rank layers and containers, and what the caller names in `custom_objects`. A class
 that any library of the process has registered with Keras is not known by that alone: while
-a model is built, Keras's registry holds only what is known, so a name in a plain string
-(`bias_initializer="lib>Init"`) finds no more than an entry with a class name does.
+a model is built, Keras's registry holds only what is known and what no text of the file names,
+so a name in a plain string (`bias_initializer="lib>Init"`) finds no more than an entry with a
+class name does.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ CVE-2026-0897).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,8 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """
     known = known_objects(custom_objects)
     refuse_missing(config, known)
-    with only_format_errors(), _keras.only_registered(known):
+    text = json.dumps(config, ensure_ascii=False)
+    with only_format_errors(), _keras.only_registered(known, text):
         model = keras.saving.deserialize_keras_object(
             _without_compilation(config), custom_objects=dict(known), safe_mode=True
         )

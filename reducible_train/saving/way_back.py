@@ -161,7 +161,8 @@ def _failure(layer: Any, objects: Mapping[str, Any]) -> str | None:
 def _short(error: BaseException) -> str:
     """What an error says, without the configuration that Keras repeats in it."""
     text = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
-    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...") or type(error).__name__
+    text = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...") or type(error).__name__
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 # --- what stands in for custom_objects ----------------------------------------------------
