@@ -24,6 +24,7 @@ from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.feasibility import (
     check_choices,
     check_finite,
+    check_rank,
     check_target,
     smallest_fraction,
 )
@@ -108,6 +109,8 @@ class Compression:
             shapes=shapes,
         )
         check_target(self.survey, target, rules, measure, self.report)
+        if trains:
+            check_rank(self.survey, target)
         check_finite(self.survey)
         known = criterion_named(criterion)
         asking = {f"criterion={criterion!r}": known.needs, **(asking or {})}

@@ -125,6 +125,14 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         >>> loaded.get_layer("hidden").rank
         8
     """
+    saved, back = write_model(model, path, report)
+    if back.needs_more:
+        warnings.warn(f"{saved.path} is written. {back}", stacklevel=2)
+    return saved
+
+
+def write_model(model: Any, path: Path_, report: Report | None = None) -> tuple[SavedFile, WayBack]:
+    """As `save_model`, and how the model comes back in place of the warning."""
     check_path(path)
     check_file_name(Path(path))
     if report is not None and not isinstance(report, Report):
@@ -152,10 +160,8 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     }
     write_container(path, header, _tensors(model))
     path = Path(path)
-    if back.loads_with != SavedFile.loads_with:
-        warnings.warn(f"{path} is written. {back}", stacklevel=2)
     size = path.stat().st_size
-    return SavedFile(path, size, weights, dense, back.loads_with, back.custom_objects)
+    return SavedFile(path, size, weights, dense, back.loads_with, back.custom_objects), back
 
 
 def check_savable(model: Any) -> WayBack:

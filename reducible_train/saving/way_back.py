@@ -52,6 +52,11 @@ class WayBack:
         pairs = ", ".join(f"{name!r}: {_last(name)}" for name in self.custom_objects)
         return f"load_model(path, custom_objects={{{pairs}}})"
 
+    @property
+    def needs_more(self) -> bool:
+        """True if `load_model(path)` alone will not do."""
+        return self.config is None or bool(self.custom_objects)
+
     def __str__(self) -> str:
         if self.config is None:
             return (

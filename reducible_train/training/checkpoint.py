@@ -16,19 +16,21 @@ import keras
 from reducible_train.container.files import accessing, check_path
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.records import Report
-from reducible_train.saving.model_file import save_model
+from reducible_train.saving.model_file import write_model
+from reducible_train.saving.way_back import WayBack
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, name_fault
 from reducible_train.settings.monitors import MODES
 from reducible_train.training.companions import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
-# What writes a model, with the report of its scheduler, into a file of each ending.
-_Writer = Callable[[Any, Path, Report | None], object]
+# What writes a model, with the report of its scheduler, into a file of each ending, and says
+# how it comes back from a compact one.
+_Writer = Callable[[Any, Path, Report | None], WayBack | None]
 WRITERS: Mapping[str, _Writer] = dict(
     zip(
         ENDINGS,
         (
-            save_model,
+            lambda model, path, report: write_model(model, path, report)[1],
             lambda model, path, _: model.save(path),
             lambda model, path, _: model.save_weights(path),
         ),
@@ -105,6 +107,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self.best_epoch: int | None = None
         self.saved: Path | None = None
         self._sign = 1
+        self._told = False  # how the file comes back
         self._named = False  # whether the name is known to be one that the logs can fill
         self._last: tuple[int, dict[str, Any]] = (0, {})
         self._why = ""  # nothing was saved
@@ -112,7 +115,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()
         self.best = self.best_epoch = self.saved = None
-        self._named, self._last = False, (0, {})
+        self._told, self._named, self._last = False, False, (0, {})
         self._why = "training ended before the first epoch at the final ranks"
         self._try()
 
@@ -172,10 +175,15 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
         try:
             with accessing(path, "write"):
-                WRITERS[ending_of(path.name) or ""](self.model, beside, report)
+                back = WRITERS[ending_of(path.name) or ""](self.model, beside, report)
                 beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+        if back is not None and back.needs_more and not self._told:
+            self._told = True  # with the first trial, before the training
+            warnings.warn(
+                f"{self.filepath} will hold the model as it is written. {back}", stacklevel=2
+            )
 
     def _try(self) -> None:
         """Learn before the training, not after it, what cannot be written."""
