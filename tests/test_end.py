@@ -81,7 +81,7 @@ SHORT = {
         "2048 samples of the fit, and 48 came",
         False,
     ),
-    "no gain": ({"energy": 0.999999}, [], {"epochs": 1}, "every kernel dense.*The nearest", False),
+    "no gain": ({"energy": 0.999999}, [], {"epochs": 1}, "leaves every kernel dense", False),
     "no step": ({"budget": 0.6}, [], {"initial_epoch": 4}, "No step was trained", False),
     "turn": (
         {"budget": 0.6, "cadence": Cadence(epochs=3)},
