@@ -273,11 +273,11 @@ def test_a_tuner_copies_its_callbacks():
     for _ in range(2):
         again, stop = copy.deepcopy(callbacks)
         assert stop.scheduler is again is not scheduler
-        fit(plain(), again, stop, epochs=2)
+        fit(plain(), again, stop, epochs=2, batch_size=32)
         assert again.report.size_fraction <= 0.6
     for _ in range(2):  # the same one for another model
         model = plain()
-        fit(model, *callbacks, epochs=2)
+        fit(model, *callbacks, epochs=2, batch_size=32)
         assert scheduler.report.parameters == model.count_params()
         assert scheduler.report.size_fraction <= 0.6
 
@@ -403,7 +403,7 @@ def test_summaries_are_not_written_at_every_step(tmp_path):
     however many steps it has, and not at all between.
     """
     sizes = {}
-    for batch_size in (16, 2):
+    for batch_size in (32, 8):
         folder = tmp_path / str(batch_size)
         keras.utils.set_random_seed(1)
         scheduler = RankScheduler(budget=FALL)
@@ -411,4 +411,4 @@ def test_summaries_are_not_written_at_every_step(tmp_path):
         fit(plain(), scheduler, board, epochs=2, batch_size=batch_size)
         (file,) = folder.rglob("*tfevents*")
         sizes[batch_size] = file.stat().st_size
-    assert sizes[2] < 1.05 * sizes[16]
+    assert sizes[8] < 1.05 * sizes[32]

@@ -381,5 +381,5 @@ def test_svd_in_place_of_a_layer_then_fine_tuned():
     lost = np.linalg.norm(kernel - small) / np.linalg.norm(kernel)
     np.testing.assert_allclose(lost, report.cuts[-1].kernels[0].relative_error, atol=1e-5)
     before = model.evaluate(X, Y, verbose=0)
-    fit(model, epochs=6)
+    fit(model, epochs=3)
     assert model.evaluate(X, Y, verbose=0) < before
