@@ -27,6 +27,7 @@ from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
     check_choices,
     check_finite,
+    check_rank,
     check_target,
     smallest_fraction,
 )
@@ -115,6 +116,8 @@ class Compression:
         )
         check_distribution(model, self.survey)
         check_target(self.survey, target, rules, measure, self.report)
+        if trains:
+            check_rank(self.survey, target)
         check_finite(self.survey)
         known = criterion_named(criterion)
         asking = {f"criterion={criterion!r}": known.needs, **(asking or {})}

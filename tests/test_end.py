@@ -85,7 +85,6 @@ SHORT = {
         False,
     ),
     "no gain": ({"energy": 0.999999}, [], {"epochs": 1}, "leaves every kernel dense", False),
-    "rank": ({"rank": 24}, [], {"epochs": 1}, "The nearest value", False),
     "no step": ({"budget": 0.6}, [], {"initial_epoch": 4}, "No step was trained", False),
     "turn": (
         {"budget": 0.6, "cadence": Cadence(epochs=3)},

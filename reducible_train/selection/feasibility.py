@@ -92,6 +92,27 @@ def check_target(
         )
 
 
+def check_rank(survey: Survey, target: Target) -> None:
+    """Refuse a rank at which every kernel would stay dense.
+
+    Raises:
+        RankError: The factors of no kernel that the target is for would be smaller at it.
+    """
+    mine = [m for m in survey.managed if m.rule is None or m.rule.target is None]
+    dense = all(m.kernel.rank is None for m in mine)
+    if target.quantity != "rank" or not mine or not dense:
+        return
+    asked = target.lowest
+    if any(as_rank(asked, m, form) is not None for m in mine for form in m.options):
+        return
+    most, path = max((f.max_rank, m.kernel.path) for m in mine for f in m.options)
+    raise RankError(
+        f"`rank` would leave every kernel of model '{survey.model.name}' dense: no factors of that "
+        f"rank are smaller. Received: rank={asked:g}. The largest rank at which one is cut is "
+        f"{most} ({path}). Ask for that or less."
+    )
+
+
 def smallest_fraction(survey: Survey, measure: str) -> float:
     """The least of the dense model's cost that its kernels and rules allow."""
     return smallest_cost(survey, measure) / survey.dense_total(measure)
