@@ -20,6 +20,7 @@ from reducible_train import (
     load_model,
     load_weights_into,
 )
+from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.companions import check_companions
 from reducible_train.training.comparisons import first_marks, marks_of
@@ -69,7 +70,8 @@ def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **BEST)
-    with pytest.warns(UserWarning, match="Ranks changed after the epoch"):
+    changed = pytest.warns(UserWarning, match="Ranks changed after the epoch")
+    with pytest.warns(ShortfallWarning, match="undone at epoch 2"), changed:
         _, model = fit(scores, scheduler, best, epochs=2)
     saved = load_model(tmp_path / "a.reducible")
     assert plan_of(saved) == plan_of(model) == {}
@@ -86,7 +88,8 @@ def test_an_older_file_stays_where_no_epoch_counts(tmp_path):
         best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **options)
         with pytest.warns(UserWarning, match=f"has written nothing to .*{why}"):
             fit(Scores(1, 1, 1), scheduler, best, epochs=3)
-    with pytest.warns(UserWarning, match="ended before the first epoch at the final ranks"):
+    early = pytest.warns(UserWarning, match="ended before the first epoch at the final ranks")
+    with pytest.warns(ShortfallWarning, match="after 1 of 8 epochs"), early:
         fit(scheduler, RankModelCheckpoint(scheduler, tmp_path / "a.reducible", "loss"), Stop())
     assert [path.name for path in tmp_path.iterdir()] == ["a.reducible"]
     assert (tmp_path / "a.reducible").read_bytes() == b"older"
@@ -264,7 +267,8 @@ def test_a_saver_has_no_cut_that_was_undone_at_the_end(tmp_path):
         budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     saver = SaveBestEpoch(tmp_path / "t.weights.h5")
-    _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
+    with pytest.warns(ShortfallWarning, match="undone at epoch 2"):
+        _, model = fit(Scores(0.9, 0.1), scheduler, saver, epochs=2)
     saved = load_weights_into(zoo.sequential(), saver.filepath)
     assert plan_of(saved) == {}
     same_weights(saved, model.get_weights())
