@@ -263,7 +263,7 @@ def test_the_compact_file_knows_containers(name, tmp_path):
     assert plan_of(loaded) == plan_of(model)
     np.testing.assert_array_equal(zoo.predicted(loaded, x), zoo.predicted(model, x))
     if any(isinstance(layer, Container) for _, layer in _keras.walk(model)) and name != "wrapped":
-        with pytest.raises(FormatError, match="not (one of|among)"):
+        with pytest.raises(FormatError, match=r"not (one of|among)"):
             load_model(tmp_path / "model.reducible")
 
 
