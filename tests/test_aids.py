@@ -461,7 +461,7 @@ class RankOfSteps(keras.callbacks.Callback):
     ],
 )
 def test_what_grew_is_trained_until_the_next_cut(cadence, expected):
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
     look = RankOfSteps()
     aid = Regrow(0.5, end_epoch=2)
@@ -476,7 +476,7 @@ def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
             assert self.model.get_layer("first").rank == 12
             self.model.stop_training = epoch == 2
 
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
     scheduler = RankScheduler(rank=8, aids=[Regrow(0.5, end_epoch=6)], calibration=(x, y))
     history = model.fit(x, y, epochs=9, callbacks=[scheduler, Stop()], verbose=0).history
@@ -486,7 +486,7 @@ def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
 
 
 def test_a_model_factorised_before_grows_as_far_as_factors_save():
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     factorize(model, rank=4)
     look, scheduler = regrown(Regrow(0.99, end_epoch=6), rank=Steps((24, 6), (0, 2)), model=model)
     assert look.ranks == [8, 13, 12, 12, 12, 12, 6, 6]  # at 13 of 24 x 32 factors still save
@@ -496,7 +496,7 @@ def test_a_model_factorised_before_grows_as_far_as_factors_save():
 
 
 def test_samples_of_the_fit_are_gathered_across_cuts():
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
     taken = []
     scheduler = RankScheduler(
@@ -522,7 +522,7 @@ def test_a_group_grows_together():
             keras.layers.Dense(5, name="output"),
         ]
     )
-    zoo.compiled(model, keras.optimizers.Adam(0.01))
+    zoo.compiled(model, keras.optimizers.Adam(0.01), run_eagerly=True)
     rules = [LayerRule("first", group="both"), LayerRule("second", group="both")]
     _, scheduler = regrown(
         Regrow(0.5, end_epoch=6),
