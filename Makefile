@@ -64,7 +64,7 @@ types: env
 	$(BIN)/mypy
 
 pytest: env
-	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS)
+	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # One after the other, so that the tests' summary ends the output.
 test: env

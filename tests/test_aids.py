@@ -32,6 +32,7 @@ from reducible_train import (
     factorize,
 )
 from reducible_train.compressor import Compression
+from reducible_train.errors import ShortfallWarning
 from reducible_train.layers import find_kernels
 from reducible_train.selection.samples import samples_of
 from reducible_train.selection.scoring import decomposition
@@ -235,7 +236,8 @@ def test_a_layer_that_an_undone_cut_made_dense_again_keeps_no_penalty():
     )
     look = Penalties()
     callbacks = [Says(1, 0, 0), scheduler, look]
-    model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
+    with pytest.warns(ShortfallWarning, match="undone at epoch 2"):
+        model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
     assert len(scheduler.report.undone) == 1
     assert look.seen[1][0] > 0 == look.seen[2][0]
     factorize(model, rank=4)
@@ -399,7 +401,8 @@ class Sizes(keras.callbacks.Callback):
 
 
 def regrown(aid, epochs=8, model=None, **kwargs):
-    model = model or zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01))
+    if model is None:
+        model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01), run_eagerly=True)
     x, y = zoo.data(model)
     kwargs.setdefault("calibration", (x, y))
     kwargs.setdefault("rank", Steps((24, 10, 4), (0, 1, 4)))
@@ -460,7 +463,7 @@ class RankOfSteps(keras.callbacks.Callback):
     ],
 )
 def test_what_grew_is_trained_until_the_next_cut(cadence, expected):
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
     look = RankOfSteps()
     aid = Regrow(0.5, end_epoch=2)
@@ -475,7 +478,7 @@ def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
             assert self.model.get_layer("first").rank == 12
             self.model.stop_training = epoch == 2
 
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
     scheduler = RankScheduler(rank=8, aids=[Regrow(0.5, end_epoch=6)], calibration=(x, y))
     history = model.fit(x, y, epochs=9, callbacks=[scheduler, Stop()], verbose=0).history
@@ -485,7 +488,7 @@ def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
 
 
 def test_a_model_factorised_before_grows_as_far_as_factors_save():
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     factorize(model, rank=4)
     look, scheduler = regrown(Regrow(0.99, end_epoch=6), rank=Steps((24, 6), (0, 2)), model=model)
     assert look.ranks == [8, 13, 12, 12, 12, 12, 6, 6]  # at 13 of 24 x 32 factors still save
@@ -495,7 +498,7 @@ def test_a_model_factorised_before_grows_as_far_as_factors_save():
 
 
 def test_samples_of_the_fit_are_gathered_across_cuts():
-    model = zoo.compiled(zoo.sequential())
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
     taken = []
     scheduler = RankScheduler(
@@ -521,7 +524,7 @@ def test_a_group_grows_together():
             keras.layers.Dense(5, name="output"),
         ]
     )
-    zoo.compiled(model, keras.optimizers.Adam(0.01))
+    zoo.compiled(model, keras.optimizers.Adam(0.01), run_eagerly=True)
     rules = [LayerRule("first", group="both"), LayerRule("second", group="both")]
     _, scheduler = regrown(
         Regrow(0.5, end_epoch=6),

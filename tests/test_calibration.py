@@ -347,8 +347,8 @@ def test_samples_come_from_the_fit_which_goes_on_undisturbed(criterion, steps):
 def test_a_calibration_set_serves_in_a_fit_too():
     x, y = data(100, seed=9)
     scheduler = RankScheduler(budget=RAMP, criterion="fisher", calibration=(x, y))
-    _, losses = fitted([scheduler])
-    _, by_energy = fitted([RankScheduler(budget=RAMP)])
+    _, losses = fitted([scheduler], run_eagerly=True)
+    _, by_energy = fitted([RankScheduler(budget=RAMP)], run_eagerly=True)
     assert losses[0] == by_energy[0]
     assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"fisher"}
 
@@ -407,9 +407,9 @@ def test_a_fit_that_ends_early_lets_go_of_the_train_function():
 
 def test_a_scheduler_serves_twice_and_can_be_copied():
     scheduler = RankScheduler(budget=RAMP, criterion="activation")
-    fitted([copy.deepcopy(scheduler)])
-    one, _ = fitted([scheduler])
-    other, _ = fitted([scheduler])
+    fitted([copy.deepcopy(scheduler)], run_eagerly=True)
+    one, _ = fitted([scheduler], run_eagerly=True)
+    other, _ = fitted([scheduler], run_eagerly=True)
     for ours, theirs in zip(weights(one), weights(other), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

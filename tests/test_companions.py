@@ -54,7 +54,7 @@ class Scores(keras.callbacks.Callback):
 
 
 def fit(*callbacks, model=None, epochs=8, **how):
-    model = zoo.compiled(zoo.sequential()) if model is None else model
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True) if model is None else model
     x, y = zoo.data(model)
     how = {"batch_size": 16, "shuffle": False, "verbose": 0} | how
     return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **how), model
@@ -192,7 +192,7 @@ class BreakOff(keras.callbacks.Callback):
 
 def start():
     keras.utils.set_random_seed(3)
-    return zoo.compiled(zoo.sequential())
+    return zoo.compiled(zoo.sequential(), run_eagerly=True)
 
 
 OPTIONS = {
@@ -231,7 +231,7 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
         RankTensorBoard(second, tmp_path / "logs"),
         RankBackupAndRestore(second, tmp_path / "b"),
     ]
-    resumed, model = fit(*callbacks, model=zoo.compiled(zoo.sequential()), epochs=6)
+    resumed, model = fit(*callbacks, epochs=6)
     assert resumed.epoch == [3, 4, 5]
     assert resumed.history["loss"] == history.history["loss"][3:]
     assert plan_of(model) == plan_of(expected)
@@ -250,7 +250,7 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
     assert again.epoch == [0], "a later fit starts at its own epoch"
 
 
-def recurrent():
+def recurrent(eagerly):
     """Random layers of every kind and a recurrent one that keeps its state."""
     return zoo.compiled(
         keras.Sequential(
@@ -267,6 +267,7 @@ def recurrent():
             name="recurrent",
         ),
         keras.optimizers.Adam(use_ema=True),
+        run_eagerly=eagerly,
     )
 
 
@@ -283,7 +284,7 @@ class Unseeded(keras.layers.Layer):
         return x + 0.1 * noise
 
 
-def pictures():
+def pictures(eagerly):
     """Augmentation layers before a convolution."""
     return zoo.compiled(
         keras.Sequential(
@@ -298,17 +299,21 @@ def pictures():
                 keras.layers.Dense(5, name="output"),
             ],
             name="pictures",
-        )
+        ),
+        run_eagerly=eagerly,
     )
 
 
-@pytest.mark.parametrize(("make", "broken"), [(recurrent, 1), (recurrent, 3), (pictures, 2)])
-def test_a_resumed_training_draws_the_same_random_numbers(make, broken, tmp_path):
+@pytest.mark.parametrize(
+    ("make", "broken", "eagerly"),
+    [(recurrent, 1, True), (recurrent, 3, False), (pictures, 2, True)],
+)
+def test_a_resumed_training_draws_the_same_random_numbers(make, broken, eagerly, tmp_path):
     def scheduler():
         return RankScheduler(budget=Steps((1.0, 0.7, 0.5), (0, 2, 3)))
 
     keras.utils.set_random_seed(5)
-    model = make()
+    model = make(eagerly)
     rng = np.random.default_rng(0)
     data = rng.normal(size=(32, *model.input_shape[1:])), rng.integers(5, size=32)
     how = {"epochs": 5, "batch_size": 16, "shuffle": False, "verbose": 0}
@@ -316,13 +321,13 @@ def test_a_resumed_training_draws_the_same_random_numbers(make, broken, tmp_path
     keras.utils.set_random_seed(5)
     first = scheduler()
     with pytest.raises(InterruptedError):
-        make().fit(
+        make(eagerly).fit(
             *data,
             callbacks=[first, RankBackupAndRestore(first, tmp_path), BreakOff(broken)],
             **how,
         )
     keras.utils.set_random_seed(11)
-    second, resumed = scheduler(), make()
+    second, resumed = scheduler(), make(eagerly)
     history = resumed.fit(*data, callbacks=[second, RankBackupAndRestore(second, tmp_path)], **how)
     assert history.epoch == list(range(broken, 5))
     assert history.history["loss"] == whole.history["loss"][broken:]

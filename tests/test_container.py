@@ -508,7 +508,7 @@ def test_mutants(path: Path, good: bytes):
     rng = np.random.default_rng(20)
     refused = accepted = 0
     again = path.with_name("again")
-    for _ in range(6000):
+    for _ in range(3000):
         file = mutant(good, rng)
         path.write_bytes(file)
         try:
@@ -523,8 +523,8 @@ def test_mutants(path: Path, good: bytes):
         stored = int.from_bytes(file[12:16], "little")
         text = inflate(file[20 : 20 + stored], length)
         assert again.read_bytes() == forged(text, parts(file)[1])
-    assert refused > 5000
-    assert accepted > 50
+    assert refused > 2500
+    assert accepted > 25
 
 
 # --- memory ------------------------------------------------------------------------------

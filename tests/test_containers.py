@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -116,13 +117,20 @@ def cut_to(model, rank):
 
 
 def trained(name):
-    model = zoo.compiled(MODELS[name]())
+    """Fitted and cut twice, eagerly: what is saved is the same, and no step need be traced."""
+    model = zoo.compiled(MODELS[name](), run_eagerly=True)
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)
     for rank in (8, 4):
         cut_to(model, rank)
         model.fit(x, y, verbose=0)
     return model, x, y
+
+
+@cache
+def shared(name):
+    """The same, for who changes nothing but weights."""
+    return trained(name)
 
 
 def agree(ours, theirs, scale=1.0):
@@ -135,7 +143,7 @@ def name(request):
 
 
 def test_a_keras_file_brings_ranks_and_optimizer_back(name, tmp_path):
-    model, x, y = trained(name)
+    model, x, y = shared(name)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert plan_of(loaded) == plan_of(model)
@@ -168,7 +176,7 @@ for name in t.MODELS:
 
 
 def test_another_process_goes_on_where_this_one_stopped(tmp_path):
-    models = {name: trained(name) for name in MODELS}
+    models = {name: shared(name) for name in MODELS}
     for name, (model, _, _) in models.items():
         model.save(tmp_path / f"{name}.keras")
     here = str(Path(__file__).parent)
@@ -197,7 +205,7 @@ def test_another_process_goes_on_where_this_one_stopped(tmp_path):
     ids=["config", "clone", "deepcopy", "pickle"],
 )
 def test_copies_have_the_ranks(copied, name):
-    model, x, _ = trained(name)
+    model, x, _ = shared(name)
     twin = copied(model)
     if not twin.built:
         twin(x)
@@ -222,7 +230,7 @@ def test_containers_are_of_their_class_and_merge_ends_them(name):
 
 
 def test_a_model_within_a_model_can_be_saved_alone(tmp_path):
-    model, x, _ = trained("outer")
+    model, x, _ = shared("outer")
     for part in (model.encoder, model.inner):
         part.save(tmp_path / "part.keras")
         loaded = keras.models.load_model(tmp_path / "part.keras")
@@ -245,7 +253,7 @@ def test_a_failed_change_leaves_the_classes(monkeypatch):
 
 
 def test_the_compact_file_knows_containers(name, tmp_path):
-    model, x, _ = trained(name)
+    model, x, _ = shared(name)
     own = {
         keras.saving.get_registered_name(kind): kind
         for kind in (Lazy, OwnGraph, Outer, zoo.Block, zoo.Subclassed)
@@ -255,7 +263,7 @@ def test_the_compact_file_knows_containers(name, tmp_path):
     assert plan_of(loaded) == plan_of(model)
     np.testing.assert_array_equal(zoo.predicted(loaded, x), zoo.predicted(model, x))
     if any(isinstance(layer, Container) for _, layer in _keras.walk(model)) and name != "wrapped":
-        with pytest.raises(FormatError, match="not one of"):
+        with pytest.raises(FormatError, match=r"not (one of|among)"):
             load_model(tmp_path / "model.reducible")
 
 
@@ -304,7 +312,7 @@ def _holding(contained, plan=None, registered="reducible_train>Container"):
     ],
 )
 def test_nothing_gets_in_inside_a_container(entry, tmp_path):
-    model, _, _ = trained("sequential")
+    model, _, _ = shared("sequential")
     save_model(model, tmp_path / "good.reducible")
     with read_container(tmp_path / "good.reducible") as container:
         content = json.loads(json.dumps(container.header.content))

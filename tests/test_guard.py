@@ -101,7 +101,7 @@ VALIDATED = (
 
 
 def fit(scheduler, says, epochs, model=None, others=(), **options):
-    model = model or zoo.compiled(zoo.sequential())
+    model = model or zoo.compiled(zoo.sequential(), run_eagerly=True)  # traces no step anew
     x, y = zoo.data(model)
     if says.name in VALIDATED:
         options |= {"validation_data": (x, y)}
@@ -306,7 +306,7 @@ def test_cuts_of_one_epoch_are_judged_and_undone_together():
     assert plan_of(model) == {}
 
 
-@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 2}], ids=str)
 def test_every_way_to_run_a_step(options):
     model = zoo.compiled(zoo.sequential(), **options)
     scheduler = RankScheduler(budget=STEPS, guard=guard(patience=1))

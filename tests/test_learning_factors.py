@@ -87,7 +87,7 @@ def test_optimizers_go_on_from_a_zero_kernel(name):
     model = keras.Sequential(
         [keras.Input((12,)), L.Dense(16, kernel_initializer="zeros", name="zero"), L.Dense(3)]
     )
-    model.compile(OPTIMIZERS[name](), "mse")
+    model.compile(OPTIMIZERS[name](), "mse", run_eagerly=True)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, 12)), rng.normal(size=(64, 3))
     model.fit(x, y, verbose=0)  # the optimizer has learned, of another kernel
@@ -108,7 +108,7 @@ def residual() -> keras.Model:
     x = L.Dense(40, "relu", name="up")(inputs)
     x = L.Dense(24, kernel_initializer="zeros", use_bias=False, name="down")(x)
     model = keras.Model(inputs, L.Dense(4, name="output")(L.Add()([inputs, x])))
-    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=True)
     return model
 
 

@@ -24,7 +24,7 @@ TF_LITE = "ignore:\\s*Warning. tf.lite.Interpreter is deprecated:UserWarning"
 
 def trained(name):
     """A zoo model whose every variable has moved, cut to rank 3."""
-    model = zoo.compiled(zoo.MODELS[name]())
+    model = zoo.compiled(zoo.MODELS[name](), run_eagerly=True)
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)
     factorize(model, rank=3)

@@ -404,7 +404,7 @@ def _mutant(content, rng):
 def test_any_header_loads_or_is_a_format_error(seed, good, tmp_path, capsys):
     rng = random.Random(seed)
     path = tmp_path / "mutant.reducible"
-    for number in range(50):
+    for number in range(20):
         content, tensors, model = good["small" if number % 4 == 0 else "graph"]
         write_container(path, _mutant(content, rng), tensors)
         for use in (load_model, lambda path, m=model: load_weights_into(m, path), inspect):

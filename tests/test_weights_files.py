@@ -69,7 +69,7 @@ def data(model):
 
 
 def trained(name, **how):
-    model = zoo.compiled(MODELS[name]())
+    model = zoo.compiled(MODELS[name](), run_eagerly=True)
     model.fit(*data(model), verbose=0)
     if how:
         factorize(model, **how)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from reducible_train._keras.functions import is_distributed
-from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
 from reducible_train._keras.values import values_kept
 
 
@@ -38,18 +38,16 @@ def as_it_was(model: Any) -> Iterator[None]:
 def notes_kept(model: Any) -> Iterator[None]:
     """Within it, layers may note down what a call, or its tracing, has them note.
 
-    The losses that they have added, numbers that code which is not Keras's counts in, and that a
-    layer is built whose variables were all there.
+    The losses that they have added, and numbers that code which is not Keras's counts in. A
+    model whose parts alone have weights is not built by it.
     """
     layers = [model, *(layer for _, layer in walk(model))]
     losses = [(each, list(each._losses), set(each._loss_ids)) for each in layers]
     known = [(vars(layer), _numbers(layer)) for layer in layers if not _is_keras(layer)]
-    unbuilt = [(layer, len(layer.variables)) for layer in layers if not layer.built]
     try:
-        yield
+        with seen_as_built(model) if has_weights(model) else contextlib.nullcontext():
+            yield
     finally:
-        for layer, count in unbuilt:  # a call that fails has built a model of parts all the same
-            layer.built = layer.built and len(layer.variables) > count
         for layer, added, ids in losses:
             layer._losses[:], layer._loss_ids = added, ids
         for attributes, numbers in known:

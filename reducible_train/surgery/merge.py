@@ -36,6 +36,7 @@ def merge(model: Any, layers: str | Sequence[str] | None = None) -> Any:
 
     Example:
         >>> import keras
+        >>> from reducible_train import factorize
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
         ...                           keras.layers.Dense(10, name="output")])
         >>> from reducible_train import factorize
