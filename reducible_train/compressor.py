@@ -115,7 +115,7 @@ class Compression:
             shapes=shapes,
         )
         check_distribution(model, self.survey)
-        check_target(self.survey, target, rules, measure, self.report)
+        apart = check_target(self.survey, target, rules, measure, self.report)
         if trains:
             check_rank(self.survey, target)
         check_finite(self.survey)
@@ -140,6 +140,7 @@ class Compression:
             notes=self.notes,
             remarks=self._remarks,
             trains=trains,
+            apart=apart,
         )
 
     def _pricer(self, story: Mapping[str, Any] | None) -> Pricer | None:

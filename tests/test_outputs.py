@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from reducible_train import LayerRule, RankScheduler, _keras, factorize
+from reducible_train import LayerRule, Ramp, RankError, RankScheduler, _keras, factorize
+from reducible_train.errors import ShortfallWarning
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.survey import survey
 
@@ -240,12 +241,33 @@ def test_a_rule_takes_frozen_kernels_in(rule):
 
 def test_a_budget_counts_frozen_kernels_as_they_are():
     model = transfer("base")
-    with pytest.raises(Exception, match=r"(?s)smallest possible fraction.*frozen"):
-        cut(model, budget=0.3)
+    with pytest.raises(RankError, match=r"(?s)smallest possible fraction.*frozen"):
+        cut(model, budget=0.01)
     model.trainable = False
     with pytest.raises(Exception, match=r"(?s)nothing to compress.*frozen.*keep_dense=False"):
         cut(model, rank=3)
     assert "base/a/kernel" in factorize(model, rank=3).ranks, "nothing need be trained after it"
+
+
+def test_what_only_frozen_layers_keep_from_a_budget_is_told_and_the_fit_goes_on():
+    model = transfer("base")
+    kept = model.get_layer("base").get_weights()
+    scheduler = RankScheduler(budget=Ramp(1.0, 0.4, start_epoch=0, end_epoch=1))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(32, 24)).astype("float32"), np.zeros((32, 4), "float32")
+    with pytest.warns(ShortfallWarning) as told:
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[scheduler])
+    messages = [str(w.message) for w in told.list if issubclass(w.category, ShortfallWarning)]
+    first, last = messages
+    assert "base/a/kernel, base/b/kernel" in first
+    assert "will not be met" in first
+    assert "keep_dense=False" in first
+    assert str(scheduler.shortfall) in last
+    assert "Frozen layers stay dense" in last
+    head = scheduler.report.ranks["head/kernel"]
+    assert head * (32 + 48) <= 0.4 * 32 * 48 < (head + 1) * (32 + 48)
+    for before, after in zip(kept, model.get_layer("base").get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 # --- models that only train their parts ---------------------------------------------------

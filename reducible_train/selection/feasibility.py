@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from reducible_train.errors import ArgumentError, RankError, SpectrumError
+from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, SpectrumError
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.costs.latency import Latency
@@ -15,10 +16,11 @@ from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_selection import as_rank
 from reducible_train.selection.survey import Managed, Survey
 from reducible_train.settings.checks import SHARE, checked_number
-from reducible_train.settings.measures import MEASURES
+from reducible_train.settings.measures import MEASURES, TABULATED
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import BUDGETS, Target
 
+_THAW = "To cut frozen layers as well, give a rule: LayerRule(match=..., keep_dense=False)."
 _UNITS = {
     "parameters": "parameters",
     "bytes": "bytes",
@@ -51,7 +53,7 @@ def check_choices(
 
 def check_target(
     survey: Survey, target: Target, rules: Sequence[LayerRule], measure: str, report: Report
-) -> None:
+) -> bool:
     """Refuse a target that this model cannot be brought to.
 
     Args:
@@ -60,6 +62,11 @@ def check_target(
         rules: The rules for single layers.
         measure: What a budget counts.
         report: The model as it is, for the message.
+
+    A budget that only frozen kernels keep from being met is no mistake: it is told.
+
+    Returns:
+        True if the budget can be asked of the kernels that may change only, not of the model.
 
     Raises:
         ArgumentError: A group without a budget, a budget of FLOPs for a model whose input shapes
@@ -75,7 +82,7 @@ def check_target(
                     f"group={rule.group!r} in the rule for {rule.match!r}, with the target "
                     f"{target}. Give a budget, or remove the group."
                 )
-        return
+        return False
     if measure == "flops" and not survey.uses:
         raise no_shapes("flops", survey.model)
     smallest = smallest_fraction(survey, measure)
@@ -83,13 +90,25 @@ def check_target(
     if target.quantity == "cost":
         smallest = smallest_cost(survey, measure)
         what, said = f"cost in {_UNITS[measure]}", _ceil(smallest)
-    if target.lowest < smallest:
-        raise RankError(
-            f"`{target.quantity}` cannot be met: the smallest possible {what} of model '{name}' "
-            f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
-            f"{target.quantity} of {target.lowest:g}. Raise it, or let more layers be "
-            f"factorised.\n{report}"
+    if target.lowest >= smallest:
+        return False
+    if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
+        paths = ", ".join(m.kernel.path for m in survey.frozen)
+        warnings.warn(
+            f"`{target.quantity}` will not be met while layers of model '{name}' are frozen, which "
+            f"stay dense, since they could not recover from a cut: {paths}. Received: a "
+            f"{target.quantity} of {target.lowest:g}; the smallest possible {what} is {said}. "
+            f"It is asked of the other kernels alone, as a fraction of theirs. {_THAW}",
+            ShortfallWarning,
+            stacklevel=2,
         )
+        return True
+    raise RankError(
+        f"`{target.quantity}` cannot be met: the smallest possible {what} of model '{name}' "
+        f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
+        f"{target.quantity} of {target.lowest:g}. Raise it, or let more layers be "
+        f"factorised.\n{report}"
+    )
 
 
 def check_rank(survey: Survey, target: Target) -> None:
@@ -111,6 +130,17 @@ def check_rank(survey: Survey, target: Target) -> None:
         f"rank are smaller. Received: rank={asked:g}. The largest rank at which one is cut is "
         f"{most} ({path}). Ask for that or less."
     )
+
+
+def _held_by_frozen(survey: Survey, target: Target, measure: str) -> float:
+    """By how much more a budget could fall if frozen kernels were cut, in what it counts.
+
+    By a measure that only tables tell, of which there are none for them: all of it.
+    """
+    if measure in TABULATED:
+        return np.inf if survey.frozen else 0.0
+    saved = sum(m.cost(measure) - m.smallest_cost(measure) for m in survey.frozen)
+    return saved if target.quantity == "cost" else saved / survey.dense_total(measure)
 
 
 def smallest_fraction(survey: Survey, measure: str) -> float:

@@ -48,6 +48,8 @@ class Decider:
         remarks: Where it says why a kernel that may change is dense, by path, as of the last
             decision.
         trains: True if training goes on after a cut.
+        apart: True if a budget is asked of the kernels that may change only, as a fraction of
+            theirs.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Decider:
         notes: list[str],
         remarks: dict[str, str],
         trains: bool = True,
+        apart: bool = False,
     ):
         self._survey = survey
         self._target = target
@@ -69,6 +72,7 @@ class Decider:
         self._allocation = allocation
         self._notes = notes
         self._trains = trains
+        self._apart = apart
         self._remarks = remarks
         self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
         self.hindrance: str | None = None  # why the last decision falls short
@@ -206,6 +210,11 @@ class Decider:
     ) -> tuple[list[Decision], Allocation | None]:
         """What a budget asks of the kernels that share it."""
         measure = self._measure
+        if self._apart:
+            self._hinder(
+                "Frozen layers stay dense, so what was asked of the model was asked of its other "
+                "kernels alone, as a fraction of theirs."
+            )
         total = self._survey.total(measure)
         total -= sum(decision.saves(measure) for decision in decided)
         budget = self._cost_of(aimed)
@@ -263,9 +272,13 @@ class Decider:
 
     def _cost_of(self, value: float) -> float:
         """What a value of the target lets the whole model cost."""
-        if self._target.quantity == "budget":
-            value *= self._survey.dense_total(self._measure)
-        return value
+        dense = self._survey.dense_total(self._measure)
+        cost = value * dense if self._target.quantity == "budget" else value
+        if not self._apart:
+            return cost
+        mine = self._survey.managed
+        rest = self._survey.total(self._measure) - sum(m.cost(self._measure) for m in mine)
+        return rest + cost / dense * sum(m.dense_cost(self._measure) for m in mine)
 
     def _leave_room(
         self,

@@ -156,6 +156,7 @@ class Survey:
         prices: What its kernels cost by a measure that has no law, by measure.
         counted: The shapes that uses are counted for, where the model leaves them open.
         notes: What a reader of a report should know of it.
+        frozen: The kernels that stay as they are because no step trains them, and could change.
     """
 
     model: Any
@@ -166,6 +167,7 @@ class Survey:
     prices: Mapping[str, Prices] = field(default_factory=dict)
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
+    frozen: tuple[Managed, ...] = ()
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
@@ -314,14 +316,16 @@ def survey(
     if pricer is not None:
         wanted = {k.path: forms for k in kernels for forms, why in [found(k)] if why is None}
         prices[measure] = pricer(model, kernels, wanted, calls)
-    managed, left = [], []
+    managed, frozen, left = [], [], []
     for kernel in kernels:
-        rule = rule_of[kernel.path]
         forms, reason = found(kernel)
+        possible = tuple(f for f in forms if f.max_rank >= 1)
+        if reason == _FROZEN and possible:
+            frozen.append(Managed(kernel, possible, rule_of[kernel.path]))
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue
-        managed.append(Managed(kernel, tuple(f for f in forms if f.max_rank >= 1), rule))
+        managed.append(Managed(kernel, possible, rule_of[kernel.path]))
     known = {kernel.path for kernel in kernels}
     left += [each for each in unknown_kernels(model) if each[0] not in known]
     if not managed:
@@ -332,7 +336,7 @@ def survey(
             "LayerRule(match=..., keep_dense=False)."
         )
     found_in = tuple(left), tuple(kernels), uses, prices, counted
-    return Survey(model, _grouped(managed), *found_in, seen.notes)
+    return Survey(model, _grouped(managed), *found_in, seen.notes, tuple(frozen))
 
 
 def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
