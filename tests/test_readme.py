@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""What the README and the documents tell people to type works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from reducible_train.cli import app
 from reducible_train.config import parse_config
 
 TOP = Path(__file__).parents[1]
-TEXT = (TOP / "README.md").read_text(encoding="utf-8")
+DOCS = TOP / "docs"
+# The documents go on where the README ends, with its names.
+NAMES = ("guide", "layers", "configuration", "files", "measured", "limits")
+PAGES = (TOP / "README.md", *(DOCS / f"{name}.md" for name in NAMES))
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
@@ -70,8 +74,14 @@ def test_the_commands_and_their_options_exist(words):
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert "://" in target or (TOP / target).exists(), target
+    assert set(DOCS.glob("*.md")) == set(PAGES[1:])
+    for page in (*PAGES, TOP / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_readme_is_short():
+    assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 200
 
 
 def test_the_figures_are_those_that_were_measured():
