@@ -21,6 +21,8 @@ from reducible_train import (
 )
 from reducible_train.layers import find_kernels
 
+pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+
 HARD = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 RAMP = Ramp(1.0, 0.6, start_epoch=1, end_epoch=3)
 

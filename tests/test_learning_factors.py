@@ -15,6 +15,8 @@ from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 
+pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+
 L = keras.layers
 
 

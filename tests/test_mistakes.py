@@ -219,7 +219,7 @@ CONFIGURATIONS = {
     "best over out": (STEPS + TRAIN + "checkpoint: {filepath: o.reducible}\n", "would be lost"),
     "best of what is not": (
         STEPS + TRAIN + "checkpoint: {filepath: b.keras}\n",
-        "`monitor` of the checkpoint must",
+        "`monitor` of a checkpoint must",
     ),
     "backup": (STEPS + TRAIN + "backup: {backup_dir: d.npz/x}\n", "The backup folder"),
     "logs": (STEPS + TRAIN + "tensorboard: {log_dir: d.npz/x}\n", "The log folder"),

@@ -85,7 +85,7 @@ def content(made):
     if isinstance(made, RankScheduler):
         values = [made.min_gain, made.calibration, *made.target.schedule.values]
     elif isinstance(made, LowRankDense):
-        values = [made.get_config()["rank"]]
+        values = [made.get_config()["ranks"]]
     else:
         values = [getattr(made, name) for name in names if name != "timer"]
     return [v for v in values if not hasattr(v, "__dataclass_fields__")]

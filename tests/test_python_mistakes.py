@@ -120,7 +120,7 @@ FITS = {
     ),
     "guard without validation": (
         lambda: fit(guard=Guard("val_accuracy", max_drop=0.1)),
-        "monitor='accuracy'",
+        "watch 'accuracy'",
     ),
     "guard of no metric": (lambda: fit(guard=Guard("auc", limit=0.5)), "there will be"),
     "stop without validation": (lambda: fit(RankEarlyStopping), "without validation data"),

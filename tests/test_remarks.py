@@ -15,6 +15,8 @@ from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels, low_rank_class
 from reducible_train.settings.targets import target
 
+pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+
 L = keras.layers
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
 import keras
 import numpy as np
 
@@ -79,6 +78,8 @@ def model() -> Any:
 
 
 def main(port: str, process: int) -> None:
+    import jax
+
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, initialization_timeout=60)
     devices = keras.distribution.list_devices()

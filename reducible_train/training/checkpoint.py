@@ -207,7 +207,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         """Say once how the model comes back, where its file alone will not do."""
         if back is not None and back.needs_more and not self._told:
             self._told = True
-            warnings.warn(f"{self.filepath!r} will be written. {back}", stacklevel=3)
+            warnings.warn(f"{self.filepath} will be written. {back}", stacklevel=3)
 
     def _try(self) -> None:
         """Learn before the training, not after it, what cannot be written."""
