@@ -268,7 +268,7 @@ def test_the_best_of_a_model_whose_parts_have_weights_is_written(tmp_path):
         fit(model, scheduler, whole, y=None, epochs=2, batch_size=BATCH)
     names = [tmp_path / f"best{ending}" for ending in (".reducible", ".weights.h5")]
     best = [RankModelCheckpoint(scheduler, name, "loss", mode="min") for name in names]
-    with pytest.warns(UserWarning, match="best.reducible' will be written. load_model cannot"):
+    with pytest.warns(UserWarning, match="best.reducible will be written. load_model cannot"):
         fit(model, scheduler, *best, y=None, epochs=2, batch_size=BATCH)
     for name in names:
         other = load_weights_into(Coder(lazy=False), name)
