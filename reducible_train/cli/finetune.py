@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
 from reducible_train.config import Config, load_config
 from reducible_train.preflight.paths import check_apart, check_folder, check_output
+from reducible_train.settings.checkpoint_names import folder_of
 
 EPILOG = CODES
 
@@ -61,9 +61,8 @@ def finetune(
     if loaded.model.checkpoint is not None:
         best = Path(loaded.model.checkpoint.filepath)
         check_apart(best, "checkpoint.filepath", (model, data, config, out))
-        folder = Path(*takewhile(lambda part: "{" not in part, best.parts[:-1]))
         advice = "Choose another place in checkpoint.filepath."
-        check_folder(folder, "The checkpoint's folder", advice)
+        check_folder(folder_of(str(best)), "The checkpoint's folder", advice)
     _check_folders(loaded)
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)

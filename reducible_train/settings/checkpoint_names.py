@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import Path
 from string import Formatter
 
 from reducible_train.errors import ArgumentError
@@ -25,6 +27,15 @@ def fields_of(name: str) -> list[str]:
     ['epoch', 'val_loss']
     """
     return [field for _, field, _, _ in Formatter().parse(name) if field is not None]
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a name, as far as nothing is filled into it.
+
+    >>> folder_of("runs/{epoch}/best.reducible").as_posix()
+    'runs'
+    """
+    return Path(*takewhile(lambda part: "{" not in part, Path(name).parts[:-1]))
 
 
 def name_fault(name: str, weights_only: bool = False) -> str | None:

@@ -7,7 +7,6 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Mapping
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import check_savable, write_model
 from reducible_train.saving.way_back import WayBack
-from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, name_fault
+from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, folder_of, name_fault
 from reducible_train.settings.monitors import MODES
 from reducible_train.training.companions import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
@@ -215,7 +214,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             raise ArgumentError(
                 f"`filepath` must be a file. Received: {self.filepath!r}, which is a folder."
             )
-        folder = Path(*takewhile(lambda part: "{" not in part, Path(self.filepath).parts[:-1]))
+        folder = folder_of(self.filepath)
         with accessing(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f".{secrets.token_hex(8)}{ending_of(self.filepath)}"
