@@ -39,12 +39,12 @@ from common import (
 
 from reducible_train import (
     LowRankDense,
+    PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankScheduler,
     Regrow,
     Rewarm,
-    Steps,
     TailShrink,
     factorize,
 )
@@ -125,7 +125,7 @@ def ways(
 ) -> dict[str, Callable[[int], tuple[float, float]]]:
     """Every way to train down to a budget, by name: seed -> quality."""
     ramp = Ramp(1.0, budget, args.start_epoch, args.end_epoch)
-    late = Steps(values=(1.0, budget), start_epochs=(0, args.epochs // 2))
+    late = PiecewiseConstant(values=(1.0, budget), start_epochs=(0, args.epochs // 2))
     decay = ProductDecay(args.weight)
 
     def fall(schedule, **kwargs) -> Callable[[int], tuple[float, float]]:

@@ -22,7 +22,7 @@ from rich.table import Table
 from reducible_train.selection.allocation import Allocation, Candidate, allocate
 from reducible_train.selection.costs.counted import break_even_rank, dense_cost, rank_cost
 
-METHODS = ("uniform", "energy", "knapsack")
+METHODS = ("uniform", "equal_energy", "knapsack")
 SIZES = (64, 128, 256, 300, 317, 500, 512, 768, 784, 911, 1024)
 
 

@@ -1,4 +1,4 @@
-"""`keras.applications` cut to 50 % of their FLOPs: what is managed, how long the cut takes.
+"""`keras.applications` cut to 50 % of their FLOPs: what is compressible, how long the cut takes.
 
 Random weights, 64 x 64 inputs, the tops included (the first Dense of VGG16 is 2048 x 4096 then; at
 `--size 224` it is 25088 x 4096). After the cut, `predict` must equal the call, and a model read
@@ -83,7 +83,16 @@ def main() -> None:
         console.print(f"{name}: {rows[-1]['cut_processor_seconds']:.1f} s")
     show(
         f"keras.applications, {args.size} x {args.size}, cut to {BUDGET:.0%} of the FLOPs",
-        ["model", "managed", "left", "cut, CPU s", "FLOPs", "params", "predict - call", "reload"],
+        [
+            "model",
+            "compressible",
+            "left",
+            "cut, CPU s",
+            "FLOPs",
+            "params",
+            "predict - call",
+            "reload",
+        ],
         [
             [
                 row["model"],

@@ -39,7 +39,7 @@ from common import (
     train,
 )
 
-from reducible_train import LayerRule, Ramp, RankScheduler, Steps, factorize, save_model
+from reducible_train import LayerRule, PiecewiseConstant, Ramp, RankScheduler, factorize, save_model
 from reducible_train.datasets import Dataset
 
 HIDDEN = (128, 128, 128)
@@ -105,11 +105,11 @@ def ways(
                 budget=budget,
                 allocation=args.allocation,
                 criterion=args.criterion,
-                calibration=None if args.criterion == "energy" else data.x_train[:2048],
+                calibration=None if args.criterion == "frobenius" else data.x_train[:2048],
             ),
         )
         schedules: dict[str, Callable] = {
-            "cut, then fine-tuned": lambda b: Steps(
+            "cut, then fine-tuned": lambda b: PiecewiseConstant(
                 values=(1.0, b), start_epochs=(0, args.epochs * 3 // 4)
             ),
             "ramp": lambda b: Ramp(1.0, b, args.start_epoch, args.end_epoch, args.shape),

@@ -194,7 +194,11 @@ def ways(trainer: Trainer, case: Case, only: list[str]) -> Iterator[tuple[str, f
             yield OURS, goal, lambda b=budget: trainer.ramp(b, **case.settings)
         for goal in case.compared:
             budget = fraction_left(dense[0], goal, case.counted)
-            yield "energy allocation", goal, lambda b=budget: trainer.ramp(b, allocation="energy")
+            yield (
+                "energy allocation",
+                goal,
+                lambda b=budget: trainer.ramp(b, allocation="equal_energy"),
+            )
             yield "uniform allocation", goal, lambda b=budget: trainer.ramp(b, allocation="uniform")
             yield "cut, then fine-tuned", goal, lambda b=budget: trainer.late_cut(b)
             yield "low rank from scratch", goal, lambda b=budget: trainer.scratch(b)

@@ -98,7 +98,7 @@ class Trainer:
     def late_cut(self, budget: float) -> keras.Model:
         """Dense for three quarters of the epochs, cut at once, fine-tuned for the rest."""
         model = self._resumed(self.recipe.late_epoch)
-        self._cut(model, budget, "energy")
+        self._cut(model, budget, "equal_energy")
         self._train(model, self.recipe.late_epoch, self.recipe.epochs)
         return model
 

@@ -1,7 +1,7 @@
 """Take a smaller model to where this package is not: Keras, TensorFlow, LiteRT, ONNX.
 
 Keras's own `export` keeps the factors: what runs there are the two thin products. Only a
-`.keras` file needs `unfactorize` first, which puts two stock layers in place of each
+`.keras` file needs `to_stock_layers` first, which puts two stock layers in place of each
 factorised one. The runtimes come with `pip install '.[export]'`.
 
     python examples/export.py
@@ -19,7 +19,7 @@ import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from reducible_train import Ramp, RankScheduler, unfactorize
+from reducible_train import Ramp, RankScheduler, to_stock_layers
 from reducible_train.datasets import Dataset, load
 
 
@@ -43,7 +43,7 @@ def trained(data: Dataset, epochs: int, budget: float | None) -> keras.Model:
 def write(model: keras.Model, folder: Path) -> None:
     """The model in four formats."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain = unfactorize(model)
+    plain = to_stock_layers(model)
     plain.save(folder / "model.keras")
     model.export(folder / "saved_model", verbose=False)
     model.export(folder / "model.tflite", format="litert", verbose=False)

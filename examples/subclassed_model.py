@@ -10,7 +10,13 @@ import argparse
 import keras
 import numpy as np
 
-from reducible_train import LayerRule, RankScheduler, Steps, load_weights_into, save_model
+from reducible_train import (
+    LayerRule,
+    PiecewiseConstant,
+    RankScheduler,
+    load_weights_into,
+    save_model,
+)
 from reducible_train.datasets import load
 
 
@@ -44,7 +50,7 @@ def main() -> None:
 
     third = args.epochs // 3
     scheduler = RankScheduler(
-        rank=Steps(values=(128, 32, 12), start_epochs=(0, third, 2 * third)),
+        rank=PiecewiseConstant(values=(128, 32, 12), start_epochs=(0, third, 2 * third)),
         rules=[
             LayerRule("stem", keep_dense=True),  # names are those of the attributes
             LayerRule("blocks/0", min_rank=24),

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from reducible_train.settings.cadence import Cadence
     from reducible_train.settings.guard import Guard
     from reducible_train.settings.rules import LayerRule
-    from reducible_train.settings.schedules import Constant, Join, Ramp, Steps
+    from reducible_train.settings.schedules import Constant, Join, PiecewiseConstant, Ramp
     from reducible_train.settings.search import Search
     from reducible_train.surgery.merge import merge
-    from reducible_train.surgery.stock_layers import unfactorize
+    from reducible_train.surgery.stock_layers import to_stock_layers
     from reducible_train.tensorboard.callback import RankTensorBoard
     from reducible_train.training.backup import RankBackupAndRestore
     from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -82,11 +82,11 @@ _HOMES = {
         "Constant",
         "Join",
         "Ramp",
-        "Steps",
+        "PiecewiseConstant",
     ),
     "settings.search": ("Search",),
     "surgery.merge": ("merge",),
-    "surgery.stock_layers": ("unfactorize",),
+    "surgery.stock_layers": ("to_stock_layers",),
     "tensorboard.callback": ("RankTensorBoard",),
     "training.backup": ("RankBackupAndRestore",),
     "training.checkpoint": ("RankModelCheckpoint",),
@@ -109,6 +109,7 @@ __all__ = [
     "Latency",
     "LayerRule",
     "LowRankDense",
+    "PiecewiseConstant",
     "ProductDecay",
     "Ramp",
     "RankBackupAndRestore",
@@ -123,7 +124,6 @@ __all__ = [
     "Rewarm",
     "Search",
     "SpectrumError",
-    "Steps",
     "SurgeryError",
     "TailShrink",
     "factorize",
@@ -133,7 +133,7 @@ __all__ = [
     "merge",
     "read_report",
     "save_model",
-    "unfactorize",
+    "to_stock_layers",
 ]
 
 

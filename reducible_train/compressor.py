@@ -32,10 +32,10 @@ from reducible_train.selection.feasibility import (
     smallest_fraction,
 )
 from reducible_train.selection.input_shapes import InputShapes
-from reducible_train.selection.rank_selection import Decider, Decision, as_rank
+from reducible_train.selection.rank_selection import RankChoice, RankSelector, as_rank
 from reducible_train.selection.samples import Samples, check_asking, check_samples
-from reducible_train.selection.scoring import Judge
-from reducible_train.selection.survey import Managed, Pricer, Survey, survey
+from reducible_train.selection.scoring import DirectionScorer
+from reducible_train.selection.survey import CompressibleKernel, Pricer, Survey, survey
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
 from reducible_train.surgery.change import KernelChange, change_kernels, cut, pull_kernels
@@ -79,10 +79,10 @@ class Compression:
         target: Target,
         *,
         measure: str | Latency = "parameters",
-        allocation: str = "energy",
+        allocation: str = "equal_energy",
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
-        criterion: str = "energy",
+        criterion: str = "frobenius",
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
         trains: bool = True,
@@ -103,7 +103,7 @@ class Compression:
         self._done: tuple[float, ...] | None = None
         self.is_grown = False  # beyond what the target asks for, until the next cut
         self._growths: list[tuple[float, int]] = []  # epoch, directions
-        part = _keras.part_in_training(model)
+        part = _keras.trained_model(model)
         self.told = _keras.teller(part.variables)  # by the first of several processes
         self.survey = survey(
             part,
@@ -130,11 +130,11 @@ class Compression:
                 "a batch, its first part, as for predictions; not to what else its own train_step "
                 "does."
             )
-        self._judge = Judge(model, self.survey, known, samples, self.notes)
-        self._decider = Decider(
+        self._scorer = DirectionScorer(model, self.survey, known, samples, self.notes)
+        self._selector = RankSelector(
             self.survey,
             target,
-            self._judge,
+            self._scorer,
             measure=measure,
             allocation=allocation,
             notes=self.notes,
@@ -153,16 +153,16 @@ class Compression:
     @property
     def has_samples(self) -> bool:
         """True once there is data."""
-        return self._judge.samples is not None
+        return self._scorer.samples is not None
 
     @property
     def waits_for_samples(self) -> bool:
         """True while the criterion asks for data and has none."""
-        return bool(self._judge.criterion.needs) and not self.has_samples
+        return bool(self._scorer.criterion.needs) and not self.has_samples
 
     def learn_from(self, samples: Samples) -> None:
         """Give the data that the criterion, or who else is `asking`, waits for."""
-        self._judge.samples = samples
+        self._scorer.samples = samples
 
     @property
     def counts_uses(self) -> bool:
@@ -199,16 +199,20 @@ class Compression:
         if goal.quantity in BUDGETS:
             whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
             return self.survey.total(self.measure) / whole
-        managed = self.survey.managed
+        compressible = self.survey.compressible
         if goal.quantity == STABLE_RANK:
-            own = self._decider.own_ranks
-            steps = [m.form.max_rank / own[m.kernel.path] for m in managed if m.kernel.path in own]
+            own = self._selector.own_ranks
+            steps = [
+                m.factorization.max_rank / own[m.kernel.path]
+                for m in compressible
+                if m.kernel.path in own
+            ]
             return max(steps, default=math.inf)
-        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in managed))
+        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in compressible))
 
     def adapt(self, ranks: Mapping[str, float]) -> None:
         """Learn the ranks of single kernels, by path, that the target `STABLE_RANK` means."""
-        self._decider.own_ranks = ranks
+        self._selector.own_ranks = ranks
 
     def bookmark(self) -> Callable[[], None]:
         """Remember the story so far; the answer puts it back, for a model that was put back."""
@@ -222,8 +226,8 @@ class Compression:
 
         return back
 
-    def story(self) -> dict[str, Any]:
-        """The story so far in plain JSON values, for `take_up`."""
+    def get_state(self) -> dict[str, Any]:
+        """The story so far in plain JSON values, for `set_state`."""
         return {
             "cuts": [cut_to_dict(each, spectra=True) for each in self.cuts],
             "notes": list(self.notes),
@@ -233,7 +237,7 @@ class Compression:
             "prices": {name: prices.to_plain() for name, prices in self.survey.prices.items()},
         }
 
-    def take_up(self, story: Mapping[str, Any]) -> None:
+    def set_state(self, story: Mapping[str, Any]) -> None:
         """Go on from a story, for a model that has the ranks and weights of its end."""
         self.cuts = [cut_from_dict(each) for each in story["cuts"]]
         self._price_story()
@@ -257,7 +261,7 @@ class Compression:
         if wanted == self._done:
             return None
         started = clock.perf_counter()
-        _keras.settle(self.model)
+        _keras.sync_state(self.model)
         decisions, allocation = self._decide(time)
         decided = clock.perf_counter()
         before = int(self.survey.total("parameters"))
@@ -280,8 +284,8 @@ class Compression:
                 parameters_before=before,
                 parameters=int(self.survey.total("parameters")),
                 seconds={
-                    "spectra": self._judge.seconds,
-                    "allocation": decided - started - self._judge.seconds,
+                    "spectra": self._scorer.seconds,
+                    "allocation": decided - started - self._scorer.seconds,
                     "surgery": clock.perf_counter() - decided,
                 },
                 certificate=_certificate(allocation),
@@ -295,7 +299,7 @@ class Compression:
         """Bring kernels a fraction of the way to what a cut at a later `time` makes of them."""
         if self.waits_for_samples or not self.due(time):
             return
-        _keras.settle(self.model)
+        _keras.sync_state(self.model)
         remarks = dict(self._remarks)  # of what is, not of what will be
         decisions, _ = self._decide(time)
         self._remarks.update(remarks)
@@ -306,13 +310,15 @@ class Compression:
 
         Once only before each cut, and not while there are no samples.
         """
-        samples = self._judge.samples
+        samples = self._scorer.samples
         if self.is_grown or samples is None:
             return
-        counts = {m.kernel: count for m in self.survey.managed if (count := _more(m, fraction))}
+        counts = {
+            m.kernel: count for m in self.survey.compressible if (count := _more(m, fraction))
+        }
         if not counts:
             return
-        _keras.settle(self.model)
+        _keras.sync_state(self.model)
         gradients = whole_gradients(self.model, list(counts), samples)
         found = [grow(k, gradients[k.path], n) for k, n in counts.items() if k.path in gradients]
         changes = self._agreed([change for change in found if change is not None])
@@ -324,36 +330,36 @@ class Compression:
     @property
     def targets(self) -> tuple[Target, ...]:
         """The target of the model, and those of rules for single layers."""
-        own = (m.rule.target for m in self.survey.managed if m.rule)
+        own = (m.rule.target for m in self.survey.compressible if m.rule)
         return (self.target, *(target for target in own if target is not None))
 
     def _values(self, time: float) -> tuple[float, ...]:
         return tuple(self.aim(goal, time) for goal in self.targets)
 
-    def _decide(self, time: float) -> tuple[list[Decision], Allocation | None]:
-        self._price_story([each.kernel.path for each in self.survey.managed])
+    def _decide(self, time: float) -> tuple[list[RankChoice], Allocation | None]:
+        self._price_story([each.kernel.path for each in self.survey.compressible])
         try:
-            return self._decider.decide(
+            return self._selector.decide(
                 lambda goal: self.aim(goal, time), time, self._kept_by_criterion
             )
         finally:
             self._price_story()
 
-    def _changes(self, decisions: Sequence[Decision]) -> list[KernelChange]:
+    def _changes(self, decisions: Sequence[RankChoice]) -> list[KernelChange]:
         return [
             cut(
-                d.managed.kernel,
+                d.compressible.kernel,
                 d.rank,
                 d.parts,
-                d.form.split,
-                self._judge.means(d.managed, d.form),
+                d.factorization.split,
+                self._scorer.means(d.compressible, d.factorization),
             )
             for d in decisions
         ]
 
     def _agreed(self, changes: Sequence[KernelChange]) -> list[KernelChange]:
         """The changes of the first process, one after the other, for they may be large."""
-        kernels = {m.kernel.path: m.kernel for m in self.survey.managed}
+        kernels = {m.kernel.path: m.kernel for m in self.survey.compressible}
         own = {change.kernel.path: change for change in changes}
         agreed = []
         for path in self.told(list(own)):
@@ -361,17 +367,17 @@ class Compression:
             agreed.append(replace(told, kernel=kernels[path]))
         return agreed
 
-    def _kernel_cut(self, decision: Decision) -> KernelCut:
-        kernel, parts, rank = decision.managed.kernel, decision.parts, decision.rank
+    def _kernel_cut(self, decision: RankChoice) -> KernelCut:
+        kernel, parts, rank = decision.compressible.kernel, decision.parts, decision.rank
         if isinstance(parts, WeightedStack):
-            name = self._judge.criterion.name
+            name = self._scorer.criterion.name
             kept, lost = parts.energy(rank), parts.relative_error(rank)
         else:
-            name = "energy"
+            name = "frobenius"
             kept, lost = energy(parts.values, rank), relative_error(parts.values, rank)
         return KernelCut(
             path=kernel.path,
-            shape=decision.form.shape,
+            shape=decision.factorization.shape,
             rank_before=kernel.rank,
             rank=rank,
             energy=kept,
@@ -397,7 +403,7 @@ class Compression:
     @property
     def hindrance(self) -> str | None:
         """Why the last look found no ranks that do what was asked; `None` if it did."""
-        return self._decider.hindrance
+        return self._selector.hindrance
 
     def _is_met(self, goal: Target) -> bool:
         wanted = goal(math.inf)
@@ -407,13 +413,13 @@ class Compression:
             return self.present(goal) <= wanted * (1 + 1e-9)
         mine = [
             m
-            for m in self.survey.managed
+            for m in self.survey.compressible
             if (self.target if m.rule is None else m.rule.target or self.target) == goal
         ]
         if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False
         if goal.quantity == "rank":
-            return all(as_rank(wanted, m, m.form) in (None, m.kernel.rank) for m in mine)
+            return all(as_rank(wanted, m, m.factorization) in (None, m.kernel.rank) for m in mine)
         return self._looked_at(goal) == wanted
 
     def _looked_at(self, goal: Target) -> float | None:
@@ -462,10 +468,10 @@ class Compression:
                 f"until the next cut, by {added} directions in all."
             )
 
-    def _keep_dense_sizes(self, decisions: Sequence[Decision]) -> None:
+    def _keep_dense_sizes(self, decisions: Sequence[RankChoice]) -> None:
         """Let what has factors now remember what only the dense kernel tells, for later fits."""
         for each in decisions if "file" in self.survey.prices else ():
-            each.managed.kernel.keep_dense_file_bytes(each.form.dense_cost("file"))
+            each.compressible.kernel.keep_dense_file_bytes(each.factorization.dense_cost("file"))
 
     def _price_story(self, coming: Sequence[str] = ()) -> None:
         """Let the file pay for the cuts it tells of, and for a coming one of some kernels."""
@@ -483,13 +489,13 @@ class Compression:
             yield " ".join(filter(None, (self._priced.words(*totals), at, prices.remark)))
 
 
-def _more(managed: Managed, fraction: float) -> int:
+def _more(compressible: CompressibleKernel, fraction: float) -> int:
     """By how many directions a kernel may grow; 0 while it is dense, or if it is not trained."""
-    kernel = managed.kernel
+    kernel = compressible.kernel
     rank = kernel.rank
     if rank is None or not all(variable.trainable for variable in kernel.variables):
         return 0
-    return max(0, min(max(1, round(fraction * rank)), managed.form.growth - rank))
+    return max(0, min(max(1, round(fraction * rank)), compressible.factorization.growth - rank))
 
 
 def _certificate(allocation: Allocation | None) -> dict[str, float] | None:

@@ -33,10 +33,10 @@ def factorize(
     rtol: float | None = None,
     rank: int | None = None,
     measure: str | Latency = "parameters",
-    allocation: str = "energy",
+    allocation: str = "equal_energy",
     rules: Sequence[LayerRule] = (),
     min_gain: float = 0.0,
-    criterion: str = "energy",
+    criterion: str = "frobenius",
     calibration: Any = None,
     input_shape: InputShape | None = None,
 ) -> Report:
@@ -114,7 +114,7 @@ def factorize(
     told = checked_input_shape(input_shape)
     check_built(model)
     samples = None if calibration is None else samples_of(calibration)
-    shapes = [] if told is None else [shapes_told(told, _keras.part_in_training(model))]
+    shapes = [] if told is None else [shapes_told(told, _keras.trained_model(model))]
     if samples is not None:
         shapes.append(shapes_of_samples(samples, "calibration"))
     compression = Compression(

@@ -27,8 +27,8 @@ import zoo
 from reducible_train import (
     Cadence,
     Guard,
+    PiecewiseConstant,
     RankScheduler,
-    Steps,
     factorize,
     load_model,
     load_weights_into,
@@ -60,7 +60,7 @@ FITS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Cadence]] = {
 }
 
 
-class Watch(keras.callbacks.Callback):
+class GuardRun(keras.callbacks.Callback):
     """Predictions must be those of a call, and both factors must move in each epoch."""
 
     def __init__(self, x: np.ndarray):
@@ -104,9 +104,9 @@ def check_fit(make: Callable[[], Any], optimizer: Callable[[], Any], cadence: Ca
     model, other = (zoo.compiled(make(), optimizer()) for _ in range(2))
     other.set_weights(model.get_weights())
     x, y = learnable(model)
-    watch = Watch(x)
+    watch = GuardRun(x)
     second = 2 if cadence.epochs else 2.5
-    scheduler = RankScheduler(rank=Steps((99, 11, 4), (0, 1, second)), cadence=cadence)
+    scheduler = RankScheduler(rank=PiecewiseConstant((99, 11, 4), (0, 1, second)), cadence=cadence)
     history = model.fit(
         x,
         y,
@@ -197,8 +197,8 @@ def check_layouts() -> None:
         model.compile("adam", "mse")
         guard = Guard("loss", max_drop=0.0)  # undoes the cut
         for options in (
-            {"rank": Steps((99, 7, 5), (0, 1, 2))},
-            {"rank": Steps((5, 1), (0, 2)), "guard": guard},
+            {"rank": PiecewiseConstant((99, 7, 5), (0, 1, 2))},
+            {"rank": PiecewiseConstant((5, 1), (0, 2)), "guard": guard},
         ):
             model.fit(x, y, epochs=4, verbose=0, callbacks=[RankScheduler(**options)])
         held = [*model.variables, *model.optimizer.variables]

@@ -14,9 +14,9 @@ from reducible_train import (
     Cadence,
     Guard,
     LayerRule,
+    PiecewiseConstant,
     RankScheduler,
     Search,
-    Steps,
     load_config,
 )
 from reducible_train.config import parse_config
@@ -132,9 +132,9 @@ def test_a_kernel_that_would_not_shrink_stays_dense():
 
 def test_schedules_count_from_there_those_of_rules_too():
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.7, 0.5), (0, 1, 2)),
+        budget=PiecewiseConstant((1.0, 0.7, 0.5), (0, 1, 2)),
         adaptive=Adaptive(window=1),
-        rules=[LayerRule("first", rank=Steps((9, 3), (0, 2)))],
+        rules=[LayerRule("first", rank=PiecewiseConstant((9, 3), (0, 2)))],
     )
     report = fit(scheduler)
     assert [cut.epoch for cut in report.cuts] == [4, 5, 6]
@@ -146,7 +146,9 @@ def test_schedules_count_from_there_those_of_rules_too():
 def test_a_guard_undoes_a_cut_and_the_next_goes_half_as_far():
     says = Says((1, 1, 1, 1, 0, 1, 1, 1))
     guard = Guard("quality", mode="max", max_drop=0.1, patience=1, tries=2)
-    scheduler = RankScheduler(rank=Steps((11, 4), (0, 1)), adaptive=Adaptive(window=1), guard=guard)
+    scheduler = RankScheduler(
+        rank=PiecewiseConstant((11, 4), (0, 1)), adaptive=Adaptive(window=1), guard=guard
+    )
     with pytest.warns(ShortfallWarning, match="undone at epoch 5"):
         report = fit(scheduler, more=[says])
     assert [(u.epoch, u.undone_epoch, u.target) for u in report.undone] == [(4, 5, 11)]
@@ -175,14 +177,16 @@ def test_usable_twice():
         ),
         (lambda: fit(RankScheduler(adaptive=Adaptive(end_epoch=8))), ArgumentError, "7 at the lat"),
         (
-            lambda: fit(RankScheduler(budget=Steps((1, 0.5), (0, 4)), adaptive=Adaptive())),
+            lambda: fit(
+                RankScheduler(budget=PiecewiseConstant((1, 0.5), (0, 4)), adaptive=Adaptive())
+            ),
             ArgumentError,
             "ends at epoch 8",
         ),
         (
             lambda: fit(
                 RankScheduler(
-                    rank=Steps((11, 4), (0, 2.5)),
+                    rank=PiecewiseConstant((11, 4), (0, 2.5)),
                     adaptive=Adaptive(end_epoch=5),
                     cadence=Cadence(steps=3),  # of the 8 that there are
                 )
@@ -209,7 +213,7 @@ def test_a_file_says_the_same(tmp_path):
     path.write_text("compression: {budget: 0.5, adaptive: {}}")
     (scheduler,) = load_config(path).callbacks()
     assert (scheduler.adaptive, scheduler.target.quantity) == (Adaptive(), "budget")
-    steps = {"schedule": "steps", "values": [1, 0.5], "start_epochs": [0, 4]}
+    steps = {"schedule": "piecewise_constant", "values": [1, 0.5], "start_epochs": [0, 4]}
     for compression, words in (
         ({"adaptive": {"end_epoch": 8}}, "adaptive.end_epoch: must be 7 or less"),
         ({"adaptive": {"start_epoch": 4, "end_epoch": 2}}, "end_epoch: must not be before"),

@@ -19,6 +19,7 @@ from reducible_train import (
     Cadence,
     Guard,
     LayerRule,
+    PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankBackupAndRestore,
@@ -27,7 +28,6 @@ from reducible_train import (
     Regrow,
     Rewarm,
     Search,
-    Steps,
     TailShrink,
     factorize,
 )
@@ -41,7 +41,7 @@ from reducible_train.settings.targets import target
 
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
 
-FALL = Steps(values=(24, 8, 4), start_epochs=(0, 1, 3))
+FALL = PiecewiseConstant(values=(24, 8, 4), start_epochs=(0, 1, 3))
 BATCHES = 4
 
 
@@ -97,7 +97,7 @@ def test_the_rate_climbs_after_each_cut_and_is_then_the_scheduled_one(rate):
 
 
 def test_a_cut_within_the_climb_begins_another():
-    fall = Steps(values=(24, 8, 4), start_epochs=(0, 1, 2))
+    fall = PiecewiseConstant(values=(24, 8, 4), start_epochs=(0, 1, 2))
     warm = rates(0.25, RankScheduler(rank=fall, aids=[Rewarm(epochs=2)]))
     climb = np.arange(1, 9) / 8
     np.testing.assert_allclose(warm[1], 0.25 * climb[:4], atol=1e-6)
@@ -116,7 +116,9 @@ def test_the_rate_is_exactly_the_scheduled_one_afterwards():
             self.values += (float(zoo.as_array(self.model.optimizer.learning_rate)),)
 
     read = Read()
-    warm = RankScheduler(rank=Steps((24, 8), (0, 1)), aids=[Rewarm(steps=3, initial=0.1)])
+    warm = RankScheduler(
+        rank=PiecewiseConstant((24, 8), (0, 1)), aids=[Rewarm(steps=3, initial=0.1)]
+    )
     model.fit(x, y, batch_size=16, epochs=3, callbacks=[warm, read], verbose=0)
     assert read.values[:3] == (np.float32(0.3),) * 3
     assert read.values[4] < np.float32(0.3)
@@ -133,7 +135,7 @@ def test_a_callback_may_change_the_rate_while_it_climbs():
     model.compile(keras.optimizers.SGD(0.5), first_output)
     x, y = zoo.data(model)
     look, other = Rates(), keras.callbacks.LearningRateScheduler(later)
-    scheduler = RankScheduler(rank=Steps((24, 8), (0, 1)), aids=[Rewarm(steps=8)])
+    scheduler = RankScheduler(rank=PiecewiseConstant((24, 8), (0, 1)), aids=[Rewarm(steps=8)])
     model.fit(x, y, batch_size=16, epochs=4, callbacks=[scheduler, other, look], verbose=0)
     seen = np.array(look.seen).reshape(4, BATCHES)
     climb = np.arange(1, 9).reshape(2, 4) / 8
@@ -148,7 +150,7 @@ def test_a_wrapped_optimizer_is_warmed_up():
     model.compile(keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0), first_output)
     x, y = zoo.data(model)
     look = Rates()
-    scheduler = RankScheduler(rank=Steps((24, 8), (0, 1)), aids=[Rewarm(epochs=1)])
+    scheduler = RankScheduler(rank=PiecewiseConstant((24, 8), (0, 1)), aids=[Rewarm(epochs=1)])
     model.fit(x, y, batch_size=16, epochs=3, callbacks=[scheduler, look], verbose=0)
     climb = np.repeat([1.0, 0.0, 1.0], BATCHES)
     climb[BATCHES : 2 * BATCHES] = np.arange(1, 5) / 4
@@ -168,7 +170,7 @@ def test_epochs_of_unknown_length():
 
     with warnings.catch_warnings():  # Keras tells that an epoch was over
         warnings.simplefilter("ignore")
-        assert fit(Steps((24, 8), (0, 1)))  # the first epoch has told
+        assert fit(PiecewiseConstant((24, 8), (0, 1)))  # the first epoch has told
     with pytest.raises(ArgumentError, match="steps="):
         fit(8)
 
@@ -230,7 +232,7 @@ def test_a_layer_that_an_undone_cut_made_dense_again_keeps_no_penalty():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
     scheduler = RankScheduler(
-        rank=Steps((24, 4), (0, 1)),
+        rank=PiecewiseConstant((24, 4), (0, 1)),
         guard=Guard("quality", max_drop=0.1, mode="max", tries=1, patience=1),
         aids=[ProductDecay(0.25)],
     )
@@ -313,13 +315,13 @@ def kernels_and_biases(model) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("criterion", ["energy", "activation"])
+@pytest.mark.parametrize("criterion", ["frobenius", "activation"])
 def test_kernels_are_pulled_a_fraction_of_the_way_to_the_coming_cut(criterion):
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)  # an optimizer that has been built
-    samples = None if criterion == "energy" else samples_of(x)
-    fall = target("rank", Steps(values=(24, 9, 4), start_epochs=(0, 1, 2)))
+    samples = None if criterion == "frobenius" else samples_of(x)
+    fall = target("rank", PiecewiseConstant(values=(24, 9, 4), start_epochs=(0, 1, 2)))
     compression = Compression(model, fall, criterion=criterion, samples=samples)
     for time, rank in ((1.0, 9), (2.0, 4)):  # from dense, and from factors
         weights, before = model.get_weights(), kernels_and_biases(model)
@@ -335,7 +337,7 @@ def test_kernels_are_pulled_a_fraction_of_the_way_to_the_coming_cut(criterion):
             expected = before[name] + 0.25 * (cut - before[name])
             np.testing.assert_allclose(pulled[name], expected, atol=2e-6)
             moved += np.abs(cut - before[name]).max() > 1e-3
-        assert moved == (2 if criterion == "energy" else 3)
+        assert moved == (2 if criterion == "frobenius" else 3)
 
 
 def test_tails_shrink_only_while_cuts_are_to_come():
@@ -351,7 +353,7 @@ def test_tails_shrink_only_while_cuts_are_to_come():
 
     look = Spectra()
     aids = [TailShrink(0.5, ahead=2)]
-    scheduler = RankScheduler(rank=Steps((24, 6), (0, 3)), aids=aids)
+    scheduler = RankScheduler(rank=PiecewiseConstant((24, 6), (0, 3)), aids=aids)
     model.fit(x, y, epochs=5, callbacks=[scheduler, look], verbose=0)
     plain = look.seen[0]
     for epoch, left in ((1, 0.5), (2, 0.25)):
@@ -405,7 +407,7 @@ def regrown(aid, epochs=8, model=None, **kwargs):
         model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(0.01), run_eagerly=True)
     x, y = zoo.data(model)
     kwargs.setdefault("calibration", (x, y))
-    kwargs.setdefault("rank", Steps((24, 10, 4), (0, 1, 4)))
+    kwargs.setdefault("rank", PiecewiseConstant((24, 10, 4), (0, 1, 4)))
     scheduler = RankScheduler(aids=[aid], **kwargs)
     look = Sizes()
     model.fit(x, y, epochs=epochs, callbacks=[scheduler, look], verbose=0)
@@ -438,7 +440,7 @@ def test_a_budget_is_met_at_the_end_and_ranks_may_have_moved():
 
 def test_it_takes_samples_of_the_fit_after_a_cut_before_the_first_step_too():
     for calibration in (None, 40):
-        fall = Steps((8, 4), (0, 2))
+        fall = PiecewiseConstant((8, 4), (0, 2))
         look, _ = regrown(Regrow(0.5), rank=fall, calibration=calibration, epochs=3)
         assert look.ranks == [8, 12, 4]
 
@@ -490,7 +492,9 @@ def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
 def test_a_model_factorised_before_grows_as_far_as_factors_save():
     model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     factorize(model, rank=4)
-    look, scheduler = regrown(Regrow(0.99, end_epoch=6), rank=Steps((24, 6), (0, 2)), model=model)
+    look, scheduler = regrown(
+        Regrow(0.99, end_epoch=6), rank=PiecewiseConstant((24, 6), (0, 2)), model=model
+    )
     assert look.ranks == [8, 13, 12, 12, 12, 12, 6, 6]  # at 13 of 24 x 32 factors still save
     most = {k.path: k.break_even_rank for k in scheduler.report.kernels}
     look, _ = regrown(Regrow(0.99, end_epoch=6), rank=14, model=model)
@@ -502,13 +506,13 @@ def test_samples_of_the_fit_are_gathered_across_cuts():
     x, y = zoo.data(model)
     taken = []
     scheduler = RankScheduler(
-        rank=Steps((9, 8, 7, 6, 5), (0, 0.25, 0.5, 0.75, 1)),
+        rank=PiecewiseConstant((9, 8, 7, 6, 5), (0, 0.25, 0.5, 0.75, 1)),
         aids=[Regrow(0.5, end_epoch=2)],
         cadence=Cadence(steps=1),
         calibration=48,
     )
     look = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda *_: taken.append(scheduler._gathering.count)
+        on_epoch_begin=lambda *_: taken.append(scheduler._collector.count)
     )
     model.fit(x, y, batch_size=16, epochs=3, callbacks=[scheduler, look], verbose=0)
     assert len(scheduler.report.cuts) >= 5

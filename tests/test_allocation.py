@@ -14,11 +14,11 @@ from reducible_train.errors import ArgumentError, RankError
 from reducible_train.selection.allocation import Candidate, allocate, allocator, allocator_names
 from reducible_train.selection.allocation.candidates import grouped
 from reducible_train.selection.allocation.knapsack import knapsack
-from reducible_train.selection.allocation.outlook import Outlook
+from reducible_train.selection.allocation.outlook import HullBound
 from reducible_train.selection.allocation.relaxation import lower_bound
 from reducible_train.selection.costs.counted import break_even_rank
 
-METHODS = ("uniform", "energy", "knapsack")
+METHODS = ("uniform", "equal_energy", "knapsack")
 ROUND_OFF = 1e-12
 
 
@@ -221,7 +221,7 @@ def test_capacity_that_no_sum_can_use_does_not_lower_the_bound():
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=3))
 def test_the_outlook_is_below_every_choice_that_fits(steps):
     curves = [(np.cumsum(each), -np.cumsum(sorted(each)[::-1])) for each in steps]
-    outlook = Outlook(curves)
+    outlook = HullBound(curves)
     for left in range(len(curves), -1, -1):
         rest = curves[len(curves) - left :]
         choices = list(itertools.product(*(zip(*curve, strict=True) for curve in rest)))
@@ -313,7 +313,7 @@ def test_uniform_is_the_largest_common_fraction():
 def test_energy_is_the_largest_threshold_for_all():
     made = network(20)
     capacity = 0.3 * dense_cost(made)
-    found = allocate(made, capacity, "energy")
+    found = allocate(made, capacity, "equal_energy")
 
     def rank_below(m, lost):
         """The smallest rank that discards less than `lost`, or dense."""
@@ -330,7 +330,7 @@ def test_every_member_of_a_group_keeps_the_energy():
     steep = Candidate("steep", 0.1 ** np.arange(10), 1, None, 1, 10, group="pair")
     alone = Candidate("alone", np.ones(10), 1, None, 1, 10)
     for capacity in range(3, 31):
-        ranks = allocate([flat, steep, alone], capacity, "energy").ranks
+        ranks = allocate([flat, steep, alone], capacity, "equal_energy").ranks
         assert set(ranks.values()) == {capacity // 3}
 
 
@@ -452,7 +452,9 @@ def test_contradictions_between_candidates_are_refused():
 
 def test_unknown_methods_are_refused_with_the_known_ones():
     assert set(METHODS) <= set(allocator_names())
-    with pytest.raises(ArgumentError, match=r"'energy', 'knapsack', 'uniform'.*method='best'"):
+    with pytest.raises(
+        ArgumentError, match=r"'equal_energy', 'knapsack', 'uniform'.*method='best'"
+    ):
         allocate([], 1, "best")
     with pytest.raises(ArgumentError, match="'knapsack', taken by knapsack"):
         allocator("knapsack")(lambda groups, capacity: ([], 0.0))

@@ -1,4 +1,4 @@
-"""Laws of data-aware cuts: what is heard of live models, what is done with it, what is refused."""
+"""Laws of data-aware cuts: what live models show, what is done with it, what is refused."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def weights(model):
     return [np.array(v) for v in model.weights]
 
 
-def heard(model, x, y=None, needs=("inputs",)):
+def observed(model, x, y=None, needs=("inputs",)):
     return collect(model, find_kernels(model), samples_of((x, y) if y is not None else x), needs)
 
 
-# --- what is heard --------------------------------------------------------------------
+# --- what is observed --------------------------------------------------------------------
 
 
 def assert_moments(found, rows):
@@ -76,7 +76,7 @@ def assert_moments(found, rows):
 def test_inputs_are_those_of_each_layer():
     model = mlp()
     x, _ = data(600)
-    found = heard(model, x)
+    found = observed(model, x)
     assert list(found) == ["first/kernel", "second/kernel", "output/kernel"]
     for kernel, below in (("first", None), ("second", "first"), ("output", "second")):
         rows = x if below is None else np.maximum(x @ weights(model)[0], 0)
@@ -89,7 +89,7 @@ def test_factorised_layers_are_heard_too():
     model = mlp()
     x, y = data()
     factorize(model, rank=6)
-    found = heard(model, x, y, BOTH)
+    found = observed(model, x, y, BOTH)
     b, u, v = (np.array(w) for w in model.get_layer("first").weights)
     np.testing.assert_allclose(
         found["second/kernel"][0].inputs.mean, np.maximum(x @ u @ v + b, 0).mean(0), atol=1e-5
@@ -101,7 +101,7 @@ def test_gradients_are_of_each_samples_loss_before_the_activation():
     """Against finite differences of a bias, which is added to the kernel's output."""
     model = mlp()
     x, y = data(40)
-    found = heard(model, x, y, BOTH)["second/kernel"][0].gradients
+    found = observed(model, x, y, BOTH)["second/kernel"][0].gradients
     bias = model.get_layer("second").bias
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     start = np.array(bias)
@@ -126,7 +126,7 @@ def test_nothing_is_changed_by_listening():
     before, metrics = weights(model), [np.array(v) for v in model.metrics_variables]
     state = [np.array(v) for v in model.optimizer.variables]
     attributes = [dict(vars(layer)) for layer in model.layers]
-    heard(model, x, y, BOTH)
+    observed(model, x, y, BOTH)
     for old, new in ((before, weights(model)), (state, model.optimizer.variables)):
         for one, other in zip(old, new, strict=True):
             np.testing.assert_array_equal(one, np.array(other))
@@ -159,7 +159,7 @@ def test_a_loss_that_counts_is_not_made_to_count():
     before = float(model.tracker.result())
     assert before > 0
     model.layers[0].kernel.assign(3 * model.layers[0].kernel)
-    heard(model, x, y, BOTH)
+    observed(model, x, y, BOTH)
     assert float(model.tracker.result()) == before
 
 
@@ -168,7 +168,7 @@ def test_a_loss_that_counts_is_not_made_to_count():
 def test_every_shape_of_model_is_heard(name, needs):
     model = zoo.compiled(zoo.MODELS[name]())
     x, y = zoo.data(model)
-    found = heard(model, x, y, needs)
+    found = observed(model, x, y, needs)
     kernels = [k.path for k in find_kernels(model)]
     assert list(found) == kernels
     for path, (one,) in found.items():
@@ -181,7 +181,7 @@ def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch):
     monkeypatch.setattr(collection, "_ROWS", 50)
     model = mlp()
     x, _ = data(300)
-    (one,), (other,) = heard(model, x)["first/kernel"], heard(model, x)["first/kernel"]
+    (one,), (other,) = observed(model, x)["first/kernel"], observed(model, x)["first/kernel"]
     assert one.inputs.count == 50 + 44
     np.testing.assert_array_equal(one.inputs.scatter, other.inputs.scatter)
 
@@ -189,9 +189,9 @@ def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch):
 def test_a_kernel_without_a_bias_does_not_fold():
     model = zoo.sequential()
     x, _ = zoo.data(model)
-    found = heard(model, x)
-    assert found["first/kernel"][0].folds
-    assert not found["second/kernel"][0].folds
+    found = observed(model, x)
+    assert found["first/kernel"][0].bias_absorbs_mean
+    assert not found["second/kernel"][0].bias_absorbs_mean
 
 
 def test_activations_that_are_not_finite_name_the_kernel():
@@ -200,7 +200,7 @@ def test_activations_that_are_not_finite_name_the_kernel():
     kernel = model.get_layer("first").kernel
     kernel.assign(np.full(kernel.shape, 1e38, "float32"))
     with pytest.raises(SpectrumError, match="second/kernel: Vectors must be finite"):
-        heard(model, x)
+        observed(model, x)
 
 
 # --- what is done with it -------------------------------------------------------------
@@ -226,7 +226,7 @@ def output_change(criterion, *, bias=True):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_activation_changes_the_output_less_than_energy(bias):
     before, after, _ = output_change("activation", bias=bias)
-    _, plain, _ = output_change("energy", bias=bias)
+    _, plain, _ = output_change("frobenius", bias=bias)
     ours, theirs = (((before - each) ** 2).sum() for each in (after, plain))
     assert ours < 0.2 * theirs
 
@@ -235,11 +235,11 @@ def test_activation_changes_the_output_less_than_energy(bias):
 def test_the_bias_keeps_the_mean_output_where_it_was(criterion):
     before, after, _ = output_change(criterion)
     np.testing.assert_allclose(after.mean(0), before.mean(0), atol=1e-4)
-    _, plain, _ = output_change("energy")
+    _, plain, _ = output_change("frobenius")
     assert np.abs(plain.mean(0) - before.mean(0)).max() > 0.05
 
 
-@pytest.mark.parametrize("criterion", ["energy", "activation", "fisher"])
+@pytest.mark.parametrize("criterion", ["frobenius", "activation", "fisher"])
 def test_the_report_tells_the_error_of_the_kernel_itself(criterion):
     model = mlp()
     x, y = data()
@@ -275,7 +275,7 @@ def test_kernels_that_cannot_be_heard_go_by_plain_energy_and_the_report_says_so(
     x, _ = data()
     report = factorize(mlp(), rank=4, criterion="activation", calibration=x)
     by = {k.path: k.criterion for k in report.cuts[0].kernels}
-    assert by == {"first/kernel": "activation", "second/kernel": "energy"}
+    assert by == {"first/kernel": "activation", "second/kernel": "frobenius"}
     assert "By plain energy, not 'activation'" in str(report)
     assert "second/kernel. They hold 54 % of what may change" in report.notes[0]
 
@@ -386,7 +386,7 @@ def test_a_number_means_so_many_samples_of_the_fit():
     with pytest.raises(ArgumentError, match=r"whole number of samples.*calibration=0"):
         RankScheduler(budget=0.5, criterion="activation", calibration=0)
     with pytest.raises(ConfigError, match=r"calibration has a meaning only for a criterion or an"):
-        parse_config({"compression": values | {"criterion": "energy"}})
+        parse_config({"compression": values | {"criterion": "frobenius"}})
 
 
 def test_steps_as_cadence():
@@ -547,7 +547,7 @@ def heard_layer(layer, shape, rank, split=None):
     x = rng.normal(size=(20, *shape)) * np.geomspace(3.0, 0.03, shape[-1]) + 1.0
     x = x.astype("float32")
     changes, means = {}, {}
-    for criterion in ("energy", "activation"):
+    for criterion in ("frobenius", "activation"):
         keras.utils.set_random_seed(5)
         fresh = type(layer).from_config(layer.get_config())
         flat = [keras.layers.Flatten(), keras.layers.Dense(3)]
@@ -587,8 +587,8 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_that_is_heard_loses_less_on_the_data(kind):
     changes, means = heard_layer(*KINDS[kind])
-    assert changes["activation"] < 0.5 * changes["energy"]
-    assert means["activation"] < 1e-4 < means["energy"]
+    assert changes["activation"] < 0.5 * changes["frobenius"]
+    assert means["activation"] < 1e-4 < means["frobenius"]
 
 
 def reader(words=60):
@@ -603,10 +603,10 @@ def test_a_table_is_judged_by_how_often_its_rows_are_chosen():
     frequency = 0.8 ** np.arange(60)
     texts = rng.choice(60, size=(100, 7), p=frequency / frequency.sum()).astype("int32")
     counts = np.bincount(texts.ravel(), minlength=60)
-    (statistics,) = heard(reader(), texts)["table/embeddings"]
+    (statistics,) = observed(reader(), texts)["table/embeddings"]
     np.testing.assert_array_equal(statistics.input_moment, counts / counts.sum())
     lost = {}
-    for criterion in ("energy", "activation"):
+    for criterion in ("frobenius", "activation"):
         keras.utils.set_random_seed(3)
         model = reader()
         table = np.array(model.get_layer("table").embeddings)
@@ -615,7 +615,7 @@ def test_a_table_is_judged_by_how_often_its_rows_are_chosen():
         lost[criterion] = counts @ change / (counts @ (table**2).sum(1))
     weight = np.sqrt(counts / counts.sum() + 0.01 / 60)[:, None]
     least = relative_error(singular_spectrum(weight * table), 5) ** 2
-    assert lost["activation"] < 0.6 * lost["energy"]
+    assert lost["activation"] < 0.6 * lost["frobenius"]
     assert lost["activation"] == pytest.approx(least, rel=0.1), "but for the ridge"
 
 
@@ -643,7 +643,7 @@ def test_gradients_of_a_grouped_convolution_add_up():
     zoo.compiled(model)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(10, 6, 6, 4)).astype("float32"), rng.integers(3, size=10)
-    found = heard(model, x, y, BOTH)["grouped/kernel"]
+    found = observed(model, x, y, BOTH)["grouped/kernel"]
     with tf.GradientTape() as tape:
         loss = model.compute_loss(x, y, model(x))
     expected = tape.gradient(loss, model.get_layer("grouped").bias.value)
@@ -679,7 +679,7 @@ def test_a_split_in_space_is_told_what_it_loses_nearly_as_exactly(name, bias):
     model, x = convolution(use_bias=bias), smooth()
     y = np.arange(len(x)) % 3
     kernel, rule = find_kernels(model)[0], criterion_named(name)
-    found = heard(model, x, y, rule.needs)["conv/kernel"]
+    found = observed(model, x, y, rule.needs)["conv/kernel"]
     (matrix,) = kernel.matrices("channel")[0]
     exact = rule.metric(found[0])
     metrics = [rule.judge(each) for each in seen_in(kernel, "spatial", found)]
@@ -728,7 +728,7 @@ def test_the_split_is_the_one_that_loses_less_on_the_data():
         "hwir,ro->hwio", rng.normal(size=(3, 4, 2, 3)), rng.normal(size=(3, 12))
     )
     splits, changes = {}, {}
-    for criterion in ("energy", "activation"):
+    for criterion in ("frobenius", "activation"):
         model = convolution(activation=None)
         layer = model.layers[0]
         layer.kernel.assign(kernel)
@@ -737,8 +737,8 @@ def test_the_split_is_the_one_that_loses_less_on_the_data():
         factorize(model, budget=budget, criterion=criterion, calibration=x)
         splits[criterion] = layer.split_of("kernel")
         changes[criterion] = np.abs(np.array(layer(x)) - before).mean()
-    assert splits == {"energy": "channel", "activation": "spatial"}
-    assert changes["activation"] < 0.1 * changes["energy"]
+    assert splits == {"frobenius": "channel", "activation": "spatial"}
+    assert changes["activation"] < 0.1 * changes["frobenius"]
 
 
 TRANSPOSED = {
@@ -775,7 +775,7 @@ def test_gradients_are_found_wherever_on_the_grid_they_are():
     layers = keras.layers
     grid = [layers.Conv2DTranspose(6, 1, name="up"), layers.Conv2D(4, 1, strides=4)]
     model = keras.Sequential([keras.Input(x.shape[1:]), *grid, layers.Flatten(), layers.Dense(3)])
-    found = heard(zoo.compiled(model), x, y, BOTH)["up/kernel"][0]
+    found = observed(zoo.compiled(model), x, y, BOTH)["up/kernel"][0]
     assert np.trace(found.gradient_moment) > 0
 
 
@@ -795,7 +795,7 @@ def test_a_transposed_convolution_loses_less_on_its_data(kind):
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(60, *shape)) * np.geomspace(3.0, 0.03, 8)).astype("float32")
     changes = {}
-    for criterion in ("energy", "activation", "fisher"):
+    for criterion in ("frobenius", "activation", "fisher"):
         keras.utils.set_random_seed(3)
         fresh = type(layer).from_config(layer.get_config())
         ends = [keras.layers.Flatten(), keras.layers.Dense(3)]
@@ -805,8 +805,8 @@ def test_a_transposed_convolution_loses_less_on_its_data(kind):
         report = factorize(model, rank=3, criterion=criterion, calibration=(x, y))
         assert [k.criterion for k in report.cuts[0].kernels] == [criterion]
         changes[criterion] = ((before - np.array(fresh(x))) ** 2).mean()
-    assert changes["activation"] < 0.3 * changes["energy"]
-    assert changes["fisher"] < 0.5 * changes["energy"]
+    assert changes["activation"] < 0.3 * changes["frobenius"]
+    assert changes["fisher"] < 0.5 * changes["frobenius"]
 
 
 CELLS = {
@@ -834,11 +834,11 @@ def test_cells_hear_their_inputs_and_their_states(kind):
     model, x = reads(kind)
     states = np.array(model.get_layer("loop")(x))
     before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
-    found = heard(model, x)
+    found = observed(model, x)
     for kernel, seen in (("kernel", x), ("recurrent_kernel", before)):
         (statistics,) = found[f"loop/cell/{kernel}"]
         assert_moments(statistics.inputs, seen.reshape(-1, seen.shape[-1]))
-        assert statistics.folds == (kind != "gru")
+        assert statistics.bias_absorbs_mean == (kind != "gru")
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -849,7 +849,7 @@ def test_cells_hear_no_padding(backwards):
     x[~real] = 0
     layers = [keras.layers.Masking(), keras.layers.LSTM(6, go_backwards=backwards, name="loop")]
     model = keras.Sequential([keras.Input((9, 5)), *layers, keras.layers.Dense(3)])
-    found = heard(model, x)
+    found = observed(model, x)
     assert_moments(found["loop/cell/kernel"][0].inputs, x[real])
     assert found["loop/cell/recurrent_kernel"][0].inputs.count == real.sum()
     assert not model.get_layer("loop").unroll
@@ -865,7 +865,7 @@ def test_states_that_outlive_a_call_stay_and_batches_have_the_size_they_must_hav
     report = factorize(model, rank=2, criterion="activation", calibration=x)
     assert {k.criterion for k in report.cuts[0].kernels} == {"activation"}
     np.testing.assert_array_equal(np.array(loop.states[0]), before)
-    assert heard(model, x)["loop/cell/recurrent_kernel"][0].inputs.count == 24 * 4
+    assert observed(model, x)["loop/cell/recurrent_kernel"][0].inputs.count == 24 * 4
 
 
 class Stepper(keras.layers.Layer):
@@ -888,7 +888,7 @@ class Stepper(keras.layers.Layer):
 def test_cells_are_heard_in_a_loop_that_is_not_keras_own():
     x = np.random.default_rng(0).normal(size=(10, 3, 5)).astype("float32")
     model = keras.Sequential([keras.Input((3, 5)), Stepper(name="own"), keras.layers.Dense(3)])
-    found = heard(model, x)
+    found = observed(model, x)
     assert_moments(found["own/cell/kernel"][0].inputs, x.reshape(30, 5))
     states = found["own/cell/recurrent_kernel"][0].inputs
     assert states.count == 30
@@ -904,23 +904,23 @@ def test_a_call_in_a_traced_function_is_not_heard():
             return step(x)[0]
 
     model = keras.Sequential([keras.Input((5,)), Traced(name="own"), keras.layers.Dense(3)])
-    assert "own/cell/kernel" not in heard(model, x)
+    assert "own/cell/kernel" not in observed(model, x)
 
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_a_loop_loses_less_on_its_data(kind):
     changes = {}
-    for criterion in ("energy", "activation"):
+    for criterion in ("frobenius", "activation"):
         model, x = reads(kind)
         before = np.array(model.get_layer("loop")(x))
         report = factorize(model, rank=5, criterion=criterion, calibration=x)
         judged = {k.path: k.criterion for k in report.cuts[0].kernels}
-        deaf = {path for path, name in judged.items() if name != criterion}
+        unobserved = {path for path, name in judged.items() if name != criterion}
         inexact = (kind, criterion) == ("gru, reset before", "activation")
-        assert deaf == ({"loop/cell/recurrent_kernel"} if inexact else set())
+        assert unobserved == ({"loop/cell/recurrent_kernel"} if inexact else set())
         assert len(judged) >= 2
         changes[criterion] = ((before - np.array(model.get_layer("loop")(x))) ** 2).mean()
-    assert changes["activation"] < 0.5 * changes["energy"]
+    assert changes["activation"] < 0.5 * changes["frobenius"]
 
 
 def test_kinds_that_are_not_heard_go_by_energy():
@@ -946,7 +946,7 @@ def test_kinds_that_are_not_heard_go_by_energy():
     )
     by = {k.path: k.criterion for k in report.cuts[0].kernels}
     assert by.pop("across/kernel") == by.pop("along/kernel") == "fisher"
-    assert set(by.values()) == {"energy"}
+    assert set(by.values()) == {"frobenius"}
     assert len(by) >= 2
     assert "along/kernel" not in report.notes[0]
     assert "lstm/cell/recurrent_kernel" in report.notes[0]

@@ -17,11 +17,11 @@ from reducible_train import (
     Cadence,
     Constant,
     LayerRule,
+    PiecewiseConstant,
     Ramp,
     RankError,
     RankScheduler,
     SpectrumError,
-    Steps,
 )
 from reducible_train.layers import find_kernels
 
@@ -29,7 +29,7 @@ BACKEND = keras.backend.backend()
 RAMP = {"initial": 1.0, "final": 0.4, "start_epoch": 0, "end_epoch": 3}
 
 
-class Watch(keras.callbacks.Callback):
+class GuardRun(keras.callbacks.Callback):
     """Reads sizes while epochs run, and checks predictions against calls."""
 
     def __init__(self, x):
@@ -51,7 +51,7 @@ def model(request):
 def test_sizes_fall_as_the_schedule_says_and_nothing_is_stale(model):
     x, y = zoo.data(model)
     dense = model.count_params()
-    scheduler, watch = RankScheduler(budget=Ramp(**RAMP | {"final": 0.6})), Watch(x)
+    scheduler, watch = RankScheduler(budget=Ramp(**RAMP | {"final": 0.6})), GuardRun(x)
     history = model.fit(
         x, y, epochs=5, validation_data=(x, y), callbacks=[scheduler, watch], verbose=0
     ).history
@@ -148,7 +148,7 @@ def test_a_model_that_builds_itself_is_met_after_the_first_batch():
 def test_usable_twice_and_ranks_never_rise():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
-    scheduler = RankScheduler(rank=Steps((10, 6), (0, 1)))
+    scheduler = RankScheduler(rank=PiecewiseConstant((10, 6), (0, 1)))
     model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
     assert [cut.target for cut in scheduler.report.cuts] == [10, 6]
     model.fit(x, y, initial_epoch=2, epochs=4, callbacks=[scheduler], verbose=0)
@@ -231,7 +231,9 @@ def test_layer_rules():
 def test_above_break_even_a_layer_stays_dense():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
-    scheduler = RankScheduler(rank=Steps((14, 13), (0, 1)))  # break-even of 24 x 32 is 13
+    scheduler = RankScheduler(
+        rank=PiecewiseConstant((14, 13), (0, 1))
+    )  # break-even of 24 x 32 is 13
     model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
     assert [(c.epoch, [k.path for k in c.kernels]) for c in scheduler.report.cuts] == [
         (0, ["second/kernel"]),
@@ -339,7 +341,7 @@ def test_unusable_rules_and_cadences_are_refused_at_once(make, error, words):
         ({"rank": 4, "rules": [LayerRule("third")]}, ArgumentError, "'third' matches no layer"),
         ({"budget": Ramp(**RAMP | {"end_epoch": 5})}, ArgumentError, "ends at epoch 5"),
         (
-            {"rank": 4, "rules": [LayerRule("first", rank=Steps((5, 4), (0, 9)))]},
+            {"rank": 4, "rules": [LayerRule("first", rank=PiecewiseConstant((5, 4), (0, 9)))]},
             ArgumentError,
             r"rule for 'first'.*ends at epoch 9",
         ),
@@ -397,7 +399,7 @@ def test_there_is_no_report_before_fit():
     ("options", "message"),
     [
         ({"budget": Ramp(0.3, 1.0, 1, 4)}, r"`budget` must not rise.*Ramp"),
-        ({"rank": Steps((4, 8), (0, 2))}, r"`rank` must not rise.*from 4 to 8"),
+        ({"rank": PiecewiseConstant((4, 8), (0, 2))}, r"`rank` must not rise.*from 4 to 8"),
         ({"rank": 2.5}, r"`rank` must be a whole number; got 2\.5"),
     ],
 )

@@ -16,16 +16,16 @@ from reducible_train import (
     FileAccessError,
     FormatError,
     Guard,
+    PiecewiseConstant,
     RankModelCheckpoint,
     RankScheduler,
-    Steps,
     load_model,
     load_weights_into,
 )
 from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
-from reducible_train.training.companions import check_companions
 from reducible_train.training.comparisons import first_marks, marks_of
+from reducible_train.training.other_callbacks import check_other_callbacks
 
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
 
@@ -71,7 +71,7 @@ def test_the_best_file_is_of_the_best_epoch_at_the_final_ranks(tmp_path):
 def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
     scores = Scores(0.9, 0.1)
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
+        budget=PiecewiseConstant((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     best = RankModelCheckpoint(scheduler, tmp_path / "a.reducible", **BEST)
     with (
@@ -236,21 +236,23 @@ def test_a_checkpoint_of_the_best_epoch_is_refused_unless_no_ranks_fall(kind):
     remedy = r"RankModelCheckpoint\(scheduler, 'a.keras', monitor='val_accuracy', mode='max'\)"
     with pytest.raises(ArgumentError, match=remedy):
         fit(RankScheduler(budget=FALL), best)
-    check_companions([best], 0)
-    check_companions([kind("{epoch}.keras")], 5)
+    check_other_callbacks([best], 0)
+    check_other_callbacks([kind("{epoch}.keras")], 5)
 
 
 def test_derived_classes_are_refused_like_those_of_keras(tmp_path):
     stop = Patient("loss", restore_best_weights=True)
     with pytest.raises(ArgumentError, match=r"Patient, derived from EarlyStopping.*RankEarly"):
-        check_companions([stop], 3)
+        check_other_callbacks([stop], 3)
     with pytest.raises(ArgumentError, match=r"Remote, derived from Backup.*RankBackup"):
-        check_companions([Remote(tmp_path)], 3)
+        check_other_callbacks([Remote(tmp_path)], 3)
     own = keras.callbacks.LambdaCallback()
     own.monitor, own.save_best_only = "loss", True
     with pytest.raises(ArgumentError, match=r"RankModelCheckpoint\(scheduler, 'best.reducible'"):
-        check_companions([own], 3)
-    check_companions([Patient("loss"), Patient(restore_best_weights=True, start_from_epoch=3)], 3)
+        check_other_callbacks([own], 3)
+    check_other_callbacks(
+        [Patient("loss"), Patient(restore_best_weights=True, start_from_epoch=3)], 3
+    )
 
 
 class Objective:
@@ -308,7 +310,7 @@ def _rates(history):
 
 def test_a_saver_has_no_cut_that_was_undone_at_the_end(tmp_path):
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
+        budget=PiecewiseConstant((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     saver = SaveBestEpoch(tmp_path / "t.weights.h5")
     with pytest.warns(ShortfallWarning, match="Its guard held it back"):

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("demo", "finetune", "inspect", "preview", "schema")
 CONFIG = """\
 compression:
-  budget: {schedule: steps, values: [1.0, 0.4], start_epochs: [0, 1]}
+  budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
 training: {epochs: 2, batch_size: 16, seed: 1, validation_split: 0.25}
 """
 

@@ -19,6 +19,7 @@ from reducible_train import (
     Guard,
     Latency,
     LayerRule,
+    PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankBackupAndRestore,
@@ -28,16 +29,15 @@ from reducible_train import (
     RankTensorBoard,
     Rewarm,
     Search,
-    Steps,
 )
 from reducible_train.compressor import Compression
 from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
-from reducible_train.training.companions import check_companions
+from reducible_train.training.other_callbacks import check_other_callbacks
 
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
 
-FALL = Steps(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
+FALL = PiecewiseConstant(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
 
 
 class Scores(keras.callbacks.Callback):
@@ -82,11 +82,11 @@ def test_callbacks_of_keras_that_would_fail_later_are_refused_before_training(tm
 
 def test_those_that_do_no_harm_are_let_through(tmp_path):
     stop = keras.callbacks.EarlyStopping
-    check_companions([stop(), keras.callbacks.ModelCheckpoint(tmp_path / "a.keras")], 2)
+    check_other_callbacks([stop(), keras.callbacks.ModelCheckpoint(tmp_path / "a.keras")], 2)
     late = stop(restore_best_weights=True, start_from_epoch=2)
-    check_companions([late], 2)
+    check_other_callbacks([late], 2)
     with pytest.raises(ArgumentError, match="start_from_epoch=2"):
-        check_companions([late], 3)
+        check_other_callbacks([late], 3)
 
 
 @pytest.mark.parametrize("kind", [RankEarlyStopping, RankBackupAndRestore])
@@ -107,7 +107,10 @@ def test_their_place_is_behind_the_scheduler(kind, tmp_path):
         ({"budget": Ramp(1.0, 0.5, start_epoch=1, end_epoch=4.5)}, 5),
         ({"budget": FALL, "cadence": Cadence(epochs=3)}, 3),
         ({"budget": FALL, "cadence": Cadence(steps=3)}, 2),
-        ({"budget": FALL, "rules": [LayerRule("first", rank=Steps((8, 4), (0, 7)))]}, 7),
+        (
+            {"budget": FALL, "rules": [LayerRule("first", rank=PiecewiseConstant((8, 4), (0, 7)))]},
+            7,
+        ),
         ({"search": Search(end_epoch=6), "guard": Guard("loss", max_drop=1.0)}, 6),
         ({"adaptive": Adaptive(end_epoch=4)}, 4),
         ({"budget": FALL, "adaptive": Adaptive(end_epoch=4)}, 6),
@@ -138,7 +141,7 @@ def test_early_stopping_waits_for_the_final_ranks_and_restores_the_best_of_them(
 def test_early_stopping_does_not_count_while_stable_ranks_settle():
     scores = Scores(0.9, 0.8, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5)
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.4), (0, 1)), adaptive=Adaptive(start_epoch=3, end_epoch=3)
+        budget=PiecewiseConstant((1.0, 0.4), (0, 1)), adaptive=Adaptive(start_epoch=3, end_epoch=3)
     )
     stop = RankEarlyStopping(scheduler, "score", mode="max", patience=2)
     history, _ = fit(scores, scheduler, stop)
@@ -161,7 +164,7 @@ def test_early_stopping_of_keras_is_refused_while_stable_ranks_settle():
 def test_a_cut_that_is_undone_at_the_end_takes_its_best_weights_with_it():
     scores = Scores(0.9, 0.1)
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
+        budget=PiecewiseConstant((1.0, 0.4), (0, 1)), guard=Guard("score", max_drop=0.1, mode="max")
     )
     stop = RankEarlyStopping(scheduler, "score", mode="max", restore_best_weights=True)
     with pytest.warns(ShortfallWarning, match="Its guard held it back"):
@@ -197,7 +200,7 @@ def start():
 
 OPTIONS = {
     "budget": {"budget": Ramp(1.0, 0.3, start_epoch=1, end_epoch=4)},
-    "energy": {"energy": Steps((1.0, 0.9, 0.7, 0.5), (0, 1, 2, 4))},
+    "energy": {"energy": PiecewiseConstant((1.0, 0.9, 0.7, 0.5), (0, 1, 2, 4))},
     "steps": {"budget": Ramp(1.0, 0.3, start_epoch=0, end_epoch=4), "cadence": Cadence(steps=3)},
     "file": {"budget": Ramp(1.0, 0.5, start_epoch=1, end_epoch=4), "measure": "file"},
     "latency": {
@@ -310,7 +313,7 @@ def pictures(eagerly):
 )
 def test_a_resumed_training_draws_the_same_random_numbers(make, broken, eagerly, tmp_path):
     def scheduler():
-        return RankScheduler(budget=Steps((1.0, 0.7, 0.5), (0, 2, 3)))
+        return RankScheduler(budget=PiecewiseConstant((1.0, 0.7, 0.5), (0, 2, 3)))
 
     keras.utils.set_random_seed(5)
     model = make(eagerly)
@@ -426,7 +429,7 @@ def halves(built=True):
 def test_every_optimizer_of_a_model_comes_back_in_a_resumed_training(tmp_path):
     def run(epochs, *callbacks, model=None):
         model = halves() if model is None else model
-        scheduler = RankScheduler(budget=Steps((1.0, 0.5), (0, 1)))
+        scheduler = RankScheduler(budget=PiecewiseConstant((1.0, 0.5), (0, 1)))
         rng = np.random.default_rng(2)
         x, y = rng.normal(size=(48, 24)).astype("float32"), rng.integers(0, 5, 48)
         callbacks = [scheduler, *(make(scheduler) for make in callbacks)]
@@ -527,7 +530,7 @@ def test_what_no_story_tells_cannot_be_backed_up(options, words, tmp_path):
     with pytest.raises(ArgumentError, match=words):
         RankBackupAndRestore(scheduler, tmp_path)
     with pytest.raises(ArgumentError, match=words):
-        scheduler.story()
+        scheduler.get_state()
     RankBackupAndRestore(RankScheduler(budget=FALL, aids=[ProductDecay()]), tmp_path)
 
 
@@ -542,7 +545,7 @@ def test_a_resumed_training_gathers_its_samples_anew_and_goes_on_to_cut(
     )
 
     def scheduler():
-        ranks = Steps((24, 12, 8, 4), (0, 1, 2, 4))
+        ranks = PiecewiseConstant((24, 12, 8, 4), (0, 1, 2, 4))
         return RankScheduler(rank=ranks, criterion="activation", calibration=count)
 
     first = scheduler()

@@ -18,7 +18,13 @@ from reducible_train.config.models import OPTIMIZERS
 from reducible_train.config.reading import parse_document
 from reducible_train.errors import ConfigError, FileAccessError
 from reducible_train.settings.aids import Regrow, TailShrink
-from reducible_train.settings.schedules import Constant, Join, Ramp, Steps, schedule_kinds
+from reducible_train.settings.schedules import (
+    Constant,
+    Join,
+    PiecewiseConstant,
+    Ramp,
+    schedule_kinds,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -53,7 +59,14 @@ def test_every_example_loads_and_points_editors_at_the_schema(path):
 
 def test_the_examples_show_every_quantity_and_measure():
     names = {path.stem for path in CONFIGS}
-    assert names >= {"ramp", "energy", "fixed_rank", "steps", "flops_budget", "layer_rules"}
+    assert names >= {
+        "ramp",
+        "energy",
+        "fixed_rank",
+        "piecewise_constant",
+        "flops_budget",
+        "layer_rules",
+    }
     loaded = [load_config(path) for path in CONFIGS]
     assert {next(iter(config.schedules())) for config in loaded} == {"budget", "energy", "rank"}
     assert {config.compression.measure for config in loaded} >= {"parameters", "flops"}
@@ -67,8 +80,8 @@ def test_the_examples_show_every_quantity_and_measure():
         (RAMP, Ramp(1.0, 0.2, 2, 6)),
         (RAMP | {"shape": "cosine"}, Ramp(1.0, 0.2, 2, 6, "cosine")),
         (
-            {"schedule": "steps", "values": [1, 0.5], "start_epochs": [0, 3]},
-            Steps([1, 0.5], [0, 3]),
+            {"schedule": "piecewise_constant", "values": [1, 0.5], "start_epochs": [0, 3]},
+            PiecewiseConstant([1, 0.5], [0, 3]),
         ),
         (
             {"schedule": "join", "schedules": [1.0, RAMP], "boundaries": [3]},
@@ -184,12 +197,24 @@ training:
         ({"budget": RAMP | {"shape": "cubical"}}, "$.compression.budget.shape", "mean 'cubic'"),
         ({"budget": RAMP | {"start_epoch": -1}}, "$.compression.budget.start_epoch", "negative"),
         (
-            {"budget": {"schedule": "steps", "values": [1, 0.5], "start_epochs": [1, 3]}},
+            {
+                "budget": {
+                    "schedule": "piecewise_constant",
+                    "values": [1, 0.5],
+                    "start_epochs": [1, 3],
+                }
+            },
             "$.compression.budget.start_epochs[0]",
             "must be 0",
         ),
         (
-            {"budget": {"schedule": "steps", "values": [1, 50], "start_epochs": [0, 3]}},
+            {
+                "budget": {
+                    "schedule": "piecewise_constant",
+                    "values": [1, 50],
+                    "start_epochs": [0, 3],
+                }
+            },
             "$.compression.budget.values[1]",
             "For 50 % write 0.5",
         ),
@@ -543,7 +568,10 @@ def test_the_examples_are_plain_yaml():
 
 def test_schedules_that_rise_are_told_with_their_place():
     ramp = {"schedule": "ramp", "initial": 0.2, "final": 1.0, "start_epoch": 1, "end_epoch": 3}
-    rule = {"match": "a", "rank": {"schedule": "steps", "values": [2, 4], "start_epochs": [0, 2]}}
+    rule = {
+        "match": "a",
+        "rank": {"schedule": "piecewise_constant", "values": [2, 4], "start_epochs": [0, 2]},
+    }
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"budget": ramp, "rules": [rule]}}, "c.yaml")
     assert (

@@ -29,7 +29,7 @@ from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.plans import plan_of
-from reducible_train.surgery.rebuild import Container
+from reducible_train.surgery.rebuild import PlanCarrier
 
 # What Keras says when it loads a layer without `build`, dense or not.
 pytestmark = pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer 'lazy'")
@@ -219,7 +219,7 @@ def test_containers_are_of_their_class_and_merge_ends_them(name):
     everything = [model, *(layer for _, layer in _keras.walk(model))]
     kinds = [type(layer) for layer in everything]
     cut_to(model, 4)
-    containers = [layer for layer in everything if isinstance(layer, Container)]
+    containers = [layer for layer in everything if isinstance(layer, PlanCarrier)]
     for layer, kind in zip(everything, kinds, strict=True):
         assert isinstance(layer, kind)
         if layer in containers:
@@ -262,7 +262,7 @@ def test_the_compact_file_knows_containers(name, tmp_path):
     loaded = load_model(tmp_path / "model.reducible", own)
     assert plan_of(loaded) == plan_of(model)
     np.testing.assert_array_equal(zoo.predicted(loaded, x), zoo.predicted(model, x))
-    if any(isinstance(layer, Container) for _, layer in _keras.walk(model)) and name != "wrapped":
+    if any(isinstance(layer, PlanCarrier) for _, layer in _keras.walk(model)) and name != "wrapped":
         with pytest.raises(FormatError, match=r"not (one of|among)"):
             load_model(tmp_path / "model.reducible")
 
@@ -328,7 +328,7 @@ def test_a_plan_that_does_not_fit_the_class_is_an_error(tmp_path):
     model = within()
     cut_to(model, 4)
     config = model.get_layer("inner").get_layer("block").get_config()
-    layer = Container.from_config({**config, "plan": {"other/kernel": 3}})
+    layer = PlanCarrier.from_config({**config, "plan": {"other/kernel": 3}})
     with pytest.raises(SurgeryError, match=r"no other/kernel"):
         layer.load_own_variables({})
 

@@ -219,7 +219,7 @@ def test_only_the_spread_of_the_inputs_counts_where_a_bias_folds_the_mean(matric
         near = weigh(matrices, metric(Statistics(Moments.of(x), g)))
         far = weigh(matrices, metric(Statistics(Moments.of(shifted), g)))
         np.testing.assert_allclose(near.values, far.values, rtol=1e-6)
-        kept = weigh(matrices, metric(Statistics(Moments.of(shifted), g, folds=False)))
+        kept = weigh(matrices, metric(Statistics(Moments.of(shifted), g, bias_absorbs_mean=False)))
         assert kept.values[0] > 50 * near.values[0]
 
 
@@ -308,12 +308,12 @@ def test_the_bias_takes_up_the_means_of_all_pieces(rng):
 def test_without_a_bias_the_pieces_keep_their_mean(rng):
     x = pieces(rng, 500, mean=3.0)
     seen = Separated(Moments.of(x), (M, 3), (1,))
-    folded, kept = Statistics(seen), Statistics(seen, folds=False)
+    folded, kept = Statistics(seen), Statistics(seen, bias_absorbs_mean=False)
     assert kept.mean is None
     assert np.trace(kept.input_moment) == pytest.approx((x**2).sum() / 500 / 3)
     assert np.trace(folded.input_moment) == pytest.approx(x.var(0).sum() / 3)
-    assert np.trace(kept.likeness) == pytest.approx(3)
-    assert kept.likeness[0, 2] > folded.likeness[0, 2]
+    assert np.trace(kept.block_gram) == pytest.approx(3)
+    assert kept.block_gram[0, 2] > folded.block_gram[0, 2]
 
 
 def test_pieces_that_never_change_weigh_nothing():
@@ -328,10 +328,10 @@ def test_a_criterion_needs_its_statistics_and_a_name_of_its_own():
         criterion_named("fisher").metric(Statistics(Moments.of(np.eye(3))))
     with pytest.raises(ArgumentError, match="statistics of the inputs"):
         criterion_named("activation").metric(Statistics())
-    with pytest.raises(ArgumentError, match=r"'energy'.*Received: criterion='best'"):
+    with pytest.raises(ArgumentError, match=r"'frobenius'.*Received: criterion='best'"):
         criterion_named("best")
-    with pytest.raises(ArgumentError, match="taken by energy"):
-        criterion("energy")(lambda statistics: Metric())
+    with pytest.raises(ArgumentError, match="taken by frobenius"):
+        criterion("frobenius")(lambda statistics: Metric())
     with pytest.raises(ArgumentError, match="needs=\\('targets',\\)"):
         criterion("new", needs=("targets",))
 

@@ -9,12 +9,12 @@ import zoo
 
 from reducible_train import (
     Guard,
+    PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankError,
     RankScheduler,
     Rewarm,
-    Steps,
     factorize,
     load_model,
     save_model,
@@ -37,12 +37,12 @@ def distiller(teacher=None, *more):
     return made
 
 
-@pytest.mark.parametrize("criterion", ["energy", "activation", "fisher"])
+@pytest.mark.parametrize("criterion", ["frobenius", "activation", "fisher"])
 def test_the_student_is_compressed_and_the_teacher_is_not(criterion):
     features = keras.distillation.FeatureDistillation(
         loss="mse", teacher_layer_name="first", student_layer_name="first"
     )
-    model = distiller(None, *([features] if criterion == "energy" else []))
+    model = distiller(None, *([features] if criterion == "frobenius" else []))
     teacher, student = model.teacher, model.student
     x, y = zoo.data(teacher)
     before = teacher.get_weights()
@@ -85,7 +85,7 @@ def test_a_guard_brings_the_student_back():
     x, y = zoo.data(model.teacher)
     guard = Guard("loss", max_drop=0.0, patience=1, tries=1)
     dense = model.student.count_params()
-    scheduler = RankScheduler(rank=Steps((24, 1), (0, 3)), guard=guard)
+    scheduler = RankScheduler(rank=PiecewiseConstant((24, 1), (0, 3)), guard=guard)
     history = model.fit(x, y, epochs=6, callbacks=[scheduler], verbose=0).history
     assert len(scheduler.report.undone) == 1
     assert history["params"][3] < dense

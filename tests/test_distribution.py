@@ -16,8 +16,8 @@ from reducible_train import (
     ArgumentError,
     Guard,
     Latency,
+    PiecewiseConstant,
     RankScheduler,
-    Steps,
     _keras,
     factorize,
 )
@@ -110,7 +110,7 @@ class Clock:
         return [sum(m * n + self.fixed for m, n in each) for each in matrices]
 
 
-FALL = Steps((1.0, 0.8), (0, 1))
+FALL = PiecewiseConstant((1.0, 0.8), (0, 1))
 SETTINGS = {
     "latency": lambda one: {"budget": FALL, "measure": Latency(timer=Clock(300.0 * one))},
     "activation": lambda one: {

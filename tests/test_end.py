@@ -20,6 +20,7 @@ from reducible_train import (
     Guard,
     Latency,
     LayerRule,
+    PiecewiseConstant,
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
@@ -27,7 +28,6 @@ from reducible_train import (
     RankScheduler,
     RankTensorBoard,
     Search,
-    Steps,
     factorize,
     load_weights_into,
     save_model,
@@ -35,7 +35,7 @@ from reducible_train import (
 from reducible_train.errors import ShortfallWarning, SpectrumError
 from reducible_train.layers import find_kernels
 
-STAIRS = Steps((1.0, 0.8, 0.6), (0, 1, 2))
+STAIRS = PiecewiseConstant((1.0, 0.8, 0.6), (0, 1, 2))
 SAMPLES, BATCH = 48, 16
 X = np.random.default_rng(0).normal(size=(SAMPLES, 24)).astype("float32")
 Y = X[:, :5].argmax(-1)
@@ -151,7 +151,7 @@ def test_what_is_reached_is_reached_in_silence_also_by_a_model_that_was_there():
     assert scheduler.shortfall is None
     fit(model, scheduler, epochs=3)
     assert scheduler.report.cuts == ()
-    ranks = RankScheduler(rank=Steps((9, 5), (0, 1)))
+    ranks = RankScheduler(rank=PiecewiseConstant((9, 5), (0, 1)))
     with pytest.warns(ShortfallWarning):
         fit(small(), ranks, StopAt(0))
     fit(small(), ranks, epochs=2)
@@ -159,7 +159,7 @@ def test_what_is_reached_is_reached_in_silence_also_by_a_model_that_was_there():
 
 
 def test_a_rule_that_did_not_come_to_its_end_is_named():
-    rule = LayerRule("second", rank=Steps((9, 5), (0, 3)))
+    rule = LayerRule("second", rank=PiecewiseConstant((9, 5), (0, 3)))
     scheduler = RankScheduler(budget=0.9, rules=[rule])
     with pytest.warns(ShortfallWarning, match="rank=5"):
         fit(small(), scheduler, StopAt(1))
@@ -262,7 +262,7 @@ def test_a_model_has_weights_when_its_parts_have(kind, lazy, tmp_path):
 def test_the_best_of_a_model_whose_parts_have_weights_is_written(tmp_path):
     model = Coder(lazy=False)
     model.compile("adam", run_eagerly=True)
-    scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 1)))
+    scheduler = RankScheduler(budget=PiecewiseConstant((1.0, 0.6), (0, 1)))
     whole = RankModelCheckpoint(scheduler, tmp_path / "best.keras", "loss", mode="min")
     with pytest.raises(FormatError, match=r"A .keras file cannot hold model 'coder.*get_config"):
         fit(model, scheduler, whole, y=None, epochs=2, batch_size=BATCH)
@@ -335,7 +335,7 @@ def test_every_cut_has_a_step_after_it_where_data_runs_out(cadence):
         for start in range(0, SAMPLES, BATCH):
             yield X[start : start + BATCH], Y[start : start + BATCH]
 
-    stairs = Steps((1.0, 0.8, 0.7, 0.6), (0, 1, 2, 3))
+    stairs = PiecewiseConstant((1.0, 0.8, 0.7, 0.6), (0, 1, 2, 3))
     model, scheduler, steps = small(), RankScheduler(budget=stairs, cadence=cadence), []
     count = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: steps.append(batch)
@@ -432,7 +432,7 @@ class Spoiled(keras.utils.PyDataset):
 def test_data_with_nan_ends_a_guarded_training_on_the_last_good_weights(since, trained, tmp_path):
     model = small()
     guard = Guard("val_loss", max_drop=9.0, tries=1, folder=tmp_path)
-    scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 2)), guard=guard)
+    scheduler = RankScheduler(budget=PiecewiseConstant((1.0, 0.6), (0, 2)), guard=guard)
     with pytest.warns(UserWarning, match="Training was stopped") as told:
         history = fit(model, scheduler, x=Spoiled(since), y=None, epochs=8, validation_data=(X, Y))
     assert len([each for each in told if "stopped" in str(each.message)]) == 1
@@ -446,7 +446,7 @@ def test_data_with_nan_ends_a_guarded_training_on_the_last_good_weights(since, t
 
 
 def test_a_cut_that_meets_nan_says_when():
-    scheduler = RankScheduler(budget=Steps((1.0, 0.6), (0, 2)))
+    scheduler = RankScheduler(budget=PiecewiseConstant((1.0, 0.6), (0, 2)))
     with pytest.raises(SpectrumError, match=r"The cut in epoch 2 \(loss nan .* was not made"):
         fit(small(), scheduler, x=Spoiled(1), y=None)
 

@@ -33,7 +33,7 @@ def experts():
     return model
 
 
-@pytest.mark.parametrize("allocation", ["knapsack", "energy", "uniform"])
+@pytest.mark.parametrize("allocation", ["knapsack", "equal_energy", "uniform"])
 def test_a_group_shares_one_rank(allocation):
     report = factorize(experts(), budget=0.5, allocation=allocation, rules=[EXPERTS])
     ranks = {report.ranks.get(f"expert_{i}/kernel") for i in range(3)}

@@ -20,12 +20,12 @@ from reducible_train import (
     ConfigError,
     Guard,
     LayerRule,
+    PiecewiseConstant,
     Ramp,
     RankError,
     RankScheduler,
     RankTensorBoard,
     Search,
-    Steps,
     load_config,
 )
 from reducible_train.cli import app
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.Shortfal
 
 ROOT = Path(__file__).resolve().parent.parent
 
-STEPS = Steps((1.0, 0.5), (0, 2))
+STEPS = PiecewiseConstant((1.0, 0.5), (0, 2))
 BOTH = {"max_drop": 0.01, "mode": "max"}
 
 
@@ -158,7 +158,7 @@ def test_the_bound_has_a_direction_and_is_inclusive(mode, values, stays):
 def test_the_reference_is_the_best_value_on_accepted_ranks_so_drops_do_not_add_up():
     values = (0.90, 0.92, 0.91, 0.915, 0.905)  # 0.905 is within 0.01 of 0.91, but not of 0.92
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.7, 0.4), (0, 2, 4)), guard=guard(patience=1, tries=1)
+        budget=PiecewiseConstant((1.0, 0.7, 0.4), (0, 2, 4)), guard=guard(patience=1, tries=1)
     )
     fit(scheduler, Says(*values), 6)
     assert made(scheduler) == [(2, 0.7)]
@@ -252,7 +252,8 @@ def test_a_severe_cut_ruins_a_network_and_is_undone():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
     scheduler = RankScheduler(
-        rank=Steps((1,), (0,)), guard=Guard("val_accuracy", max_drop=0.02, patience=1, tries=5)
+        rank=PiecewiseConstant((1,), (0,)),
+        guard=Guard("val_accuracy", max_drop=0.02, patience=1, tries=5),
     )
     history = model.fit(
         x, y, epochs=14, validation_data=(x, y), callbacks=[scheduler], verbose=0
@@ -270,7 +271,9 @@ def test_a_severe_cut_ruins_a_network_and_is_undone():
 
 def test_a_cut_still_on_trial_when_training_ends_is_undone():
     for values, words in (((0.9, 0.9, 0.9, 0.1), "ended while"), ((0.9, 0.9, 0.9, None), "seen")):
-        scheduler = RankScheduler(budget=Steps((1.0, 0.5), (0, 3)), guard=guard(patience=5))
+        scheduler = RankScheduler(
+            budget=PiecewiseConstant((1.0, 0.5), (0, 3)), guard=guard(patience=5)
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, _ = fit(scheduler, Says(*values), 4)
@@ -285,7 +288,7 @@ def test_a_cut_still_on_trial_when_training_ends_is_undone():
 def test_the_average_of_the_weights_is_taken_after_the_end_as_fit_does():
     """Undoing at the end comes after Keras has put averages in the place of weights."""
     model = zoo.compiled(zoo.sequential(), keras.optimizers.Adam(use_ema=True, ema_momentum=0.5))
-    scheduler = RankScheduler(budget=Steps((1.0, 0.5), (0, 3)), guard=guard(patience=5))
+    scheduler = RankScheduler(budget=PiecewiseConstant((1.0, 0.5), (0, 3)), guard=guard(patience=5))
     fit(scheduler, Says(0.9, 0.9, 0.9, 0.1), 4, model)
     averages = model.optimizer._model_variables_moving_average
     for weight, average in zip(model.trainable_variables, averages, strict=True):
@@ -317,8 +320,8 @@ def test_every_way_to_run_a_step(options):
 
 def test_rules_for_single_layers_go_the_same_way():
     scheduler = RankScheduler(
-        rank=Steps((12, 4), (0, 2)),
-        rules=[LayerRule("first", rank=Steps((10, 6), (0, 2)))],
+        rank=PiecewiseConstant((12, 4), (0, 2)),
+        rules=[LayerRule("first", rank=PiecewiseConstant((10, 6), (0, 2)))],
         guard=guard(patience=1),
     )
     model, _ = fit(scheduler, Says(0.9, 0.9, 0.1, 0.9), 4)
@@ -583,7 +586,7 @@ def test_usable_twice_and_copied():
 def test_a_model_that_builds_itself():
     model = zoo.compiled(zoo.Subclassed())
     x, y = zoo.data(zoo.sequential())
-    scheduler = RankScheduler(rank=Steps((9, 4), (0, 2)), guard=guard(patience=1))
+    scheduler = RankScheduler(rank=PiecewiseConstant((9, 4), (0, 2)), guard=guard(patience=1))
     model.fit(x, y, epochs=4, callbacks=[Says(0.9, 0.9, 0.1, 0.9), scheduler], verbose=0)
     assert undone(scheduler) == [(2, 3, 4)]
     assert plan_of(model)["blocks/0/kernel"] == 6

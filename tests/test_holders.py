@@ -15,13 +15,21 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import LayerRule, RankScheduler, Steps, SurgeryError, _keras, factorize, merge
+from reducible_train import (
+    LayerRule,
+    PiecewiseConstant,
+    RankScheduler,
+    SurgeryError,
+    _keras,
+    factorize,
+    merge,
+)
 from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.plans import plan_of
-from reducible_train.surgery.snapshot import remember, restore
-from reducible_train.training.aid_context import ModelSupport
+from reducible_train.surgery.snapshot import restore, take_snapshot
+from reducible_train.training.aid_context import ModelAidContext
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("traced functions are TensorFlow's", allow_module_level=True)
@@ -290,13 +298,13 @@ def test_every_optimizer_comes_back(make, trained):
     scene = make()
     if trained:
         scene.train()
-    memory = remember(scene.model)
+    snapshot = take_snapshot(scene.model)
     before, weights = slots_of(scene.optimizers()), [np.array(v) for v in scene.model.weights]
     own = {id(v): v.path for v in scene.model.weights}
     before = {(i, name, own[v]): value for (i, name, v), value in before.items() if v in own}
     to_rank(scene.model, 3)
     scene.train()
-    restore(scene.model, memory)
+    restore(scene.model, snapshot)
     own = {id(v): v.path for v in scene.model.weights}
     after = slots_of(scene.optimizers())
     after = {(i, name, own[v]): value for (i, name, v), value in after.items() if v in own}
@@ -341,7 +349,8 @@ def test_trainable_in_mid_fit_does_what_it_does_without_cuts(unfreeze, first):
     optimizer = keras.optimizers.Adam(1e-2)
     zoo.compiled(model, optimizer)
     scheduler = RankScheduler(
-        rank=Steps(values=(14, 4, 2), start_epochs=(0, 1, 3)), rules=[LayerRule("body*", rank=8)]
+        rank=PiecewiseConstant(values=(14, 4, 2), start_epochs=(0, 1, 3)),
+        rules=[LayerRule("body*", rank=8)],
     )
     seen = {}
     switch = Switch(body, unfreeze)
@@ -460,7 +469,7 @@ def test_what_was_set_on_a_kernel_itself_is_kept():
 
 def test_a_warm_up_is_for_every_optimizer_of_a_model():
     model = adversaries().model
-    support = ModelSupport(model, None)
+    support = ModelAidContext(model, None)
     rates = [float(each._get_current_learning_rate()) for each in model.by_part.values()]
     support.warm_up(10, 0.1)
     warmed = [float(each._get_current_learning_rate()) for each in model.by_part.values()]

@@ -40,7 +40,7 @@ def test_an_optimizer_has_the_bookkeeping_we_empty(model):
 def test_a_model_makes_its_functions_anew(model):
     assert model.train_function is not None
     old = model.train_function
-    _keras.renew_functions(model, training=True)
+    _keras.rebuild_functions(model, training=True)
     assert model.train_function is not None
     assert model.train_function is not old
     assert model.test_function is None

@@ -17,9 +17,9 @@ import pytest
 
 from reducible_train import (
     LayerRule,
+    PiecewiseConstant,
     RankError,
     RankScheduler,
-    Steps,
     factorize,
     load_model,
     load_weights_into,
@@ -224,7 +224,9 @@ def test_generation_follows_the_cuts_of_a_fit():
     model, x = GPT2(), tokens()()
     generated(model)
     each_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: check_generation(model))
-    scheduler = RankScheduler(budget=Steps(values=(0.8, 0.6), start_epochs=(0, 1)), rules=[TIED])
+    scheduler = RankScheduler(
+        budget=PiecewiseConstant(values=(0.8, 0.6), start_epochs=(0, 1)), rules=[TIED]
+    )
     model.fit(x, x["token_ids"], epochs=2, verbose=0, callbacks=[scheduler, each_epoch])
     assert scheduler.report.size_fraction <= 0.6
     assert scheduler.shortfall is None

@@ -66,13 +66,13 @@ def tables(model, **options):
 def test_costs_are_those_of_the_layer_itself_interpolated_in_the_rank():
     found, compression, timer = tables(zoo.sequential(), batch_size=3, rounds=2)
     assert {rounds for _, rounds in timer.rounds} == {2}
-    for managed in compression.survey.managed:
-        table = found[managed.kernel.path, ""]
-        assert table.dense == law(managed.kernel, None)
-        limit = managed.form.max_rank
-        expected = [law(managed.kernel, rank) for rank in range(1, limit + 1)]
+    for compressible in compression.survey.compressible:
+        table = found[compressible.kernel.path, ""]
+        assert table.dense == law(compressible.kernel, None)
+        limit = compressible.factorization.max_rank
+        expected = [law(compressible.kernel, rank) for rank in range(1, limit + 1)]
         np.testing.assert_allclose(table.ranks[1 : limit + 1], expected)
-        assert law(managed.kernel, limit) < table.dense <= law(managed.kernel, limit + 1)
+        assert law(compressible.kernel, limit) < table.dense <= law(compressible.kernel, limit + 1)
 
 
 def test_what_stays_dense_is_timed_once_and_counts():
@@ -90,7 +90,7 @@ def test_layers_that_are_alike_are_timed_once_and_shared_ones_count_each_call():
     x = layers.Dense(24, name="twin")(shared(shared(inputs)))
     model = keras.Model(inputs, layers.Dense(3)(x))
     found, compression, timer = tables(model)
-    dense = law(compression.survey.managed[0].kernel, None)
+    dense = law(compression.survey.compressible[0].kernel, None)
     assert found["shared/kernel", ""].dense == 2 * dense
     assert found["twin/kernel", ""].dense == dense
     assert len(timer.rounds) == 2, "shared and twin, and the output"
@@ -196,7 +196,7 @@ def test_the_real_clock_times_real_layers():
         [keras.Input((64,)), keras.layers.Dense(512, name="wide"), keras.layers.Dense(2)]
     )
     found = survey(model)
-    forms = {m.kernel.path: m.forms for m in found.managed}
+    forms = {m.kernel.path: m.forms for m in found.compressible}
     calls = _keras.trace_calls(model, [k.layer for k in found.kernels])
     prices = Latency(batch_size=2, rounds=1).prices(model, found.kernels, forms, calls)
     table = prices.tables["wide/kernel", ""]

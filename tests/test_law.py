@@ -16,13 +16,13 @@ import pytest
 from law import FILES, KINDS, MODELS, POLICIES
 
 from reducible_train import (
+    PiecewiseConstant,
     RankScheduler,
-    Steps,
     factorize,
     load_model,
     merge,
     save_model,
-    unfactorize,
+    to_stock_layers,
 )
 from reducible_train.layers import dense_classes
 
@@ -97,7 +97,7 @@ def test_a_loss_scale_goes_through_the_cuts_of_a_fit(tmp_path):
                 moments = optimizer.inner_optimizer._momentums[place.index(True)]
                 assert np.abs(law.host(moments)).max() > 0
 
-    scheduler = RankScheduler(rank=Steps(values=(6, 3, 2), start_epochs=(0, 3, 5)))
+    scheduler = RankScheduler(rank=PiecewiseConstant(values=(6, 3, 2), start_epochs=(0, 3, 5)))
     history = model.fit(
         x, y, batch_size=16, epochs=9, verbose=0, callbacks=[scheduler, Look()]
     ).history["loss"]
@@ -147,7 +147,7 @@ def test_a_layer_that_cannot_run_here_is_cut_and_saved(make, tmp_path):
     for loaded in (
         load_model(tmp_path / "model.reducible"),
         keras.models.load_model(tmp_path / "model.keras"),
-        unfactorize(first),
+        to_stock_layers(first),
     ):
         assert loaded.layers[1].data_format == "channels_first"
         assert loaded.count_params() == first.count_params()

@@ -130,7 +130,7 @@ def test_zeros_are_not_judged_by_their_energy(target):
     assert ("zeros" in down.remark) == ("energy" in target)
 
 
-@pytest.mark.parametrize("allocation", ["energy", "knapsack", "uniform"])
+@pytest.mark.parametrize("allocation", ["equal_energy", "knapsack", "uniform"])
 def test_a_budget_does_not_starve_a_kernel_that_has_not_learned(allocation):
     model = residual()
     rules = [LayerRule("*", keep_dense=None)]

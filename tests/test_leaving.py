@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import LayerRule, SurgeryError, factorize, unfactorize
+from reducible_train import LayerRule, SurgeryError, factorize, to_stock_layers
 from reducible_train.layers import LowRank, dense_classes
 
 ROUND_OFF = 2e-5
@@ -44,14 +44,14 @@ def stack(*layers, shape=(24,), dtype=None):
     return model
 
 
-# --- unfactorize ----------------------------------------------------------------------
+# --- to_stock_layers ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_computes_the_same_at_the_same_size_in_stock_layers(name):
     model, x = trained(name)
     before = zoo.outputs(model, x)
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     assert type(stock) is type(model)
     assert not any(isinstance(layer, LowRank) for layer in all_layers(stock))
     assert all(type(layer).__module__.startswith("keras.") for layer in all_layers(stock))
@@ -66,7 +66,7 @@ def test_the_two_models_share_nothing(name):
     model, x = trained(name)
     before = zoo.outputs(model, x)
     config, names = model.get_config(), [layer.name for layer in all_layers(model)]
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     for variable in stock.variables:
         variable.assign(variable * 0)
     np.testing.assert_array_equal(zoo.outputs(model, x), before)
@@ -76,7 +76,7 @@ def test_the_two_models_share_nothing(name):
 
 
 def test_names_are_those_of_the_layers():
-    stock = unfactorize(trained("sequential")[0])
+    stock = to_stock_layers(trained("sequential")[0])
     assert [layer.name for layer in stock.layers] == [
         "first_u",
         "first",
@@ -89,7 +89,7 @@ def test_names_are_those_of_the_layers():
     assert stock.get_layer("first_u").activation is keras.activations.linear
     assert stock.get_layer("first").activation is keras.activations.relu
     assert not stock.get_layer("second").use_bias
-    timed = unfactorize(trained("wrapped")[0])
+    timed = to_stock_layers(trained("wrapped")[0])
     assert timed.get_layer("timed_u").layer.name == "inside_u"
     assert timed.get_layer("timed").layer.name == "inside"
 
@@ -98,9 +98,9 @@ def test_what_left_can_be_factorized_and_leave_again():
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="a"),
                               keras.layers.Dense(3, name="output")])  # fmt: skip
     factorize(model, rank=16)
-    again = unfactorize(model)
+    again = to_stock_layers(model)
     assert factorize(again, rank=4).ranks == {"a_u/kernel": 4, "a/kernel": 4}
-    twice = unfactorize(again)
+    twice = to_stock_layers(again)
     assert [layer.name for layer in twice.layers] == ["a_u_u", "a_u", "a_u_1", "a", "output"]
     x = np.random.default_rng(0).normal(size=(5, 64)).astype("float32")
     np.testing.assert_allclose(zoo.outputs(twice, x), zoo.outputs(again, x), atol=ROUND_OFF)
@@ -115,7 +115,7 @@ def test_a_layer_shared_inside_and_outside_of_a_nested_model_stays_shared():
     x = shared(inputs) + inner(inputs) * 2.0
     model = keras.Model(inputs, keras.layers.Dense(3)(tower(x)[:, ::2]))
     factorize(model, rank=4)
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     assert stock.count_params() == model.count_params() == 24 * 4 * 2 + 24 + 12 * 3 + 3
     x = np.random.default_rng(0).normal(size=(5, 24)).astype("float32")
     np.testing.assert_allclose(zoo.outputs(stock, x), zoo.outputs(model, x), atol=ROUND_OFF)
@@ -132,7 +132,7 @@ def test_structures_and_ways_of_calling_stay():
     )
     rules = [LayerRule(path, keep_dense=False) for path in ("one", "timed/layer/in")]
     factorize(model, rank=4, rules=rules)
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     rng = np.random.default_rng(0)
     x = {"left": rng.normal(size=(5, 24)), "right": rng.normal(size=(5, 6, 24))}
     got, expected = stock(x), model(x)
@@ -164,7 +164,7 @@ def test_all_other_state_comes_along():
         tf.constant(np.random.default_rng(1).normal(3, 2, size=(2, 24)), "float32"),
     ]
     model(data, training=True)  # moves the statistics and the state of the dropout
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     np.testing.assert_allclose(stock(data), model(data), atol=ROUND_OFF)
     np.testing.assert_allclose(stock(data, training=True), model(data, training=True), atol=1e-4)
     np.testing.assert_allclose(stock(data), model(data), atol=1e-4)
@@ -179,7 +179,7 @@ def test_a_mask_goes_through_both_layers():
         shape=(7,),
         dtype="int32",
     )
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     x = np.random.default_rng(0).integers(0, 11, size=(5, 7)) * (np.arange(7) < 4)
     np.testing.assert_allclose(stock(x), model(x), atol=ROUND_OFF)
     longer = np.pad(x[:, :4], ((0, 0), (0, 1)))
@@ -189,7 +189,7 @@ def test_a_mask_goes_through_both_layers():
 @pytest.mark.parametrize("policy", ["float64", "mixed_float16", "bfloat16"])
 def test_dtypes_stay(policy):
     model = stack(keras.layers.Dense(24, dtype=policy, name="wide"), shape=(24,))
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     kept = [stock.get_layer(name).dtype_policy.name for name in ("wide_u", "wide")]
     assert kept == [policy, policy]
     x = np.random.default_rng(0).normal(size=(5, 24)).astype("float32")
@@ -199,16 +199,16 @@ def test_dtypes_stay(policy):
 def test_frozen_layers_stay_frozen():
     model = stack(keras.layers.Dense(24, name="a"), keras.layers.Dense(24, name="b"))
     model.get_layer("a").trainable = False
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     frozen = [layer.name for layer in stock.layers if not layer.trainable]
     assert frozen == ["a_u", "a"]
     model.trainable = False
-    assert not unfactorize(model).trainable_variables
+    assert not to_stock_layers(model).trainable_variables
     inputs = keras.Input((24,))
     outer = keras.Model(inputs, model(inputs))
     model.trainable = True
     outer.trainable = False
-    outer = unfactorize(outer)
+    outer = to_stock_layers(outer)
     assert not outer.trainable
     assert not outer.trainable_variables
 
@@ -219,7 +219,7 @@ def test_a_kernel_regularizer_stays_behind_and_others_do_not():
     )
     model.get_layer("wide").bias.assign(np.ones(24))
     assert len(model.losses) == 2
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     assert [float(loss) for loss in stock.losses] == pytest.approx([0.24])
 
 
@@ -227,7 +227,7 @@ def test_refused_where_no_two_layers_can_stand():
     model, x = trained("subclassed")
     before = zoo.outputs(model, x)
     with pytest.raises(SurgeryError) as caught:
-        unfactorize(model)
+        to_stock_layers(model)
     for part in ("'blocks/0'", "'hidden/inner_dense'", "Subclassed", "merge(model)"):
         assert part in str(caught.value)
     np.testing.assert_array_equal(zoo.outputs(model, x), before)
@@ -236,7 +236,7 @@ def test_refused_where_no_two_layers_can_stand():
     nested.add(keras.layers.Dense(3, name="output"))
     factorize(nested, rank=4)
     with pytest.raises(SurgeryError, match="'block/inner_dense' is called by the code of Block"):
-        unfactorize(nested)
+        to_stock_layers(nested)
 
 
 def test_a_graph_model_with_a_call_of_its_own_is_refused():
@@ -249,7 +249,7 @@ def test_a_graph_model_with_a_call_of_its_own_is_refused():
     model = Doubled(inputs, keras.layers.Dense(3, name="output")(x))
     factorize(model, rank=4)
     with pytest.raises(SurgeryError, match="'wide' is called by the code of Doubled"):
-        unfactorize(model)
+        to_stock_layers(model)
 
 
 def test_a_layer_that_cannot_be_copied_is_named():
@@ -263,12 +263,12 @@ def test_a_layer_that_cannot_be_copied_is_named():
 
     model = stack(keras.layers.Dense(24), Scale(np.float32(2)))
     with pytest.raises(SurgeryError, match=r"Layer 'scale' \(Scale\) cannot be copied"):
-        unfactorize(model)
+        to_stock_layers(model)
 
 
 def test_a_model_without_weights_is_refused():
     with pytest.raises(SurgeryError, match="has no weights yet"):
-        unfactorize(keras.Sequential([keras.layers.Dense(3)]))
+        to_stock_layers(keras.Sequential([keras.layers.Dense(3)]))
 
 
 # Each kind of layer that has a stock form, in every way it can be split: a layer that takes
@@ -379,7 +379,7 @@ def test_every_kind_becomes_two_layers_that_do_the_same(kind, policy):
         assert isinstance(layer, LowRank)
         if split:
             assert layer.split_of("kernel") == split
-        stock = unfactorize(model)
+        stock = to_stock_layers(model)
         assert [type(layer).__name__ for layer in stock.layers] == expected
         assert [layer.name for layer in stock.layers] == ["it_u", "it"]
         assert stock.count_params() == model.count_params()
@@ -411,7 +411,7 @@ def test_recurrent_cells_and_projections_of_attention_are_refused(kind):
     model = keras.Model(sequence, keras.layers.Dense(3, name="output")(x))
     factorize(model, rank=3)
     with pytest.raises(SurgeryError) as caught:
-        unfactorize(model)
+        to_stock_layers(model)
     for part in ("'attention/query_dense'", "MultiHeadAttention", "'both/", "Bidirectional"):
         assert part in str(caught.value)
 
@@ -465,7 +465,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     dense, model = mlp(), mlp()
     factorize(model, rank=16)
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     x = np.random.default_rng(6).normal(size=(7, 200)).astype("float32")
     np.save(folder / "x.npy", x)
     for name, each in {"dense": dense, "factorised": model, "stock": stock}.items():

@@ -23,7 +23,8 @@ from reducible_train.cli._rescue import free_name
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(48, 10)).astype("float32")
 Y = RNG.integers(0, 3, 48)
-STEPS = "compression: {budget: {schedule: steps, values: [1.0, 0.6], start_epochs: [0, 1]}}\n"
+STAIRS = "{schedule: piecewise_constant, values: [1.0, 0.6], start_epochs: [0, 1]}"
+STEPS = f"compression: {{budget: {STAIRS}}}\n"
 TRAIN = "training: {epochs: 2, batch_size: 24}\n"
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reducible_train import (
+    PiecewiseConstant,
     RankScheduler,
-    Steps,
     _keras,
     factorize,
     load_model,
@@ -262,7 +262,7 @@ def test_a_fit_with_two_cuts_then_its_files(name, tmp_path):
     compiled(model, run_eagerly=name in EAGER)
     middle = (1 + budget) / 2
     scheduler = RankScheduler(
-        budget=Steps(values=(middle, budget), start_epochs=(0, 1)), allocation="uniform"
+        budget=PiecewiseConstant(values=(middle, budget), start_epochs=(0, 1)), allocation="uniform"
     )
     history = model.fit(
         x, y, epochs=2, validation_data=(x, y), batch_size=8, verbose=0, callbacks=[scheduler]

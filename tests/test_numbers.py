@@ -21,6 +21,7 @@ from reducible_train import (
     Latency,
     LayerRule,
     LowRankDense,
+    PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankEarlyStopping,
@@ -28,7 +29,6 @@ from reducible_train import (
     Regrow,
     Rewarm,
     Search,
-    Steps,
     TailShrink,
 )
 from reducible_train.config import parse_config
@@ -57,7 +57,7 @@ NUMBERS = {
     "Constant.value": Constant,
     "Ramp.final": lambda f: Ramp(1.0, f, start_epoch=0, end_epoch=2),
     "Ramp.end_epoch": lambda f: Ramp(1.0, 0.5, start_epoch=0, end_epoch=f),
-    "Steps.values": lambda f: Steps([1.0, f], [0, 1]),
+    "Steps.values": lambda f: PiecewiseConstant([1.0, f], [0, 1]),
     "Join.schedules": lambda f: Join([1.0, f], [2]),
     "Guard.max_drop": lambda f: Guard(max_drop=f),
     "Guard.limit": lambda f: Guard(limit=f),

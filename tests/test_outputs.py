@@ -296,7 +296,7 @@ class Loose(keras.Model):
 def test_of_parts_those_give_outputs_that_no_other_reads_or_that_make_data(sizes, fed, expected):
     shapes = [] if fed is None else [InputShapes(keras.KerasTensor((1, fed)), "the data")]
     found = survey(Loose(**sizes), shapes=shapes)
-    told = [path for path, _, _, reason in found.left if reason.startswith("output layer")]
+    told = [path for path, _, _, reason in found.skipped if reason.startswith("output layer")]
     assert told == [f"{name}/last/kernel" for name in expected]
     hidden = [name for name in sizes if name not in expected]
     assert [note.split("'")[1] for note in found.notes] == hidden

@@ -16,6 +16,7 @@ from reducible_train import (
     Guard,
     Join,
     LayerRule,
+    PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankBackupAndRestore,
@@ -25,7 +26,6 @@ from reducible_train import (
     RankTensorBoard,
     ReducibleError,
     Search,
-    Steps,
     factorize,
     load_config,
     load_model,
@@ -54,7 +54,7 @@ MODEL = network()
 def fit(*others, model=MODEL, x=X, y=Y, data=(), **settings):
     """A fit that would cut at once, of a model that stays as it is where it is refused."""
     steps = []
-    settings = {"budget": Steps(values=(1.0, 0.6), start_epochs=(0, 1))} | settings
+    settings = {"budget": PiecewiseConstant(values=(1.0, 0.6), start_epochs=(0, 1))} | settings
     scheduler = RankScheduler(**settings)
     listeners = [scheduler, *(make(scheduler) for make in others)]
     counter = keras.callbacks.LambdaCallback(
@@ -70,7 +70,7 @@ def cut(**settings):
     factorize(MODEL, **({"budget": 0.6} | settings))
 
 
-def heard(calibration, criterion="activation"):
+def observed(calibration, criterion="activation"):
     cut(criterion=criterion, calibration=calibration)
 
 
@@ -83,7 +83,10 @@ SETTINGS = {
     "ramp in per cent": (lambda: RankScheduler(budget=Ramp(100, 25, 0, 1)), "write "),
     "ramp that rises": (lambda: RankScheduler(budget=Ramp(0.2, 1.0, 0, 1)), "fall|rise"),
     "ramp that ends first": (lambda: Ramp(1.0, 0.2, 4, 2), "end_epoch"),
-    "steps of two lengths": (lambda: Steps(values=(1.0,), start_epochs=(0, 2)), "start_epochs"),
+    "steps of two lengths": (
+        lambda: PiecewiseConstant(values=(1.0,), start_epochs=(0, 2)),
+        "start_epochs",
+    ),
     "join without boundary": (lambda: Join(schedules=(1.0, 0.5), boundaries=()), "boundar"),
     "energy in per cent": (lambda: RankScheduler(energy=95), "write 0.95"),
     "half a rank": (lambda: RankScheduler(rank=4.5), "Write 4"),
@@ -147,14 +150,14 @@ FITS = {
 }
 
 CUTS = {
-    "number of samples": (lambda: heard(2048), "Received: 2048.*RankScheduler"),
-    "name of a file": (lambda: heard("x.npz"), r"Received: 'x.npz'.*np\.load"),
-    "number as targets": (lambda: heard((X, 5)), "Received: 5"),
+    "number of samples": (lambda: observed(2048), "Received: 2048.*RankScheduler"),
+    "name of a file": (lambda: observed("x.npz"), r"Received: 'x.npz'.*np\.load"),
+    "number as targets": (lambda: observed((X, 5)), "Received: 5"),
     "no samples": (lambda: cut(criterion="activation"), "calibration=None"),
-    "samples of another shape": (lambda: heard(X[:, :5]), r"\(None, 12\)"),
-    "samples of NaN": (lambda: heard(X * np.nan), "must be finite"),
-    "samples without targets": (lambda: heard(X, "fisher"), r"must be \(x, y\)"),
-    "targets out of range": (lambda: heard((X, Y + 5), "fisher"), "valid range"),
+    "samples of another shape": (lambda: observed(X[:, :5]), r"\(None, 12\)"),
+    "samples of NaN": (lambda: observed(X * np.nan), "must be finite"),
+    "samples without targets": (lambda: observed(X, "fisher"), r"must be \(x, y\)"),
+    "targets out of range": (lambda: observed((X, Y + 5), "fisher"), "valid range"),
     "a schedule": (lambda: cut(budget=Ramp(1.0, 0.5, 0, 1)), "RankScheduler"),
     "path of a model": (lambda: factorize("m.keras", budget=0.5), r"load_model\(path\)"),
     "merge nothing": (lambda: merge(MODEL, layers="three"), "Correct the pattern"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kinds import KINDS
 
-from reducible_train import Adaptive, LayerRule, Ramp, RankScheduler, factorize, unfactorize
+from reducible_train import Adaptive, LayerRule, Ramp, RankScheduler, factorize, to_stock_layers
 from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels, low_rank_class
 from reducible_train.settings.targets import target
@@ -218,5 +218,5 @@ def test_every_equation_comes_back_in_stock_layers(equation, output, shape):
     report = factorize(model, rank=2)
     assert report.ranks
     x = np.random.default_rng(0).normal(size=(2, *shape))
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     np.testing.assert_allclose(stock(x), model(x), atol=1e-5)

@@ -15,7 +15,7 @@ from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.plans import plan_of
-from reducible_train.surgery.snapshot import remember, restore
+from reducible_train.surgery.snapshot import restore, take_snapshot
 
 CLOCKS = ("iteration", "iterations", "learning_rate")
 
@@ -43,13 +43,13 @@ def test_every_optimizer_comes_back_from_a_split_and_from_a_truncation(name):
     x, y = zoo.data(model)
     model.fit(x, y, epochs=2, verbose=0)
     for rank in (10, 4):
-        memory, before = remember(model), state(model)
+        snapshot, before = take_snapshot(model), state(model)
         plan, outputs = plan_of(model), zoo.predicted(model, x)
         to_rank(model, rank)
         model.fit(x, y, epochs=1, verbose=0)
         steps = int(model.optimizer.iterations)
         assert np.abs(zoo.predicted(model, x) - outputs).max() > 1e-4
-        restore(model, memory)
+        restore(model, snapshot)
         assert plan_of(model) == plan
         assert_same(state(model), before)
         np.testing.assert_array_equal(zoo.predicted(model, x), outputs)
@@ -58,7 +58,7 @@ def test_every_optimizer_comes_back_from_a_split_and_from_a_truncation(name):
         assert np.isfinite(history["loss"]).all()
         moved = [np.abs(a - b).max() for (_, a), (_, b) in zip(state(model), before, strict=True)]
         assert max(moved) > 0
-        restore(model, memory)
+        restore(model, snapshot)
         assert_same(state(model), before)
         to_rank(model, rank)
     assert plan_of(model) == {"first/kernel": 4, "second/kernel": 4}
@@ -69,11 +69,11 @@ def test_every_model_trains_all_its_variables_after_it(name):
     model = zoo.compiled(zoo.MODELS[name]())
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)
-    memory, before = remember(model), state(model)
+    snapshot, before = take_snapshot(model), state(model)
     kinds = [type(layer) for layer in model.layers]
     to_rank(model, 3)
     model.fit(x, y, verbose=0)
-    restore(model, memory)
+    restore(model, snapshot)
     assert_same(state(model), before)
     assert [type(layer) for layer in model.layers] == kinds
     values = [np.array(v) for v in model.trainable_variables]
@@ -90,10 +90,10 @@ def test_the_next_steps_are_those_that_would_have_come():
     x, y = zoo.data(twins[0])
     for model in twins:
         model.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    memory = remember(twins[1])
+    snapshot = take_snapshot(twins[1])
     to_rank(twins[1], 2)
     twins[1].fit(x, y, epochs=2, shuffle=False, verbose=0)
-    restore(twins[1], memory)
+    restore(twins[1], snapshot)
     losses = [m.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"] for m in twins]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
@@ -110,21 +110,21 @@ def test_a_folder_keeps_the_same_bits(tmp_path, policy):
     zoo.compiled(model)
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)
-    memory, before = remember(model, tmp_path / "guard"), state(model)
+    snapshot, before = take_snapshot(model, tmp_path / "guard"), state(model)
     (file,) = (tmp_path / "guard").iterdir()
-    assert file.stat().st_size == memory.nbytes
-    assert not memory.values
+    assert file.stat().st_size == snapshot.nbytes
+    assert not snapshot.values
     to_rank(model, 4)
-    restore(model, memory)
+    restore(model, snapshot)
     assert_same(state(model), before)
-    memory.forget()
+    snapshot.forget()
     assert not list((tmp_path / "guard").iterdir())
 
 
 def test_a_memory_that_is_dropped_leaves_no_file(tmp_path):
-    memory = remember(zoo.compiled(zoo.sequential()), tmp_path)
+    snapshot = take_snapshot(zoo.compiled(zoo.sequential()), tmp_path)
     assert list(tmp_path.iterdir())
-    del memory
+    del snapshot
     gc.collect()
     assert not list(tmp_path.iterdir())
 
@@ -133,38 +133,38 @@ def test_a_damaged_file_is_refused_before_anything_changes(tmp_path):
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)
-    memory = remember(model, tmp_path)
+    snapshot = take_snapshot(model, tmp_path)
     to_rank(model, 4)
     after = state(model)
-    memory.file.write_bytes(memory.file.read_bytes()[:-1])
+    snapshot.file.write_bytes(snapshot.file.read_bytes()[:-1])
     with pytest.raises(FileAccessError, match="bytes that were written"):
-        restore(model, memory)
-    memory.forget()
+        restore(model, snapshot)
+    snapshot.forget()
     with pytest.raises(FileAccessError, match="cannot be read"):
-        restore(model, memory)
+        restore(model, snapshot)
     assert_same(state(model), after)
 
 
 def test_a_folder_that_cannot_be_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileAccessError, match="another folder"):
-        remember(zoo.compiled(zoo.sequential()), tmp_path / "file" / "deeper")
+        take_snapshot(zoo.compiled(zoo.sequential()), tmp_path / "file" / "deeper")
 
 
 def test_another_optimizer_is_refused_by_name():
     model = zoo.compiled(zoo.sequential(), "sgd")
-    memory = remember(model)
+    snapshot = take_snapshot(model)
     zoo.compiled(model, "adam")
     model.fit(*zoo.data(model), verbose=0)
     with pytest.raises(SurgeryError, match=r"other variables.*_momentums"):
-        restore(model, memory)
+        restore(model, snapshot)
 
 
 def test_an_optimizer_not_built_yet_is_remembered_too():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
-    memory = remember(model)
+    snapshot = take_snapshot(model)
     before = state(model)
     model.fit(x, y, verbose=0)
-    restore(model, memory)
+    restore(model, snapshot)
     assert_same(state(model), before)

@@ -15,9 +15,9 @@ from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.schedules import (
     Constant,
     Join,
+    PiecewiseConstant,
     Ramp,
     Schedule,
-    Steps,
     schedule_from_config,
     schedule_kinds,
 )
@@ -37,7 +37,7 @@ def ramps(draw):
 def steps(draw):
     later = draw(st.lists(st.floats(0.1, 50), unique=True, max_size=5).map(sorted))
     values = draw(st.lists(VALUE, min_size=len(later) + 1, max_size=len(later) + 1))
-    return Steps(values, [0, *later])
+    return PiecewiseConstant(values, [0, *later])
 
 
 SIMPLE = VALUE.map(Constant) | ramps() | steps()
@@ -127,12 +127,12 @@ def test_joining_a_constant_before_a_ramp_is_a_later_ramp():
 
 
 def test_steps_hold_from_their_epoch_on():
-    staircase = Steps([40, 20, 10], [0, 1.5, 3])
+    staircase = PiecewiseConstant([40, 20, 10], [0, 1.5, 3])
     assert staircase.preview(4, per_epoch=2) == [
         (0.0, 40), (0.5, 40), (1.0, 40), (1.5, 20), (2.0, 20), (2.5, 20), (3.0, 10), (3.5, 10),
     ]  # fmt: skip
     assert staircase.end_epoch == 3
-    assert Steps([4], [0]).end_epoch == 0
+    assert PiecewiseConstant([4], [0]).end_epoch == 0
 
 
 def test_a_schedule_is_a_value():
@@ -141,7 +141,7 @@ def test_a_schedule_is_a_value():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ramp.final = 0.1
     values = [1.0, 0.5]
-    staircase = Steps(values, [0, 1])
+    staircase = PiecewiseConstant(values, [0, 1])
     values[1] = 0.1
     assert staircase.values == (1.0, 0.5)
 
@@ -149,11 +149,15 @@ def test_a_schedule_is_a_value():
 def test_numbers_of_numpy_become_plain_ones():
     ramp = Ramp(np.float64(1), np.float32(0.25), np.int64(1), np.array([3])[0])
     assert {type(value) for value in ramp.get_config().values()} == {str, int, float}
-    assert Steps(np.array([1.0, 0.5]), np.arange(2)) == Steps([1.0, 0.5], [0, 1])
+    assert PiecewiseConstant(np.array([1.0, 0.5]), np.arange(2)) == PiecewiseConstant(
+        [1.0, 0.5], [0, 1]
+    )
 
 
 def test_all_files_of_the_package_are_found():
-    assert schedule_kinds() == {"constant": Constant, "join": Join, "ramp": Ramp, "steps": Steps}
+    kinds = (Constant, Join, Ramp, PiecewiseConstant)
+    assert schedule_kinds() == {cls.kind: cls for cls in kinds}
+    assert set(schedule_kinds()) == {"constant", "join", "ramp", "piecewise_constant"}
 
 
 def test_a_new_kind_is_one_class_and_its_name_is_its_own(monkeypatch):
@@ -200,11 +204,11 @@ def test_plain_numbers_and_schedules_are_schedules():
         (lambda: Ramp(1, 0.2, -1, 2), r"`start_epoch` .* start_epoch=-1"),
         (lambda: Ramp(1, 0.2, 0, float("inf")), r"end_epoch=inf"),
         (lambda: Ramp(1, 0.2, 2, 6, "quadratic"), r"'linear', 'cubic', 'cosine'.*'quadratic'"),
-        (lambda: Steps([1, 2], [0]), "2 values and 1 start epochs"),
-        (lambda: Steps([], []), "`values` must have at least one"),
-        (lambda: Steps([1, 2], [1, 2]), r"start_epochs\[0\]=1"),
-        (lambda: Steps([1, 2, 3], [0, 2, 2]), r"start_epochs\[2\]=2 after 2"),
-        (lambda: Steps([1, -2], [0, 2]), r"values\[1\]=-2"),
+        (lambda: PiecewiseConstant([1, 2], [0]), "2 values and 1 start epochs"),
+        (lambda: PiecewiseConstant([], []), "`values` must have at least one"),
+        (lambda: PiecewiseConstant([1, 2], [1, 2]), r"start_epochs\[0\]=1"),
+        (lambda: PiecewiseConstant([1, 2, 3], [0, 2, 2]), r"start_epochs\[2\]=2 after 2"),
+        (lambda: PiecewiseConstant([1, -2], [0, 2]), r"values\[1\]=-2"),
         (lambda: Join([1, 2], []), "`boundaries`"),
         (lambda: Join([1, 2], [1, 2]), "2 schedules and 2 boundaries"),
         (lambda: Join([1, 2], [0]), r"boundaries\[0\]=0"),
@@ -230,8 +234,8 @@ def test_what_cannot_be_used_is_named_with_its_value(make, match):
         (lambda: Constant("0.5"), "value='0.5', a str"),
         (lambda: Constant(True), "value=True, a bool"),
         (lambda: Ramp(1, None, 2, 6), "final=None"),
-        (lambda: Steps(0.5, [0]), r"values=0\.5"),
-        (lambda: Steps([0.5], "0"), "start_epochs='0'"),
+        (lambda: PiecewiseConstant(0.5, [0]), r"values=0\.5"),
+        (lambda: PiecewiseConstant([0.5], "0"), "start_epochs='0'"),
         (lambda: Join([1, "ramp"], [2]), r"schedules\[1\].*'ramp'"),
         (lambda: schedule_from_config("ramp"), "'ramp'"),
         (lambda: schedule_from_config(None), "None"),

@@ -14,10 +14,10 @@ from reducible_train import (
     ArgumentError,
     Constant,
     LayerRule,
+    PiecewiseConstant,
     Ramp,
     RankError,
     RankScheduler,
-    Steps,
     factorize,
     load_model,
     merge,
@@ -75,7 +75,7 @@ def test_errors_add_up_over_the_cuts_of_a_rising_schedule():
     dense = {k.path: k.matrices()[0][0].astype("float64") for k in find_kernels(model)}
     x, y = zoo.data(model)
     model.optimizer.learning_rate = 0.0
-    scheduler = RankScheduler(rtol=Steps((0.0, 0.2, 0.2, 0.4), (0, 1, 2, 3)))
+    scheduler = RankScheduler(rtol=PiecewiseConstant((0.0, 0.2, 0.2, 0.4), (0, 1, 2, 3)))
     model.fit(x, y, epochs=4, callbacks=[scheduler], verbose=0)
     assert [cut.epoch for cut in scheduler.report.cuts] == [1, 3], "nothing is left to lose at 2"
     for path in scheduler.report.ranks:
@@ -222,7 +222,9 @@ def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
 
 def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
     model = wide()
-    half = Compression(model, target("budget", Steps((0.5, 0.4, 0.3), (0, 1, 2))), measure="file")
+    half = Compression(
+        model, target("budget", PiecewiseConstant((0.5, 0.4, 0.3), (0, 1, 2))), measure="file"
+    )
     half.cut(0)
     size = half.survey.total("file")
     assert 0.46 < size / half.survey.dense_total("file") <= 0.5
@@ -234,7 +236,7 @@ def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
     half.cut(2)
     assert half.survey.prices["file"].story == 2 * second
     again = Compression(model, half.target, measure="file")
-    again.take_up(json.loads(json.dumps(half.story())))
+    again.set_state(json.loads(json.dumps(half.get_state())))
     assert again.survey.total("file") == half.survey.total("file")
     back()
     assert half.survey.prices["file"].story == 0
@@ -246,7 +248,9 @@ def test_what_a_dense_file_takes_is_remembered_when_there_are_factors(zeros):
     kernel = model.get_layer("first").kernel
     lost = np.random.default_rng(1).random(kernel.shape) < zeros
     kernel.assign(np.where(lost, 0.0, np.asarray(kernel)))
-    first = Compression(model, target("budget", Steps((0.6, 0.4), (0, 1))), measure="file")
+    first = Compression(
+        model, target("budget", PiecewiseConstant((0.6, 0.4), (0, 1))), measure="file"
+    )
     dense = first.survey.dense_total("file")
     first.cut(0)
     assert set(first.report.ranks) == {"first/kernel", "second/kernel"}
@@ -338,7 +342,7 @@ def test_a_schedule_that_has_not_ended_is_not_told_so():
     model = steep(0.97)
     x, y = zoo.data(model, 16)
     model.optimizer.learning_rate = 0.0
-    scheduler = RankScheduler(rtol=Steps((0.01, 0.9), (0, 1)))
+    scheduler = RankScheduler(rtol=PiecewiseConstant((0.01, 0.9), (0, 1)))
     model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
     assert scheduler.report.notes == ()
     assert scheduler.report.ranks != {}
@@ -381,7 +385,7 @@ def test_a_split_leaves_room_for_the_last_budget():
         copy = keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
         scheduler = RankScheduler(
-            budget=Steps(values=(1.0, 0.8, last), start_epochs=(0, 1, 2)),
+            budget=PiecewiseConstant(values=(1.0, 0.8, last), start_epochs=(0, 1, 2)),
             rules=[LayerRule("conv", min_rank=6)],
         )
         y = np.arange(32) % 4

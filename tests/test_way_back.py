@@ -19,9 +19,9 @@ from reducible_train import (
     FormatError,
     Guard,
     LayerRule,
+    PiecewiseConstant,
     RankScheduler,
     Report,
-    Steps,
     SurgeryError,
     factorize,
     load_model,
@@ -679,7 +679,8 @@ def test_a_file_holds_a_report_whatever_its_numbers_are(number, tmp_path):
 def test_a_file_holds_the_report_of_a_cut_undone_for_what_is_no_number(score, tmp_path):
     model = zoo.compiled(zoo.sequential())
     scheduler = RankScheduler(
-        budget=Steps((1.0, 0.5), (0, 1)), guard=Guard("score", limit=0.1, mode="max", tries=1)
+        budget=PiecewiseConstant((1.0, 0.5), (0, 1)),
+        guard=Guard("score", limit=0.1, mode="max", tries=1),
     )
     says = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: logs.update(score=score if epoch == 1 else 0.9)

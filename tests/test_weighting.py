@@ -1,4 +1,4 @@
-"""Laws of samples that count more or less: weights, class weights and masks in what is heard."""
+"""Laws of samples that count more or less: weights, class weights and masks in what is observed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zoo
 from reducible_train import ArgumentError, RankScheduler, factorize
 from reducible_train.layers import find_kernels
 from reducible_train.linalg.moments import Counts, Moments
-from reducible_train.selection.samples import Gathering, samples_of
+from reducible_train.selection.samples import SampleCollector, samples_of
 from reducible_train.selection.statistics import collect
 
 L = keras.layers
@@ -19,14 +19,14 @@ BOTH = ("inputs", "gradients")
 NEEDS = pytest.mark.parametrize("needs", [("inputs",), BOTH], ids=["inputs", "gradients"])
 
 
-def heard(model, samples, needs=("inputs",)):
+def observed(model, samples, needs=("inputs",)):
     return collect(model, find_kernels(model), samples_of(samples), needs)
 
 
 def assert_same(found, expected, scale=1.0):
     """Equal statistics, and `scale` times as many samples."""
     assert found.keys() == expected.keys()
-    assert found, "something is heard"
+    assert found, "something is observed"
     for path, parts in expected.items():
         for one, other in zip(found[path], parts, strict=True):
             for name in BOTH:
@@ -100,9 +100,9 @@ def test_a_weight_of_k_is_a_sample_k_times(name, needs):
     x, y = samples_for(model)
     weights = np.arange(len(x)) % 3
     rubbish = np.where((weights == 0).reshape(-1, *[1] * (x.ndim - 1)), 8, x)
-    expected = heard(model, tuple(np.repeat(each, weights, axis=0) for each in (x, y)), needs)
-    assert_same(heard(model, (rubbish, y, weights), needs), expected)
-    assert_same(heard(model, (x, y, 0.25 * weights[:, None]), needs), expected, 0.25)
+    expected = observed(model, tuple(np.repeat(each, weights, axis=0) for each in (x, y)), needs)
+    assert_same(observed(model, (rubbish, y, weights), needs), expected)
+    assert_same(observed(model, (x, y, 0.25 * weights[:, None]), needs), expected, 0.25)
 
 
 @NEEDS
@@ -116,14 +116,14 @@ def test_weights_of_several_outputs_count_by_their_mean(needs):
     x = {"a": rng.normal(size=(20, 6)), "b": rng.normal(size=(20, 4))}
     y = {"one": rng.normal(size=(20, 3)), "two": rng.normal(size=(20, 2))}
     ones, twice = np.ones(20), np.full(20, 2.0)
-    plain = heard(model, (x, y), needs)
-    assert_same(heard(model, (x, y, {"one": twice, "two": twice}), needs), plain, 2.0)
-    found = heard(model, (x, y, {"one": ones, "two": twice}), needs)
+    plain = observed(model, (x, y), needs)
+    assert_same(observed(model, (x, y, {"one": twice, "two": twice}), needs), plain, 2.0)
+    found = observed(model, (x, y, {"one": ones, "two": twice}), needs)
     assert found["h/kernel"][0].inputs.count == pytest.approx(30)
     half = np.arange(20) < 10
     only = {"one": 1.0 * half, "two": 1.0 * half}
     first = tuple({k: v[:10] for k, v in each.items()} for each in (x, y))
-    assert_same(heard(model, (x, y, only), needs), heard(model, first, needs))
+    assert_same(observed(model, (x, y, only), needs), observed(model, first, needs))
 
 
 @NEEDS
@@ -135,8 +135,10 @@ def test_positions_of_weight_zero_are_not_heard(needs):
     x, y = rng.normal(size=(16, 5, 6)).astype("float32"), rng.integers(3, size=(16, 5))
     weights = (rng.random((16, 5)) < 0.6) * 1.0
     rubbish = np.where(weights[..., None] == 0, 50.0, x).astype("float32")
-    assert_same(heard(model, (rubbish, y, weights), needs), heard(model, (x, y, weights), needs))
-    counts = heard(model, (x, y, weights), needs)
+    assert_same(
+        observed(model, (rubbish, y, weights), needs), observed(model, (x, y, weights), needs)
+    )
+    counts = observed(model, (x, y, weights), needs)
     assert [c[0].inputs.count for c in counts.values()] == [pytest.approx(weights.sum())] * 3
 
 
@@ -159,12 +161,12 @@ def test_weights_that_say_nothing_are_refused(weight):
 def test_weights_and_class_weights_of_a_fit_are_heard(source):
     model = MODELS["dense"]()
     x, y = samples_for(model, 32)
-    gathering = None
+    collector = None
 
-    class Watch(keras.callbacks.Callback):
+    class GuardRun(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            nonlocal gathering
-            gathering = Gathering(self.model, 16)
+            nonlocal collector
+            collector = SampleCollector(self.model, 16)
 
     weights = np.arange(32) % 2
     if source == "arrays":
@@ -182,9 +184,9 @@ def test_weights_and_class_weights_of_a_fit_are_heard(source):
         shuffle=False,
         batch_size=8 if source == "arrays" else None,
         verbose=0,
-        callbacks=[Watch()],
+        callbacks=[GuardRun()],
     )
-    seen = gathering.samples()
+    seen = collector.samples()
     np.testing.assert_array_equal(seen.x, x[weights > 0][: len(seen)])
     np.testing.assert_array_equal(seen.weight, weights[weights > 0][: len(seen)])
     assert len(seen) >= 16
@@ -277,8 +279,8 @@ def test_more_padding_says_nothing(name, needs):
     x, y = rng.integers(1, 9, size=(20, 5)), rng.integers(3, size=20)
     x[np.arange(5) >= rng.integers(2, 6, 20)[:, None]] = 0
     more = np.concatenate([x, np.zeros((20, 4), int)], axis=1)
-    expected = heard(model, (x, y), needs)
-    assert_same(heard(model, (more, y), needs), expected)
+    expected = observed(model, (x, y), needs)
+    assert_same(observed(model, (more, y), needs), expected)
     first = expected["embedding/embeddings"][0].inputs
     assert first.counts[0] == 0, "padding is no word"
     assert first.counts.sum() == (x > 0).sum()
@@ -292,7 +294,7 @@ def test_padding_is_not_heard_where_an_operation_drops_the_mask(needs):
     rng = np.random.default_rng(0)
     data, y = rng.normal(size=(12, 4, 6)).astype("float32"), rng.integers(3, size=12)
     data[:, 3:] = 0
-    found = heard(model, (data, y), needs)["plus/inner/kernel"][0].inputs
+    found = observed(model, (data, y), needs)["plus/inner/kernel"][0].inputs
     assert found.count == 36
 
 
@@ -305,7 +307,7 @@ def test_a_loop_that_is_listened_to_computes_the_same(layer):
     model = keras.Model(words, L.Dense(3, name="after")(both))
     given = np.array([[3, 1, 2, 0], [4, 0, 0, 0], [5, 6, 7, 8]])
     expected = np.array(keras.Model(words, both)(given))[given > 0]
-    found = heard(model, given)["after/kernel"][0].inputs
+    found = observed(model, given)["after/kernel"][0].inputs
     np.testing.assert_allclose(found.mean, expected.mean(0), atol=1e-6)
 
 
@@ -319,7 +321,7 @@ def test_masks_that_are_inputs_are_followed(needs):
     zoo.compiled(model)
     rubbish = np.where(mask[..., None] == 0, 9.0, x).astype("float32")
     found, expected = (
-        heard(model, ({"x": each, "padding_mask": mask}, y), needs) for each in (rubbish, x)
+        observed(model, ({"x": each, "padding_mask": mask}, y), needs) for each in (rubbish, x)
     )
     assert_same(found, expected)
     assert found["wide/kernel"][0].inputs.count == mask.sum()
@@ -330,7 +332,7 @@ def test_a_mask_that_was_taken_for_good_hides_nothing_later():
     x = L.LSTM(5)(L.Embedding(9, 6, mask_zero=True)(words))
     out = L.Dense(3, name="again")(L.RepeatVector(4)(x))
     model = keras.Model(words, out)
-    found = heard(model, np.array([[1, 2, 0, 0]] * 8))
+    found = observed(model, np.array([[1, 2, 0, 0]] * 8))
     assert found["again/kernel"][0].inputs.count == 32
 
 
@@ -339,5 +341,5 @@ def test_half_precision_does_not_overflow():
     layers = [L.Dense(8, dtype=policy), L.Dense(3, dtype=policy)]
     model = zoo.compiled(keras.Sequential([keras.Input((6,)), *layers]))
     x, y = samples_for(MODELS["dense"](), 600)
-    found = heard(model, (300 * x, y, np.full(600, 1e4)), BOTH)
+    found = observed(model, (300 * x, y, np.full(600, 1e4)), BOTH)
     assert all(np.isfinite(each[0].inputs.scatter).all() for each in found.values())

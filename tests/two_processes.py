@@ -23,12 +23,12 @@ from reducible_train import (
     ArgumentError,
     Guard,
     Latency,
+    PiecewiseConstant,
     RankScheduler,
-    Steps,
     TailShrink,
 )
 
-FALL = Steps((1.0, 0.9, 0.6), (0, 1, 2))
+FALL = PiecewiseConstant((1.0, 0.9, 0.6), (0, 1, 2))
 Y = "own"
 
 
@@ -61,11 +61,11 @@ def fits(process: int) -> dict[str, dict[str, Any]]:
     x[:, : 12 * process] = 0
     return {
         "latency": {"budget": FALL, "measure": Latency(timer=clock(process))},
-        "measured": {"budget": Steps((1.0, 0.9), (0, 1)), "measure": Latency(rounds=1)},
+        "measured": {"budget": PiecewiseConstant((1.0, 0.9), (0, 1)), "measure": Latency(rounds=1)},
         "activation": {"budget": FALL, "criterion": "activation", "calibration": x},
         "guard": {"budget": FALL, "guard": Guard(Y, max_drop=0.1, mode="max")},
         "adaptive": {"adaptive": Adaptive(end_epoch=2)},
-        "aid": {"budget": Steps((1.0, 0.5), (0, 2)), "aids": [TailShrink()]},
+        "aid": {"budget": PiecewiseConstant((1.0, 0.5), (0, 2)), "aids": [TailShrink()]},
     }
 
 

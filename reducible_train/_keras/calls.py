@@ -12,7 +12,7 @@ import keras
 from keras.src import backend as _backend
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-from reducible_train._keras.functions import part_in_training
+from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import is_graph_model, walk
 from reducible_train._keras.loops import stepwise
@@ -245,7 +245,7 @@ def _inputs_struct(model: Any) -> Any:
 
 def fixed_batch(model: Any) -> int | None:
     """The only batch size that a model, or a student, takes; `None` if it takes any."""
-    inputs = keras.tree.flatten(getattr(part_in_training(model), "inputs", None) or [])
+    inputs = keras.tree.flatten(getattr(trained_model(model), "inputs", None) or [])
     return next((x.shape[0] for x in inputs if x.shape and x.shape[0] is not None), None)
 
 
@@ -260,7 +260,7 @@ def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[A
         model: The model.
         names: Names of its inputs, to have them in this order, if it has them.
     """
-    part = part_in_training(model)
+    part = trained_model(model)
     specs = _input_specs(part)
     if specs is None:
         return None
@@ -274,7 +274,7 @@ def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[A
 
 def input_names(model: Any) -> list[str] | None:
     """The names of a model's inputs, in the order of `known_inputs`; `None` where it has none."""
-    part = part_in_training(model)
+    part = trained_model(model)
     if is_graph_model(part):
         return [tensor.name for tensor in getattr(part, "inputs", None) or []]
     specs = _input_specs(part)

@@ -1,4 +1,4 @@
-"""Watch data pass through a model."""
+"""GuardRun data pass through a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reducible_train.linalg.weighting import aligned, of_samples
 
 
 @contextlib.contextmanager
-def tapped(
+def observing(
     model: Any,
     layers: Sequence[Any],
     tell: Callable[[Any, Any, Any, Step | None], None],
@@ -99,7 +99,7 @@ def _taken(value: Any, having: np.ndarray) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Observation:
     """One call of a layer on data.
 
     Args:
@@ -119,7 +119,7 @@ class Heard:
 
 def layer_calls(
     model: Any, layers: Sequence[Any], inputs: Any, weights: np.ndarray | None
-) -> list[Heard]:
+) -> list[Observation]:
     """Every call of the layers on one batch, as for predictions; the model stays as it was.
 
     Args:
@@ -128,15 +128,15 @@ def layer_calls(
         inputs: Of the model.
         weights: Of the samples, `(samples,)`, or of their positions too; `None` if all are 1.
     """
-    heard: list[Heard] = []
-    with as_it_was(model), _listening(model, layers, weights, heard):
+    observed: list[Observation] = []
+    with as_it_was(model), _listening(model, layers, weights, observed):
         model(inputs, training=False)
-    return [replace(each, gradient=None) for each in heard]
+    return [replace(each, gradient=None) for each in observed]
 
 
 def output_gradients(
     model: Any, layers: Sequence[Any], batch: Any, weights: np.ndarray | None = None
-) -> list[Heard]:
+) -> list[Observation]:
     """The same, with the gradient of the loss by each output.
 
     The gradient is that of a sample's own loss, before the layer's activation; `None`
@@ -150,13 +150,13 @@ def output_gradients(
     """
     import tensorflow as tf  # noqa: PLC0415
 
-    heard: list[Heard] = []
+    observed: list[Observation] = []
     with as_it_was(model), tf.GradientTape() as tape:
-        with _listening(model, layers, weights, heard, watch=tape):
+        with _listening(model, layers, weights, observed, watch=tape):
             predicted = model(batch[0], training=False)
         loss = _summed_loss(model, batch, predicted)
-    gradients = tape.gradient(loss, [each.gradient for each in heard])
-    return [replace(each, gradient=g) for each, g in zip(heard, gradients, strict=True)]
+    gradients = tape.gradient(loss, [each.gradient for each in observed])
+    return [replace(each, gradient=g) for each, g in zip(observed, gradients, strict=True)]
 
 
 @contextlib.contextmanager
@@ -164,23 +164,25 @@ def _listening(
     model: Any,
     layers: Sequence[Any],
     weights: np.ndarray | None,
-    heard: list[Heard],
+    observed: list[Observation],
     watch: Any = None,
 ) -> Iterator[None]:
     """Within it, calls are added to a list, each with its output in the gradient's place."""
     with followed(model) as masks:
 
         def tell(layer: Any, given: Any, output: Any, step: Step | None) -> None:
-            heard.append(Heard(layer, given, output, _weigher(masks, layer, given, step, weights)))
+            observed.append(
+                Observation(layer, given, output, _weigher(masks, layer, given, step, weights))
+            )
 
-        with tapped(model, layers, tell, watch=watch):
+        with observing(model, layers, tell, watch=watch):
             yield
 
 
 def _weigher(
     masks: Masks, layer: Any, given: Any, step: Step | None, weights: np.ndarray | None
 ) -> Callable[[Sequence[int]], np.ndarray | None]:
-    """What `Heard.weigh` is for the call that has just ended."""
+    """What `Observation.weigh` is for the call that has just ended."""
     groups, around = masks.present(layer, given)
     counts = None if weights is None else at_step(weights, around)
     if step is not None:  # of a cell: what hides its steps has been left out already

@@ -12,10 +12,15 @@ from keras.src.callbacks.monitor_callback import MonitorCallback
 
 from reducible_train._keras.values import host_value
 
-__all__ = ["MonitorCallback", "begin_at", "companions", "has_validation"]  # the first: their base
+__all__ = [
+    "MonitorCallback",
+    "begin_at",
+    "has_validation",
+    "other_callbacks",
+]  # the first: their base
 
 
-def companions(callback: Any) -> list[Any]:
+def other_callbacks(callback: Any) -> list[Any]:
     """All callbacks of the fit that has called a callback, in their order.
 
     Itself among them; nothing if it was called by something else. Keras tells a callback of

@@ -51,7 +51,7 @@ def has_call(model: Any) -> bool:
     return type(model).call is not keras.Model.call
 
 
-def renew_functions(model: Any, *others: Any, training: bool) -> None:
+def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
     """Throw away compiled train, test and predict functions that hold dead variables.
 
     `compile()` inside a callback crashes `fit`, and `train_function = None` alone does
@@ -98,14 +98,14 @@ def _renew_torch_parameters(model: Any) -> None:
             module._track_variables()
 
 
-def settle(model: Any) -> None:
+def sync_state(model: Any) -> None:
     """Bring variables up to date where a backend keeps training state elsewhere (JAX)."""
     sync = getattr(model, "jax_state_sync", None)
     if sync is not None:
         sync()
 
 
-def part_in_training(model: Any) -> Any:
+def trained_model(model: Any) -> Any:
     """What of a model is trained: the student of a `Distiller`, otherwise the model itself."""
     return model.student if isinstance(model, keras.distillation.Distiller) else model
 

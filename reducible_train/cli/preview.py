@@ -85,8 +85,9 @@ def _table(loaded: Config, targets: dict[str, Schedule], count: int) -> Table:
 def plot(schedule: Schedule, epochs: int, name: str, *, ascii_only: bool = False) -> str:
     """A small picture of a schedule: a column of blocks for each part of the training.
 
-    >>> from reducible_train.settings.schedules import Steps
-    >>> print(plot(Steps([1.0, 0.5], [0, 2]), 4, "budget", ascii_only=True).splitlines()[0][:12])
+    >>> from reducible_train.settings.schedules import PiecewiseConstant
+    >>> stairs = PiecewiseConstant([1.0, 0.5], [0, 2])
+    >>> print(plot(stairs, 4, "budget", ascii_only=True).splitlines()[0][:12])
     1 |#########
     """
     blocks = " #" if ascii_only else " ▁▂▃▄▅▆▇█"

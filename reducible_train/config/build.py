@@ -140,7 +140,7 @@ def _plan_problems(
     try:
         scheduler = _scheduler(config)
         goal, measure = scheduler.target, scheduler.measure
-        part, told = _keras.part_in_training(model), scheduler.input_shape
+        part, told = _keras.trained_model(model), scheduler.input_shape
         shapes = [] if told is None else [shapes_told(told, part)]
         if not _measurable(measure, part, shapes):
             # Only when the fit begins is known which budget can be met.

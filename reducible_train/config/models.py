@@ -234,7 +234,7 @@ class CompressionSection(Section):
     )
     rank: Target | None = Field(
         default=None,
-        description="Rank of every managed kernel, at least 1: a number or a schedule.",
+        description="Rank of every compressible kernel, at least 1: a number or a schedule.",
     )
     search: SearchSection | None = Field(
         default=None,
@@ -262,10 +262,10 @@ class CompressionSection(Section):
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
-        default="energy", description="How one budget becomes a rank for each layer."
+        default="equal_energy", description="How one budget becomes a rank for each layer."
     )
     criterion: Literal[CRITERIA] = Field(  # type: ignore[valid-type]
-        default="energy",
+        default="frobenius",
         description=(
             "What a lost direction costs: the kernel's energy, its output on data (activation),"
             " or the loss (fisher). The last two judge by the first samples of the training."

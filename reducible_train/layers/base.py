@@ -398,7 +398,7 @@ class LowRank:
     def stock_layers(self) -> list[StockLayer]:
         """Stock layers that do the same when called one after the other.
 
-        Empty for a kind that has no such form; then `unfactorize` refuses the layer.
+        Empty for a kind that has no such form; then `to_stock_layers` refuses the layer.
         """
         return []
 

@@ -23,7 +23,7 @@ class Metric:
         inputs: `A (m, m)`, symmetric, positive definite; `(m,)` if it is diagonal; `None` for the
             identity.
         outputs: `G (n, n)`, likewise, but for the diagonal.
-        likeness: `L (p, p)`, likewise, for columns that are `p` blocks: the weight of the outputs
+        block_gram: `L (p, p)`, likewise, for columns that are `p` blocks: the weight of the outputs
             is then the Kronecker product of `L` and `G (n / p, n / p)`.
 
     Example:
@@ -33,12 +33,12 @@ class Metric:
 
     inputs: Array | None = None
     outputs: Array | None = None
-    likeness: Array | None = None
+    block_gram: Array | None = None
 
     @property
     def plain(self) -> bool:
         """True where it is the Frobenius norm."""
-        return self.inputs is None and self.outputs is None and self.likeness is None
+        return self.inputs is None and self.outputs is None and self.block_gram is None
 
     def squared(self, error: npt.ArrayLike) -> float:
         """`tr(A D G D^T)` of an error `D`."""
@@ -68,7 +68,7 @@ class Metric:
         Raises:
             ArgumentError: Says which side does not.
         """
-        blocks = 1 if self.likeness is None else len(self.likeness)
+        blocks = 1 if self.block_gram is None else len(self.block_gram)
         for name, weight, size in (("inputs", self.inputs, m), ("outputs", self.outputs, n)):
             if weight is None:
                 continue
@@ -89,7 +89,7 @@ class Metric:
 
     @cached_property
     def _likeness_roots(self) -> tuple[Array, Array] | None:
-        return None if self.likeness is None else _roots(self.likeness)
+        return None if self.block_gram is None else _roots(self.block_gram)
 
 
 def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:

@@ -38,7 +38,7 @@ class Separated:
     Example:
         >>> lines = Moments.of([[1.0, 1.0], [-1.0, -1.0]])  # two pixels that are always equal
         >>> seen = Separated(lines, (2,), (0,))
-        >>> seen.second_moment, seen.likeness(centred=False)
+        >>> seen.second_moment, seen.block_gram(centred=False)
         (array([[1.]]), array([[1., 1.],
                [1., 1.]]))
     """
@@ -62,13 +62,13 @@ class Separated:
         """Of a piece, not centred, `(m, m)`, the mean over the pieces."""
         return self._of_a_piece(self.whole.second_moment)
 
-    def likeness(self, *, centred: bool) -> Array:
+    def block_gram(self, *, centred: bool) -> Array:
         """How much the pieces have in common, `(p, p)`, the mean of its diagonal 1."""
         moment = self.whole.covariance if centred else self.whole.second_moment
         found = np.trace(self._blocks(moment), axis1=1, axis2=3)
         trace = float(np.trace(found))
-        likeness: Array = found * (len(found) / trace) if trace > 0 else np.eye(len(found))
-        return likeness
+        block_gram: Array = found * (len(found) / trace) if trace > 0 else np.eye(len(found))
+        return block_gram
 
     def _of_a_piece(self, moment: Array) -> Array:
         blocks = self._blocks(moment)

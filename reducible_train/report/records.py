@@ -29,10 +29,10 @@ class KernelRecord:
         parameters: Parameters stored for it now.
         energy: Energy kept since the start, the product over its cuts, a fraction;
             `None` before any cut.
-        reason: Why it stays dense; `None` if it is managed.
+        reason: Why it stays dense; `None` if it is compressible.
         count: Matrices of this shape, one for each group of a convolution.
         split: How it is split in two, where there is a choice.
-        remark: Why it is dense though it is managed.
+        remark: Why it is dense though it is compressible.
     """
 
     path: str
@@ -77,7 +77,7 @@ class KernelCut:
     relative_error: float
     binding: str
     spectrum: np.ndarray = field(repr=False)
-    criterion: str = "energy"
+    criterion: str = "frobenius"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class Report:
         dense_flops: FLOPs of one sample through the kernels of the dense model
             (two for each multiply-add); `None` where shapes are not known.
         flops: The same, now.
-        kernels: Every kernel that was looked at, managed or not.
+        kernels: Every kernel that was looked at, compressible or not.
         cuts: Every cut so far, in order.
         notes: Sentences the reader should see.
         undone: Cuts that a guard had undone; they are not among `cuts`.

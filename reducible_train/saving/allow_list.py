@@ -21,7 +21,7 @@ from reducible_train import _keras
 from reducible_train.container.codecs.dtypes import DTYPE_NAMES
 from reducible_train.errors import FormatError, shortened
 from reducible_train.layers import dense_classes
-from reducible_train.surgery.rebuild import Container
+from reducible_train.surgery.rebuild import PlanCarrier
 
 DEPTH_CAP = 200
 """Levels of a configuration, one in another: a model in a model takes about six."""
@@ -77,7 +77,7 @@ def known_objects(custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
         custom: Name -> class or function, as the caller gives them. What is registered with
             Keras is known by that name, too.
     """
-    known: dict[str, Any] = {"reducible_train>Container": Container}
+    known: dict[str, Any] = {"reducible_train>Container": PlanCarrier}
     known |= {f"reducible_train>{kind.__name__}": kind for kind in dense_classes().values()}
     for thing in (custom or {}).values():
         registered = keras.saving.get_registered_name(thing) if hasattr(thing, "__name__") else ""
@@ -139,7 +139,7 @@ def _check_class(name: Any, module: Any, registered: Any, known: Known) -> None:
         raise _refused(name, module, "it runs code or opens files named in the configuration")
     thing = known.get(registered) if registered is not None else None
     if thing is not None:
-        if thing is Container or not _is_ours(registered) or thing.__name__ == name:
+        if thing is PlanCarrier or not _is_ours(registered) or thing.__name__ == name:
             return
         raise _refused(name, module, f"{registered!r} is another class")
     if registered is not None and _is_ours(registered):

@@ -8,7 +8,7 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.layers.layouts import layouts_at_rank
-from reducible_train.selection.survey import Form, Managed, Survey
+from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
 
 
 def check_distribution(model: Any, survey: Survey) -> None:
@@ -23,8 +23,8 @@ def check_distribution(model: Any, survey: Survey) -> None:
             map of layouts cannot tell how a factor shall be split.
     """
     check_workers(model)
-    for managed in survey.managed:
-        kernel = managed.kernel
+    for compressible in survey.compressible:
+        kernel = compressible.kernel
         if any(_keras.is_split_among_processes(v) for v in kernel.variables):
             raise ArgumentError(
                 f"Kernel '{kernel.path}' is split among processes, none of which can decompose it. "
@@ -33,8 +33,8 @@ def check_distribution(model: Any, survey: Survey) -> None:
                 "keras.distribution.DataParallel, or leave it dense by a rule with "
                 "keep_dense=True."
             )
-        for form in managed.options:
-            _check_layouts(managed, form)
+        for form in compressible.options:
+            _check_layouts(compressible, form)
 
 
 def check_workers(model: Any) -> None:
@@ -53,8 +53,8 @@ def check_workers(model: Any) -> None:
         )
 
 
-def _check_layouts(managed: Managed, form: Form) -> None:
-    kernel = managed.kernel
+def _check_layouts(compressible: CompressibleKernel, form: Factorization) -> None:
+    kernel = compressible.kernel
     path = f"{kernel.variables[0].path.rpartition('/')[0]}/{kernel.name}"
     try:
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_selection import as_rank
-from reducible_train.selection.survey import Managed, Survey
+from reducible_train.selection.survey import CompressibleKernel, Survey
 from reducible_train.settings.checks import SHARE, checked_number
 from reducible_train.settings.measures import MEASURES, TABULATED
 from reducible_train.settings.rules import LayerRule
@@ -31,7 +31,7 @@ _UNITS = {
 
 
 def check_choices(
-    measure: str | Latency, allocation: str, min_gain: float = 0.0, criterion: str = "energy"
+    measure: str | Latency, allocation: str, min_gain: float = 0.0, criterion: str = "frobenius"
 ) -> None:
     """Refuse names that nobody knows, and a gain that is no fraction.
 
@@ -117,7 +117,7 @@ def check_rank(survey: Survey, target: Target) -> None:
     Raises:
         RankError: The factors of no kernel that the target is for would be smaller at it.
     """
-    mine = [m for m in survey.managed if m.rule is None or m.rule.target is None]
+    mine = [m for m in survey.compressible if m.rule is None or m.rule.target is None]
     dense = all(m.kernel.rank is None for m in mine)
     if target.quantity != "rank" or not mine or not dense:
         return
@@ -150,8 +150,8 @@ def smallest_fraction(survey: Survey, measure: str) -> float:
 
 def smallest_cost(survey: Survey, measure: str) -> float:
     """The least that the model can cost under its rules."""
-    fixed = survey.total(measure) - sum(m.cost(measure) for m in survey.managed)
-    return fixed + sum(_least(managed, measure) for managed in survey.managed)
+    fixed = survey.total(measure) - sum(m.cost(measure) for m in survey.compressible)
+    return fixed + sum(_least(compressible, measure) for compressible in survey.compressible)
 
 
 def check_finite(survey: Survey) -> None:
@@ -160,28 +160,28 @@ def check_finite(survey: Survey) -> None:
     Raises:
         SpectrumError: One of them holds NaN or infinity.
     """
-    for managed in survey.managed:
-        for matrix in managed.kernel.matrices():
+    for compressible in survey.compressible:
+        for matrix in compressible.kernel.matrices():
             bad = int(matrix.size - np.isfinite(matrix).sum())
             if bad:
                 raise SpectrumError(
-                    f"{managed.kernel.path}: {bad} of {matrix.size} numbers are NaN or "
+                    f"{compressible.kernel.path}: {bad} of {matrix.size} numbers are NaN or "
                     "infinite, so it has no singular values. Load good weights, or find out "
                     "where training diverged."
                 )
 
 
-def _least(managed: Managed, measure: str) -> float:
+def _least(compressible: CompressibleKernel, measure: str) -> float:
     """The least a kernel can cost, its own target considered."""
-    own = managed.rule.target if managed.rule else None
+    own = compressible.rule.target if compressible.rule else None
     if own is None or own.quantity != "rank":
-        return managed.smallest_cost(measure)
+        return compressible.smallest_cost(measure)
     costs = [
         form.cost(rank, measure)
-        for form in managed.options
-        if (rank := as_rank(own.lowest, managed, form)) is not None
+        for form in compressible.options
+        if (rank := as_rank(own.lowest, compressible, form)) is not None
     ]
-    return min(costs, default=managed.cost(measure))
+    return min(costs, default=compressible.cost(measure))
 
 
 def _ceil(value: float) -> str:

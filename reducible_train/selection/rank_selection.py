@@ -13,29 +13,29 @@ import numpy as np
 from reducible_train.linalg.svd import cumulative_energy, relative_errors
 from reducible_train.linalg.truncation import choose_rank
 from reducible_train.selection.allocation import Allocation, Candidate, allocate
-from reducible_train.selection.scoring import Decomposition, Judge
-from reducible_train.selection.survey import Form, Managed, Survey
+from reducible_train.selection.scoring import Decomposition, DirectionScorer
+from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
 from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
 
 Aim = Callable[[Target], float]  # the value of a target, now
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
+class RankChoice:
     """The rank one kernel shall get, and what decided it."""
 
-    managed: Managed
-    form: Form
+    compressible: CompressibleKernel
+    factorization: Factorization
     rank: int
     binding: str
     parts: Decomposition
 
     def saves(self, measure: str) -> float:
         """What the change takes off the cost."""
-        return self.managed.cost(measure) - self.form.cost(self.rank, measure)
+        return self.compressible.cost(measure) - self.factorization.cost(self.rank, measure)
 
 
-class Decider:
+class RankSelector:
     """Chooses ranks for the kernels of one model.
 
     Args:
@@ -56,7 +56,7 @@ class Decider:
         self,
         survey: Survey,
         target: Target,
-        judge: Judge,
+        judge: DirectionScorer,
         *,
         measure: str,
         allocation: str,
@@ -67,7 +67,7 @@ class Decider:
     ):
         self._survey = survey
         self._target = target
-        self._judge = judge
+        self._scorer = judge
         self._measure = measure
         self._allocation = allocation
         self._notes = notes
@@ -79,7 +79,7 @@ class Decider:
 
     def decide(
         self, aim: Aim, time: float, kept: Mapping[str, float]
-    ) -> tuple[list[Decision], Allocation | None]:
+    ) -> tuple[list[RankChoice], Allocation | None]:
         """The kernels that shall change, and how a budget was shared if there was one.
 
         Args:
@@ -87,17 +87,17 @@ class Decider:
             time: When that is, for messages.
             kept: Energy kept so far by path of the kernel, as the criterion weighs it.
         """
-        self._judge.begin()
+        self._scorer.begin()
         self.hindrance = None
         self._remarks.clear()
         decisions, shared = [], []
-        for managed in self._survey.managed:
-            own = managed.rule.target if managed.rule else None
+        for compressible in self._survey.compressible:
+            own = compressible.rule.target if compressible.rule else None
             goal = own or self._target
             if goal.quantity in BUDGETS:
-                shared.append(managed)
+                shared.append(compressible)
                 continue
-            decision = self._alone(managed, goal.quantity, aim(goal), kept)
+            decision = self._alone(compressible, goal.quantity, aim(goal), kept)
             if decision is not None:
                 decisions.append(decision)
         if not shared:
@@ -111,21 +111,23 @@ class Decider:
         """Where a target asks for no cut at all, even at its end: what would."""
         goal = self._target
         last = aim(goal) == goal(inf)
-        if not last or any(managed.kernel.rank is not None for managed in self._survey.managed):
+        if not last or any(
+            compressible.kernel.rank is not None for compressible in self._survey.compressible
+        ):
             return
         if goal.quantity == STABLE_RANK:
             note = (
                 "No kernel would be smaller at its stable rank, so all stay dense. Give a budget."
             )
         elif goal.quantity == "rank":
-            ranks = {m.kernel.path: m.form.max_rank for m in self._survey.managed}
+            ranks = {m.kernel.path: m.factorization.max_rank for m in self._survey.compressible}
             path = max(ranks, key=lambda path: ranks[path])
             note = _nearest(goal, f"rank={ranks[path]}", path)
         else:
             errors = {}
-            for m in self._survey.managed:
-                lost = relative_errors(self._judge.parts(m, m.form).values)
-                errors[m.kernel.path] = float(lost[min(m.form.limit, len(lost) - 1)])
+            for m in self._survey.compressible:
+                lost = relative_errors(self._scorer.parts(m, m.factorization).values)
+                errors[m.kernel.path] = float(lost[min(m.factorization.limit, len(lost) - 1)])
             path = min(errors, key=lambda path: errors[path])
             most = ceil(1e4 * errors[path]) / 1e4
             kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
@@ -142,72 +144,92 @@ class Decider:
     # --- one kernel by itself ---------------------------------------------------------
 
     def _alone(
-        self, managed: Managed, quantity: str, value: float, kept: Mapping[str, float]
-    ) -> Decision | None:
+        self,
+        compressible: CompressibleKernel,
+        quantity: str,
+        value: float,
+        kept: Mapping[str, float],
+    ) -> RankChoice | None:
         """What a rank, an energy or an error asks of one kernel; `None` for no change."""
         if quantity == STABLE_RANK:
-            own = self.own_ranks.get(managed.kernel.path)
+            own = self.own_ranks.get(compressible.kernel.path)
             quantity, value = "rank", inf if own is None else max(1, round(value * own))
-            self._say(managed, "its stable rank has not settled yet" if own is None else None)
+            self._say(compressible, "its stable rank has not settled yet" if own is None else None)
         if quantity == "rank":
-            found = [self._by_rank(managed, f, value) for f in managed.options]
+            found = [self._by_rank(compressible, f, value) for f in compressible.options]
         else:
-            limit = _limit(quantity, value, kept.get(managed.kernel.path, 1.0))
+            limit = _limit(quantity, value, kept.get(compressible.kernel.path, 1.0))
             asked = f"{quantity} {value:g}"
-            found = [self._by_spectrum(managed, form, limit, asked) for form in managed.options]
+            found = [
+                self._by_spectrum(compressible, form, limit, asked) for form in compressible.options
+            ]
         possible = [decision for decision in found if decision is not None]
         return max(possible, key=lambda d: d.saves(self._measure), default=None)
 
-    def _by_rank(self, managed: Managed, form: Form, value: float) -> Decision | None:
+    def _by_rank(
+        self, compressible: CompressibleKernel, form: Factorization, value: float
+    ) -> RankChoice | None:
         """The decision for a rank; of several forms only the usual one."""
-        current = managed.kernel.rank
-        rank = as_rank(value, managed, form)
+        current = compressible.kernel.rank
+        rank = as_rank(value, compressible, form)
         if rank is None:
             over = f"rank {value:g} saves nothing: only up to {form.max_rank} would"
-            self._say(managed, "no rank is asked for so far" if value == inf else over)
-        if form is not managed.form or rank is None or (current is not None and rank >= current):
+            self._say(compressible, "no rank is asked for so far" if value == inf else over)
+        if (
+            form is not compressible.factorization
+            or rank is None
+            or (current is not None and rank >= current)
+        ):
             return None
-        parts = self._judge.parts(managed, form)
-        return Decision(managed, form, rank, _rank_binding(value, rank), parts)
+        parts = self._scorer.parts(compressible, form)
+        return RankChoice(compressible, form, rank, _rank_binding(value, rank), parts)
 
     def _by_spectrum(
-        self, managed: Managed, form: Form, limit: Mapping[str, Any] | None, asked: str
-    ) -> Decision | None:
+        self,
+        compressible: CompressibleKernel,
+        form: Factorization,
+        limit: Mapping[str, Any] | None,
+        asked: str,
+    ) -> RankChoice | None:
         """The decision for what this cut must keep; `None` for a limit of nothing to lose."""
         if limit is None:
-            self._say(managed, f"nothing may be lost at {asked}")
+            self._say(compressible, f"nothing may be lost at {asked}")
             return None
-        parts = self._judge.parts(managed, form)
-        if self._is_blank(managed, parts):
-            self._say(managed, f"holds only zeros, so {asked} says nothing about its rank")
+        parts = self._scorer.parts(compressible, form)
+        if self._is_blank(compressible, parts):
+            self._say(compressible, f"holds only zeros, so {asked} says nothing about its rank")
             return None
         least = min(form.min_rank, *form.shape)
         choice = choose_rank(parts.values, **limit, min_rank=least)
-        current = managed.kernel.rank
+        current = compressible.kernel.rank
         if choice.rank > (current - 1 if current is not None else form.limit):
             own = f"{choice.binding} {choice.rank}" if choice.binding == "min_rank" else asked
             self._say(
-                managed, f"{own} takes rank {choice.rank}: only up to {form.limit} would save"
+                compressible, f"{own} takes rank {choice.rank}: only up to {form.limit} would save"
             )
             return None
         if choice.rank > form.max_rank:
             choice = choose_rank(parts.values, **limit, max_rank=form.max_rank)
-        return Decision(managed, form, choice.rank, choice.binding, parts)
+        return RankChoice(compressible, form, choice.rank, choice.binding, parts)
 
-    def _say(self, managed: Managed, remark: str | None) -> None:
+    def _say(self, compressible: CompressibleKernel, remark: str | None) -> None:
         """Why a kernel is dense, if it is; of several forms, what was said of the first."""
-        if remark is not None and managed.kernel.rank is None:
-            self._remarks.setdefault(managed.kernel.path, remark)
+        if remark is not None and compressible.kernel.rank is None:
+            self._remarks.setdefault(compressible.kernel.path, remark)
 
-    def _is_blank(self, managed: Managed, parts: Decomposition) -> bool:
+    def _is_blank(self, compressible: CompressibleKernel, parts: Decomposition) -> bool:
         """True for a kernel that has not learned yet, so that its spectrum tells nothing."""
-        return self._trains and managed.kernel.rank is None and not parts.values.any()
+        return self._trains and compressible.kernel.rank is None and not parts.values.any()
 
     # --- those that share a budget ----------------------------------------------------
 
     def _share(
-        self, shared: Sequence[Managed], decided: Sequence[Decision], aimed: float, time: float
-    ) -> tuple[list[Decision], Allocation | None]:
+        self,
+        shared: Sequence[CompressibleKernel],
+        decided: Sequence[RankChoice],
+        aimed: float,
+        time: float,
+    ) -> tuple[list[RankChoice], Allocation | None]:
         """What a budget asks of the kernels that share it."""
         measure = self._measure
         if self._apart:
@@ -219,8 +241,8 @@ class Decider:
         total -= sum(decision.saves(measure) for decision in decided)
         budget = self._cost_of(aimed)
         if total <= budget:
-            for managed in shared:
-                self._say(managed, f"{self._target.quantity} {aimed:.4g} is met without it")
+            for compressible in shared:
+                self._say(compressible, f"{self._target.quantity} {aimed:.4g} is met without it")
             return [], None
         present = sum(m.cost(measure) for m in shared)
         capacity = present - (total - budget)
@@ -242,32 +264,34 @@ class Decider:
         candidates = [self._candidate(m, *forms[m.kernel.path], level) for m in shared]
         allocation = allocate(candidates, capacity, self._allocation)
         decisions = []
-        for managed in shared:
-            path = managed.kernel.path
+        for compressible in shared:
+            path = compressible.kernel.path
             rank = allocation.ranks[path]
             form, parts = forms[path]
             if rank is None:
                 kept = float(cumulative_energy(parts.values)[min(form.max_rank, len(parts.values))])
                 self._say(
-                    managed,
+                    compressible,
                     f"the others meet the {self._target.quantity}; at rank {form.max_rank}, the "
                     f"largest that saves, it would keep {kept:.3f} of its energy",
                 )
-            elif rank != managed.kernel.rank:
-                decisions.append(Decision(managed, form, rank, "budget", parts))
+            elif rank != compressible.kernel.rank:
+                decisions.append(RankChoice(compressible, form, rank, "budget", parts))
         return decisions, allocation
 
-    def _form(self, managed: Managed, fraction: float) -> tuple[Form, Decomposition]:
+    def _form(
+        self, compressible: CompressibleKernel, fraction: float
+    ) -> tuple[Factorization, Decomposition]:
         """The form that loses least at the cost of a fraction of the dense kernel."""
         measure = self._measure
 
-        def lost(found: tuple[Form, Decomposition]) -> float:
+        def lost(found: tuple[Factorization, Decomposition]) -> float:
             form, parts = found
             rank = form.largest_within(fraction * form.dense_cost(measure), measure)
             kept = cumulative_energy(parts.values)
             return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
 
-        options = [(form, self._judge.parts(managed, form)) for form in managed.options]
+        options = [(form, self._scorer.parts(compressible, form)) for form in compressible.options]
         return options[0] if len(options) == 1 else min(options, key=lost)
 
     def _cost_of(self, value: float) -> float:
@@ -276,14 +300,14 @@ class Decider:
         cost = value * dense if self._target.quantity == "budget" else value
         if not self._apart:
             return cost
-        mine = self._survey.managed
+        mine = self._survey.compressible
         rest = self._survey.total(self._measure) - sum(m.cost(self._measure) for m in mine)
         return rest + cost / dense * sum(m.dense_cost(self._measure) for m in mine)
 
     def _leave_room(
         self,
-        shared: Sequence[Managed],
-        forms: dict[str, tuple[Form, Decomposition]],
+        shared: Sequence[CompressibleKernel],
+        forms: dict[str, tuple[Factorization, Decomposition]],
         capacity: float,
     ) -> None:
         """Change forms so that their smallest costs meet the last budget, if any forms do.
@@ -294,20 +318,24 @@ class Decider:
         least = {m.kernel.path: m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared}
         saved = {m.kernel.path: least[m.kernel.path] - m.smallest_cost(measure) for m in shared}
         excess = sum(least.values()) - capacity
-        for managed in sorted(shared, key=lambda m: -saved[m.kernel.path]):
-            path = managed.kernel.path
+        for compressible in sorted(shared, key=lambda m: -saved[m.kernel.path]):
+            path = compressible.kernel.path
             if excess <= 0 or saved[path] <= 0:
                 return
-            form = min(managed.options, key=partial(managed.smallest_cost, measure))
-            forms[path] = form, self._judge.parts(managed, form)
+            form = min(compressible.options, key=partial(compressible.smallest_cost, measure))
+            forms[path] = form, self._scorer.parts(compressible, form)
             excess -= saved[path]
 
     def _candidate(
-        self, managed: Managed, form: Form, parts: Decomposition, level: float
+        self,
+        compressible: CompressibleKernel,
+        form: Factorization,
+        parts: Decomposition,
+        level: float,
     ) -> Candidate:
         """A kernel as the allocation sees it; one that has not learned yet as all of one level."""
-        blank = self._is_blank(managed, parts)
-        kernel, measure = managed.kernel, self._measure
+        blank = self._is_blank(compressible, parts)
+        kernel, measure = compressible.kernel, self._measure
         most = form.max_rank if kernel.rank is None else kernel.rank
         return Candidate(
             path=kernel.path,
@@ -316,18 +344,18 @@ class Decider:
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
             min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
             max_rank=most,
-            group=managed.group,
+            group=compressible.group,
         )
 
 
-def as_rank(value: float, managed: Managed, form: Form) -> int | None:
+def as_rank(value: float, compressible: CompressibleKernel, form: Factorization) -> int | None:
     """The rank a target value means for a kernel; `None` if it stays as it is."""
     if value == inf:
         return None
     rank = max(round(value), form.min_rank)
-    current = managed.kernel.rank
+    current = compressible.kernel.rank
     limit = current if current is not None else form.max_rank
-    own_limit = managed.rule.max_rank if managed.rule else None
+    own_limit = compressible.rule.max_rank if compressible.rule else None
     if own_limit is not None:
         rank = min(rank, own_limit)
     return None if rank > limit else rank

@@ -191,7 +191,7 @@ def _no_array(received: str, remedy: str = _ALIKE) -> ArgumentError:
 
 
 def _heard(batch: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """The samples of a batch that count: those of weight 0 are not heard."""
+    """The samples of a batch that count: those of weight 0 are not observed."""
     weights, _ = told_apart(batch)
     if weights is None:
         return batch
@@ -266,11 +266,11 @@ def check_asking(model: Any, asking: Mapping[str, Sequence[str]], data: Any) -> 
         ArgumentError: It cannot be had with this model, backend or data.
     """
     asker = next((name for name, needs in asking.items() if needs), None)
-    if asker is not None and not _keras.has_call(_keras.part_in_training(model)):
+    if asker is not None and not _keras.has_call(_keras.trained_model(model)):
         raise ArgumentError(
             f"{asker} listens to the data as it passes through the model, and model "
             f"'{model.name}' cannot be called: it has no `call`. Received: {asker}. Give it one, "
-            "or use criterion='energy'."
+            "or use criterion='frobenius'."
         )
     who = next((name for name, needs in asking.items() if "gradients" in needs), None)
     if who is None:
@@ -354,7 +354,7 @@ def check_gradients(model: Any, who: str) -> None:
         )
 
 
-class Gathering:
+class SampleCollector:
     """The first samples of a running `fit`, seen over the shoulder of its training step.
 
     Args:
@@ -373,7 +373,7 @@ class Gathering:
         self.go_on(model)
 
     def go_on(self, model: Any) -> None:
-        """Watch again, after the training step was made anew; what was seen is kept."""
+        """GuardRun again, after the training step was made anew; what was seen is kept."""
         self.stop()
         stop = _keras.sample_batches(model, self._take)
         if stop is None:

@@ -16,12 +16,12 @@ from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
 from reducible_train.selection.criteria import Criterion, Statistics
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import LARGEST, collect, seen_in
-from reducible_train.selection.survey import Form, Managed, Survey
+from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
 
 _LARGE = 0.5  # of the parameters, judged by plain energy
 
 
-class Judge:
+class DirectionScorer:
     """Decomposes kernels under the metrics of a criterion.
 
     Args:
@@ -57,42 +57,44 @@ class Judge:
         self.seconds = 0.0
         self._has_listened = False
 
-    def parts(self, managed: Managed, form: Form) -> Decomposition:
+    def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
         """The decomposition of a kernel as it is now, in one of its forms."""
-        known = self._known(managed, form.split)
+        known = self._known(compressible, form.split)
         started = clock.perf_counter()
         metrics = None if known is None else [self.criterion.judge(each) for each in known]
-        parts = decomposition(managed.kernel, form.split, metrics)
+        parts = decomposition(compressible.kernel, form.split, metrics)
         self.seconds += clock.perf_counter() - started
         return parts
 
-    def means(self, managed: Managed, form: Form) -> list[np.ndarray] | None:
+    def means(
+        self, compressible: CompressibleKernel, form: Factorization
+    ) -> list[np.ndarray] | None:
         """The means of a kernel's inputs that its bias shall make up for."""
-        known = self._known(managed, form.split) or ()
+        known = self._known(compressible, form.split) or ()
         means = [mean for each in known if (mean := each.mean) is not None]
         return means if means and len(means) == len(known) else None
 
-    def _known(self, managed: Managed, split: str) -> tuple[Statistics, ...] | None:
+    def _known(self, compressible: CompressibleKernel, split: str) -> tuple[Statistics, ...] | None:
         """What the data says of a kernel in a split; learned at the first question."""
         if not self._has_listened:
             started = clock.perf_counter()
             self._listen()
             self._has_listened = True
             self.seconds += clock.perf_counter() - started
-        found = self._statistics.get(managed.kernel.path)
-        return None if found is None else seen_in(managed.kernel, split, found)
+        found = self._statistics.get(compressible.kernel.path)
+        return None if found is None else seen_in(compressible.kernel, split, found)
 
     def _listen(self) -> None:
         """Learn what passes through the kernels as they are now."""
         if not self.criterion.needs or self.samples is None:
             return
-        managed = self._survey.managed
-        kernels, needs = [m.kernel for m in managed], self.criterion.needs
+        compressible = self._survey.compressible
+        kernels, needs = [m.kernel for m in compressible], self.criterion.needs
         self._statistics = collect(self._model, kernels, self.samples, needs)
-        deaf = [m for m in managed if m.kernel.path not in self._statistics]
-        paths = ", ".join(m.kernel.path for m in deaf)
-        of_all = sum(m.dense_cost("parameters") for m in managed)
-        share = sum(m.dense_cost("parameters") for m in deaf) / of_all
+        unobserved = [m for m in compressible if m.kernel.path not in self._statistics]
+        paths = ", ".join(m.kernel.path for m in unobserved)
+        of_all = sum(m.dense_cost("parameters") for m in compressible)
+        share = sum(m.dense_cost("parameters") for m in unobserved) / of_all
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
             f"data (kind, more than {LARGEST} inputs, or outputs where gradients count, or no call "
@@ -101,9 +103,9 @@ class Judge:
         if share > _LARGE:
             note += (
                 f" They hold {100 * share:.0f} % of what may change, so a budget is mostly shared "
-                "by energy: allocation='energy' is then better than 'knapsack'."
+                "by energy: allocation='equal_energy' is then better than 'knapsack'."
             )
-        if deaf and note not in self._notes:
+        if unobserved and note not in self._notes:
             self._notes.append(note)
 
 

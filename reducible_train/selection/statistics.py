@@ -50,26 +50,27 @@ def collect(
     if "gradients" in needs:
         wanted = [k for k in wanted if shapes[k.path][1] <= LARGEST]
     layers = list({id(k.layer): k.layer for k in wanted}.values())
-    ears = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
-    ear = _Ear()
+    observers = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
+    observer = _Observer()
     for batch in samples.batches(_keras.fixed_batch(model)):
-        for heard in _calls(model, layers, batch, needs):
-            for kernel in ears[id(heard.layer)]:
-                ear.hear(kernel, heard)
-    inputs, gradients = ear.inputs, ear.gradients
+        for observed in _calls(model, layers, batch, needs):
+            for kernel in observers[id(observed.layer)]:
+                observer.record(kernel, observed)
+    inputs, gradients = observer.inputs, observer.gradients
     found = {}
     for kernel in wanted:
         x, g = inputs.get(kernel.path), gradients.get(kernel.path)
         if x is None or ("gradients" in needs and g is None):
             continue
-        folds = kernel.kind.output_bias(kernel.layer, kernel.name) is not None
+        bias_absorbs_mean = kernel.kind.output_bias(kernel.layer, kernel.name) is not None
         found[kernel.path] = tuple(
-            Statistics(each, None if g is None else g[i], folds) for i, each in enumerate(x)
+            Statistics(each, None if g is None else g[i], bias_absorbs_mean)
+            for i, each in enumerate(x)
         )
     return found
 
 
-class _Ear:
+class _Observer:
     """Adds up what passes through kernels, each sample and position as much as it counts."""
 
     def __init__(self) -> None:
@@ -77,19 +78,19 @@ class _Ear:
         self.gradients: dict[str, list[Any]] = {}
         self._rng = np.random.default_rng(0)
 
-    def hear(self, kernel: Kernel, heard: _keras.Heard) -> None:
+    def record(self, kernel: Kernel, observed: _keras.Observation) -> None:
         """One call of a kernel's layer."""
         kind, layer, name = kernel.kind, kernel.layer, kernel.name
-        x = _keras.host_float(kind.input_of(name, heard.given))
-        chosen = kind.input_choices(layer, name, x, heard.given)
+        x = _keras.host_float(kind.input_of(name, observed.given))
+        chosen = kind.input_choices(layer, name, x, observed.given)
         if chosen is not None:
-            shares = _spread(heard.weigh(chosen.shape), chosen.shape)
+            shares = _spread(observed.weigh(chosen.shape), chosen.shape)
             _add(self.inputs, kernel, [Counts.of(chosen, kernel.shape[0], shares)])
         elif not _chooses(kernel):
-            self._note(self.inputs, kernel, kind.input_rows, kind.input_weights, x, heard)
-        if heard.gradient is not None:
-            g = _keras.host_float(heard.gradient)
-            self._note(self.gradients, kernel, kind.output_rows, kind.output_weights, g, heard)
+            self._note(self.inputs, kernel, kind.input_rows, kind.input_weights, x, observed)
+        if observed.gradient is not None:
+            g = _keras.host_float(observed.gradient)
+            self._note(self.gradients, kernel, kind.output_rows, kind.output_weights, g, observed)
 
     def _note(
         self,
@@ -98,10 +99,10 @@ class _Ear:
         as_rows: Callable[..., np.ndarray | None],
         as_weights: Callable[..., np.ndarray | None],
         array: np.ndarray,
-        heard: _keras.Heard,
+        observed: _keras.Observation,
     ) -> None:
         """The moments of an array, seen as the rows that matter to a kernel."""
-        shares = _spread(heard.weigh(array.shape[:-1]), array.shape)
+        shares = _spread(observed.weigh(array.shape[:-1]), array.shape)
         again = copy.deepcopy(self._rng)  # the same positions, where rows are a sample of them
         rows = as_rows(kernel.layer, kernel.name, array, self._rng)
         if rows is None:
@@ -172,7 +173,7 @@ def _overrides(kernel: Kernel, method: str) -> bool:
 
 def _calls(
     model: Any, layers: Sequence[Any], batch: tuple[Any, Any, Any], needs: Sequence[str]
-) -> list[_keras.Heard]:
+) -> list[_keras.Observation]:
     """Every call on one batch."""
     x, y, _ = batch
     weights, within = told_apart(batch)

@@ -31,7 +31,7 @@ _FROZEN = (
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
+class Factorization:
     """One way in which a kernel can be split, with its limits and costs.
 
     Args:
@@ -91,7 +91,7 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Managed:
+class CompressibleKernel:
     """A kernel that may change.
 
     Args:
@@ -102,31 +102,31 @@ class Managed:
     """
 
     kernel: Kernel
-    forms: tuple[Form, ...]
+    forms: tuple[Factorization, ...]
     rule: LayerRule | None
     group: str | None = None
 
     @property
-    def form(self) -> Form:
+    def factorization(self) -> Factorization:
         """The form it has; while it is dense, the first."""
         split = self.kernel.splits[0] if self.kernel.rank is not None else None
         return next((f for f in self.forms if f.split == split), self.forms[0])
 
     @property
-    def options(self) -> tuple[Form, ...]:
+    def options(self) -> tuple[Factorization, ...]:
         """The forms it can still have."""
-        return self.forms if self.kernel.rank is None else (self.form,)
+        return self.forms if self.kernel.rank is None else (self.factorization,)
 
     def dense_cost(self, measure: str) -> float:
         """Cost of the dense kernel."""
-        return self.form.dense_cost(measure)
+        return self.factorization.dense_cost(measure)
 
     def cost(self, measure: str) -> float:
         """Cost of the kernel as it is."""
         rank = self.kernel.rank
-        return self.dense_cost(measure) if rank is None else self.form.cost(rank, measure)
+        return self.dense_cost(measure) if rank is None else self.factorization.cost(rank, measure)
 
-    def smallest_cost(self, measure: str, form: Form | None = None) -> float:
+    def smallest_cost(self, measure: str, form: Factorization | None = None) -> float:
         """The least it can cost, in a form or in any."""
         rank = self.kernel.rank
         forms = self.options if form is None else (form,)
@@ -138,7 +138,7 @@ class Managed:
 
 # Model, all its kernels, the forms of those that may change by path, and the traced calls.
 Pricer = Callable[
-    [Any, Sequence[Kernel], Mapping[str, Sequence[Form]], Sequence[Any] | None], Prices
+    [Any, Sequence[Kernel], Mapping[str, Sequence[Factorization]], Sequence[Any] | None], Prices
 ]
 
 
@@ -148,8 +148,8 @@ class Survey:
 
     Args:
         model: The model.
-        managed: The kernels that may change.
-        left: Kernels and other large weights that stay as they are: path, class name,
+        compressible: The kernels that may change.
+        skipped: Kernels and other large weights that stay as they are: path, class name,
             shape as a matrix and the reason.
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
@@ -160,14 +160,14 @@ class Survey:
     """
 
     model: Any
-    managed: tuple[Managed, ...]
-    left: tuple[tuple[str, str, tuple[int, int], str], ...]
+    compressible: tuple[CompressibleKernel, ...]
+    skipped: tuple[tuple[str, str, tuple[int, int], str], ...]
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
     prices: Mapping[str, Prices] = field(default_factory=dict)
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
-    frozen: tuple[Managed, ...] = ()
+    frozen: tuple[CompressibleKernel, ...] = ()
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
@@ -178,7 +178,7 @@ class Survey:
     def unknown(self) -> tuple[list[str], int]:
         """Paths of the large weights that are no kernels of a known kind, and what they hold."""
         known = {kernel.path for kernel in self.kernels}
-        found = [(path, m * n) for path, _, (m, n), _ in self.left if path not in known]
+        found = [(path, m * n) for path, _, (m, n), _ in self.skipped if path not in known]
         return [path for path, _ in found], sum(size for _, size in found)
 
     def total(self, measure: str) -> float:
@@ -220,13 +220,13 @@ class Survey:
     def records(
         self, kept: Mapping[str, float], remarks: Mapping[str, str]
     ) -> tuple[KernelRecord, ...]:
-        """A record of every kernel, managed ones first in the model's order.
+        """A record of every kernel, compressible ones first in the model's order.
 
         Args:
             kept: Energy kept since the start, by path.
             remarks: Why kernels that may change are dense, by path.
         """
-        reasons = {path: reason for path, _, _, reason in self.left}
+        reasons = {path: reason for path, _, _, reason in self.skipped}
         left = set(reasons)
         rows = [
             KernelRecord(
@@ -250,7 +250,7 @@ class Survey:
             KernelRecord(
                 path, kind, shape, None, break_even_rank(shape), shape[0] * shape[1], None, reason
             )
-            for path, kind, shape, reason in self.left
+            for path, kind, shape, reason in self.skipped
             if path in reasons
         ]
         return tuple(rows)
@@ -300,7 +300,7 @@ def survey(
     trained = {id(variable) for variable in model.trainable_variables}
     rule_of = {k.path: rule_for(rules, k.layer_path, k.layer.name) for k in kernels}
 
-    def found(kernel: Kernel) -> tuple[list[Form], str | None]:
+    def found(kernel: Kernel) -> tuple[list[Factorization], str | None]:
         """Its forms by what is known, and the reason if it stays as it is."""
         rule = rule_of[kernel.path]
         forms = _forms(kernel, rule, uses, measure, min_gain)
@@ -316,19 +316,19 @@ def survey(
     if pricer is not None:
         wanted = {k.path: forms for k in kernels for forms, why in [found(k)] if why is None}
         prices[measure] = pricer(model, kernels, wanted, calls)
-    managed, frozen, left = [], [], []
+    compressible, frozen, left = [], [], []
     for kernel in kernels:
         forms, reason = found(kernel)
         possible = tuple(f for f in forms if f.max_rank >= 1)
         if reason == _FROZEN and possible:
-            frozen.append(Managed(kernel, possible, rule_of[kernel.path]))
+            frozen.append(CompressibleKernel(kernel, possible, rule_of[kernel.path]))
         if reason is not None:
             left.append((kernel.path, type(kernel.layer).__name__, kernel.shape, reason))
             continue
-        managed.append(Managed(kernel, possible, rule_of[kernel.path]))
+        compressible.append(CompressibleKernel(kernel, possible, rule_of[kernel.path]))
     known = {kernel.path for kernel in kernels}
     left += [each for each in unknown_kernels(model) if each[0] not in known]
-    if not managed:
+    if not compressible:
         reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in left)
         raise RankError(
             f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
@@ -336,10 +336,12 @@ def survey(
             "LayerRule(match=..., keep_dense=False)."
         )
     found_in = tuple(left), tuple(kernels), uses, prices, counted
-    return Survey(model, _grouped(managed), *found_in, seen.notes, tuple(frozen))
+    return Survey(model, _grouped(compressible), *found_in, seen.notes, tuple(frozen))
 
 
-def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: float) -> Form:
+def _priced(
+    form: Factorization, kernel: Kernel, name: str, prices: Prices, min_gain: float
+) -> Factorization:
     """A form with its table, its largest rank one that saves enough by it."""
     table = prices.tables[kernel.path, form.split]
     saves = table.break_even_rank(min_gain)
@@ -348,18 +350,18 @@ def _priced(form: Form, kernel: Kernel, name: str, prices: Prices, min_gain: flo
     return replace(form, max_rank=most, limit=limit, tables={name: table}, growth=growth)
 
 
-def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
+def _grouped(compressible: Sequence[CompressibleKernel]) -> tuple[CompressibleKernel, ...]:
     """The same kernels, those of a group with the limits they have in common.
 
     A layer of several kernels puts each into a group of its own name.
     """
-    groups: dict[str, list[Managed]] = {}
-    for each in managed:
+    groups: dict[str, list[CompressibleKernel]] = {}
+    for each in compressible:
         if each.rule is not None and each.rule.group is not None:
             groups.setdefault(f"{each.rule.group}/{each.kernel.name}", []).append(each)
-    changed: dict[str, Managed] = {}
+    changed: dict[str, CompressibleKernel] = {}
     for name, members in groups.items():
-        forms = [member.form for member in members]
+        forms = [member.factorization for member in members]
         if len({(form.shape, form.count, form.split) for form in forms}) > 1:
             raise ArgumentError(
                 f"The kernels of group {members[0].rule.group!r} must have one shape. Received: "  # type: ignore[union-attr]
@@ -384,7 +386,7 @@ def _grouped(managed: Sequence[Managed]) -> tuple[Managed, ...]:
             limit, growth = (min(getattr(f, n) for f in forms) for n in ("limit", "growth"))
             shared = replace(form, min_rank=low, max_rank=high, limit=limit, growth=growth)
             changed[member.kernel.path] = replace(member, forms=(shared,), group=name)
-    return tuple(changed.get(each.kernel.path, each) for each in managed)
+    return tuple(changed.get(each.kernel.path, each) for each in compressible)
 
 
 def _in_use(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
@@ -417,7 +419,7 @@ def _forms(
     uses: dict[tuple[str, str], Uses] | None,
     measure: str,
     min_gain: float,
-) -> list[Form]:
+) -> list[Factorization]:
     """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
     forms = []
     wish = rule.split if rule else None
@@ -435,12 +437,12 @@ def _forms(
         )
         least = rule.min_rank if rule and rule.min_rank else 1
         size = kernel.count, kernel.itemsize
-        forms.append(Form(split, shape, *size, used, least, most, limit, growth))
+        forms.append(Factorization(split, shape, *size, used, least, most, limit, growth))
     return forms
 
 
 def _reason(
-    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Form], output: str | None
+    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization], output: str | None
 ) -> str | None:
     """Why a kernel is left as it is."""
     if kernel.refusal is not None:

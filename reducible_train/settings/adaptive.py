@@ -17,7 +17,7 @@ class Adaptive:
 
     While a network learns, the stable rank `||W||_F**2 / ||W||_2**2` of each kernel falls, fast at
     first; where it has become flat, the kernel is about as low in rank as it wants to be. Before
-    each epoch the slope of every managed kernel is taken, by least squares over the last
+    each epoch the slope of every compressible kernel is taken, by least squares over the last
     `window` epochs, as a fraction of its stable rank. Once none is steeper than `slope`, cuts may
     be made: at `end_epoch` at the latest. From then on the clock of every schedule runs, so that
     `Ramp(1.0, 0.25, start_epoch=0, end_epoch=4)` falls over the four epochs that follow.
@@ -31,7 +31,7 @@ class Adaptive:
     784-256-256-256-10 on 8000 images of MNIST still had 2 to 3.2 after seven epochs (of stable
     ranks near 33), when its validation accuracy no longer rose; hence the fraction.
 
-    It takes the singular values of every managed kernel once an epoch, until cuts begin.
+    It takes the singular values of every compressible kernel once an epoch, until cuts begin.
 
     Args:
         slope: Change of the stable rank in one epoch, as a fraction of it, that counts as flat;

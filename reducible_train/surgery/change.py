@@ -27,8 +27,8 @@ from reducible_train.surgery.optimizer_state import (
     Replacement,
     Split,
     Truncation,
-    carry,
     shift_weights,
+    transfer,
 )
 from reducible_train.surgery.plans import Plan, planned
 from reducible_train.surgery.rebuild import mark_containers
@@ -115,7 +115,7 @@ def change_kernels(
     layers = list({id(c.kernel.layer): c.kernel.layer for c in changes}.values())
     holders = _keras.find_holders(layers, [v for c in changes for v in c.kernel.variables])
     for each in holders.models:
-        _keras.settle(each)
+        _keras.sync_state(each)
     optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
     restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
     try:
@@ -123,7 +123,7 @@ def change_kernels(
             replacements = [_install(change) for change in changes]
             dead = [variable for r in replacements for variable in r.old]
             for optimizer in holders.optimizers:
-                dead += carry(
+                dead += transfer(
                     optimizer,
                     [_keras.own_variables(layer) for layer in layers],
                     replacements,
@@ -136,12 +136,12 @@ def change_kernels(
         for restore in restores:
             restore()
         mark_containers(model, *holders.models)
-        _keras.renew_functions(model, *holders.models, training=training)
+        _keras.rebuild_functions(model, *holders.models, training=training)
         raise SurgeryError(
             f"The ranks of model '{model.name}' could not be changed; it is as it was. "
             f"{type(error).__name__}: {error}"
         ) from error
-    _keras.renew_functions(model, *holders.models, training=training)
+    _keras.rebuild_functions(model, *holders.models, training=training)
     _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
     _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
     _keras.release(dead)
@@ -158,7 +158,7 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
         changes: The cuts, as `cut` gives them.
         fraction: How far, in [0, 1].
     """
-    _keras.settle(model)
+    _keras.sync_state(model)
     changed = [v for c in changes for v in (*c.kernel.variables, c.kernel.bias) if v is not None]
     optimizers = _keras.find_holders([], changed).optimizers
     with _keras.strategy_scope(model):

@@ -181,16 +181,16 @@ _DERIVED = {"_r", "_c", "_linears"}  # functions of other slots or of the weight
 
 
 @dataclass
-class _Memory:
+class _Slots:
     """What one optimizer knew: its variables, its slots, what wraps what."""
 
     optimizer: Any
     variables: list[Any]
     slots: dict[str, list[Any]]
-    inner: list[_Memory] = field(default_factory=list)
+    inner: list[_Slots] = field(default_factory=list)
 
 
-def carry(
+def transfer(
     optimizer: Any,
     layers: Sequence[Sequence[Any]],
     replacements: Sequence[Replacement],
@@ -236,8 +236,8 @@ def carry(
     return [slot for slot in _all_slots(memory) if slot is not None]
 
 
-def _remember(optimizer: Any) -> _Memory:
-    return _Memory(
+def _remember(optimizer: Any) -> _Slots:
+    return _Slots(
         optimizer,
         _keras.trainable_of(optimizer),
         _keras.slots(optimizer),
@@ -270,7 +270,7 @@ def _wanted(
     return wanted
 
 
-def _unbuild_all(memory: _Memory) -> Callable[[], None]:
+def _unbuild_all(memory: _Slots) -> Callable[[], None]:
     restores = [_keras.unbuild(memory.optimizer)]
     restores += [_unbuild_all(inner) for inner in memory.inner]
 
@@ -281,12 +281,12 @@ def _unbuild_all(memory: _Memory) -> Callable[[], None]:
     return restore
 
 
-def _all_slots(memory: _Memory) -> list[Any]:
+def _all_slots(memory: _Slots) -> list[Any]:
     own = [slot for slots in memory.slots.values() for slot in slots]
     return own + [slot for inner in memory.inner for slot in _all_slots(inner)]
 
 
-def _refill(memory: _Memory, remap: dict[int, Replacement], policy: Mapping[type, str]) -> None:
+def _refill(memory: _Slots, remap: dict[int, Replacement], policy: Mapping[type, str]) -> None:
     for inner in memory.inner:
         _refill(inner, remap, policy)
     optimizer = memory.optimizer
@@ -307,7 +307,7 @@ def _refill(memory: _Memory, remap: dict[int, Replacement], policy: Mapping[type
 
 
 def _refill_one(
-    memory: _Memory,
+    memory: _Slots,
     slots: dict[str, list[Any]],
     position: dict[int, int],
     index: dict[int, int],

@@ -27,15 +27,15 @@ from reducible_train.surgery.plans import Plan, plan_of, planned
 _KEYS = {"contained", "plan"}
 
 
-@keras.saving.register_keras_serializable("reducible_train")
-class Container:
+@keras.saving.register_keras_serializable("reducible_train", "Container")  # as files name it
+class PlanCarrier:
     """Mixin in front of the class of a layer that rebuilds its own sublayers."""
 
-    contained_class: ClassVar[type]
+    carried_class: ClassVar[type]
     name: str  # of the Keras layer
 
     def get_config(self) -> dict[str, Any]:
-        with _keras.seen_as(self, self.contained_class):
+        with _keras.seen_as(self, self.carried_class):
             contained = keras.saving.serialize_keras_object(self)
         contained.pop("compile_config", None)  # the container itself is compiled, once
         return {"contained": contained, "plan": self._waiting_plan or plan_of(self)}
@@ -43,7 +43,7 @@ class Container:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         if set(config) != _KEYS:  # of the original class
-            return cls.contained_class.from_config(config)  # type: ignore[attr-defined]
+            return cls.carried_class.from_config(config)  # type: ignore[attr-defined]
         contained, plan = config["contained"], config["plan"]
         if not isinstance(contained, Mapping) or "class_name" not in contained:
             raise FormatError(f"A container must hold a layer. Received: {contained!r}.")
@@ -52,7 +52,7 @@ class Container:
         layer = keras.saving.deserialize_keras_object(contained)
         if not isinstance(layer, keras.Layer):
             raise FormatError(f"A container must hold a layer. Received: {layer!r}.")
-        _keras.reclass(layer, container_class(contained_class(layer)))
+        _keras.reclass(layer, container_class(carried_class(layer)))
         layer.__dict__["_plan_to_come"] = dict(plan)
         layer.take_plan()
         return layer
@@ -104,8 +104,8 @@ def mark_containers(*models: Any) -> None:
     roots = [*roots, *models]  # a container may be a layer
     wanted = {id(parent) for root in roots for parent in _parents(root) if plan_of(parent)}
     for layer in layers:
-        if (id(layer) in wanted) != isinstance(layer, Container):
-            own = contained_class(layer)
+        if (id(layer) in wanted) != isinstance(layer, PlanCarrier):
+            own = carried_class(layer)
             _keras.reclass(layer, container_class(own) if id(layer) in wanted else own)
 
 
@@ -118,18 +118,18 @@ def _parents(layer: Any) -> Iterator[Any]:
         yield from _parents(child)
 
 
-def contained_class(layer: Any) -> type:
+def carried_class(layer: Any) -> type:
     """The class of a layer that it would have if it were no container."""
     kind = type(layer)
-    return kind.contained_class if issubclass(kind, Container) else kind
+    return kind.carried_class if issubclass(kind, PlanCarrier) else kind
 
 
 @functools.cache
 def container_class(kind: type) -> type:
     """The container class for a layer class; it keeps its name, by which weights are saved."""
-    members = {"contained_class": kind, "__module__": __name__, "__qualname__": kind.__qualname__}
-    made = type(kind.__name__, (Container, kind), members)
+    members = {"carried_class": kind, "__module__": __name__, "__qualname__": kind.__qualname__}
+    made = type(kind.__name__, (PlanCarrier, kind), members)
     register = keras.saving.register_keras_serializable("reducible_train", "Container")
     register(made)
-    register(Container)  # all are found by one name, and read by one class
+    register(PlanCarrier)  # all are found by one name, and read by one class
     return made

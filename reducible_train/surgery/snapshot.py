@@ -1,7 +1,7 @@
 """Remember a live model, and put it back, ranks and optimizer state included.
 
-The law: after `restore(model, memory)`, weights and optimizer variables equal, bit for bit,
-those at `remember(model)`, whatever cuts came between, and training goes on. Every optimizer
+The law: after `restore(model, snapshot)`, weights and optimizer variables equal, bit for bit,
+those at `take_snapshot(model)`, whatever cuts came between, and training goes on. Every optimizer
 that trains the model counts, wherever it is kept; one that was not built then is not built again.
 Time is not undone: the optimizers' `iterations` and learning rates stay as they are.
 """
@@ -28,7 +28,7 @@ Key = tuple[str, int]  # name of a variable, and which one of that name
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class ModelSnapshot:
     """What a model was: its ranks and the values of its variables.
 
     Args:
@@ -85,52 +85,52 @@ class Memory:
         return values
 
 
-def remember(model: Any, folder: str | os.PathLike[str] | None = None) -> Memory:
+def take_snapshot(model: Any, folder: str | os.PathLike[str] | None = None) -> ModelSnapshot:
     """What a built model is now, optimizer state included.
 
     Args:
         model: A built Keras model. Its optimizer is built, if it is not.
-        folder: Where to keep the values; in memory if not given.
+        folder: Where to keep the values; in snapshot if not given.
 
     Raises:
         FileAccessError: The folder cannot be written to.
     """
-    _keras.settle(model)
+    _keras.sync_state(model)
     _keras.built_optimizer(model)
     others = _other_optimizers(model)
     found = _variables(model, others)
     values = [np.array(_keras.host_value(variable)) for variable in found.values()]
     forms = {key: (value.shape, value.dtype) for key, value in zip(found, values, strict=True)}
     if folder is None:
-        return Memory(plan_of(model), forms, values, others=others)
+        return ModelSnapshot(plan_of(model), forms, values, others=others)
     held = _written(values, folder)
-    memory = Memory(plan_of(model), forms, file=held.path, others=others)
-    weakref.finalize(memory, _drop, held)  # of a fit that was broken off
-    return memory
+    snapshot = ModelSnapshot(plan_of(model), forms, file=held.path, others=others)
+    weakref.finalize(snapshot, _drop, held)  # of a fit that was broken off
+    return snapshot
 
 
-def restore(model: Any, memory: Memory, *, training: bool = False) -> None:
+def restore(model: Any, snapshot: ModelSnapshot, *, training: bool = False) -> None:
     """Bring a model back to what it was.
 
     Args:
         model: The model that was remembered.
-        memory: What `remember` gave; it can be used again.
+        snapshot: What `take_snapshot` gave; it can be used again.
         training: True inside `fit`, whose train function must be made anew at once.
 
     Raises:
         FileAccessError: The values cannot be read; the model is as it was.
         SurgeryError: The model has other variables now (layers added, another optimizer).
     """
-    values = memory.read()
-    _keras.settle(model)
-    apply_plan(model, memory.plan, training=training)
+    values = snapshot.read()
+    _keras.sync_state(model)
+    apply_plan(model, snapshot.plan, training=training)
     for optimizer in _other_optimizers(model):
-        if all(optimizer is not each for each in memory.others):
+        if all(optimizer is not each for each in snapshot.others):
             _keras.unbuild_all(optimizer)
-    found = _variables(model, memory.others)
+    found = _variables(model, snapshot.others)
     forms = {key: tuple(int(size) for size in v.shape) for key, v in found.items()}
-    if forms != {key: shape for key, (shape, _) in memory.forms.items()}:
-        strange = sorted({name for name, _ in forms.keys() ^ memory.forms.keys()})
+    if forms != {key: shape for key, (shape, _) in snapshot.forms.items()}:
+        strange = sorted({name for name, _ in forms.keys() ^ snapshot.forms.keys()})
         raise SurgeryError(
             f"Model '{model.name}' has other variables than when it was remembered, so its state "
             f"cannot be put back. Received: changes in {', '.join(strange[:5]) or 'their shapes'}. "
@@ -181,7 +181,7 @@ def _written(values: Iterable[np.ndarray], folder: str | os.PathLike[str]) -> He
     except OSError as error:
         raise FileAccessError(
             f"The state before a cut cannot be kept in {os.fspath(folder)!r}. {error}. Give the "
-            "guard another folder, or none to keep it in memory."
+            "guard another folder, or none to keep it in snapshot."
         ) from error
     return held
 

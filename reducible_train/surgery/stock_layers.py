@@ -11,10 +11,10 @@ from reducible_train import _keras
 from reducible_train.errors import SurgeryError
 from reducible_train.layers import LowRank, StockLayer
 from reducible_train.surgery.merge import check_built
-from reducible_train.surgery.rebuild import contained_class
+from reducible_train.surgery.rebuild import carried_class
 
 
-def unfactorize(model: Any) -> Any:
+def to_stock_layers(model: Any) -> Any:
     """Make a new model of stock Keras layers, as small and as fast as the factorised one.
 
     Use it to hand a model to a process in which this package is not installed. Each
@@ -46,7 +46,7 @@ def unfactorize(model: Any) -> Any:
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
         ...                           keras.layers.Dense(10, name="output")])
         >>> _ = factorize(model, rank=8)
-        >>> [(layer.name, layer.units) for layer in unfactorize(model).layers]
+        >>> [(layer.name, layer.units) for layer in to_stock_layers(model).layers]
         [('hidden_u', 8), ('hidden', 64), ('output', 10)]
     """
     check_built(model)
@@ -81,7 +81,7 @@ def _reasons(layer: Any, path: str) -> Iterator[str]:
 
 
 def _is_time_distributed(layer: Any) -> bool:
-    return contained_class(layer) is keras.layers.TimeDistributed
+    return carried_class(layer) is keras.layers.TimeDistributed
 
 
 class _Rebuild:

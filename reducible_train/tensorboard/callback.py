@@ -175,7 +175,7 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
         count = isinstance(calibration, int)
         rows["calibration"] = f"{calibration} samples of the fit" if count else "data of its own"
     rows["parameters of the dense model"] = f"{report.dense_parameters:,}"
-    rows["kernels managed"] = ", ".join(k.path for k in report.kernels if k.reason is None)
+    rows["kernels compressible"] = ", ".join(k.path for k in report.kernels if k.reason is None)
     kept = [f"{k.path} ({k.reason})" for k in report.kernels if k.reason is not None]
     rows["kernels left dense"] = ", ".join(kept) or "none"
     lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]

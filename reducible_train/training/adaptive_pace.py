@@ -10,7 +10,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.linalg.svd import singular_spectrum, stable_rank
-from reducible_train.selection.survey import Managed
+from reducible_train.selection.survey import CompressibleKernel
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.targets import Target
 from reducible_train.training.pacing import Pace
@@ -21,7 +21,7 @@ class AdaptivePace:
 
     Args:
         adaptive: When that is.
-        managed: The kernels to watch.
+        compressible: The kernels to watch.
         pace: What goes on from then, by a clock that starts at 0.
         settle: Called once with the ranks to go to, by path.
         last_epoch: When it goes on in any case.
@@ -31,14 +31,14 @@ class AdaptivePace:
     def __init__(
         self,
         adaptive: Adaptive,
-        managed: Sequence[Managed],
+        compressible: Sequence[CompressibleKernel],
         pace: Pace,
         settle: Callable[[dict[str, float]], None],
         last_epoch: float,
         told: _keras.Told,
     ):
         self._adaptive = adaptive
-        self._kernels = [each.kernel for each in managed if each.kernel.rank is None]
+        self._kernels = [each.kernel for each in compressible if each.kernel.rank is None]
         self._pace = pace
         self._settle = settle
         self._last_epoch = last_epoch

@@ -9,8 +9,8 @@ from reducible_train.compressor import Compression
 from reducible_train.layers import LowRank, find_kernels
 
 
-class ModelSupport:
-    """The `Support` of aids in one fit.
+class ModelAidContext:
+    """The `AidContext` of aids in one fit.
 
     Args:
         model: The model in training.
@@ -32,12 +32,12 @@ class ModelSupport:
     def penalize_products(self, weight: float) -> None:
         fresh = [
             kernel.layer
-            for kernel in find_kernels(_keras.part_in_training(self._model))
+            for kernel in find_kernels(_keras.trained_model(self._model))
             if kernel.rank is not None and kernel.layer.penalize_product(weight)
         ]
         self._penalized += fresh
         if fresh:
-            _keras.renew_functions(self._model, training=True)
+            _keras.rebuild_functions(self._model, training=True)
 
     def pull(self, fraction: float, ahead: float) -> None:
         self._compression.pull(self.time + ahead, fraction)
@@ -59,5 +59,5 @@ class ModelSupport:
             if isinstance(layer, LowRank):  # a guard may have made it dense again
                 layer.penalize_product(0.0)
         if self._penalized:
-            _keras.renew_functions(self._model, training=False)
+            _keras.rebuild_functions(self._model, training=False)
         self._penalized.clear()

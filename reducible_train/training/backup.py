@@ -18,8 +18,8 @@ from reducible_train.preflight.paths import check_folder
 from reducible_train.saving.weights_file import load_keras_weights
 from reducible_train.surgery.merge import check_built
 from reducible_train.training.backup_state import Arrays, misfit_of, put_back, state_of
-from reducible_train.training.companions import check_place, check_scheduler
 from reducible_train.training.comparisons import comparing
+from reducible_train.training.other_callbacks import check_place, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
 _VERSION = 2
@@ -86,7 +86,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         check_built(self.model)
         self._check_optimizers()
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
-        comparers, callbacks = self._comparers(), _keras.companions(self)
+        comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
         if not (self.backup_dir / _STORY).exists():
             return
         story = self._read()
@@ -99,19 +99,19 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         if story.get("trains_by_its_optimizer", True):
             _keras.built_optimizer(self.model)
         load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
-        self.scheduler.take_up(story["scheduler"])
+        self.scheduler.set_state(story["scheduler"])
         put_back(self.model, comparers, story["state"], arrays)
         _keras.set_stand_ins(callbacks, story["averages"])
         _keras.begin_at(self.model, story["epochs"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        _keras.settle(self.model)
+        _keras.sync_state(self.model)
         state, arrays = state_of(self.model, self._comparers())
         story = {
             "version": _VERSION,
             "epochs": epoch + 1,
-            "scheduler": self.scheduler.story(),
-            "averages": _keras.stand_ins(_keras.companions(self)),
+            "scheduler": self.scheduler.get_state(),
+            "averages": _keras.stand_ins(_keras.other_callbacks(self)),
             "state": state,
             "trains_by_its_optimizer": getattr(
                 _keras.compiled_optimizer(self.model), "built", False
@@ -159,7 +159,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         Raises:
             ArgumentError: One stands after this one, so that what it remembers would be late.
         """
-        callbacks = _keras.companions(self)
+        callbacks = _keras.other_callbacks(self)
         own = next((i for i, each in enumerate(callbacks) if each is self), 0)
         late = comparing(callbacks[own + 1 :])
         if late:

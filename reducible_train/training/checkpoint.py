@@ -20,7 +20,7 @@ from reducible_train.saving.model_file import check_savable, write_model
 from reducible_train.saving.way_back import WayBack
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, folder_of, name_fault
 from reducible_train.settings.monitors import MODES
-from reducible_train.training.companions import AtFinalRanks, check_scheduler
+from reducible_train.training.other_callbacks import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
 # What writes a model, with the report of its scheduler, into a file of each ending; a compact one

@@ -14,17 +14,17 @@ from reducible_train import _keras
 from reducible_train.compressor import Compression
 from reducible_train.report.records import Cut, UndoneCut
 from reducible_train.settings.guard import Bound
-from reducible_train.surgery.snapshot import Memory, remember, restore
+from reducible_train.surgery.snapshot import ModelSnapshot, restore, take_snapshot
 from reducible_train.training.pacing import Pace
 
 NAN_REMEDY = "Look for NaN or infinity in the data, or lower the learning rate."
 
 
 @dataclass(eq=False)
-class Trial:
+class CutOnTrial:
     """One cut, or those of one epoch, and the way back."""
 
-    memory: Memory
+    snapshot: ModelSnapshot
     bookmark: Callable[[], None]
     epoch: int
     reference: float
@@ -35,7 +35,7 @@ class Trial:
     mark: Any = None  # of the pace
 
 
-class Watch:
+class GuardRun:
     """Decides, cut by cut, between going on and going back.
 
     Args:
@@ -50,11 +50,13 @@ class Watch:
         self.pace = pace
         self.undone: list[UndoneCut] = []
         self.reference: float | None = None
-        self._trial: Trial | None = None
+        self._trial: CutOnTrial | None = None
         self._doom: str | None = None  # why the cut on trial must be undone
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []
-        self._refuge: Memory | None = None  # where NaN was left, until training shows it is over
+        self._refuge: ModelSnapshot | None = (
+            None  # where NaN was left, until training shows it is over
+        )
         self._refuge_epoch = -1  # in which the last cut was undone
         self.end: str | None = None  # why training was stopped
         self._warned: set[str] = set()
@@ -113,7 +115,7 @@ class Watch:
             self._stop(f"The loss is {loss}", epoch)
             return
         self._doom = f"the loss was {loss}"
-        self._keep(self._trial.memory)
+        self._keep(self._trial.snapshot)
         self.go_back(float(epoch))
         self.compression.model.reset_metrics()  # their running means are NaN, too
 
@@ -145,12 +147,12 @@ class Watch:
         if value is not None and not self._blind:
             if epoch > self._refuge_epoch:
                 self._let_go()
-            self._judge(value)
+            self._scorer(value)
             return
         self._missing.append(epoch)
         if value is not None and self._trial is not None:
             self._doom = f"{monitor} was {value}"
-            self._keep(self._trial.memory)
+            self._keep(self._trial.snapshot)
             self._trial.value = value
         elif value is not None:
             self._stop(f"{monitor} is {value}", epoch)
@@ -163,7 +165,7 @@ class Watch:
                 "RankScheduler."
             )
 
-    def _judge(self, value: float) -> None:
+    def _scorer(self, value: float) -> None:
         trial = self._trial
         if trial is None or trial.accepted:
             self.reference = self.bound.better(value, self.reference)
@@ -178,7 +180,7 @@ class Watch:
         if trial.bad_epochs >= self.bound.guard.patience:
             self._doom = f"{self._beyond(trial)} for {_epochs(trial.bad_epochs)}"
 
-    def _beyond(self, trial: Trial) -> str:
+    def _beyond(self, trial: CutOnTrial) -> str:
         """That the metric was not good enough, with the numbers."""
         where = "below" if self.bound.sign > 0 else "above"
         return (
@@ -193,7 +195,7 @@ class Watch:
         trial, reason = self._trial, self._doom
         if trial is None or reason is None:
             return
-        restore(self.compression.model, trial.memory, training=training)
+        restore(self.compression.model, trial.snapshot, training=training)
         self._refuge_epoch = int(time)
         last = trial.cuts[-1]
         self.undone.append(
@@ -235,8 +237,8 @@ class Watch:
         trial = self._trial
         fresh = trial is None or trial.accepted
         if trial is None or fresh:
-            trial = Trial(
-                remember(self.compression.model, self.bound.guard.folder),
+            trial = CutOnTrial(
+                take_snapshot(self.compression.model, self.bound.guard.folder),
                 self.compression.bookmark(),
                 int(time),
                 reference,
@@ -249,7 +251,7 @@ class Watch:
             trial.cuts.append(record)
             trial.mark = self.pace.mark()
         elif fresh:  # the ranks in force meet it already
-            trial.memory.forget()
+            trial.snapshot.forget()
             self.pace.accept()
 
     def close(self, epochs: float) -> None:
@@ -275,15 +277,15 @@ class Watch:
             self._tell(f"{self.end} {NAN_REMEDY}")
 
     def _forget(self) -> None:
-        if self._trial is not None and self._trial.memory is not self._refuge:
-            self._trial.memory.forget()
+        if self._trial is not None and self._trial.snapshot is not self._refuge:
+            self._trial.snapshot.forget()
         self._trial = self._doom = None
 
-    def _keep(self, memory: Memory) -> None:
+    def _keep(self, snapshot: ModelSnapshot) -> None:
         """Remember where NaN was left."""
-        if memory is not self._refuge:
+        if snapshot is not self._refuge:
             self._let_go()
-        self._refuge = memory
+        self._refuge = snapshot
 
     def _let_go(self) -> None:
         """Nothing more will go back to where NaN was left."""

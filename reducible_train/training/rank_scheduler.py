@@ -37,7 +37,7 @@ from reducible_train.selection.input_shapes import (
 )
 from reducible_train.selection.samples import (
     ENOUGH,
-    Gathering,
+    SampleCollector,
     Samples,
     check_asking,
     samples_of,
@@ -55,19 +55,19 @@ from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import FORESEEABLE, QUANTITIES, Target, one_target
 from reducible_train.training.adaptive_pace import AdaptivePace
-from reducible_train.training.aid_context import ModelSupport
-from reducible_train.training.companions import check_companions
+from reducible_train.training.aid_context import ModelAidContext
 from reducible_train.training.comparisons import Comparers
-from reducible_train.training.guard_run import Watch
+from reducible_train.training.guard_run import GuardRun
+from reducible_train.training.other_callbacks import check_other_callbacks
 from reducible_train.training.pacing import Pace, SchedulePace, SearchPace
 from reducible_train.training.shortfall import Course, Shortfall, shortfall_of
 
 _OF_A_FIT = (  # and of no copy
     "_compression",
     "_watch",
-    "_support",
+    "_context",
     "_adapting",
-    "_gathering",
+    "_collector",
     "_first",
     "_comparers",
 )
@@ -165,11 +165,11 @@ class RankScheduler(keras.callbacks.Callback):
         rtol: float | Schedule | None = None,
         rank: float | Schedule | None = None,
         measure: str | Latency = "parameters",
-        allocation: str = "energy",
+        allocation: str = "equal_energy",
         cadence: Cadence | None = None,
         rules: Sequence[LayerRule] = (),
         min_gain: float = 0.0,
-        criterion: str = "energy",
+        criterion: str = "frobenius",
         calibration: Any = None,
         guard: Guard | None = None,
         adaptive: Adaptive | None = None,
@@ -215,14 +215,14 @@ class RankScheduler(keras.callbacks.Callback):
         self._last_turn: int | None = None
         self._looked: float | None = None  # when ranks were looked at last, in epochs
         self._loss: float | None = None  # of the last epoch
-        self._watch: Watch | None = None
-        self._support: ModelSupport | None = None
+        self._watch: GuardRun | None = None
+        self._context: ModelAidContext | None = None
         self._adapting: AdaptivePace | None = None
-        self._gathering: Gathering | None = None
+        self._collector: SampleCollector | None = None
         self._given: Samples | None = None  # the calibration set, as it was read
         self._postponed: float | None = None  # time of a cut that waits for samples
         self._is_tried = False  # the model, on the first of the samples
-        self._first: Gathering | None = None  # batch, where it is needed for its shape
+        self._first: SampleCollector | None = None  # batch, where it is needed for its shape
         self._seen: InputShapes | None = None  # what it said
         self._comparers: Comparers | None = None
 
@@ -290,8 +290,8 @@ class RankScheduler(keras.callbacks.Callback):
                     f"be lost. Received: {found}. Leave out {name}, or the backup."
                 )
 
-    def story(self) -> dict[str, Any]:
-        """All that `take_up` needs to go on in another fit, in plain JSON values.
+    def get_state(self) -> dict[str, Any]:
+        """All that `set_state` needs to go on in another fit, in plain JSON values.
 
         Raises:
             ArgumentError: `fit` has not begun yet, or `check_resumable` refuses it.
@@ -305,24 +305,24 @@ class RankScheduler(keras.callbacks.Callback):
         return {
             "step": self._step,
             "last_turn": self._last_turn,
-            "compression": self._compression.story(),
+            "compression": self._compression.get_state(),
             "input_shape": self._compression.counted_shape,
         }
 
-    def take_up(self, story: Mapping[str, Any]) -> None:
+    def set_state(self, story: Mapping[str, Any]) -> None:
         """Go on where another fit stood, once it has begun and the model is as it was then.
 
         Args:
-            story: What `story` gave, at the end of an epoch.
+            story: What `get_state` gave, at the end of an epoch.
         """
         if story.get("input_shape") is not None:
             shape, source = story["input_shape"]
-            told = shapes_told(shape, _keras.part_in_training(self.model))
+            told = shapes_told(shape, _keras.trained_model(self.model))
             self._seen = replace(told, source=source, binding=False)
         with self._timed():
             self._prepare(story["compression"])
             if self._compression is not None:
-                self._compression.take_up(story["compression"])
+                self._compression.set_state(story["compression"])
             self._step, self._last_turn = story["step"], story["last_turn"]
             self._gather()  # the train function that was watched is gone with the old ranks
         self._look_at_ranks()
@@ -334,7 +334,7 @@ class RankScheduler(keras.callbacks.Callback):
         with self._timed():
             check_workers(self.model)
             self._check_times()
-            self._check_companions()
+            self._check_other_callbacks()
             if self.guard is not None:
                 self._check_guard(self.guard)
                 if self.guard.folder is not None:
@@ -373,15 +373,15 @@ class RankScheduler(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         with self._timed():
-            for gathering in (self._gathering, self._first):
-                if gathering is not None:
-                    gathering.stop()
+            for collector in (self._collector, self._first):
+                if collector is not None:
+                    collector.stop()
             if self._watch is not None:
                 self._watch.close(float(self._epoch + 1))
             if self._compression is not None and self._compression.is_grown:  # stopped early
                 self._compression.cut(float(self._epoch), step=self._step, training=True)
-            if self._support is not None:
-                self._support.close()
+            if self._context is not None:
+                self._context.close()
             if self._comparers is not None:
                 self._comparers.close(self.model, self._epoch)
             self.shortfall = shortfall_of(self._course(), self.target)
@@ -446,7 +446,7 @@ class RankScheduler(keras.callbacks.Callback):
         if self._postponed is None or self._compression is None:
             return False
         waits = self._compression.waits_for_samples
-        return not waits or (self._gathering is not None and self._gathering.done)
+        return not waits or (self._collector is not None and self._collector.done)
 
     # --- inside -----------------------------------------------------------------------
 
@@ -460,12 +460,12 @@ class RankScheduler(keras.callbacks.Callback):
             self.seconds += clock.perf_counter() - started
 
     def _reset(self) -> None:
-        if self._support is not None:  # of a fit that was broken off
-            self._support.close()
+        if self._context is not None:  # of a fit that was broken off
+            self._context.close()
         self.seconds = 0.0
         self.shortfall = self._looked = self._loss = self._told = None
-        self._compression = self._last_turn = self._gathering = self._postponed = None
-        self._watch = self._support = self._adapting = self._first = self._seen = None
+        self._compression = self._last_turn = self._collector = self._postponed = None
+        self._watch = self._context = self._adapting = self._first = self._seen = None
         self._is_tried = False
         self._epoch = self._epoch_start = self._step = self._trained = 0
         self._epoch_length, self._opens = None, False
@@ -483,13 +483,13 @@ class RankScheduler(keras.callbacks.Callback):
             compression=self._compression,
             watch=self._watch,
             adapting=self._adapting,
-            gathering=self._gathering,
+            collector=self._collector,
             criterion=self.criterion,
             searching=self.search is not None,
         )
 
-    def _check_companions(self) -> None:
-        others = [each for each in _keras.companions(self) if each is not self]
+    def _check_other_callbacks(self) -> None:
+        others = [each for each in _keras.other_callbacks(self) if each is not self]
         if any(isinstance(each, RankScheduler) for each in others):
             raise ArgumentError(
                 "A fit can have one RankScheduler, for each takes the model for its own. Received: "
@@ -497,7 +497,7 @@ class RankScheduler(keras.callbacks.Callback):
                 "rules=[LayerRule(match=..., rank=...)]."
             )
         last = math.inf if self.guard is not None else self.final_epoch
-        check_companions(others, last)
+        check_other_callbacks(others, last)
         self._comparers = Comparers(others, self.model)
 
     def _check_guard(self, guard: Guard) -> None:
@@ -611,7 +611,7 @@ class RankScheduler(keras.callbacks.Callback):
         samples, of_fit = self._samples(), shapes_of_fit(_keras.data_of_fit(self))
         found = []
         if self.input_shape is not None:
-            found.append(shapes_told(self.input_shape, _keras.part_in_training(self.model)))
+            found.append(shapes_told(self.input_shape, _keras.trained_model(self.model)))
         if samples is not None:
             found.append(shapes_of_samples(samples, "calibration"))
         return [*found, *(each for each in (of_fit, self._seen) if each is not None)]
@@ -621,32 +621,32 @@ class RankScheduler(keras.callbacks.Callback):
         measured = isinstance(self.measure, Latency) or self.measure in ("flops", "latency")
         if not measured or not self.model.built:
             return False
-        part = _keras.part_in_training(self.model)
+        part = _keras.trained_model(self.model)
         return count_calls(part, find_kernels(part), self._shapes())[1] is None
 
     def _look_for_shapes(self, *, needed: bool) -> None:
-        """Watch for the first batch, if it is what tells lengths.
+        """GuardRun for the first batch, if it is what tells lengths.
 
         Raises:
             ArgumentError: It cannot be seen, and a budget counts by it.
         """
         known = self._compression is not None and self._compression.counts_uses
-        if known or self._gathering is not None or not self.model.built:
+        if known or self._collector is not None or not self.model.built:
             return
         try:
-            self._first = Gathering(self.model, 1)
+            self._first = SampleCollector(self.model, 1)
         except ArgumentError as error:
             if needed:
                 raise no_shapes(str(self.measure), self.model) from error
 
     def _look_at_first_batch(self) -> None:
         """Learn what the first batch says: whether the model can be listened to, and lengths."""
-        seen = self._gathering or self._first
+        seen = self._collector or self._first
         if seen is None or not seen.count or self._is_tried:
             return
         self._is_tried = True
         samples = seen.samples()
-        if self._gathering is not None:
+        if self._collector is not None:
             who = check_asking(self.model, self._asking, None)
             try_out(samples, self.model, who)
         if self._first is not None:
@@ -657,14 +657,14 @@ class RankScheduler(keras.callbacks.Callback):
             self._compression.count_uses(self._seen)
 
     def _gather(self) -> None:
-        """Watch this fit for the samples that the criterion or an aid asks for, if one does."""
-        if self._gathering is not None:
-            self._gathering.stop()
-        self._gathering = None
+        """GuardRun this fit for the samples that the criterion or an aid asks for, if one does."""
+        if self._collector is not None:
+            self._collector.stop()
+        self._collector = None
         count = ENOUGH if self.calibration is None else self.calibration
         asked = criterion_named(self.criterion).needs or any(aid.needs for aid in self.aids)
         if asked and isinstance(count, int):
-            self._gathering = Gathering(self.model, count)
+            self._collector = SampleCollector(self.model, count)
 
     def _now(self, batch: int) -> float:
         """Time in epochs; within the first, if its length is not known, its beginning."""
@@ -674,8 +674,8 @@ class RankScheduler(keras.callbacks.Callback):
         return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
 
     def _prepare(self, story: Mapping[str, Any] | None = None) -> None:
-        if self._support is not None:  # of before it was taken up
-            self._support.close()
+        if self._context is not None:  # of before it was taken up
+            self._context.close()
         self._compression = Compression(
             self.model,
             self.target,
@@ -693,11 +693,11 @@ class RankScheduler(keras.callbacks.Callback):
         self._compression.aim = pace.aim
         if self.guard is not None:
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
-            self._watch = Watch(Bound(self.guard, sign), self._compression, pace)
+            self._watch = GuardRun(Bound(self.guard, sign), self._compression, pace)
         if self.aids:
-            self._support = ModelSupport(self.model, self._compression)
+            self._context = ModelAidContext(self.model, self._compression)
             for aid in self.aids:
-                aid.begin(self._support)
+                aid.begin(self._context)
 
     def _samples(self) -> Samples | None:
         """The samples of the calibration set; read once, for a generator gives them once."""
@@ -721,7 +721,7 @@ class RankScheduler(keras.callbacks.Callback):
             return pace
         self._adapting = AdaptivePace(
             self.adaptive,
-            compression.survey.managed,
+            compression.survey.compressible,
             pace,
             compression.adapt,
             self.adaptive.last_epoch(epochs),
@@ -746,8 +746,8 @@ class RankScheduler(keras.callbacks.Callback):
                 ) from error
             if len(self._compression.cuts) > cuts:
                 self._help()
-                if self._gathering is not None and not self._compression.has_samples:
-                    self._gathering.go_on(self.model)
+                if self._collector is not None and not self._compression.has_samples:
+                    self._collector.go_on(self.model)
                 if self._first is not None:
                     self._first.go_on(self.model)
             self._look_at_ranks()
@@ -755,26 +755,26 @@ class RankScheduler(keras.callbacks.Callback):
     def _help_before(self, epoch: int) -> None:
         """Let the aids do what they do before an epoch."""
         self._learn()
-        if self._support is not None:
-            self._support.refresh(float(epoch), self._schedule_end)
+        if self._context is not None:
+            self._context.refresh(float(epoch), self._schedule_end)
             for aid in self.aids:
-                aid.before_epoch(self._support)
+                aid.before_epoch(self._context)
         self._look_at_ranks()  # a cut undone, kernels grown
 
     def _help(self) -> None:
         """Let the aids do what they do after a cut."""
-        if self._support is None:
+        if self._context is None:
             return
         steps = (self.params or {}).get("steps")
-        self._support.steps_per_epoch = steps or self._epoch_length
+        self._context.steps_per_epoch = steps or self._epoch_length
         for aid in self.aids:
-            aid.after_cut(self._support)
+            aid.after_cut(self._context)
 
     def _has_samples(self, time: float) -> bool:
         """True if the criterion can judge; else the cut is made once it can."""
         self._learn()
         self._postponed = None
-        if self._compression is None or self._gathering is None:
+        if self._compression is None or self._collector is None:
             return True
         waits = self._compression.waits_for_samples
         self._postponed = time if waits else None
@@ -782,13 +782,13 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _learn(self) -> None:
         """Take what was seen of this fit's samples, if it is enough."""
-        compression, gathering = self._compression, self._gathering
-        if compression is None or compression.has_samples or gathering is None:
+        compression, collector = self._compression, self._collector
+        if compression is None or compression.has_samples or collector is None:
             return
-        small = gathering.count and self._epoch_length is not None  # this fit has shown them all
-        if gathering.done or small:
-            gathering.stop()
-            compression.learn_from(gathering.samples())
+        small = collector.count and self._epoch_length is not None  # this fit has shown them all
+        if collector.done or small:
+            collector.stop()
+            compression.learn_from(collector.samples())
 
 
 def _check_alone(guard: Guard | None, **others: Any) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
-from reducible_train.selection.samples import Gathering
+from reducible_train.selection.samples import SampleCollector
 from reducible_train.settings.targets import BUDGETS, Target
 from reducible_train.training.adaptive_pace import AdaptivePace
-from reducible_train.training.guard_run import NAN_REMEDY, Watch
+from reducible_train.training.guard_run import NAN_REMEDY, GuardRun
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Course:
         compression: The model on its way; `None` if it never had weights.
         watch: The guard on duty, if there is one.
         adapting: What waits for stable ranks, if something does.
-        gathering: What takes samples of the fit, if something does.
+        collector: What takes samples of the fit, if something does.
         criterion: Name of the criterion.
         searching: True if a search chooses the budget.
     """
@@ -71,9 +71,9 @@ class Course:
     cadence: str
     loss: float | None
     compression: Compression | None
-    watch: Watch | None
+    watch: GuardRun | None
     adapting: AdaptivePace | None
-    gathering: Gathering | None
+    collector: SampleCollector | None
     criterion: str
     searching: bool
 
@@ -134,11 +134,11 @@ def _without_weights(course: Course) -> Reason | None:
 
 
 def _without_samples(course: Course) -> Reason | None:
-    compression, gathering = course.compression, course.gathering
+    compression, collector = course.compression, course.collector
     if compression is None or not compression.waits_for_samples:
         return None
-    seen = 0 if gathering is None else gathering.count
-    wanted = "samples" if gathering is None else f"{gathering.enough} samples of the fit"
+    seen = 0 if collector is None else collector.count
+    wanted = "samples" if collector is None else f"{collector.enough} samples of the fit"
     why = f"criterion={course.criterion!r} waited for {wanted}, and {seen} came before its end."
     return why, "Give it data (calibration=x_train[:2048]), or train for one epoch more.", False
 

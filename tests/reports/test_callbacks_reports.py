@@ -16,6 +16,7 @@ from reducible_train import (
     ArgumentError,
     Guard,
     LayerRule,
+    PiecewiseConstant,
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
@@ -24,12 +25,11 @@ from reducible_train import (
     RankScheduler,
     RankTensorBoard,
     Rewarm,
-    Steps,
     factorize,
 )
 
 L = keras.layers
-FALL = Steps(values=(1.0, 0.6), start_epochs=(0, 1))
+FALL = PiecewiseConstant(values=(1.0, 0.6), start_epochs=(0, 1))
 
 
 class At(keras.callbacks.Callback):
@@ -76,7 +76,7 @@ def test_layers_that_thaw_between_two_cuts():
     model = plain()
     model.get_layer("one").trainable = False
     compiled(model)
-    scheduler = RankScheduler(budget=Steps(values=(0.8, 0.6), start_epochs=(0, 2)))
+    scheduler = RankScheduler(budget=PiecewiseConstant(values=(0.8, 0.6), start_epochs=(0, 2)))
 
     def thaw(model):
         model.get_layer("one").trainable = True
@@ -289,9 +289,9 @@ def test_a_tuner_copies_its_callbacks():
     ("options", "told"),
     [
         ({"budget": Ramp(1.0, 0.5, start_epoch=500, end_epoch=1000)}, "end_epoch=1000|1000"),
-        ({"rank": Steps((12, 8), (0, 500))}, "500|epochs"),
+        ({"rank": PiecewiseConstant((12, 8), (0, 500))}, "500|epochs"),
         ({"rank": 12}, r"rank=12.*largest rank.* is 7 \(\w+/kernel\)"),
-        ({"rank": Steps((24, 12), (0, 1))}, r"rank=12.*largest rank"),
+        ({"rank": PiecewiseConstant((24, 12), (0, 1))}, r"rank=12.*largest rank"),
         ({"budget": 0.5, "rules": [LayerRule("decoder/*", max_rank=4)]}, "decoder"),
     ],
     ids=["starts too late", "ends too late", "gains nothing", "never gains", "matches nothing"],

@@ -25,7 +25,7 @@ from reducible_train import (
     merge,
     read_report,
     save_model,
-    unfactorize,
+    to_stock_layers,
 )
 from reducible_train.container import read_container, write_container
 
@@ -134,13 +134,14 @@ def test_no_layer_of_the_compressor_is_unknown_afterwards(tmp_path):
     """https://github.com/keras-team/keras/issues/16873 (and model-optimization#773)
 
     The file names a layer of the compressor: "Unknown layer", or an unknown object inside it.
-    A `.keras` file loads where this package is imported; after `unfactorize` it names Keras only.
+    A `.keras` file loads where this package is imported; after `to_stock_layers` it names
+    Keras only.
     """
     model = plain()
     factorize(model, rank=4)
     model.save(tmp_path / "small.keras")
     same(model, keras.models.load_model(tmp_path / "small.keras"))
-    stock = unfactorize(model)
+    stock = to_stock_layers(model)
     stock.save(tmp_path / "stock.keras")
     with zipfile.ZipFile(tmp_path / "stock.keras") as file:
         assert "reducible" not in file.read("config.json").decode()

@@ -13,15 +13,15 @@ from tiny import CLASSES, FEATURES, RNG, X, Y, answer, compiled, dense, fit, pla
 from reducible_train import (
     ArgumentTypeError,
     LayerRule,
+    PiecewiseConstant,
     RankScheduler,
-    Steps,
     factorize,
     merge,
-    unfactorize,
+    to_stock_layers,
 )
 
 L = keras.layers
-FALL = Steps(values=(1.0, 0.6), start_epochs=(0, 1))
+FALL = PiecewiseConstant(values=(1.0, 0.6), start_epochs=(0, 1))
 
 
 # --- how a model is put together ----------------------------------------------------------
@@ -265,7 +265,7 @@ def test_what_is_no_model_is_told_with_what_came(what):
 # --- what becomes of it afterwards --------------------------------------------------------
 
 
-@pytest.mark.parametrize("leave", [merge, unfactorize])
+@pytest.mark.parametrize("leave", [merge, to_stock_layers])
 def test_a_part_of_a_model_that_was_led_back_is_a_model(leave):
     """https://github.com/tensorflow/model-optimization/issues/1063
 

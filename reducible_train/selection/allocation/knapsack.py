@@ -10,7 +10,7 @@ import numpy as np
 from reducible_train.selection.allocation.base import Ranks, allocator, total_loss
 from reducible_train.selection.allocation.candidates import Group
 from reducible_train.selection.allocation.options import Integers, Options, tabulate, undominated
-from reducible_train.selection.allocation.outlook import Outlook, widest_step
+from reducible_train.selection.allocation.outlook import HullBound, widest_step
 from reducible_train.selection.allocation.relaxation import Relaxation, relax
 
 EFFORT = 4_000_000
@@ -119,7 +119,7 @@ class _Search:
         groups = self._changeable(core)
         curves = [(self._more_cost[mine], self._more_loss[mine]) for mine in groups]
         order = np.argsort([-widest_step(*curve) for curve in curves], kind="stable")
-        outlook = Outlook([curves[i] for i in order])
+        outlook = HullBound([curves[i] for i in order])
         zero = np.zeros(1, dtype=np.int64)
         stages, best, missed = [_States(zero, zero, zero, zero)], 0, np.inf
         for i in order:
@@ -158,7 +158,7 @@ class _Search:
         return kept
 
     def _most_promising(
-        self, states: _States, outlook: Outlook, width: int, options: int
+        self, states: _States, outlook: HullBound, width: int, options: int
     ) -> tuple[Integers, float]:
         """Places of the states to go on with, and the least bound of those given up."""
         parents = np.arange(len(states.costs))
@@ -170,7 +170,7 @@ class _Search:
         return np.sort(order[:width]), float(bounds[order[width]])
 
     def _step(
-        self, states: _States, parents: Integers, mine: Integers, outlook: Outlook
+        self, states: _States, parents: Integers, mine: Integers, outlook: HullBound
     ) -> _States:
         """All states after one more group that are worth keeping."""
         self._effort -= len(parents) * len(mine) + outlook.size // 4

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from reducible_train.selection.allocation.options import Integers
 
 
-class Outlook:
+class HullBound:
     """Hulls of some groups, of which the first one left can be taken away, again and again.
 
     Args:

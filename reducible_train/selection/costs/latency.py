@@ -28,7 +28,7 @@ from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel
 from reducible_train.selection.costs.counted import Prices, Table
 from reducible_train.selection.input_shapes import no_shapes
-from reducible_train.selection.survey import Form
+from reducible_train.selection.survey import Factorization
 from reducible_train.settings.checks import settle_counts
 
 Timer = Callable[[Sequence[Callable[[], Any]], int], Sequence[float]]  # of LayerCalls, rounds
@@ -114,7 +114,7 @@ class Latency:
         self,
         model: Any,
         kernels: Sequence[Kernel],
-        wanted: Mapping[str, Sequence[Form]],
+        wanted: Mapping[str, Sequence[Factorization]],
         calls: Sequence[Any] | None,
     ) -> Prices:
         """Time every kernel of a model: those that may change at several ranks."""
@@ -203,7 +203,7 @@ def never_falling(values: Sequence[float]) -> np.ndarray:
     return np.concatenate([np.full(length, mean) for mean, length in pools])
 
 
-def _some_ranks(kernel: Kernel, form: Form | None) -> tuple[int, ...]:
+def _some_ranks(kernel: Kernel, form: Factorization | None) -> tuple[int, ...]:
     """The ranks to time: the present one of a kernel that stays, a few of one that may change."""
     if form is None:
         return () if kernel.rank is None else (kernel.rank,)

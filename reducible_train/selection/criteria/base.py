@@ -24,13 +24,13 @@ class Statistics:
         inputs: Moments of the inputs `x (m,)` it is multiplied with, or counts of the rows that
             they choose; or moments of inputs whose pieces meet a block of columns each.
         gradients: Moments of the gradient of the loss by its outputs `x W (n,)`; of one block.
-        folds: True if a bias can take up the mean of what is lost, so that only the spread of
-            the inputs matters.
+        bias_absorbs_mean: True if a bias can take up the mean of what is lost, so that only the
+            spread of the inputs matters.
     """
 
     inputs: Moments | Counts | Separated | None = None
     gradients: Moments | None = None
-    folds: bool = True
+    bias_absorbs_mean: bool = True
 
     @property
     def input_moment(self) -> Array:
@@ -44,21 +44,21 @@ class Statistics:
         if isinstance(self.inputs, Counts):
             return self.inputs.second_moment
         found = _present(self.inputs, "inputs")
-        return found.covariance if self.folds else found.second_moment
+        return found.covariance if self.bias_absorbs_mean else found.second_moment
 
     @property
-    def likeness(self) -> Array | None:
+    def block_gram(self) -> Array | None:
         """`(p, p)`: what the pieces have in common that meet `p` blocks of columns; `None` for
         inputs in one piece.
         """
         if not isinstance(self.inputs, Separated):
             return None
-        return self.inputs.likeness(centred=self.folds)
+        return self.inputs.block_gram(centred=self.bias_absorbs_mean)
 
     @property
     def mean(self) -> Array | None:
         """The mean that a bias can take up: `(m,)`, or `(p, m)` of pieces; `None` without one."""
-        if not self.folds or self.inputs is None or isinstance(self.inputs, Counts):
+        if not self.bias_absorbs_mean or self.inputs is None or isinstance(self.inputs, Counts):
             return None
         return self.inputs.mean
 
@@ -88,8 +88,8 @@ class Criterion:
 
     def judge(self, statistics: Statistics) -> Metric:
         """The metric of a kernel, also of one whose inputs come in pieces."""
-        metric, likeness = self.metric(statistics), statistics.likeness
-        return metric if likeness is None else replace(metric, likeness=ridged(likeness))
+        metric, block_gram = self.metric(statistics), statistics.block_gram
+        return metric if block_gram is None else replace(metric, block_gram=ridged(block_gram))
 
 
 _CRITERIA: dict[str, Criterion] = {}
@@ -134,7 +134,7 @@ def criterion_named(name: str) -> Criterion:
     if name not in _CRITERIA:
         raise ArgumentError(
             f"`criterion` must be one of {', '.join(map(repr, criterion_names()))}. "
-            f"Received: criterion={name!r}. For the plain error of the kernel write 'energy'."
+            f"Received: criterion={name!r}. For the plain error of the kernel write 'frobenius'."
         )
     return _CRITERIA[name]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from reducible_train.settings.aids.base import Aid, Support, aid_kinds, checked_aids
+from reducible_train.settings.aids.base import Aid, AidContext, aid_kinds, checked_aids
 from reducible_train.settings.aids.product_decay import ProductDecay
 from reducible_train.settings.aids.regrow import Regrow
 from reducible_train.settings.aids.rewarm import Rewarm
@@ -19,10 +19,10 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
 
 __all__ = [
     "Aid",
+    "AidContext",
     "ProductDecay",
     "Regrow",
     "Rewarm",
-    "Support",
     "TailShrink",
     "aid_kinds",
     "checked_aids",

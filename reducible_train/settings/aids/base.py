@@ -14,7 +14,7 @@ from reducible_train.settings.checks import checked_all, register
 _KINDS: dict[str, type[Aid]] = {}
 
 
-class Support(Protocol):
+class AidContext(Protocol):
     """All that an aid can have done to a training; it ends with the training."""
 
     @property
@@ -46,7 +46,7 @@ class Aid:
     """Something that helps a training while ranks fall.
 
     Subclasses are frozen dataclasses, which say by the hooks below when they want something
-    done; the `Support` they are given does it.
+    done; the `AidContext` they are given does it.
 
     Attributes:
         kind: Name in configurations.
@@ -76,13 +76,13 @@ class Aid:
         """
         return 0.0
 
-    def begin(self, training: Support) -> None:
+    def begin(self, training: AidContext) -> None:
         """The training begins; the model may have been factorised before."""
 
-    def before_epoch(self, training: Support) -> None:
+    def before_epoch(self, training: AidContext) -> None:
         """An epoch begins; the cuts before it have been made."""
 
-    def after_cut(self, training: Support) -> None:
+    def after_cut(self, training: AidContext) -> None:
         """Ranks have fallen, and the next step has not been made yet."""
 
 

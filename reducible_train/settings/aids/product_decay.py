@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.settings.aids.base import Aid, Support
+from reducible_train.settings.aids.base import Aid, AidContext
 from reducible_train.settings.checks import AMOUNT, settle_numbers
 
 
@@ -48,8 +48,8 @@ class ProductDecay(Aid):
     def __post_init__(self) -> None:
         settle_numbers(self, "", weight=AMOUNT)
 
-    def begin(self, training: Support) -> None:
+    def begin(self, training: AidContext) -> None:
         training.penalize_products(self.weight)
 
-    def after_cut(self, training: Support) -> None:
+    def after_cut(self, training: AidContext) -> None:
         training.penalize_products(self.weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.aids.base import Aid, Support
+from reducible_train.settings.aids.base import Aid, AidContext
 from reducible_train.settings.checks import AMOUNT, PART, settle_numbers
 
 
@@ -81,7 +81,7 @@ class Regrow(Aid):
             )
         return end
 
-    def before_epoch(self, training: Support) -> None:
+    def before_epoch(self, training: AidContext) -> None:
         if self.start_epoch <= training.time < self._end(training.schedule_end):
             training.regrow(self.fraction)
 

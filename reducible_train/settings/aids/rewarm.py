@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.aids.base import Aid, Support
+from reducible_train.settings.aids.base import Aid, AidContext
 from reducible_train.settings.checks import POSITIVE, SHARE, settle_counts, settle_numbers
 
 
@@ -57,10 +57,10 @@ class Rewarm(Aid):
         settle_numbers(self, "", epochs=POSITIVE, initial=SHARE)
         settle_counts(self, "a warm-up", "steps")
 
-    def after_cut(self, training: Support) -> None:
+    def after_cut(self, training: AidContext) -> None:
         training.warm_up(self._length(training), self.initial)
 
-    def _length(self, training: Support) -> int:
+    def _length(self, training: AidContext) -> int:
         if self.steps is not None:
             return self.steps
         if training.steps_per_epoch is None:

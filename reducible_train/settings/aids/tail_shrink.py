@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.settings.aids.base import Aid, Support
+from reducible_train.settings.aids.base import Aid, AidContext
 from reducible_train.settings.checks import PART, POSITIVE, settle_numbers
 
 
@@ -50,5 +50,5 @@ class TailShrink(Aid):
     def __post_init__(self) -> None:
         settle_numbers(self, "", fraction=PART, ahead=POSITIVE)
 
-    def before_epoch(self, training: Support) -> None:
+    def before_epoch(self, training: AidContext) -> None:
         training.pull(self.fraction, self.ahead)

@@ -11,8 +11,8 @@ import pkgutil
 from reducible_train.settings.schedules.base import Schedule, schedule_from_config, schedule_kinds
 from reducible_train.settings.schedules.constant import Constant
 from reducible_train.settings.schedules.join import Join
+from reducible_train.settings.schedules.piecewise_constant import PiecewiseConstant
 from reducible_train.settings.schedules.ramp import Ramp
-from reducible_train.settings.schedules.steps import Steps
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
@@ -20,9 +20,9 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
 __all__ = [
     "Constant",
     "Join",
+    "PiecewiseConstant",
     "Ramp",
     "Schedule",
-    "Steps",
     "schedule_from_config",
     "schedule_kinds",
 ]

@@ -136,8 +136,9 @@ def schedule_from_config(config: Mapping[str, Any] | float | Schedule) -> Schedu
     Example:
         >>> schedule_from_config(0.5)
         Constant(value=0.5)
-        >>> schedule_from_config({"kind": "steps", "values": [1, 0.5], "start_epochs": [0, 3]})
-        Steps(values=(1, 0.5), start_epochs=(0, 3))
+        >>> stairs = {"kind": "piecewise_constant", "values": [1, 0.5], "start_epochs": [0, 3]}
+        >>> schedule_from_config(stairs)
+        PiecewiseConstant(values=(1, 0.5), start_epochs=(0, 3))
     """
     if isinstance(config, Schedule):
         return config

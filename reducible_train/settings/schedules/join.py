@@ -35,8 +35,8 @@ class Join(Schedule):
         ArgumentTypeError: One of them is no list of schedules or of numbers.
 
     Example:
-        >>> from reducible_train.settings.schedules import Constant, Steps
-        >>> halving = Steps(values=[0.5, 0.25], start_epochs=[0, 2])
+        >>> from reducible_train.settings.schedules import Constant, PiecewiseConstant
+        >>> halving = PiecewiseConstant(values=[0.5, 0.25], start_epochs=[0, 2])
         >>> joined = Join([Constant(1.0), halving], boundaries=[3])
         >>> [joined(epoch) for epoch in (0, 2.9, 3, 4.9, 5)]
         [1.0, 1.0, 0.5, 0.5, 0.25]

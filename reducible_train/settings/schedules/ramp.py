@@ -61,7 +61,7 @@ class Ramp(Schedule):
             raise ArgumentError(
                 "`end_epoch` must be greater than `start_epoch`. "
                 f"Received: start_epoch={self.start_epoch}, end_epoch={self.end_epoch}. "
-                "Move one of them, or jump with a `Steps` schedule."
+                "Move one of them, or jump with a `PiecewiseConstant` schedule."
             )
         if self.shape not in _REMAINING:
             raise ArgumentError(

@@ -18,7 +18,7 @@ from reducible_train.settings.schedules.base import (
 
 
 @dataclass(frozen=True)
-class Steps(Schedule):
+class PiecewiseConstant(Schedule):
     """`values[i]` from `start_epochs[i]` on, until the next one starts.
 
     For targets known beforehand, with time to recover on each.
@@ -32,12 +32,12 @@ class Steps(Schedule):
         ArgumentTypeError: One of them is no list of numbers.
 
     Example:
-        >>> staircase = Steps(values=[1.0, 0.5, 0.25], start_epochs=[0, 2, 6])
+        >>> staircase = PiecewiseConstant(values=[1.0, 0.5, 0.25], start_epochs=[0, 2, 6])
         >>> [staircase(epoch) for epoch in (0, 1.9, 2, 6, 9)]
         [1.0, 1.0, 0.5, 0.25, 0.25]
     """
 
-    kind: ClassVar[str] = "steps"
+    kind: ClassVar[str] = "piecewise_constant"
     values: tuple[float, ...]
     start_epochs: tuple[float, ...]
 

@@ -6,8 +6,8 @@ from reducible_train.linalg.metric import Metric
 from reducible_train.selection.criteria.base import Statistics, criterion
 
 
-@criterion("energy")
-def energy(statistics: Statistics) -> Metric:
+@criterion("frobenius")
+def frobenius(statistics: Statistics) -> Metric:
     """Minimises `||W - W_r||_F`; every input and every output counts alike. Needs no data.
 
     Blind to what the kernel sees: rows of inputs that never occur (the border of an image) keep

@@ -11,8 +11,8 @@ from reducible_train.selection.allocation.candidates import Group
 from reducible_train.selection.allocation.relaxation import lower_bound
 
 
-@allocator("energy")
-def energy(groups: Sequence[Group], capacity: float) -> tuple[Ranks, float]:
+@allocator("equal_energy")
+def equal_energy(groups: Sequence[Group], capacity: float) -> tuple[Ranks, float]:
     """The largest energy threshold that fits; each kernel gets the smallest rank that keeps it.
 
     A kernel whose largest rank does not keep the threshold stays dense, or at its largest rank if

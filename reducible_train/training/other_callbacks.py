@@ -42,7 +42,7 @@ class AtFinalRanks:
         return epoch >= self.scheduler.final_epoch
 
 
-def check_companions(callbacks: Sequence[Any], final_epoch: float) -> None:
+def check_other_callbacks(callbacks: Sequence[Any], final_epoch: float) -> None:
     """Refuse callbacks that would keep a model of before a cut, or put its weights back.
 
     Classes derived from Keras's, and those that have the same attributes, are refused like
@@ -126,7 +126,7 @@ def check_place(callback: Any, scheduler: Any) -> None:
     Raises:
         ArgumentError: It stands before it, or alone.
     """
-    callbacks = _keras.companions(callback)
+    callbacks = _keras.other_callbacks(callback)
     places = [i for i, each in enumerate(callbacks) if each is scheduler]
     own = [i for i, each in enumerate(callbacks) if each is callback]
     if callbacks and not (places and places[0] < own[0]):
