@@ -33,7 +33,8 @@ from reducible_train.selection.feasibility import (
 )
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.rank_selection import RankChoice, RankSelector, as_rank
-from reducible_train.selection.samples import Samples, check_asking, check_samples
+from reducible_train.selection.sample_checks import check_asking, check_samples
+from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.survey import CompressibleKernel, Pricer, Survey, survey
 from reducible_train.settings.rules import LayerRule

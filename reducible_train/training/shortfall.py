@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
-from reducible_train.selection.samples import SampleCollector
+from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.settings.targets import BUDGETS, Target
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.guard_run import NAN_REMEDY, GuardRun
