@@ -19,6 +19,7 @@ from reducible_train.linalg.svd import energy, relative_error
 from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.report.records import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.selection.allocation import Allocation
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.costs.counted import Prices
 from reducible_train.selection.costs.file import FileSize, story_bytes
 from reducible_train.selection.costs.latency import Latency
@@ -32,11 +33,12 @@ from reducible_train.selection.feasibility import (
     smallest_fraction,
 )
 from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.selection.kernel_records import kernel_records
 from reducible_train.selection.rank_selection import RankChoice, RankSelector, as_rank
 from reducible_train.selection.sample_checks import check_asking, check_samples
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import DirectionScorer
-from reducible_train.selection.survey import CompressibleKernel, Pricer, Survey, survey
+from reducible_train.selection.survey import Pricer, Survey, survey
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
 from reducible_train.surgery.change import KernelChange, change_kernels, cut, pull_kernels
@@ -443,7 +445,7 @@ class Compression:
             bytes=int(found.total("bytes")),
             dense_flops=int(found.dense_total("flops")) if traced else None,
             flops=int(found.total("flops")) if traced else None,
-            kernels=found.records(self._kept, self._remarks),
+            kernels=kernel_records(found, self._kept, self._remarks),
             cuts=tuple(self.cuts),
             notes=(*self.notes, *found.notes, *self._unknown(), *self._growth(), *self._costs()),
             flops_at=None if found.counted is None else str(found.counted),

@@ -13,8 +13,10 @@ import numpy as np
 from reducible_train.linalg.svd import cumulative_energy, relative_errors
 from reducible_train.linalg.truncation import choose_rank
 from reducible_train.selection.allocation import Allocation, Candidate, allocate
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
-from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
+from reducible_train.selection.survey import Survey
 from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
 
 Aim = Callable[[Target], float]  # the value of a target, now

@@ -13,10 +13,12 @@ from reducible_train.layers import Kernel
 from reducible_train.linalg.metric import Metric
 from reducible_train.linalg.stacks import StackSvd, decompose_product_stack, decompose_stack
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, Statistics
+from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import LARGEST, collect, seen_in
-from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
+from reducible_train.selection.survey import Survey
 
 _LARGE = 0.5  # of the parameters, judged by plain energy
 

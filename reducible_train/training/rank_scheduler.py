@@ -23,6 +23,7 @@ from reducible_train.preflight.paths import check_folder
 from reducible_train.preflight.values import check_values
 from reducible_train.report.records import Report, empty_report
 from reducible_train.selection.calibration import ENOUGH, samples_of
+from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_workers
@@ -39,7 +40,6 @@ from reducible_train.selection.input_shapes import (
 from reducible_train.selection.sample_checks import check_asking, try_out
 from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.samples import Samples
-from reducible_train.selection.survey import count_calls
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
