@@ -13,7 +13,7 @@ from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
-from reducible_train.selection.rank_selection import as_rank
+from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.survey import CompressibleKernel, Survey
 from reducible_train.settings.checks import SHARE, checked_number
 from reducible_train.settings.measures import MEASURES, TABULATED
