@@ -683,7 +683,7 @@ def test_a_split_in_space_is_told_what_it_loses_nearly_as_exactly(name, bias):
     found = observed(model, x, y, rule.needs)["conv/kernel"]
     (matrix,) = kernel.matrices("channel")[0]
     exact = rule.metric(found[0])
-    metrics = [rule.judge(each) for each in seen_in(kernel, "spatial", found)]
+    metrics = [rule.metric_of(each) for each in seen_in(kernel, "spatial", found)]
     parts = decomposition(kernel, "spatial", metrics)
     for rank, close in ((1, 0.05), (3, 0.15), (5, 0.3)):
         u, v = parts.factors(rank)

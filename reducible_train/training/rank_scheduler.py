@@ -376,10 +376,9 @@ class RankScheduler(keras.callbacks.Callback):
                     collector.stop()
             if self._watch is not None:
                 self._watch.close(float(self._epoch + 1))
-            if (
-                self._compression is not None and self._compression.history.is_grown
-            ):  # stopped early
-                self._cut(self._compression, float(self._epoch))
+            compression = self._compression
+            if compression is not None and compression.history.is_grown:  # stopped early
+                self._cut(compression, float(self._epoch))
             if self._context is not None:
                 self._context.close()
             if self._comparers is not None:
