@@ -26,7 +26,7 @@ from reducible_train.settings.schedules import (
     schedule_kinds,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 RAMP = {"schedule": "ramp", "initial": 1.0, "final": 0.2, "start_epoch": 2, "end_epoch": 6}
 
