@@ -85,4 +85,5 @@ def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     q, sizes, _ = np.linalg.svd(basis, full_matrices=False)
     spans = sizes > 1e-12 * sizes.max(axis=-1, keepdims=True)  # columns of zeros span nothing
     q = q * spans[..., None, :]
-    return matrices - q @ (flip(q) @ matrices)
+    outside: np.ndarray = matrices - q @ (flip(q) @ matrices)
+    return outside

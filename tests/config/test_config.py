@@ -416,9 +416,9 @@ def test_an_error_survives_pickling():
 
 
 def test_the_published_schema_is_current():
-    published = json.loads((ROOT / "reducible_train" / "config.schema.json").read_text("utf-8"))
+    published = json.loads((ROOT / "reducible_train" / "config" / "schema.json").read_text("utf-8"))
     assert published == config_schema(), (
-        "run: reducible-train schema --out reducible_train/config.schema.json"
+        "run: reducible-train schema --out reducible_train/config/schema.json"
     )
 
 
