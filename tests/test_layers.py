@@ -344,7 +344,7 @@ def test_a_kind_from_outside_is_one_like_ours(low_rank_sine, tmp_path):
     layer = model.get_layer("sine")
     assert (type(layer), report.ranks) == (low_rank_sine, {"sine/kernel": 8})
     after = run(model, x)
-    np.testing.assert_allclose(after, before, atol=0.02)  # blind to the data: 0.5
+    np.testing.assert_allclose(after, before, atol=0.02)  # blind to the data: 0.8
     model.save(tmp_path / "a.keras")
     save_model(model, tmp_path / "a.reducible")
     known = {"Sine": Sine}

@@ -102,8 +102,8 @@ def _stock(layer: LowRankConv) -> list[StockLayer]:
         {"kernel_size": tuple(factor.shape[:-2]), "strides": strides, "dilation_rate": rate}
         for factor, strides, rate in layer.steps
     ]
-    rank = layer.ranks["kernel"]
-    first = conv(filters=rank, use_bias=False, **sizes[0], **alike, **u_arguments(layer))
+    filters = layer.kernel_u.shape[-1]  # of all groups
+    first = conv(filters=filters, use_bias=False, **sizes[0], **alike, **u_arguments(layer))
     return in_two(layer, first, conv(**config | sizes[1]), "kernel")
 
 
