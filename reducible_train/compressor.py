@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.layers import keep_dense_file_bytes
 from reducible_train.linalg.svd import energy, relative_error
 from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.report.records import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
@@ -471,7 +472,8 @@ class Compression:
     def _keep_dense_sizes(self, decisions: Sequence[RankChoice]) -> None:
         """Let what has factors now remember what only the dense kernel tells, for later fits."""
         for each in decisions if "file" in self.survey.prices else ():
-            each.compressible.kernel.keep_dense_file_bytes(each.factorization.dense_cost("file"))
+            kernel, cost = each.compressible.kernel, each.factorization.dense_cost("file")
+            keep_dense_file_bytes(kernel, cost)
 
     def _price_story(self, coming: Sequence[str] = ()) -> None:
         """Let the file pay for the cuts it tells of, and for a coming one of some kernels."""

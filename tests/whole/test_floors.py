@@ -213,3 +213,7 @@ except SystemExit as stop:
 def test_stays_light(code: str):
     heavy = {"keras", "tensorflow", "jax", "torch", "keras_tuner"}
     assert not modules_after(code) & heavy
+
+
+def test_layers_are_imported_on_first_use():
+    assert "keras" in modules_after("import reducible_train as r; r.layers.KernelKind")
