@@ -9,6 +9,7 @@ from reducible_train import _keras
 from reducible_train.compressor import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.records import Report
+from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.input_shapes import (
     InputShape,
@@ -16,7 +17,6 @@ from reducible_train.selection.input_shapes import (
     shapes_of_samples,
     shapes_told,
 )
-from reducible_train.selection.samples import samples_of
 from reducible_train.settings.checks import plain
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule

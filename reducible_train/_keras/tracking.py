@@ -96,6 +96,12 @@ def replace_variables(layer: Any, old: Sequence[Any], make: Callable[[], list[An
 
 
 def _new_store(layer: Any, store: str, variables: list[Any]) -> None:
+    """Put a new list in the place of a tracked one, so that all who look at it see the same.
+
+    Keras's tracker and TensorFlow's both wrap what is assigned to a layer. Theirs are switched off
+    while the attribute is set, or the variables would be tracked twice; then the tracker is told
+    of the list as it stands now, since it keeps the object and the ids of what is in it.
+    """
     tracker = layer._tracker
     test, _ = tracker.config[store]
     tracking = getattr(layer, "_self_setattr_tracking", True)

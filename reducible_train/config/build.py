@@ -18,9 +18,9 @@ from reducible_train.config.schedules import build_target
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import find_kernels
+from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
-from reducible_train.selection.survey import count_calls
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.guard import Guard

@@ -53,7 +53,7 @@ class KernelRecord:
         return int(np.prod(self.shape, dtype=object)) * self.count
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class KernelCut:
     """One kernel in one cut.
 
@@ -76,11 +76,11 @@ class KernelCut:
     energy: float
     relative_error: float
     binding: str
-    spectrum: np.ndarray = field(repr=False)
+    spectrum: np.ndarray = field(repr=False, compare=False)
     criterion: str = "frobenius"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Cut:
     """One cut of one model: when, towards what, and what it did.
 
@@ -104,8 +104,8 @@ class Cut:
     kernels: tuple[KernelCut, ...]
     parameters_before: int
     parameters: int
-    seconds: Mapping[str, float]
-    certificate: Mapping[str, float] | None = None
+    seconds: Mapping[str, float] = field(compare=False)
+    certificate: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,13 @@ class UndoneCut:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Report:
     """The whole story of one model: sizes, kernels, cuts.
 
-    Its `str` is the table people read; `to_dict` is what files keep.
+    Its `str` is the table people read; `to_dict` is what files keep. Two reports are equal if
+    all but spectra and wall times is, which files do not hold: one that is read back equals the
+    one that was saved.
 
     Args:
         dense_parameters: Parameters of the whole dense model.

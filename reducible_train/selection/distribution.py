@@ -8,7 +8,9 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.layers.layouts import layouts_at_rank
-from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.factorizations import Factorization
+from reducible_train.selection.survey import Survey
 
 
 def check_distribution(model: Any, survey: Survey) -> None:

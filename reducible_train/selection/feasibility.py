@@ -10,11 +10,12 @@ import numpy as np
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, SpectrumError
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
-from reducible_train.selection.rank_selection import as_rank
-from reducible_train.selection.survey import CompressibleKernel, Survey
+from reducible_train.selection.rank_choice import as_rank
+from reducible_train.selection.survey import Survey
 from reducible_train.settings.checks import SHARE, checked_number
 from reducible_train.settings.measures import MEASURES, TABULATED
 from reducible_train.settings.rules import LayerRule

@@ -1,4 +1,4 @@
-"""What the directions of each kernel are worth, as a criterion judges them on the data."""
+"""What the directions of each kernel are worth, as a criterion scores them on the data."""
 
 from __future__ import annotations
 
@@ -13,55 +13,47 @@ from reducible_train.layers import Kernel
 from reducible_train.linalg.metric import Metric
 from reducible_train.linalg.stacks import StackSvd, decompose_product_stack, decompose_stack
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, Statistics
+from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import LARGEST, collect, seen_in
-from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
+from reducible_train.selection.survey import Survey
 
-_LARGE = 0.5  # of the parameters, judged by plain energy
+_LARGE = 0.5  # of the parameters, scored by plain energy
 
 
 class DirectionScorer:
-    """Decomposes kernels under the metrics of a criterion.
+    """Decomposes the kernels of a model as it is now, under the metrics of a criterion.
+
+    What the data says is learned at the first question, and holds until the model changes: each
+    look at the model takes a new scorer.
 
     Args:
         model: The model in training, whose loss counts; it may be more than what is surveyed.
         survey: The kernels.
         criterion: What a lost direction costs.
-        samples: Data for a criterion that asks for it; may be given later.
-        notes: Where it adds sentences that the reader of a report should see.
+        samples: Data for a criterion that asks for it; without, kernels are scored by their energy.
 
     Attributes:
-        seconds: What the decompositions since `begin` took, the look at the data included.
+        seconds: What the decompositions took so far, the look at the data included.
+        notes: Sentences for the reader of a report.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        survey: Survey,
-        criterion: Criterion,
-        samples: Samples | None,
-        notes: list[str],
-    ):
+    def __init__(self, model: Any, survey: Survey, criterion: Criterion, samples: Samples | None):
         self.criterion = criterion
-        self.samples = samples
         self.seconds = 0.0
+        self.notes: tuple[str, ...] = ()
         self._model = model
         self._survey = survey
-        self._notes = notes
-        self._statistics: dict[str, tuple[Statistics, ...]] = {}
-        self._has_listened = False
-
-    def begin(self) -> None:
-        """The model has changed since the last time: what is known of its data is out of date."""
-        self.seconds = 0.0
-        self._has_listened = False
+        self._samples = samples
+        self._statistics: dict[str, tuple[Statistics, ...]] | None = None  # before a question
 
     def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
-        """The decomposition of a kernel as it is now, in one of its forms."""
-        known = self._known(compressible, form.split)
+        """The decomposition of a kernel in one of its forms."""
+        seen = self._seen(compressible, form.split)
         started = clock.perf_counter()
-        metrics = None if known is None else [self.criterion.judge(each) for each in known]
+        metrics = None if seen is None else [self.criterion.judge(each) for each in seen]
         parts = decomposition(compressible.kernel, form.split, metrics)
         self.seconds += clock.perf_counter() - started
         return parts
@@ -70,30 +62,35 @@ class DirectionScorer:
         self, compressible: CompressibleKernel, form: Factorization
     ) -> list[np.ndarray] | None:
         """The means of a kernel's inputs that its bias shall make up for."""
-        known = self._known(compressible, form.split) or ()
-        means = [mean for each in known if (mean := each.mean) is not None]
-        return means if means and len(means) == len(known) else None
+        seen = self._seen(compressible, form.split) or ()
+        means = [mean for each in seen if (mean := each.mean) is not None]
+        return means if means and len(means) == len(seen) else None
 
-    def _known(self, compressible: CompressibleKernel, split: str) -> tuple[Statistics, ...] | None:
-        """What the data says of a kernel in a split; learned at the first question."""
-        if not self._has_listened:
+    def _seen(self, compressible: CompressibleKernel, split: str) -> tuple[Statistics, ...] | None:
+        """What the data says of a kernel in a split; `None` if it says nothing."""
+        if self._statistics is None:
             started = clock.perf_counter()
-            self._listen()
-            self._has_listened = True
+            self._statistics = self._collected()
             self.seconds += clock.perf_counter() - started
-        found = self._statistics.get(compressible.kernel.path)
-        return None if found is None else seen_in(compressible.kernel, split, found)
+        statistics = self._statistics.get(compressible.kernel.path)
+        return None if statistics is None else seen_in(compressible.kernel, split, statistics)
 
-    def _listen(self) -> None:
-        """Learn what passes through the kernels as they are now."""
-        if not self.criterion.needs or self.samples is None:
-            return
+    def _collected(self) -> dict[str, tuple[Statistics, ...]]:
+        """What passes through the kernels, by path; a note tells of those it says nothing of."""
+        if not self.criterion.needs or self._samples is None:
+            return {}
         compressible = self._survey.compressible
         kernels, needs = [m.kernel for m in compressible], self.criterion.needs
-        self._statistics = collect(self._model, kernels, self.samples, needs)
-        unobserved = [m for m in compressible if m.kernel.path not in self._statistics]
+        statistics = collect(self._model, kernels, self._samples, needs)
+        unobserved = [m for m in compressible if m.kernel.path not in statistics]
+        if unobserved:
+            self.notes = (self._by_energy(unobserved),)
+        return statistics
+
+    def _by_energy(self, unobserved: Sequence[CompressibleKernel]) -> str:
+        """That the criterion does not score some kernels, and what follows from it."""
         paths = ", ".join(m.kernel.path for m in unobserved)
-        of_all = sum(m.dense_cost("parameters") for m in compressible)
+        of_all = sum(m.dense_cost("parameters") for m in self._survey.compressible)
         share = sum(m.dense_cost("parameters") for m in unobserved) / of_all
         note = (
             f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
@@ -105,8 +102,7 @@ class DirectionScorer:
                 f" They hold {100 * share:.0f} % of what may change, so a budget is mostly shared "
                 "by energy: allocation='equal_energy' is then better than 'knapsack'."
             )
-        if unobserved and note not in self._notes:
-            self._notes.append(note)
+        return note
 
 
 Decomposition = StackSvd | WeightedStack

@@ -15,7 +15,8 @@ from reducible_train.layers import Kernel, RowReader
 from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.separation import Separated
 from reducible_train.selection.criteria import Statistics
-from reducible_train.selection.samples import Samples, cannot_be_run, told_apart
+from reducible_train.selection.sample_checks import cannot_be_run
+from reducible_train.selection.samples import Samples, told_apart
 
 LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
 _ROWS = 2048  # of one call

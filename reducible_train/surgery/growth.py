@@ -12,7 +12,8 @@ from reducible_train import _keras
 from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel, as_one_variable
 from reducible_train.linalg.stacks import decompose_stack
-from reducible_train.selection.samples import Samples, loss_gradients
+from reducible_train.selection.sample_checks import loss_gradients
+from reducible_train.selection.samples import Samples
 from reducible_train.surgery.change import KernelChange
 from reducible_train.surgery.optimizer_state import Extension, flip
 

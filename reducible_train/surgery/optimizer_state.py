@@ -287,6 +287,10 @@ def _all_slots(memory: _Slots) -> list[Any]:
 
 
 def _refill(memory: _Slots, remap: dict[int, Replacement], policy: Mapping[type, str]) -> None:
+    """Fill the slots of a rebuilt optimizer: copies where nothing changed, the rest one by one.
+
+    Places are looked up by the identity of variables, for those before and after the build differ.
+    """
     for inner in memory.inner:
         _refill(inner, remap, policy)
     optimizer = memory.optimizer
@@ -314,6 +318,13 @@ def _refill_one(
     replacement: Replacement,
     policy: Mapping[type, str],
 ) -> None:
+    """Fill the slots of new variables with what the old ones held, as the change maps it.
+
+    Slots that hold weights take the new ones, for averages of the old are of matrices that are
+    gone, unless these only grew. Then come slots that are linear in the gradient, mapped like one:
+    old and new, they give the signal by which squares are corrected afterwards. What only follows
+    from other slots is computed last.
+    """
     how = policy.get(type(replacement.change), "reset")
     old_at = [position.get(id(v)) for v in replacement.old]
     new_at = [index[id(v)] for v in replacement.new]

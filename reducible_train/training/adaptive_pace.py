@@ -10,7 +10,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.linalg.svd import singular_spectrum, stable_rank
-from reducible_train.selection.survey import CompressibleKernel
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.targets import Target
 from reducible_train.training.pacing import Pace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, TargetValue, on_schedule
 from reducible_train.layers import LowRank, find_kernels
 
 
@@ -15,14 +15,18 @@ class ModelAidContext:
     Args:
         model: The model in training.
         compression: What cuts it.
+        target_value: What its targets shall be at a time.
     """
 
-    def __init__(self, model: Any, compression: Compression):
+    def __init__(
+        self, model: Any, compression: Compression, target_value: TargetValue = on_schedule
+    ):
         self.steps_per_epoch: int | None = None
         self.time = 0.0  # in epochs
         self.schedule_end = 0.0
         self._model = model
         self._compression = compression
+        self._target_value = target_value
         self._penalized: list[Any] = []
 
     def warm_up(self, steps: int, initial: float) -> None:
@@ -40,7 +44,7 @@ class ModelAidContext:
             _keras.rebuild_functions(self._model, training=True)
 
     def pull(self, fraction: float, ahead: float) -> None:
-        self._compression.pull(self.time + ahead, fraction)
+        self._compression.pull(self.time + ahead, fraction, self._target_value)
 
     def regrow(self, fraction: float) -> None:
         self._compression.regrow(self.time, fraction)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, History
 from reducible_train.report.records import Cut, UndoneCut
 from reducible_train.settings.guard import Bound
 from reducible_train.surgery.snapshot import ModelSnapshot, restore, take_snapshot
@@ -25,7 +25,7 @@ class CutOnTrial:
     """One cut, or those of one epoch, and the way back."""
 
     snapshot: ModelSnapshot
-    bookmark: Callable[[], None]
+    bookmark: History
     epoch: int
     reference: float
     cuts: list[Cut] = field(default_factory=list)
@@ -40,7 +40,7 @@ class GuardRun:
 
     Args:
         bound: The guard, with its direction.
-        compression: What makes the cuts, aimed by the pace.
+        compression: What makes the cuts.
         pace: How far each goes.
     """
 
@@ -213,7 +213,7 @@ class GuardRun:
                 reason=reason,
             )
         )
-        trial.bookmark()
+        self.compression.go_on_from(trial.bookmark)
         self.pace.undo(time, trial.mark)
         self._last_turn = time
         self._forget()
@@ -230,7 +230,7 @@ class GuardRun:
         if waits or self._blind:
             self.pace.wait(passed)
             return
-        if self.compression.due(time):
+        if self.compression.due(time, self.pace.aim):
             self._cut(time, step, reference)
 
     def _cut(self, time: float, step: int, reference: float) -> None:
@@ -239,11 +239,11 @@ class GuardRun:
         if trial is None or fresh:
             trial = CutOnTrial(
                 take_snapshot(self.compression.model, self.bound.guard.folder),
-                self.compression.bookmark(),
+                self.compression.history,
                 int(time),
                 reference,
             )
-        record = self.compression.cut(time, step=step, training=True)
+        record = self.compression.cut(time, self.pace.aim, step=step, training=True)
         if record is not None:
             if fresh:
                 self._forget()

@@ -16,16 +16,18 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, on_schedule
 from reducible_train.errors import ArgumentError, ShortfallWarning, SpectrumError
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_folder
 from reducible_train.preflight.values import check_values
 from reducible_train.report.records import Report, empty_report
+from reducible_train.selection.calibration import ENOUGH, samples_of
+from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_workers
-from reducible_train.selection.feasibility import check_choices
+from reducible_train.selection.feasibility import check_choices, smallest_fraction
 from reducible_train.selection.input_shapes import (
     InputShape,
     InputShapes,
@@ -35,15 +37,9 @@ from reducible_train.selection.input_shapes import (
     shapes_of_samples,
     shapes_told,
 )
-from reducible_train.selection.samples import (
-    ENOUGH,
-    SampleCollector,
-    Samples,
-    check_asking,
-    samples_of,
-    try_out,
-)
-from reducible_train.selection.survey import count_calls
+from reducible_train.selection.sample_checks import check_asking, try_out
+from reducible_train.selection.sample_collector import SampleCollector
+from reducible_train.selection.samples import Samples
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
@@ -67,6 +63,7 @@ _OF_A_FIT = (  # and of no copy
     "_watch",
     "_context",
     "_adapting",
+    "_goes",
     "_collector",
     "_first",
     "_comparers",
@@ -218,6 +215,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._watch: GuardRun | None = None
         self._context: ModelAidContext | None = None
         self._adapting: AdaptivePace | None = None
+        self._goes: Pace | None = None  # how far each cut does
         self._collector: SampleCollector | None = None
         self._given: Samples | None = None  # the calibration set, as it was read
         self._postponed: float | None = None  # time of a cut that waits for samples
@@ -306,7 +304,7 @@ class RankScheduler(keras.callbacks.Callback):
             "step": self._step,
             "last_turn": self._last_turn,
             "compression": self._compression.get_state(),
-            "input_shape": self._compression.counted_shape,
+            "input_shape": self._compression.survey.counted_shape,
         }
 
     def set_state(self, story: Mapping[str, Any]) -> None:
@@ -378,8 +376,10 @@ class RankScheduler(keras.callbacks.Callback):
                     collector.stop()
             if self._watch is not None:
                 self._watch.close(float(self._epoch + 1))
-            if self._compression is not None and self._compression.is_grown:  # stopped early
-                self._compression.cut(float(self._epoch), step=self._step, training=True)
+            if (
+                self._compression is not None and self._compression.history.is_grown
+            ):  # stopped early
+                self._cut(self._compression, float(self._epoch))
             if self._context is not None:
                 self._context.close()
             if self._comparers is not None:
@@ -465,7 +465,8 @@ class RankScheduler(keras.callbacks.Callback):
         self.seconds = 0.0
         self.shortfall = self._looked = self._loss = self._told = None
         self._compression = self._last_turn = self._collector = self._postponed = None
-        self._watch = self._context = self._adapting = self._first = self._seen = None
+        self._watch = self._context = self._adapting = self._goes = None
+        self._first = self._seen = None
         self._is_tried = False
         self._epoch = self._epoch_start = self._step = self._trained = 0
         self._epoch_length, self._opens = None, False
@@ -630,7 +631,7 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: It cannot be seen, and a budget counts by it.
         """
-        known = self._compression is not None and self._compression.counts_uses
+        known = self._compression is not None and self._compression.survey.uses is not None
         if known or self._collector is not None or not self.model.built:
             return
         try:
@@ -653,7 +654,7 @@ class RankScheduler(keras.callbacks.Callback):
             self._first.stop()
             self._first = None
         self._seen = shapes_of_samples(samples, "the first batch")
-        if self._compression is not None and not self._compression.counts_uses:
+        if self._compression is not None and self._compression.survey.uses is None:
             self._compression.count_uses(self._seen)
 
     def _gather(self) -> None:
@@ -689,13 +690,12 @@ class RankScheduler(keras.callbacks.Callback):
             asking={type(aid).__name__: aid.needs for aid in self.aids},
             story=story,
         )
-        pace = self._pace(self._compression)
-        self._compression.aim = pace.aim
+        pace = self._goes = self._pace(self._compression)
         if self.guard is not None:
             sign = direction_of(self.guard, _keras.logged_metrics(self.model))
             self._watch = GuardRun(Bound(self.guard, sign), self._compression, pace)
         if self.aids:
-            self._context = ModelAidContext(self.model, self._compression)
+            self._context = ModelAidContext(self.model, self._compression, pace.aim)
             for aid in self.aids:
                 aid.begin(self._context)
 
@@ -712,11 +712,11 @@ class RankScheduler(keras.callbacks.Callback):
         if self.search is not None:
             return SearchPace(
                 self.search,
-                compression.present(self.target),
-                compression.smallest_fraction,
+                compression.progress.present(self.target),
+                smallest_fraction(compression.survey, compression.measure),
                 self.search.last_epoch(epochs),
             )
-        pace = SchedulePace(compression.present)
+        pace = SchedulePace(lambda goal: compression.progress.present(goal))
         if self.adaptive is None:
             return pace
         self._adapting = AdaptivePace(
@@ -733,24 +733,29 @@ class RankScheduler(keras.callbacks.Callback):
         """Cut if the schedule says so. A model that builds itself is met after a batch."""
         self._looked = time
         if self._compression is not None and self._has_samples(time):
-            cuts = len(self._compression.cuts)
+            cuts = len(self._compression.history.cuts)
             try:
                 if self._watch is not None:
                     self._watch.act(time, self._step)
                 else:
-                    self._compression.cut(time, step=self._step, training=True)
+                    self._cut(self._compression, time)
             except SpectrumError as error:
                 loss = "" if self._loss is None else f" (loss {self._loss:.4g} in the last)"
                 raise SpectrumError(
                     f"The cut in epoch {self._epoch}{loss} was not made. {error}"
                 ) from error
-            if len(self._compression.cuts) > cuts:
+            if len(self._compression.history.cuts) > cuts:
                 self._help()
-                if self._collector is not None and not self._compression.has_samples:
+                if self._collector is not None and self._compression.samples is None:
                     self._collector.go_on(self.model)
                 if self._first is not None:
                     self._first.go_on(self.model)
             self._look_at_ranks()
+
+    def _cut(self, compression: Compression, time: float) -> None:
+        """Cut as far as the pace says."""
+        aim = on_schedule if self._goes is None else self._goes.aim
+        compression.cut(time, aim, step=self._step, training=True)
 
     def _help_before(self, epoch: int) -> None:
         """Let the aids do what they do before an epoch."""
@@ -783,7 +788,7 @@ class RankScheduler(keras.callbacks.Callback):
     def _learn(self) -> None:
         """Take what was seen of this fit's samples, if it is enough."""
         compression, collector = self._compression, self._collector
-        if compression is None or compression.has_samples or collector is None:
+        if compression is None or compression.samples is not None or collector is None:
             return
         small = collector.count and self._epoch_length is not None  # this fit has shown them all
         if collector.done or small:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
-from reducible_train.selection.samples import SampleCollector
+from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.settings.targets import BUDGETS, Target
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.guard_run import NAN_REMEDY, GuardRun
@@ -97,16 +97,16 @@ def shortfall_of(course: Course, target: Target) -> Shortfall | None:
     if compression is None:
         return Shortfall(_words(target), None, *_first(course))
     if course.searching:
-        present = compression.present(target)
+        present = compression.progress.present(target)
         lowest = target(math.inf)
-        if compression.cuts or (lowest < 1 and present <= lowest):
+        if compression.history.cuts or (lowest < 1 and present <= lowest):
             return None
         return Shortfall("a smaller budget by its search", present, *_first(course))
-    unmet = compression.unmet()
+    unmet = compression.progress.unmet()
     if unmet is None:
         return None
-    untouched = not compression.cuts and unmet.quantity not in BUDGETS
-    reached = None if untouched else compression.left_at(unmet)
+    untouched = not compression.history.cuts and unmet.quantity not in BUDGETS
+    reached = None if untouched else compression.progress.left_at(unmet)
     return Shortfall(_words(unmet), reached, *_first(course))
 
 

@@ -12,8 +12,9 @@ import zoo
 
 from reducible_train import _keras, factorize
 from reducible_train.layers import find_kernels
+from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.costs.latency import Latency
-from reducible_train.selection.samples import check_samples, samples_of
+from reducible_train.selection.sample_checks import check_samples
 from reducible_train.selection.statistics import collect
 from reducible_train.surgery.growth import whole_gradients
 

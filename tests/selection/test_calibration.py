@@ -28,8 +28,9 @@ from reducible_train.linalg.moments import Moments
 from reducible_train.linalg.svd import cumulative_energy, relative_error, singular_spectrum
 from reducible_train.selection import scoring as judgement
 from reducible_train.selection import statistics as collection
+from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.criteria import criterion_named
-from reducible_train.selection.samples import Samples, samples_of
+from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import decomposition
 from reducible_train.selection.statistics import collect, seen_in
 

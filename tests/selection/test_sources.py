@@ -11,7 +11,7 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import ArgumentError, RankScheduler, factorize
-from reducible_train.selection.samples import samples_of
+from reducible_train.selection.calibration import samples_of
 
 L = keras.layers
 

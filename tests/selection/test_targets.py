@@ -229,7 +229,7 @@ def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
     size = half.survey.total("file")
     assert 0.46 < size / half.survey.dense_total("file") <= 0.5
     assert 0.9 * size < saved(model, tmp_path, half.report) <= size
-    back = half.bookmark()
+    bookmark = half.history
     half.cut(1)
     second = half.survey.prices["file"].story
     assert second > 0
@@ -238,7 +238,7 @@ def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
     again = Compression(model, half.target, measure="file")
     again.set_state(json.loads(json.dumps(half.get_state())))
     assert again.survey.total("file") == half.survey.total("file")
-    back()
+    half.go_on_from(bookmark)
     assert half.survey.prices["file"].story == 0
 
 

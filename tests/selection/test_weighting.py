@@ -11,7 +11,8 @@ import zoo
 from reducible_train import ArgumentError, RankScheduler, factorize
 from reducible_train.layers import find_kernels
 from reducible_train.linalg.moments import Counts, Moments
-from reducible_train.selection.samples import SampleCollector, samples_of
+from reducible_train.selection.calibration import samples_of
+from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.statistics import collect
 
 L = keras.layers

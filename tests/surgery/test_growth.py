@@ -15,7 +15,7 @@ from test_transport import flat_state
 from reducible_train import ArgumentError, LayerRule, SpectrumError, _keras, factorize, merge
 from reducible_train.compressor import Compression
 from reducible_train.layers import as_matrices, find_kernels
-from reducible_train.selection.samples import samples_of
+from reducible_train.selection.calibration import samples_of
 from reducible_train.settings.targets import target
 from reducible_train.surgery.change import change_kernels
 from reducible_train.surgery.growth import grow, whole_gradients

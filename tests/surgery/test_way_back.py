@@ -603,6 +603,27 @@ def test_a_report_is_read_back_without_keras(tmp_path):
     assert read_report(tmp_path / "model.reducible") is None
 
 
+@pytest.mark.parametrize("allocation", ["equal_energy", "knapsack"])
+def test_a_report_is_equal_to_what_is_read_back_of_it(allocation, tmp_path):
+    model = zoo.sequential()
+    report = factorize(model, budget=0.6, allocation=allocation)
+    save_model(model, tmp_path / "model.reducible", report)
+    again = read_report(tmp_path / "model.reducible")
+    assert again.cuts[0].seconds == {}, "wall times are not kept"
+    assert again == report
+    assert len({again, report}) == 1
+    (cut,) = again.cuts
+    (first, *others) = cut.kernels
+    other = dataclasses.replace(first, rank=first.rank + 1)
+    for different in (
+        dataclasses.replace(again, parameters=1),
+        dataclasses.replace(again, cuts=()),
+        dataclasses.replace(again, cuts=(dataclasses.replace(cut, epoch=3),)),
+        dataclasses.replace(again, cuts=(dataclasses.replace(cut, kernels=(other, *others)),)),
+    ):
+        assert different != report
+
+
 @pytest.mark.parametrize("mode", ["int8", "float8"])
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not")
 def test_a_model_with_some_factors_is_quantized_but_for_these(mode, tmp_path):

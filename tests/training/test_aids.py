@@ -34,7 +34,7 @@ from reducible_train import (
 from reducible_train.compressor import Compression
 from reducible_train.errors import ShortfallWarning
 from reducible_train.layers import find_kernels
-from reducible_train.selection.samples import samples_of
+from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.scoring import decomposition
 from reducible_train.settings.aids import aid_kinds
 from reducible_train.settings.targets import target

@@ -61,7 +61,7 @@ def allocator_names() -> tuple[str, ...]:
     """Names of all allocators, in alphabetical order.
 
     >>> allocator_names()
-    ('energy', 'knapsack', 'uniform')
+    ('equal_energy', 'knapsack', 'uniform')
     """
     return tuple(sorted(_ALLOCATORS))
 
@@ -73,12 +73,13 @@ def allocate(
 
     The objective is what is lost: the relative discarded energy `sum(s[r:]**2) / sum(s**2)` of
     each candidate, 0 while it is dense, summed over all. `"knapsack"` finds the least;
-    `"uniform"` and `"energy"` are the usual rules, for comparison. Each of them proves a bound.
+    `"uniform"` and `"equal_energy"` are the usual rules, for comparison. Each of them proves a
+    bound.
 
     Args:
         candidates: The kernels, their limits and costs.
         capacity: What they may cost together.
-        method: `"knapsack"`, `"uniform"`, `"energy"` or another name of `allocator_names()`.
+        method: `"knapsack"`, `"uniform"`, `"equal_energy"` or another name of `allocator_names()`.
 
     Raises:
         ArgumentError: An unknown method, a path that occurs twice, a group without a rank in

@@ -15,7 +15,9 @@ from reducible_train.selection.allocation.relaxation import Relaxation, relax
 
 EFFORT = 4_000_000
 _ALL = 2**31
-_SWEEPS = (  # states to carry on, groups to change
+# States to carry on, and groups to change. Narrow sweeps cost little and find allocations so good
+# that most options are no longer tempting when the wide ones come, which prove what is left.
+_SWEEPS = (
     (32, 16),
     (64, 64),
     (128, 256),
@@ -113,6 +115,11 @@ class _Search:
     def _sweep(self, width: int, core: int) -> float:
         """One pass over the `core` groups easiest to change, with at most `width` states.
 
+        Groups are taken one after the other; after each, a state is one choice for all groups so
+        far, as a difference in cost and loss from the relaxation's. The widest hulls come first:
+        what they decide is coarse, and the finer groups after them fill the room that is left.
+        Any state is an allocation already, with the relaxation's choice for the groups to come.
+
         Returns:
             The least change of loss that what it gave up may lead to.
         """
@@ -172,7 +179,11 @@ class _Search:
     def _step(
         self, states: _States, parents: Integers, mine: Integers, outlook: HullBound
     ) -> _States:
-        """All states after one more group that are worth keeping."""
+        """All states after one more group that are worth keeping.
+
+        Every parent with every option; kept is what can still beat the best allocation, if the
+        groups to come do as well as their hulls allow, and what no cheaper state equals in loss.
+        """
         self._effort -= len(parents) * len(mine) + outlook.size // 4
         costs = (states.costs[parents, None] + self._more_cost[mine]).ravel()
         losses = (states.losses[parents, None] + self._more_loss[mine]).ravel()
@@ -195,7 +206,7 @@ class _Search:
         return int(np.searchsorted(states.costs, self._room, side="right")) - 1
 
     def _trace(self, stages: list[_States]) -> Integers:
-        """The allocation that the best of the last states stands for."""
+        """The allocation that the best of the last states stands for, read back to front."""
         chosen = self._relaxed.chosen.copy()
         at = self._last_that_fits(stages[-1])
         for states in reversed(stages[1:]):

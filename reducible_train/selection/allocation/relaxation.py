@@ -58,6 +58,7 @@ def relax(options: Options) -> Relaxation:
     too low, and does not. The price at which both are equally good lies between. Either some third
     choice is better there, and replaces one of the two, or that price is the best.
     """
+    # The cheapest options fit, and the dearest lose least: the two ends of the dual function.
     low, high = options.starts[:-1], options.starts[1:] - 1
     if _cost(options, high) <= options.capacity:
         return Relaxation(0.0, high, float(_loss(options, high)))

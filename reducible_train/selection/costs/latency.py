@@ -27,8 +27,8 @@ from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel, low_rank_class
 from reducible_train.selection.costs.counted import Prices, Table
+from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.input_shapes import no_shapes
-from reducible_train.selection.survey import Factorization
 from reducible_train.settings.checks import settle_counts
 
 Timer = Callable[[Sequence[Callable[[], Any]], int], Sequence[float]]  # of LayerCalls, rounds

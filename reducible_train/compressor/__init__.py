@@ -1,0 +1,7 @@
+"""One model on its way to a target: what is due, the cut, and what was done so far."""
+
+from reducible_train.compressor.compression import Compression, TargetValue, on_schedule
+from reducible_train.compressor.history import History
+from reducible_train.compressor.progress import Progress
+
+__all__ = ["Compression", "History", "Progress", "TargetValue", "on_schedule"]

@@ -1,0 +1,81 @@
+"""From chosen ranks to the changes of a model, and to what a report says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.linalg.svd import energy, relative_error
+from reducible_train.linalg.weighted_svd import WeightedStack
+from reducible_train.report.records import KernelCut
+from reducible_train.selection.allocation import Allocation
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.rank_choice import RankChoice
+from reducible_train.surgery.change import KernelChange, cut
+
+
+def changes_to(choices: Sequence[RankChoice]) -> list[KernelChange]:
+    """What the chosen ranks make of the kernels."""
+    return [
+        cut(each.compressible.kernel, each.rank, each.parts, each.factorization.split, each.means)
+        for each in choices
+    ]
+
+
+def agreed(
+    told: _keras.Told, changes: Sequence[KernelChange], compressible: Sequence[CompressibleKernel]
+) -> list[KernelChange]:
+    """The changes of the first of several processes, on one's own kernels.
+
+    Each process may have decomposed its kernels a little differently, and factors of two of them
+    do not belong together. They are told one after the other, for they may be large.
+
+    Args:
+        told: Gives what the first process has found.
+        changes: One's own.
+        compressible: The kernels that may change.
+    """
+    kernels = {m.kernel.path: m.kernel for m in compressible}
+    own = {change.kernel.path: change for change in changes}
+    found = []
+    for path in told(list(own)):
+        change: Any = told(own[path].alone() if path in own else None)
+        found.append(replace(change, kernel=kernels[path]))
+    return found
+
+
+def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:
+    """The record of one kernel in a cut.
+
+    Args:
+        choice: What becomes of it.
+        criterion: What said which directions to lose, where the data told of this kernel.
+    """
+    kernel, parts, rank = choice.compressible.kernel, choice.parts, choice.rank
+    if isinstance(parts, WeightedStack):
+        kept, lost = parts.energy(rank), parts.relative_error(rank)
+    else:
+        criterion = "frobenius"
+        kept, lost = energy(parts.values, rank), relative_error(parts.values, rank)
+    return KernelCut(
+        path=kernel.path,
+        shape=choice.factorization.shape,
+        rank_before=kernel.rank,
+        rank=rank,
+        energy=kept,
+        relative_error=lost,
+        binding=choice.binding,
+        spectrum=np.asarray(parts.values),
+        criterion=criterion,
+    )
+
+
+def certificate(allocation: Allocation | None) -> dict[str, float] | None:
+    """How good an allocation is proven to be; `None` if there was none to solve."""
+    if allocation is None:
+        return None
+    return {"objective": allocation.objective, "bound": allocation.bound, "gap": allocation.gap}

@@ -1,0 +1,344 @@
+"""One model on its way to a target, cut by cut.
+
+`RankScheduler` and `factorize` both drive this; it knows nothing of callbacks. What shall be
+cut is decided in `selection`; what was done is kept in a `History`.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor.changes import agreed, certificate, changes_to, kernel_cut
+from reducible_train.compressor.growth import grown, room_to_grow
+from reducible_train.compressor.history import History
+from reducible_train.compressor.pricing import (
+    keep_dense_sizes,
+    name_of,
+    price_notes,
+    pricer_of,
+    tabulated,
+    with_cuts,
+)
+from reducible_train.compressor.progress import Progress, targets_of
+from reducible_train.compressor.reporting import report_of
+from reducible_train.report.records import Cut, Report
+from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.criteria import Criterion, criterion_named
+from reducible_train.selection.distribution import check_distribution
+from reducible_train.selection.feasibility import (
+    check_choices,
+    check_finite,
+    check_rank,
+    check_target,
+)
+from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.selection.rank_choice import RankSelection
+from reducible_train.selection.rank_selection import RankSelector
+from reducible_train.selection.sample_checks import check_asking, check_samples
+from reducible_train.selection.samples import Samples
+from reducible_train.selection.scoring import DirectionScorer
+from reducible_train.selection.survey import survey
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.targets import Target
+from reducible_train.surgery.change import change_kernels, pull_kernels
+
+TargetValue = Callable[[Target, float], float]  # target, time in epochs -> the value to go to
+
+
+def on_schedule(goal: Target, time: float) -> float:
+    """The value of a target by its own schedule, which nothing holds up."""
+    return goal(time)
+
+
+class Compression:
+    """Brings one built model to a target, step by step.
+
+    How far each step goes is told by who takes it: `due`, `cut` and `pull` are given
+    `target_value`, which says what a target's value shall be at a time. Left out, it is that of
+    the target's schedule; a guard, a search or `Adaptive` gives another.
+
+    Args:
+        model: A built Keras model; of a `Distiller`, the student is compressed.
+        target: What shall be reached.
+        measure: What a budget counts, one of `MEASURES`, or a `Latency` for another batch size.
+        allocation: How a budget is shared among the kernels.
+        rules: Rules for single layers.
+        min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
+            below it the kernel stays dense.
+        criterion: What a lost direction costs.
+        samples: Data for a criterion that asks for it; may be given later.
+        asking: What else must be known of the data, as criteria say it, by who asks.
+        trains: True if training goes on after the cuts. Then kernels that it does not reach are
+            left, and those that hold only zeros are not judged by them.
+        shapes: What may tell lengths that the model leaves open, the best first.
+        story: Of another fit that will be taken up: what it counted with is not measured anew.
+
+    Attributes:
+        survey: The kernels of the model, and what it costs.
+        history: The cuts so far. Kept, it is a bookmark for `go_on_from`.
+        samples: The data to learn from; `None` while there is none.
+        notes: What the looks at the model have told, for the reader of a report.
+        hindrance: Why the last look found no ranks that do what was asked; `None` if it did.
+        told: Gives, for a value of one's own, that of the first of several processes.
+
+    Raises:
+        ArgumentError: An unknown measure, allocation or criterion, samples that do not fit the
+            model, a rule that matches nothing, a budget of FLOPs for a model whose input shapes
+            are not known.
+        RankError: Nothing to compress, or a budget that no ranks meet.
+        SpectrumError: A kernel holds NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        target: Target,
+        *,
+        measure: str | Latency = "parameters",
+        allocation: str = "equal_energy",
+        rules: Sequence[LayerRule] = (),
+        min_gain: float = 0.0,
+        criterion: str = "frobenius",
+        samples: Samples | None = None,
+        asking: Mapping[str, Sequence[str]] | None = None,
+        trains: bool = True,
+        shapes: Sequence[InputShapes] = (),
+        story: Mapping[str, Any] | None = None,
+    ):
+        check_choices(measure, allocation, min_gain, criterion)
+        self.model = model
+        self.target = target
+        self.samples = samples
+        self.history = History()
+        self.notes: tuple[str, ...] = ()
+        self.hindrance: str | None = None
+        self._remarks: Mapping[str, str] = {}
+        self._own_ranks: Mapping[str, float] = {}
+        self.measure, self._tabulated = name_of(measure), tabulated(measure)
+        self._criterion = criterion_named(criterion)
+        part = _keras.trained_model(model)
+        self.told = _keras.teller(part.variables)
+        self.survey = survey(
+            part,
+            rules,
+            measure=self.measure,
+            min_gain=min_gain,
+            pricer=pricer_of(measure, story),
+            trains=trains,
+            shapes=shapes,
+        )
+        self._targets = targets_of(self.survey, target)
+        check_distribution(model, self.survey)
+        apart = check_target(self.survey, target, rules, self.measure, self.report)
+        if trains:
+            check_rank(self.survey, target)
+        check_finite(self.survey)
+        _check_data(model, self._criterion, asking or {}, samples)
+        self.notes = _listening_notes(model, self._criterion)
+        self._selector_for = partial(
+            RankSelector,
+            target=target,
+            measure=self.measure,
+            allocation=allocation,
+            trains=trains,
+            apart=apart,
+        )
+
+    def due(self, time: float, target_value: TargetValue = on_schedule) -> bool:
+        """True if there is something to do at `time`, though it may come to nothing.
+
+        Args:
+            time: Epochs since the start, fractions allowed.
+            target_value: The value that a target shall have at a time.
+        """
+        values = _values(self._targets, time, target_value)
+        return tuple(values.values()) != self.history.reached
+
+    def cut(
+        self,
+        time: float,
+        target_value: TargetValue = on_schedule,
+        *,
+        step: int = 0,
+        training: bool = False,
+    ) -> Cut | None:
+        """Bring the model to the target at `time`, if it is not there.
+
+        Args:
+            time: Epochs since the start, fractions allowed.
+            target_value: The value that a target shall have at a time.
+            step: Training steps done so far, for the record.
+            training: True inside `fit`.
+
+        Returns:
+            The record, or `None` if nothing changed.
+        """
+        values = _values(self._targets, time, target_value)
+        reached = tuple(values.values())
+        if reached == self.history.reached:
+            return None
+        started = clock.perf_counter()
+        _keras.sync_state(self.model)
+        selection = self._select(values, time)
+        decided = clock.perf_counter()
+        before = int(self.survey.total("parameters"))
+        record, name = None, self._criterion.name
+        kernels = self.told(tuple(kernel_cut(choice, name) for choice in selection.choices))
+        if kernels:
+            changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
+            change_kernels(self.model, changes, training=training)
+            keep_dense_sizes(self.survey, selection.choices)
+            record = Cut(
+                epoch=int(time),
+                step=step,
+                quantity=self.target.quantity,
+                target=values[self.target],
+                kernels=kernels,
+                parameters_before=before,
+                parameters=int(self.survey.total("parameters")),
+                seconds={
+                    "spectra": selection.seconds,
+                    "allocation": decided - started - selection.seconds,
+                    "surgery": clock.perf_counter() - decided,
+                },
+                certificate=certificate(selection.allocation),
+            )
+        history = self.history if record is None else self.history.after(record)
+        self.go_on_from(history.looked(reached))
+        return record
+
+    def pull(self, time: float, fraction: float, target_value: TargetValue = on_schedule) -> None:
+        """Bring kernels a fraction of the way to what a cut at a later `time` makes of them."""
+        if self.waits_for_samples or not self.due(time, target_value):
+            return
+        _keras.sync_state(self.model)
+        remarks = self._remarks  # of what is, not of what will be
+        selection = self._select(_values(self._targets, time, target_value), time)
+        self._remarks = {**self._remarks, **remarks}
+        changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
+        pull_kernels(self.model, changes, fraction)
+
+    def regrow(self, time: float, fraction: float) -> None:
+        """Let factorised kernels grow by a fraction of their rank, until the next cut.
+
+        Once only before each cut, and not while there are no samples.
+        """
+        if self.history.is_grown or self.samples is None:
+            return
+        counts = room_to_grow(self.survey.compressible, fraction)
+        if not counts:
+            return
+        _keras.sync_state(self.model)
+        growths = grown(self.model, counts, self.samples)
+        changes = agreed(self.told, growths, self.survey.compressible)
+        if changes:
+            change_kernels(self.model, changes, training=True)
+            directions = sum(counts[change.kernel] for change in changes)
+            self.history = self.history.grown(time, directions)
+
+    def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
+        """What a look at the model as it is decides; what it tells is kept for the report."""
+        scorer = DirectionScorer(self.model, self.survey, self._criterion, self.samples)
+        coming = [each.kernel.path for each in self.survey.compressible]
+        priced = with_cuts(self.survey, self.history.cuts, coming)
+        selector = self._selector_for(survey=priced, scorer=scorer, own_ranks=self._own_ranks)
+        selection = selector.select(values, time, self.history.kept_by_criterion)
+        self._remarks, self.hindrance = selection.remarks, selection.hindrance
+        told = (*self.notes, *selection.notes, *selection.hindrances)
+        self.notes = tuple(dict.fromkeys(told))  # each sentence once
+        return selection
+
+    # --- what is learned on the way ---------------------------------------------------
+
+    @property
+    def waits_for_samples(self) -> bool:
+        """True while the criterion asks for data and has none."""
+        return bool(self._criterion.needs) and self.samples is None
+
+    def learn_from(self, samples: Samples) -> None:
+        """Give the data that the criterion, or who else is `asking`, waits for."""
+        self.samples = samples
+
+    def adapt(self, ranks: Mapping[str, float]) -> None:
+        """Learn the ranks of single kernels, by path, that the target `STABLE_RANK` means."""
+        self._own_ranks = dict(ranks)
+
+    def count_uses(self, shapes: InputShapes) -> None:
+        """Learn lengths that the model leaves open, for the FLOPs of the report."""
+        self.survey = self.survey.counted_anew([shapes])
+
+    # --- what was done ----------------------------------------------------------------
+
+    def go_on_from(self, history: History) -> None:
+        """Take up a history, for a model that has the ranks and weights of its end."""
+        self.history = history
+        self.survey = with_cuts(self.survey, history.cuts)
+
+    def get_state(self) -> dict[str, Any]:
+        """All that `set_state` needs to go on, in plain JSON values."""
+        return self.history.get_state() | {
+            "notes": list(self.notes),
+            "prices": {name: prices.to_plain() for name, prices in self.survey.prices.items()},
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, for a model that has the ranks and weights of its end."""
+        self.notes = tuple(state["notes"])
+        self.go_on_from(History.from_state(state))
+
+    @property
+    def progress(self) -> Progress:
+        """How far the model has come."""
+        return Progress(
+            self.survey,
+            self.target,
+            self.measure,
+            self.history.reached,
+            self._own_ranks,
+        )
+
+    @property
+    def report(self) -> Report:
+        """The model as it is now, and every cut so far."""
+        return report_of(
+            self.survey,
+            self.history,
+            remarks=self._remarks,
+            notes=self.notes,
+            prices=price_notes(self.survey, self._tabulated),
+        )
+
+
+def _values(
+    targets: Sequence[Target], time: float, target_value: TargetValue
+) -> dict[Target, float]:
+    """What each target shall be at a time, in the order in which a history keeps them."""
+    return {goal: target_value(goal, time) for goal in targets}
+
+
+def _check_data(
+    model: Any,
+    criterion: Criterion,
+    asking: Mapping[str, Sequence[str]],
+    samples: Samples | None,
+) -> None:
+    """Refuse a criterion that cannot learn what it asks for, and samples that do not fit."""
+    asking = {f"criterion={criterion.name!r}": criterion.needs, **asking}
+    who = check_asking(model, asking, None)
+    if samples is not None:
+        check_samples(samples, model, who, run=any(asking.values()))
+
+
+def _listening_notes(model: Any, criterion: Criterion) -> tuple[str, ...]:
+    """What a criterion does not hear of a model that trains in its own way."""
+    if not criterion.needs or not _keras.has_own_step(model):
+        return ()
+    return (
+        f"criterion={criterion.name!r} listens to model '{model.name}' called on the inputs of "
+        "a batch, its first part, as for predictions; not to what else its own train_step "
+        "does.",
+    )

@@ -1,0 +1,92 @@
+"""How far a model has come to its targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.rank_choice import as_rank
+from reducible_train.selection.survey import Survey
+from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
+
+
+def targets_of(survey: Survey, target: Target) -> tuple[Target, ...]:
+    """The target of a model, and those of the rules for its layers, each once."""
+    own = (m.rule.target for m in survey.compressible if m.rule)
+    return tuple(dict.fromkeys([target, *(each for each in own if each is not None)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What a model meets as it is, and what its last look has brought it to.
+
+    Args:
+        survey: Its kernels.
+        target: What it shall be brought to.
+        measure: What a budget counts.
+        reached: The values of `targets_of` at the last look; `None` before one.
+        own_ranks: The ranks that the target `STABLE_RANK` means, by path.
+    """
+
+    survey: Survey
+    target: Target
+    measure: str
+    reached: Sequence[float] | None
+    own_ranks: Mapping[str, float]
+
+    def present(self, goal: Target) -> float:
+        """The value of a target that the model meets as it is."""
+        if goal.quantity in ("energy", "rtol"):
+            return 1.0 if goal.quantity == "energy" else 0.0
+        if goal.quantity in BUDGETS:
+            whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
+            return self.survey.total(self.measure) / whole
+        compressible = self.survey.compressible
+        if goal.quantity == STABLE_RANK:
+            own = self.own_ranks
+            steps = [
+                m.factorization.max_rank / own[m.kernel.path]
+                for m in compressible
+                if m.kernel.path in own
+            ]
+            return max(steps, default=math.inf)
+        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in compressible))
+
+    def unmet(self) -> Target | None:
+        """The first of the targets that the model has not been brought to, if there is one."""
+        targets = targets_of(self.survey, self.target)
+        return next((goal for goal in targets if not self._is_met(goal)), None)
+
+    def left_at(self, goal: Target) -> float:
+        """The value of a target that the last cut, or look, has left the model at."""
+        last = self._looked_at(goal)
+        if goal.quantity in (*BUDGETS, "rank") or last is None:
+            return self.present(goal)
+        return last
+
+    def _is_met(self, goal: Target) -> bool:
+        wanted = goal(math.inf)
+        if wanted == goal.idle:
+            return True
+        if goal.quantity in BUDGETS:
+            return self.present(goal) <= wanted * (1 + 1e-9)
+        mine = [m for m in self.survey.compressible if self._target_of(m) == goal]
+        if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
+            return False
+        if goal.quantity == "rank":
+            return all(as_rank(wanted, m, m.factorization) in (None, m.kernel.rank) for m in mine)
+        return self._looked_at(goal) == wanted
+
+    def _target_of(self, compressible: CompressibleKernel) -> Target:
+        """The target of one kernel: its rule's, or the model's."""
+        own = None if compressible.rule is None else compressible.rule.target
+        return self.target if own is None else own
+
+    def _looked_at(self, goal: Target) -> float | None:
+        """The value of a target at the last look."""
+        if self.reached is None:
+            return None
+        targets = targets_of(self.survey, self.target)
+        return next(v for t, v in zip(targets, self.reached, strict=True) if t == goal)

@@ -1,0 +1,66 @@
+"""The report of a model: as it is, and what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from reducible_train.compressor.history import History
+from reducible_train.report.records import Report
+from reducible_train.selection.kernel_records import kernel_records
+from reducible_train.selection.survey import Survey
+
+_UNKNOWN = 0.05  # of the parameters, in kinds that are not known: a reader should hear of it
+
+
+def report_of(
+    survey: Survey,
+    history: History,
+    *,
+    remarks: Mapping[str, str],
+    notes: Sequence[str],
+    prices: Iterable[str],
+) -> Report:
+    """The report of a model.
+
+    Args:
+        survey: Its kernels, and what they cost.
+        history: What was done to it.
+        remarks: Why kernels that may change are dense, by path.
+        notes: What the looks at it have told.
+        prices: What it costs by measures that a report has no figures of, in sentences.
+    """
+    traced = bool(survey.uses)
+    return Report(
+        dense_parameters=int(survey.dense_total("parameters")),
+        parameters=int(survey.total("parameters")),
+        dense_bytes=int(survey.dense_total("bytes")),
+        bytes=int(survey.total("bytes")),
+        dense_flops=int(survey.dense_total("flops")) if traced else None,
+        flops=int(survey.total("flops")) if traced else None,
+        kernels=kernel_records(survey, history.kept, remarks),
+        cuts=history.cuts,
+        notes=(*notes, *survey.notes, *_unknown(survey), *_growth(history), *prices),
+        flops_at=None if survey.counted is None else str(survey.counted),
+    )
+
+
+def _unknown(survey: Survey) -> Iterator[str]:
+    """What share of the model is in layers of no known kind, where it is a large one."""
+    total = survey.dense_total("parameters")
+    paths, held = survey.unknown
+    if held >= _UNKNOWN * total:
+        yield (
+            f"Layers of kinds that have no low-rank form hold {100 * held / total:.0f} % of "
+            f"the parameters, and stay as they are: {', '.join(paths)}."
+        )
+
+
+def _growth(history: History) -> Iterator[str]:
+    """When kernels grew, and by how much."""
+    if history.growths:
+        epochs = ", ".join(f"{epoch:g}" for epoch, _ in history.growths)
+        added = sum(count for _, count in history.growths)
+        yield (
+            f"Kernels grew along the gradient of the loss before epoch {epochs}, each time "
+            f"until the next cut, by {added} directions in all."
+        )

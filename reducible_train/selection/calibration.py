@@ -1,0 +1,106 @@
+"""A calibration set, read as `fit` takes its data: arrays, tuples of them, sources of batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.selection.samples import Samples, counting_samples, joined, map_arrays
+from reducible_train.selection.sources import batches_of
+from reducible_train.settings.checks import plain
+
+ENOUGH = 2048  # samples of a source that does not say how long it is, or of a fit
+
+
+def samples_of(calibration: Any) -> Samples:
+    """The samples of a calibration set.
+
+    Args:
+        calibration: As `model.fit` takes it: inputs (an array, or a list or dictionary of arrays),
+            a tuple `(x, y)` or `(x, y, sample_weight)`, or a source of batches of these: a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch `DataLoader`, a generator.
+
+    Returns:
+        Those of weight above 0. Of a source that does not say how long it is, the first 2048.
+
+    Raises:
+        ArgumentError: No samples, or inputs and targets of different number; what is no array.
+        SpectrumError: NaN or infinite inputs.
+    """
+    batches = batches_of(calibration, ENOUGH)
+    samples = joined([counting_samples(_arrays(each)) for each in (batches or [calibration])])
+    if not len(samples):
+        raise ArgumentError(
+            "`calibration` must hold samples, at least one, of a weight above 0. Received: none. "
+            "Give it as you give model.fit its data."
+        )
+    for part in (samples, *samples.more):
+        for array in keras.tree.flatten(part.x):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise SpectrumError(
+                    "`calibration` must be finite. Received: "
+                    f"{array.size - int(np.isfinite(array).sum())} of {array.size} numbers NaN or "
+                    "infinite. Clean the data, or leave these samples out."
+                )
+    return samples
+
+
+def _arrays(given: Any) -> tuple[Any, Any, Any]:
+    """Inputs, targets and weights as arrays, checked to be of equally many samples."""
+    x, y, weight = _unpacked(given)
+    x, y, weight = (map_arrays(_array, part) for part in (x, y, weight))
+    arrays = [a for a in keras.tree.flatten([x, y, weight]) if a is not None]
+    counts = {len(a) if a.ndim else 0 for a in arrays}
+    if len(counts) != 1 or 0 in counts:
+        raise ArgumentError(
+            "`calibration` must be arrays of equally many samples, at least one: x, [x1, x2] of a "
+            "model of two inputs, (x, y) or (x, y, sample_weight). "
+            f"Received: {', '.join(str(a.shape) for a in arrays)}. Give it as you give model.fit "
+            "its data; a dataset in batches: dataset.batch(32)."
+        )
+    return x, y, weight
+
+
+def _unpacked(given: Any) -> tuple[Any, Any, Any]:
+    """Inputs, targets and weights: a tuple is these, a list or a dictionary is inputs."""
+    parts = given if isinstance(given, tuple) else (given,)
+    if not 1 <= len(parts) <= 3:
+        raise ArgumentError(
+            "`calibration` must be (x,), (x, y) or (x, y, sample_weight), where it is a tuple. "
+            f"Received: a tuple of {len(parts)}. Several inputs are a list: [x1, x2]."
+        )
+    x, y, weight = (*parts, None, None)[:3]
+    return x, y, weight
+
+
+def _array(given: Any) -> Any:
+    if given is None:
+        return None
+    dense = given.toarray() if hasattr(given, "toarray") else given  # scipy's sparse matrices
+    try:
+        is_tensor = keras.ops.is_tensor(dense)
+        array = np.asarray(keras.ops.convert_to_numpy(dense) if is_tensor else dense)
+    except Exception as error:
+        raise _no_array(type(given).__name__) from error
+    if array.ndim == 0:
+        number = isinstance(plain(given), int | float)
+        raise _no_array(repr(given)[:200], _COUNTED if number else _LOADED)
+    words = array.dtype == object and all(isinstance(e, str | bytes) for e in array.flat)
+    if array.dtype == object and not words:
+        raise _no_array(f"{type(given).__name__} of {array.dtype}")
+    return array
+
+
+_COUNTED = "A number counts the samples of a fit, which only a RankScheduler sees; give x[:2048]."
+_LOADED = "Load a file first, such as np.load(path)['x']."
+_ALIKE = "Make arrays of it, sequences padded to one length in a batch."
+
+
+def _no_array(received: str, remedy: str = _ALIKE) -> ArgumentError:
+    return ArgumentError(
+        "`calibration` must be arrays, or batches of arrays, of samples of one shape. "
+        f"Received: {received}. {remedy}"
+    )

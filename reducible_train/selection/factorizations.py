@@ -1,0 +1,118 @@
+"""The ways in which a kernel can be split in two: their limits, and what each rank costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from reducible_train.layers import Kernel
+from reducible_train.layers.uses import Uses
+from reducible_train.selection.costs.counted import (
+    Prices,
+    Table,
+    break_even_rank,
+    dense_cost,
+    rank_cost,
+)
+from reducible_train.settings.rules import LayerRule
+
+
+@dataclass(frozen=True, eq=False)
+class Factorization:
+    """One way in which a kernel can be split, with its limits and costs.
+
+    Args:
+        split: Name of the split.
+        shape: `(m, n)` of its matrices.
+        count: How many matrices.
+        itemsize: Bytes of one number.
+        uses: How often one sample uses each number; `None` where not known.
+        min_rank: Smallest rank it may get.
+        max_rank: Largest rank it may get: the limit, or less if its rule says so.
+        limit: Largest rank that saves enough, of numbers and of work; of a kernel with factors,
+            the rank it has. A rule's `max_rank` does not change it.
+        growth: Largest rank it may grow to: one that saves enough, and that its rule allows, also
+            where it has factors already.
+        tables: What it costs by a measure that has no law.
+    """
+
+    split: str
+    shape: tuple[int, int]
+    count: int
+    itemsize: int
+    uses: Uses | None
+    min_rank: int
+    max_rank: int
+    limit: int
+    growth: int
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    def cost(self, rank: int, measure: str) -> float:
+        """Cost of factors of a rank."""
+        if measure in self.tables:
+            return float(self.tables[measure].ranks[rank])
+        return rank * rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    def costs(self, measure: str, most: int) -> float | np.ndarray:
+        """Cost of one rank; of each rank 0 ... `most` where that is not the same for all."""
+        if measure in self.tables:
+            return self.tables[measure].ranks[: most + 1]
+        return rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    def dense_cost(self, measure: str) -> float:
+        """Cost of the dense kernel."""
+        if measure in self.tables:
+            return self.tables[measure].dense
+        return dense_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+
+    def largest_within(self, cost: float, measure: str) -> int:
+        """The largest rank that costs no more; 0 if none does."""
+        ranks = np.arange(min(self.shape) + 1)
+        costs = np.array([self.cost(int(rank), measure) for rank in ranks])
+        return int(np.searchsorted(costs[1:], cost, side="right"))
+
+    @property
+    def least(self) -> int:
+        """Smallest rank it can have."""
+        return min(self.min_rank, self.max_rank)
+
+
+def forms_of(
+    kernel: Kernel,
+    rule: LayerRule | None,
+    uses: Mapping[tuple[str, str], Uses] | None,
+    measure: str,
+    min_gain: float,
+) -> list[Factorization]:
+    """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
+    forms = []
+    wish = rule.split if rule else None
+    splits = kernel.splits
+    for split in [wish] if wish in splits else splits:
+        shape = kernel.shape_in(split)
+        used = None if uses is None else uses[kernel.path, split]
+        saves = break_even_rank(shape, min_gain=min_gain)
+        looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
+        if used is not None and (measure == "flops" or not looked_up):
+            saves = min(saves, break_even_rank(shape, "flops", used, min_gain))
+        limit = saves if kernel.rank is None else kernel.rank
+        most, growth = (
+            min(rule.max_rank, rank) if rule and rule.max_rank else rank for rank in (limit, saves)
+        )
+        least = rule.min_rank if rule and rule.min_rank else 1
+        size = kernel.count, kernel.itemsize
+        forms.append(Factorization(split, shape, *size, used, least, most, limit, growth))
+    return forms
+
+
+def priced(
+    form: Factorization, kernel: Kernel, name: str, prices: Prices, min_gain: float
+) -> Factorization:
+    """A form with its table, its largest rank one that saves enough by it."""
+    table = prices.tables[kernel.path, form.split]
+    saves = table.break_even_rank(min_gain)
+    limit = form.limit if kernel.rank is not None else min(form.limit, saves)
+    most, growth = min(form.max_rank, limit), min(form.growth, saves)
+    return replace(form, max_rank=most, limit=limit, tables={name: table}, growth=growth)

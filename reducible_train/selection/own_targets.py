@@ -1,0 +1,134 @@
+"""What a rank, an energy or an error asks of one kernel, whatever the others do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf, sqrt
+from typing import Any
+
+from reducible_train.linalg.truncation import choose_rank
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.factorizations import Factorization
+from reducible_train.selection.rank_choice import RankChoice, as_rank, is_blank
+from reducible_train.selection.scoring import DirectionScorer
+from reducible_train.settings.targets import STABLE_RANK
+
+Outcome = tuple[RankChoice | None, str | None]  # what shall change, else why it does not
+
+
+class OwnTargetSelector:
+    """Chooses the rank of kernels one by one.
+
+    Args:
+        scorer: What the directions of a kernel are worth.
+        measure: What a choice among several forms shall save.
+        trains: True if training goes on after a cut.
+        own_ranks: The ranks that the target `STABLE_RANK` means, by path.
+    """
+
+    def __init__(
+        self,
+        scorer: DirectionScorer,
+        *,
+        measure: str,
+        trains: bool,
+        own_ranks: Mapping[str, float],
+    ):
+        self._scorer = scorer
+        self._measure = measure
+        self._trains = trains
+        self._own_ranks = own_ranks
+
+    def select(
+        self,
+        compressible: CompressibleKernel,
+        quantity: str,
+        value: float,
+        kept: Mapping[str, float],
+    ) -> Outcome:
+        """What a value of a target asks of one kernel.
+
+        Of several forms, the one that saves most is chosen, and what is said of the first counts.
+
+        Args:
+            compressible: The kernel.
+            quantity: What the target is of.
+            value: Its value, now.
+            kept: Energy kept so far by path of the kernel, as the criterion weighs it.
+        """
+        path, remark = compressible.kernel.path, None
+        if quantity == STABLE_RANK:
+            own = self._own_ranks.get(path)
+            quantity, value = "rank", inf if own is None else max(1, round(value * own))
+            remark = "its stable rank has not settled yet" if own is None else None
+        if quantity == "rank":
+            outcomes = [self._by_rank(compressible, form, value) for form in compressible.options]
+        else:
+            limit = _limit(quantity, value, kept.get(path, 1.0))
+            asked = f"{quantity} {value:g}"
+            outcomes = [
+                self._by_spectrum(compressible, form, limit, asked) for form in compressible.options
+            ]
+        choices = [choice for choice, _ in outcomes if choice is not None]
+        remarks = filter(None, [remark, *(said for _, said in outcomes)])
+        most = max(choices, key=lambda choice: choice.saves(self._measure), default=None)
+        return most, next(remarks, None)
+
+    def _by_rank(
+        self, compressible: CompressibleKernel, form: Factorization, value: float
+    ) -> Outcome:
+        """What a rank asks for; of several forms only the usual one is chosen."""
+        current = compressible.kernel.rank
+        rank = as_rank(value, compressible, form)
+        if rank is None:
+            over = f"rank {value:g} saves nothing: only up to {form.max_rank} would"
+            return None, "no rank is asked for so far" if value == inf else over
+        if form is not compressible.factorization or (current is not None and rank >= current):
+            return None, None
+        parts = self._scorer.parts(compressible, form)
+        return RankChoice(compressible, form, rank, _rank_binding(value, rank), parts), None
+
+    def _by_spectrum(
+        self,
+        compressible: CompressibleKernel,
+        form: Factorization,
+        limit: Mapping[str, Any] | None,
+        asked: str,
+    ) -> Outcome:
+        """What the limit on this cut asks for; `None` is a limit of nothing to lose."""
+        if limit is None:
+            return None, f"nothing may be lost at {asked}"
+        parts = self._scorer.parts(compressible, form)
+        if self._trains and is_blank(compressible, parts):
+            return None, f"holds only zeros, so {asked} says nothing about its rank"
+        least = min(form.min_rank, *form.shape)
+        found = choose_rank(parts.values, **limit, min_rank=least)
+        current = compressible.kernel.rank
+        if found.rank > (current - 1 if current is not None else form.limit):
+            own = f"{found.binding} {found.rank}" if found.binding == "min_rank" else asked
+            return None, f"{own} takes rank {found.rank}: only up to {form.limit} would save"
+        if found.rank > form.max_rank:
+            found = choose_rank(parts.values, **limit, max_rank=form.max_rank)
+        return RankChoice(compressible, form, found.rank, found.binding, parts), None
+
+
+def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
+    """The limit on one cut, if a kernel has kept `kept` of its energy so far.
+
+    Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
+    relative error. `None` if there is nothing left to lose.
+
+    >>> _limit("energy", 0.36, 0.72), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
+    ({'energy': 0.5}, {'rtol': 0.5}, None)
+    """
+    if quantity == "energy":
+        needed = value / kept
+        return {"energy": needed} if needed < 1.0 else None
+    left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
+    return {"rtol": left} if left > 0.0 else None
+
+
+def _rank_binding(value: float, rank: int) -> str:
+    if rank == round(value):
+        return "rank"
+    return "min_rank" if rank > round(value) else "max_rank"

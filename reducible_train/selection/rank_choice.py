@@ -1,0 +1,83 @@
+"""The ranks that were chosen, and what decided them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+
+from reducible_train.selection.allocation import Allocation
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.factorizations import Factorization
+from reducible_train.selection.scoring import Decomposition
+
+
+@dataclass(frozen=True, eq=False)
+class RankChoice:
+    """The rank one kernel shall get, and what decided it.
+
+    Args:
+        compressible: The kernel.
+        factorization: The form it shall have.
+        rank: Its new rank.
+        binding: What decided it.
+        parts: The kernel's decomposition in that form.
+        means: The means of its inputs that its bias shall make up for, if they are known.
+    """
+
+    compressible: CompressibleKernel
+    factorization: Factorization
+    rank: int
+    binding: str
+    parts: Decomposition
+    means: Sequence[np.ndarray] | None = None
+
+    def saves(self, measure: str) -> float:
+        """What the change takes off the cost."""
+        return self.compressible.cost(measure) - self.factorization.cost(self.rank, measure)
+
+
+@dataclass(frozen=True, eq=False)
+class RankSelection:
+    """What one look at a model has decided, and what a reader of its report should know.
+
+    Args:
+        choices: The ranks of the kernels that shall change.
+        allocation: How a budget was shared, if there was one to share.
+        remarks: Why kernels that may change stay dense, by path.
+        hindrances: Why this falls short of what was asked, in sentences.
+        notes: Other sentences for the report.
+        seconds: What the decompositions took, the look at the data included.
+    """
+
+    choices: Sequence[RankChoice] = ()
+    allocation: Allocation | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    hindrances: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+
+    @property
+    def hindrance(self) -> str | None:
+        """The hindrance that counts, the last; `None` if there is none."""
+        return self.hindrances[-1] if self.hindrances else None
+
+
+def as_rank(value: float, compressible: CompressibleKernel, form: Factorization) -> int | None:
+    """The rank a target value means for a kernel; `None` if it stays as it is."""
+    if value == inf:
+        return None
+    rank = max(round(value), form.min_rank)
+    current = compressible.kernel.rank
+    limit = current if current is not None else form.max_rank
+    own_limit = compressible.rule.max_rank if compressible.rule else None
+    if own_limit is not None:
+        rank = min(rank, own_limit)
+    return None if rank > limit else rank
+
+
+def is_blank(compressible: CompressibleKernel, parts: Decomposition) -> bool:
+    """True for a dense kernel of zeros, whose spectrum tells nothing of its rank."""
+    return compressible.kernel.rank is None and not parts.values.any()

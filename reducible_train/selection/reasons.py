@@ -1,0 +1,122 @@
+"""Why a kernel is left as it is, in words that a report can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.layers import Kernel
+from reducible_train.layers.uses import Uses
+from reducible_train.selection.factorizations import Factorization
+from reducible_train.settings.rules import LayerRule
+
+FROZEN = (
+    "frozen, so it could not recover from a cut; a rule with keep_dense=False, or with a rank or "
+    "an energy of its own, takes it in"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Reasons:
+    """What speaks against a change of a model's kernels, whatever their forms.
+
+    Args:
+        in_use: Why a kernel cannot be taken away from its layer, by path.
+        outputs: Why what a layer puts out is the model's own, by id of the layer.
+        trained: Ids of the variables that a step trains; `None` where training does not go on,
+            so that nothing need recover.
+    """
+
+    in_use: Mapping[str, str]
+    outputs: Mapping[int, str]
+    trained: frozenset[int] | None
+
+    @classmethod
+    def in_model(
+        cls, model: Any, kernels: Sequence[Kernel], outputs: Mapping[int, str], *, trains: bool
+    ) -> Reasons:
+        """Those of a model, whose outputs are known.
+
+        Args:
+            model: The model.
+            kernels: Its kernels.
+            outputs: Why what a layer puts out is the model's own, by id of the layer.
+            trains: True if training goes on after a cut.
+        """
+        trained = frozenset(id(variable) for variable in model.trainable_variables)
+        return cls(_in_use(model, kernels), outputs, trained if trains else None)
+
+    def against(
+        self, kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization]
+    ) -> str | None:
+        """The first reason to leave a kernel as it is; `None` if it may change.
+
+        Args:
+            kernel: The kernel.
+            rule: The rule for its layer, if any.
+            forms: The ways to split it.
+        """
+        output = self.outputs.get(id(kernel.layer)) if kernel.gives_output else None
+        reason = self.in_use.get(kernel.path) or _reason(kernel, rule, forms, output)
+        return reason or (FROZEN if self._is_frozen(kernel) and not _asks(rule) else None)
+
+    def _is_frozen(self, kernel: Kernel) -> bool:
+        """True if training would go on, and not reach the kernel."""
+        trained = self.trained
+        return trained is not None and not any(id(v) in trained for v in kernel.variables)
+
+
+def _in_use(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
+    """Path -> the reason for kernels that more than their own layer uses.
+
+    A second holder would keep the old variable; who assigns values would find none.
+    """
+    owners: dict[int, list[Kernel]] = {}
+    for kernel in kernels:
+        for variable in kernel.variables if kernel.rank is None else ():
+            owners.setdefault(id(variable), []).append(kernel)
+    found = {
+        kernel.path: "the model's own code assigns values to it in a training step"
+        for variable in owners.keys() & _keras.assigned_in_calls(model)
+        for kernel in owners[variable]
+    }
+    for path, layer in [(model.name, model), *_keras.walk(model)]:
+        for variable in _keras.held_variables(layer):
+            for kernel in owners.get(id(variable), ()):
+                if kernel.layer is not layer:
+                    found[kernel.path] = (
+                        f"'{path}' ({type(layer).__name__}) uses this very variable"
+                    )
+    return found
+
+
+def _reason(
+    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization], output: str | None
+) -> str | None:
+    """Why a kernel is left as it is."""
+    if kernel.refusal is not None:
+        return kernel.refusal
+    if rule is not None and rule.keep_dense:
+        return f"kept as it is by the rule for {rule.match!r}"
+    if kernel.rank is not None:
+        return None
+    if output is not None and (rule is None or rule.keep_dense is None):
+        return f"{output}; a rule with keep_dense=False takes it in"
+    if rule is not None and rule.split is not None and rule.split not in kernel.splits:
+        return f"cannot be split as {rule.split!r} (by the rule for {rule.match!r})"
+    limit = max(form.max_rank for form in forms)
+    if limit < 1 and all(form.uses == Uses.alike(0) for form in forms):
+        return "no forward pass calls it, so it costs no FLOPs"
+    if limit < 1:
+        m, n = kernel.shape
+        return f"too small: no rank of a {m} x {n} kernel saves enough"
+    if rule is not None and rule.min_rank is not None and rule.min_rank > limit:
+        return f"min_rank={rule.min_rank} is above its break-even rank {limit}"
+    return None
+
+
+def _asks(rule: LayerRule | None) -> bool:
+    """True for a rule that wants a layer cut, whatever speaks against it."""
+    return rule is not None and (rule.keep_dense is False or rule.target is not None)
