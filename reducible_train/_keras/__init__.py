@@ -2,7 +2,8 @@
 
 Everything here reaches behind Keras's public interface because the public way
 does not do what surgery on a live model needs; each function says why. When
-Keras moves, only this package and its test have to follow.
+Keras moves, only this package and its test have to follow: `private_names` is the list
+of what may move, `slots` that of the slots of optimizers.
 """
 
 from reducible_train._keras.calls import (
@@ -79,7 +80,6 @@ from reducible_train._keras.optimizers import (
     inner_optimizers,
     knows_variables,
     same_inner_optimizers,
-    slots,
     timeless_state,
     trainable_of,
     unbuild,
@@ -87,7 +87,8 @@ from reducible_train._keras.optimizers import (
 )
 from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
 from reducible_train._keras.processes import Told, is_split_among_processes, teller, workers
-from reducible_train._keras.registry import is_operation, only_registered
+from reducible_train._keras.registry import is_of_keras, is_unnamed_class, only_registered
+from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traceless import dtype_of, plainly_named, untouched_process
@@ -116,11 +117,13 @@ from reducible_train._keras.weights import (
 
 __all__ = [
     "Call",
+    "Meaning",
     "MonitorCallback",
     "Observation",
     "Outputs",
     "StoredVariables",
     "Told",
+    "align_derived",
     "all_optimizers",
     "allocate",
     "arrays_of_fit",
@@ -165,8 +168,9 @@ __all__ = [
     "is_distributed",
     "is_graph_model",
     "is_in_fit",
-    "is_operation",
+    "is_of_keras",
     "is_split_among_processes",
+    "is_unnamed_class",
     "itemsize",
     "known_inputs",
     "knows_variables",
@@ -174,6 +178,7 @@ __all__ = [
     "layer_calls",
     "logged_metrics",
     "loss_gradients",
+    "meaning_of",
     "move_parameters",
     "note_place",
     "one_sample",

@@ -89,7 +89,7 @@ def trace_calls(
 
         return call
 
-    made_up = inputs is None and _backend.backend() == "torch" and _leaves_open(model)
+    made_up = inputs is None and keras.backend.backend() == "torch" and _leaves_open(model)
 
     def known(shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Sizes that are numbers, of one sample where the batch is known."""

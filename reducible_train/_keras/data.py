@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src import backend as _backend
 
 from reducible_train._keras.fits import has_unknown_length
 from reducible_train._keras.functions import is_distributed
@@ -237,7 +236,7 @@ def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None
         A function that ends it early; `None` where it cannot be done.
     """
     original = getattr(model, "train_function", None)
-    if _backend.backend() != "tensorflow" or original is None:
+    if keras.backend.backend() != "tensorflow" or original is None:
         return None
     if is_distributed(model):
         return None

@@ -11,8 +11,8 @@ import pickle
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
+import keras
 import numpy as np
-from keras.src import backend as _backend
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def workers(model: Any) -> int:
 
 
 def _is_shared(variable: Any) -> bool:
-    if _backend.backend() != "jax":
+    if keras.backend.backend() != "jax":
         return False
     return not getattr(variable.value, "is_fully_addressable", True)
 

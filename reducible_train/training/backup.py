@@ -79,7 +79,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.delete_checkpoint = delete_checkpoint
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+        return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
