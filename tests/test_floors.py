@@ -121,58 +121,6 @@ def test_nobody_takes_the_insides_of_another_room():
     assert not wrong, "\n".join(wrong)
 
 
-def private_attributes(source: Path) -> Iterator[tuple[ast.AST, str, str]]:
-    """Every `owner._name`, `getattr(owner, "_name")` included."""
-    for node in ast.walk(tree_of(source)):
-        if isinstance(node, ast.Attribute):
-            owner, name = ast.unparse(node.value), node.attr
-        elif (
-            isinstance(node, ast.Call)
-            and ast.unparse(node.func) in {"getattr", "setattr", "hasattr", "delattr"}
-            and len(node.args) > 1
-            and isinstance(node.args[1], ast.Constant)
-        ):
-            owner, name = ast.unparse(node.args[0]), str(node.args[1].value)
-        else:
-            continue
-        if name.startswith("_") and not name.startswith("__"):
-            yield node, owner, name
-
-
-@cache
-def behind_the_door() -> frozenset[str]:
-    """The private names that the modules of the door use."""
-    door = [source for source in SOURCES if room_of(source) == "_keras"]
-    return frozenset(name for source in door for *_, name in private_attributes(source))
-
-
-def test_one_door_to_keras_private_side():
-    wrong = []
-    for source in SOURCES:
-        if room_of(source) == "_keras":
-            continue
-        names = [(node, name) for node, name, _ in imports(tree_of(source))]
-        wrong += [f"{where(source, n)} imports {x}" for n, x in names if x.startswith("keras.src")]
-        knows_keras = any(name.partition(".")[0] == "keras" for _, name in names)
-        private_to_keras = behind_the_door() if knows_keras else frozenset()
-        own = defined_in(source)
-        for node, owner, name in private_attributes(source):
-            mine = owner in {"self", "cls", "super()"} or name in own
-            if not mine or name in private_to_keras:
-                wrong.append(f"{where(source, node)} uses {owner}.{name}")
-    assert not wrong, "\n".join(wrong)
-
-
-def defined_in(source: Path) -> set[str | None]:
-    """Names that a module defines or assigns."""
-    return {
-        getattr(node, "name", None) or getattr(node, "attr", None) or getattr(node, "id", None)
-        for node in ast.walk(tree_of(source))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        or isinstance(getattr(node, "ctx", None), ast.Store)
-    }
-
-
 def modules_after(code: str) -> set[str]:
     """Names of the top packages a new interpreter has loaded after running `code`."""
     report = "\nimport json, sys\nprint(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
