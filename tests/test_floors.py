@@ -18,8 +18,8 @@ PACKAGE = ROOT / "reducible_train"
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
     {"errors"},
-    {"linalg", "settings", "container", "report", "preflight", "datasets"},
-    {"_keras", "tensorboard"},
+    {"linalg", "settings", "container", "report", "datasets"},
+    {"_keras", "tensorboard", "preflight"},
     {"layers"},
     {"selection"},
     {"surgery"},
