@@ -104,7 +104,7 @@ class Compression:
         self.is_grown = False  # beyond what the target asks for, until the next cut
         self._growths: list[tuple[float, int]] = []  # epoch, directions
         part = _keras.trained_model(model)
-        self.told = _keras.teller(part.variables)  # by the first of several processes
+        self.told = _keras.broadcaster(part.variables)  # by the first of several processes
         self.survey = survey(
             part,
             rules,

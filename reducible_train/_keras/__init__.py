@@ -12,9 +12,9 @@ from reducible_train._keras.calls import (
     fixed_batch,
     in_order,
     input_names,
+    inputs_of_shapes,
     known_inputs,
     one_sample,
-    told_inputs,
     trace_calls,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
@@ -41,8 +41,8 @@ from reducible_train._keras.fits import (
     has_validation,
     is_in_fit,
     other_callbacks,
-    set_stand_ins,
-    stand_ins,
+    set_swapped_averages,
+    swapped_averages,
 )
 from reducible_train._keras.functions import (
     compares_with_targets,
@@ -86,7 +86,12 @@ from reducible_train._keras.optimizers import (
     unbuild_all,
 )
 from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
-from reducible_train._keras.processes import Told, is_split_among_processes, teller, workers
+from reducible_train._keras.processes import (
+    Broadcast,
+    broadcaster,
+    is_split_among_processes,
+    workers,
+)
 from reducible_train._keras.registry import is_of_keras, is_unnamed_class, only_registered
 from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
 from reducible_train._keras.states import global_seed, passing_state
@@ -116,13 +121,13 @@ from reducible_train._keras.weights import (
 )
 
 __all__ = [
+    "Broadcast",
     "Call",
     "Meaning",
     "MonitorCallback",
     "Observation",
     "Outputs",
     "StoredVariables",
-    "Told",
     "align_derived",
     "all_optimizers",
     "allocate",
@@ -134,6 +139,7 @@ __all__ = [
     "before_step",
     "begin_at",
     "bounded_variables",
+    "broadcaster",
     "build_scope",
     "built_optimizer",
     "carries_kernel",
@@ -165,6 +171,7 @@ __all__ = [
     "inherit_settings",
     "inner_optimizers",
     "input_names",
+    "inputs_of_shapes",
     "is_distributed",
     "is_graph_model",
     "is_in_fit",
@@ -202,19 +209,17 @@ __all__ = [
     "saves_its_layers",
     "seen_as",
     "seen_as_built",
-    "set_stand_ins",
+    "set_swapped_averages",
     "set_unlocked",
     "size",
     "slots",
     "snake_case",
     "snapshot",
-    "stand_ins",
     "stored_variables",
     "strategy_scope",
+    "swapped_averages",
     "sync_state",
-    "teller",
     "timeless_state",
-    "told_inputs",
     "trace_anew",
     "trace_calls",
     "trainable_of",

@@ -211,10 +211,10 @@ def one_sample(shape: Sequence[int | None], dtype: Any, batch: int = 1) -> Any:
     return keras.KerasTensor((batch, *shape), dtype=dtype)
 
 
-def told_inputs(
+def inputs_of_shapes(
     model: Any, shapes: Sequence[Any], names: Sequence[str] | None, *, single: bool
 ) -> Any:
-    """Inputs of one sample for a model, of shapes that are told.
+    """Inputs of one sample for a model, of given shapes.
 
     Args:
         model: The model.

@@ -44,7 +44,7 @@ def observing(
         watch: A gradient tape, to watch the outputs; told are then those before the activation.
     """
 
-    def listen(layer: Any, present: Callable[[Any], Step | None]) -> None:
+    def observe(layer: Any, present: Callable[[Any], Step | None]) -> None:
         original = layer.call
         activation: Any = getattr(layer, "activation", None)
         signature = inspect.signature(original)
@@ -83,7 +83,7 @@ def observing(
     with stepwise([each for _, each in walk(model)], layers) as present:
         try:
             for layer in layers:
-                listen(layer, present)
+                observe(layer, present)
             yield
         finally:
             for layer in layers:

@@ -210,7 +210,7 @@ def _inherit_weight_decay(optimizer: Any, heirs: Heirs) -> None:
 
 
 def _inherit_choices(optimizer: Any, heirs: Heirs) -> None:
-    """A map by path gets the paths of new variables; a function hears of the old ones."""
+    """A map by path gets the paths of new variables; a function is asked about the old ones."""
     chosen = optimizer._optimizer_map
     if isinstance(chosen, keras.optimizers.OptimizerMap):
         known = dict(chosen._optimizer_map)
