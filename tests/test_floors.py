@@ -88,6 +88,30 @@ def test_every_room_imports_from_lower_floors_only():
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_modules_import_each_other():
+    """But for `config/`, where a file builds callbacks from itself."""
+    names = {dotted(source): source for source in SOURCES if room_of(source) != "config"}
+    asked = {
+        name: {
+            found
+            for _, each, _ in imports(tree_of(source))
+            if (found := each if each in names else each.rpartition(".")[0]) in names
+        }
+        - {name}
+        for name, source in names.items()
+    }
+    while ends := [name for name, others in asked.items() if not others & asked.keys()]:
+        for name in ends:
+            del asked[name]
+    assert not asked, "in a circle, or above one: " + ", ".join(sorted(asked))
+
+
+def dotted(source: Path) -> str:
+    """The name by which a module is imported."""
+    parts = source.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def test_pure_rooms_know_neither_keras_nor_yaml():
     wrong = [
         f"{where(source, node)} imports {name}"
