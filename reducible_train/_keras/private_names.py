@@ -42,6 +42,8 @@ _DECAY = "keras.optimizers.AdamW"
 _VARIABLE = "keras.Variable"
 _FUNCTIONAL = "keras.src.models.functional.Functional"
 _ITERATOR = "keras.src.backend.tensorflow.trainer.TFEpochIterator"
+_TF_LAYER = "keras.src.backend.tensorflow.layer.TFLayer"
+_TF_MODEL = "keras.src.backend.tensorflow.trainer.TensorFlowTrainer"
 _TORCH = "keras.src.backend.torch.layer.TorchLayer"
 _JAX = "keras.src.backend.jax.trainer.JAXTrainer"
 _STORE = "keras.src.saving.saving_lib.H5IOStore"
@@ -52,7 +54,9 @@ _GRAPH = "tensorflow.python.eager.polymorphic_function.concrete_function.Concret
 ATTRIBUTES = (
     PrivateName(_LAYER, "_build_shapes_dict", "dict", "shapes that a layer was built with"),
     PrivateName(_LAYER, "_check_quantize_args", "(mode, dtype)", "quantize a layer of a new class"),
-    PrivateName(_LAYER, "_delete_tracking", "(name)", "TensorFlow lets go of a variable that left"),
+    PrivateName(
+        _TF_LAYER, "_delete_tracking", "(name)", "TensorFlow lets go of a variable that left"
+    ),
     PrivateName(_LAYER, "_flatten_layers", "()", "a model and all layers below, in Keras's order"),
     PrivateName(
         _LAYER, "_get_own_losses", "()", "a penalty on the product of two factors", ("layers",)
@@ -68,8 +72,8 @@ ATTRIBUTES = (
     PrivateName(_LAYER, "_path", "str", "the scope a layer was built in, so that paths stay"),
     PrivateName(_LAYER, "_post_build", "()", "end the build of a layer of a new class"),
     PrivateName(_LAYER, "_seed_generators", "list", "seeds, put back after a call"),
-    PrivateName(_LAYER, "_self_", "prefix", "TensorFlow's bookkeeping, changed in place"),
-    PrivateName(_LAYER, "_self_setattr_tracking", "bool", "off while a store is replaced"),
+    PrivateName(_TF_LAYER, "_self_", "prefix", "TensorFlow's bookkeeping, changed in place"),
+    PrivateName(_TF_LAYER, "_self_setattr_tracking", "bool", "off while a store is replaced"),
     PrivateName(_LAYER, "_trainable", "bool", "the flag of the layer alone, without sublayers"),
     PrivateName(_LAYER, "_trainable_variables", "list", "a store, replaced when one leaves"),
     PrivateName(_LAYER, "_tracker", "Tracker", "which variables a layer tracks, in which store"),
@@ -95,7 +99,7 @@ ATTRIBUTES = (
     PrivateName(_MODEL, "_compile_loss", "CompileLoss", "whether losses compare with targets"),
     PrivateName(_MODEL, "_compile_metrics", "CompileMetrics", "the metrics that will be logged"),
     PrivateName(_MODEL, "_compiled_trainable_state", "dict", "what was frozen at `compile`"),
-    PrivateName(_MODEL, "_distribute_strategy", "StrategyBase | NoneType", "TensorFlow's scope"),
+    PrivateName(_TF_MODEL, "_distribute_strategy", "StrategyBase | NoneType", "TensorFlow's scope"),
     PrivateName(_MODEL, "_initial_epoch", "int | NoneType", "begin a fit where another ended"),
     PrivateName(_MODEL, "_unpickle_model", "(file)", "unpickle a model of a class made meanwhile"),
     PrivateName(_MODEL, "make_train_function", "(force=)", "a train function in mid-fit"),
