@@ -2,7 +2,8 @@
 
 Everything here reaches behind Keras's public interface because the public way
 does not do what surgery on a live model needs; each function says why. When
-Keras moves, only this package and its test have to follow.
+Keras moves, only this package and its test have to follow: `private_names` is the list
+of what may move, `slots` that of the slots of optimizers.
 """
 
 from reducible_train._keras.calls import (
@@ -11,9 +12,9 @@ from reducible_train._keras.calls import (
     fixed_batch,
     in_order,
     input_names,
+    inputs_of_shapes,
     known_inputs,
     one_sample,
-    told_inputs,
     trace_calls,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
@@ -40,8 +41,8 @@ from reducible_train._keras.fits import (
     has_validation,
     is_in_fit,
     other_callbacks,
-    set_stand_ins,
-    stand_ins,
+    set_swapped_averages,
+    swapped_averages,
 )
 from reducible_train._keras.functions import (
     compares_with_targets,
@@ -79,15 +80,20 @@ from reducible_train._keras.optimizers import (
     inner_optimizers,
     knows_variables,
     same_inner_optimizers,
-    slots,
     timeless_state,
     trainable_of,
     unbuild,
     unbuild_all,
 )
 from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
-from reducible_train._keras.processes import Told, is_split_among_processes, teller, workers
-from reducible_train._keras.registry import is_operation, only_registered
+from reducible_train._keras.processes import (
+    Broadcast,
+    broadcaster,
+    is_split_among_processes,
+    workers,
+)
+from reducible_train._keras.registry import is_of_keras, is_unnamed_class, only_registered
+from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traceless import dtype_of, plainly_named, untouched_process
@@ -115,12 +121,14 @@ from reducible_train._keras.weights import (
 )
 
 __all__ = [
+    "Broadcast",
     "Call",
+    "Meaning",
     "MonitorCallback",
     "Observation",
     "Outputs",
     "StoredVariables",
-    "Told",
+    "align_derived",
     "all_optimizers",
     "allocate",
     "arrays_of_fit",
@@ -131,6 +139,7 @@ __all__ = [
     "before_step",
     "begin_at",
     "bounded_variables",
+    "broadcaster",
     "build_scope",
     "built_optimizer",
     "carries_kernel",
@@ -162,11 +171,13 @@ __all__ = [
     "inherit_settings",
     "inner_optimizers",
     "input_names",
+    "inputs_of_shapes",
     "is_distributed",
     "is_graph_model",
     "is_in_fit",
-    "is_operation",
+    "is_of_keras",
     "is_split_among_processes",
+    "is_unnamed_class",
     "itemsize",
     "known_inputs",
     "knows_variables",
@@ -174,6 +185,7 @@ __all__ = [
     "layer_calls",
     "logged_metrics",
     "loss_gradients",
+    "meaning_of",
     "move_parameters",
     "note_place",
     "one_sample",
@@ -197,19 +209,17 @@ __all__ = [
     "saves_its_layers",
     "seen_as",
     "seen_as_built",
-    "set_stand_ins",
+    "set_swapped_averages",
     "set_unlocked",
     "size",
     "slots",
     "snake_case",
     "snapshot",
-    "stand_ins",
     "stored_variables",
     "strategy_scope",
+    "swapped_averages",
     "sync_state",
-    "teller",
     "timeless_state",
-    "told_inputs",
     "trace_anew",
     "trace_calls",
     "trainable_of",

@@ -89,7 +89,7 @@ def trace_calls(
 
         return call
 
-    made_up = inputs is None and _backend.backend() == "torch" and _leaves_open(model)
+    made_up = inputs is None and keras.backend.backend() == "torch" and _leaves_open(model)
 
     def known(shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Sizes that are numbers, of one sample where the batch is known."""
@@ -211,10 +211,10 @@ def one_sample(shape: Sequence[int | None], dtype: Any, batch: int = 1) -> Any:
     return keras.KerasTensor((batch, *shape), dtype=dtype)
 
 
-def told_inputs(
+def inputs_of_shapes(
     model: Any, shapes: Sequence[Any], names: Sequence[str] | None, *, single: bool
 ) -> Any:
-    """Inputs of one sample for a model, of shapes that are told.
+    """Inputs of one sample for a model, of given shapes.
 
     Args:
         model: The model.

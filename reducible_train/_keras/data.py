@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src import backend as _backend
 
 from reducible_train._keras.fits import has_unknown_length
 from reducible_train._keras.functions import is_distributed
@@ -45,7 +44,7 @@ def observing(
         watch: A gradient tape, to watch the outputs; told are then those before the activation.
     """
 
-    def listen(layer: Any, present: Callable[[Any], Step | None]) -> None:
+    def observe(layer: Any, present: Callable[[Any], Step | None]) -> None:
         original = layer.call
         activation: Any = getattr(layer, "activation", None)
         signature = inspect.signature(original)
@@ -84,7 +83,7 @@ def observing(
     with stepwise([each for _, each in walk(model)], layers) as present:
         try:
             for layer in layers:
-                listen(layer, present)
+                observe(layer, present)
             yield
         finally:
             for layer in layers:
@@ -237,7 +236,7 @@ def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None
         A function that ends it early; `None` where it cannot be done.
     """
     original = getattr(model, "train_function", None)
-    if _backend.backend() != "tensorflow" or original is None:
+    if keras.backend.backend() != "tensorflow" or original is None:
         return None
     if is_distributed(model):
         return None

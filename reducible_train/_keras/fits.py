@@ -107,12 +107,12 @@ def _arrays(value: Any) -> Any:
     return keras.tree.map_structure(array, value)
 
 
-def stand_ins(callbacks: Sequence[Any]) -> list[bool]:
+def swapped_averages(callbacks: Sequence[Any]) -> list[bool]:
     """Of each callback that swaps averages for weights, whether those are in the model now."""
     return [each._ema_weights_in_model for each in _swapping(callbacks)]
 
 
-def set_stand_ins(callbacks: Sequence[Any], there: Sequence[bool]) -> None:
+def set_swapped_averages(callbacks: Sequence[Any], there: Sequence[bool]) -> None:
     """Tell them, in their order, whether what is in the model now are averages."""
     for each, swapped in zip(_swapping(callbacks), there, strict=True):
         each._ema_weights_in_model = swapped

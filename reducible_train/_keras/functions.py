@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src import backend as _backend
 
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.trainability import training_what_it_did
@@ -89,7 +88,7 @@ def _renew_torch_parameters(model: Any) -> None:
     gradients of variables that came later are never cleared, in silence, and dead ones
     are kept in memory.
     """
-    if _backend.backend() != "torch":
+    if keras.backend.backend() != "torch":
         return
     layers = [model, *(layer for _, layer in walk(model))]
     modules = {id(module): module for layer in layers for module in layer.modules()}

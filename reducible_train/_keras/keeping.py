@@ -1,4 +1,4 @@
-"""Run a model to listen, and leave it as it was."""
+"""Call a model, and leave it as it was."""
 
 from __future__ import annotations
 

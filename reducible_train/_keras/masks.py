@@ -117,12 +117,12 @@ def followed(model: Any) -> Iterator[Masks]:
     masks = Masks()
     with contextlib.ExitStack() as stack:
         for layer in [model, *(layer for _, layer in walk(model))]:
-            stack.callback(_listen(layer, masks))
+            stack.callback(_follow(layer, masks))
         yield masks
 
 
-def _listen(layer: Any, masks: Masks) -> Callable[[], None]:
-    """Tell of every call of a layer; the answer ends it."""
+def _follow(layer: Any, masks: Masks) -> Callable[[], None]:
+    """Note the masks in every call of a layer; the answer ends it."""
     own = vars(layer)
     before = {name: own[name] for name in ("call", "compute_mask") if name in own}
     original, compute = layer.call, layer.compute_mask

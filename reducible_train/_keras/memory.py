@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras.src import backend as _backend
+import keras
 
 
 def release(variables: Sequence[Any]) -> None:
@@ -18,11 +18,11 @@ def release(variables: Sequence[Any]) -> None:
     goes too. JAX frees the values itself, and keeps what it compiled for their shapes,
     for good: with the caches cleared, what is still in use is compiled once more.
     """
-    if _backend.backend() == "jax":
+    if keras.backend.backend() == "jax":
         import jax  # noqa: PLC0415
 
         jax.clear_caches()
-    if _backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf  # noqa: PLC0415
 

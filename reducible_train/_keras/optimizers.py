@@ -13,6 +13,7 @@ from keras.src import backend as _backend
 from keras.src.utils.tracking import DotNotTrackScope
 
 from reducible_train._keras.functions import compiled_optimizer, strategy_scope
+from reducible_train._keras.slots import slots
 from reducible_train._keras.values import host_value
 
 _CLOCKS = ("_iterations", "_learning_rate")  # of an optimizer
@@ -39,21 +40,6 @@ def built_optimizer(model: Any) -> Any | None:
         with strategy_scope(model), build_scope(optimizer):
             optimizer.build(model.trainable_variables)
     return optimizer
-
-
-def slots(optimizer: Any) -> dict[str, list[Any]]:
-    """An optimizer's slot lists by attribute: one entry for each trainable variable."""
-    count = len(optimizer._trainable_variables)
-    return {
-        name: list(value)
-        for name, value in vars(optimizer).items()
-        if isinstance(value, (list, tuple))
-        and name not in ("_variables", "_trainable_variables", "_inner_optimizers")
-        and count
-        and len(value) == count
-        and all(item is None or isinstance(item, keras.Variable) for item in value)
-        and any(item is not None for item in value)
-    }
 
 
 def trained_by(optimizer: Any, variables: Sequence[Any]) -> bool:
@@ -224,7 +210,7 @@ def _inherit_weight_decay(optimizer: Any, heirs: Heirs) -> None:
 
 
 def _inherit_choices(optimizer: Any, heirs: Heirs) -> None:
-    """A map by path gets the paths of new variables; a function hears of the old ones."""
+    """A map by path gets the paths of new variables; a function is asked about the old ones."""
     chosen = optimizer._optimizer_map
     if isinstance(chosen, keras.optimizers.OptimizerMap):
         known = dict(chosen._optimizer_map)

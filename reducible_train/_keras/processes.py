@@ -11,19 +11,19 @@ import pickle
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
+import keras
 import numpy as np
-from keras.src import backend as _backend
 
 T = TypeVar("T")
 
 
-class Told(Protocol):
+class Broadcast(Protocol):
     """Gives, for a value of one's own, the value that counts in all processes."""
 
     def __call__(self, value: T) -> T: ...
 
 
-def teller(variables: Iterable[Any]) -> Told:
+def broadcaster(variables: Iterable[Any]) -> Broadcast:
     """What gives all processes that hold these variables together the first one's values.
 
     All of them must come by, in the same order. A process that holds them alone keeps its own.
@@ -32,7 +32,7 @@ def teller(variables: Iterable[Any]) -> Told:
         variables: Those of the model, which must be up to date.
     """
     if any(_is_shared(variable) for variable in variables):
-        return _told_by_first
+        return _of_first
     return _own
 
 
@@ -52,7 +52,7 @@ def workers(model: Any) -> int:
 
 
 def _is_shared(variable: Any) -> bool:
-    if _backend.backend() != "jax":
+    if keras.backend.backend() != "jax":
         return False
     return not getattr(variable.value, "is_fully_addressable", True)
 
@@ -61,7 +61,7 @@ def _own(value: T) -> T:
     return value
 
 
-def _told_by_first(value: T) -> T:
+def _of_first(value: T) -> T:
     """Its bytes, in numbers that the processes can add up, all others being zero."""
     from jax.experimental import multihost_utils  # noqa: PLC0415
 

@@ -12,14 +12,32 @@ import keras
 from keras.src.ops import core, einops, image, linalg, math, nn, numpy
 
 _OPERATIONS = {module.__name__: module for module in (core, einops, image, linalg, math, nn, numpy)}
+_SOURCE = "keras.src"
+_UNNAMED = {
+    "keras.src.applications.convnext.LayerScale",
+    "keras.src.applications.convnext.StochasticDepth",
+    "keras.src.applications.inception_resnet_v2.CustomScaleLayer",
+    "keras.src.layers.preprocessing.feature_space.TFDConcat",
+    "keras.src.layers.preprocessing.feature_space.TFDIdentity",
+    "keras.src.models.functional.Functional",
+}
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def is_operation(module: str, name: str) -> bool:
-    """True for the exact place of an operation of Keras, such as `keras.ops.add` makes.
+def is_of_keras(thing: Any) -> bool:
+    """True for a class or a function that Keras itself defines, whatever its public name is."""
+    return str(thing.__module__).startswith(f"{_SOURCE}.")
 
-    Functional models are written with these classes, which have no public names.
+
+def is_unnamed_class(module: str, name: str) -> bool:
+    """True for the exact place of a class of Keras that files name and that has no public name.
+
+    Those of operations, such as `keras.ops.add` makes, and some of Keras's models and layers.
     """
+    return f"{module}.{name}" in _UNNAMED or _is_operation(module, name)
+
+
+def _is_operation(module: str, name: str) -> bool:
     kind = vars(_OPERATIONS[module]).get(name) if module in _OPERATIONS else None
     return (
         isinstance(kind, type)

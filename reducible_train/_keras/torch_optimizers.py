@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras.src import backend as _backend
+import keras
 
 
 def torch_optimizer_class() -> type | None:
     """The class of all optimizers of torch; `None` on other backends."""
-    if _backend.backend() != "torch":
+    if keras.backend.backend() != "torch":
         return None
     import torch  # noqa: PLC0415
 

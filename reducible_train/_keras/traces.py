@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from keras.src import backend as _backend
+import keras
 
 from reducible_train.errors import SurgeryError
 
 
 def function_class() -> type | None:
     """The class of what `tf.function` gives; `None` on other backends."""
-    if _backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow":
         return None
     from tensorflow.python.eager.polymorphic_function import (  # noqa: PLC0415
         polymorphic_function,
@@ -28,7 +28,7 @@ def function_class() -> type | None:
 
 def graph_class() -> type | None:
     """The class of what `get_concrete_function` gives; `None` on other backends."""
-    if _backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow":
         return None
     from tensorflow.python.eager.polymorphic_function import (  # noqa: PLC0415
         concrete_function,
@@ -40,7 +40,7 @@ def graph_class() -> type | None:
 
 def handles_of(variables: Iterable[Any]) -> frozenset[int]:
     """What graphs know variables by, one for each device; nothing on other backends."""
-    if _backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow":
         return frozenset()
     values: list[Any] = [getattr(variable, "value", None) for variable in variables]
     parts = [part for value in values for part in getattr(value, "values", None) or (value,)]

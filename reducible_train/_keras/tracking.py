@@ -11,7 +11,10 @@ import keras
 from keras.src import backend as _backend
 from keras.src.utils.tracking import DotNotTrackScope
 
-_STORES = ("trainable_variables", "non_trainable_variables")
+_STORES = {  # name for the tracker -> attribute of the layer
+    "trainable_variables": "_trainable_variables",
+    "non_trainable_variables": "_non_trainable_variables",
+}
 
 
 def snapshot(obj: Any) -> Callable[[], None]:
@@ -108,10 +111,10 @@ def _new_store(layer: Any, store: str, variables: list[Any]) -> None:
     layer._self_setattr_tracking = False
     try:
         with DotNotTrackScope():
-            setattr(layer, f"_{store}", variables)
+            setattr(layer, _STORES[store], variables)
     finally:
         layer._self_setattr_tracking = tracking
-    tracker.config[store] = (test, getattr(layer, f"_{store}"))
+    tracker.config[store] = (test, getattr(layer, _STORES[store]))
     tracker.stored_ids[store] = {id(v) for v in variables}
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras.src import backend as _backend
 
 
 def held_optimizers(model: Any) -> list[Any]:
@@ -35,7 +34,7 @@ def training_what_it_did(model: Any) -> Iterator[None]:
 
     Only TensorFlow traces a step; on other backends Keras reads the flags at every step.
     """
-    if _backend.backend() != "tensorflow" or "train_step" in vars(model):
+    if keras.backend.backend() != "tensorflow" or "train_step" in vars(model):
         yield
         return
     own_step: Callable[..., Any] = model.train_step

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src import backend as _backend
 from keras.src.utils.dtype_utils import dtype_size
 
 
@@ -63,11 +62,11 @@ def is_symbolic(tensor: Any) -> bool:
     """True within a function or a loop that is being traced, where a tensor has no value."""
     if isinstance(tensor, keras.KerasTensor):
         return True
-    if _backend.backend() == "jax":
+    if keras.backend.backend() == "jax":
         import jax  # noqa: PLC0415
 
         return isinstance(tensor, jax.core.Tracer)
-    if _backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf  # noqa: PLC0415
 

@@ -28,7 +28,9 @@ def changes_to(choices: Sequence[RankChoice]) -> list[KernelChange]:
 
 
 def agreed(
-    told: _keras.Told, changes: Sequence[KernelChange], compressible: Sequence[CompressibleKernel]
+    told: _keras.Broadcast,
+    changes: Sequence[KernelChange],
+    compressible: Sequence[CompressibleKernel],
 ) -> list[KernelChange]:
     """The changes of the first of several processes, on one's own kernels.
 

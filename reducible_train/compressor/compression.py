@@ -121,7 +121,7 @@ class Compression:
         self.measure, self._tabulated = name_of(measure), tabulated(measure)
         self._criterion = criterion_named(criterion)
         part = _keras.trained_model(model)
-        self.told = _keras.teller(part.variables)
+        self.told = _keras.broadcaster(part.variables)
         self.survey = survey(
             part,
             rules,

@@ -6,6 +6,7 @@ pipe or a folder is refused before anything is written.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -61,12 +62,15 @@ def check_path(path: object) -> None:
 
 
 @contextmanager
-def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
+def accessing(
+    path: str | os.PathLike[str], purpose: str, given_as: str | None = None
+) -> Iterator[None]:
     """Turn the operating system's refusals into one error with path and remedy; name the file.
 
     Args:
         path: The file as the caller named it.
         purpose: What is being done: `"read"` or `"write"`.
+        given_as: What the caller calls it, such as `"--out"`.
 
     Raises:
         ArgumentTypeError: The path is none.
@@ -81,31 +85,38 @@ def accessing(path: str | os.PathLike[str], purpose: str) -> Iterator[None]:
     except FormatError as error:
         raise FormatError(f"{os.fspath(path)}: {error}") from error
     except OSError as error:
-        remedy = {
-            FileNotFoundError: "Check the path, and that its folder exists.",
-            PermissionError: "Check the permissions of the file and of its folder.",
-            IsADirectoryError: "Name a file, not a folder.",
-            NotADirectoryError: "Check the path: a part of it is not a folder.",
-            _NotRegularError: "Name a regular file.",
-        }.get(type(error), "Check the disk, its free space and the connection to it.")
+        wanted = purpose if given_as is None else f"{purpose} as {given_as}"
         raise FileAccessError(
-            f"Expected a file to {purpose}. Received: {os.fspath(path)!r}, "
-            f"{error.strerror or error}. {remedy}"
+            f"Expected a file to {wanted}. Received: {os.fspath(path)!r}, "
+            f"{error.strerror or error}. {_remedy(error)}"
         ) from error
 
 
-def check_regular(path: str | os.PathLike[str], purpose: str) -> None:
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "Choose a shorter name."
+    return {
+        FileNotFoundError: "Check the path, and that its folder exists.",
+        PermissionError: "Check the permissions of the file and of its folder.",
+        IsADirectoryError: "Name a file, not a folder.",
+        NotADirectoryError: "Check the path: a part of it is not a folder.",
+        _NotRegularError: "Name a regular file.",
+    }.get(type(error), "Check the disk, its free space and the connection to it.")
+
+
+def check_regular(path: str | os.PathLike[str], purpose: str, given_as: str | None = None) -> None:
     """Refuse what is there and is no regular file: opening it might wait for ever, or harm.
 
     Args:
         path: The file as the caller named it; a link is followed.
         purpose: `"read"` or `"write"`. What is not there yet can be written; what is there
             only if it is not protected against it.
+        given_as: What the caller calls it, such as `"--out"`.
 
     Raises:
         FileAccessError: It is a folder, a device, a pipe or a socket, or protected.
     """
-    with accessing(path, purpose):
+    with accessing(path, purpose, given_as):
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:

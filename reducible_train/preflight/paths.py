@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from reducible_train.container.files import accessing, check_regular
 from reducible_train.errors import ArgumentError, FileAccessError
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -36,8 +37,8 @@ def check_output(path: Path, name: str, inputs: Iterable[Path] = ()) -> None:
 
     Raises:
         ArgumentError: It is named like a file of another kind, or is one of those that are read.
-        FileAccessError: There is no such folder, it cannot be written into, or the name is taken
-            by a folder or a device.
+        FileAccessError: There is no such folder, it cannot be written into, or what is there is
+            no regular file, or protected.
     """
     check_apart(path, name, inputs)
     check_file_name(path)
@@ -46,15 +47,9 @@ def check_output(path: Path, name: str, inputs: Iterable[Path] = ()) -> None:
             f"{name} must be the name of a compact file. Received: {str(path)!r}, like a file of"
             f" another kind. Name it {path.with_suffix('.reducible').name}."
         )
-    _check_free(path, name)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise FileAccessError(
-            f"{name} must be in a folder that can be written. Received: {str(path)!r}"
-            f" ({error.strerror or error}). Choose another place."
-        ) from error
+    check_regular(path, "write", name)
+    with accessing(path, "write", name), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def check_apart(path: Path, name: str, others: Iterable[Path]) -> None:
@@ -75,28 +70,6 @@ def check_apart(path: Path, name: str, others: Iterable[Path]) -> None:
                 f"Received: {str(path)!r}, which would be lost. Choose another name, such as "
                 "small.reducible."
             )
-
-
-def _check_free(path: Path, name: str) -> None:
-    try:
-        if path.is_dir() or not path.parent.is_dir():
-            raise FileAccessError(
-                f"{name} must be a file in a folder that exists. Received: {str(path)!r}."
-                " Make the folder, or choose another place."
-            )
-        if os.path.lexists(path) and path.exists() and not path.is_file():
-            raise FileAccessError(
-                f"{name} must be a file. Received: {str(path)!r}, which is a device or a pipe."
-                " Choose another name."
-            )
-        path.exists()
-    except FileAccessError:
-        raise
-    except (OSError, ValueError) as error:  # too long, or not a name at all
-        raise FileAccessError(
-            f"{name} must be a name that a file can have. Received: {str(path)!r:.200}"
-            f" ({getattr(error, 'strerror', None) or error}). Choose another name."
-        ) from error
 
 
 def is_same(path: Path, other: Path) -> bool:

@@ -41,15 +41,6 @@ _BLOCKS: dict[str, tuple[type, ...]] = {
     "keras.random": (keras.random.SeedGenerator,),
     "keras.regularizers": (keras.regularizers.Regularizer,),
 }
-# Classes of Keras's models, and of `FeatureSpace`, that have no public name.
-_UNNAMED = {
-    ("keras.src.applications.convnext", "LayerScale"),
-    ("keras.src.applications.convnext", "StochasticDepth"),
-    ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
-    ("keras.src.layers.preprocessing.feature_space", "TFDConcat"),
-    ("keras.src.layers.preprocessing.feature_space", "TFDIdentity"),
-    ("keras.src.models.functional", "Functional"),
-}
 _FUNCTIONS = {
     "builtins": keras.activations,  # how Keras itself writes its activations
     "keras.activations": keras.activations,
@@ -156,7 +147,7 @@ def is_block(module: Any, name: Any) -> bool:
     """True for the exact name of a class of Keras that a model can be built of."""
     if not isinstance(module, str) or not isinstance(name, str):
         return False
-    if (module, name) in _UNNAMED or _keras.is_operation(module, name):
+    if _keras.is_unnamed_class(module, name):
         return True
     if module not in _BLOCKS:
         return False
@@ -164,11 +155,7 @@ def is_block(module: Any, name: Any) -> bool:
     for part in module.split(".")[1:]:
         place = getattr(place, part)
     kind = vars(place).get(name)
-    return (
-        isinstance(kind, type)
-        and issubclass(kind, _BLOCKS[module])
-        and kind.__module__.startswith("keras.src.")
-    )
+    return isinstance(kind, type) and issubclass(kind, _BLOCKS[module]) and _keras.is_of_keras(kind)
 
 
 def _check_function(function: Any, module: Any, known: Known) -> None:
@@ -176,7 +163,7 @@ def _check_function(function: Any, module: Any, known: Known) -> None:
         if function in known:
             return
         public = vars(_FUNCTIONS[module]).get(function) if module in _FUNCTIONS else None
-        if isinstance(public, types.FunctionType) and public.__module__.startswith("keras.src."):
+        if isinstance(public, types.FunctionType) and _keras.is_of_keras(public):
             return
     raise _unknown(f"function {function}", module, function)
 

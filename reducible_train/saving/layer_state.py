@@ -109,9 +109,8 @@ def _load(layer: Any, values: Values) -> None:
 
 
 def _keeps_variables(layer: Any) -> bool:
-    saves = type(layer).save_own_variables.__module__
     altered = getattr(layer, "lora_enabled", False) or _calibration(layer)
-    return bool(altered) and saves.startswith("keras.src.")
+    return bool(altered) and _keras.is_of_keras(type(layer).save_own_variables)
 
 
 def _calibration(layer: Any) -> str | None:
@@ -153,7 +152,7 @@ def _is_text(layer: Any) -> bool:
 def _is_stock(layer: Any, *kinds: type) -> bool:
     """True if the layer, or the class it comes from, saves as Keras wrote it."""
     saves: Any = getattr(type(layer), "save_assets", None)
-    return isinstance(layer, kinds) and saves.__module__.startswith("keras.src.")
+    return isinstance(layer, kinds) and _keras.is_of_keras(saves)
 
 
 def _table_of(layer: Any) -> Values:

@@ -93,7 +93,7 @@ def shapes_told(input_shape: InputShape, model: Any) -> InputShapes:
             f"{_told(model)}. Received: "
             f"input_shape={input_shape!r}. Give a size for each None, as in input_shape=(128,)."
         )
-    inputs = _keras.told_inputs(model, shapes, names, single=single)
+    inputs = _keras.inputs_of_shapes(model, shapes, names, single=single)
     return InputShapes(inputs, "input_shape", binding=True)
 
 

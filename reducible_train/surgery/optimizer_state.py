@@ -157,29 +157,6 @@ class Replacement:
         return [(v, [self.old[i]] if paired else self.old) for i, v in enumerate(self.new)]
 
 
-# How each slot list of keras.optimizers behaves. Muon's and Lion's momenta, and the
-# gradient accumulators of every optimizer, are gradient-like.
-_GRADIENTS = {
-    "momentums",
-    "_momentums",
-    "_m",
-    "_average_gradients",
-    "_accumulated_gradients",
-}
-_SQUARES = {
-    "_velocities",
-    "_velocity_hats",
-    "adam_velocities",
-    "_accumulators",
-    "_v",
-    "_accumulated_grads",
-}
-_ROOTS = {"_u"}  # Adamax: a running maximum of |gradient|
-_WEIGHT_STEPS = {"_accumulated_delta_vars"}  # Adadelta: mean squared updates
-_WEIGHTS = {"_model_variables_moving_average"}
-_DERIVED = {"_r", "_c", "_linears"}  # functions of other slots or of the weight
-
-
 @dataclass
 class _Slots:
     """What one optimizer knew: its variables, its slots, what wraps what."""
@@ -310,6 +287,39 @@ def _refill(memory: _Slots, remap: dict[int, Replacement], policy: Mapping[type,
         _refill_one(memory, slots, position, index, replacement, policy)
 
 
+@dataclass(frozen=True, eq=False)
+class _Refill:
+    """The slots of one kernel's variables: read before a change, written after it.
+
+    Args:
+        before: Name -> the slots of the old variables, `None` where one has none.
+        after: Name -> the slots of the new variables, to be filled.
+        replacement: What was replaced by what.
+    """
+
+    before: Mapping[str, Sequence[Any]]
+    after: Mapping[str, Sequence[Any]]
+    replacement: Replacement
+
+    def read(self, name: str) -> Arrays | None:
+        """An old slot as matrices, in double precision; `None` where there is none."""
+        old = self.before.get(name, [None])
+        if any(value is None for value in old):
+            return None
+        matrices = self.replacement.as_matrices([_keras.host_float(value) for value in old])
+        return [each.astype(np.float64) for each in matrices]
+
+    def write(self, name: str, matrices: Arrays) -> None:
+        """Fill a new slot with matrices."""
+        self.put(name, self.replacement.as_variables(matrices))
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Fill a new slot with arrays of the variables' shapes."""
+        for slot, array in zip(self.after[name], arrays, strict=True):
+            if slot is not None:
+                slot.assign(array)
+
+
 def _refill_one(
     memory: _Slots,
     slots: dict[str, list[Any]],
@@ -328,68 +338,62 @@ def _refill_one(
     how = policy.get(type(replacement.change), "reset")
     old_at = [position.get(id(v)) for v in replacement.old]
     new_at = [index[id(v)] for v in replacement.new]
+    refill = _Refill(
+        {
+            name: [None if i is None else values[i] for i in old_at]
+            for name, values in memory.slots.items()
+        },
+        {name: [values[i] for i in new_at] for name, values in slots.items()},
+        replacement,
+    )
+    meanings = {name: _keras.meaning_of(memory.optimizer, name) for name in slots}
     weights = [_keras.host_float(v) for v in replacement.new]
+    _refill_weights(refill, [n for n, meaning in meanings.items() if meaning == "weight"], weights)
+    if how != "reset" and replacement.change is not None:
+        _map_slots(refill, meanings, replacement.change, corrected=how == "signal")
+    _keras.align_derived(memory.optimizer, slots, new_at, weights)
 
-    def before(name: str) -> Arrays | None:
-        """The old slot as matrices, in double precision; `None` where it has none."""
-        if name not in memory.slots or any(i is None for i in old_at):
-            return None
-        values = [memory.slots[name][i] for i in old_at if i is not None]
-        if any(value is None for value in values):
-            return None
-        return [
-            a.astype(np.float64)
-            for a in replacement.as_matrices([_keras.host_float(v) for v in values])
-        ]
 
-    def write(name: str, matrices: Arrays) -> None:
-        put(name, replacement.as_variables(matrices))
-
-    def put(name: str, arrays: Arrays) -> None:
-        for i, array in zip(new_at, arrays, strict=True):
-            slot = slots[name][i]
-            if slot is not None:
-                slot.assign(array)
-
-    free_of_schedule = not hasattr(memory.optimizer, "warmup_steps")
-    change = replacement.change
-    for name in slots:
-        if not _is_weight(memory.optimizer, name):
-            continue
-        old = before(name)
+def _refill_weights(refill: _Refill, names: Sequence[str], weights: Arrays) -> None:
+    """Averages of weights begin anew at what these are; where a kernel only grew, they go on."""
+    change = refill.replacement.change
+    for name in names:
+        old = refill.read(name)
         if isinstance(change, Extension) and old is not None:
-            write(name, change.averages(old, replacement.as_matrices(weights)))
+            now = refill.replacement.as_matrices(weights)
+            refill.write(name, change.averages(old, now))
         else:
-            put(name, weights)
-    if how != "reset" and change is not None:
-        firsts = {}
-        for name in slots:
-            if name in _GRADIENTS and (name != "_momentums" or free_of_schedule):
-                old = before(name)
-                if old is not None:
-                    firsts[name] = (old, change.gradient(old))
-                    write(name, firsts[name][1])
-        signal = next((firsts[n] for n in ("momentums", "_momentums", "_m") if n in firsts), None)
-        for name in slots:
-            old = None if name in _DERIVED else before(name)
-            if old is None:
-                continue
-            if name in _SQUARES:
-                mapped = change.squares(old)
-                write(name, _corrected(mapped, old, signal) if how == "signal" else mapped)
-            elif name in _ROOTS:
-                squares = [a**2 for a in old]
-                mapped = change.squares(squares)
-                mapped = _corrected(mapped, squares, signal) if how == "signal" else mapped
-                write(name, [np.sqrt(a) for a in mapped])
-            elif name in _WEIGHT_STEPS:
-                write(name, change.weights_step(old))
-    _repair(memory.optimizer, slots, new_at, weights)
+            refill.put(name, weights)
 
 
-def _is_weight(optimizer: Any, slot: str) -> bool:
-    """True for a slot that holds a weight: an average, or ScheduleFreeAdamW's `_momentums`."""
-    return slot in _WEIGHTS or (slot == "_momentums" and hasattr(optimizer, "warmup_steps"))
+def _map_slots(
+    refill: _Refill,
+    meanings: Mapping[str, _keras.Meaning | None],
+    change: ChangeOfVariables,
+    *,
+    corrected: bool,
+) -> None:
+    """Let every slot of a known meaning follow a change; gradients first, which tell the signal."""
+    signal: tuple[Arrays, Arrays] | None = None
+    for name, meaning in meanings.items():
+        old = refill.read(name) if meaning in ("momentum", "gradient") else None
+        if old is not None:
+            new = change.gradient(old)
+            refill.write(name, new)
+            if corrected and meaning == "momentum":
+                signal = old, new
+    for name, meaning in meanings.items():
+        old = refill.read(name) if meaning in ("square", "root", "step square") else None
+        if old is None:
+            continue
+        if meaning == "square":
+            refill.write(name, _corrected(change.squares(old), old, signal))
+        elif meaning == "root":
+            squares = [a**2 for a in old]
+            mapped = _corrected(change.squares(squares), squares, signal)
+            refill.write(name, [np.sqrt(a) for a in mapped])
+        else:
+            refill.write(name, change.weights_step(old))
 
 
 def shift_weights(optimizers: Iterable[Any], variable: Any, shift: np.ndarray) -> None:
@@ -404,7 +408,7 @@ def shift_weights(optimizers: Iterable[Any], variable: Any, shift: np.ndarray) -
     for each in [one for outer in optimizers for one in _keras.all_optimizers(outer)]:
         known = [i for i, v in enumerate(_keras.trainable_of(each)) if v is variable]
         for name, values in _keras.slots(each).items():
-            if _is_weight(each, name):
+            if _keras.meaning_of(each, name) == "weight":
                 copies += [values[i] for i in known if values[i] is not None]
     for copy in copies:
         moved = _keras.host_float(copy).astype(np.float64) + shift.reshape(tuple(copy.shape))
@@ -426,33 +430,3 @@ def _corrected(mapped: Arrays, old: Arrays, signal: tuple[Arrays, Arrays] | None
         scale = float((first**2).sum()) * noise / (strength * total) if total > 0 else 1.0
         corrected.append(second * max(1.0, scale))
     return corrected
-
-
-def _repair(
-    optimizer: Any, slots: dict[str, list[Any]], new_at: list[int], weights: Arrays
-) -> None:
-    """Bring slots in line that are functions of other slots or of the weight."""
-
-    def host(name: str, i: int) -> np.ndarray:
-        return _keras.host_float(slots[name][i]).astype(np.float64)
-
-    for i, weight in zip(new_at, weights, strict=True):
-        if "_average_gradients" in slots and slots.get("_velocities"):  # centred RMSprop
-            mean = host("_average_gradients", i)
-            slots["_velocities"][i].assign(np.maximum(host("_velocities", i), mean**2 * 1.000001))
-        if "_linears" in slots:
-            slots["_linears"][i].assign(_ftrl_linear(optimizer, host("_accumulators", i), weight))
-        if "_r" in slots and "_c" in slots and slots["_v"][i] is not None and weight.ndim > 1:
-            v = host("_v", i)
-            slots["_r"][i].assign(v.mean(-1))
-            slots["_c"][i].assign(v.mean(-2))
-
-
-def _ftrl_linear(optimizer: Any, accumulator: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The linear slot for which Ftrl's closed form gives the weight that is there."""
-    rate = float(_keras.host_value(optimizer.learning_rate))
-    l2 = optimizer.l2_regularization_strength + optimizer.beta / (2.0 * rate)
-    quadratic = accumulator ** (-optimizer.learning_rate_power) / rate + 2.0 * l2
-    l1 = float(optimizer.l1_regularization_strength)
-    linear: np.ndarray = -(weight * quadratic + l1 * np.sign(weight))
-    return linear

@@ -89,8 +89,9 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._cuts: tuple[Cut, ...] = ()  # already written
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy opens its own file and is given its own model, when its fit begins.
-        return self.__dict__ | {"_writer": None, "_model": None}
+        # A copy is in no fit yet: it opens its own file when one begins.
+        free: dict[str, Any] = vars(keras.callbacks.Callback()) | {"_writer": None}
+        return vars(self) | free
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._close()

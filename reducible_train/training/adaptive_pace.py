@@ -35,7 +35,7 @@ class AdaptivePace:
         pace: Pace,
         settle: Callable[[dict[str, float]], None],
         last_epoch: float,
-        told: _keras.Told,
+        told: _keras.Broadcast,
     ):
         self._adaptive = adaptive
         self._kernels = [each.kernel for each in compressible if each.kernel.rank is None]

@@ -79,7 +79,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.delete_checkpoint = delete_checkpoint
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+        return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
@@ -92,7 +92,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         story = self._read()
         arrays = self._arrays(story["epochs"])
         fault = misfit_of(self.model, comparers, story["state"], arrays)
-        if len(story["averages"]) != len(_keras.stand_ins(callbacks)):
+        if len(story["averages"]) != len(_keras.swapped_averages(callbacks)):
             fault = "it had another number of SwapEMAWeights callbacks. Give the same."
         if fault is not None:
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
@@ -101,7 +101,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
         self.scheduler.set_state(story["scheduler"])
         put_back(self.model, comparers, story["state"], arrays)
-        _keras.set_stand_ins(callbacks, story["averages"])
+        _keras.set_swapped_averages(callbacks, story["averages"])
         _keras.begin_at(self.model, story["epochs"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -111,7 +111,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             "version": _VERSION,
             "epochs": epoch + 1,
             "scheduler": self.scheduler.get_state(),
-            "averages": _keras.stand_ins(_keras.other_callbacks(self)),
+            "averages": _keras.swapped_averages(_keras.other_callbacks(self)),
             "state": state,
             "trains_by_its_optimizer": getattr(
                 _keras.compiled_optimizer(self.model), "built", False

@@ -136,7 +136,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self._why = ""  # nothing was saved
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+        return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()

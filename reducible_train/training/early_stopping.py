@@ -78,7 +78,7 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
         self.scheduler = scheduler
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}  # a copy is given its own when its fit begins
+        return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.check_fit()

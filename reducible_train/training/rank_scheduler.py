@@ -227,7 +227,8 @@ class RankScheduler(keras.callbacks.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
         told = self._told if self._compression is None else self.report
-        return self.__dict__ | dict.fromkeys(_OF_A_FIT) | {"_model": None, "_told": told}
+        free = vars(keras.callbacks.Callback()) | dict.fromkeys(_OF_A_FIT)
+        return vars(self) | free | {"_told": told}
 
     @property
     def report(self) -> Report:

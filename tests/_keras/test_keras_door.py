@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 import zoo
+from keras.src.saving import saving_lib
 
+import reducible_train
 from reducible_train import _keras
+from reducible_train._keras.private_names import ATTRIBUTES, MODULES, PrivateName
+from reducible_train._keras.slots import SLOTS
 
 
 @pytest.fixture
@@ -199,3 +214,366 @@ def test_states_that_no_weights_file_has_are_found():
     ]
     keras.random.normal((1,))
     assert tuple(_keras.global_seed().shape) == (2,)
+
+
+# --- every private name -----------------------------------------------------------------------
+
+PACKAGE = Path(_keras.__file__).resolve().parent.parent
+KERAS = Path(keras.__file__).resolve().parent
+TABLE = "reducible_train/_keras/private_names.py"
+SLOT_NAMES = {name for row in SLOTS.values() for name in row}
+KNOWN = (
+    {row.name for row in ATTRIBUTES} | {f"{row.where}.{row.name}" for row in MODULES} | SLOT_NAMES
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A name that a module of ours uses."""
+
+    source: Path
+    line: int
+    owner: str  # what it is taken of; "" in a text
+    name: str
+
+    def __str__(self) -> str:
+        of = f"{self.owner}." if self.owner else ""
+        return f"reducible_train/{self.source.relative_to(PACKAGE)}:{self.line} {of}{self.name}"
+
+    @property
+    def room(self) -> str:
+        return self.source.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def uses_in(source: Path) -> Iterator[Use]:
+    """Attributes, texts that may name one, and what is taken from modules that are not public."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    modules, parts = {}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and is_inside(node.module or ""):
+            modules |= {a.asname or a.name: (node, f"{node.module}.{a.name}") for a in node.names}
+        if isinstance(node, ast.JoinedStr) or is_of_an_ending(node):
+            parts |= {id(each) for each in ast.walk(node)}
+    taken = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            whole = f"{modules[owner][1] if owner in modules else owner}.{node.attr}"
+            taken.add(owner)
+            inside = is_inside(whole)
+            yield Use(source, node.lineno, *(("", whole) if inside else (owner, node.attr)))
+        elif isinstance(node, ast.Import):
+            yield from (Use(source, node.lineno, "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.Constant) and id(node) not in parts:
+            yield Use(source, node.lineno, "", str(node.value))
+    for alias, (node, name) in modules.items():
+        if alias not in taken:
+            yield Use(source, node.lineno, "", name)
+
+
+def is_inside(module: str) -> bool:
+    """True for a module of Keras's or TensorFlow's that is not public."""
+    return module.startswith(("keras.src", "tensorflow.python"))
+
+
+def is_of_an_ending(node: ast.AST) -> bool:
+    """True where a text is an ending of names, such as `"_mask"`, and names nothing itself."""
+    ending = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return ending and node.func.attr in ("endswith", "removesuffix")
+
+
+def is_private(name: str) -> bool:
+    return is_inside(name) or (name.startswith("_") and name.strip("_") != "" and name[1] != "_")
+
+
+SOURCES = [each for each in sorted(PACKAGE.rglob("*.py")) if each.name != Path(TABLE).name]
+USES = [use for source in SOURCES for use in uses_in(source)]
+BEHIND = [use for use in USES if use.room == "_keras" and use.owner not in ("self", "sys")]
+ELSEWHERE = [use for use in USES if use.room != "_keras"]
+
+
+def test_every_private_name_stands_in_the_table():
+    wrong = [str(use) for use in BEHIND if is_private(use.name) and use.name not in KNOWN]
+    assert not wrong, f"Give each a row in {TABLE}:\n" + "\n".join(wrong)
+
+
+def test_the_table_holds_no_name_that_nobody_uses():
+    used = {use.name for use in BEHIND}
+    idle = [
+        row
+        for row in (*ATTRIBUTES, *MODULES)
+        if {row.name, f"{row.where}.{row.name}"}.isdisjoint(used)
+        and not any(use.name == row.name and use.room in row.rooms for use in ELSEWHERE)
+    ]
+    assert not idle, f"Take them out of {TABLE}: " + ", ".join(f"{r.where}.{r.name}" for r in idle)
+
+
+@cache
+def vocabulary_of_keras() -> frozenset[str]:
+    """All private attributes and methods that any class of Keras has."""
+    pattern = re.compile(r"(?:\bself\.|\bdef )(_[a-z]\w+)")
+    texts = (path.read_text(encoding="utf-8") for path in KERAS.rglob("*.py"))
+    return frozenset(name for text in texts for name in pattern.findall(text))
+
+
+@cache
+def own_names(source: Path) -> frozenset[str]:
+    """Functions, methods and attributes that a module makes."""
+    nodes = list(ast.walk(ast.parse(source.read_text(encoding="utf-8"))))
+    return frozenset(
+        {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        | {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_stored(node)}
+    )
+
+
+def is_stored(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def test_no_other_room_names_what_is_private_to_keras():
+    """But for the rows that say so: a kind of layer names where its class keeps the kernel.
+
+    Slots of one letter are endings of ours as well (`kernel_u`), and are not looked for.
+    """
+    rooms = {row.name: row.rooms for row in ATTRIBUTES if is_private(row.name)}
+    wrong = []
+    for use in ELSEWHERE:
+        if not is_private(use.name) or use.room in rooms.get(use.name, ()):
+            continue
+        own = use.owner in ("self", "cls", "super()") or (
+            use.name in own_names(use.source) and use.name not in rooms
+        )
+        foreign = use.name in rooms or use.name in vocabulary_of_keras()
+        if is_inside(use.name) or (not own and (use.owner or foreign)):
+            wrong.append(str(use))
+    told = "Reach for these by a function of reducible_train/_keras/:"
+    assert not wrong, "\n".join([told, *wrong])
+
+
+def classes_of_ours() -> list[type]:
+    """Our classes that have one of Keras's for a base, and so share its objects."""
+    for name in dir(reducible_train):
+        getattr(reducible_train, name)
+    found, todo = [], [keras.Layer, keras.callbacks.Callback, keras.optimizers.Optimizer]
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if kind.__module__.startswith("reducible_train."):
+            found.append(kind)
+    return found
+
+
+def test_our_classes_take_no_private_name_that_their_base_has():
+    wrong, allowed = set(), {row.name for row in ATTRIBUTES if row.rooms}
+    for kind in classes_of_ours():
+        ours = [k for k in kind.__mro__ if k.__module__.startswith("reducible_train.")]
+        theirs = [k for k in kind.__mro__ if k.__module__.startswith("keras.")]
+        names = {name for k in theirs for name in private_to(k)}
+        wrong |= {f"{k.__qualname__}.{n}" for k in ours for n in private_to(k) & names - allowed}
+    assert len(classes_of_ours()) > 15
+    assert not wrong, f"Keras has these names already; choose others: {', '.join(sorted(wrong))}"
+
+
+@cache
+def private_to(kind: type) -> frozenset[str]:
+    """Private methods of a class, and attributes that it sets."""
+    text = inspect.getsource(kind)
+    return frozenset(re.findall(r"(?:\bself\.(?=\w+\s*[:=][^=])|\bdef )(_[a-z]\w+)", text))
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory) -> dict[str, Any]:
+    """By what the table says has a name: an object, a class or a module."""
+    model = zoo.sequential()
+    model.compile("adam", "mse", metrics=["mae"], weighted_metrics=["mae"])
+    x, y = zoo.data(model)
+    model.fit(x, np.zeros((len(y), *model.output_shape[1:])), verbose=0)
+    kernel = model.get_layer("first")._kernel
+    decay = keras.optimizers.AdamW(weight_decay=0.1)
+    decay.exclude_from_weight_decay(var_list=[kernel], var_names=["bias"])
+    several = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(decay, {}))
+    several.build([kernel])
+    table = keras.layers.Embedding(3, 2)
+    table.build((None,))
+    tensor = keras.layers.Masking()(keras.Input((4, 3)))
+    recurrent = keras.layers.LSTM(2)
+    found = {
+        "keras.Layer": model.get_layer("first"),
+        "keras.layers.Dense": model.get_layer("first"),
+        "keras.layers.Embedding": table,
+        "keras.layers.RNN": recurrent,
+        "keras.layers.LSTM": recurrent,
+        "keras.src.utils.tracking.Tracker": model._tracker,
+        "keras.Model": model,
+        "keras.Sequential": model,
+        "keras.src.models.functional.Functional": zoo.nested(),
+        "keras.Model.fit": inspect.unwrap(keras.Model.fit),
+        "keras.KerasTensor": tensor,
+        "keras.src.ops.node.Node": tensor._keras_history.operation._inbound_nodes[0],
+        "keras.optimizers.Optimizer": model.optimizer,
+        "keras.optimizers.AdamW": decay,
+        "keras.optimizers.MultiOptimizer": several,
+        "keras.optimizers.OptimizerMap": several._optimizer_map,
+        "keras.optimizers.LossScaleOptimizer": keras.optimizers.LossScaleOptimizer(decay),
+        "keras.Variable": kernel,
+        "keras.metrics.Metric": keras.metrics.MeanAbsoluteError(),
+        "keras.src.trainers.compile_utils.CompileMetrics": model._compile_metrics,
+        "keras.callbacks.SwapEMAWeights": keras.callbacks.SwapEMAWeights(),
+    }
+    store = saving_lib.H5IOStore(str(tmp_path_factory.mktemp("store") / "a.weights.h5"), mode="w")
+    store.make("layer")
+    found["keras.src.saving.saving_lib.H5IOStore"] = store
+    return found | (things_of_tensorflow(model) if keras.backend.backend() == "tensorflow" else {})
+
+
+def things_of_tensorflow(model: Any) -> dict[str, Any]:
+    import tensorflow as tf
+
+    alone = tf.distribute.OneDeviceStrategy("/cpu:0")
+    traced = tf.function(lambda: tf.constant(1.0))
+    graph = traced.get_concrete_function()
+    ops = importlib.import_module("tensorflow.python.framework.ops")
+    trainer = importlib.import_module("keras.src.backend.tensorflow.trainer")
+    traces = "tensorflow.python.eager.polymorphic_function"
+    return {
+        "keras.src.backend.tensorflow.layer.TFLayer": model.get_layer("first"),
+        "keras.src.backend.tensorflow.trainer.TensorFlowTrainer": model,
+        f"{traces}.polymorphic_function.Function": traced,
+        f"{traces}.concrete_function.ConcreteFunction": graph,
+        "tensorflow.python.framework.registry.Registry": ops.gradient_registry,
+        "tensorflow.distribute.StrategyExtended": alone.extended,
+        "keras.src.backend.tensorflow.trainer.TFEpochIterator": trainer.TFEpochIterator(
+            x=np.zeros((4, 3)), batch_size=2, distribute_strategy=tf.distribute.get_strategy()
+        ),
+    }
+
+
+def test_keras_has_every_private_name_where_the_table_says(things):
+    rows = [row for row in (*ATTRIBUTES, *MODULES) if is_here(row.where)]
+    faults = [fault for row in rows if (fault := fault_of(row, things)) is not None]
+    assert not faults, "\n".join(faults)
+
+
+def is_here(where: str) -> bool:
+    """False for what belongs to another backend, but for what is looked up in its source."""
+    owner = "tensorflow" if "tensorflow" in where else where.partition(".")[0]
+    return owner not in ("tensorflow", "torch") or owner == keras.backend.backend()
+
+
+def fault_of(row: PrivateName, things: Mapping[str, Any]) -> str | None:
+    """A sentence that says what has moved, and what of ours needs it; `None` if all is well."""
+    users = {use.source for use in USES if use.name in (row.name, f"{row.where}.{row.name}")}
+    names = sorted(f"reducible_train/{each.relative_to(PACKAGE)}" for each in users)
+    told = f"Keras {keras.__version__}: `{row.name}` of {row.where}"
+    needed = f"; {', '.join(names)} needs it ({row.why}). Mend that, then {TABLE}."
+    if row.form == "source":  # of a backend that is not here
+        *folders, kind = row.where.split(".")[1:]
+        text = KERAS.joinpath(*folders).with_suffix(".py").read_text("utf-8")
+        there = re.search(rf"\b{row.name}\b", text[text.index(f"class {kind}") :])
+        return None if there else f"{told} is gone{needed}"
+    holder = things[row.where] if row in ATTRIBUTES else imported(row.where)
+    if row.form == "variable":
+        there = row.name in holder.__code__.co_varnames
+        return None if there else f"{told} is gone{needed}"
+    if row.form == "prefix":
+        there = any(name.startswith(row.name) for name in vars(holder))
+        return None if there else f"{told}: nothing begins with it{needed}"
+    if not hasattr(holder, row.name):
+        return f"{told} is gone{needed}"
+    value = getattr(holder, row.name)
+    return None if fits(value, row.form) else f"{told} is no {row.form} any more{needed}"
+
+
+def imported(where: str) -> Any:
+    """A module, or a class in one."""
+    try:
+        return importlib.import_module(where)
+    except ModuleNotFoundError:
+        module, _, name = where.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+def fits(value: Any, form: str) -> bool:
+    """Whether a value is of one of some types, or can be called in a way."""
+    if not form.startswith("("):
+        kinds = {k.__name__ for kind in (type(value), value.__class__) for k in kind.__mro__}
+        return not kinds.isdisjoint(form.split(" | "))
+    arguments = [each.strip() for each in form.strip("()").split(",") if each.strip()]
+    named = {each.rstrip("=") for each in arguments if each.endswith("=")}
+    try:
+        inspect.signature(value).bind(
+            *(each for each in arguments if not each.endswith("=")), **dict.fromkeys(named)
+        )
+    except TypeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("holder", "name", "user"),
+    [
+        (keras.Layer, "_open_name_scope", "_keras/classes.py"),
+        (keras.optimizers.Optimizer, "_get_current_learning_rate", "_keras/learning_rate.py"),
+        (saving_lib, "_walk_saveable", "_keras/weights.py"),
+    ],
+)
+def test_a_name_that_moved_is_told_with_the_module_that_needs_it(
+    holder, name, user, things, monkeypatch
+):
+    row = next(each for each in (*ATTRIBUTES, *MODULES) if each.name == name)
+    assert fault_of(row, things) is None
+    defining = next(k for k in getattr(holder, "__mro__", (holder,)) if name in vars(k))
+    monkeypatch.delattr(defining, name)
+    told = str(fault_of(row, things))
+    assert f"`{name}` of {row.where} is gone; reducible_train/{user} needs it" in told
+
+
+def test_a_name_that_became_something_else_is_told():
+    layer = {"keras.Layer": SimpleNamespace(_layers={}, _open_name_scope=lambda path: path)}
+    rows = {row.name: row for row in ATTRIBUTES if row.where == "keras.Layer"}
+    assert "is no list any more" in str(fault_of(rows["_layers"], layer))
+    assert "is no () any more" in str(fault_of(rows["_open_name_scope"], layer))
+
+
+# --- slots of optimizers ----------------------------------------------------------------------
+
+OPTIONS = {"momentum": 0.9, "centered": True, "amsgrad": True, "use_ema": True}
+
+
+def built_optimizers() -> Iterator[Any]:
+    """Every optimizer of Keras with all the slots that it can have, and with those it must."""
+    wrappers = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
+    for kind in vars(keras.optimizers).values():
+        if not isinstance(kind, type) or not issubclass(kind, keras.optimizers.Optimizer):
+            continue
+        if kind in (keras.optimizers.Optimizer, *wrappers) or "Abstract" in kind.__name__:
+            continue
+        known = inspect.signature(kind).parameters
+        options = {name: value for name, value in OPTIONS.items() if name in known}
+        for given in ({}, options, options | {"use_ema": False, "gradient_accumulation_steps": 2}):
+            optimizer = kind(**given)
+            optimizer.build([keras.Variable(np.ones((4, 3))), keras.Variable(np.ones(3))])
+            yield optimizer
+
+
+def test_every_slot_of_every_optimizer_of_keras_has_a_meaning():
+    met = set()
+    for optimizer in built_optimizers():
+        kinds = [kind.__name__ for kind in type(optimizer).__mro__]
+        for slot in _keras.slots(optimizer):
+            owner = next((kind for kind in kinds if slot in SLOTS.get(kind, {})), None)
+            assert owner is not None, (
+                f"Keras {keras.__version__}: {kinds[0]} has the slot {slot}. Say in "
+                "reducible_train/_keras/slots.py what it means, or its state is lost at every cut."
+            )
+            met.add((owner, slot))
+    idle = {(kind, slot) for kind, row in SLOTS.items() for slot in row} - met
+    assert not idle, f"No optimizer of Keras {keras.__version__} has these slots: {sorted(idle)}"
+
+
+def test_a_slot_means_what_its_own_optimizer_says_and_else_what_its_name_does():
+    assert _keras.meaning_of(keras.optimizers.AdamW(), "_momentums") == "momentum"
+    assert _keras.meaning_of(keras.optimizers.ScheduleFreeAdamW(), "_momentums") == "weight"
+    homemade = type("Homemade", (keras.optimizers.Optimizer,), {})(0.1)
+    assert _keras.meaning_of(homemade, "_velocities") == "square"
+    assert _keras.meaning_of(homemade, "memory") is None

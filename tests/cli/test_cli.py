@@ -371,7 +371,7 @@ def test_finetune_tells_missing_files(network_file, data_file, config, tmp_path)
     refusal(run("finetune", network_file, data_file, "-c", missing, "-o", "x"), "FileAccessError")
     out = tmp_path / "no" / "folder"
     told = run("finetune", network_file, data_file, "-c", config, "-o", out)
-    assert "folder that exists" in refusal(told, "FileAccessError")
+    assert "its folder exists" in refusal(told, "FileAccessError")
 
 
 def test_finetune_tells_before_training_that_the_log_folder_is_none(

@@ -185,10 +185,13 @@ FILES = {
     "h5 name": (["m.keras", "d.npz", "c.yaml", "o.H5"], "Name it o.reducible"),
     "npz name": (["m.keras", "d.npz", "c.yaml", "o.npz"], "Name it o.reducible"),
     "over the model": (["m.keras", "d.npz", "c.yaml", "made/../m.keras"], "another file"),
-    "no folder": (["m.keras", "d.npz", "c.yaml", "none/o.reducible"], "folder that exists"),
-    "a folder": (["m.keras", "d.npz", "c.yaml", "made"], "folder that exists"),
+    "no folder": (["m.keras", "d.npz", "c.yaml", "none/o.reducible"], "that its folder exists"),
+    "a folder": (["m.keras", "d.npz", "c.yaml", "made"], "write as --out. Received"),
     "a device": (["m.keras", "d.npz", "c.yaml", os.devnull], "a device"),
-    "a long name": (["m.keras", "d.npz", "c.yaml", "o" * 300], "a name that a file can have"),
+    "a long name": (
+        ["m.keras", "d.npz", "c.yaml", "o" * 300],
+        "Choose a shorter name",
+    ),
 }
 
 

@@ -136,7 +136,7 @@ class Latency:
                 for split, table in known[key].items():
                     total = tables[kernel.path, split]
                     tables[kernel.path, split] = _added(total, table, call.repeats)
-        told = _keras.teller([v for kernel in kernels for v in kernel.variables])
+        told = _keras.broadcaster([v for kernel in kernels for v in kernel.variables])
         return Prices(told(tables), rest=0.0)
 
     def words(self, dense: float, now: float) -> str:
