@@ -23,6 +23,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 PURE = ("config", "container", "linalg", "selection/allocation", "selection/criteria", "settings")
+EAGER = ("selection", "tensorboard", "training")
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, which are those of `whole`: else one worker ends long after the other."""
+    items.sort(key=lambda item: TESTS / "whole" not in item.path.parents)
+
+
 def is_pure(item: pytest.Item) -> bool:
     """True for a test that must run where there is no Keras."""
     rooms = [TESTS / room for room in PURE]
@@ -56,26 +62,30 @@ def only_pure_rooms(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def pure_rooms_load_no_keras(only_pure_rooms: bool) -> Any:
-    """Where nothing else is collected, nobody has loaded Keras; so it was this test, or its module."""
+    """Where nothing else is collected, nobody has loaded Keras but this test or its module."""
     yield
     if only_pure_rooms and "keras" in sys.modules:
         pytest.fail("A test of a pure room loads Keras: take it elsewhere, or mark it `keras`.")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def eagerly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models are compiled to run eagerly, unless they say otherwise or the test is marked `traced`.
+    """In folders of `EAGER`, models are compiled to run eagerly, unless a test is marked `traced`.
 
     To trace the graph of a small model takes as long as a dozen of its epochs, and each cut has
-    it traced anew. A law that is about graphs, or about what they hold on to, is marked.
+    it traced anew. Whether a graph is stale after a cut is a law of the other folders.
     """
-    if request.node.get_closest_marker("traced"):
+    keras = sys.modules.get("keras")
+    rooms = [TESTS / room for room in EAGER]
+    if keras is None or request.node.get_closest_marker("traced"):
         return
-    import keras
-
-    compiles = keras.Model.compile
+    if not any(room in request.path.parents for room in rooms):
+        return
+    # Keras asks whether a class has a `compile` of its own, so it is changed where it is defined.
+    home = next(each for each in keras.Model.__mro__ if "compile" in vars(each))
+    compiles = home.compile
 
     def compile_eagerly(self: Any, *args: Any, **kwargs: Any) -> None:
         compiles(self, *args, **{"run_eagerly": True} | kwargs)
 
-    monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+    monkeypatch.setattr(home, "compile", compile_eagerly)
