@@ -16,11 +16,13 @@ BACKENDS := jax torch
 BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help env demo test lint types pytest backends bounds peer bench clean
+.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
 	@echo "make test     lint, types, tests (WORKERS=2)"
+	@echo "make test-pure  the tests of the rooms that know no Keras, in half a minute"
+	@echo "make test-slow  the full products of which make test runs a part"
 	@echo "make lint     ruff"
 	@echo "make backends  the tests of JAX and of torch, each in .venv-NAME (BACKENDS=jax: only one)"
 	@echo "make bounds   the tests on the lowest and the newest packages that pyproject.toml allows (ENDS=lowest: one)"
@@ -64,12 +66,22 @@ types: env
 	$(BIN)/mypy
 
 pytest: env
-	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+# `PURE` of tests/conftest.py; a test of them that loads Keras fails here.
+PURE := config container linalg selection/allocation selection/criteria settings
+
+test-pure: env
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -m "not keras and not slow" $(PURE:%=tests/%)
+
+test-slow: env
+	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 # One after the other, so that the tests' summary ends the output.
 test: env
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory test-pure
 	@$(MAKE) --no-print-directory pytest
 
 backends: $(BACKENDS:%=.venv-%/.installed)

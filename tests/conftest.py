@@ -1,10 +1,16 @@
-"""What every test shares: a quiet TensorFlow, the same random numbers each time."""
+"""What every test shares: a quiet TensorFlow, the same random numbers each time.
+
+Folders of `PURE` are tested without Keras: `make test-pure` collects nothing else, and a test
+that loads Keras then fails. A few that must are marked `keras`.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import sys
+from pathlib import Path
+from typing import Any
 
 # Read by TensorFlow, Keras and BLAS when they load, so set before any test imports them.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -14,6 +20,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+
+TESTS = Path(__file__).resolve().parent
+PURE = ("config", "container", "linalg", "selection/allocation", "selection/criteria", "settings")
+EAGER = ("selection", "tensorboard", "training")
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +41,51 @@ def same_every_time() -> None:
 def rng() -> np.random.Generator:
     """A generator that starts at the same place in every test."""
     return np.random.default_rng(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, which are those of `whole`: else one worker ends long after the other."""
+    items.sort(key=lambda item: TESTS / "whole" not in item.path.parents)
+
+
+def is_pure(item: pytest.Item) -> bool:
+    """True for a test that must run where there is no Keras."""
+    rooms = [TESTS / room for room in PURE]
+    marked = item.get_closest_marker("keras") is not None
+    return not marked and any(room in item.path.parents for room in rooms)
+
+
+@pytest.fixture(scope="session")
+def only_pure_rooms(request: pytest.FixtureRequest) -> bool:
+    return all(is_pure(item) for item in request.session.items)
+
+
+@pytest.fixture(autouse=True)
+def pure_rooms_load_no_keras(only_pure_rooms: bool) -> Any:
+    """Where nothing else is collected, nobody has loaded Keras but this test or its module."""
+    yield
+    if only_pure_rooms and "keras" in sys.modules:
+        pytest.fail("A test of a pure room loads Keras: take it elsewhere, or mark it `keras`.")
+
+
+@pytest.fixture(autouse=True)
+def eagerly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In folders of `EAGER`, models are compiled to run eagerly, unless a test is marked `traced`.
+
+    To trace the graph of a small model takes as long as a dozen of its epochs, and each cut has
+    it traced anew. Whether a graph is stale after a cut is a law of the other folders.
+    """
+    keras = sys.modules.get("keras")
+    rooms = [TESTS / room for room in EAGER]
+    if keras is None or request.node.get_closest_marker("traced"):
+        return
+    if not any(room in request.path.parents for room in rooms):
+        return
+    # Keras asks whether a class has a `compile` of its own, so it is changed where it is defined.
+    home = next(each for each in keras.Model.__mro__ if "compile" in vars(each))
+    compiles = home.compile
+
+    def compile_eagerly(self: Any, *args: Any, **kwargs: Any) -> None:
+        compiles(self, *args, **{"run_eagerly": True} | kwargs)
+
+    monkeypatch.setattr(home, "compile", compile_eagerly)

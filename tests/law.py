@@ -6,7 +6,7 @@ what a dense layer with kernel `U V` computes, and the gradients of both factors
 that layer, `G V^T` and `U^T G`. Frozen layers stay frozen. What is then trained and saved is the
 same in another process:
 
-    python tests/law.py folder     # reads what `check` has saved there, writes what it predicts
+    python tests/law.py     # reads what `check` has saved in each folder that it is given
 """
 
 from __future__ import annotations
@@ -527,22 +527,41 @@ def faults_of(name: str, wanted: dict[str, Any], stem: str) -> Iterator[str]:
             yield f"{suffix}: {type(fault).__name__}: {fault}"
 
 
-def read_elsewhere(folder: Path) -> dict[str, list[str]]:
-    """Let a new process read what `check` has saved: combination -> what is not as it was."""
-    done = subprocess.run(
-        [sys.executable, __file__, str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+class Reader:
+    """Another process, which reads what `check` has saved."""
+
+    def __init__(self, errors: Path):
+        self.errors = errors
+        with errors.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+
+    def read(self, folder: Path) -> dict[str, list[str]]:
+        """Combination -> what is not as it was, of the files in a folder."""
+        print(folder, file=self.process.stdin, flush=True)
+        answers = (line for line in self.process.stdout if line.startswith("{"))
+        answer = next(answers, None)
+        assert answer is not None, self.errors.read_text()[-3000:]
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        assert self.process.wait(60) == 0
 
 
 def main() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")  # nothing may depend on it
-    found = {
-        file.stem: list(faults_of(file.stem, json.loads(file.read_text()), f"{file}"[:-5]))
-        for file in sorted(Path(sys.argv[1]).glob("*.json"))
-    }
-    print(json.dumps(found))
+    for line in sys.stdin:
+        found = {
+            file.stem: list(faults_of(file.stem, json.loads(file.read_text()), f"{file}"[:-5]))
+            for file in sorted(Path(line.rstrip("\n")).glob("*.json"))
+        }
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -455,6 +455,7 @@ def network():
     )
 
 
+@pytest.mark.keras
 def test_keras_knows_every_optimizer_of_the_schema():
     import keras
 
@@ -463,6 +464,7 @@ def test_keras_knows_every_optimizer_of_the_schema():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.keras
 def test_every_example_builds_its_callbacks(path):
     scheduler, *listeners = load_config(path).callbacks()
     assert type(scheduler).__name__ == "RankScheduler"
@@ -472,6 +474,7 @@ def test_every_example_builds_its_callbacks(path):
     assert names in ([], logs, logs + others)
 
 
+@pytest.mark.keras
 def test_a_model_shows_all_that_does_not_fit_it(network, tmp_path):
     path = written(
         tmp_path,
@@ -502,6 +505,7 @@ training:
     assert "(line 4)" in str(caught.value)
 
 
+@pytest.mark.keras
 def test_a_model_that_fits_passes_and_is_untouched(network):
     before = network.count_params()
     parse_config({"compression": {"budget": 0.5, "rules": [{"match": "h*", "rank": 4}]}}).check(
@@ -511,12 +515,14 @@ def test_a_model_that_fits_passes_and_is_untouched(network):
     assert type(network.layers[0]).__name__ == "Dense"
 
 
+@pytest.mark.keras
 def test_nothing_to_compress_is_told(network):
     values = {"compression": {"rank": 4, "rules": [{"match": "*", "keep_dense": True}]}}
     with pytest.raises(ConfigError, match=r"\$\.compression: .*nothing to compress"):
         parse_config(values).check(network)
 
 
+@pytest.mark.keras
 def test_compile_takes_what_is_given_and_keeps_the_rest(network):
     network.compile("sgd", "mse", metrics=["mae"])
     config = {"compression": {"rank": 4}, "training": {"learning_rate": 0.5}}
@@ -526,6 +532,7 @@ def test_compile_takes_what_is_given_and_keeps_the_rest(network):
     assert network.loss == "mse"
 
 
+@pytest.mark.keras
 def test_compile_keeps_the_optimizer_itself_where_nothing_is_asked(network):
     network.compile("adam", "mse")
     optimizer = network.optimizer
@@ -534,6 +541,7 @@ def test_compile_keeps_the_optimizer_itself_where_nothing_is_asked(network):
     assert network.optimizer is optimizer
 
 
+@pytest.mark.keras
 def test_cosine_reaches_zero_at_the_last_step(network):
     training = {
         "epochs": 3,
@@ -550,11 +558,13 @@ def test_cosine_reaches_zero_at_the_last_step(network):
     assert rate["initial_learning_rate"] == 0.5
 
 
+@pytest.mark.keras
 def test_a_model_without_loss_is_told(network):
     with pytest.raises(ConfigError, match=r"\$\.training\.loss: loss is needed"):
         parse_config({"compression": {"rank": 4}}).compile(network, 100)
 
 
+@pytest.mark.keras
 def test_arguments_that_keras_refuses_are_told(network):
     training = {"loss": "mse", "optimizer": {"name": "sgd", "momentum": 3.0}}
     with pytest.raises(ConfigError, match=r"\$\.training\.optimizer: Keras refuses"):
@@ -581,6 +591,7 @@ def test_schedules_that_rise_are_told_with_their_place():
     assert "never rise; it rises from 2 to 4" in str(caught.value)
 
 
+@pytest.mark.keras
 def test_early_stopping_and_a_backup_follow_the_scheduler():
     values = {
         "compression": {"rank": 4},
@@ -609,6 +620,7 @@ def test_early_stopping_and_a_backup_follow_the_scheduler():
     parse_config(values | {"compression": {"rank": 4, "aids": {"product_decay": {}}}})
 
 
+@pytest.mark.keras
 def test_a_checkpoint_follows_the_scheduler_and_its_name_is_checked():
     values = {
         "compression": {"rank": 4},
@@ -629,6 +641,7 @@ def test_a_checkpoint_follows_the_scheduler_and_its_name_is_checked():
         assert words in told["$.checkpoint.filepath"]
 
 
+@pytest.mark.keras
 def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
     def compression(**keys):
         return {"compression": keys | {"aids": {"tail_shrink": {}}}}
@@ -650,6 +663,7 @@ def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
         assert [type(aid) for aid in scheduler.aids] == [TailShrink]
 
 
+@pytest.mark.keras
 def test_an_aid_that_changes_ranks_rests_before_training_ends():
     def values(end, epochs=8, **keys):
         aids = {"regrow": {"end_epoch": end}}

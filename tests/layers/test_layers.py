@@ -48,8 +48,15 @@ def changes(model: keras.Model, rank_of: Callable[[Any], int], split: str | None
     ]
 
 
+# A graph of every kind; those of its other forms, whose numbers are a law of `law.py`, are slow.
+GRAPHS = [
+    pytest.param(name, marks=pytest.mark.slow if kind.variant else ())
+    for name, kind in KINDS.items()
+]
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph is TensorFlow's")
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_it_computes_and_learns_in_a_graph_as_outside_of_one(name):
     """For any number of samples; all else of each kind is in `law.py`, which traces nothing."""
     import tensorflow as tf

@@ -119,6 +119,7 @@ def test_gradients_are_of_each_samples_loss_before_the_activation():
     assert found.count == 40
 
 
+@pytest.mark.traced
 def test_nothing_is_changed_by_listening():
     model = mlp()
     x, y = data()
@@ -166,6 +167,7 @@ def test_a_loss_that_counts_is_not_made_to_count():
 
 @pytest.mark.parametrize("name", zoo.MODELS)
 @pytest.mark.parametrize("needs", [("inputs",), BOTH], ids=["inputs", "gradients"])
+@pytest.mark.traced
 def test_every_shape_of_model_is_heard(name, needs):
     model = zoo.compiled(zoo.MODELS[name]())
     x, y = zoo.data(model)
@@ -334,6 +336,7 @@ RAMP = Ramp(1.0, 0.4, start_epoch=1, end_epoch=3)
 
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])
 @pytest.mark.parametrize("steps", [1, 3], ids=["one step", "three steps"])
+@pytest.mark.traced
 def test_samples_come_from_the_fit_which_goes_on_undisturbed(criterion, steps):
     """Up to the first cut the losses are those of a fit without the criterion, to the bit."""
     energy, energy_losses = fitted([RankScheduler(budget=RAMP)], steps_per_execution=steps)
@@ -400,6 +403,7 @@ def test_steps_as_cadence():
     assert model.count_params() <= 0.4 * mlp().count_params()
 
 
+@pytest.mark.traced
 def test_a_fit_that_ends_early_lets_go_of_the_train_function():
     scheduler = RankScheduler(budget=1.0, criterion="activation")
     model, _ = fitted([scheduler], epochs=1, samples=64)
@@ -415,6 +419,7 @@ def test_a_scheduler_serves_twice_and_can_be_copied():
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.traced
 def test_under_a_strategy_the_fit_must_be_given_samples():
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = mlp()
@@ -896,6 +901,7 @@ def test_cells_are_heard_in_a_loop_that_is_not_keras_own():
     assert states.mean.any()
 
 
+@pytest.mark.traced
 def test_a_call_in_a_traced_function_is_not_heard():
     x = np.random.default_rng(0).normal(size=(10, 5)).astype("float32")
 

@@ -36,17 +36,22 @@ def assert_same(after, before):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# What is clipped or scheduled in a gradient's way has the slots of Adam.
+SLOTS = [name for name in OPTIMIZERS if "clip" not in name and name != "schedule"]
+
+
+@pytest.mark.parametrize("name", SLOTS)
 def test_every_optimizer_comes_back_from_a_split_and_from_a_truncation(name):
     eagerly = name not in TRACED
     model = zoo.compiled(zoo.sequential(), OPTIMIZERS[name](), run_eagerly=eagerly)
     x, y = zoo.data(model)
-    model.fit(x, y, epochs=2, verbose=0)
+    options = {"batch_size": 64, "verbose": 0}  # a step an epoch
+    model.fit(x, y, epochs=3, **options)
     for rank in (10, 4):
         snapshot, before = take_snapshot(model), state(model)
         plan, outputs = plan_of(model), zoo.predicted(model, x)
         to_rank(model, rank)
-        model.fit(x, y, epochs=1, verbose=0)
+        model.fit(x, y, epochs=1, **options)
         steps = int(model.optimizer.iterations)
         assert np.abs(zoo.predicted(model, x) - outputs).max() > 1e-4
         restore(model, snapshot)
@@ -54,7 +59,7 @@ def test_every_optimizer_comes_back_from_a_split_and_from_a_truncation(name):
         assert_same(state(model), before)
         np.testing.assert_array_equal(zoo.predicted(model, x), outputs)
         assert int(model.optimizer.iterations) == steps, "time is not undone"
-        history = model.fit(x, y, epochs=1, verbose=0).history
+        history = model.fit(x, y, epochs=1, **options).history
         assert np.isfinite(history["loss"]).all()
         moved = [np.abs(a - b).max() for (_, a), (_, b) in zip(state(model), before, strict=True)]
         assert max(moved) > 0

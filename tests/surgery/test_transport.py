@@ -69,12 +69,13 @@ def test_every_optimizer_goes_on_after_a_split_and_a_truncation(name, tmp_path):
     eagerly = name not in TRACED
     model = zoo.compiled(zoo.sequential(), OPTIMIZERS[name](), run_eagerly=eagerly)
     x, y = zoo.data(model, 96)
-    model.fit(x, y, epochs=3, verbose=0)
+    options = {"batch_size": 96, "verbose": 0}  # a step an epoch
+    model.fit(x, y, epochs=3, **options)
     optimizer = model.optimizer
     iterations = int(optimizer.iterations)
     for rank in (12, 4):
         before = flat_state(optimizer)
-        loss = model.evaluate(x, y, verbose=0)
+        loss = model.evaluate(x, y, **options)
         kernels = find_kernels(model)[:2]
         changes = [cut(k, rank, decomposition(k)) for k in kernels]
         change_kernels(model, changes)
@@ -87,8 +88,8 @@ def test_every_optimizer_goes_on_after_a_split_and_a_truncation(name, tmp_path):
         for path in untouched:
             np.testing.assert_array_equal(after[path], before[path], err_msg=path)
         assert any("output" in path for path in untouched) or name == "sgd"
-        cut_loss = model.evaluate(x, y, verbose=0)
-        history = model.fit(x, y, epochs=2, verbose=0).history["loss"]
+        cut_loss = model.evaluate(x, y, **options)
+        history = model.fit(x, y, epochs=2, **options).history["loss"]
         iterations = int(optimizer.iterations)
         assert np.isfinite(history).all()
         assert history[-1] < 1.5 * cut_loss + 0.1, (loss, cut_loss, history)

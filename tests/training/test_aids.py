@@ -144,6 +144,7 @@ def test_a_callback_may_change_the_rate_while_it_climbs():
     np.testing.assert_allclose(seen[3], 0.125, atol=1e-6)
 
 
+@pytest.mark.traced
 def test_a_wrapped_optimizer_is_warmed_up():
     inner = keras.optimizers.SGD(0.25)
     model = zoo.sequential()
@@ -200,6 +201,7 @@ class Penalties(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("name", ["sequential", "nested", "subclassed", "wrapped"])
+@pytest.mark.traced
 def test_the_product_is_penalised_once_it_is_one_and_until_training_ends(name):
     model = zoo.compiled(zoo.MODELS[name]())
     x, y = zoo.data(model)
@@ -228,6 +230,7 @@ class Says(keras.callbacks.Callback):
         logs["quality"] = self.values[epoch]
 
 
+@pytest.mark.traced
 def test_a_layer_that_an_undone_cut_made_dense_again_keeps_no_penalty():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
@@ -272,6 +275,7 @@ def test_it_is_trained_against():
     assert trained([ProductDecay(1.0)]) < 0.8 * trained([])
 
 
+@pytest.mark.traced
 def test_a_model_that_begins_factorised_is_penalised_from_its_first_step():
     model = zoo.compiled(zoo.sequential())
     x, y = zoo.data(model)
@@ -414,6 +418,7 @@ def regrown(aid, epochs=8, model=None, **kwargs):
     return look, scheduler
 
 
+@pytest.mark.traced
 def test_ranks_grow_until_the_next_cut_and_end_as_the_schedule_says():
     look, scheduler = regrown(Regrow(0.2))
     assert look.ranks == [None, 12, 12, 12, 4, 4, 4, 4]
@@ -501,6 +506,7 @@ def test_a_model_factorised_before_grows_as_far_as_factors_save():
     assert max(look.ranks) == most["first/kernel"]
 
 
+@pytest.mark.traced
 def test_samples_of_the_fit_are_gathered_across_cuts():
     model = zoo.compiled(zoo.sequential(), run_eagerly=True)
     x, y = zoo.data(model)
@@ -542,6 +548,7 @@ def test_a_group_grows_together():
     assert scheduler.report.parameters <= 0.5 * scheduler.report.dense_parameters
 
 
+@pytest.mark.traced
 def test_a_student_grows_by_the_loss_of_its_distiller():
     model = keras.distillation.Distiller(
         zoo.sequential(), zoo.sequential(), keras.distillation.LogitsDistillation()

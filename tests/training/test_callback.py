@@ -48,6 +48,7 @@ def model(request):
     return zoo.compiled(zoo.MODELS[request.param]())
 
 
+@pytest.mark.traced
 def test_sizes_fall_as_the_schedule_says_and_nothing_is_stale(model):
     x, y = zoo.data(model)
     dense = model.count_params()
@@ -107,6 +108,7 @@ class Freeze(keras.callbacks.Callback):
     ],
     ids=str,
 )
+@pytest.mark.traced
 def test_every_way_to_run_a_step(options):
     if BACKEND == "torch" and not {"steps_per_execution", "jit_compile"}.isdisjoint(options):
         pytest.skip("Keras has no steps_per_execution on torch, and compiles with warnings")
@@ -122,6 +124,7 @@ def test_every_way_to_run_a_step(options):
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
+@pytest.mark.traced
 def test_a_cadence_in_steps_cuts_within_an_epoch(steps_per_execution):
     if BACKEND == "torch" and steps_per_execution > 1:
         pytest.skip("Keras has no steps_per_execution on torch")
@@ -136,6 +139,7 @@ def test_a_cadence_in_steps_cuts_within_an_epoch(steps_per_execution):
     assert [cut.kernels[0].rank for cut in scheduler.report.cuts] == [12, 9, 7, 4]
 
 
+@pytest.mark.traced
 def test_a_model_that_builds_itself_is_met_after_the_first_batch():
     model = zoo.compiled(zoo.Subclassed())
     x, y = zoo.data(zoo.sequential())
@@ -408,6 +412,7 @@ def test_a_target_that_no_cut_can_follow_is_refused(options, message):
         RankScheduler(**options)
 
 
+@pytest.mark.traced
 def test_the_callback_serves_a_training_loop_of_ones_own():
     model = zoo.compiled(zoo.sequential())
     scheduler = RankScheduler(rank=2)

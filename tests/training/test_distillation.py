@@ -38,6 +38,7 @@ def distiller(teacher=None, *more):
 
 
 @pytest.mark.parametrize("criterion", ["frobenius", "activation", "fisher"])
+@pytest.mark.traced
 def test_the_student_is_compressed_and_the_teacher_is_not(criterion):
     features = keras.distillation.FeatureDistillation(
         loss="mse", teacher_layer_name="first", student_layer_name="first"

@@ -208,6 +208,7 @@ def test_the_schedule_waits_for_a_cut_on_trial_and_goes_back_with_it():
     assert made(scheduler)[2:] == [(5, 7.5), (6, 5.75)]
 
 
+@pytest.mark.traced
 def test_everything_is_as_it_was_before_the_cut(tmp_path):
     class Peek(keras.callbacks.Callback):
         """The state before the first steps of epochs, before and after the guard has acted."""
@@ -310,6 +311,7 @@ def test_cuts_of_one_epoch_are_judged_and_undone_together():
 
 
 @pytest.mark.parametrize("options", [{}, {"steps_per_execution": 2}], ids=str)
+@pytest.mark.traced
 def test_every_way_to_run_a_step(options):
     model = zoo.compiled(zoo.sequential(), **options)
     scheduler = RankScheduler(budget=STEPS, guard=guard(patience=1))
@@ -517,6 +519,7 @@ def test_the_search_finds_the_smallest_size_that_is_good(smallest):
     assert note.startswith("The search has accepted a budget of")
 
 
+@pytest.mark.traced
 def test_the_search_bisects_between_what_was_accepted_and_what_was_undone():
     scheduler = RankScheduler(search=Search(factor=0.5), guard=guard(patience=1, tries=3))
     fit(scheduler, SaysBySize(0.62), 16)

@@ -1,13 +1,11 @@
 """The law over layer kinds, model kinds and dtype policies: every pair of them meets here.
 
-With the environment variable `LAW_SHIFT` from 1 to 4, each pair of layer and model meets another
-policy, and another of the files. After the five runs each pair has met every policy, in one file
-each; a variant of a kind has been in five of the models, with one policy each, in every file.
+A shift from 1 to 4 lets each pair of layer and model meet another policy, and another of the
+files; these are slow. After the five each pair has met every policy, in one file each; a variant
+of a kind has been in five of the models, with one policy each, in every file.
 """
 
 from __future__ import annotations
-
-import os
 
 import keras
 import law
@@ -26,25 +24,34 @@ from reducible_train import (
 )
 from reducible_train.layers import dense_classes
 
-SHIFT = int(os.environ.get("LAW_SHIFT", "0"))
+SHIFTS = [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, len(POLICIES)))]
 MAIN = [name for name, kind in KINDS.items() if not kind.variant]
 VARIANTS = [name for name, kind in KINDS.items() if kind.variant]
 
 
-def combinations(model):
+def combinations(model, shift=0):
     """Kind, policy and files for one model: with all models, every kind meets every policy."""
-    place = list(MODELS).index(model) + SHIFT
+    place = list(MODELS).index(model) + shift
     policies, files = list(POLICIES), list(FILES)
     for i, kind in enumerate(MAIN):
         yield kind, policies[(i + place) % len(policies)], [files[(i + place) % len(files)]]
     for i, kind in enumerate(VARIANTS):
         if i % len(MODELS) == place % len(MODELS):
-            yield kind, policies[SHIFT % len(policies)], files  # the strictest tolerance first
+            yield kind, policies[shift % len(policies)], files  # the strictest tolerance first
 
 
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """One process for all models, since each takes seconds to load TensorFlow."""
+    reader = law.Reader(tmp_path_factory.mktemp("reader") / "errors.txt")
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_law(model, tmp_path):
-    chosen = list(combinations(model))
+def test_the_law(model, shift, reader, tmp_path):
+    chosen = list(combinations(model, shift))
     faults = {}
     for kind, policy, files in chosen:
         try:
@@ -52,7 +59,7 @@ def test_the_law(model, tmp_path):
         except Exception as fault:
             faults[f"{kind}, {policy}"] = f"{type(fault).__name__}: {fault}"
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
-    read = law.read_elsewhere(tmp_path)
+    read = reader.read(tmp_path)
     assert len(read) == len(chosen)
     faults = {name: found for name, found in read.items() if found}
     assert not faults, "\n".join(f"{name}: {found}" for name, found in faults.items())

@@ -16,7 +16,6 @@ from reducible_train.selection.allocation.candidates import grouped
 from reducible_train.selection.allocation.knapsack import knapsack
 from reducible_train.selection.allocation.outlook import HullBound
 from reducible_train.selection.allocation.relaxation import lower_bound
-from reducible_train.selection.costs.counted import break_even_rank
 
 METHODS = ("uniform", "equal_energy", "knapsack")
 ROUND_OFF = 1e-12
@@ -87,7 +86,7 @@ def network(count, seed=0):
         m, n = (int(size) for size in rng.choice([40, 67, 100, 128, 150, 211], 2))
         decay = np.arange(1, min(m, n) + 1) ** -rng.uniform(0.1, 1.2)
         spectrum = np.sort(decay * np.exp(0.05 * rng.standard_normal(min(m, n))))[::-1]
-        made.append(Candidate(f"k{i}", spectrum, m + n, m * n, 1, break_even_rank((m, n))))
+        made.append(Candidate(f"k{i}", spectrum, m + n, m * n, 1, (m * n - 1) // (m + n)))
     return made
 
 
@@ -165,7 +164,7 @@ def test_agrees_with_dynamic_programming_over_all_costs(seed):
     for i in range(12):
         m, n = (int(size) for size in rng.integers(8, 40, 2))
         spectrum = np.sort(rng.random(min(m, n)))[::-1]
-        made.append(Candidate(f"k{i}", spectrum, m + n, m * n, 1, break_even_rank((m, n))))
+        made.append(Candidate(f"k{i}", spectrum, m + n, m * n, 1, (m * n - 1) // (m + n)))
     capacity = dense_cost(made) * (seed + 3) // 18
     least = np.zeros(capacity + 1)
     for m in made:
