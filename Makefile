@@ -74,13 +74,14 @@ test: env
 
 backends: $(BACKENDS:%=.venv-%/.installed)
 	@set -e; for name in $(BACKENDS); do \
-	  $(QUIET) $(ONE_THREAD) .venv-$$name/bin/python -m pytest tests/test_backends.py -k $$name; \
+	  $(QUIET) $(ONE_THREAD) .venv-$$name/bin/python -m pytest tests/whole/test_backends.py -k $$name; \
 	done
 
 # What meets Keras, TensorFlow, numpy and the packages of the command line; the rest knows none of them.
 ENDS := lowest newest
-BOUND_TESTS := $(addprefix tests/test_,keras_door.py law.py callback.py transport.py saving.py weights_files.py \
-  models.py config.py cli.py container.py tensorboard.py calibration.py)
+BOUND_TESTS := $(addprefix tests/,_keras/test_keras_door.py whole/test_law.py training/test_callback.py surgery/test_transport.py \
+  saving/test_saving.py saving/test_weights_files.py whole/test_models.py config/test_config.py cli/test_cli.py \
+  container/test_container.py tensorboard selection/test_calibration.py)
 
 bounds: $(ENDS:%=.venv-%/.at-bounds)
 	@set -e; for end in $(ENDS); do \

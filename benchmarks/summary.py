@@ -194,7 +194,7 @@ def _criteria_row() -> list[str]:
     """What looking at the data is worth after fine-tuning."""
     found, budgets = results("criteria")["figures"], (0.34, 0.21, 0.1)
     told = []
-    for name, key in (("kernel alone", "energy"), ("activations", "activation")):
+    for name, key in (("kernel alone", "frobenius"), ("activations", "activation")):
         runs = [found[f"{key}, knapsack, budget {budget}"]["test_accuracy"] for budget in budgets]
         told.append(f"{name}: {' / '.join(f'{sum(run) / len(run):.2f}' for run in runs)}")
     what = "test accuracy at 34 / 21 / 10 % of the parameters, ranks by the knapsack, judged by the"
@@ -204,8 +204,8 @@ def _criteria_row() -> list[str]:
 def _loop_row() -> list[str]:
     """The same of a recurrent network, the budget shared by energy."""
     found, told = results("criteria_lstm")["figures"], []
-    for name, key in (("kernels alone", "energy"), ("activations", "activation")):
-        runs = [found[f"{key}, energy, budget {b}"]["test_accuracy"] for b in (0.5, 0.25)]
+    for name, key in (("kernels alone", "frobenius"), ("activations", "activation")):
+        runs = [found[f"{key}, equal_energy, budget {b}"]["test_accuracy"] for b in (0.5, 0.25)]
         told.append(f"{name}: {' / '.join(f'{sum(run) / len(run):.1f}' for run in runs)}")
     dense = found["dense"]["test_accuracy"]
     what = (

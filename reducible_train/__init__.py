@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reducible_train import layers
     from reducible_train.config import load_config
     from reducible_train.errors import (
         ArgumentError,
@@ -127,6 +128,7 @@ __all__ = [
     "SurgeryError",
     "TailShrink",
     "factorize",
+    "layers",
     "load_config",
     "load_model",
     "load_weights_into",
@@ -140,6 +142,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":  # pyproject.toml is its one place
         return importlib.import_module("importlib.metadata").version("reducible-train")
+    if name == "layers":  # a public module; it needs Keras
+        return importlib.import_module("reducible_train.layers")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ import numpy as np
 from kinds import KINDS, Kind
 
 from reducible_train import LayerRule, factorize, load_model, load_weights_into, merge, save_model
-from reducible_train.layers import LowRank, find_kernels
+from reducible_train.layers import LowRank, as_matrices, find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.plans import plan_of
@@ -246,7 +246,7 @@ def gradients(model: keras.Model, x: Any, split: str | None) -> dict[str, list[n
         loss = error(model(x, training=False))
     found = tape.gradient(loss, [[v.value for v in kernel.variables] for kernel in kernels])
     return {
-        kernel.path: kernel.as_matrices(split)([host(tf.convert_to_tensor(g)) for g in each])
+        kernel.path: as_matrices(kernel, split)([host(tf.convert_to_tensor(g)) for g in each])
         for kernel, each in zip(kernels, found, strict=True)
     }
 

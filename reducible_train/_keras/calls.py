@@ -286,4 +286,4 @@ def in_order(inputs: Any, model: Any) -> list[Any]:
     names = input_names(model)
     if isinstance(inputs, dict) and names and set(names) <= set(inputs):
         return [inputs[name] for name in names]
-    return keras.tree.flatten(inputs)
+    return list(keras.tree.flatten(inputs))

@@ -62,4 +62,5 @@ def unpickler() -> Callable[..., Any]:
 
     Keras uses the method of the model's own class, which must then be importable.
     """
-    return keras.Model._unpickle_model
+    unpickle: Callable[..., Any] = keras.Model._unpickle_model
+    return unpickle

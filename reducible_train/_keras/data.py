@@ -1,4 +1,4 @@
-"""GuardRun data pass through a model."""
+"""Watch data pass through a model."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def observing(
     """
 
     def listen(layer: Any, present: Callable[[Any], Step | None]) -> None:
-        original, activation = layer.call, getattr(layer, "activation", None)
+        original = layer.call
+        activation: Any = getattr(layer, "activation", None)
         signature = inspect.signature(original)
         raw: list[Any] = []
 
         def activated(output: Any) -> Any:
             raw.append(_watched(output))
-            return activation(raw[-1])  # type: ignore[misc]
+            return activation(raw[-1])
 
         def _watched(output: Any) -> Any:
             if watch is not None and not is_symbolic(output):

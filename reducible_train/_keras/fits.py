@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 import keras
@@ -136,10 +137,10 @@ def _running_fit(callback: Any, having: str) -> Any | None:
 
 def _callers() -> Iterator[Any]:
     """The local variables of all functions that are running, the innermost first."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame.f_locals
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
 
 
 def _spec(found: Any) -> tuple[Any, Any, Any] | None:

@@ -57,10 +57,11 @@ def _stable_name(layer: Any) -> str:
 def automatic_stem(layer: Any) -> str | None:
     """What all automatic names of layers like this one begin with; `None` if its is chosen."""
     kinds = {to_snake_case(kind.__name__) for kind in type(layer).__mro__}
-    stem, _, count = layer.name.rpartition("_")
+    name: str = layer.name
+    stem, _, count = name.rpartition("_")
     if count.isdigit() and stem in kinds:
         return stem
-    return layer.name if layer.name in kinds else None
+    return name if name in kinds else None
 
 
 def walk(model: Any) -> Iterator[tuple[str, Any]]:

@@ -183,7 +183,9 @@ def build_scope(optimizer: Any) -> contextlib.AbstractContextManager[Any]:
     """
     inner = [slot for one in all_optimizers(optimizer)[1:] for slot in _all_slots(one)]
     if any(variable.path.startswith(f"{optimizer.name}/") for variable in inner):
-        return _backend.name_scope(optimizer.name, caller=optimizer)
+        scope: contextlib.AbstractContextManager[Any]
+        scope = _backend.name_scope(optimizer.name, caller=optimizer)
+        return scope
     return contextlib.nullcontext()
 
 

@@ -14,7 +14,8 @@ def torch_optimizer_class() -> type | None:
         return None
     import torch  # noqa: PLC0415
 
-    return torch.optim.Optimizer
+    kind: type = torch.optim.Optimizer
+    return kind
 
 
 def steps(optimizer: Any, variables: Sequence[Any]) -> bool:

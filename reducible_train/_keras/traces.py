@@ -22,7 +22,8 @@ def function_class() -> type | None:
         polymorphic_function,
     )
 
-    return polymorphic_function.Function
+    kind: type = polymorphic_function.Function
+    return kind
 
 
 def graph_class() -> type | None:
@@ -33,7 +34,8 @@ def graph_class() -> type | None:
         concrete_function,
     )
 
-    return concrete_function.ConcreteFunction
+    kind: type = concrete_function.ConcreteFunction
+    return kind
 
 
 def handles_of(variables: Iterable[Any]) -> frozenset[int]:

@@ -24,7 +24,8 @@ def constant(value: np.ndarray) -> Callable[..., Any]:
 
 def itemsize(variable: Any) -> int:
     """Bytes of one number of a variable."""
-    return dtype_size(keras.backend.standardize_dtype(variable.dtype)) // 8
+    bits: int = dtype_size(keras.backend.standardize_dtype(variable.dtype))
+    return bits // 8
 
 
 def size(variable: Any) -> int:
@@ -70,4 +71,4 @@ def is_symbolic(tensor: Any) -> bool:
         return False
     import tensorflow as tf  # noqa: PLC0415
 
-    return tf.is_symbolic_tensor(tensor)
+    return bool(tf.is_symbolic_tensor(tensor))

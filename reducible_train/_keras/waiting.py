@@ -72,7 +72,8 @@ def _waiting(model: Any) -> list[Any]:
 def _bytes(variable: Any) -> int:
     dtype = keras.backend.standardize_dtype(variable.dtype)
     bits = 8 if dtype == "string" else dtype_size(dtype)
-    return math.prod(variable.shape) * bits // 8
+    count: int = math.prod(variable.shape)
+    return count * bits // 8
 
 
 @contextmanager

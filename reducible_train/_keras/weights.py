@@ -137,7 +137,7 @@ def _stored_in_one(path: Any) -> dict[str, StoredVariables]:
 
 def snake_case(class_name: str) -> str:
     """A class name as Keras writes it in weights files and automatic layer names."""
-    return to_snake_case(class_name)
+    return str(to_snake_case(class_name))
 
 
 def walk_state(

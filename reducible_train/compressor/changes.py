@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,3 +80,18 @@ def certificate(allocation: Allocation | None) -> dict[str, float] | None:
     if allocation is None:
         return None
     return {"objective": allocation.objective, "bound": allocation.bound, "gap": allocation.gap}
+
+
+def seconds_of(started: float, decided: float, scoring: float) -> dict[str, float]:
+    """How long each part of a cut took that ends now.
+
+    Args:
+        started: When it began, by `time.perf_counter`.
+        decided: When its ranks were chosen.
+        scoring: Seconds of that in which kernels were decomposed.
+    """
+    return {
+        "spectra": scoring,
+        "allocation": decided - started - scoring,
+        "surgery": clock.perf_counter() - decided,
+    }

@@ -7,12 +7,19 @@ cut is decided in `selection`; what was done is kept in a `History`.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from reducible_train import _keras
-from reducible_train.compressor.changes import agreed, certificate, changes_to, kernel_cut
+from reducible_train.compressor.changes import (
+    agreed,
+    certificate,
+    changes_to,
+    kernel_cut,
+    seconds_of,
+)
+from reducible_train.compressor.data import check_data, listening_notes
 from reducible_train.compressor.growth import grown, room_to_grow
 from reducible_train.compressor.history import History
 from reducible_train.compressor.pricing import (
@@ -23,11 +30,12 @@ from reducible_train.compressor.pricing import (
     tabulated,
     with_cuts,
 )
-from reducible_train.compressor.progress import Progress, targets_of
+from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of
+from reducible_train.compressor.target_values import TargetValue, on_schedule, targets_of, values_at
 from reducible_train.report.records import Cut, Report
 from reducible_train.selection.costs.latency import Latency
-from reducible_train.selection.criteria import Criterion, criterion_named
+from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
     check_choices,
@@ -38,20 +46,12 @@ from reducible_train.selection.feasibility import (
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
-from reducible_train.selection.sample_checks import check_asking, check_samples
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.survey import survey
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import Target
 from reducible_train.surgery.change import change_kernels, pull_kernels
-
-TargetValue = Callable[[Target, float], float]  # target, time in epochs -> the value to go to
-
-
-def on_schedule(goal: Target, time: float) -> float:
-    """The value of a target by its own schedule, which nothing holds up."""
-    return goal(time)
 
 
 class Compression:
@@ -137,8 +137,8 @@ class Compression:
         if trains:
             check_rank(self.survey, target)
         check_finite(self.survey)
-        _check_data(model, self._criterion, asking or {}, samples)
-        self.notes = _listening_notes(model, self._criterion)
+        check_data(model, self._criterion, asking or {}, samples)
+        self.notes = listening_notes(model, self._criterion)
         self._selector_for = partial(
             RankSelector,
             target=target,
@@ -155,7 +155,7 @@ class Compression:
             time: Epochs since the start, fractions allowed.
             target_value: The value that a target shall have at a time.
         """
-        values = _values(self._targets, time, target_value)
+        values = values_at(self._targets, time, target_value)
         return tuple(values.values()) != self.history.reached
 
     def cut(
@@ -177,7 +177,7 @@ class Compression:
         Returns:
             The record, or `None` if nothing changed.
         """
-        values = _values(self._targets, time, target_value)
+        values = values_at(self._targets, time, target_value)
         reached = tuple(values.values())
         if reached == self.history.reached:
             return None
@@ -200,11 +200,7 @@ class Compression:
                 kernels=kernels,
                 parameters_before=before,
                 parameters=int(self.survey.total("parameters")),
-                seconds={
-                    "spectra": selection.seconds,
-                    "allocation": decided - started - selection.seconds,
-                    "surgery": clock.perf_counter() - decided,
-                },
+                seconds=seconds_of(started, decided, selection.seconds),
                 certificate=certificate(selection.allocation),
             )
         history = self.history if record is None else self.history.after(record)
@@ -217,7 +213,7 @@ class Compression:
             return
         _keras.sync_state(self.model)
         remarks = self._remarks  # of what is, not of what will be
-        selection = self._select(_values(self._targets, time, target_value), time)
+        selection = self._select(values_at(self._targets, time, target_value), time)
         self._remarks = {**self._remarks, **remarks}
         changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
         pull_kernels(self.model, changes, fraction)
@@ -311,34 +307,3 @@ class Compression:
             notes=self.notes,
             prices=price_notes(self.survey, self._tabulated),
         )
-
-
-def _values(
-    targets: Sequence[Target], time: float, target_value: TargetValue
-) -> dict[Target, float]:
-    """What each target shall be at a time, in the order in which a history keeps them."""
-    return {goal: target_value(goal, time) for goal in targets}
-
-
-def _check_data(
-    model: Any,
-    criterion: Criterion,
-    asking: Mapping[str, Sequence[str]],
-    samples: Samples | None,
-) -> None:
-    """Refuse a criterion that cannot learn what it asks for, and samples that do not fit."""
-    asking = {f"criterion={criterion.name!r}": criterion.needs, **asking}
-    who = check_asking(model, asking, None)
-    if samples is not None:
-        check_samples(samples, model, who, run=any(asking.values()))
-
-
-def _listening_notes(model: Any, criterion: Criterion) -> tuple[str, ...]:
-    """What a criterion does not hear of a model that trains in its own way."""
-    if not criterion.needs or not _keras.has_own_step(model):
-        return ()
-    return (
-        f"criterion={criterion.name!r} listens to model '{model.name}' called on the inputs of "
-        "a batch, its first part, as for predictions; not to what else its own train_step "
-        "does.",
-    )

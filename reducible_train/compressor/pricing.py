@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from reducible_train.layers import keep_dense_file_bytes
 from reducible_train.selection.costs.counted import Prices
 from reducible_train.selection.costs.file import FileSize, story_bytes
 from reducible_train.selection.costs.latency import Latency
@@ -54,7 +55,7 @@ def with_cuts(survey: Survey, cuts: Sequence[Any], coming: Sequence[str] = ()) -
 def keep_dense_sizes(survey: Survey, choices: Sequence[RankChoice]) -> None:
     """Let what has factors now remember what only the dense kernel tells, for later fits."""
     for each in choices if "file" in survey.prices else ():
-        each.compressible.kernel.keep_dense_file_bytes(each.factorization.dense_cost("file"))
+        keep_dense_file_bytes(each.compressible.kernel, each.factorization.dense_cost("file"))
 
 
 def price_notes(survey: Survey, by: FileSize | Latency | None) -> Iterator[str]:

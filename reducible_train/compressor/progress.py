@@ -6,16 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reducible_train.compressor.target_values import targets_of
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.survey import Survey
 from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
-
-
-def targets_of(survey: Survey, target: Target) -> tuple[Target, ...]:
-    """The target of a model, and those of the rules for its layers, each once."""
-    own = (m.rule.target for m in survey.compressible if m.rule)
-    return tuple(dict.fromkeys([target, *(each for each in own if each is not None)]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ class Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         self._depth = getattr(self, "_depth", 0) + 1
         if self._depth > MOST_DEPTH:
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             told = f"more than {MOST_DEPTH} levels of brackets or indentation"
             raise yaml.composer.ComposerError(None, None, told, mark)
         node = super().compose_node(parent, index)

@@ -106,7 +106,8 @@ def _fields(made: type[Schedule]) -> tuple[Any, ...]:
 
 
 def _yaml_type(hint: Any) -> Any:
-    origin, inner = get_origin(hint), get_args(hint)
+    origin: Any = get_origin(hint)
+    inner = get_args(hint)
     if inspect.isclass(hint) and issubclass(hint, Schedule):
         return "Target"
     if inspect.isclass(origin) and origin is not Literal and issubclass(origin, tuple | list):

@@ -11,7 +11,7 @@ def config_schema() -> dict[str, Any]:
     """The schema, as plain JSON values, with a description for every key.
 
     Point an editor at it from the first line of a file:
-    `# yaml-language-server: $schema=config.schema.json`.
+    `# yaml-language-server: $schema=schema.json`.
 
     >>> sorted(config_schema()["properties"])
     ['backup', 'checkpoint', 'compression', 'early_stopping', 'tensorboard', 'training']

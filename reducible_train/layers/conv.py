@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 import keras
 import numpy as np
 
-from reducible_train.layers.base import LowRank, Shape, StockLayer, product_of
+from reducible_train.layers.base import LowRank
+from reducible_train.layers.keras_types import (
+    Biased,
+    Options,
+    PartialShape,
+    Shape,
+    Tensor,
+    Variable,
+    ops,
+)
+from reducible_train.layers.kind import Data, KernelKind, RowReader, own_bias, product_of
 from reducible_train.layers.patches import patches
+from reducible_train.layers.stock import StockLayer, dense_config, in_two, u_arguments
 from reducible_train.layers.uses import Uses
 from reducible_train.linalg.matricization import Matricization
 
@@ -16,7 +28,115 @@ CHANNEL, SPATIAL = "channel", "spatial"
 AXES = "dhw"
 
 
-class LowRankConv(LowRank):
+class ImageLayer(Biased, Protocol):
+    """What is read of a layer that slides over images, of one to three axes."""
+
+    filters: int
+    kernel_size: Shape
+    strides: Shape
+    dilation_rate: Shape
+    padding: str
+    data_format: str
+    use_bias: bool
+
+    def compute_output_shape(self, input_shape: PartialShape) -> PartialShape: ...
+
+
+class ConvLayer(ImageLayer, Protocol):
+    """What is read of a convolution."""
+
+    groups: int
+
+
+# --- what is known of the dense layer -----------------------------------------------------
+
+
+def _possible_splits(layer: ConvLayer, kernel: str) -> tuple[str, ...]:
+    sizes = layer.kernel_size
+    if len(sizes) == 2 and min(sizes) > 1 and layer.groups == 1:
+        return (CHANNEL, SPATIAL)
+    return (CHANNEL,)
+
+
+def _matricization(layer: ConvLayer, kernel: str, split: str) -> Matricization:
+    axes = AXES[-len(layer.kernel_size) :]
+    if split == SPATIAL:
+        return Matricization("hwio", "h1ir", "1wro")
+    ones = "1" * len(axes)
+    if layer.groups == 1:
+        return Matricization(axes + "io", axes + "ir", ones + "ro")
+    lengths = (("g", layer.groups),)
+    return Matricization(axes + "i(go)", axes + "i(gr)", ones + "r(go)", lengths=lengths)
+
+
+def _uses(
+    layer: ConvLayer, kernel: str, split: str, inputs: PartialShape, options: Options
+) -> Uses | None:
+    outputs = spatial_axes(layer, layer.compute_output_shape(inputs))
+    count = product_of(outputs)
+    if count is None:
+        return None
+    if split == CHANNEL:
+        return Uses.alike(count)
+    between = product_of((outputs[0], spatial_axes(layer, inputs)[1]))
+    return None if between is None else Uses(count, between, count)
+
+
+def _input_rows(
+    layer: ConvLayer, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return patches_of(layer, inputs, layer.groups, rng)
+
+
+def _output_rows(
+    layer: ConvLayer, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    shape = (-1, layer.groups, layer.filters // layer.groups)
+    return _channels_last(layer, outputs).reshape(shape).swapaxes(0, 1)
+
+
+def _stock(layer: LowRankConv) -> list[StockLayer]:
+    config, conv = dense_config(layer), layer.kernel_kind.dense_class
+    alike = {name: config[name] for name in ("padding", "data_format", "groups")}
+    sizes = [
+        {"kernel_size": tuple(factor.shape[:-2]), "strides": strides, "dilation_rate": rate}
+        for factor, strides, rate in layer.steps
+    ]
+    filters = layer.kernel_u.shape[-1]  # of all groups
+    first = conv(filters=filters, use_bias=False, **sizes[0], **alike, **u_arguments(layer))
+    return in_two(layer, first, conv(**config | sizes[1]), "kernel")
+
+
+def _kind(dense_class: type) -> KernelKind:
+    return KernelKind(
+        dense_class,
+        splits=(CHANNEL, SPATIAL),
+        matricization=_matricization,
+        possible_splits=_possible_splits,
+        uses=_uses,
+        data=Data(RowReader(_input_rows), RowReader(_output_rows), bias=own_bias),
+        stock=_stock,
+    )
+
+
+# --- the low-rank layers ------------------------------------------------------------------
+
+
+class LowRankImageLayer(LowRank):
+    """What low-rank layers that slide over images have from Keras."""
+
+    filters: int
+    kernel_size: Shape
+    strides: Shape
+    dilation_rate: Shape
+    padding: str
+    data_format: str
+    use_bias: bool
+    bias: Variable | None
+    activation: Callable[[Tensor], Tensor] | None
+
+
+class LowRankConv(LowRankImageLayer):
     """What the convolutions share.
 
     Split by channels, `W (kh kw i, o)` becomes `r` filters of the same size, then a 1 x 1
@@ -27,154 +147,35 @@ class LowRankConv(LowRank):
     dilation keep their meaning, so that the outputs are those of the product.
     """
 
-    splits = (CHANNEL, SPATIAL)
-
-    @classmethod
-    def splits_of(cls, layer: Any, kernel: str) -> tuple[str, ...]:
-        sizes = layer.kernel_size
-        if len(sizes) == 2 and min(sizes) > 1 and layer.groups == 1:
-            return cls.splits
-        return (CHANNEL,)
-
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        axes = AXES[-len(layer.kernel_size) :]
-        if split == SPATIAL:
-            return Matricization("hwio", "h1ir", "1wro")
-        ones = "1" * len(axes)
-        if layer.groups == 1:
-            return Matricization(axes + "io", axes + "ir", ones + "ro")
-        lengths = (("g", layer.groups),)
-        return Matricization(axes + "i(go)", axes + "i(gr)", ones + "r(go)", lengths=lengths)
-
-    @classmethod
-    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        outputs = spatial_axes(layer, layer.compute_output_shape(inputs))
-        count = product_of(outputs)
-        if count is None:
-            return None
-        if split == CHANNEL:
-            return Uses.alike(count)
-        width = spatial_axes(layer, inputs)[1]
-        return None if width is None else Uses(count, outputs[0] * width, count)
-
-    @classmethod
-    def input_rows(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        return patches_of(layer, inputs, layer.groups, rng)
-
-    @classmethod
-    def output_rows(
-        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        rows = _channels_last(layer, outputs).reshape(
-            -1, layer.groups, layer.filters // layer.groups
-        )
-        return rows.swapaxes(0, 1)
-
-    @classmethod
-    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
-        return layer.bias if layer.use_bias else None
+    kernel_u: Variable
+    kernel_v: Variable
 
     @property
-    def kernel(self) -> Any:
+    def kernel(self) -> Tensor:
         """The product `U V`, in the kernel's shape."""
         return self.product("kernel")
 
-    def call(self, inputs: Any) -> Any:
-        layer: Any = self
-        padding = layer.padding
+    def call(self, inputs: Tensor) -> Tensor:
+        padding = self.padding
         if padding == "causal":
-            inputs = pad_causal(layer, inputs)
+            inputs = pad_causal(self, inputs)
             padding = "valid"
-        form = layer.data_format
-        for factor, (stride, rate) in zip(self.factors("kernel"), self._steps, strict=True):
-            inputs = keras.ops.conv(inputs, factor, stride, padding, form, rate)
+        for factor, strides, rate in self.steps:
+            inputs = ops.conv(inputs, factor, strides, padding, self.data_format, rate)
         return conv_bias(self, inputs)
 
     @property
-    def _steps(self) -> list[tuple[Shape, Shape]]:
-        """Strides and dilation of each of the two convolutions."""
-        layer: Any = self
-        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
+    def steps(self) -> list[tuple[Variable, Shape, Shape]]:
+        """The factor, the strides and the dilation of each of the two convolutions."""
+        u, v = self.kernel_u, self.kernel_v
+        strides, dilation = tuple(self.strides), tuple(self.dilation_rate)
         if self.split_of("kernel") == SPATIAL:  # each factor strides along its own axis
-            return [((strides[0], 1), (dilation[0], 1)), ((1, strides[1]), (1, dilation[1]))]
+            return [
+                (u, (strides[0], 1), (dilation[0], 1)),
+                (v, (1, strides[1]), (1, dilation[1])),
+            ]
         ones = (1,) * len(strides)
-        return [(strides, dilation), (ones, ones)]
-
-    def stock_layers(self) -> list[StockLayer]:
-        config = self.dense_config()
-        alike = {name: config[name] for name in ("padding", "data_format", "groups")}
-        sizes = [
-            {"kernel_size": tuple(factor.shape[:-2]), "strides": strides, "dilation_rate": rate}
-            for factor, (strides, rate) in zip(self.factors("kernel"), self._steps, strict=True)
-        ]
-        first = self.dense_class(
-            filters=self.factors("kernel")[0].shape[-1],
-            use_bias=False,
-            **sizes[0],
-            **alike,
-            **self.stock_arguments(),
-        )
-        return self.in_two(first, self.dense_class(**config | sizes[1]))
-
-
-def pad_causal(layer: Any, inputs: Any) -> Any:
-    """Inputs of a one-dimensional convolution with what `padding="causal"` puts before them."""
-    before = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
-    last = layer.data_format == "channels_last"
-    return keras.ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
-
-
-def pointwise(layer: Any, inputs: Any, kernel: Any) -> Any:
-    """A convolution of size 1.
-
-    With channels first it is written as a product, since TensorFlow convolves only
-    channels-last images on a CPU.
-    """
-    if layer.data_format == "channels_last":
-        return keras.ops.conv(inputs, kernel, 1, "valid", layer.data_format)
-    matrix = keras.ops.reshape(kernel, kernel.shape[-2:])
-    return keras.ops.einsum("bi...,io->bo...", inputs, matrix)
-
-
-def conv_bias(layer: Any, outputs: Any) -> Any:
-    """Add the bias of a convolution along its channels, if there is one; then activate."""
-    if layer.use_bias:
-        ones = (1,) * len(layer.kernel_size)
-        last = layer.data_format == "channels_last"
-        shape = (1, *ones, layer.filters) if last else (1, layer.filters, *ones)
-        outputs = keras.ops.add(outputs, keras.ops.reshape(layer.bias, shape))
-    return outputs if layer.activation is None else layer.activation(outputs)
-
-
-def _channels_last(layer: Any, images: np.ndarray) -> np.ndarray:
-    return images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
-
-
-def positions_of(layer: Any, images: np.ndarray) -> np.ndarray:
-    """The channels at every position, `(1, rows, channels)`."""
-    last = _channels_last(layer, images)
-    return last.reshape(1, -1, last.shape[-1])
-
-
-def patches_of(layer: Any, images: np.ndarray, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """What a convolution with the layer's settings sees of images, as `patches` gives it."""
-    return patches(
-        _channels_last(layer, images),
-        layer.kernel_size,
-        layer.strides,
-        layer.dilation_rate,
-        layer.padding,
-        groups,
-        rng,
-    )
-
-
-def spatial_axes(layer: Any, shape: Shape) -> Shape:
-    """The axes of an image, without samples and channels."""
-    return tuple(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
+        return [(u, strides, dilation), (v, ones, ones)]
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -192,7 +193,7 @@ class LowRankConv1D(LowRankConv, keras.layers.Conv1D):
         [(8,), (3, 6, 2), (1, 2, 8)]
     """
 
-    dense_class = keras.layers.Conv1D
+    kernel_kind = _kind(keras.layers.Conv1D)
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -211,7 +212,7 @@ class LowRankConv2D(LowRankConv, keras.layers.Conv2D):
         [(8,), (3, 1, 6, 2), (1, 3, 2, 8)]
     """
 
-    dense_class = keras.layers.Conv2D
+    kernel_kind = _kind(keras.layers.Conv2D)
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -229,4 +230,66 @@ class LowRankConv3D(LowRankConv, keras.layers.Conv3D):
         [(8,), (3, 3, 3, 4, 2), (1, 1, 1, 2, 8)]
     """
 
-    dense_class = keras.layers.Conv3D
+    kernel_kind = _kind(keras.layers.Conv3D)
+
+
+# --- what the kinds of convolutions share ---------------------------------------------------
+
+
+def pad_causal(layer: ImageLayer, inputs: Tensor) -> Tensor:
+    """Inputs of a one-dimensional convolution with what `padding="causal"` puts before them."""
+    before = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
+    last = layer.data_format == "channels_last"
+    return ops.pad(inputs, [[0, 0], before, [0, 0]] if last else [[0, 0], [0, 0], before])
+
+
+def pointwise(layer: ImageLayer, inputs: Tensor, kernel: Tensor) -> Tensor:
+    """A convolution of size 1.
+
+    With channels first it is written as a product, since TensorFlow convolves only
+    channels-last images on a CPU.
+    """
+    if layer.data_format == "channels_last":
+        return ops.conv(inputs, kernel, 1, "valid", layer.data_format)
+    matrix = ops.reshape(kernel, kernel.shape[-2:])
+    return ops.einsum("bi...,io->bo...", inputs, matrix)
+
+
+def conv_bias(layer: ImageLayer, outputs: Tensor) -> Tensor:
+    """Add the bias of a convolution along its channels, if there is one; then activate."""
+    if layer.use_bias and layer.bias is not None:
+        ones = (1,) * len(layer.kernel_size)
+        last = layer.data_format == "channels_last"
+        shape = (1, *ones, layer.filters) if last else (1, layer.filters, *ones)
+        outputs = ops.add(outputs, ops.reshape(layer.bias, shape))
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _channels_last(layer: ImageLayer, images: np.ndarray) -> np.ndarray:
+    return images if layer.data_format == "channels_last" else np.moveaxis(images, 1, -1)
+
+
+def positions_of(layer: ImageLayer, images: np.ndarray) -> np.ndarray:
+    """The channels at every position, `(1, rows, channels)`."""
+    last = _channels_last(layer, images)
+    return last.reshape(1, -1, last.shape[-1])
+
+
+def patches_of(
+    layer: ImageLayer, images: np.ndarray, groups: int, rng: np.random.Generator
+) -> np.ndarray:
+    """What a convolution with the layer's settings sees of images, as `patches` gives it."""
+    return patches(
+        _channels_last(layer, images),
+        layer.kernel_size,
+        layer.strides,
+        layer.dilation_rate,
+        layer.padding,
+        groups,
+        rng,
+    )
+
+
+def spatial_axes(layer: ImageLayer, shape: PartialShape) -> PartialShape:
+    """The axes of an image, without samples and channels."""
+    return tuple(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])

@@ -2,18 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import functools
+from typing import Protocol
 
 import keras
 import numpy as np
 
-from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike
-from reducible_train.layers.conv import AXES, conv_bias, patches_of, positions_of, spatial_axes
+from reducible_train.layers.base import PlainKernel
+from reducible_train.layers.conv import (
+    AXES,
+    ImageLayer,
+    LowRankImageLayer,
+    conv_bias,
+    patches_of,
+    positions_of,
+    spatial_axes,
+)
+from reducible_train.layers.keras_types import Options, PartialShape, Tensor, Variable, ops
+from reducible_train.layers.kind import Data, KernelKind, RowReader, alike
+from reducible_train.layers.stock import StockLayer, dense_config, in_two, u_arguments
 from reducible_train.layers.uses import Uses
 from reducible_train.linalg.matricization import Matricization
 
 
-class LowRankConvTranspose(LowRank):
+class TransposedLayer(ImageLayer, Protocol):
+    """What is read of a transposed convolution."""
+
+    output_padding: object
+
+
+# --- what is known of the dense layer -----------------------------------------------------
+
+
+def _matricization(layer: TransposedLayer, kernel: str, split: str) -> Matricization:
+    axes, ones = AXES[-len(layer.kernel_size) :], "1" * len(layer.kernel_size)
+    return Matricization(axes + "oi", ones + "ir", axes + "or")
+
+
+def _uses(
+    layer: TransposedLayer, kernel: str, split: str, inputs: PartialShape, options: Options
+) -> Uses | None:
+    return alike(spatial_axes(layer, inputs))
+
+
+def _input_rows(
+    layer: TransposedLayer, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return positions_of(layer, inputs)
+
+
+def _output_rows(
+    layer: TransposedLayer, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """What each input position adds to, `(1, rows, h w o)`: outputs are sums of these, so
+    the loss changes by a gradient's rows times a change of theirs.
+    """
+    if layer.output_padding is not None:
+        return None
+    return patches_of(layer, outputs, 1, rng)
+
+
+def _stock(layer: LowRankConvTranspose, pointwise: type) -> list[StockLayer]:
+    first = pointwise(
+        filters=layer.ranks["kernel"],
+        kernel_size=1,
+        data_format=layer.data_format,
+        use_bias=False,
+        **u_arguments(layer),
+    )
+    second = layer.kernel_kind.dense_class(**dense_config(layer))
+    return in_two(layer, first, second, "kernel")
+
+
+def _kind(dense_class: type, pointwise: type) -> KernelKind:
+    return KernelKind(
+        dense_class,
+        kernel_attributes={"kernel": "kernel"},
+        matricization=_matricization,
+        uses=_uses,
+        data=Data(RowReader(_input_rows), RowReader(_output_rows)),
+        stock=functools.partial(_stock, pointwise=pointwise),
+    )
+
+
+# --- the low-rank layers ------------------------------------------------------------------
+
+
+class LowRankConvTranspose(LowRankImageLayer):
     """What transposed convolutions share, `W (i, h w o) ~ U V`.
 
     A convolution of size 1 to `r` channels, then a transposed convolution from there. Of its data
@@ -21,60 +96,23 @@ class LowRankConvTranspose(LowRank):
     bias takes up the mean of what is lost, since outputs get different numbers of them.
     """
 
-    kernel_attributes = {"kernel": "kernel"}  # noqa: RUF012
     kernel = PlainKernel()
-    _pointwise_class: ClassVar[type]
+    kernel_u: Variable
+    kernel_v: Variable
+    output_padding: object
 
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        axes, ones = AXES[-len(layer.kernel_size) :], "1" * len(layer.kernel_size)
-        return Matricization(axes + "oi", ones + "ir", axes + "or")
-
-    @classmethod
-    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        return alike(spatial_axes(layer, inputs))
-
-    @classmethod
-    def input_rows(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        return positions_of(layer, inputs)
-
-    @classmethod
-    def output_rows(
-        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        """What each input position adds to, `(1, rows, h w o)`: outputs are sums of these, so
-        the loss changes by a gradient's rows times a change of theirs.
-        """
-        if layer.output_padding is not None:
-            return None
-        return patches_of(layer, outputs, 1, rng)
-
-    def stock_layers(self) -> list[StockLayer]:
-        layer: Any = self
-        first = self._pointwise_class(
-            self.ranks["kernel"],
-            1,
-            data_format=layer.data_format,
-            use_bias=False,
-            **self.stock_arguments(),
-        )
-        return self.in_two(first, self.dense_class(**self.dense_config()))
-
-    def call(self, inputs: Any) -> Any:
-        layer: Any = self
-        x = keras.ops.conv(inputs, layer.kernel_u, 1, "valid", layer.data_format)
-        x = keras.ops.conv_transpose(
+    def call(self, inputs: Tensor) -> Tensor:
+        x = ops.conv(inputs, self.kernel_u, 1, "valid", self.data_format)
+        x = ops.conv_transpose(
             x,
-            layer.kernel_v,
-            list(layer.strides),
-            layer.padding,
-            layer.output_padding,
-            layer.data_format,
-            layer.dilation_rate,
+            self.kernel_v,
+            list(self.strides),
+            self.padding,
+            self.output_padding,
+            self.data_format,
+            self.dilation_rate,
         )
-        return conv_bias(layer, x)
+        return conv_bias(self, x)
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -92,8 +130,7 @@ class LowRankConv1DTranspose(LowRankConvTranspose, keras.layers.Conv1DTranspose)
         [(8,), (1, 6, 2), (3, 8, 2)]
     """
 
-    dense_class = keras.layers.Conv1DTranspose
-    _pointwise_class = keras.layers.Conv1D
+    kernel_kind = _kind(keras.layers.Conv1DTranspose, keras.layers.Conv1D)
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -111,8 +148,7 @@ class LowRankConv2DTranspose(LowRankConvTranspose, keras.layers.Conv2DTranspose)
         [(8,), (1, 1, 6, 2), (3, 3, 8, 2)]
     """
 
-    dense_class = keras.layers.Conv2DTranspose
-    _pointwise_class = keras.layers.Conv2D
+    kernel_kind = _kind(keras.layers.Conv2DTranspose, keras.layers.Conv2D)
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -130,5 +166,4 @@ class LowRankConv3DTranspose(LowRankConvTranspose, keras.layers.Conv3DTranspose)
         [(8,), (1, 1, 1, 6, 2), (2, 2, 2, 8, 2)]
     """
 
-    dense_class = keras.layers.Conv3DTranspose
-    _pointwise_class = keras.layers.Conv3D
+    kernel_kind = _kind(keras.layers.Conv3DTranspose, keras.layers.Conv3D)

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import keras
 import numpy as np
 
-from reducible_train.layers.base import LowRank, StockLayer
+from reducible_train.layers.base import LowRank, add_bias
+from reducible_train.layers.keras_types import Biased, Tensor
+from reducible_train.layers.kind import Data, KernelKind, RowReader, own_bias
+from reducible_train.layers.stock import StockLayer, dense_config, in_two, u_arguments
+
+
+class Dense(Biased, Protocol):
+    """What is read of a `Dense` layer."""
+
+    units: int
+
+
+def _input_rows(
+    layer: Dense, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return inputs.reshape(1, -1, inputs.shape[-1])
+
+
+def _output_rows(
+    layer: Dense, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    return outputs.reshape(1, -1, layer.units)
+
+
+def _stock(layer: LowRankDense) -> list[StockLayer]:
+    first = keras.layers.Dense(layer.rank, use_bias=False, **u_arguments(layer))
+    second = keras.layers.Dense.from_config(dense_config(layer))
+    return in_two(layer, first, second, "kernel")
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -38,37 +65,22 @@ class LowRankDense(LowRank, keras.layers.Dense):
     training with high-dimensional output targets*, ICASSP 2013.
     """
 
-    dense_class = keras.layers.Dense
+    kernel_kind = KernelKind(
+        keras.layers.Dense,
+        data=Data(RowReader(_input_rows), RowReader(_output_rows), bias=own_bias),
+        stock=_stock,
+    )
 
     @property
     def rank(self) -> int:
         """Rank in force; `ranks` says it of every kind of layer."""
-        return self.get_config()["ranks"]
+        rank: int = self.get_config()["ranks"]
+        return rank
 
     @property
-    def kernel(self) -> Any:
+    def kernel(self) -> Tensor:
         """The product `U V`, shape `(m, n)`; what code that reads a kernel expects."""
         return self.product("kernel")
 
-    def stock_layers(self) -> list[StockLayer]:
-        first = keras.layers.Dense(self.rank, use_bias=False, **self.stock_arguments())
-        return self.in_two(first, keras.layers.Dense.from_config(self.dense_config()))
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.add_bias(self.multiply(inputs, "kernel"))
-
-    @classmethod
-    def input_rows(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        return inputs.reshape(1, -1, inputs.shape[-1])
-
-    @classmethod
-    def output_rows(
-        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        return outputs.reshape(1, -1, layer.units)
-
-    @classmethod
-    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
-        return layer.bias
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        return add_bias(self, self.multiply(inputs, "kernel"))

@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 import string
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import keras
 import numpy as np
 
-from reducible_train.layers.base import LowRank, Shape, StockLayer
+from reducible_train.layers.base import LowRank, add_bias
+from reducible_train.layers.keras_types import (
+    Biased,
+    Options,
+    PartialShape,
+    Tensor,
+    Variable,
+    ops,
+)
+from reducible_train.layers.kind import Data, KernelKind, RowReader, alike
+from reducible_train.layers.stock import StockLayer, dense_config, in_two, u_arguments
 from reducible_train.layers.uses import Uses
 from reducible_train.linalg.matricization import Matricization
 
@@ -88,6 +98,42 @@ class Equation:
         return first.replace(".", "..."), second.replace(".", "...")
 
 
+class EinsumLayer(Biased, Protocol):
+    """What is read of an `EinsumDense` layer."""
+
+    equation: str
+    bias_axes: str | None
+    kernel: Tensor
+
+
+# --- what is known of the dense layer -----------------------------------------------------
+
+
+def _fault(layer: EinsumLayer, kernel: str) -> str | None:
+    return Equation.of(layer.equation).fault
+
+
+def _matricization(layer: EinsumLayer, kernel: str, split: str) -> Matricization:
+    e = Equation.of(layer.equation)
+    if e.fault is not None:  # seen as its last axis, and never factorised
+        labels = string.ascii_lowercase[: len(layer.kernel.shape)]
+        return Matricization(labels, labels[:-1] + "R", "R" + labels[-1], rank="R")
+    u, v = e.shared + e.contracted + e.rank, e.shared + e.rank + e.made
+    return Matricization(e.kernel, u, v, rank=e.rank)
+
+
+def _uses(
+    layer: EinsumLayer, kernel: str, split: str, inputs: PartialShape, options: Options
+) -> Uses | None:
+    e = Equation.of(layer.equation)
+    labels: list[str] = []
+    for label in e.inputs:
+        more = len(inputs) - len(e.inputs) + 1
+        labels += ["."] * more if label == "." else [label]
+    sizes = list(zip(labels, inputs, strict=True))[1:]
+    return alike([size for label, size in sizes if label not in e.kernel])
+
+
 def _rows(values: np.ndarray, labels: str, first: str, last: str) -> np.ndarray:
     """Values of some labels as `(first, all the others, last)`."""
     count = values.ndim - len(labels) + 1
@@ -98,6 +144,47 @@ def _rows(values: np.ndarray, labels: str, first: str, last: str) -> np.ndarray:
     moved = values.transpose([axes.index(label) for label in [*first, *others, *last]])
     sizes = [math.prod(values.shape[axes.index(label)] for label in side) for side in (first, last)]
     return moved.reshape(sizes[0], -1, sizes[1])
+
+
+def _input_rows(
+    layer: EinsumLayer, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    e = Equation.of(layer.equation)
+    return _rows(inputs, e.inputs, e.shared, e.contracted)
+
+
+def _output_rows(
+    layer: EinsumLayer, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    e = Equation.of(layer.equation)
+    return _rows(outputs, e.outputs, e.shared, e.made)
+
+
+def _bias(layer: EinsumLayer, kernel: str) -> Variable | None:
+    """The bias, where it has every column and in their order."""
+    e = Equation.of(layer.equation)
+    own = "".join(x for x in e.outputs if x in (layer.bias_axes or ""))
+    return layer.bias if own == e.shared + e.made else None
+
+
+def _stock(layer: LowRankEinsumDense) -> list[StockLayer]:
+    config = dense_config(layer)
+    e = Equation.of(layer.equation)
+    equations = e.steps
+    # Labels of the given output shape: all where an ellipsis in front holds the batch,
+    # otherwise all but the first; none is given for the ellipsis.
+    given = [tuple(config["output_shape"]), e.outputs.replace(".", "")]
+    sizes = dict(zip(reversed(given[1]), reversed(given[0]), strict=False))
+    sizes[e.rank] = layer.ranks["kernel"]
+    labels = e.between.replace(".", "")[len(given[1]) - len(given[0]) :]
+    first = keras.layers.EinsumDense(
+        equations[0], tuple(sizes[label] for label in labels), **u_arguments(layer)
+    )
+    second = keras.layers.EinsumDense.from_config(config | {"equation": equations[1]})
+    return in_two(layer, first, second, "kernel")
+
+
+# --- the low-rank layer -------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -119,79 +206,21 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
         [(32, 3), (3, 4, 8)]
     """
 
-    dense_class = keras.layers.EinsumDense
-
-    @classmethod
-    def refusal(cls, layer: Any, kernel: str) -> str | None:
-        return super().refusal(layer, kernel) or Equation.of(layer.equation).fault
-
-    @classmethod
-    def matricization(cls, layer: Any, kernel: str, split: str) -> Matricization:
-        e = Equation.of(layer.equation)
-        if e.fault is not None:  # seen as its last axis, and never factorised
-            labels = string.ascii_lowercase[: len(layer.kernel.shape)]
-            return Matricization(labels, labels[:-1] + "R", "R" + labels[-1], rank="R")
-        u, v = e.shared + e.contracted + e.rank, e.shared + e.rank + e.made
-        return Matricization(e.kernel, u, v, rank=e.rank)
-
-    @classmethod
-    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        e = Equation.of(layer.equation)
-        labels: list[str] = []
-        for label in e.inputs:
-            more = len(inputs) - len(e.inputs) + 1
-            labels += ["."] * more if label == "." else [label]
-        free = [
-            size
-            for label, size in list(zip(labels, inputs, strict=True))[1:]
-            if label not in e.kernel
-        ]
-        if any(size is None for size in free):
-            return None
-        return Uses.alike(math.prod(free))
-
-    @classmethod
-    def input_rows(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        e = Equation.of(layer.equation)
-        return _rows(inputs, e.inputs, e.shared, e.contracted)
-
-    @classmethod
-    def output_rows(
-        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        e = Equation.of(layer.equation)
-        return _rows(outputs, e.outputs, e.shared, e.made)
-
-    @classmethod
-    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
-        e = Equation.of(layer.equation)
-        own = "".join(x for x in e.outputs if x in (layer.bias_axes or ""))
-        return layer.bias if own == e.shared + e.made else None
+    kernel_kind = KernelKind(
+        keras.layers.EinsumDense,
+        matricization=_matricization,
+        fault=_fault,
+        uses=_uses,
+        data=Data(RowReader(_input_rows), RowReader(_output_rows), bias=_bias),
+        stock=_stock,
+    )
 
     @property
-    def kernel(self) -> Any:
+    def kernel(self) -> Tensor:
         """The product `U V`, in the kernel's shape."""
         return self.product("kernel")
 
-    def stock_layers(self) -> list[StockLayer]:
-        config = self.dense_config()
-        e = Equation.of(self.equation)
-        equations = e.steps
-        # Labels of the given output shape: all where an ellipsis in front holds the batch,
-        # otherwise all but the first; none is given for the ellipsis.
-        given = [tuple(config["output_shape"]), e.outputs.replace(".", "")]
-        sizes = dict(zip(reversed(given[1]), reversed(given[0]), strict=False))
-        sizes[e.rank] = self.ranks["kernel"]
-        labels = e.between.replace(".", "")[len(given[1]) - len(given[0]) :]
-        first = keras.layers.EinsumDense(
-            equations[0], tuple(sizes[label] for label in labels), **self.stock_arguments()
-        )
-        second = keras.layers.EinsumDense.from_config(config | {"equation": equations[1]})
-        return self.in_two(first, second)
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         first, second = Equation.of(self.equation).steps
-        x = keras.ops.einsum(first, inputs, self.kernel_u)
-        return self.add_bias(keras.ops.einsum(second, x, self.kernel_v))
+        x = ops.einsum(first, inputs, self.kernel_u)
+        return add_bias(self, ops.einsum(second, x, self.kernel_v))

@@ -2,55 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.layers.base import LowRank, PlainKernel, Shape, StockLayer, alike, product_of
+from reducible_train.layers.base import LowRank, PlainKernel
+from reducible_train.layers.keras_types import (
+    Initializer,
+    Layer,
+    Options,
+    PartialShape,
+    Tensor,
+    ops,
+)
+from reducible_train.layers.kind import Data, KernelKind, RowReader, alike, product_of
+from reducible_train.layers.stock import StockLayer, in_two, u_arguments
 from reducible_train.layers.uses import Uses
+
+REVERSE = "reverse_embeddings"  # the kernel of the way back
+
+
+class Table(Layer, Protocol):
+    """What is read of an embedding."""
+
+    output_dim: int
+
+
+class ReversibleTable(Table, Protocol):
+    """What is read of an embedding that is also called in reverse."""
+
+    tie_weights: bool
+
+
+# --- what is known of the dense layers ----------------------------------------------------
+
+
+def _uses(
+    layer: Table, kernel: str, split: str, inputs: PartialShape, options: Options
+) -> Uses | None:
+    """Looking up multiplies nothing."""
+    count = product_of(inputs[1:])
+    return None if count is None else Uses(0, 0, count)
+
+
+def _choices(
+    layer: Table, kernel: str, inputs: np.ndarray, arguments: Sequence[object]
+) -> np.ndarray | None:
+    return inputs
+
+
+def _output_rows(
+    layer: Table, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    return outputs.reshape(1, -1, layer.output_dim)
+
+
+def _stock(layer: LowRankEmbedding) -> list[StockLayer]:
+    alike = u_arguments(layer)
+    first = keras.layers.Embedding(
+        layer.input_dim, layer.ranks["embeddings"], mask_zero=layer.mask_zero, **alike
+    )
+    second = keras.layers.Dense(
+        layer.output_dim,
+        use_bias=False,
+        activity_regularizer=layer.activity_regularizer,
+        **alike | {"name": layer.name},
+    )
+    return in_two(layer, first, second, "embeddings")
+
+
+def _makes_logits(layer: ReversibleTable, kernel: str) -> bool:
+    return layer.tie_weights or kernel == REVERSE
+
+
+def _uses_either_way(
+    layer: ReversibleTable, kernel: str, split: str, inputs: PartialShape, options: Options
+) -> Uses | None:
+    """Of a call that is told to be in reverse; else of either way, as its shape suggests."""
+    looks_so = len(inputs) > 1 and inputs[-1] == layer.output_dim
+    in_reverse = bool(options.get("reverse", looks_so))
+    if in_reverse != (kernel == REVERSE) and not layer.tie_weights:
+        return Uses.alike(0)
+    return alike(inputs[1:-1]) if in_reverse else _uses(layer, kernel, split, inputs, options)
+
+
+def _choices_of_either_way(
+    layer: ReversibleTable, kernel: str, inputs: np.ndarray, arguments: Sequence[object]
+) -> np.ndarray | None:
+    """None on the way back, whose inputs choose nothing."""
+    in_reverse = len(arguments) > 1 and bool(arguments[1])
+    return None if in_reverse or kernel == REVERSE else inputs
+
+
+def _rows_of_either_way(
+    layer: ReversibleTable, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Not those of the way back, which are logits."""
+    if outputs.shape[-1] != layer.output_dim or kernel == REVERSE:
+        return None
+    return _output_rows(layer, kernel, outputs, rng)
+
+
+# --- the low-rank layers ------------------------------------------------------------------
 
 
 class LowRankTable(LowRank):
     """What embeddings share: rows of `U (vocabulary, r)` are looked up, then meet `V (r, d)`."""
 
-    kernel_attributes = {"embeddings": "_embeddings"}  # noqa: RUF012
-
-    @classmethod
-    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        count = product_of(inputs[1:])
-        return None if count is None else Uses(0, 0, count)  # looking up multiplies nothing
-
-    @classmethod
-    def input_choices(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
-    ) -> np.ndarray | None:
-        return inputs
-
-    @classmethod
-    def output_rows(
-        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        return outputs.reshape(1, -1, layer.output_dim)
+    compute_dtype: str
 
     @property
-    def embeddings(self) -> Any:
+    def embeddings(self) -> Tensor:
         """The product `U V`, in the shape of the table."""
         return self.product("embeddings")
 
-    def look_up(self, inputs: Any) -> Any:
+    def look_up(self, inputs: Tensor) -> Tensor:
         """Rows of `U V`; of the table, while it is dense."""
-        layer: Any = self
         if inputs.dtype not in ("int32", "int64"):
-            inputs = keras.ops.cast(inputs, "int32")
-        u, v = self.factors("embeddings")
-        rows = keras.ops.take(self.embeddings if u is None else u, inputs, axis=0)
-        rows = keras.ops.cast(rows, layer.compute_dtype)
-        if u is None:
+            inputs = ops.cast(inputs, "int32")
+        factors = self.factors("embeddings")
+        table = self.embeddings if factors is None else factors[0]
+        rows = ops.cast(ops.take(table, inputs, axis=0), self.compute_dtype)
+        if factors is None:
             return rows
-        return keras.ops.matmul(rows, keras.ops.cast(v, layer.compute_dtype))
+        return ops.matmul(rows, ops.cast(factors[1], self.compute_dtype))
 
 
 @keras.saving.register_keras_serializable("reducible_train")
@@ -71,22 +149,15 @@ class LowRankEmbedding(LowRankTable, keras.layers.Embedding):
     Reference: Lan et al., *ALBERT: a lite BERT*, ICLR 2020.
     """
 
-    dense_class = keras.layers.Embedding
+    kernel_kind = KernelKind(
+        keras.layers.Embedding,
+        kernel_attributes={"embeddings": "_embeddings"},
+        uses=_uses,
+        data=Data(choices=_choices, outputs=RowReader(_output_rows)),
+        stock=_stock,
+    )
 
-    def stock_layers(self) -> list[StockLayer]:
-        alike = self.stock_arguments()
-        first = keras.layers.Embedding(
-            self.input_dim, self.ranks["embeddings"], mask_zero=self.mask_zero, **alike
-        )
-        second = keras.layers.Dense(
-            self.output_dim,
-            use_bias=False,
-            activity_regularizer=self.activity_regularizer,
-            **alike | {"name": self.name},
-        )
-        return self.in_two(first, second, "embeddings")
-
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         return self.look_up(inputs)
 
 
@@ -102,73 +173,41 @@ class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding)
             ranks, which leaves what it does not name dense.
     """
 
-    dense_class = keras.layers.ReversibleEmbedding
-    kernel_attributes = {  # noqa: RUF012
-        "embeddings": "_embeddings",
-        "reverse_embeddings": "reverse_embeddings",
-    }
+    kernel_kind = KernelKind(
+        keras.layers.ReversibleEmbedding,
+        kernel_attributes={"embeddings": "_embeddings", REVERSE: REVERSE},
+        gives_output=_makes_logits,
+        uses=_uses_either_way,
+        data=Data(choices=_choices_of_either_way, outputs=RowReader(_rows_of_either_way)),
+    )
     reverse_embeddings = PlainKernel()
 
     @property
-    def reverse_embeddings_initializer(self) -> Any:
+    def reverse_embeddings_initializer(self) -> Initializer:
         """As Keras has it, that of the table."""
-        return self.embeddings_initializer
+        initializer: Initializer = self.embeddings_initializer
+        return initializer
 
-    @classmethod
-    def gives_output(cls, layer: Any, kernel: str) -> bool:
-        return layer.tie_weights or kernel == "reverse_embeddings"
-
-    @classmethod
-    def uses(cls, layer: Any, kernel: str, split: str, inputs: Shape) -> Uses | None:
-        """Of a call that may be either way, as its shape suggests."""
-        in_reverse = len(inputs) > 1 and inputs[-1] == layer.output_dim
-        return cls.uses_of_call(layer, kernel, inputs, {"reverse": in_reverse})
-
-    @classmethod
-    def uses_of_call(
-        cls, layer: Any, kernel: str, inputs: Shape, options: Mapping[str, Any]
-    ) -> Uses | None:
-        if "reverse" not in options:
-            return None
-        in_reverse = bool(options["reverse"])
-        if in_reverse != (kernel == "reverse_embeddings") and not layer.tie_weights:
-            return Uses.alike(0)
-        return alike(inputs[1:-1]) if in_reverse else super().uses(layer, kernel, "", inputs)
-
-    @classmethod
-    def input_choices(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, arguments: Sequence[Any]
-    ) -> np.ndarray | None:
-        """None on the way back, whose inputs choose nothing."""
-        in_reverse = len(arguments) > 1 and bool(arguments[1])
-        return None if in_reverse or kernel == "reverse_embeddings" else inputs
-
-    @classmethod
-    def output_rows(
-        cls, layer: Any, kernel: str, outputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        """Not those of the way back, which are logits."""
-        if outputs.shape[-1] != layer.output_dim or kernel == "reverse_embeddings":
-            return None
-        return super().output_rows(layer, kernel, outputs, rng)
-
-    def call(self, inputs: Any, reverse: bool = False) -> Any:
+    def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         if not reverse:
             result = self.look_up(inputs)
             mask = keras.layers.Embedding.compute_mask(self, inputs)
             if mask is not None:
                 _keras.attach_mask(result, mask)
             return result
-        if self.tie_weights:
-            steps = [keras.ops.transpose(self.embeddings_v), keras.ops.transpose(self.embeddings_u)]
-        else:
-            factors = self.factors("reverse_embeddings")
-            steps = [self.reverse_embeddings] if factors[0] is None else [*factors]
+        steps = self._way_back()
         logits = inputs
         if self.reverse_dtype is not None:
-            logits, *steps = (keras.ops.cast(x, self.reverse_dtype) for x in (logits, *steps))
+            logits, *steps = (ops.cast(x, self.reverse_dtype) for x in (logits, *steps))
         for matrix in steps:
-            logits = keras.ops.matmul(logits, matrix)
+            logits = ops.matmul(logits, matrix)
         if self.logit_soft_cap is not None:
-            logits = keras.ops.tanh(logits / self.logit_soft_cap) * self.logit_soft_cap
+            logits = ops.tanh(logits / self.logit_soft_cap) * self.logit_soft_cap
         return logits
+
+    def _way_back(self) -> list[Tensor]:
+        """The matrices that take embeddings back to tokens."""
+        if self.tie_weights:
+            return [ops.transpose(self.embeddings_v), ops.transpose(self.embeddings_u)]
+        factors = self.factors(REVERSE)
+        return [self.reverse_embeddings] if factors is None else [*factors]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from reducible_train import _keras
 from reducible_train.linalg.matricization import Matricization
 
 
 def layouts_at_rank(
     view: Matricization, path: str, shape: tuple[int, ...], rank: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Layouts of the factors of a kernel, by path; none where nothing is distributed.
 
     Args:

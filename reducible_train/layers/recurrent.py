@@ -7,41 +7,85 @@ to cuDNN, which wants them whole: it is then given the products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import keras
 import numpy as np
-from keras import ops
 
 from reducible_train.layers.base import LowRank, PlainKernel
+from reducible_train.layers.keras_types import Biased, Tensor, Variable, ops
+from reducible_train.layers.kind import Data, KernelKind, RowReader, own_bias
+
+States = Tensor | list[Tensor] | tuple[Tensor, ...]
+Step = tuple[Tensor, States]  # what a cell makes of its inputs and states
+Parts = Tensor | list[Tensor]  # one tensor for all gates, or one for each of them
+
+
+class Gated(Biased, Protocol):
+    """What is read of a `GRUCell`."""
+
+    reset_after: bool
+
+
+# --- what is known of the dense cells -----------------------------------------------------
+
+
+def _argument(kernel: str, arguments: Sequence[object]) -> object:
+    """The sequence's step, or the state."""
+    if kernel == "kernel":
+        return arguments[0]
+    states = arguments[1]
+    return states[0] if isinstance(states, (list, tuple)) else states
+
+
+def _input_rows(
+    layer: Biased, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    return inputs[None]
+
+
+def _gru_rows(
+    layer: Gated, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Without `reset_after`, a gate's state is not the state, but what is left of it."""
+    if kernel == "recurrent_kernel" and not layer.reset_after:
+        return None
+    return _input_rows(layer, kernel, inputs, rng)
+
+
+def _gru_bias(layer: Gated, kernel: str) -> Variable | None:
+    """With `reset_after` there are two biases in one variable."""
+    return None if layer.reset_after else layer.bias
+
+
+_DATA = Data(RowReader(_input_rows), bias=own_bias, argument=_argument)
+_GRU_DATA = Data(RowReader(_gru_rows), bias=_gru_bias, argument=_argument)
+
+
+def _kind(dense_class: type, data: Data[Any] = _DATA) -> KernelKind:
+    both = {"kernel": "kernel", "recurrent_kernel": "recurrent_kernel"}
+    return KernelKind(dense_class, kernel_attributes=both, data=data)
+
+
+# --- the low-rank cells -------------------------------------------------------------------
 
 
 class LowRankCell(LowRank):
     """What the cells share."""
 
-    kernel_attributes = {"kernel": "kernel", "recurrent_kernel": "recurrent_kernel"}  # noqa: RUF012
     kernel = PlainKernel()
     recurrent_kernel = PlainKernel()
+    units: int
+    implementation: int
+    dropout: float
+    recurrent_dropout: float
+    get_dropout_mask: Callable[[Tensor], States | None]
+    get_recurrent_dropout_mask: Callable[[Tensor], States | None]
 
-    @classmethod
-    def input_of(cls, kernel: str, arguments: Sequence[Any]) -> Any:
-        if kernel == "kernel":
-            return arguments[0]
-        states = arguments[1]
-        return states[0] if isinstance(states, (list, tuple)) else states
-
-    @classmethod
-    def input_rows(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        return inputs[None]
-
-    @classmethod
-    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
-        return layer.bias
-
-    def gates(self, kernel: str, inputs: Any, count: int, which: slice = slice(None)) -> list[Any]:
+    def gates(
+        self, kernel: str, inputs: Parts, count: int, which: slice = slice(None)
+    ) -> list[Tensor]:
         """What each gate gets of its inputs: `x W_k`, for gates side by side in `W`.
 
         Args:
@@ -50,9 +94,8 @@ class LowRankCell(LowRank):
             count: Gates in the kernel.
             which: The gates wanted.
         """
-        units: int = self.units  # type: ignore[attr-defined]
-        u, v = self.factors(kernel)
-        right = vars(self)[kernel] if u is None else v
+        units, factors = self.units, self.factors(kernel)
+        u, right = (None, vars(self)[kernel]) if factors is None else factors
         chosen = range(count)[which]
         if isinstance(inputs, Sequence):
             columns = [right[:, k * units : (k + 1) * units] for k in chosen]
@@ -63,16 +106,33 @@ class LowRankCell(LowRank):
         x = ops.matmul(inputs if u is None else ops.matmul(inputs, u), right)
         return [x] if len(chosen) == 1 else ops.split(x, len(chosen), axis=-1)
 
-    def dropped(self, x: Any, mask: Any, count: int) -> Any:
-        """A tensor, or one for each gate where each gate has a mask of its own."""
-        if mask is None:
-            return x
-        if isinstance(mask, (list, tuple)):
-            return [x * mask[k] for k in range(count)]
-        return x * mask
+    def _dropped(
+        self, inputs: Tensor, state: Tensor, count: int, training: bool
+    ) -> tuple[Parts, Parts]:
+        """Inputs and state of the gates, with what dropout leaves of them in training."""
+        x: Parts = inputs
+        h: Parts = state
+        if training and 0.0 < self.dropout < 1.0:
+            x = _masked(inputs, self.get_dropout_mask(inputs), count)
+        if training and self.implementation == 1 and 0.0 < self.recurrent_dropout < 1.0:
+            h = _masked(state, self.get_recurrent_dropout_mask(state), count)
+        return x, h
 
 
-def _added(left: Sequence[Any], right: Any) -> list[Any]:
+def _masked(x: Tensor, mask: States | None, count: int) -> Parts:
+    """A tensor, or one for each gate where each gate has a mask of its own."""
+    if mask is None:
+        return x
+    if isinstance(mask, (list, tuple)):
+        return [x * mask[k] for k in range(count)]
+    return x * mask
+
+
+def _first(states: States) -> Tensor:
+    return states[0] if isinstance(states, (list, tuple)) else states
+
+
+def _added(left: Sequence[Tensor], right: Sequence[object]) -> list[Tensor]:
     return [ops.add(a, b) for a, b in zip(left, right, strict=True)]
 
 
@@ -85,14 +145,15 @@ class LowRankSimpleRNNCell(LowRankCell, keras.layers.SimpleRNNCell):
         rank: Rank of the factors, or a mapping `{"kernel": r, "recurrent_kernel": s}`.
     """
 
-    dense_class = keras.layers.SimpleRNNCell
+    kernel_kind = _kind(keras.layers.SimpleRNNCell)
 
-    def call(self, sequence: Any, states: Any, training: bool = False) -> Any:
-        before = states[0] if isinstance(states, (list, tuple)) else states
+    def call(self, sequence: Tensor, states: States, training: bool = False) -> Step:
+        before = _first(states)
         masks = self.get_dropout_mask(sequence), self.get_recurrent_dropout_mask(before)
         if training:
             sequence, before = (
-                self.dropped(x, mask, 1) for x, mask in zip((sequence, before), masks, strict=True)
+                x if mask is None else x * mask
+                for x, mask in zip((sequence, before), masks, strict=True)
             )
         output = self.multiply(sequence, "kernel")
         if self.bias is not None:
@@ -118,15 +179,14 @@ class LowRankLSTMCell(LowRankCell, keras.layers.LSTMCell):
         [(8, 64), (64,), (16, 3), (3, 64)]
     """
 
-    dense_class = keras.layers.LSTMCell
+    kernel_kind = _kind(keras.layers.LSTMCell)
 
-    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
-        hidden, carry = states
-        if training and 0.0 < self.dropout < 1.0:
-            inputs = self.dropped(inputs, self.get_dropout_mask(inputs), 4)
-        if training and self.implementation == 1 and 0.0 < self.recurrent_dropout < 1.0:
-            hidden = self.dropped(hidden, self.get_recurrent_dropout_mask(hidden), 4)
-        z = _added(self.gates("kernel", inputs, 4), self.gates("recurrent_kernel", hidden, 4))
+    def call(
+        self, inputs: Tensor, states: Sequence[Tensor], training: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        before, carry = states
+        x, h = self._dropped(inputs, before, 4, training)
+        z = _added(self.gates("kernel", x, 4), self.gates("recurrent_kernel", h, 4))
         if self.use_bias:
             z = _added(z, ops.split(self.bias, 4, axis=0))
         i, f, o = (self.recurrent_activation(z[k]) for k in (0, 1, 3))
@@ -144,31 +204,13 @@ class LowRankGRUCell(LowRankCell, keras.layers.GRUCell):
         rank: Rank of the factors, or a mapping `{"kernel": r, "recurrent_kernel": s}`.
     """
 
-    dense_class = keras.layers.GRUCell
+    kernel_kind = _kind(keras.layers.GRUCell, _GRU_DATA)
 
-    @classmethod
-    def input_rows(
-        cls, layer: Any, kernel: str, inputs: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        """Without `reset_after`, a gate's state is not the state, but what is left of it."""
-        if kernel == "recurrent_kernel" and not layer.reset_after:
-            return None
-        return super().input_rows(layer, kernel, inputs, rng)
-
-    @classmethod
-    def output_bias(cls, layer: Any, kernel: str) -> Any | None:
-        """With `reset_after` there are two biases in one variable."""
-        return None if layer.reset_after else layer.bias
-
-    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
-        hidden = states[0] if isinstance(states, (list, tuple)) else states
-        parts = hidden
-        if training and 0.0 < self.dropout < 1.0:
-            inputs = self.dropped(inputs, self.get_dropout_mask(inputs), 3)
-        if training and self.implementation == 1 and 0.0 < self.recurrent_dropout < 1.0:
-            parts = self.dropped(hidden, self.get_recurrent_dropout_mask(hidden), 3)
-        x = self.gates("kernel", inputs, 3)
-        inner = [0.0, 0.0, 0.0]
+    def call(self, inputs: Tensor, states: States, training: bool = False) -> Step:
+        before = _first(states)
+        dropped, parts = self._dropped(inputs, before, 3, training)
+        x = self.gates("kernel", dropped, 3)
+        inner: Sequence[object] = [0.0, 0.0, 0.0]
         if self.use_bias:
             bias, inner_bias = self.bias, None
             if self.reset_after:
@@ -186,5 +228,5 @@ class LowRankGRUCell(LowRankCell, keras.layers.GRUCell):
         else:
             last = reset * (parts[2] if isinstance(parts, list) else parts)
             (candidate,) = self.gates("recurrent_kernel", last, 3, slice(2, 3))
-        hidden = update * hidden + (1 - update) * self.activation(ops.add(x[2], candidate))
+        hidden = update * before + (1 - update) * self.activation(ops.add(x[2], candidate))
         return hidden, [hidden] if isinstance(states, (list, tuple)) else hidden

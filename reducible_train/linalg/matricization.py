@@ -17,14 +17,53 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 Tokens = tuple[str, ...]
 Shape = tuple[int, ...]
 T = TypeVar("T")
+A = TypeVar("A", bound="_Shaped")
 Axes = tuple[T | None, ...]
+
+
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> Shape: ...
+
+
+class ArrayOps(Protocol[A]):
+    """What is asked of numpy, or of `keras.ops`."""
+
+    def reshape(self, x: A, shape: Shape, /) -> A: ...
+    def transpose(self, x: A, axes: Sequence[int] | None = None, /) -> A: ...
+    def matmul(self, x: A, y: A, /) -> A: ...
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of the axes of kernel, `U` and `V`; of stack, rows and columns of the matrices.
+
+    Those of the matrices stand in the order of the kernel.
+    """
+
+    kernel: Tokens
+    u: Tokens
+    v: Tokens
+    matrix: Tokens
+
+    @classmethod
+    def of(cls, kernel: str, u: str, v: str) -> _Labels:
+        """Read the labels of a matricization."""
+        tokens = _tokens(kernel), _tokens(u), _tokens(v)
+        labels, left, right = ("".join(each) for each in tokens)
+        matrix = (
+            "".join(label for label in labels if label in left and label in right),
+            "".join(label for label in labels if label not in right),
+            "".join(label for label in labels if label not in left),
+        )
+        return cls(*tokens, matrix)
 
 
 @dataclass(frozen=True)
@@ -56,22 +95,24 @@ class Matricization:
 
     def stack_shape(self, kernel_shape: Sequence[int]) -> tuple[int, int, int]:
         """`(g, m, n)`: how many matrices, of how many rows and columns."""
-        sizes = self._sizes((self._kernel, kernel_shape))
-        g, m, n = (math.prod(sizes[label] for label in labels) for labels in self._matrix)
+        sizes = self._sizes((self._labels.kernel, kernel_shape))
+        g, m, n = (math.prod(sizes[label] for label in labels) for labels in self._labels.matrix)
         return g, m, n
 
     def factor_shapes(self, kernel_shape: Sequence[int], rank: int) -> tuple[Shape, Shape]:
         """Shapes of the variables `U` and `V`."""
-        sizes = self._sizes((self._kernel, kernel_shape)) | {self.rank: rank}
-        return _shape(self._u, sizes), _shape(self._v, sizes)
+        sizes = self._sizes((self._labels.kernel, kernel_shape)) | {self.rank: rank}
+        return _shape(self._labels.u, sizes), _shape(self._labels.v, sizes)
 
     def kernel_shape(self, u_shape: Sequence[int], v_shape: Sequence[int]) -> Shape:
         """Shape of the kernel variable whose factors have these shapes."""
-        return _shape(self._kernel, self._sizes((self._u, u_shape), (self._v, v_shape)))
+        return _shape(
+            self._labels.kernel, self._sizes((self._labels.u, u_shape), (self._labels.v, v_shape))
+        )
 
     def rank_of(self, u_shape: Sequence[int]) -> int:
         """The rank of a left factor of this shape."""
-        return self._sizes((self._u, u_shape))[self.rank]
+        return self._sizes((self._labels.u, u_shape))[self.rank]
 
     def inherited(self, axes: Sequence[T | None]) -> tuple[Axes[T], Axes[T]]:
         """What the axes of `U` and of `V` have from those of the kernel; the rank has `None`.
@@ -83,8 +124,11 @@ class Matricization:
             >>> Matricization("hwio", "h1ir", "1wro").inherited(("high", "wide", "in", "out"))
             (('high', None, 'in', None), (None, 'wide', None, 'out'))
         """
-        known = dict(zip(self._kernel, axes, strict=True)) | {"": None}
-        u, v = (tuple(known.get(token) for token in tokens) for tokens in (self._u, self._v))
+        known = dict(zip(self._labels.kernel, axes, strict=True)) | {"": None}
+        u, v = (
+            tuple(known.get(token) for token in tokens)
+            for tokens in (self._labels.u, self._labels.v)
+        )
         return u, v
 
     def rows_among_columns(
@@ -104,8 +148,8 @@ class Matricization:
             >>> channels.rows_among_columns(Matricization("hwio", "h1ir", "1wro"), (3, 5, 8, 16))
             ((3, 5, 8), (1,))
         """
-        sizes = self._sizes((self._kernel, kernel_shape))
-        rows, columns = self._matrix[1], other._matrix[2]
+        sizes = self._sizes((self._labels.kernel, kernel_shape))
+        rows, columns = self._labels.matrix[1], other._labels.matrix[2]
         return (
             tuple(sizes[label] for label in rows),
             tuple(place for place, label in enumerate(rows) if label in columns),
@@ -115,42 +159,42 @@ class Matricization:
 
     def stack(self, kernel: np.ndarray) -> np.ndarray:
         """The matrices `(g, m, n)` of a kernel."""
-        sizes = self._sizes((self._kernel, kernel.shape))
-        stacked: np.ndarray = _rearrange(kernel, self._kernel, self._matrix, sizes, np)
-        return stacked
+        labels = self._labels
+        sizes = self._sizes((labels.kernel, kernel.shape))
+        return _rearrange(kernel, labels.kernel, labels.matrix, sizes, _NUMPY)
 
     def unstack(self, matrices: np.ndarray, kernel_shape: Sequence[int]) -> np.ndarray:
         """The kernel of matrices `(g, m, n)`."""
-        sizes = self._sizes((self._kernel, kernel_shape))
-        kernel: np.ndarray = _rearrange(matrices, self._matrix, self._kernel, sizes, np)
-        return kernel
+        labels = self._labels
+        sizes = self._sizes((labels.kernel, kernel_shape))
+        return _rearrange(matrices, labels.matrix, labels.kernel, sizes, _NUMPY)
 
     def stack_factors(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The matrices `(g, m, r)` and `(g, r, n)` of the variables `U` and `V`."""
-        sizes = self._sizes((self._u, u.shape), (self._v, v.shape))
-        return self._stacked_factors(u, v, sizes, np)
+        left, right, _ = self._stacked(u, v, _NUMPY)
+        return left, right
 
     def unstack_factors(
         self, u: np.ndarray, v: np.ndarray, kernel_shape: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """The variables `U` and `V` of matrices `(g, m, r)` and `(g, r, n)`."""
-        sizes = self._sizes((self._kernel, kernel_shape)) | {self.rank: u.shape[-1]}
-        left, right = self._factor_matrices
+        labels = self._labels
+        stack, rows, columns = labels.matrix
+        sizes = self._sizes((labels.kernel, kernel_shape)) | {self.rank: u.shape[-1]}
         return (
-            _rearrange(u, left, self._u, sizes, np),
-            _rearrange(v, right, self._v, sizes, np),
+            _rearrange(u, (stack, rows, self.rank), labels.u, sizes, _NUMPY),
+            _rearrange(v, (stack, self.rank, columns), labels.v, sizes, _NUMPY),
         )
 
-    def product(self, u: Any, v: Any, ops: Any = np) -> Any:
+    def product(self, u: A, v: A, ops: ArrayOps[A]) -> A:
         """The kernel `U V`, from variables; `ops` is numpy or `keras.ops`."""
-        sizes = self._sizes((self._u, u.shape), (self._v, v.shape))
-        left, right = self._stacked_factors(u, v, sizes, ops)
-        return _rearrange(ops.matmul(left, right), self._matrix, self._kernel, sizes, ops)
+        left, right, sizes = self._stacked(u, v, ops)
+        labels = self._labels
+        return _rearrange(ops.matmul(left, right), labels.matrix, labels.kernel, sizes, ops)
 
-    def grams(self, u: Any, v: Any, ops: Any) -> tuple[Any, Any]:
+    def grams(self, u: A, v: A, ops: ArrayOps[A]) -> tuple[A, A]:
         """`U^T U` and `V V^T`, each `(g, r, r)`, from variables."""
-        sizes = self._sizes((self._u, u.shape), (self._v, v.shape))
-        left, right = self._stacked_factors(u, v, sizes, ops)
+        left, right, _ = self._stacked(u, v, ops)
         return (
             ops.matmul(ops.transpose(left, (0, 2, 1)), left),
             ops.matmul(right, ops.transpose(right, (0, 2, 1))),
@@ -159,39 +203,17 @@ class Matricization:
     # --- inside -----------------------------------------------------------------------
 
     @cached_property
-    def _kernel(self) -> Tokens:
-        return _tokens(self.kernel)
+    def _labels(self) -> _Labels:
+        return _Labels.of(self.kernel, self.u, self.v)
 
-    @cached_property
-    def _u(self) -> Tokens:
-        return _tokens(self.u)
-
-    @cached_property
-    def _v(self) -> Tokens:
-        return _tokens(self.v)
-
-    @cached_property
-    def _matrix(self) -> Tokens:
-        """The labels of the stack, of the rows and of the columns, in the kernel's order."""
-        left, right = set("".join(self._u)), set("".join(self._v))
-        labels = "".join(self._kernel)
-        return (
-            "".join(label for label in labels if label in left and label in right),
-            "".join(label for label in labels if label not in right),
-            "".join(label for label in labels if label not in left),
-        )
-
-    @property
-    def _factor_matrices(self) -> tuple[Tokens, Tokens]:
-        stack, rows, columns = self._matrix
-        return (stack, rows, self.rank), (stack, self.rank, columns)
-
-    def _stacked_factors(self, u: Any, v: Any, sizes: dict[str, int], ops: Any) -> tuple[Any, Any]:
-        left, right = self._factor_matrices
-        return (
-            _rearrange(u, self._u, left, sizes, ops),
-            _rearrange(v, self._v, right, sizes, ops),
-        )
+    def _stacked(self, u: A, v: A, ops: ArrayOps[A]) -> tuple[A, A, dict[str, int]]:
+        """The matrices `(g, m, r)` and `(g, r, n)` of variables, and the lengths of all labels."""
+        labels = self._labels
+        stack, rows, columns = labels.matrix
+        sizes = self._sizes((labels.u, u.shape), (labels.v, v.shape))
+        left = _rearrange(u, labels.u, (stack, rows, self.rank), sizes, ops)
+        right = _rearrange(v, labels.v, (stack, self.rank, columns), sizes, ops)
+        return left, right, sizes
 
     def _sizes(self, *given: tuple[Tokens, Sequence[int]]) -> dict[str, int]:
         sizes = dict(self.lengths)
@@ -225,9 +247,14 @@ def _shape(tokens: Tokens, sizes: dict[str, int]) -> Shape:
     return tuple(math.prod(sizes[label] for label in token) for token in tokens)
 
 
-def _rearrange(array: Any, source: Tokens, target: Tokens, sizes: dict[str, int], ops: Any) -> Any:
+def _rearrange(
+    array: A, source: Tokens, target: Tokens, sizes: dict[str, int], ops: ArrayOps[A]
+) -> A:
     """The same numbers, with axes split, moved and joined."""
     labels = "".join(source)
     array = ops.reshape(array, tuple(sizes[label] for label in labels))
     array = ops.transpose(array, tuple(labels.index(label) for label in "".join(target)))
     return ops.reshape(array, _shape(target, sizes))
+
+
+_NUMPY: ArrayOps[np.ndarray] = np

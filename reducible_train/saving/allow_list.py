@@ -78,7 +78,7 @@ def known_objects(custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
             Keras is known by that name, too.
     """
     known: dict[str, Any] = {"reducible_train>Container": PlanCarrier}
-    known |= {f"reducible_train>{kind.__name__}": kind for kind in dense_classes().values()}
+    known |= {keras.saving.get_registered_name(kind): kind for kind in dense_classes().values()}
     for thing in (custom or {}).values():
         registered = keras.saving.get_registered_name(thing) if hasattr(thing, "__name__") else ""
         if ">" in registered:

@@ -202,7 +202,7 @@ def _words(layer: Any, table: Mapping[str, np.ndarray]) -> list[Any]:
     vocabulary, ends = table[_VOCABULARY], table.get(_ENDS)
     if isinstance(layer, keras.layers.IntegerLookup):
         _check(layer, vocabulary.dtype == np.int64, "whole numbers in one row")
-        return vocabulary.tolist()
+        return list(vocabulary.tolist())
     _check(layer, vocabulary.dtype == np.uint8, "bytes in one row")
     ends = np.empty(0) if ends is None else ends
     data, stops = vocabulary.tobytes(), ends.tolist()

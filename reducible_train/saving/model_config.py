@@ -35,7 +35,8 @@ def model_config(model: Any) -> dict[str, Any] | None:
         config = keras.saving.serialize_keras_object(model)
     except Exception:  # the user's own get_config may fail in any way
         return None
-    return _without_compilation(config)
+    plain: dict[str, Any] = _without_compilation(config)
+    return plain
 
 
 def _without_compilation(value: Any) -> Any:

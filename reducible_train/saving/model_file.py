@@ -499,7 +499,7 @@ def _expected(
             raise FormatError(
                 f"{path} does not fit model '{shortened(model.name)}': {error}"
             ) from error
-        u, v = kernel.factor_shapes(rank, split)
+        u, v = kernel.view(split).factor_shapes(kernel.variable_shape, rank)
         shapes[f"{each}_u"], shapes[f"{each}_v"] = u, v
     return shapes
 

@@ -202,7 +202,7 @@ def _state(model: Any, stored: Stored) -> Iterator[tuple[str, Any]]:
 
     def class_name(layer: Any, folder: str, met_at: str | None) -> str:
         kind = low_rank_class(layer)
-        dense = type(layer) if kind is None else kind.dense_class
+        dense = type(layer) if kind is None else kind.kernel_kind.dense_class
         key = folder, _keras.snake_case(dense.__name__)
         if met_at is None:
             is_low_rank = counts[key] in places[key]
@@ -222,7 +222,7 @@ def _entry(kernel: Kernel, stored: Shapes, place: str, path: Any) -> PlanEntry |
     for split in kernel.kind.splits_of(kernel.layer, kernel.name):
         full_rank = min(kernel.shape_in(split))
         for rank in {axis for shape in factors for axis in shape or () if 1 <= axis <= full_rank}:
-            if kernel.factor_shapes(rank, split) == factors:
+            if [*kernel.view(split).factor_shapes(kernel.variable_shape, rank)] == factors:
                 return {"rank": rank, "split": split} if len(kernel.kind.splits) > 1 else rank
     raise FormatError(
         f"{path} does not fit the model: in {place!r} it has factors of shapes "
@@ -239,7 +239,7 @@ def _low_rank_shapes(layer: Any, kernels: list[Kernel], plan: Mapping[str, PlanE
             shapes[kernel.name] = kernel.variable_shape
             continue
         rank, split = checked(plan[kernel.path], kernel)
-        u, v = kernel.factor_shapes(rank, split)
+        u, v = kernel.view(split).factor_shapes(kernel.variable_shape, rank)
         shapes |= {f"{kernel.name}_u": u, f"{kernel.name}_v": v}
     return shapes
 
@@ -250,7 +250,7 @@ def _dense_shapes(layer: Any, kernels: list[Kernel]) -> Shapes:
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
         return {key: tuple(int(size) for size in np.shape(v)) for key, v in store.items()}
-    leading = [getattr(layer, name) for name in layer.leading_variables]
+    leading = [getattr(layer, name) for name in layer.kernel_kind.leading_variables]
     others = [v for v in _others(layer, kernels) if not any(v is each for each in leading)]
     shapes = [_shape(variable) for variable in leading]
     shapes += [kernel.variable_shape for kernel in kernels]

@@ -107,8 +107,9 @@ def checked_input_shape(input_shape: Any) -> InputShape | None:
         >>> checked_input_shape((128,)), checked_input_shape({"tokens": [128], "image": [28, 28]})
         ((128,), {'tokens': [128], 'image': [28, 28]})
     """
-    if input_shape is None or _is_shape(input_shape):
-        return input_shape
+    shape: InputShape | None = input_shape
+    if shape is None or _is_shape(shape):
+        return shape
     several = input_shape.values() if isinstance(input_shape, Mapping) else input_shape
     listed = isinstance(several, Sequence | type({}.values())) and not isinstance(several, str)
     if not listed or not len(several) or not all(map(_is_shape, several)):
@@ -117,7 +118,7 @@ def checked_input_shape(input_shape: Any) -> InputShape | None:
             "numbers; of several inputs a list of shapes, or a dictionary by name. "
             f"Received: input_shape={input_shape!r}. Write for example input_shape=(128,)."
         )
-    return input_shape  # type: ignore[no-any-return]
+    return shape
 
 
 def no_shapes(measure: str, model: Any, where: str = "") -> ArgumentError:

@@ -53,7 +53,7 @@ class DirectionScorer:
         """The decomposition of a kernel in one of its forms."""
         seen = self._seen(compressible, form.split)
         started = clock.perf_counter()
-        metrics = None if seen is None else [self.criterion.judge(each) for each in seen]
+        metrics = None if seen is None else [self.criterion.metric_of(each) for each in seen]
         parts = decomposition(compressible.kernel, form.split, metrics)
         self.seconds += clock.perf_counter() - started
         return parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import SpectrumError
-from reducible_train.layers import Kernel, LowRank
+from reducible_train.layers import Kernel, RowReader
 from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.separation import Separated
 from reducible_train.selection.criteria import Statistics
@@ -63,7 +63,7 @@ def collect(
         x, g = inputs.get(kernel.path), gradients.get(kernel.path)
         if x is None or ("gradients" in needs and g is None):
             continue
-        bias_absorbs_mean = kernel.kind.output_bias(kernel.layer, kernel.name) is not None
+        bias_absorbs_mean = kernel.kind.data.bias(kernel.layer, kernel.name) is not None
         found[kernel.path] = tuple(
             Statistics(each, None if g is None else g[i], bias_absorbs_mean)
             for i, each in enumerate(x)
@@ -81,36 +81,35 @@ class _Observer:
 
     def record(self, kernel: Kernel, observed: _keras.Observation) -> None:
         """One call of a kernel's layer."""
-        kind, layer, name = kernel.kind, kernel.layer, kernel.name
-        x = _keras.host_float(kind.input_of(name, observed.given))
-        chosen = kind.input_choices(layer, name, x, observed.given)
+        data, layer, name = kernel.kind.data, kernel.layer, kernel.name
+        x = _keras.host_float(data.argument(name, observed.given))
+        chosen = None if data.choices is None else data.choices(layer, name, x, observed.given)
         if chosen is not None:
             shares = _spread(observed.weigh(chosen.shape), chosen.shape)
             _add(self.inputs, kernel, [Counts.of(chosen, kernel.shape[0], shares)])
-        elif not _chooses(kernel):
-            self._note(self.inputs, kernel, kind.input_rows, kind.input_weights, x, observed)
-        if observed.gradient is not None:
+        elif data.inputs is not None:
+            self._note(self.inputs, kernel, data.inputs, x, observed)
+        if observed.gradient is not None and data.outputs is not None:
             g = _keras.host_float(observed.gradient)
-            self._note(self.gradients, kernel, kind.output_rows, kind.output_weights, g, observed)
+            self._note(self.gradients, kernel, data.outputs, g, observed)
 
     def _note(
         self,
         found: dict[str, list[Any]],
         kernel: Kernel,
-        as_rows: Callable[..., np.ndarray | None],
-        as_weights: Callable[..., np.ndarray | None],
+        reader: RowReader[Any],
         array: np.ndarray,
         observed: _keras.Observation,
     ) -> None:
         """The moments of an array, seen as the rows that matter to a kernel."""
         shares = _spread(observed.weigh(array.shape[:-1]), array.shape)
         again = copy.deepcopy(self._rng)  # the same positions, where rows are a sample of them
-        rows = as_rows(kernel.layer, kernel.name, array, self._rng)
+        rows = reader.read(kernel.layer, kernel.name, array, self._rng)
         if rows is None:
             return
         weights = None
         if shares is not None:
-            weights = as_weights(kernel.layer, kernel.name, shares, again)
+            weights = reader.weigh(kernel.layer, kernel.name, shares, again)
         parts = _some(rows, weights, self._rng)
         if any(not len(part) for part, _ in parts):
             return  # nothing of this call counts
@@ -138,9 +137,10 @@ def _spread(weights: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | No
 
 def _can_be_heard(kernel: Kernel, needs: Sequence[str]) -> bool:
     """True for kernels of a kind that tells so much of its data."""
-    if "gradients" in needs and not _overrides(kernel, "output_rows"):
+    data = kernel.kind.data
+    if "gradients" in needs and data.outputs is None:
         return False
-    return _overrides(kernel, "input_rows") or _chooses(kernel)
+    return data.inputs is not None or data.choices is not None
 
 
 def seen_in(kernel: Kernel, split: str, statistics: Sequence[Statistics]) -> tuple[Statistics, ...]:
@@ -163,13 +163,7 @@ def _usual_split(kernel: Kernel) -> str:
 
 def _chooses(kernel: Kernel) -> bool:
     """True for tables, whose inputs choose rows."""
-    return _overrides(kernel, "input_choices")
-
-
-def _overrides(kernel: Kernel, method: str) -> bool:
-    """True if the kind has a class method of its own, not that of `LowRank`."""
-    own, inherited = (getattr(kind, method).__func__ for kind in (kernel.kind, LowRank))
-    return own is not inherited
+    return kernel.kind.data.choices is not None
 
 
 def _calls(

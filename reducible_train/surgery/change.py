@@ -14,7 +14,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import SurgeryError
-from reducible_train.layers import Kernel
+from reducible_train.layers import Kernel, as_matrices, as_variables
 from reducible_train.linalg.stacks import (
     ProductStackSvd,
 )
@@ -159,7 +159,7 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
         fraction: How far, in [0, 1].
     """
     _keras.sync_state(model)
-    changed = [v for c in changes for v in (*c.kernel.variables, c.kernel.bias) if v is not None]
+    changed = [v for c in changes for v in (*c.kernel.variables, _bias(c.kernel)) if v is not None]
     optimizers = _keras.find_holders([], changed).optimizers
     with _keras.strategy_scope(model):
         for change in changes:
@@ -169,7 +169,7 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
                 steps = [old[0] @ state.right @ state.left - old[0], np.zeros_like(old[1])]
             else:
                 steps = [change.matrices[0] @ change.matrices[1] - old[0]]
-            shifts = kernel.as_variables(change.split)([fraction * step for step in steps])
+            shifts = as_variables(kernel, change.split)([fraction * step for step in steps])
             shift_weights(optimizers, kernel.variables[0], shifts[0])
         parts = [replace(c, shift=fraction * c.shift) for c in changes if c.shift is not None]
         _shift_biases(parts, optimizers)
@@ -178,16 +178,21 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
 def _shift_biases(changes: Sequence[KernelChange], optimizers: Iterable[Any]) -> None:
     """The last step, so that nothing that fails comes after it."""
     for change in changes:
-        bias = change.kernel.bias
+        bias = _bias(change.kernel)
         if change.shift is not None and bias is not None:
             shift_weights(optimizers, bias, change.shift)
 
 
+def _bias(kernel: Kernel) -> Any | None:
+    """The variable with a number for each output of a kernel; `None` without one."""
+    return kernel.kind.data.bias(kernel.layer, kernel.name)
+
+
 def _install(change: KernelChange) -> Replacement:
     kernel, split = change.kernel, change.split
-    as_matrices, as_variables = kernel.as_matrices(split), kernel.as_variables(split)
+    stacked, unstacked = as_matrices(kernel, split), as_variables(kernel, split)
     old, new = kernel.install(change.matrices, split)
-    return Replacement(old, new, change.state, as_matrices, as_variables)
+    return Replacement(old, new, change.state, stacked, unstacked)
 
 
 def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import SpectrumError
-from reducible_train.layers import Kernel
+from reducible_train.layers import Kernel, as_one_variable
 from reducible_train.linalg.stacks import decompose_stack
 from reducible_train.selection.sample_checks import loss_gradients
 from reducible_train.selection.samples import Samples
@@ -37,13 +37,13 @@ def whole_gradients(
     """
     totals: dict[str, np.ndarray] = {}
     with contextlib.ExitStack() as stack:
-        whole = {k.path: stack.enter_context(k.as_one_variable()) for k in kernels}
+        whole = {k.path: stack.enter_context(as_one_variable(k)) for k in kernels}
         variables = [variable for variable, _ in whole.values()]
         for batch in samples.batches(_keras.fixed_batch(model)):
             found = loss_gradients(model, variables, batch)
-            for (path, (_, as_matrices)), gradient in zip(whole.items(), found, strict=True):
+            for (path, (_, stacked)), gradient in zip(whole.items(), found, strict=True):
                 if gradient is not None:
-                    more = as_matrices(gradient).astype(np.float64)
+                    more = stacked(gradient).astype(np.float64)
                     totals[path] = totals[path] + more if path in totals else more
     for path, total in totals.items():
         if not np.isfinite(total).all():
@@ -86,4 +86,5 @@ def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     q, sizes, _ = np.linalg.svd(basis, full_matrices=False)
     spans = sizes > 1e-12 * sizes.max(axis=-1, keepdims=True)  # columns of zeros span nothing
     q = q * spans[..., None, :]
-    return matrices - q @ (flip(q) @ matrices)
+    outside: np.ndarray = matrices - q @ (flip(q) @ matrices)
+    return outside

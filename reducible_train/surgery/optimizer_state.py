@@ -453,4 +453,6 @@ def _ftrl_linear(optimizer: Any, accumulator: np.ndarray, weight: np.ndarray) ->
     rate = float(_keras.host_value(optimizer.learning_rate))
     l2 = optimizer.l2_regularization_strength + optimizer.beta / (2.0 * rate)
     quadratic = accumulator ** (-optimizer.learning_rate_power) / rate + 2.0 * l2
-    return -(weight * quadratic + optimizer.l1_regularization_strength * np.sign(weight))
+    l1 = float(optimizer.l1_regularization_strength)
+    linear: np.ndarray = -(weight * quadratic + l1 * np.sign(weight))
+    return linear

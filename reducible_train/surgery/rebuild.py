@@ -89,7 +89,7 @@ class PlanCarrier:
         super().load_own_variables(store)  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = super().__reduce__()[1]  # type: ignore[misc]
+        arguments = super().__reduce__()[1]
         return _keras.unpickler(), arguments
 
 

@@ -68,8 +68,8 @@ def to_stock_layers(model: Any) -> Any:
 def _reasons(layer: Any, path: str) -> Iterator[str]:
     """Why a layer, or layers below it, have no stock form."""
     if isinstance(layer, LowRank):
-        if not layer.stock_layers():
-            yield f"'{path}' ({layer.dense_class.__name__}) has no such form"
+        if layer.kernel_kind.stock is None:
+            yield f"'{path}' ({layer.kernel_kind.dense_class.__name__}) has no such form"
     elif _keras.runs_its_graph(layer) or _is_time_distributed(layer):
         for name, child in _keras.children(layer):
             yield from _reasons(child, f"{path}/{name}" if path else name)
@@ -115,10 +115,10 @@ class _Rebuild:
                 raise _not_copied(source, error) from error
 
     def _make(self, layer: Any) -> list[Any]:
-        if isinstance(layer, LowRank):
+        if isinstance(layer, LowRank) and layer.kernel_kind.stock is not None:
             stock = [
                 StockLayer(self._named(each.layer, layer.name), each.weights)
-                for each in layer.stock_layers()
+                for each in layer.kernel_kind.stock(layer)
             ]
             self._stock += stock
             return [each.layer for each in stock]

@@ -98,5 +98,5 @@ class RunWriter:
 
 
 def _value(tag: str, array: object, metadata: SummaryMetadata, data_class: int) -> Value:
-    metadata.data_class = data_class  # type: ignore[assignment]
+    metadata.data_class = data_class
     return Value(tag=tag, metadata=metadata, tensor=tensor_util.make_tensor_proto(array))

@@ -118,7 +118,7 @@ def timed(hook: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R
     """A method whose time is added to the `seconds` of its object."""
 
     @wraps(hook)
-    def run(owner: T, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(owner: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with counting(owner):
             return hook(owner, *args, **kwargs)
 

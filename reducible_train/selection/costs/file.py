@@ -27,7 +27,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container.codecs import codec_for
-from reducible_train.layers import Kernel
+from reducible_train.layers import Kernel, dense_file_bytes
 from reducible_train.report.records import Cut
 from reducible_train.selection.costs.counted import Prices, Table
 
@@ -85,7 +85,7 @@ def story_bytes(cuts: Sequence[Cut], coming: Sequence[str] = ()) -> float:
 
 def _reckoned(kernels: Sequence[Kernel]) -> str:
     """Of which kernels nobody knows what they took while they were dense, as a sentence."""
-    paths = [k.path for k in kernels if k.rank is not None and k.dense_file_bytes is None]
+    paths = [k.path for k in kernels if k.rank is not None and dense_file_bytes(k) is None]
     if not paths:
         return ""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
@@ -97,8 +97,9 @@ def _reckoned(kernels: Sequence[Kernel]) -> str:
 
 def _dense(kernel: Kernel) -> float:
     """Bytes of the dense kernel: as it is; of factors, as it was, else with typical numbers."""
-    if kernel.rank is not None and kernel.dense_file_bytes is not None:
-        return kernel.dense_file_bytes
+    known = dense_file_bytes(kernel)
+    if kernel.rank is not None and known is not None:
+        return known
     if kernel.rank is not None:
         m, n = kernel.shape
         return _bytes(m * n * kernel.count, kernel.variables[0])

@@ -25,7 +25,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
-from reducible_train.layers import Kernel
+from reducible_train.layers import Kernel, low_rank_class
 from reducible_train.selection.costs.counted import Prices, Table
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.input_shapes import no_shapes
@@ -231,13 +231,13 @@ def _dense_config(kernel: Kernel) -> dict[str, Any]:
 
 def _call(kernel: Kernel, split: str, rank: int | None, batch: int, call: Any) -> LayerCall:
     """A call of a new layer like that of the kernel, at a rank, on one batch."""
-    kind: Any = kernel.kind
-    config = _dense_config(kernel)
+    kind, config = kernel.kind, _dense_config(kernel)
+    made: Any = kind.dense_class if rank is None else low_rank_class(kernel.layer)
     if rank is None:
-        layer = kind.dense_class.from_config(config)
+        layer = made.from_config(config)
     else:
         config |= {"ranks": {kernel.name: rank}}
-        layer = kind.from_config(config | ({"split": split} if len(kind.splits) > 1 else {}))
+        layer = made.from_config(config | ({"split": split} if len(kind.splits) > 1 else {}))
     shape = (batch, *call.shape[1:])
     uses = kernel.uses(split, shape, call.options)
     if isinstance(layer, keras.layers.Embedding) and not (uses and uses.dense):

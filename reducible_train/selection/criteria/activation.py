@@ -21,7 +21,7 @@ def activation(statistics: Statistics) -> Metric:
     16 epochs, dense 98.0 %, 3 seeds.) Recurrent kernels as well: an LSTM that reads scikit-learn's
     digits row by row, at 50 and 25 % of the parameters, allocation by energy, 87.5 and 86.0 %
     against 85.5 and 80.8 % (`--network lstm`, kept in `results/criteria_lstm.json`). It costs a
-    forward pass at every cut, and judges by the data it is given.
+    forward pass at every cut, and scores by the data it is given.
 
     Reference: Yuan et al., *ASVD: activation-aware singular value decomposition*, 2023; Wang et
     al., *SVD-LLM: truncation-aware singular value decomposition*, 2024 (neither centres).

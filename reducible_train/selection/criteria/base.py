@@ -86,7 +86,7 @@ class Criterion:
     needs: tuple[str, ...]
     metric: Callable[[Statistics], Metric]
 
-    def judge(self, statistics: Statistics) -> Metric:
+    def metric_of(self, statistics: Statistics) -> Metric:
         """The metric of a kernel, also of one whose inputs come in pieces."""
         metric, block_gram = self.metric(statistics), statistics.block_gram
         return metric if block_gram is None else replace(metric, block_gram=ridged(block_gram))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kinds import KINDS
 
 from reducible_train import Adaptive, LayerRule, RankScheduler, factorize
-from reducible_train.layers import find_kernels
+from reducible_train.layers import as_variables, find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 
@@ -45,7 +45,7 @@ def fill(kernel: Any, split: str, stripe: bool) -> None:
         rng = np.random.default_rng(0)
         _, m, n = matrices.shape
         rank_1[0] = np.outer(rng.normal(size=m), rng.normal(size=n)) / np.sqrt(m)
-    (value,) = kernel.as_variables(split)([rank_1])
+    (value,) = as_variables(kernel, split)([rank_1])
     kernel.variables[0].assign(value)
 
 

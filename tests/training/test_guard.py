@@ -38,7 +38,7 @@ from reducible_train.surgery.plans import plan_of
 # Guards hold back, and most fits here end so; what they say then is tested in test_end.py.
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = PiecewiseConstant((1.0, 0.5), (0, 2))
 BOTH = {"max_drop": 0.01, "mode": "max"}

@@ -26,7 +26,7 @@ from reducible_train import (
 from reducible_train.compressor import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
-from reducible_train.layers import find_kernels
+from reducible_train.layers import dense_file_bytes, find_kernels
 from reducible_train.settings.targets import one_target, target
 from reducible_train.training.target_controllers import ScheduleController
 
@@ -260,7 +260,7 @@ def test_what_a_dense_file_takes_is_remembered_when_there_are_factors(zeros):
     first.cut(1)
     assert again.cut(0) is None, "the same budget has been met"
     merge(model)
-    assert find_kernels(model)[0].dense_file_bytes is None, "it is another kernel now"
+    assert dense_file_bytes(find_kernels(model)[0]) is None, "it is another kernel now"
 
 
 def test_what_is_not_known_of_a_dense_file_is_said(tmp_path):

@@ -181,7 +181,7 @@ def test_no_name_of_keras_is_taken(name):
         layer, low = kernel.layer, low_rank_class(kernel.layer)
         dense_names = {*dir(layer), *vars(layer), *layer.get_config()}
         factorize(model, rank=2, rules=[LayerRule("*", keep_dense=False)])
-        mine = set(layer.get_config()) - set(low.dense_class.get_config(layer))
+        mine = set(layer.get_config()) - set(low.kernel_kind.dense_class.get_config(layer))
         assert mine <= {"ranks", "split"}
         assert not mine & dense_names
         assert set(layer.ranks.values()) == {2}

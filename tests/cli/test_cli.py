@@ -22,7 +22,7 @@ from reducible_train.container import read_header, write_container
 from reducible_train.report.records import KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("demo", "finetune", "inspect", "preview", "schema")
 CONFIG = """\
 compression:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 EXAMPLES = sorted(path.name for path in (TOP / "examples").glob("*.py"))
 
 # Options that make it short, and what it must say in the end.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "reducible_train"
 
 # From the ground up; rooms of one floor do not know each other.
@@ -214,3 +214,7 @@ except SystemExit as stop:
 def test_stays_light(code: str):
     heavy = {"keras", "tensorflow", "jax", "torch", "keras_tuner"}
     assert not modules_after(code) & heavy
+
+
+def test_layers_are_imported_on_first_use():
+    assert "keras" in modules_after("import reducible_train as r; r.layers.KernelKind")

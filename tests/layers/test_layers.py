@@ -12,9 +12,18 @@ import pytest
 import zoo
 from kinds import KINDS
 
-from reducible_train import LayerRule, factorize, load_model, merge, save_model
-from reducible_train.layers import find_kernels
-from reducible_train.layers.base import dense_classes
+from reducible_train import (
+    ArgumentTypeError,
+    LayerRule,
+    SurgeryError,
+    factorize,
+    load_model,
+    merge,
+    save_model,
+    to_stock_layers,
+)
+from reducible_train import layers as public
+from reducible_train.layers import base, dense_classes, find_kernels
 from reducible_train.layers.einsum_dense import Equation
 from reducible_train.layers.embedding import LowRankReversibleEmbedding
 from reducible_train.selection.scoring import decomposition
@@ -69,11 +78,11 @@ def test_the_uses_of_a_convolution_are_those_of_its_outputs(data_format):
     shape = (20, 18, 4) if data_format == "channels_last" else (4, 20, 18)
     layer = L.Conv2D(6, (3, 2), strides=(2, 3), data_format=data_format)
     layer.build((None, *shape))
-    kind = dense_classes()[L.Conv2D]
+    kind = dense_classes()[L.Conv2D].kernel_kind
     out = layer.compute_output_shape((1, *shape))
     h, w = out[1:3] if data_format == "channels_last" else out[2:]
-    assert kind.uses(layer, "kernel", "channel", (1, *shape)).u == h * w
-    spatial = kind.uses(layer, "kernel", "spatial", (1, *shape))
+    assert kind.uses(layer, "kernel", "channel", (1, *shape), {}).u == h * w
+    spatial = kind.uses(layer, "kernel", "spatial", (1, *shape), {})
     assert (spatial.u, spatial.v) == (h * 18, h * w)
 
 
@@ -273,3 +282,96 @@ def test_depthwise_kernels_are_left_with_the_reason():
     )
     reasons = {k.path: k.reason for k in factorize(model, rank=2).kernels}
     assert "depthwise" in reasons["depth/kernel"]
+
+
+# --- a kind from outside of the package ------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("outside")
+class Sine(L.Layer):
+    """A layer with a kernel in a plain attribute and no argument that Keras's own have."""
+
+    def __init__(self, units: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units))
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.sin(keras.ops.matmul(inputs, self.kernel))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+@pytest.fixture
+def low_rank_sine(monkeypatch):
+    """A low-rank class for it, which other tests do not see."""
+    monkeypatch.setattr(base, "_CLASSES", dict(base._CLASSES))
+
+    @keras.saving.register_keras_serializable("outside")
+    class LowRankSine(public.LowRank, Sine):
+        kernel_kind = public.KernelKind(
+            Sine,
+            kernel_attributes={"kernel": "kernel"},
+            data=public.Data(inputs=public.RowReader(last_axis)),
+        )
+        kernel = public.PlainKernel()
+
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.sin(self.multiply(inputs, "kernel"))
+
+    return LowRankSine
+
+
+def last_axis(layer: Any, kernel: str, values: np.ndarray, rng: Any) -> np.ndarray:
+    return values.reshape(1, -1, values.shape[-1])
+
+
+def of_sines() -> tuple[keras.Model, np.ndarray]:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((32,)), Sine(24, name="sine"), L.Dense(3, name="output")])
+    x = np.random.default_rng(0).normal(size=(40, 32)).astype("float32")
+    x[:, 8:] = 0  # of rank 8, which the data tells and the kernel does not
+    return model, x
+
+
+def test_a_kind_from_outside_is_one_like_ours(low_rank_sine, tmp_path):
+    model, x = of_sines()
+    before = run(model, x)
+    report = factorize(model, rank=8, criterion="activation", calibration=x)
+    layer = model.get_layer("sine")
+    assert (type(layer), report.ranks) == (low_rank_sine, {"sine/kernel": 8})
+    after = run(model, x)
+    np.testing.assert_allclose(after, before, atol=0.02)  # blind to the data: 0.8
+    model.save(tmp_path / "a.keras")
+    save_model(model, tmp_path / "a.reducible")
+    known = {"Sine": Sine}
+    for again in (
+        keras.models.load_model(tmp_path / "a.keras"),
+        load_model(tmp_path / "a.reducible", custom_objects=known),
+        keras.models.clone_model(model),
+    ):
+        again.set_weights(model.get_weights())
+        assert again.get_layer("sine").ranks == {"kernel": 8}
+        np.testing.assert_array_equal(run(again, x), after)
+    with pytest.raises(SurgeryError, match="'sine' \\(Sine\\) has no such form"):
+        to_stock_layers(model)
+    merge(model)
+    assert type(layer) is Sine
+    np.testing.assert_allclose(run(model, x), after, atol=1e-5)
+
+
+def test_a_layer_of_no_known_kind_is_told_apart():
+    model, _ = of_sines()
+    assert find_kernels(model)[0].path == "output/kernel"
+
+
+def test_a_kind_of_another_class_is_refused(low_rank_sine):
+    with pytest.raises(ArgumentTypeError, match="which is none of Dense"):
+
+        class Wrong(public.LowRank, Sine):
+            kernel_kind = public.KernelKind(L.Dense)
+
+    assert dense_classes()[L.Dense] is public.LowRankDense

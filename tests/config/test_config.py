@@ -26,7 +26,7 @@ from reducible_train.settings.schedules import (
     schedule_kinds,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 RAMP = {"schedule": "ramp", "initial": 1.0, "final": 0.2, "start_epoch": 2, "end_epoch": 6}
 
@@ -416,9 +416,9 @@ def test_an_error_survives_pickling():
 
 
 def test_the_published_schema_is_current():
-    published = json.loads((ROOT / "reducible_train" / "config.schema.json").read_text("utf-8"))
+    published = json.loads((ROOT / "reducible_train" / "config" / "schema.json").read_text("utf-8"))
     assert published == config_schema(), (
-        "run: reducible-train schema --out reducible_train/config.schema.json"
+        "run: reducible-train schema --out reducible_train/config/schema.json"
     )
 
 

@@ -283,7 +283,7 @@ def test_pieces_that_differ_in_size_alone_are_weighed_exactly(name, rng):
     x, g = pieces(rng, 60_000), Moments.of(rows(rng, 300, N))
     rule = criterion_named(name)
     whole = rule.metric(Statistics(Moments.of(x), g))
-    parted = rule.judge(Statistics(Separated(Moments.of(x), (M, 3), (1,)), g))
+    parted = rule.metric_of(Statistics(Separated(Moments.of(x), (M, 3), (1,)), g))
     for _ in range(5):
         error = rng.standard_normal((M, 3, N))
         expected = whole.squared(error.reshape(3 * M, N))
@@ -297,7 +297,7 @@ def test_the_bias_takes_up_the_means_of_all_pieces(rng):
     x = pieces(rng, 500, mean=rng.standard_normal(3 * M))
     kernel = rng.standard_normal((M, 3, N))
     statistics = Statistics(Separated(Moments.of(x), (M, 3), (1,)))
-    metric = criterion_named("activation").judge(statistics)
+    metric = criterion_named("activation").metric_of(statistics)
     found = weigh([kernel.reshape(M, 3 * N)], metric)
     cut = np.matmul(*found.factors(2)).reshape(3 * M, N)
     change = (x @ (kernel.reshape(3 * M, N) - cut)).mean(0)
@@ -318,7 +318,7 @@ def test_without_a_bias_the_pieces_keep_their_mean(rng):
 
 def test_pieces_that_never_change_weigh_nothing():
     still = Statistics(Separated(Moments.of(np.ones((5, 3 * M))), (M, 3), (1,)))
-    metric = criterion_named("activation").judge(still)
+    metric = criterion_named("activation").metric_of(still)
     error = np.ones((M, 3 * N))
     assert metric.squared(error) == pytest.approx((error**2).sum(), rel=0.05)
 

@@ -14,7 +14,7 @@ from test_transport import flat_state
 
 from reducible_train import ArgumentError, LayerRule, SpectrumError, _keras, factorize, merge
 from reducible_train.compressor import Compression
-from reducible_train.layers import find_kernels
+from reducible_train.layers import as_matrices, find_kernels
 from reducible_train.selection.calibration import samples_of
 from reducible_train.settings.targets import target
 from reducible_train.surgery.change import change_kernels
@@ -65,7 +65,9 @@ def test_it_is_the_gradient_of_the_dense_layer(name):
         loss = 6 * model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights)
     expected = tape.gradient(loss, [v.value for v in variables])
     for path, gradient in zip(found, expected, strict=True):
-        (matrix,) = dense[path].as_matrices(paths[path])([np.array(tf.convert_to_tensor(gradient))])
+        (matrix,) = as_matrices(dense[path], paths[path])(
+            [np.array(tf.convert_to_tensor(gradient))]
+        )
         assert matrix.any()
         np.testing.assert_allclose(
             found[path], matrix, atol=2e-5 * np.abs(matrix).max(), err_msg=path

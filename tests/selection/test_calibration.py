@@ -683,7 +683,7 @@ def test_a_split_in_space_is_told_what_it_loses_nearly_as_exactly(name, bias):
     found = observed(model, x, y, rule.needs)["conv/kernel"]
     (matrix,) = kernel.matrices("channel")[0]
     exact = rule.metric(found[0])
-    metrics = [rule.judge(each) for each in seen_in(kernel, "spatial", found)]
+    metrics = [rule.metric_of(each) for each in seen_in(kernel, "spatial", found)]
     parts = decomposition(kernel, "spatial", metrics)
     for rank, close in ((1, 0.05), (3, 0.15), (5, 0.3)):
         u, v = parts.factors(rank)
@@ -763,8 +763,8 @@ def test_inputs_times_gradients_of_a_transposed_convolution_are_its_kernels_grad
         loss = tf.reduce_sum(tf.sin(outputs))
     gradient, of_outputs = tape.gradient(loss, [layer.kernel.value, outputs])
     kernel = find_kernels(keras.Sequential([keras.Input(shape), layer]))[0]
-    rows = kernel.kind.input_rows(layer, "kernel", x, rng)[0]
-    gradients = kernel.kind.output_rows(layer, "kernel", np.array(of_outputs), rng)[0]
+    rows = kernel.kind.data.inputs.read(layer, "kernel", x, rng)[0]
+    gradients = kernel.kind.data.outputs.read(layer, "kernel", np.array(of_outputs), rng)[0]
     expected = kernel.view().stack(np.array(gradient))[0]
     np.testing.assert_allclose(rows.T @ gradients, expected, rtol=1e-4, atol=1e-4)
 

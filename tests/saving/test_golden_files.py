@@ -17,7 +17,7 @@ import pytest
 from reducible_train import load_model, load_weights_into
 from reducible_train.surgery.plans import plan_of
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
 INPUTS = [np.array(EXPECTED["image"], "float32"), np.array(EXPECTED["words"], "int32")]
 

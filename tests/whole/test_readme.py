@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from reducible_train.cli import app
 from reducible_train.config import parse_config
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs"
 # The documents go on where the README ends, with its names.
 NAMES = ("guide", "layers", "configuration", "files", "measured", "limits")

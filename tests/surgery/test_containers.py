@@ -159,7 +159,7 @@ def test_a_keras_file_brings_ranks_and_optimizer_back(name, tmp_path):
 THERE = """
 import json, sys
 import numpy as np
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 import keras
 import test_containers as t
 from reducible_train.surgery.plans import plan_of
@@ -179,8 +179,9 @@ def test_another_process_goes_on_where_this_one_stopped(tmp_path):
     models = {name: shared(name) for name in MODELS}
     for name, (model, _, _) in models.items():
         model.save(tmp_path / f"{name}.keras")
-    here = str(Path(__file__).parent)
-    subprocess.run([sys.executable, "-c", THERE, str(tmp_path), here], check=True)
+    here = Path(__file__).parent
+    there = [sys.executable, "-c", THERE, str(tmp_path), str(here), str(here.parent)]
+    subprocess.run(there, check=True)
     for name, (model, x, y) in models.items():
         with np.load(tmp_path / f"{name}.npz") as file:
             predictions, *state = file.values()

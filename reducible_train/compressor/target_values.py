@@ -1,0 +1,28 @@
+"""The targets of a model, and what they shall be at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from reducible_train.selection.survey import Survey
+from reducible_train.settings.targets import Target
+
+TargetValue = Callable[[Target, float], float]  # target, time in epochs -> the value to go to
+
+
+def on_schedule(goal: Target, time: float) -> float:
+    """The value of a target by its own schedule, which nothing holds up."""
+    return goal(time)
+
+
+def targets_of(survey: Survey, target: Target) -> tuple[Target, ...]:
+    """The target of a model, and those of the rules for its layers, each once."""
+    own = (m.rule.target for m in survey.compressible if m.rule)
+    return tuple(dict.fromkeys([target, *(each for each in own if each is not None)]))
+
+
+def values_at(
+    targets: Sequence[Target], time: float, target_value: TargetValue
+) -> dict[Target, float]:
+    """What each target shall be at a time, in the order in which a history keeps them."""
+    return {goal: target_value(goal, time) for goal in targets}

@@ -1,0 +1,99 @@
+"""What this room needs of Keras's objects, told to the type checker: Keras has no types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+
+from reducible_train.linalg.matricization import ArrayOps
+
+Shape = tuple[int, ...]
+PartialShape = tuple[int | None, ...]  # `None` where a length is not known
+Options = Mapping[str, object]  # switches of a call, by name
+Initializer = Callable[..., "Tensor"]
+
+
+class Tensor(Protocol):
+    """An array of the backend, a variable included."""
+
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def dtype(self) -> str: ...
+    def __getitem__(self, key: object, /) -> Tensor: ...
+    def __add__(self, other: object, /) -> Tensor: ...
+    def __mul__(self, other: object, /) -> Tensor: ...
+    def __rmul__(self, other: object, /) -> Tensor: ...
+    def __rsub__(self, other: object, /) -> Tensor: ...
+    def __truediv__(self, other: object, /) -> Tensor: ...
+
+
+class Variable(Tensor, Protocol):
+    """A variable of Keras's."""
+
+    name: str
+    path: str
+    trainable: bool
+    regularizer: Callable[[Tensor], Tensor] | None
+
+    def assign(self, value: object, /) -> object: ...
+
+
+class Layer(Protocol):
+    """A layer of Keras's, whatever its class."""
+
+    name: str
+    built: bool
+
+
+class Biased(Layer, Protocol):
+    """A layer that adds a bias."""
+
+    bias: Variable | None
+    activation: Callable[[Tensor], Tensor] | None
+
+
+class Ops(ArrayOps[Tensor], Protocol):
+    """Those of `keras.ops` that low-rank layers compute with."""
+
+    def add(self, x: object, y: object, /) -> Tensor: ...
+    def cast(self, x: object, dtype: str, /) -> Tensor: ...
+    def convert_to_tensor(self, x: object, /) -> Tensor: ...
+    def conv(self, x: Tensor, kernel: Tensor, *settings: object) -> Tensor: ...
+    def conv_transpose(self, x: Tensor, kernel: Tensor, *settings: object) -> Tensor: ...
+    def depthwise_conv(self, x: object, kernel: Tensor, *settings: object) -> Tensor: ...
+    def separable_conv(self, x: Tensor, *kernels: Tensor, **settings: object) -> Tensor: ...
+    def einsum(self, equation: str, /, *operands: Tensor) -> Tensor: ...
+    def ones_like(self, x: Tensor, /) -> Tensor: ...
+    def pad(self, x: Tensor, width: Sequence[Sequence[int]], /) -> Tensor: ...
+    def split(self, x: Tensor, parts: int, *, axis: int) -> list[Tensor]: ...
+    def squeeze(self, x: Tensor, axis: int, /) -> Tensor: ...
+    def sum(self, x: Tensor, /) -> Tensor: ...
+    def take(self, x: Tensor, indices: Tensor, *, axis: int) -> Tensor: ...
+    def tanh(self, x: Tensor, /) -> Tensor: ...
+
+
+ops: Ops = keras.ops
+
+
+if TYPE_CHECKING:
+
+    class KerasLayer:
+        """What a mixin in front of a class of Keras's finds behind it."""
+
+        name: str
+        built: bool
+        trainable: bool
+        dtype_policy: object
+
+        def __init__(self, *args: object, **kwargs: object) -> None: ...
+        def compute_output_shape(self, input_shape: PartialShape, /) -> PartialShape: ...
+        def build(self, input_shape: object) -> None: ...
+        def get_config(self) -> dict[str, Any]: ...
+        def add_weight(self, **settings: object) -> Variable: ...
+        def _get_own_losses(self) -> list[Tensor]: ...
+
+else:
+    KerasLayer = object
