@@ -1,12 +1,14 @@
-"""What aids can have done to a model in training, done through Keras."""
+"""The aids of one fit, and what they can have done to its model, done through Keras."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression, TargetValue, on_schedule
 from reducible_train.layers import LowRank, find_kernels
+from reducible_train.settings.aids import Aid
 
 
 class ModelAidContext:
@@ -65,3 +67,36 @@ class ModelAidContext:
         if self._penalized:
             _keras.rebuild_functions(self._model, training=False)
         self._penalized.clear()
+
+
+class AidRun:
+    """The aids of one fit, told when it is their time; nothing is touched where there are none.
+
+    Args:
+        aids: What was asked for.
+        context: What they can have done.
+    """
+
+    def __init__(self, aids: Sequence[Aid], context: ModelAidContext):
+        self._aids = aids
+        self._context = context
+        for aid in aids:
+            aid.begin(context)
+
+    def before_epoch(self, epoch: int, schedule_end: float) -> None:
+        """An epoch has its first step, and the cut before it has been made."""
+        if self._aids:
+            self._context.refresh(float(epoch), schedule_end)
+        for aid in self._aids:
+            aid.before_epoch(self._context)
+
+    def after_cut(self, steps_per_epoch: int | None) -> None:
+        """Ranks have fallen."""
+        self._context.steps_per_epoch = steps_per_epoch
+        for aid in self._aids:
+            aid.after_cut(self._context)
+
+    def close(self) -> None:
+        """The fit is over, or was broken off."""
+        if self._aids:
+            self._context.close()

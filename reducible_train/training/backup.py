@@ -23,7 +23,7 @@ from reducible_train.training.other_callbacks import check_place, check_schedule
 from reducible_train.training.rank_scheduler import RankScheduler
 
 _VERSION = 2
-_STORY = "story.json"
+_FILE = "story.json"
 
 
 class RankBackupAndRestore(keras.callbacks.Callback):
@@ -39,7 +39,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     by the first samples of the fit those are gathered anew; give `calibration` to have the same.
 
     Put it after the scheduler, and after callbacks that compare epochs. A backup is the weights
-    and the story, and a file of state where the model has some; an old one stays until the new
+    and what was done, and a file of state where the model has some; an old one stays until the new
     one is complete.
 
     Args:
@@ -87,27 +87,27 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self._check_optimizers()
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
         comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
-        if not (self.backup_dir / _STORY).exists():
+        if not (self.backup_dir / _FILE).exists():
             return
-        story = self._read()
-        arrays = self._arrays(story["epochs"])
-        fault = misfit_of(self.model, comparers, story["state"], arrays)
-        if len(story["averages"]) != len(_keras.swapped_averages(callbacks)):
+        backup = self._read()
+        arrays = self._arrays(backup["epochs"])
+        fault = misfit_of(self.model, comparers, backup["state"], arrays)
+        if len(backup["averages"]) != len(_keras.swapped_averages(callbacks)):
             fault = "it had another number of SwapEMAWeights callbacks. Give the same."
         if fault is not None:
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
-        if story.get("trains_by_its_optimizer", True):
+        if backup.get("trains_by_its_optimizer", True):
             _keras.built_optimizer(self.model)
-        load_keras_weights(self.model, self._weights(story["epochs"]), training=True)
-        self.scheduler.set_state(story["scheduler"])
-        put_back(self.model, comparers, story["state"], arrays)
-        _keras.set_swapped_averages(callbacks, story["averages"])
-        _keras.begin_at(self.model, story["epochs"])
+        load_keras_weights(self.model, self._weights(backup["epochs"]), training=True)
+        self.scheduler.set_state(backup["scheduler"])
+        put_back(self.model, comparers, backup["state"], arrays)
+        _keras.set_swapped_averages(callbacks, backup["averages"])
+        _keras.begin_at(self.model, backup["epochs"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         _keras.sync_state(self.model)
         state, arrays = state_of(self.model, self._comparers())
-        story = {
+        backup = {
             "version": _VERSION,
             "epochs": epoch + 1,
             "scheduler": self.scheduler.get_state(),
@@ -125,13 +125,13 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             if arrays:
                 files.append(self._state(epoch + 1))
                 np.savez(files[1], **arrays)  # type: ignore[arg-type]
-        write_text(self.backup_dir / _STORY, json.dumps(story))
+        write_text(self.backup_dir / _FILE, json.dumps(backup))
         self._remove(but=files)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         _keras.begin_at(self.model, None)
         if self.delete_checkpoint and self.backup_dir.exists():
-            (self.backup_dir / _STORY).unlink(missing_ok=True)
+            (self.backup_dir / _FILE).unlink(missing_ok=True)
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
@@ -196,16 +196,16 @@ class RankBackupAndRestore(keras.callbacks.Callback):
                     old.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
-        path = self.backup_dir / _STORY
+        path = self.backup_dir / _FILE
         with accessing(path, "read"):
             text = path.read_text(encoding="utf-8")
         try:
-            story = json.loads(text)
-            known = story["version"] == _VERSION and isinstance(story["state"], Mapping)
-            known = known and isinstance(story["averages"], list)
-            if known and isinstance(story["epochs"], int):
-                return story
-            fault = f"it is of version {story['version']!r}, not {_VERSION}"
+            backup = json.loads(text)
+            known = backup["version"] == _VERSION and isinstance(backup["state"], Mapping)
+            known = known and isinstance(backup["averages"], list)
+            if known and isinstance(backup["epochs"], int):
+                return backup
+            fault = f"it is of version {backup['version']!r}, not {_VERSION}"
         except (ValueError, KeyError, TypeError) as error:
             fault = f"{type(error).__name__}: {error}"
         raise FormatError(

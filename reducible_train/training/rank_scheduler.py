@@ -1,73 +1,35 @@
-"""The callback: when to act.
-
-What falls is a `Target`, how it is done is `Compression`; here is only time.
-"""
+"""The callback: its arguments, its outcome, and hooks that hand on to a `TrainingRun`."""
 
 from __future__ import annotations
 
-import contextlib
-import math
-import time as clock
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression, on_schedule
-from reducible_train.errors import ArgumentError, ShortfallWarning, SpectrumError
-from reducible_train.layers import find_kernels
-from reducible_train.preflight.paths import check_folder
-from reducible_train.preflight.values import check_values
-from reducible_train.report.records import Report, empty_report
-from reducible_train.selection.calibration import ENOUGH, samples_of
-from reducible_train.selection.call_counts import count_calls
+from reducible_train.errors import ArgumentError, ShortfallWarning
+from reducible_train.report.records import Report
 from reducible_train.selection.costs.latency import Latency
-from reducible_train.selection.criteria import criterion_named
-from reducible_train.selection.distribution import check_workers
-from reducible_train.selection.feasibility import check_choices, smallest_fraction
-from reducible_train.selection.input_shapes import (
-    InputShape,
-    InputShapes,
-    checked_input_shape,
-    no_shapes,
-    shapes_of_fit,
-    shapes_of_samples,
-    shapes_told,
-)
-from reducible_train.selection.sample_checks import check_asking, try_out
-from reducible_train.selection.sample_collector import SampleCollector
-from reducible_train.selection.samples import Samples
+from reducible_train.selection.feasibility import check_choices
+from reducible_train.selection.input_shapes import InputShape, checked_input_shape
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain
-from reducible_train.settings.guard import Bound, Guard, direction_of
-from reducible_train.settings.monitors import check_validated
+from reducible_train.settings.compression import CompressionSettings
+from reducible_train.settings.guard import Guard
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import FORESEEABLE, QUANTITIES, Target, one_target
-from reducible_train.training.adaptive_pace import AdaptivePace
-from reducible_train.training.aid_context import ModelAidContext
-from reducible_train.training.comparisons import Comparers
-from reducible_train.training.guard_run import GuardRun
-from reducible_train.training.other_callbacks import check_other_callbacks
-from reducible_train.training.pacing import Pace, SchedulePace, SearchPace
-from reducible_train.training.shortfall import Course, Shortfall, shortfall_of
-
-_OF_A_FIT = (  # and of no copy
-    "_compression",
-    "_watch",
-    "_context",
-    "_adapting",
-    "_goes",
-    "_collector",
-    "_first",
-    "_comparers",
-)
+from reducible_train.settings.targets import FORESEEABLE, QUANTITIES, one_target
+from reducible_train.training.clock import timed
+from reducible_train.training.preflight import check_fit, check_resumable
+from reducible_train.training.run import TrainingRun
+from reducible_train.training.sampling import CalibrationSet
+from reducible_train.training.shortfall import Shortfall
+from reducible_train.training.timing import final_epoch
 
 
 class RankScheduler(keras.callbacks.Callback):
@@ -198,37 +160,33 @@ class RankScheduler(keras.callbacks.Callback):
         self.calibration = _checked_calibration(calibration)
         self.aids = checked_aids(aids)
         self.input_shape = checked_input_shape(input_shape)
-        self._check_foreseeable()
+        self.settings = CompressionSettings(
+            target=self.target,
+            measure=self.measure,
+            allocation=self.allocation,
+            criterion=self.criterion,
+            calibration=self.calibration,
+            rules=self.rules,
+            cadence=self.cadence,
+            guard=self.guard,
+            aids=self.aids,
+            adaptive=self.adaptive,
+            search=self.search,
+            min_gain=self.min_gain,
+            input_shape=self.input_shape,
+        )
+        _check_foreseeable(self.settings)
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
-        self._told: Report | None = None  # of the fit of which this is a copy
-        self._compression: Compression | None = None
-        self._epoch = 0
-        self._epoch_start = 0
-        self._step = 0
-        self._trained = 0  # the epoch after the last that had a step
-        self._opens = False  # an epoch that has had no step yet
-        self._epoch_length: int | None = None  # in steps, of the last epoch
-        self._last_turn: int | None = None
-        self._looked: float | None = None  # when ranks were looked at last, in epochs
-        self._loss: float | None = None  # of the last epoch
-        self._watch: GuardRun | None = None
-        self._context: ModelAidContext | None = None
-        self._adapting: AdaptivePace | None = None
-        self._goes: Pace | None = None  # how far each cut does
-        self._collector: SampleCollector | None = None
-        self._given: Samples | None = None  # the calibration set, as it was read
-        self._postponed: float | None = None  # time of a cut that waits for samples
-        self._is_tried = False  # the model, on the first of the samples
-        self._first: SampleCollector | None = None  # batch, where it is needed for its shape
-        self._seen: InputShapes | None = None  # what it said
-        self._comparers: Comparers | None = None
+        self._calibration = CalibrationSet(self.calibration)
+        self._run: TrainingRun | None = None  # the fit that runs, or was broken off
+        self._outcome: Report | None = None  # of the last fit, or of the one this is a copy from
+        self._began: float | None = None  # when its cuts began
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
-        told = self._told if self._compression is None else self.report
-        free = vars(keras.callbacks.Callback()) | dict.fromkeys(_OF_A_FIT)
-        return vars(self) | free | {"_told": told}
+        outcome = {"_outcome": self._told(), "_began": self._cuts_began(), "_run": None}
+        return vars(self) | vars(keras.callbacks.Callback()) | outcome
 
     @property
     def report(self) -> Report:
@@ -237,26 +195,13 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: `fit` has not begun yet.
         """
-        if self._told is not None:
-            return self._told
-        if self._compression is None and self.shortfall is not None:
-            return empty_report(str(self.shortfall))
-        if self._compression is None:
+        report = self._told()
+        if report is None:
             raise ArgumentError(
                 "`report` is there once `fit` has begun. Received: a scheduler that has not met "
                 "a built model. Give it to model.fit(callbacks=[...]) first."
             )
-        report, watch = self._compression.report, self._watch
-        notes = list(report.notes)
-        if watch is not None:
-            report = replace(report, undone=tuple(watch.undone))
-            notes += watch.notes
-        elif self._adapting is not None and self._adapting.note is not None:
-            notes.append(self._adapting.note)
-        if self.shortfall is not None:  # which may hold one of them
-            words = str(self.shortfall)
-            notes = [words, *(note for note in notes if note not in words)]
-        return replace(report, notes=tuple(notes))
+        return report
 
     @property
     def final_epoch(self) -> float:
@@ -265,11 +210,7 @@ class RankScheduler(keras.callbacks.Callback):
         Of a search, the last at which it may try another budget. With `adaptive`, the latest it
         can be, until cuts have begun.
         """
-        if self.search is not None:
-            return self.search.last_epoch((self.params or {}).get("epochs"))
-        end = max(end for _, _, end in self._ends())
-        every = self.cadence.epochs or 1
-        return math.ceil(end / every) * every if math.isfinite(end) else end
+        return final_epoch(self.settings, (self.params or {}).get("epochs"), self._cuts_began())
 
     def check_resumable(self) -> None:
         """Refuse what another fit could not go on with.
@@ -277,523 +218,124 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: There is a guard, an `Adaptive`, or an aid whose state no backup holds.
         """
-        aids = (aid for aid in self.aids if not aid.resumes)
-        for name, found, lost in (
-            ("the guard", self.guard, "the state before the cut on trial"),
-            ("adaptive", self.adaptive, "the stable ranks it has seen"),
-            ("the aid", next(aids, None), "the state it is in"),
-        ):
-            if found is not None:
-                raise ArgumentError(
-                    f"This training cannot be backed up and taken up in another fit: {lost} would "
-                    f"be lost. Received: {found}. Leave out {name}, or the backup."
-                )
+        check_resumable(self.settings)
 
     def get_state(self) -> dict[str, Any]:
         """All that `set_state` needs to go on in another fit, in plain JSON values.
 
         Raises:
-            ArgumentError: `fit` has not begun yet, or `check_resumable` refuses it.
+            ArgumentError: No fit is running, it has not met a built model, or `check_resumable`
+                refuses it.
         """
         self.check_resumable()
-        if self._compression is None:
-            raise ArgumentError(
-                "There is no story before `fit` has met a built model. Received: a scheduler that "
-                "has not. Build the model first, by calling it once on data."
-            )
-        return {
-            "step": self._step,
-            "last_turn": self._last_turn,
-            "compression": self._compression.get_state(),
-            "input_shape": self._compression.survey.counted_shape,
-        }
+        return self._fit.get_state()
 
-    def set_state(self, story: Mapping[str, Any]) -> None:
+    @timed
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on where another fit stood, once it has begun and the model is as it was then.
 
         Args:
-            story: What `get_state` gave, at the end of an epoch.
+            state: What `get_state` gave, at the end of an epoch.
         """
-        if story.get("input_shape") is not None:
-            shape, source = story["input_shape"]
-            told = shapes_told(shape, _keras.trained_model(self.model))
-            self._seen = replace(told, source=source, binding=False)
-        with self._timed():
-            self._prepare(story["compression"])
-            if self._compression is not None:
-                self._compression.set_state(story["compression"])
-            self._step, self._last_turn = story["step"], story["last_turn"]
-            self._gather()  # the train function that was watched is gone with the old ranks
-        self._look_at_ranks()
+        if self._run is None:
+            self._run = self._new_run([])
+        self._run.set_state(state)
 
     # --- hooks of Keras ---------------------------------------------------------------
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._reset()
-        with self._timed():
-            check_workers(self.model)
-            self._check_times()
-            self._check_other_callbacks()
-            if self.guard is not None:
-                self._check_guard(self.guard)
-                if self.guard.folder is not None:
-                    check_folder(self.guard.folder, "`folder` of a guard", "Choose another.")
-            for where, x, y in _keras.arrays_of_fit(self):
-                check_values(self.model, x, y, f"{where} of the fit")
-            self._check_asking()
-            waits = self._waits_for_shapes()
-            if not waits and not _keras.unbuilt_parts(self.model):
-                self._prepare()
-            self._gather()
-            self._look_for_shapes(needed=waits)
+        self.seconds, self.shortfall, self._outcome, self._began = 0.0, None, None, None
+        self._begin()
 
+    @timed
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch, self._epoch_start, self._opens = epoch, self._step, True
-        if self.cadence.steps and self._last_turn is None:
-            self._check_steps(epoch)
+        self._fit.begin_epoch(epoch)
         if not _keras.is_in_fit(self):  # a loop of one's own, which may announce no steps
-            self._before_step(0)
+            self._fit.before_step(0)
 
+    @timed
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._opens or self._is_turn(opens=False) or self._is_awaited():
+        if self._fit.acts:
             _keras.before_step(self, lambda: self._before_step(batch))
 
+    @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._timed():
-            self._step = self._epoch_start + batch + 1
-            self._trained = self._epoch + 1
-            self._look_at_first_batch()
-            late = self._compression is None and _keras.has_weights(self.model)
-            if late and not self._waits_for_shapes():
-                self._prepare()
-                self._postponed = float(self._epoch)
-            if self._watch is not None:
-                self._watch.see_loss(logs, self._epoch)
+        self._fit.end_step(batch, logs)
 
+    @timed
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._fit.end_epoch(epoch, logs)
+
+    @timed
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        with self._timed():
-            for collector in (self._collector, self._first):
-                if collector is not None:
-                    collector.stop()
-            if self._watch is not None:
-                self._watch.close(float(self._epoch + 1))
-            compression = self._compression
-            if compression is not None and compression.history.is_grown:  # stopped early
-                self._cut(compression, float(self._epoch))
-            if self._context is not None:
-                self._context.close()
-            if self._comparers is not None:
-                self._comparers.close(self.model, self._epoch)
-            self.shortfall = shortfall_of(self._course(), self.target)
+        run = self._fit
+        self.shortfall = run.close()
+        self._outcome, self._began = self._told(), self._cuts_began()
+        self._run = None
         told = "" if self.shortfall is None else str(self.shortfall)
         if told:
-            warnings.warn(told, ShortfallWarning, stacklevel=2)
-        if self._watch is not None:
-            self._watch.tell_end(told)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._timed():
-            self._epoch_length = self._step - self._epoch_start
-            self._loss = (logs or {}).get("loss")
-            if self._watch is not None:
-                self._watch.see(epoch, logs)
-            if logs is not None and self._compression is not None:
-                found = self._compression.survey
-                now, dense = found.total("parameters"), found.dense_total("parameters")
-                logs |= {"params": now, "params_fraction": now / dense}
-
-    # --- before a step ----------------------------------------------------------------
-
-    def _before_step(self, batch: int) -> None:
-        """What is done before a step that will be trained, of an epoch's first and others.
-
-        Not at an epoch's begin: there may be no data for a step, and other callbacks may have
-        other weights stand in for those in training until all have begun the epoch.
-        """
-        opens, self._opens = self._opens, False
-        with self._timed():
-            if opens:
-                self._open()
-            if self._is_turn(opens=opens):
-                self._act(self._turn(batch))
-            elif self._postponed is not None and (opens or self._is_awaited()):
-                self._act(self._postponed)
-            if opens:
-                self._help_before(self._epoch)
-
-    def _open(self) -> None:
-        """An epoch has its first step."""
-        if self._watch is not None:
-            self._watch.go_back(float(self._epoch))
-        if self._adapting is not None:
-            self._adapting.look(float(self._epoch))
-
-    def _is_turn(self, *, opens: bool) -> bool:
-        """True before a step at which the cadence looks at the ranks."""
-        if self.cadence.steps:
-            return self._step // self.cadence.steps != self._last_turn
-        return opens and self._epoch % (self.cadence.epochs or 1) == 0
-
-    def _turn(self, batch: int) -> float:
-        """Take the turn that has come; its time, in epochs."""
-        if not self.cadence.steps:
-            return float(self._epoch)
-        self._last_turn = self._step // self.cadence.steps
-        return self._now(batch)
-
-    def _is_awaited(self) -> bool:
-        """True if a cut waits for a step only, no longer for samples."""
-        if self._postponed is None or self._compression is None:
-            return False
-        waits = self._compression.waits_for_samples
-        return not waits or (self._collector is not None and self._collector.done)
+            warnings.warn(told, ShortfallWarning, stacklevel=3)
+        run.tell_end(told)
 
     # --- inside -----------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Add what is done within to `seconds`."""
-        started = clock.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += clock.perf_counter() - started
+    @property
+    def _fit(self) -> TrainingRun:
+        """The fit that is running."""
+        if self._run is None:
+            raise ArgumentError(
+                "No fit is running. Received: a call from outside of model.fit, or of a training "
+                "loop that has not called on_train_begin. Call it first."
+            )
+        return self._run
 
-    def _reset(self) -> None:
-        if self._context is not None:  # of a fit that was broken off
-            self._context.close()
-        self.seconds = 0.0
-        self.shortfall = self._looked = self._loss = self._told = None
-        self._compression = self._last_turn = self._collector = self._postponed = None
-        self._watch = self._context = self._adapting = self._goes = None
-        self._first = self._seen = None
-        self._is_tried = False
-        self._epoch = self._epoch_start = self._step = self._trained = 0
-        self._epoch_length, self._opens = None, False
-
-    def _course(self) -> Course:
-        """How the training went that ends now."""
-        return Course(
-            epochs=(self.params or {}).get("epochs"),
-            trained=self._trained,
-            steps=self._step,
-            looked=self._looked,
-            schedule_end=self._schedule_end,
-            cadence=str(self.cadence),
-            loss=self._loss,
-            compression=self._compression,
-            watch=self._watch,
-            adapting=self._adapting,
-            collector=self._collector,
-            criterion=self.criterion,
-            searching=self.search is not None,
-        )
-
-    def _check_other_callbacks(self) -> None:
+    @timed
+    def _begin(self) -> None:
+        """Check the fit that begins, and take its model in hand."""
+        if self._run is not None:
+            self._run.abandon()
+        self._run = None
         others = [each for each in _keras.other_callbacks(self) if each is not self]
-        if any(isinstance(each, RankScheduler) for each in others):
-            raise ArgumentError(
-                "A fit can have one RankScheduler, for each takes the model for its own. Received: "
-                "two of them. Give one, with a rule for each layer that shall go its own way: "
-                "rules=[LayerRule(match=..., rank=...)]."
-            )
-        last = math.inf if self.guard is not None else self.final_epoch
-        check_other_callbacks(others, last)
-        self._comparers = Comparers(others, self.model)
-
-    def _check_guard(self, guard: Guard) -> None:
-        """Refuse a guard whose metric no epoch of this fit will bring."""
-        known = _keras.logged_metrics(self.model)
-        direction_of(guard, known)
-        validates = _keras.has_validation(self)
-        check_validated(guard.monitor, guard.mode, known, validates, "a guard")
-
-    def _look_at_ranks(self) -> None:
-        """Let the other callbacks that compare epochs begin anew where ranks have changed."""
-        if self._comparers is not None:
-            self._comparers.look(self.model)
-
-    def _check_times(self) -> None:
-        epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
-        if self.search is not None:
-            self.search.last_epoch(epochs)
-        ends = self._ends()
-        if epochs is None:
-            return
-        if epochs < 1:
-            raise ArgumentError(
-                f"`epochs` of the fit must be at least 1. Received: epochs={epochs}."
-            )
-        last = float(epochs)
-        if self.cadence.epochs:
-            last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
-        for name, shown, end in ends:
-            if end > last or (self.cadence.steps and end == last):
-                raise ArgumentError(
-                    f"{name} must end before training does: at epoch {last:g} "
-                    f"at the latest, counted from 0, for epochs={epochs} and {self.cadence}. "
-                    f"Received: one that ends at epoch {end:g}, {shown}. Train for "
-                    f"epochs={math.floor(end) + (self.cadence.epochs or 1)} or more, or let it end "
-                    "earlier."
-                )
-
-    def _check_steps(self, first: int) -> None:
-        """The same where turns are counted in steps, whose number is known from now on."""
-        params = self.params or {}
-        epochs, steps, every = params.get("epochs"), params.get("steps"), self.cadence.steps
-        if not epochs or not steps or not every or self.model.steps_per_execution != 1:
-            return
-        last = first + ((epochs - first) * steps - 1) // every * every / steps
-        for name, shown, end in self._ends():
-            if end > last + 1e-9:
-                raise ArgumentError(
-                    f"{name} must end when ranks are last looked at: at epoch "
-                    f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
-                    f"and {self.cadence}. Received: one that ends at epoch {end:g}, "
-                    f"{shown}. Look at it more often, train "
-                    "for more epochs, or let it end earlier."
-                )
-
-    def _targets(self) -> list[tuple[str, Target]]:
-        """All that falls, with a name for messages."""
-        targets = [(f"`{self.target.quantity}`", self.target)]
-        return targets + [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
-
-    def _ends(self) -> list[tuple[str, str, float]]:
-        """All that changes ranks: its name, what it is, and when it ends, at the latest."""
-        falls = [
-            (f"The schedule of {name}", str(t.schedule), end) for name, t, end in self._falls()
-        ]
-        last = self._schedule_end
-        aids = [(type(aid).__name__, str(aid), aid.rests_from(last)) for aid in self.aids]
-        return falls + aids
-
-    @property
-    def _schedule_end(self) -> float:
-        """The epoch at which everything has fallen, at the latest."""
-        return max(end for _, _, end in self._falls())
-
-    def _falls(self) -> list[tuple[str, Target, float]]:
-        """All that falls, with the epoch at which each has fallen, at the latest."""
-        begin = 0.0
-        if self.adaptive is not None:
-            began = None if self._adapting is None else self._adapting.began
-            last = self.adaptive.last_epoch((self.params or {}).get("epochs"))
-            begin = last if began is None else began
-        return [(name, each, begin + each.schedule.end_epoch) for name, each in self._targets()]
-
-    def _check_foreseeable(self) -> None:
-        """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
-        aid = next((aid for aid in self.aids if aid.looks_ahead), None)
-        goals = [str(each) for _, each in self._targets() if each.quantity not in FORESEEABLE]
-        hidden = goals if self.guard is None else [str(self.guard)]
-        if aid is not None and hidden:
-            raise ArgumentError(
-                f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
-                "budget, a cost or a rank, without guard or search. "
-                f"Received: {hidden[0]} beside {aid}. Remove one of the two."
-            )
-
-    @property
-    def _asking(self) -> dict[str, tuple[str, ...]]:
-        """What must be known of the data, by who asks."""
-        needs = criterion_named(self.criterion).needs
-        return {f"criterion={self.criterion!r}": needs} | {
-            type(aid).__name__: aid.needs for aid in self.aids
-        }
-
-    def _check_asking(self) -> None:
-        """Refuse a criterion or an aid that cannot learn what it asks for."""
-        data = _keras.data_of_fit(self) if _of_the_fit(self.calibration) else None
-        check_asking(self.model, self._asking, data)
-
-    def _shapes(self) -> list[InputShapes]:
-        """All that tells lengths which the model leaves open, the best first."""
-        samples, of_fit = self._samples(), shapes_of_fit(_keras.data_of_fit(self))
-        found = []
-        if self.input_shape is not None:
-            found.append(shapes_told(self.input_shape, _keras.trained_model(self.model)))
-        if samples is not None:
-            found.append(shapes_of_samples(samples, "calibration"))
-        return [*found, *(each for each in (of_fit, self._seen) if each is not None)]
-
-    def _waits_for_shapes(self) -> bool:
-        """True if a budget counts by lengths that only a batch will tell."""
-        measured = isinstance(self.measure, Latency) or self.measure in ("flops", "latency")
-        if not measured or not self.model.built:
-            return False
-        part = _keras.trained_model(self.model)
-        return count_calls(part, find_kernels(part), self._shapes())[1] is None
-
-    def _look_for_shapes(self, *, needed: bool) -> None:
-        """GuardRun for the first batch, if it is what tells lengths.
-
-        Raises:
-            ArgumentError: It cannot be seen, and a budget counts by it.
-        """
-        known = self._compression is not None and self._compression.survey.uses is not None
-        if known or self._collector is not None or not self.model.built:
-            return
+        check_fit(self.settings, self, others, self._calibration, RankScheduler)
+        run = self._new_run(others)
         try:
-            self._first = SampleCollector(self.model, 1)
-        except ArgumentError as error:
-            if needed:
-                raise no_shapes(str(self.measure), self.model) from error
+            run.begin()
+        except BaseException:
+            run.abandon()
+            raise
+        self._run = run
 
-    def _look_at_first_batch(self) -> None:
-        """Learn what the first batch says: whether the model can be listened to, and lengths."""
-        seen = self._collector or self._first
-        if seen is None or not seen.count or self._is_tried:
-            return
-        self._is_tried = True
-        samples = seen.samples()
-        if self._collector is not None:
-            who = check_asking(self.model, self._asking, None)
-            try_out(samples, self.model, who)
-        if self._first is not None:
-            self._first.stop()
-            self._first = None
-        self._seen = shapes_of_samples(samples, "the first batch")
-        if self._compression is not None and self._compression.survey.uses is None:
-            self._compression.count_uses(self._seen)
+    def _new_run(self, others: Sequence[Any]) -> TrainingRun:
+        data = _keras.data_of_fit(self)
+        params = self.params or {}
+        return TrainingRun(self.settings, self.model, params, self._calibration, data, others)
 
-    def _gather(self) -> None:
-        """GuardRun this fit for the samples that the criterion or an aid asks for, if one does."""
-        if self._collector is not None:
-            self._collector.stop()
-        self._collector = None
-        count = ENOUGH if self.calibration is None else self.calibration
-        asked = criterion_named(self.criterion).needs or any(aid.needs for aid in self.aids)
-        if asked and isinstance(count, int):
-            self._collector = SampleCollector(self.model, count)
+    @timed
+    def _before_step(self, batch: int) -> None:
+        """Later than the hook, where the data of the step is fetched first."""
+        self._fit.before_step(batch)
 
-    def _now(self, batch: int) -> float:
-        """Time in epochs; within the first, if its length is not known, its beginning."""
-        steps = (self.params or {}).get("steps") or self._epoch_length
-        if steps:  # as they are counted, so many at once
-            steps = -(-steps // self.model.steps_per_execution) * self.model.steps_per_execution
-        return self._epoch + (min(batch / steps, 1.0) if steps else 0.0)
+    def _told(self) -> Report | None:
+        """The report of the fit that runs, or of the last."""
+        return self._outcome if self._run is None else self._run.control.report(self.shortfall)
 
-    def _prepare(self, story: Mapping[str, Any] | None = None) -> None:
-        if self._context is not None:  # of before it was taken up
-            self._context.close()
-        self._compression = Compression(
-            self.model,
-            self.target,
-            measure=self.measure,
-            allocation=self.allocation,
-            rules=self.rules,
-            min_gain=self.min_gain,
-            criterion=self.criterion,
-            samples=self._samples(),
-            shapes=self._shapes(),
-            asking={type(aid).__name__: aid.needs for aid in self.aids},
-            story=story,
+    def _cuts_began(self) -> float | None:
+        """When cuts began; `None` while an `Adaptive` holds them."""
+        return self._began if self._run is None else self._run.control.began
+
+
+def _check_foreseeable(settings: CompressionSettings) -> None:
+    """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
+    aid = next((aid for aid in settings.aids if aid.looks_ahead), None)
+    targets = [settings.target, *(rule.target for rule in settings.rules if rule.target)]
+    goals = [str(each) for each in targets if each.quantity not in FORESEEABLE]
+    hidden = goals if settings.guard is None else [str(settings.guard)]
+    if aid is not None and hidden:
+        raise ArgumentError(
+            f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
+            "budget, a cost or a rank, without guard or search. "
+            f"Received: {hidden[0]} beside {aid}. Remove one of the two."
         )
-        pace = self._goes = self._pace(self._compression)
-        if self.guard is not None:
-            sign = direction_of(self.guard, _keras.logged_metrics(self.model))
-            self._watch = GuardRun(Bound(self.guard, sign), self._compression, pace)
-        if self.aids:
-            self._context = ModelAidContext(self.model, self._compression, pace.aim)
-            for aid in self.aids:
-                aid.begin(self._context)
-
-    def _samples(self) -> Samples | None:
-        """The samples of the calibration set; read once, for a generator gives them once."""
-        if _of_the_fit(self.calibration):
-            return None
-        if self._given is None:
-            self._given = samples_of(self.calibration)
-        return self._given
-
-    def _pace(self, compression: Compression) -> Pace:
-        epochs = (self.params or {}).get("epochs")
-        if self.search is not None:
-            return SearchPace(
-                self.search,
-                compression.progress.present(self.target),
-                smallest_fraction(compression.survey, compression.measure),
-                self.search.last_epoch(epochs),
-            )
-        pace = SchedulePace(lambda goal: compression.progress.present(goal))
-        if self.adaptive is None:
-            return pace
-        self._adapting = AdaptivePace(
-            self.adaptive,
-            compression.survey.compressible,
-            pace,
-            compression.adapt,
-            self.adaptive.last_epoch(epochs),
-            compression.told,
-        )
-        return self._adapting
-
-    def _act(self, time: float) -> None:
-        """Cut if the schedule says so. A model that builds itself is met after a batch."""
-        self._looked = time
-        if self._compression is not None and self._has_samples(time):
-            cuts = len(self._compression.history.cuts)
-            try:
-                if self._watch is not None:
-                    self._watch.act(time, self._step)
-                else:
-                    self._cut(self._compression, time)
-            except SpectrumError as error:
-                loss = "" if self._loss is None else f" (loss {self._loss:.4g} in the last)"
-                raise SpectrumError(
-                    f"The cut in epoch {self._epoch}{loss} was not made. {error}"
-                ) from error
-            if len(self._compression.history.cuts) > cuts:
-                self._help()
-                if self._collector is not None and self._compression.samples is None:
-                    self._collector.go_on(self.model)
-                if self._first is not None:
-                    self._first.go_on(self.model)
-            self._look_at_ranks()
-
-    def _cut(self, compression: Compression, time: float) -> None:
-        """Cut as far as the pace says."""
-        aim = on_schedule if self._goes is None else self._goes.aim
-        compression.cut(time, aim, step=self._step, training=True)
-
-    def _help_before(self, epoch: int) -> None:
-        """Let the aids do what they do before an epoch."""
-        self._learn()
-        if self._context is not None:
-            self._context.refresh(float(epoch), self._schedule_end)
-            for aid in self.aids:
-                aid.before_epoch(self._context)
-        self._look_at_ranks()  # a cut undone, kernels grown
-
-    def _help(self) -> None:
-        """Let the aids do what they do after a cut."""
-        if self._context is None:
-            return
-        steps = (self.params or {}).get("steps")
-        self._context.steps_per_epoch = steps or self._epoch_length
-        for aid in self.aids:
-            aid.after_cut(self._context)
-
-    def _has_samples(self, time: float) -> bool:
-        """True if the criterion can judge; else the cut is made once it can."""
-        self._learn()
-        self._postponed = None
-        if self._compression is None or self._collector is None:
-            return True
-        waits = self._compression.waits_for_samples
-        self._postponed = time if waits else None
-        return not waits
-
-    def _learn(self) -> None:
-        """Take what was seen of this fit's samples, if it is enough."""
-        compression, collector = self._compression, self._collector
-        if compression is None or compression.samples is not None or collector is None:
-            return
-        small = collector.count and self._epoch_length is not None  # this fit has shown them all
-        if collector.done or small:
-            collector.stop()
-            compression.learn_from(collector.samples())
 
 
 def _check_alone(guard: Guard | None, **others: Any) -> None:
@@ -810,11 +352,6 @@ def _check_alone(guard: Guard | None, **others: Any) -> None:
             "A search needs a guard to tell what is good enough. Received: search without guard. "
             "Give for example guard=Guard('val_accuracy', max_drop=0.005)."
         )
-
-
-def _of_the_fit(calibration: Any) -> bool:
-    """True where the samples are those of the fit itself."""
-    return calibration is None or isinstance(calibration, int)
 
 
 def _checked_calibration(calibration: Any) -> Any:

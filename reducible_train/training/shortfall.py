@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
-from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.settings.targets import BUDGETS, Target
-from reducible_train.training.adaptive_pace import AdaptivePace
-from reducible_train.training.guard_run import NAN_REMEDY, GuardRun
+from reducible_train.training.guard_run import GuardRun
+from reducible_train.training.lost_weights import NAN_REMEDY
+from reducible_train.training.target_controllers import TargetController
+from reducible_train.training.unguarded import Unguarded
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ Train for longer.
 
 
 @dataclass(frozen=True)
-class Course:
+class FitOutcome:
     """How a training went, as far as a shortfall asks.
 
     Args:
@@ -56,9 +57,9 @@ class Course:
         cadence: When ranks are looked at, in words.
         loss: The loss of the last epoch; `None` if it is not known.
         compression: The model on its way; `None` if it never had weights.
-        watch: The guard on duty, if there is one.
-        adapting: What waits for stable ranks, if something does.
-        collector: What takes samples of the fit, if something does.
+        guard: The guard on duty, or what stands in its place.
+        controller: What has said how far each cut goes; `None` if there was nothing to cut.
+        samples: Samples that were seen of the fit, and how many were wanted.
         criterion: Name of the criterion.
         searching: True if a search chooses the budget.
     """
@@ -71,9 +72,9 @@ class Course:
     cadence: str
     loss: float | None
     compression: Compression | None
-    watch: GuardRun | None
-    adapting: AdaptivePace | None
-    collector: SampleCollector | None
+    guard: GuardRun | Unguarded | None
+    controller: TargetController | None
+    samples: tuple[int, int]
     criterion: str
     searching: bool
 
@@ -86,123 +87,126 @@ class Course:
 Reason = tuple[str, str, bool]  # why, what to do, and whether a guard or a search wanted it so
 
 
-def shortfall_of(course: Course, target: Target) -> Shortfall | None:
+def shortfall_of(outcome: FitOutcome, target: Target) -> Shortfall | None:
     """What a training did not bring; `None` if it brought everything.
 
     Args:
-        course: How it went.
+        outcome: How it went.
         target: What the model should be brought to.
     """
-    compression = course.compression
+    compression = outcome.compression
     if compression is None:
-        return Shortfall(_words(target), None, *_first(course))
-    if course.searching:
+        return Shortfall(_words(target), None, *_first(outcome))
+    if outcome.searching:
         present = compression.progress.present(target)
         lowest = target(math.inf)
         if compression.history.cuts or (lowest < 1 and present <= lowest):
             return None
-        return Shortfall("a smaller budget by its search", present, *_first(course))
+        return Shortfall("a smaller budget by its search", present, *_first(outcome))
     unmet = compression.progress.unmet()
     if unmet is None:
         return None
     untouched = not compression.history.cuts and unmet.quantity not in BUDGETS
     reached = None if untouched else compression.progress.left_at(unmet)
-    return Shortfall(_words(unmet), reached, *_first(course))
+    return Shortfall(_words(unmet), reached, *_first(outcome))
 
 
 def _words(target: Target) -> str:
     return f"{target.quantity}={target(math.inf):g}"
 
 
-def _first(course: Course) -> Reason:
+def _first(outcome: FitOutcome) -> Reason:
     """The first reason that applies; what keeps others from showing comes first."""
-    return next(found for reason in _REASONS if (found := reason(course)) is not None)
+    return next(found for reason in _REASONS if (found := reason(outcome)) is not None)
 
 
-def _untrained(course: Course) -> Reason | None:
-    if course.steps:
+def _untrained(outcome: FitOutcome) -> Reason | None:
+    if outcome.steps:
         return None
     why = "No step was trained, and a cut is made before one."
     return why, "Check that the data is not empty, and that initial_epoch is below epochs.", False
 
 
-def _without_weights(course: Course) -> Reason | None:
-    if course.compression is not None:
+def _without_weights(outcome: FitOutcome) -> Reason | None:
+    if outcome.compression is not None:
         return None
-    why = f"The model had no weights after {course.steps} steps, so there was nothing to cut."
+    why = f"The model had no weights after {outcome.steps} steps, so there was nothing to cut."
     return why, "Give fit the model whose layers are trained.", False
 
 
-def _without_samples(course: Course) -> Reason | None:
-    compression, collector = course.compression, course.collector
-    if compression is None or not compression.waits_for_samples:
+def _without_samples(outcome: FitOutcome) -> Reason | None:
+    if outcome.compression is None or not outcome.compression.waits_for_samples:
         return None
-    seen = 0 if collector is None else collector.count
-    wanted = "samples" if collector is None else f"{collector.enough} samples of the fit"
-    why = f"criterion={course.criterion!r} waited for {wanted}, and {seen} came before its end."
+    seen, wanted = outcome.samples
+    why = f"criterion={outcome.criterion!r} waited for {wanted} samples of the fit, and {seen} "
+    why += "came before its end."
     return why, "Give it data (calibration=x_train[:2048]), or train for one epoch more.", False
 
 
-def _lost(course: Course) -> Reason | None:
+def _lost(outcome: FitOutcome) -> Reason | None:
     """The guard has stopped it, for its weights were NaN."""
-    if course.watch is None or course.watch.end is None:
+    if outcome.guard is None or outcome.guard.end is None:
         return None
-    return course.watch.end, NAN_REMEDY, False
+    return outcome.guard.end, NAN_REMEDY, False
 
 
-def _stopped(course: Course) -> Reason | None:
-    if course.epochs is None or course.trained >= course.epochs or course.is_through:
+def _stopped(outcome: FitOutcome) -> Reason | None:
+    if outcome.epochs is None or outcome.trained >= outcome.epochs or outcome.is_through:
         return None
-    loss, why = course.loss, f"Training ended after {course.trained} of {course.epochs} "
+    loss, why = outcome.loss, f"Training ended after {outcome.trained} of {outcome.epochs} "
     if loss is not None and not math.isfinite(loss):
         why += f"epochs, with a loss of {loss}, before the ranks had fallen."
         return why, NAN_REMEDY, False
     why += "epochs, before the ranks had fallen"
-    why += f" (at epoch {course.schedule_end:g})." if math.isfinite(course.schedule_end) else "."
+    why += f" (at epoch {outcome.schedule_end:g})." if math.isfinite(outcome.schedule_end) else "."
     remedy = "Use RankEarlyStopping, which waits for the final ranks, or let them fall earlier."
     return why, remedy, False
 
 
-def _guarded(course: Course) -> Reason | None:
-    if course.watch is None:
+def _guarded(outcome: FitOutcome) -> Reason | None:
+    if outcome.guard is None or not outcome.guard.is_on_duty:
         return None
-    why = course.watch.hindrance
-    if why is None and course.is_through and not course.searching:
+    why = outcome.guard.hindrance
+    if why is None and outcome.is_through and not outcome.searching:
         return None
     if why is None:
         why = "Each cut waited until the one before it had been judged, which took the time."
     return why, "Train for longer, let the schedule end earlier, or lower the guard.", True
 
 
-def _unsettled(course: Course) -> Reason | None:
-    if course.adapting is None or course.adapting.began is not None:
+def _unsettled(outcome: FitOutcome) -> Reason | None:
+    if outcome.controller is None or outcome.controller.began is not None:
         return None
-    return str(course.adapting.note), "Give Adaptive an earlier end_epoch.", False
+    return str(outcome.controller.note), "Give Adaptive an earlier end_epoch.", False
 
 
-def _hindered(course: Course) -> Reason | None:
+def _hindered(outcome: FitOutcome) -> Reason | None:
     """No ranks were found that do what was asked."""
-    if course.compression is None or course.compression.hindrance is None or not course.is_through:
+    if (
+        outcome.compression is None
+        or outcome.compression.hindrance is None
+        or not outcome.is_through
+    ):
         return None
     remedy = "Ask for what these kernels and rules allow: str(scheduler.report) tells of each."
-    return course.compression.hindrance, remedy, False
+    return outcome.compression.hindrance, remedy, False
 
 
-def _between_looks(course: Course) -> Reason | None:
-    if course.is_through:
+def _between_looks(outcome: FitOutcome) -> Reason | None:
+    if outcome.is_through:
         return None
-    looked = "never" if course.looked is None else f"last at epoch {course.looked:g}"
-    why = f"Ranks were looked at {looked}, with {course.cadence}"
-    why += f", and should have fallen by epoch {course.schedule_end:g}."
+    looked = "never" if outcome.looked is None else f"last at epoch {outcome.looked:g}"
+    why = f"Ranks were looked at {looked}, with {outcome.cadence}"
+    why += f", and should have fallen by epoch {outcome.schedule_end:g}."
     return why, "Look at them more often, train for longer, or let the schedule end earlier.", False
 
 
-def _unknown(course: Course) -> Reason | None:
+def _unknown(outcome: FitOutcome) -> Reason | None:
     remedy = "Ask for a little less, or let more layers be factorised."
     return "The cuts that were made leave the model larger than that.", remedy, False
 
 
-_REASONS: tuple[Callable[[Course], Reason | None], ...] = (
+_REASONS: tuple[Callable[[FitOutcome], Reason | None], ...] = (
     _untrained,
     _without_weights,
     _without_samples,

@@ -28,7 +28,7 @@ from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import dense_file_bytes, find_kernels
 from reducible_train.settings.targets import one_target, target
-from reducible_train.training.pacing import SchedulePace
+from reducible_train.training.target_controllers import ScheduleController
 
 
 def steep(decay=0.5):
@@ -128,10 +128,10 @@ def test_a_layer_may_have_an_error_of_its_own():
 
 def test_an_undone_cut_goes_half_the_way_to_a_larger_error():
     goal = target("rtol", Ramp(0.0, 0.4, 0, 1, "linear"))
-    pace = SchedulePace(lambda _: 0.0)
-    assert pace.aim(goal, 1.0) == 0.4
-    pace.undo(2.0, pace.mark())
-    assert pace.aim(goal, 2.0) == pytest.approx(0.2)
+    controller = ScheduleController(lambda _: 0.0)
+    assert controller.target_value(goal, 1.0) == 0.4
+    controller.undo(2.0, controller.mark())
+    assert controller.target_value(goal, 2.0) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(

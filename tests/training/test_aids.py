@@ -518,7 +518,7 @@ def test_samples_of_the_fit_are_gathered_across_cuts():
         calibration=48,
     )
     look = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda *_: taken.append(scheduler._collector.count)
+        on_epoch_begin=lambda *_: taken.append(scheduler._run.sampling.collector.count)
     )
     model.fit(x, y, batch_size=16, epochs=3, callbacks=[scheduler, look], verbose=0)
     assert len(scheduler.report.cuts) >= 5

@@ -15,19 +15,23 @@ import pytest
 
 from reducible_train import (
     Adaptive,
+    ArgumentError,
     Cadence,
     FormatError,
     Guard,
     Latency,
     LayerRule,
     PiecewiseConstant,
+    ProductDecay,
     Ramp,
     RankBackupAndRestore,
     RankEarlyStopping,
     RankModelCheckpoint,
     RankScheduler,
     RankTensorBoard,
+    Regrow,
     Search,
+    _keras,
     factorize,
     load_weights_into,
     save_model,
@@ -502,3 +506,50 @@ def test_callbacks_can_be_copied_after_a_fit(options, tmp_path):
     fit(small(), *copied, epochs=2)
     assert copied[0].report.ranks == scheduler.report.ranks
     assert len(find_kernels(model)) == 3
+
+
+def test_a_fit_that_was_broken_off_leaves_nothing_to_the_next():
+    class Breaks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    scheduler = RankScheduler(
+        rank=PiecewiseConstant((9, 4), (0, 2)),
+        aids=[ProductDecay(0.1)],
+        criterion="activation",
+        calibration=(X, Y),
+    )
+    broken = small()
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, scheduler, Breaks())
+    assert len(broken.losses) == 2, "a penalty on each factorised kernel"
+    assert set(scheduler.report.ranks.values()) == {9}
+    assert copy.deepcopy(scheduler).report == scheduler.report
+    model = small()
+    fit(model, scheduler)
+    assert set(scheduler.report.ranks.values()) == {4}
+    assert [cut.epoch for cut in scheduler.report.cuts] == [0, 2]
+    assert broken.losses == model.losses == []
+
+
+def test_a_fit_that_is_refused_leaves_nothing():
+    model = small()
+    fit(model, RankScheduler(rank=9), epochs=1)
+    scheduler = RankScheduler(rank=4, aids=[ProductDecay(0.1), Regrow(0.5, end_epoch=1)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_keras, "sample_batches", lambda *_: None)  # as on other backends
+        with pytest.raises(ArgumentError, match="batches of this fit cannot be watched"):
+            fit(model, scheduler, epochs=3)
+    assert model.losses == []
+    with pytest.raises(ArgumentError, match="once `fit` has begun"):
+        scheduler.report  # noqa: B018
+
+
+def test_a_step_outside_of_a_fit_is_refused():
+    scheduler = RankScheduler(rank=4)
+    with pytest.raises(ArgumentError, match="Call it first"):
+        scheduler.on_epoch_begin(0)
+    model = small()
+    fit(model, scheduler, epochs=1)
+    with pytest.raises(ArgumentError, match="No fit is running"):
+        scheduler.on_train_batch_end(0)

@@ -178,9 +178,10 @@ except SystemExit as stop:
         "import reducible_train; dir(reducible_train); reducible_train.__version__",
         "from reducible_train import Ramp, Report, ReducibleError",
         "import reducible_train.tensorboard.tags",
+        "import reducible_train.training.unguarded, reducible_train.training.clock",
         HELP,
     ],
-    ids=["import", "dir", "ground", "tensorboard tags", "help"],
+    ids=["import", "dir", "ground", "tensorboard tags", "guard and clock", "help"],
 )
 def test_stays_light(code: str):
     heavy = {"keras", "tensorflow", "jax", "torch", "keras_tuner"}

@@ -12,17 +12,28 @@ from reducible_train.settings.targets import Target
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
 
-class Pace(Protocol):
-    """What is aimed at, given what was accepted and what was undone."""
+class TargetController(Protocol):
+    """What a target's value shall be at a time, given which cuts were accepted and undone."""
 
-    def aim(self, goal: Target, time: float) -> float:
+    @property
+    def began(self) -> float | None:
+        """The epoch before which cuts began; `None` while they wait."""
+
+    @property
+    def note(self) -> str | None:
+        """What the reader of a report should know."""
+
+    def look(self, epoch: float) -> None:
+        """An epoch has its first step: the kernels are as they will be cut."""
+
+    def target_value(self, goal: Target, time: float) -> float:
         """The value to bring a target to at a time, in epochs."""
 
     def wait(self, epochs: float) -> None:
         """That long no cut was allowed."""
 
     def accept(self) -> None:
-        """What was aimed at last is good."""
+        """The values that were asked for last are good."""
 
     def mark(self) -> Any:
         """Where it stands after a cut; for `undo`."""
@@ -30,15 +41,26 @@ class Pace(Protocol):
     def undo(self, time: float, mark: Any) -> None:
         """At `time`, the cut after which it stood at `mark` was undone."""
 
+
+class _FromTheStart:
+    """A controller that lets cuts begin at once, and tells nothing of it."""
+
+    @property
+    def began(self) -> float | None:
+        return 0.0
+
     @property
     def note(self) -> str | None:
-        """What the reader of a report should know."""
+        return None
+
+    def look(self, epoch: float) -> None:
+        """Kernels change nothing."""
 
 
-class SchedulePace:
+class ScheduleController(_FromTheStart):
     """Follows schedules by a clock that stands still while a cut is on trial.
 
-    With `a` the last accepted value and `s` the schedule's, it aims at `a - (a - s) / 2^k`
+    With `a` the last accepted value and `s` the schedule's, it asks for `a - (a - s) / 2^k`
     after `k` undone cuts, and the clock goes back to the time of the cut that was undone.
 
     Args:
@@ -48,12 +70,12 @@ class SchedulePace:
     def __init__(self, present: Callable[[Target], float]):
         self._present = present
         self._accepted: dict[Target, float] = {}
-        self._aimed: dict[Target, float] = {}
+        self._asked: dict[Target, float] = {}
         self._share = 1.0
         self._delay = 0.0
-        self._clock = 0.0  # at the last aim
+        self._clock = 0.0  # when it was asked last
 
-    def aim(self, goal: Target, time: float) -> float:
+    def target_value(self, goal: Target, time: float) -> float:
         self._clock = max(time - self._delay, 0.0)
         wanted = goal(self._clock)
         if self._share < 1.0:
@@ -61,14 +83,14 @@ class SchedulePace:
             accepted = self._present(goal) if accepted is None else accepted
             back = min(accepted - wanted, 0.0) if goal.rises else max(accepted - wanted, 0.0)
             wanted += (1 - self._share) * back
-        self._aimed[goal] = wanted
+        self._asked[goal] = wanted
         return wanted
 
     def wait(self, epochs: float) -> None:
         self._delay += epochs
 
     def accept(self) -> None:
-        self._accepted |= self._aimed
+        self._accepted |= self._asked
 
     def mark(self) -> Any:
         return dict(self._accepted), self._clock
@@ -78,12 +100,8 @@ class SchedulePace:
         self._share /= 2
         self._delay = time - clock
 
-    @property
-    def note(self) -> str | None:
-        return None
 
-
-class SearchPace:
+class SearchController(_FromTheStart):
     """Steps one budget down by a factor, and bisects once a step was undone.
 
     Args:
@@ -99,15 +117,15 @@ class SearchPace:
         self._search = search
         self._lowest = min(max(lowest, search.lowest or 0.0), present)
         self._last_epoch = last_epoch
-        self._aimed = present
+        self._asked = present
 
-    def aim(self, goal: Target, time: float) -> float:
+    def target_value(self, goal: Target, time: float) -> float:
         if goal.quantity != "budget":  # a rule's own
             return goal(time)
-        self._aimed = self.accepted
+        self._asked = self.accepted
         if self._search.start_epoch <= time <= self._last_epoch:
-            self._aimed = self._next()
-        return self._aimed
+            self._asked = self._next()
+        return self._asked
 
     def _next(self) -> float:
         step = max(self.accepted * self._search.factor, self._lowest)
@@ -121,10 +139,10 @@ class SearchPace:
         """A search has no clock."""
 
     def accept(self) -> None:
-        self.accepted = self._aimed
+        self.accepted = self._asked
 
     def mark(self) -> Any:
-        return self.accepted, self._aimed
+        return self.accepted, self._asked
 
     def undo(self, time: float, mark: Any) -> None:
         self.accepted, self.undone = mark

@@ -1,4 +1,4 @@
-"""The pace of a training whose cuts wait until the stable ranks have settled."""
+"""Targets of a training whose cuts wait until the stable ranks have settled."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reducible_train.linalg.svd import singular_spectrum, stable_rank
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.targets import Target
-from reducible_train.training.pacing import Pace
+from reducible_train.training.target_controllers import TargetController
 
 
-class AdaptivePace:
-    """Holds another pace until the stable ranks have settled.
+class AdaptiveController:
+    """Holds another controller until the stable ranks have settled.
 
     Args:
         adaptive: When that is.
         compressible: The kernels to watch.
-        pace: What goes on from then, by a clock that starts at 0.
+        controller: What goes on from then, by a clock that starts at 0.
         settle: Called once with the ranks to go to, by path.
         last_epoch: When it goes on in any case.
         told: Gives what the first of several processes has found.
@@ -32,14 +32,14 @@ class AdaptivePace:
         self,
         adaptive: Adaptive,
         compressible: Sequence[CompressibleKernel],
-        pace: Pace,
+        controller: TargetController,
         settle: Callable[[dict[str, float]], None],
         last_epoch: float,
         told: _keras.Broadcast,
     ):
         self._adaptive = adaptive
         self._kernels = [each.kernel for each in compressible if each.kernel.rank is None]
-        self._pace = pace
+        self._controller = controller
         self._settle = settle
         self._last_epoch = last_epoch
         self._told = told
@@ -92,25 +92,25 @@ class AdaptivePace:
             for kernel, start, now in zip(self._kernels, first, last, strict=True)
         }
 
-    # --- as a pace --------------------------------------------------------------------
+    # --- as a target controller -------------------------------------------------------
 
-    def aim(self, goal: Target, time: float) -> float:
+    def target_value(self, goal: Target, time: float) -> float:
         if self._began is None:
             return goal.idle
-        return self._pace.aim(goal, time - self._began)
+        return self._controller.target_value(goal, time - self._began)
 
     def wait(self, epochs: float) -> None:
         if self._began is not None:
-            self._pace.wait(epochs)
+            self._controller.wait(epochs)
 
     def accept(self) -> None:
-        self._pace.accept()
+        self._controller.accept()
 
     def mark(self) -> Any:
-        return self._pace.mark()
+        return self._controller.mark()
 
     def undo(self, time: float, mark: Any) -> None:
-        self._pace.undo(time - (self._began or 0.0), mark)
+        self._controller.undo(time - (self._began or 0.0), mark)
 
     @property
     def note(self) -> str | None:
@@ -121,7 +121,7 @@ class AdaptivePace:
             own = f"Cuts began before epoch {self._began:g}, the last they could{steepest}."
         else:
             own = f"The stable ranks had settled before epoch {self._began:g}{steepest}."
-        return " ".join(filter(None, (own, self._pace.note)))
+        return " ".join(filter(None, (own, self._controller.note)))
 
 
 def _stable_rank(kernel: Kernel) -> float:

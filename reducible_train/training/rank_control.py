@@ -1,0 +1,208 @@
+"""The model of a fit on its way: what cuts it, what holds it back, what helps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor import Compression
+from reducible_train.report.records import Report
+from reducible_train.selection.feasibility import smallest_fraction
+from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.selection.samples import Samples
+from reducible_train.settings.compression import CompressionSettings
+from reducible_train.settings.guard import Bound, direction_of
+from reducible_train.training.adaptive_controller import AdaptiveController
+from reducible_train.training.aid_context import AidRun, ModelAidContext
+from reducible_train.training.guard_run import GuardRun
+from reducible_train.training.guarded_model import KerasModel
+from reducible_train.training.sampling import asking_of_aids
+from reducible_train.training.shortfall import Shortfall
+from reducible_train.training.target_controllers import (
+    ScheduleController,
+    SearchController,
+    TargetController,
+)
+from reducible_train.training.unguarded import Unguarded
+
+
+class RankControl:
+    """The model of a fit, and all that acts on its ranks.
+
+    Args:
+        compression: What cuts it.
+        controller: How far each cut goes.
+        guard: What has cuts undone, or nothing in its place.
+        aids: What helps the training.
+    """
+
+    def __init__(
+        self,
+        compression: Compression,
+        controller: TargetController,
+        guard: GuardRun | Unguarded,
+        aids: AidRun,
+    ):
+        self.compression = compression
+        self.controller = controller
+        self.guard = guard
+        self._aids = aids
+
+    @property
+    def began(self) -> float | None:
+        """When cuts began; `None` while an `Adaptive` holds them."""
+        return self.controller.began
+
+    @property
+    def waits_for_samples(self) -> bool:
+        """True while no cut can be judged without them."""
+        return self.compression.waits_for_samples
+
+    @property
+    def counts_uses(self) -> bool:
+        """True if FLOPs are known."""
+        return self.compression.survey.uses is not None
+
+    def open(self, epoch: int) -> None:
+        """An epoch has its first step: undo what has failed, look at the kernels."""
+        self.guard.go_back(float(epoch))
+        self.controller.look(float(epoch))
+
+    def act(self, time: float, step: int, steps_per_epoch: int | None) -> bool:
+        """Cut, if it is time; True if ranks have fallen."""
+        before = len(self.compression.history.cuts)
+        self.guard.act(time, step)
+        falls = len(self.compression.history.cuts) > before
+        if falls:
+            self._aids.after_cut(steps_per_epoch)
+        return falls
+
+    def before_epoch(self, epoch: int, schedule_end: float) -> None:
+        """Let the aids do what they do before an epoch."""
+        self._aids.before_epoch(epoch, schedule_end)
+
+    def see_loss(self, logs: Mapping[str, Any] | None, epoch: int) -> None:
+        """A loss within an epoch."""
+        self.guard.see_loss(logs, epoch)
+
+    def see(self, epoch: int, logs: dict[str, Any] | None) -> None:
+        """The metrics of an epoch, to which the size of the model is added."""
+        self.guard.see(epoch, logs)
+        if logs is not None:
+            found = self.compression.survey
+            now, dense = found.total("parameters"), found.dense_total("parameters")
+            logs |= {"params": now, "params_fraction": now / dense}
+
+    def learn(self, enough: Callable[[], Samples | None]) -> None:
+        """Take samples, if there are none yet and enough of them are there."""
+        samples = enough() if self.compression.samples is None else None
+        if samples is not None:
+            self.compression.learn_from(samples)
+
+    def count_uses(self, shapes: InputShapes) -> None:
+        """Learn lengths that the model leaves open, if they are not known yet."""
+        if not self.counts_uses:
+            self.compression.count_uses(shapes)
+
+    def close(self, epoch: int, step: int) -> None:
+        """The training is over: leave nothing of it that is not to stay."""
+        self.guard.close(float(epoch + 1))
+        if self.compression.history.is_grown:  # stopped before the cut that would take it back
+            value = self.controller.target_value
+            self.compression.cut(float(epoch), value, step=step, training=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Take away what aids have added."""
+        self._aids.close()
+
+    def report(self, shortfall: Shortfall | None) -> Report | None:
+        """The model as it is, and every cut so far.
+
+        Args:
+            shortfall: What was not brought, once the fit is over; it may tell what a note does.
+        """
+        report = replace(self.compression.report, undone=tuple(self.guard.undone))
+        notes = [*report.notes, *self.guard.notes]
+        if shortfall is not None:
+            words = str(shortfall)
+            notes = [words, *(note for note in notes if note not in words)]
+        return replace(report, notes=tuple(notes))
+
+    def get_state(self) -> dict[str, Any]:
+        """Of the compression, for a fit that goes on with it."""
+        return {
+            "compression": self.compression.get_state(),
+            "input_shape": self.compression.survey.counted_shape,
+        }
+
+
+def rank_control(
+    model: Any,
+    settings: CompressionSettings,
+    epochs: int | None,
+    *,
+    samples: Samples | None,
+    shapes: Sequence[InputShapes],
+    state: Mapping[str, Any] | None = None,
+) -> RankControl:
+    """Meet the model of a fit.
+
+    Args:
+        model: The model, built.
+        settings: What is asked for.
+        epochs: Epochs of the fit; `None` where nobody said.
+        samples: The calibration set, where one was given.
+        shapes: All that tells lengths which the model leaves open, the best first.
+        state: Of the compression in another fit, which this one goes on with.
+    """
+    compression = Compression(
+        model,
+        settings.target,
+        measure=settings.measure,
+        allocation=settings.allocation,
+        rules=settings.rules,
+        min_gain=settings.min_gain,
+        criterion=settings.criterion,
+        samples=samples,
+        shapes=shapes,
+        asking=asking_of_aids(settings),
+        story=state,
+    )
+    controller = _controller(settings, compression, epochs)
+    guard: GuardRun | Unguarded = Unguarded(compression, controller)
+    if settings.guard is not None:
+        sign = direction_of(settings.guard, _keras.logged_metrics(model))
+        guarded = KerasModel(model, settings.guard.folder)
+        guard = GuardRun(Bound(settings.guard, sign), compression, controller, guarded)
+    context = ModelAidContext(model, compression, controller.target_value)
+    aids = AidRun(settings.aids, context)
+    if state is not None:
+        compression.set_state(state)
+    return RankControl(compression, controller, guard, aids)
+
+
+def _controller(
+    settings: CompressionSettings, compression: Compression, epochs: int | None
+) -> TargetController:
+    """How far cuts go: by schedules, by a search, or once stable ranks have settled."""
+    if settings.search is not None:
+        return SearchController(
+            settings.search,
+            compression.progress.present(settings.target),
+            smallest_fraction(compression.survey, compression.measure),
+            settings.search.last_epoch(epochs),
+        )
+    schedules = ScheduleController(lambda goal: compression.progress.present(goal))
+    if settings.adaptive is None:
+        return schedules
+    return AdaptiveController(
+        settings.adaptive,
+        compression.survey.compressible,
+        schedules,
+        compression.adapt,
+        settings.adaptive.last_epoch(epochs),
+        compression.told,
+    )

@@ -1,0 +1,204 @@
+"""One fit of a `RankScheduler`, from its begin to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.errors import SpectrumError
+from reducible_train.settings.compression import CompressionSettings
+from reducible_train.training.clock import Clock
+from reducible_train.training.comparisons import Comparers
+from reducible_train.training.no_model import NoModel
+from reducible_train.training.preflight import check_steps
+from reducible_train.training.rank_control import RankControl, rank_control
+from reducible_train.training.sampling import CalibrationSet, Sampling
+from reducible_train.training.shortfall import FitOutcome, Shortfall, shortfall_of
+from reducible_train.training.timing import schedule_end
+
+
+class TrainingRun:
+    """All that belongs to one fit; it is made when that begins, and dropped at its end.
+
+    The model is met when it has weights and the lengths that a budget counts by are known: at
+    once, or after the first batch.
+
+    Args:
+        settings: What is asked for.
+        model: The model in training.
+        params: What Keras tells callbacks of the fit; empty in a training loop of one's own.
+        calibration: The calibration set.
+        data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
+        others: The other callbacks of the fit.
+    """
+
+    def __init__(
+        self,
+        settings: CompressionSettings,
+        model: Any,
+        params: Mapping[str, Any],
+        calibration: CalibrationSet,
+        data: Any,
+        others: Sequence[Any],
+    ):
+        self.settings = settings
+        self.model = model
+        self.clock = Clock(settings.cadence, params, model)
+        self.sampling = Sampling(model, settings, calibration, data, self.clock)
+        self.control: RankControl | NoModel = NoModel()
+        self._steps = params.get("steps")
+        self._comparers = Comparers(others, model)
+        self._loss: float | None = None  # of the last epoch
+        self._postponed: float | None = None  # time of a cut that waits for samples
+
+    def begin(self) -> None:
+        """The fit begins."""
+        waits = self.sampling.waits_for_shapes()
+        if not waits and not _keras.unbuilt_parts(self.model):
+            self._meet()
+        self.sampling.gather()
+        if not self.control.counts_uses:
+            self.sampling.look_for_shapes(needed=waits)
+
+    def _meet(self, state: Mapping[str, Any] | None = None) -> None:
+        """The model has weights; or, with a state, those of another fit."""
+        self.control.abandon()
+        self.control = rank_control(
+            self.model,
+            self.settings,
+            self.clock.epochs,
+            samples=self.sampling.calibration.samples(),
+            shapes=self.sampling.shapes(),
+            state=state,
+        )
+
+    # --- before a step ----------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int) -> None:
+        """An epoch begins, if it has a step."""
+        self.clock.begin_epoch(epoch)
+        if self.settings.cadence.steps and self.clock.last_turn is None:
+            epochs, at_once = self.clock.epochs, self.model.steps_per_execution
+            steps = self._steps if at_once == 1 else None
+            check_steps(self.settings, epochs, steps, epoch, self.control.began)
+
+    @property
+    def acts(self) -> bool:
+        """True if something is to be done before the next step."""
+        return self.clock.opens or self.clock.is_turn(opens=False) or self._is_awaited()
+
+    def before_step(self, batch: int) -> None:
+        """What is done before a step that will be trained, of an epoch's first and others.
+
+        Not at an epoch's begin: there may be no data for a step, and other callbacks may have
+        other weights stand in for those in training until all have begun the epoch.
+        """
+        clock, opens = self.clock, self.clock.open_epoch()
+        if opens:
+            self.control.open(clock.epoch)
+        if clock.is_turn(opens=opens):
+            self._act(clock.take_turn(batch))
+        elif self._postponed is not None and (opens or self._is_awaited()):
+            self._act(self._postponed)
+        if opens:
+            self.control.learn(self.sampling.enough)
+            end = schedule_end(self.settings, clock.epochs, self.control.began)
+            self.control.before_epoch(clock.epoch, end)
+            self._comparers.look(self.model)  # a cut undone, kernels grown
+
+    def _act(self, time: float) -> None:
+        """Cut, if it is time to and the criterion can judge; else once it can."""
+        self.clock.looked = time
+        self.control.learn(self.sampling.enough)
+        if isinstance(self.control, NoModel):
+            return
+        self._postponed = time if self.control.waits_for_samples else None
+        if self._postponed is not None:
+            return
+        clock = self.clock
+        try:
+            falls = self.control.act(time, clock.step, clock.steps_per_epoch)
+        except SpectrumError as error:
+            loss = "" if self._loss is None else f" (loss {self._loss:.4g} in the last)"
+            raise SpectrumError(
+                f"The cut in epoch {clock.epoch}{loss} was not made. {error}"
+            ) from error
+        if falls:
+            self.sampling.go_on()
+        self._comparers.look(self.model)
+
+    def _is_awaited(self) -> bool:
+        """True if a cut waits for a step only, no longer for samples."""
+        if self._postponed is None or isinstance(self.control, NoModel):
+            return False
+        return not self.control.waits_for_samples or self.sampling.collector.done
+
+    # --- after it ---------------------------------------------------------------------
+
+    def end_step(self, batch: int, logs: Mapping[str, Any] | None) -> None:
+        """Steps were trained; after the first the model has weights, and lengths are known."""
+        self.clock.end_step(batch)
+        shapes = self.sampling.first_batch()
+        if shapes is not None:
+            self.control.count_uses(shapes)
+        late = isinstance(self.control, NoModel) and _keras.has_weights(self.model)
+        if late and not self.sampling.waits_for_shapes():
+            self._meet()
+            self._postponed = float(self.clock.epoch)
+        self.control.see_loss(logs, self.clock.epoch)
+
+    def end_epoch(self, epoch: int, logs: dict[str, Any] | None) -> None:
+        """An epoch has its metrics."""
+        self.clock.end_epoch()
+        self._loss = (logs or {}).get("loss")
+        self.control.see(epoch, logs)
+
+    def close(self) -> Shortfall | None:
+        """The fit is over: take away what shall not stay, and say what it did not bring."""
+        clock, control = self.clock, self.control
+        self.sampling.stop()
+        control.close(clock.epoch, clock.step)
+        self._comparers.close(self.model, clock.epoch)
+        outcome = FitOutcome(
+            epochs=clock.epochs,
+            trained=clock.trained,
+            steps=clock.step,
+            looked=clock.looked,
+            schedule_end=schedule_end(self.settings, clock.epochs, control.began),
+            cadence=str(self.settings.cadence),
+            loss=self._loss,
+            compression=control.compression,
+            guard=control.guard,
+            controller=control.controller,
+            samples=(self.sampling.collector.count, self.sampling.collector.enough),
+            criterion=self.settings.criterion,
+            searching=self.settings.search is not None,
+        )
+        return shortfall_of(outcome, self.settings.target)
+
+    def tell_end(self, told: str) -> None:
+        """Warn of why training was stopped, if what was told at its end does not say it."""
+        if self.control.guard is not None:
+            self.control.guard.tell_end(told)
+
+    def abandon(self) -> None:
+        """The fit was broken off: take away what it has added to the model."""
+        self.sampling.stop()
+        self.control.abandon()
+
+    # --- from fit to fit --------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """All that `set_state` needs to go on in another fit, in plain JSON values."""
+        clock = {"step": self.clock.step, "last_turn": self.clock.last_turn}
+        return clock | self.control.get_state()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where another fit stood; the model is as it was then."""
+        if state.get("input_shape") is not None:
+            self.sampling.take_shape(*state["input_shape"])
+        self._meet(state["compression"])
+        self.clock.step, self.clock.last_turn = state["step"], state["last_turn"]
+        self.sampling.gather()  # the train function that was watched is gone with the old ranks
+        self._comparers.look(self.model)

@@ -1,0 +1,402 @@
+"""Laws of a guard on duty, told to it epoch by epoch: when a cut stays, when it is undone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+
+from reducible_train.report.records import Cut
+from reducible_train.settings.guard import Bound, Guard
+from reducible_train.settings.schedules import PiecewiseConstant, Ramp
+from reducible_train.settings.search import Search
+from reducible_train.settings.targets import target
+from reducible_train.training.guard_run import GuardRun
+from reducible_train.training.lost_weights import NAN_REMEDY
+from reducible_train.training.target_controllers import ScheduleController, SearchController
+from reducible_train.training.unguarded import Unguarded
+
+STEPS = PiecewiseConstant((1.0, 0.5), (0, 2))
+NAN = float("nan")
+
+
+@dataclass(eq=False)
+class State:
+    """What a model was; forgotten once nothing leads back to it."""
+
+    size: float
+    forgotten: bool = False
+
+    def forget(self):
+        self.forgotten = True
+
+
+@dataclass
+class Model:
+    """A model that is nothing but its size, and whether its weights are numbers."""
+
+    size: float = 1.0
+    finite: bool = True
+    stopped: bool = False
+    resets: int = 0
+    taken: list[State] = field(default_factory=list)
+    restored: list[bool] = field(default_factory=list)  # whether training went on
+
+    def take_snapshot(self):
+        self.taken.append(State(self.size))
+        return self.taken[-1]
+
+    def restore(self, snapshot, *, training):
+        assert not snapshot.forgotten
+        self.size, self.finite = snapshot.size, True
+        self.restored.append(training)
+
+    def is_finite(self):
+        return self.finite
+
+    def reset_metrics(self):
+        self.resets += 1
+
+    def stop_training(self):
+        self.stopped = True
+
+
+class Cutter:
+    """Brings a model to the size that is asked for; a size in force is no cut."""
+
+    def __init__(self, model, goal):
+        self.model, self.goal, self.history = model, goal, ()
+
+    def told(self, value):
+        return value
+
+    def due(self, time, target_value):
+        return target_value(self.goal, time) != (self.history or [1.0])[-1]
+
+    def cut(self, time, target_value, *, step, training):
+        value, before = target_value(self.goal, time), self.model.size
+        if value >= before:
+            return None
+        self.model.size, self.history = value, (*self.history, value)
+        sizes = {"parameters_before": int(1000 * before), "parameters": int(1000 * value)}
+        return Cut(int(time), step, self.goal.quantity, value, (), **sizes, seconds={})
+
+    def go_on_from(self, history):
+        self.history = history
+
+
+class Training:
+    """A guard, and what a fit tells it: one turn before each epoch, a metric after it."""
+
+    def __init__(self, fall=STEPS, *, quantity="budget", sign=1, search=None, **options):
+        if not options.keys() & {"limit", "max_drop"}:
+            options["max_drop"] = 0.01
+        goal = target(quantity, fall) if search is None else search.target
+        start = 1.0 if quantity == "budget" else 12.0
+        self.model = Model(start)
+        self.cutter = Cutter(self.model, goal)
+        self.controller = ScheduleController(lambda _: start)
+        if search is not None:
+            self.controller = SearchController(search, 1.0, 0.1, search.last_epoch(24))
+        bound = Bound(Guard("val_quality", mode="max", **options), sign)
+        self.guard = GuardRun(bound, self.cutter, self.controller, self.model)
+        self.sizes, self.cuts = [], []
+
+    def run(self, values, epochs, *, losses=(), turns=(0.0,)):
+        """So many epochs, the last value of the metric for all after it.
+
+        Args:
+            values: A metric for each epoch, or a function of the size; `None` where it is absent.
+            epochs: Their number.
+            losses: Epochs within which the loss is NaN.
+            turns: When cuts may be made, from the begin of each epoch.
+        """
+        for epoch in range(epochs):
+            self.guard.go_back(float(epoch))
+            for turn in turns:
+                size = self.model.size
+                self.guard.act(epoch + turn, step=epoch)
+                if self.model.size != size:
+                    self.cuts.append((epoch + turn, round(self.model.size, 4)))
+            self.sizes.append(self.model.size)
+            self.guard.see_loss({"loss": NAN if epoch in losses else 0.1}, epoch)
+            value = values[min(epoch, len(values) - 1)] if isinstance(values, tuple) else None
+            value = values(self.model.size) if callable(values) else value
+            self.guard.see(epoch, {} if value is None else {"val_quality": value})
+        self.guard.close(float(epochs))
+        return self
+
+    @property
+    def undone(self):
+        return [(u.epoch, u.undone_epoch, round(u.target, 4)) for u in self.guard.undone]
+
+
+# --- when a cut stays ------------------------------------------------------------------
+
+
+def test_a_cut_within_the_bound_stays():
+    training = Training().run((0.8, 0.9, 0.89), 5)
+    assert training.cuts == [(2, 0.5)]
+    assert training.undone == training.guard.notes == []
+    assert training.guard.hindrance is None
+
+
+def test_a_cut_that_recovers_within_its_patience_stays():
+    training = Training(patience=3).run((0.8, 0.9, 0.5, 0.6, 0.895, 0.3, 0.3, 0.3), 8)
+    assert training.cuts == [(2, 0.5)]
+    assert training.undone == [], "once accepted, only NaN undoes it"
+
+
+@pytest.mark.parametrize(
+    ("sign", "values", "stays"),
+    [
+        (1, (0.9, 0.9, 0.895), True),
+        (1, (0.9, 0.9, 0.88), False),
+        (-1, (0.9, 0.9, 0.905), True),
+        (-1, (0.9, 0.9, 0.92), False),
+        (-1, (0.9, 0.9, 0.1), True),
+        (1, (0.1, 0.1, 0.09), True),  # in floating point, 0.1 - 0.01 is more than 0.09
+    ],
+)
+def test_the_bound_has_a_direction_and_is_inclusive(sign, values, stays):
+    training = Training(sign=sign, tries=1, patience=1).run(values, 5)
+    assert (training.model.size == 0.5) is stays
+    assert (training.undone == []) is stays
+
+
+def test_the_reference_is_the_best_value_on_accepted_ranks_so_drops_do_not_add_up():
+    values = (0.90, 0.92, 0.91, 0.915, 0.905)  # 0.905 is within 0.01 of 0.91, but not of 0.92
+    fall = PiecewiseConstant((1.0, 0.7, 0.4), (0, 2, 4))
+    training = Training(fall, patience=1, tries=1).run(values, 6)
+    assert training.model.size == 0.7
+    (record,) = training.guard.undone
+    assert (record.reference, record.worst, record.value) == (0.92, pytest.approx(0.91), 0.905)
+
+
+def test_no_cut_is_made_before_the_metric_was_seen():
+    assert Training(0.5).run((0.9,), 3).cuts == [(1, 0.5)]
+
+
+# --- undoing ---------------------------------------------------------------------------
+
+
+def test_a_cut_that_does_not_recover_is_undone_and_the_next_goes_half_as_far():
+    training = Training(tries=9).run((0.9, 0.9, 0.1, 0.1, 0.9), 8)
+    assert training.undone == [(2, 4, 0.5)]
+    assert training.cuts == [(2, 0.5), (4, 0.75), (5, 0.625), (6, 0.5625), (7, 0.5312)]
+    assert training.sizes[:5] == [1.0, 1.0, 0.5, 0.5, 0.75]
+    reason = "val_quality was below 0.89 (last 0.1, best before 0.9) for 2 epochs"
+    assert training.guard.undone[0].reason == reason
+    assert training.model.restored == [True]
+
+
+def test_after_so_many_tries_no_more_cuts_are_made():
+    training = Training(patience=1, tries=3).run((0.9, 0.9, 0.1), 10)
+    assert training.undone == [(2, 3, 0.5), (3, 4, 0.75), (4, 5, 0.875)]
+    assert training.model.size == 1.0
+    assert training.cutter.history == ()
+    assert "No more cuts are made after 3" in training.guard.notes[-1]
+    assert str(training.guard.hindrance).startswith("Its guard held it back: The cut before epoch")
+
+
+def test_the_schedule_waits_for_a_cut_on_trial_and_goes_back_with_it():
+    ramp = Ramp(12, 4, start_epoch=0, end_epoch=4, shape="linear")  # 12 10 8 6 4
+    values = (0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9)
+    training = Training(ramp, quantity="rank", patience=2).run(values, 7)
+    assert training.cuts == [(1, 10), (2, 8), (4, 6), (5, 4)], "epoch 3 was waited for"
+    training = Training(ramp, quantity="rank", patience=2).run((0.9, 0.9, 0.1, 0.1, 0.9), 7)
+    assert training.undone == [(2, 4, 8)]
+    assert training.cuts[2] == (4, 9), "to 8 once more, half the way"
+    assert training.cuts[3:] == [(5, 7.5), (6, 5.75)]
+
+
+def test_cuts_of_one_epoch_are_judged_and_undone_together():
+    ramp = Ramp(12, 4, start_epoch=1, end_epoch=2.5, shape="linear")
+    training = Training(ramp, quantity="rank", patience=1, tries=1)
+    training.run((0.9, 0.1, 0.9), 4, turns=(0.0, 0.25, 0.5))
+    assert training.cuts == [(1.25, 10.6667), (1.5, 9.3333)]
+    (record,) = training.guard.undone
+    assert (record.epoch, record.undone_epoch) == (1, 2)
+    assert (record.parameters_before, record.target) == (12000, pytest.approx(12 - 8 / 3))
+    assert (training.model.size, training.model.restored) == (12.0, [True])
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (0.1, "the training ended while val_quality was below 0.89 (last 0.1, best before 0.9)"),
+        (None, "the training ended before val_quality was seen"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The guard watches")
+def test_a_cut_still_on_trial_when_training_ends_is_undone(last, reason):
+    training = Training(PiecewiseConstant((1.0, 0.5), (0, 3)), patience=5)
+    training.run((0.9, 0.9, 0.9, last), 4)
+    assert training.undone == [(3, 4, 0.5)]
+    assert training.guard.undone[0].reason == reason
+    assert training.model.restored == [False], "fit has done what it does at its end"
+
+
+@pytest.mark.parametrize("values", [(0.9,), (0.9, 0.9, 0.1), (0.9, 0.9, NAN, 0.9)], ids=str)
+def test_nothing_is_kept_that_nothing_leads_back_to(values):
+    fall = PiecewiseConstant((1.0, 0.7, 0.7 - 1e-9, 0.4), (0, 1, 2, 3))
+    training = Training(fall, patience=1)
+    training.run(values, 6)
+    assert len(training.model.taken) >= 2
+    assert all(state.forgotten for state in training.model.taken)
+
+
+# --- not a number ----------------------------------------------------------------------
+
+
+def test_a_loss_that_is_nan_undoes_the_cut_at_once():
+    training = Training(patience=9).run((0.9,), 5, losses=(2,))
+    assert training.undone == [(2, 2, 0.5)]
+    assert training.guard.undone[0].reason == "the loss was nan"
+    assert training.cuts[1] == (3, 0.75)
+    assert training.model.resets == 1, "the running mean of the loss starts anew"
+
+
+def test_nan_undoes_a_cut_that_was_accepted():
+    training = Training().run((0.9,), 6, losses=(4,))
+    assert training.undone == [(2, 4, 0.5)]
+    assert training.cuts[1] == (5, 0.75)
+
+
+def test_a_metric_that_is_nan_undoes_it_without_patience():
+    training = Training(patience=9, tries=1).run((0.9, 0.9, NAN, 0.9), 5)
+    assert training.undone == [(2, 3, 0.5)]
+    assert training.guard.undone[0].reason == "val_quality was nan"
+
+
+def test_nan_before_any_cut_is_told_and_ends_nothing_while_weights_are_finite():
+    training = Training()
+    with pytest.warns(UserWarning, match="The loss is nan in epoch 0, and there is no cut to undo"):
+        training.run((0.9,), 4, losses=(0,))
+    assert training.cuts == [(2, 0.5)]
+    assert not training.model.stopped
+    assert training.guard.end is None
+
+
+def test_weights_that_are_nan_end_the_training():
+    training = Training()
+    training.model.finite = False
+    training.run((NAN,), 1, losses=(0,))
+    assert training.model.stopped
+    assert training.guard.end == (
+        "The loss is nan in epoch 0, and so are weights, with no cut to undo. Training was stopped."
+    )
+    with pytest.warns(UserWarning, match=f"Training was stopped. {NAN_REMEDY}"):
+        training.guard.tell_end("")
+    training.guard.tell_end(f"Nothing was cut. {training.guard.end}")  # which says it
+
+
+def test_nan_that_comes_again_was_not_the_cut_and_the_model_gets_the_weights_before_it():
+    training = Training(patience=9)
+    guard, model = training.guard, training.model
+    for epoch in range(3):
+        guard.act(float(epoch), epoch)
+        guard.see_loss({"loss": NAN if epoch == 2 else 0.1}, epoch)
+        guard.see(epoch, {"val_quality": 0.9})
+    assert training.undone == [(2, 2, 0.5)]
+    model.size, model.finite = 0.9, False
+    guard.see_loss({"loss": NAN}, 3)
+    assert "again after the last cut was undone for it" in str(guard.end)
+    assert (model.size, model.finite, model.stopped) == (1.0, True, True)
+    guard.close(4.0)
+    assert all(state.forgotten for state in model.taken)
+
+
+def test_an_epoch_that_trains_well_shows_that_nan_is_over():
+    training = Training(PiecewiseConstant((1.0, 0.5), (0, 2)), patience=9, tries=1)
+    training.run((0.9,), 4, losses=(2,))
+    assert training.undone == [(2, 2, 0.5)]
+    assert training.model.taken[0].forgotten
+    training.model.finite = False
+    training.guard.see_loss({"loss": NAN}, 4)
+    assert "again" not in str(training.guard.end)
+
+
+# --- a metric that is not there --------------------------------------------------------
+
+
+def test_an_epoch_without_the_metric_is_told_and_not_followed_by_a_cut():
+    training = Training()
+    words = r"'val_quality', which is not in the logs of epoch 1: they hold nothing.*RankScheduler"
+    with pytest.warns(UserWarning, match=words):
+        training.run((0.9, None, 0.9), 5)
+    assert training.cuts == [(3, 0.5)]
+    assert any("epoch 1;" in note for note in training.guard.notes)
+
+
+def test_an_epoch_without_the_metric_does_not_count_against_patience():
+    training = Training(patience=2)
+    with pytest.warns(UserWarning, match="not in the logs"):
+        training.run((0.9, 0.9, 0.1, None, 0.9), 5)
+    assert training.undone == []
+    assert training.cuts == [(2, 0.5)]
+
+
+# --- a limit ---------------------------------------------------------------------------
+
+
+def test_a_limit_is_waited_for_and_then_kept():
+    assert Training(limit=0.8).run((0.5, 0.7, 0.75, 0.99, 0.81), 6).cuts == [(4, 0.5)]
+
+
+def test_a_limit_the_dense_model_does_not_reach_is_told():
+    training = Training(limit=0.99).run((0.9, 0.93, 0.92), 4)
+    assert training.cuts == []
+    assert training.guard.notes == [training.guard.hindrance]
+    assert "limit of 0.99; its best value was 0.93, the nearest" in training.guard.notes[0]
+
+
+# --- the search ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smallest", [0.35, 0.62, 0.8])
+def test_the_search_finds_the_smallest_size_that_is_good(smallest):
+    training = Training(search=Search(factor=0.7), patience=1, tries=4)
+    training.run(lambda size: 0.9 if size >= smallest else 0.5, 24)
+    assert smallest <= training.model.size < 1.1 * smallest
+    assert training.sizes[:2] == [1.0, 1.0], "dense at first"
+    assert set(training.sizes[19:]) == {training.model.size}, "the last quarter is for recovering"
+    assert training.guard.notes[0].startswith("The search has accepted a budget of")
+
+
+def test_the_search_bisects_between_what_was_accepted_and_what_was_undone():
+    training = Training(search=Search(factor=0.5), patience=1, tries=3)
+    training.run(lambda size: 0.9 if size >= 0.63 else 0.5, 16)
+    assert [round(u.target, 4) for u in training.guard.undone] == [0.5, 0.5946, 0.6209]
+    assert [size for _, size in training.cuts] == [0.5, 0.7071, 0.5946, 0.6484, 0.6209]
+    assert training.model.size == pytest.approx(math.sqrt(math.sqrt(0.5) * math.sqrt(0.5**1.5)))
+
+
+def test_the_search_stays_at_the_lowest_it_may_go_to():
+    training = Training(search=Search(factor=0.3, lowest=0.6)).run((0.9,), 8)
+    assert training.cuts == [(2, 0.6)]
+
+
+def test_nan_takes_a_search_back_behind_the_cut():
+    training = Training(search=Search(end_epoch=2)).run((0.9,), 6, losses=(4,))
+    assert training.undone == [(2, 4, 0.7)]
+    assert training.guard.notes == ["The search has accepted a budget of 1, and not 0.7."]
+
+
+# --- without a guard -------------------------------------------------------------------
+
+
+def test_without_a_guard_every_cut_stays():
+    model = Model()
+    cutter = Cutter(model, target("budget", STEPS))
+    unguarded = Unguarded(cutter, ScheduleController(lambda _: 1.0))
+    for epoch in range(4):
+        unguarded.go_back(float(epoch))
+        unguarded.act(float(epoch), epoch)
+        unguarded.see_loss({"loss": NAN}, epoch)
+        unguarded.see(epoch, {"val_quality": -9.0})
+    unguarded.close(4.0)
+    unguarded.tell_end("")
+    assert (model.size, model.taken, model.restored) == (0.5, [], [])
+    assert (unguarded.notes, unguarded.undone, unguarded.hindrance) == ([], (), None)
