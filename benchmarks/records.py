@@ -14,13 +14,16 @@ DENSE = "dense"
 OURS = "RankScheduler"
 
 
-def records(found: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> list[dict[str, Any]]:
+def records(
+    found: Sequence[Mapping[str, Any]], cases: Mapping[str, Any], ours: str = OURS
+) -> list[dict[str, Any]]:
     """One record for each network, number of epochs, method and size (the fraction that was to be
-    removed, 0 where the method chooses it), in the order of the cases.
+    removed, 0 where the method chooses it), in the order of the cases. Goals are of the method
+    `ours`.
     """
 
     def epochs_of(run: Mapping[str, Any]) -> int:
-        return run.get("epochs", cases[run["network"]].recipe.epochs)
+        return run["epochs"] if "epochs" in run else cases[run["network"]].recipe.epochs
 
     dense = {
         (run["network"], epochs_of(run), run["seed"]): run
@@ -43,7 +46,9 @@ def records(found: Sequence[Mapping[str, Any]], cases: Mapping[str, Any]) -> lis
         record |= {"seconds": float(np.mean([run["seconds"] for run in runs]))}
         record |= _mean_and_std("accuracy", runs, controls, lambda run, _: run["accuracy"])
         record |= _mean_and_std("flops_removed", runs, controls, _flops_removed)
-        made.append(record | _goal(cases[name], method, size, record))
+        if all("loss" in run for run in runs):
+            record |= _mean_and_std("rise", runs, controls, _rise)
+        made.append(record | (_goal(cases[name], size, record) if method == ours else {}))
     return made
 
 
@@ -64,9 +69,14 @@ def _drop(run: Mapping[str, Any], control: Mapping[str, Any]) -> float:
     return control["accuracy"] - run["accuracy"]
 
 
-def _goal(case: Any, method: str, size: float, record: Mapping[str, Any]) -> dict[str, Any]:
+def _rise(run: Mapping[str, Any], control: Mapping[str, Any]) -> float:
+    """Of the loss, in percent."""
+    return 100 * (run["loss"] / control["loss"] - 1)
+
+
+def _goal(case: Any, size: float, record: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for at that size, and whether our way reached it."""
-    if method != OURS or case.goals[size] is None:
+    if case.goals[size] is None:
         return {}
     asked = {"removed": size, "drop": case.goals[size], "flops_removed": case.flops}
     met = (
