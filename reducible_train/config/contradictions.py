@@ -19,7 +19,7 @@ from reducible_train.config.schedules import is_time, kind_of, time_defaults, ti
 from reducible_train.errors import ReducibleError
 from reducible_train.settings.checkpoint_names import name_fault
 from reducible_train.settings.checks import is_count, is_number
-from reducible_train.settings.guard import percent_fault
+from reducible_train.settings.monitors import percent_fault
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import schedule_from_config
 from reducible_train.settings.targets import BUDGETS, FORESEEABLE, QUANTITIES, retreat_fault

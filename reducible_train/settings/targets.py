@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from reducible_train.errors import ArgumentError
+from reducible_train.settings.checks import checked_value
 from reducible_train.settings.schedules import Schedule, schedule_from_config
-from reducible_train.settings.schedules.base import checked_value
 
 BUDGETS = ("budget", "cost")  # what the kernels of a model share
 QUANTITIES = (*BUDGETS, "energy", "rtol", "rank")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.guard import percent_fault
+from reducible_train.settings.monitors import percent_fault
 from reducible_train.training.other_callbacks import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 

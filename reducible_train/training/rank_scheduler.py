@@ -48,12 +48,14 @@ from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain
+from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Bound, Guard, direction_of
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import FORESEEABLE, QUANTITIES, Target, one_target
+from reducible_train.settings.timing import ends_of, schedule_end, timing_faults
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.aid_context import ModelAidContext
 from reducible_train.training.comparisons import Comparers
@@ -268,7 +270,7 @@ class RankScheduler(keras.callbacks.Callback):
         """
         if self.search is not None:
             return self.search.last_epoch((self.params or {}).get("epochs"))
-        end = max(end for _, _, end in self._ends())
+        end = max(each.epoch for each in ends_of(self, self._epochs, self._began))
         every = self.cadence.epochs or 1
         return math.ceil(end / every) * every if math.isfinite(end) else end
 
@@ -513,78 +515,37 @@ class RankScheduler(keras.callbacks.Callback):
             self._comparers.look(self.model)
 
     def _check_times(self) -> None:
-        epochs = (self.params or {}).get("epochs")  # none in a training loop of one's own
-        if self.search is not None:
-            self.search.last_epoch(epochs)
-        ends = self._ends()
-        if epochs is None:
-            return
-        if epochs < 1:
-            raise ArgumentError(
-                f"`epochs` of the fit must be at least 1. Received: epochs={epochs}."
-            )
-        last = float(epochs)
-        if self.cadence.epochs:
-            last = float((epochs - 1) // self.cadence.epochs * self.cadence.epochs)
-        for name, shown, end in ends:
-            if end > last or (self.cadence.steps and end == last):
-                raise ArgumentError(
-                    f"{name} must end before training does: at epoch {last:g} "
-                    f"at the latest, counted from 0, for epochs={epochs} and {self.cadence}. "
-                    f"Received: one that ends at epoch {end:g}, {shown}. Train for "
-                    f"epochs={math.floor(end) + (self.cadence.epochs or 1)} or more, or let it end "
-                    "earlier."
-                )
+        raise_first(timing_faults(self, self._epochs, begin=self._began))
 
     def _check_steps(self, first: int) -> None:
         """The same where turns are counted in steps, whose number is known from now on."""
-        params = self.params or {}
-        epochs, steps, every = params.get("epochs"), params.get("steps"), self.cadence.steps
-        if not epochs or not steps or not every or self.model.steps_per_execution != 1:
-            return
-        last = first + ((epochs - first) * steps - 1) // every * every / steps
-        for name, shown, end in self._ends():
-            if end > last + 1e-9:
-                raise ArgumentError(
-                    f"{name} must end when ranks are last looked at: at epoch "
-                    f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
-                    f"and {self.cadence}. Received: one that ends at epoch {end:g}, "
-                    f"{shown}. Look at it more often, train "
-                    "for more epochs, or let it end earlier."
-                )
+        epochs, steps = self._epochs, (self.params or {}).get("steps")
+        if epochs and steps and self.model.steps_per_execution == 1:
+            raise_first(timing_faults(self, epochs, steps, first, self._began))
 
-    def _targets(self) -> list[tuple[str, Target]]:
-        """All that falls, with a name for messages."""
-        targets = [(f"`{self.target.quantity}`", self.target)]
-        return targets + [(f"the rule for {r.match!r}", r.target) for r in self.rules if r.target]
+    @property
+    def _epochs(self) -> int | None:
+        """Epochs of the fit; none in a training loop of one's own."""
+        return (self.params or {}).get("epochs")
 
-    def _ends(self) -> list[tuple[str, str, float]]:
-        """All that changes ranks: its name, what it is, and when it ends, at the latest."""
-        falls = [
-            (f"The schedule of {name}", str(t.schedule), end) for name, t, end in self._falls()
-        ]
-        last = self._schedule_end
-        aids = [(type(aid).__name__, str(aid), aid.rests_from(last)) for aid in self.aids]
-        return falls + aids
+    @property
+    def _began(self) -> float | None:
+        """When cuts began, if an `Adaptive` has let them."""
+        return None if self._adapting is None else self._adapting.began
+
+    def _targets(self) -> list[Target]:
+        """All that falls."""
+        return [self.target, *(rule.target for rule in self.rules if rule.target)]
 
     @property
     def _schedule_end(self) -> float:
         """The epoch at which everything has fallen, at the latest."""
-        return max(end for _, _, end in self._falls())
-
-    def _falls(self) -> list[tuple[str, Target, float]]:
-        """All that falls, with the epoch at which each has fallen, at the latest."""
-        begin = 0.0
-        if self.adaptive is not None:
-            began = None if self._adapting is None else self._adapting.began
-            last = self.adaptive.last_epoch((self.params or {}).get("epochs"))
-            begin = last if began is None else began
-        return [(name, each, begin + each.schedule.end_epoch) for name, each in self._targets()]
+        return schedule_end(self, self._epochs, self._began)
 
     def _check_foreseeable(self) -> None:
         """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
         aid = next((aid for aid in self.aids if aid.looks_ahead), None)
-        goals = [str(each) for _, each in self._targets() if each.quantity not in FORESEEABLE]
+        goals = [str(each) for each in self._targets() if each.quantity not in FORESEEABLE]
         hidden = goals if self.guard is None else [str(self.guard)]
         if aid is not None and hidden:
             raise ArgumentError(

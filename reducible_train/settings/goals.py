@@ -1,0 +1,60 @@
+"""What something falls to, as an option: a number or a schedule of a quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reducible_train.settings.checks import plain
+from reducible_train.settings.faults import Fault, Path, argument_text
+from reducible_train.settings.fields import Kind, Value
+from reducible_train.settings.schedules import Schedule, schedule_from_config
+from reducible_train.settings.schedules.base import leaves, schedule_faults
+from reducible_train.settings.targets import retreat_fault, value_fault
+
+
+@dataclass(frozen=True)
+class Goal(Kind):
+    """A number or a schedule of a quantity."""
+
+    quantity: str
+
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
+        faults = goal_faults(self.quantity, value)
+        found += [replace(each.within(*path), alone=True) for each in faults]
+        return (
+            schedule_from_config(value)
+            if isinstance(value, Mapping) and not faults
+            else plain(value)
+        )
+
+
+def goal_faults(quantity: str, value: Any) -> list[Fault]:
+    """All that is wrong with what a quantity shall fall to.
+
+    Args:
+        quantity: What falls, such as `"budget"`.
+        value: A number, a schedule, or what `schedule_from_config` takes for one.
+
+    >>> halves = {"kind": "piecewise_constant", "values": [1, 50], "start_epochs": [0, 3]}
+    >>> [(fault.argument, fault.message) for fault in goal_faults("budget", halves)]
+    [(('values', 1), '`values[1]` must be in (0, 1], a fraction; got 50. For 50 % write 0.5.')]
+    """
+    if isinstance(value, Schedule | Mapping):
+        found = schedule_faults(value)
+    else:
+        found = []
+        Value().read((quantity,), value, "", found)
+        found = [replace(fault, argument=()) for fault in found]
+    told = {fault.argument for fault in found}
+    values = [(path, number) for path, number, kind in leaves(value) if isinstance(kind, Value)]
+    for path, number in values:
+        fault = value_fault(quantity, number)
+        if fault is not None and path not in told:
+            found.append(Fault(path, f"`{argument_text(path) or quantity}` {fault}"))
+    if not found:
+        schedule = schedule_from_config(value)
+        fault = retreat_fault(quantity, schedule)
+        found += [] if fault is None else [Fault((), f"The schedule {fault}")]
+    return found
