@@ -165,7 +165,7 @@ def test_usable_twice():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Adaptive(slope=0), ArgumentError, "`slope` must be.*slope=0"),
+        (lambda: Adaptive(slope=0), ArgumentError, "`slope` of Adaptive must be.*slope=0"),
         (lambda: Adaptive(window=0), ArgumentError, "`window`.*at least 1"),
         (lambda: Adaptive(start_epoch=-1), ArgumentError, "`start_epoch`.*at least 0"),
         (lambda: Adaptive(start_epoch=5, end_epoch=4), ArgumentError, "must not be before"),
@@ -215,10 +215,16 @@ def test_a_file_says_the_same(tmp_path):
     assert (scheduler.adaptive, scheduler.target.quantity) == (Adaptive(), "budget")
     steps = {"schedule": "piecewise_constant", "values": [1, 0.5], "start_epochs": [0, 4]}
     for compression, words in (
-        ({"adaptive": {"end_epoch": 8}}, "adaptive.end_epoch: must be 7 or less"),
-        ({"adaptive": {"start_epoch": 4, "end_epoch": 2}}, "end_epoch: must not be before"),
+        (
+            {"adaptive": {"end_epoch": 8}},
+            "adaptive.end_epoch: end_epoch of Adaptive must be 7 at the latest",
+        ),
+        (
+            {"adaptive": {"start_epoch": 4, "end_epoch": 2}},
+            "end_epoch: end_epoch must not be before",
+        ),
         ({"adaptive": {}, "search": {}, "guard": {"limit": 1}}, "adaptive: a search chooses"),
-        ({"adaptive": {}, "budget": steps}, r"the schedule ends at epoch 8, after the last cut"),
+        ({"adaptive": {}, "budget": steps}, r"ends at epoch 8, after the last cut"),
         ({"adaptive": {"slope": -1}}, "slope must be greater than 0"),
     ):
         with pytest.raises(ConfigError, match=words):

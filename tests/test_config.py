@@ -251,7 +251,7 @@ training:
         (
             {"rank": 3, "rules": [{"match": "a", "min_rank": 9, "max_rank": 3}]},
             "$.compression.rules[0].min_rank",
-            "9 above 3",
+            "min_rank=9, max_rank=3",
         ),
         (
             {"rank": 3, "rules": [{"match": "*", "min_rank": 2}, {"match": "a", "rank": 3}]},

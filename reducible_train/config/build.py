@@ -14,19 +14,15 @@ from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
-from reducible_train.config.schedules import build_target
+from reducible_train.config.sections import Section, built
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
 from reducible_train.selection.survey import count_calls
-from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import COUNTED
-from reducible_train.settings.rules import OWN, LayerRule, unmatched
-from reducible_train.settings.search import Search
+from reducible_train.settings.rules import LayerRule, unmatched
 from reducible_train.settings.targets import QUANTITIES, target
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
@@ -52,27 +48,22 @@ def callbacks(config: Config) -> list[Any]:
 
 
 def _scheduler(config: Config) -> RankScheduler:
-    compression, cadence = config.compression, config.compression.cadence
+    compression = config.compression
     return RankScheduler(
-        **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
+        **{name: built(getattr(compression, name)) for name in QUANTITIES},
         measure=_measure(config),
         allocation=compression.allocation,
         criterion=compression.criterion,
         calibration=compression.calibration,
         input_shape=compression.input_shape,
-        cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
+        cadence=compression.cadence.build(),
         rules=layer_rules(config),
         min_gain=compression.min_gain,
-        guard=None if compression.guard is None else Guard(**dict(compression.guard)),
-        adaptive=_adaptive(config),
-        search=_search(config),
+        guard=_built(compression.guard),
+        adaptive=_built(compression.adaptive),
+        search=_built(compression.search),
         aids=build_aids(compression.aids),
     )
-
-
-def _search(config: Config) -> Search | None:
-    search = config.compression.search
-    return None if search is None else Search(**dict(search))
 
 
 def _measure(config: Config) -> str | Latency:
@@ -80,25 +71,14 @@ def _measure(config: Config) -> str | Latency:
     return measure if isinstance(measure, str) else Latency(measure.batch_size, measure.rounds)
 
 
-def _adaptive(config: Config) -> Adaptive | None:
-    adaptive = config.compression.adaptive
-    return None if adaptive is None else Adaptive(**dict(adaptive))
+def _built(section: Section | None) -> Any:
+    """The settings of a section, if it is there."""
+    return None if section is None else section.build()
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:
     """The rules, in the order of the file."""
-    return tuple(
-        LayerRule(
-            match=rule.match,
-            keep_dense=rule.keep_dense,
-            min_rank=rule.min_rank,
-            max_rank=rule.max_rank,
-            **{name: build_target(getattr(rule, name)) for name in OWN},
-            group=rule.group,
-            split=rule.split,
-        )
-        for rule in config.compression.rules
-    )
+    return tuple(rule.build() for rule in config.compression.rules)
 
 
 def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:

@@ -10,7 +10,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, replace
+from dataclasses import MISSING, Field, dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from reducible_train.settings.checks import settle
@@ -21,7 +21,7 @@ from reducible_train.settings.fields import fields_of, help_of, kind_of
 class Together(Protocol):
     """A rule about several options of a settings class."""
 
-    names: tuple[str, ...]
+    together: tuple[str, ...]
 
     def __call__(self, settings: Any, /) -> Fault | None: ...
 
@@ -37,10 +37,37 @@ def together(*names: str) -> Callable[[R], R]:
     """
 
     def mark(rule: R) -> R:
-        cast(Any, rule).names = names
+        cast(Any, rule).together = names
         return rule
 
     return mark
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Options of which exactly one is given.
+
+    Args:
+        names: Which.
+        advice: What to write, for example.
+    """
+
+    names: tuple[str, ...]
+    advice: str = ""
+
+    def fault(self, settings: Settings) -> Fault | None:
+        """What is wrong where none of them is given, or more than one."""
+        given = [name for name in self.names if getattr(settings, name) is not None]
+        if len(given) == 1:
+            return None
+        *head, last = (f"`{name}`" for name in self.names)
+        owner = settings.owner or type(settings).__name__
+        return Fault(
+            (),
+            f"{owner[0].upper()}{owner[1:]} takes exactly one of {', '.join(head)} or {last}, "
+            f"either of them alone. Received: {' and '.join(given) or 'neither'}. "
+            f"{self.advice}".rstrip(),
+        )
 
 
 class Settings:
@@ -55,14 +82,18 @@ class Settings:
     Attributes:
         owner: What an option is of, for messages.
         help: What it does, in a sentence: of a section in YAML.
+        one_of: Options that stand for each other.
     """
 
     owner: ClassVar[str] = ""
     help: ClassVar[str] = ""
+    one_of: ClassVar[OneOf | None] = None
 
-    def __init_subclass__(cls, owner: str = "", help: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, owner: str = "", help: str = "", one_of: OneOf | None = None, **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.owner = owner or cls.owner
+        cls.owner, cls.one_of = owner or cls.owner, one_of or cls.one_of
         cls.help = help or (cls.__doc__ or cls.__name__).split("\n\n")[0].replace("\n    ", " ")
         cls.__doc__ = with_arguments(cls.__doc__, vars(cls))
 
@@ -119,15 +150,15 @@ class Settings:
             else:
                 settle(draft, **{name: kind_of(item).read((name,), given, owner, found)})
         bad = {fault.argument[0] for fault in found}
-        asked = [rule for rule in cls._rules() if bad.isdisjoint(rule.names)]
-        against = [fault for rule in asked if (fault := rule(draft)) is not None]
-        return draft, found + [replace(fault, alone=False) for fault in against]
+        against = [rule(draft) for rule in cls._rules() if bad.isdisjoint(rule.together)]
+        against += [] if cls.one_of is None else [cls.one_of.fault(draft)]
+        return draft, found + [replace(fault, alone=False) for fault in against if fault]
 
     @classmethod
     def _rules(cls) -> Iterator[Together]:
         """What some options have against each other, those of base classes first."""
         for base in reversed(cls.__mro__):
-            yield from (each for each in vars(base).values() if hasattr(each, "names"))
+            yield from (each for each in vars(base).values() if hasattr(each, "together"))
 
 
 def span_fault(settings: Any) -> Fault | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.settings.base import Settings, together
-from reducible_train.settings.faults import Fault
+from reducible_train.settings.base import OneOf, Settings
 from reducible_train.settings.fields import Count, option
 
 
@@ -14,6 +13,7 @@ class Cadence(
     Settings,
     owner="a cadence",
     help="How often the ranks may change: every so many epochs or training steps, one of the two.",
+    one_of=OneOf(("epochs", "steps")),
 ):
     """When cuts may be made: every so many epochs, or every so many steps.
 
@@ -29,14 +29,3 @@ class Cadence(
         help="Cuts are made before every this many training steps. Each costs about a second of "
         "spectra and of retracing, so let at least some hundred pass.",
     )
-
-    @together("epochs", "steps")
-    def _one_unit(self) -> Fault | None:
-        if (self.epochs is None) != (self.steps is None):
-            return None
-        return Fault(
-            (),
-            "A cadence is in epochs or in steps. Received: "
-            f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one of `epochs` or "
-            "`steps`.",
-        )

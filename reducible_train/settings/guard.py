@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.base import Settings, together
+from reducible_train.settings.base import OneOf, Settings, together
 from reducible_train.settings.checks import AMOUNT
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Choice, Count, Number, PathName, option
@@ -26,6 +26,7 @@ class Guard(
     Settings,
     owner="a guard",
     help="Undoes a cut that a metric does not recover from; exactly one of max_drop and limit.",
+    one_of=OneOf(("max_drop", "limit"), "For half a point of accuracy write max_drop=0.005."),
 ):
     """Watches a metric, and has a cut undone that it does not recover from.
 
@@ -78,17 +79,6 @@ class Guard(
         help="Where the state before a cut is kept, as much as the weights and the optimizer's "
         "variables. Left out: in memory.",
     )
-
-    @together("max_drop", "limit")
-    def _one_bound(self) -> Fault | None:
-        if (self.max_drop is None) != (self.limit is None):
-            return None
-        return Fault(
-            (),
-            "A guard needs either a drop or a worst value, exactly one of `max_drop` or `limit`. "
-            f"Received: max_drop={self.max_drop!r}, limit={self.limit!r}. For half a point of "
-            "accuracy write max_drop=0.005.",
-        )
 
     @together("monitor", "max_drop", "mode")
     def _drop_is_no_percentage(self) -> Fault | None:

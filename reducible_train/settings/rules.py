@@ -105,7 +105,7 @@ class LayerRule(
             return None
         return Fault(
             (),
-            "A rule may set at most one of `rank`, `energy` and `rtol`. Received: "
+            "A rule may set at most one of `rank`, `energy` or `rtol`. Received: "
             f"{' and '.join(own)} in {self.whose(vars(self))}. Remove all but one.",
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.checks import checked_value
+from reducible_train.settings.checks import FRACTION, POSITIVE, SHARE, checked_value
 from reducible_train.settings.schedules import Schedule, schedule_from_config
 
 BUDGETS = ("budget", "cost")  # what the kernels of a model share
@@ -98,28 +98,33 @@ def retreat_fault(quantity: str, schedule: Schedule) -> str | None:
     return None
 
 
+def misfit(quantity: str, value: float) -> tuple[str, str] | None:
+    """What a value of a quantity should have been, and what to do; `None` for a good one.
+
+    >>> misfit("budget", 25)
+    ('in (0, 1]', ' For 25 % write 0.25.')
+    """
+    if quantity == "rank":
+        if value >= 1:
+            whole = ("a whole number", f" Write {round(value)}.")
+            return None if float(value).is_integer() else whole
+        share = f" For {100 * value:g} % of the parameters use budget: {value:g}."
+        return "at least 1", " Ranks are whole numbers from 1." + (share if value > 0 else "")
+    within = {"cost": POSITIVE, "rtol": SHARE}.get(quantity, FRACTION)
+    return None if value in within else (str(within), within.percent(value))
+
+
 def value_fault(quantity: str, value: float) -> str | None:
     """What is wrong with a value of a quantity, or `None`.
 
     >>> value_fault("budget", 25)
     'must be in (0, 1], a fraction; got 25. For 25 % write 0.25.'
     """
-    if quantity == "rank":
-        if value >= 1:
-            whole = f"must be a whole number; got {value:g}. Write {round(value)}."
-            return None if float(value).is_integer() else whole
-        return f"must be at least 1; got {value:g}. Ranks are whole numbers from 1."
-    if quantity == "cost":
-        return None if value > 0 else f"must be greater than 0; got {value:g}."
-    if quantity == "rtol":
-        if 0 <= value < 1:
-            return None
-        remedy = f" For {value:g} % write {value / 100:g}." if 1 < value < 100 else ""
-        return f"must be in [0, 1), a relative error; got {value:g}.{remedy}"
-    if 0 < value <= 1:
+    found = misfit(quantity, value)
+    if found is None:
         return None
-    remedy = f" For {value:g} % write {value / 100:g}." if 1 < value <= 100 else ""
-    return f"must be in (0, 1], a fraction; got {value:g}.{remedy}"
+    noun = {"rank": "", "cost": "", "rtol": ", a relative error"}.get(quantity, ", a fraction")
+    return f"must be {found[0]}{noun}; got {value:g}.{found[1]}"
 
 
 def one_target(**named: float | Schedule | None) -> Target:

@@ -11,8 +11,18 @@ from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.faults import Fault, Path
+from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target
+
+
+class Falls(Protocol):
+    """What falls by a schedule."""
+
+    @property
+    def quantity(self) -> str: ...
+
+    @property
+    def schedule(self) -> Schedule: ...
 
 
 class HasTarget(Protocol):
@@ -22,14 +32,14 @@ class HasTarget(Protocol):
     def match(self) -> str: ...
 
     @property
-    def target(self) -> Target | None: ...
+    def target(self) -> Falls | None: ...
 
 
 class Timed(Protocol):
     """What a user has asked for, as far as time goes."""
 
     @property
-    def target(self) -> Target | None: ...
+    def target(self) -> Falls | None: ...
 
     @property
     def rules(self) -> Sequence[HasTarget]: ...
@@ -162,12 +172,14 @@ def schedule_end(settings: Timed, epochs: int | None, begin: float | None = None
 
 def _falls(settings: Timed, begin: float) -> list[End]:
     """Every schedule, the model's first."""
-    found = [] if settings.target is None else [(settings.target, f"`{settings.target.quantity}`")]
-    places: list[Path] = [(target.quantity,) for target, _ in found]
+    found: list[tuple[Falls, str, Path]] = []
+    if settings.target is not None:
+        quantity = settings.target.quantity
+        found.append((settings.target, f"`{quantity}`", (quantity,)))
     for index, rule in enumerate(settings.rules):
         if rule.target is not None:
-            found.append((rule.target, f"the rule for {rule.match!r}"))
-            places.append(("rules", index, rule.target.quantity))
+            place = ("rules", index, rule.target.quantity)
+            found.append((rule.target, f"the rule for {rule.match!r}", place))
     return [
         End(
             f"The schedule of {name}",
@@ -176,7 +188,7 @@ def _falls(settings: Timed, begin: float) -> list[End]:
             (*place, *target.schedule.end_at),
             ", so that its final value would never be reached",
         )
-        for (target, name), place in zip(found, places, strict=True)
+        for target, name, place in found
     ]
 
 

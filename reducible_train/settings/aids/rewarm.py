@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.aids.base import Aid, AidContext
-from reducible_train.settings.base import together
+from reducible_train.settings.base import OneOf
 from reducible_train.settings.checks import POSITIVE, SHARE
-from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Number, option
 
 
@@ -17,6 +16,7 @@ class Rewarm(
     Aid,
     owner="a warm-up",
     help="After each cut, the learning rate climbs back from a fraction of itself.",
+    one_of=OneOf(("epochs", "steps")),
 ):
     """After each cut, the learning rate climbs back from a fraction of itself.
 
@@ -53,16 +53,6 @@ class Rewarm(
     )
     steps: int | None = option(Count(), None, help="The same in training steps.")
     initial: float = option(Number(SHARE), 0.0, help="The fraction it begins from, in [0, 1).")
-
-    @together("epochs", "steps")
-    def _one_length(self) -> Fault | None:
-        if (self.epochs is None) != (self.steps is None):
-            return None
-        return Fault(
-            (),
-            "A warm-up is in epochs or in steps. Received: "
-            f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one.",
-        )
 
     def after_cut(self, training: AidContext) -> None:
         training.warm_up(self._length(training), self.initial)
