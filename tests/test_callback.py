@@ -319,7 +319,7 @@ def test_unusable_arguments_are_refused_at_once(options, error, words):
     ("make", "error", "words"),
     [
         (lambda: LayerRule("x", keep_dense=True, rank=3), ArgumentError, "keep_dense=True"),
-        (lambda: LayerRule("x", rank=3, energy=0.5), ArgumentError, "one of.*rank and energy"),
+        (lambda: LayerRule("x", rank=3, energy=0.5), ArgumentError, "one of.*energy and rank"),
         (lambda: LayerRule("x", min_rank=4, max_rank=3), ArgumentError, "min_rank=4"),
         (lambda: LayerRule("x", min_rank=0), ArgumentError, "at least 1"),
         (lambda: LayerRule(""), ArgumentTypeError, "pattern"),

@@ -27,7 +27,7 @@ from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import COUNTED
 from reducible_train.settings.rules import OWN, LayerRule, unmatched
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import QUANTITIES, target
+from reducible_train.settings.targets import target, target_kinds
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -54,7 +54,7 @@ def callbacks(config: Config) -> list[Any]:
 def _scheduler(config: Config) -> RankScheduler:
     compression, cadence = config.compression, config.compression.cadence
     return RankScheduler(
-        **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
+        **{name: build_target(getattr(compression, name)) for name in target_kinds()},
         measure=_measure(config),
         allocation=compression.allocation,
         criterion=compression.criterion,

@@ -22,9 +22,10 @@ from reducible_train.settings.checks import is_count, is_number
 from reducible_train.settings.guard import percent_fault
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import schedule_from_config
-from reducible_train.settings.targets import BUDGETS, FORESEEABLE, QUANTITIES, retreat_fault
+from reducible_train.settings.targets import SharedTarget, target_kinds
 
 Found = Iterator[tuple[Place, str]]
+TARGETS = target_kinds()
 SEARCH_START: int = SearchSection().start_epoch
 
 
@@ -75,7 +76,7 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
     yield (
         place,
-        f"give exactly one of {listed((*QUANTITIES, 'search'))}. Received: {came}. {advice}",
+        f"give exactly one of {listed((*TARGETS, 'search'))}. Received: {came}. {advice}",
     )
 
 
@@ -90,7 +91,8 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
             f" {shown(compression['calibration'])}. Remove it, or add criterion: activation, or"
             " regrow to the aids.",
         )
-    if any(compression.get(name) is not None for name in (*BUDGETS, "search")):
+    shared = (name for name, kind in TARGETS.items() if issubclass(kind, SharedTarget))
+    if any(compression.get(name) is not None for name in (*shared, "search")):
         return
     for name in ("measure", "allocation"):
         if compression.get(name) is not None:
@@ -134,7 +136,7 @@ def _foresight(compression: Mapping[str, Any], place: Place) -> Found:
     """An aid that looks ahead where nobody knows what coming cuts will ask for."""
     given = [name for name in ("guard", "search") if compression.get(name) is not None]
     goals = dict.fromkeys(name for name, _, _ in _targets(compression, place))
-    given += [name for name in goals if name not in FORESEEABLE]
+    given += [name for name in goals if not TARGETS[name].foreseeable]
     if compression.get("adaptive") is not None and not _quantities(compression):
         given.append("adaptive alone")
     for kind in _aids(compression):
@@ -179,7 +181,7 @@ def _aids(compression: Mapping[str, Any]) -> list[str]:
 
 def _quantities(compression: Mapping[str, Any]) -> list[str]:
     """What of the model shall fall, a search included: one, if all is well."""
-    return [name for name in (*QUANTITIES, "search") if compression.get(name) is not None]
+    return [name for name in (*TARGETS, "search") if compression.get(name) is not None]
 
 
 def _search_times(search: Any, place: Place, epochs: Any) -> Found:
@@ -298,7 +300,7 @@ def _rule(rule: Mapping[str, Any], here: Place) -> Found:
 
 def _targets(compression: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, Place]]:
     """Every target of the file: quantity, value, place."""
-    for name in QUANTITIES:
+    for name in TARGETS:
         if compression.get(name) is not None:
             yield name, compression[name], (*place, name)
     rules = compression.get("rules")
@@ -312,26 +314,12 @@ def _range(quantity: str, target: Any, place: Place) -> Found:
     """Values outside what the quantity can be."""
     for where, value in _numbers(target, place):
         name = where[-1] if isinstance(where[-1], str) else f"each of the {where[-2]}"
-        if quantity == "rank":
-            if value < 1:
-                advice = " Ranks are counts: 1 is the smallest."
-                if value > 0:
-                    advice = f" For {100 * value:g} % of the parameters use budget: {value:g}."
-                yield where, f"{name} must be at least 1. Received: {shown(value)}.{advice}"
-            elif value != int(value):
-                yield where, f"{name} must be a whole number. Received: {shown(value)}."
-        elif quantity == "cost":
-            if value <= 0:
-                yield where, f"{name} must be greater than 0. Received: {shown(value)}."
-        elif quantity == "rtol":
-            if not 0 <= value < 1:
-                advice = f" For {value:g} % write {value / 100:g}." if 1 < value < 100 else ""
-                yield where, f"{name} must be in [0, 1). Received: {shown(value)}.{advice}"
-        elif not 0 < value <= 1:
-            advice = " It is a fraction, such as 0.25."
-            if 1 < value <= 100:
-                advice = f" For {value:g} % write {value / 100:g}."
-            yield where, f"{name} must be in (0, 1]. Received: {shown(value)}.{advice}"
+        misfit = TARGETS[quantity].misfit(value)
+        if misfit is not None:
+            yield (
+                where,
+                f"{name} must be {misfit.wanted}. Received: {shown(value)}.{misfit.advice}",
+            )
 
 
 def _numbers(target: Any, place: Place) -> Iterator[tuple[Place, float]]:
@@ -367,7 +355,7 @@ def _retreat(quantity: str, target: Any, place: Place) -> Found:
     if kind_of(target) is None:
         return
     try:
-        fault = retreat_fault(quantity, schedule_from_config(_as_config(target)))
+        fault = TARGETS[quantity].retreat_fault(schedule_from_config(_as_config(target)))
     except (ReducibleError, TypeError, ValueError, KeyError):  # told elsewhere
         return
     if fault is not None:

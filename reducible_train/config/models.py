@@ -13,7 +13,7 @@ from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
 from reducible_train.settings.measures import MEASURES
 from reducible_train.settings.monitors import MODES
-from reducible_train.settings.targets import QUANTITIES
+from reducible_train.settings.targets import target_kinds
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
@@ -191,7 +191,7 @@ class AdaptiveSection(Section):
     )
 
 
-TARGETS = (*QUANTITIES, "search")
+TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import POSITIVE, settle_counts, settle_numbers, settle_span
 from reducible_train.settings.schedules import Constant
-from reducible_train.settings.targets import STABLE_RANK, Target
+from reducible_train.settings.targets import StableRank, Target
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Adaptive:
     @property
     def target(self) -> Target:
         """What the model is brought to where nothing else is asked for."""
-        return Target(STABLE_RANK, Constant(1.0))
+        return StableRank(Constant(1.0))
 
     def last_epoch(self, epochs: int | None) -> float:
         """The epoch before which cuts begin in any case, in a training of `epochs` epochs.

@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.checks import is_number, plain, settle, settle_counts
 from reducible_train.settings.schedules import Schedule
-from reducible_train.settings.targets import Target, target
+from reducible_train.settings.targets import Target, target, target_kinds
 
 SPLITS = ("channel", "spatial")
-OWN = ("rank", "energy", "rtol")  # targets that a single layer may have
+OWN = tuple(name for name, kind in target_kinds().items() if kind.for_layers)
 
 
 @dataclass(frozen=True)
