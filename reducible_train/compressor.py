@@ -36,8 +36,9 @@ from reducible_train.selection.rank_selection import RankChoice, RankSelector, a
 from reducible_train.selection.samples import Samples, check_asking, check_samples
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.survey import CompressibleKernel, Pricer, Survey, survey
+from reducible_train.selection.survey_numbers import SurveyNumbers
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
+from reducible_train.settings.targets import SharedTarget, Target
 from reducible_train.surgery.change import KernelChange, change_kernels, cut, pull_kernels
 from reducible_train.surgery.growth import grow, whole_gradients
 
@@ -194,24 +195,10 @@ class Compression:
 
     def present(self, goal: Target) -> float:
         """The value of a target that the model meets as it is."""
-        if goal.quantity in ("energy", "rtol"):
-            return 1.0 if goal.quantity == "energy" else 0.0
-        if goal.quantity in BUDGETS:
-            whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
-            return self.survey.total(self.measure) / whole
-        compressible = self.survey.compressible
-        if goal.quantity == STABLE_RANK:
-            own = self._selector.own_ranks
-            steps = [
-                m.factorization.max_rank / own[m.kernel.path]
-                for m in compressible
-                if m.kernel.path in own
-            ]
-            return max(steps, default=math.inf)
-        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in compressible))
+        return goal.present(SurveyNumbers(self.survey, self.measure, self._selector.own_ranks))
 
     def adapt(self, ranks: Mapping[str, float]) -> None:
-        """Learn the ranks of single kernels, by path, that the target `STABLE_RANK` means."""
+        """Learn the ranks of single kernels, by path, that the target `StableRank` means."""
         self._selector.own_ranks = ranks
 
     def bookmark(self) -> Callable[[], None]:
@@ -396,7 +383,7 @@ class Compression:
     def left_at(self, goal: Target) -> float:
         """The value of a target that the last cut, or look, has left the model at."""
         last = self._looked_at(goal)
-        if goal.quantity in (*BUDGETS, "rank") or last is None:
+        if goal.foreseeable or last is None:
             return self.present(goal)
         return last
 
@@ -409,7 +396,7 @@ class Compression:
         wanted = goal(math.inf)
         if wanted == goal.idle:
             return True
-        if goal.quantity in BUDGETS:
+        if isinstance(goal, SharedTarget):
             return self.present(goal) <= wanted * (1 + 1e-9)
         mine = [
             m
@@ -418,7 +405,7 @@ class Compression:
         ]
         if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False
-        if goal.quantity == "rank":
+        if goal.foreseeable:
             return all(as_rank(wanted, m, m.factorization) in (None, m.kernel.rank) for m in mine)
         return self._looked_at(goal) == wanted
 

@@ -174,7 +174,7 @@ training:
         (
             {},
             "$.compression",
-            "exactly one of budget, cost, energy, rtol, rank or search. Received: none",
+            "exactly one of budget, cost, energy, rank, rtol or search. Received: none",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
@@ -186,7 +186,7 @@ training:
         ({"budget": float("inf")}, "$.compression.budget", "must be a finite number"),
         ({"budget": [1, 0.5]}, "$.compression.budget", "a number or a schedule"),
         ({"energy": 95}, "$.compression.energy", "write 0.95"),
-        ({"rank": 0.2}, "$.compression.rank", "use budget: 0.2"),
+        ({"rank": 0.2}, "$.compression.rank", "use a budget of 0.2"),
         ({"rank": 20.5}, "$.compression.rank", "whole number"),
         ({"rank": 0}, "$.compression.rank", "at least 1"),
         ({"budget": {"final": 1}}, "$.compression.budget", "without the key 'schedule'"),
@@ -246,7 +246,7 @@ training:
         (
             {"rank": 3, "rules": [{"match": "a", "energy": 0.5, "rank": 3}]},
             "$.compression.rules[0]",
-            "at most one of rank, energy or rtol",
+            "at most one of energy, rank or rtol",
         ),
         (
             {"rank": 3, "rules": [{"match": "a", "min_rank": 9, "max_rank": 3}]},

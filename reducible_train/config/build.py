@@ -23,7 +23,7 @@ from reducible_train.selection.input_shapes import InputShapes, shapes_told
 from reducible_train.selection.survey import count_calls
 from reducible_train.settings.measures import COUNTED
 from reducible_train.settings.rules import LayerRule, unmatched
-from reducible_train.settings.targets import QUANTITIES, target
+from reducible_train.settings.targets import target, target_kinds
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -50,7 +50,7 @@ def callbacks(config: Config) -> list[Any]:
 def _scheduler(config: Config) -> RankScheduler:
     compression = config.compression
     return RankScheduler(
-        **{name: built(getattr(compression, name)) for name in QUANTITIES},
+        **{name: built(getattr(compression, name)) for name in target_kinds()},
         measure=_measure(config),
         allocation=compression.allocation,
         criterion=compression.criterion,

@@ -24,7 +24,7 @@ from reducible_train.errors import ArgumentError, ConfigError, Problem
 from reducible_train.settings.checks import plain
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import Schedule, schedule_from_config
-from reducible_train.settings.targets import QUANTITIES
+from reducible_train.settings.targets import target_kinds
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Config:
 
     def schedules(self) -> dict[str, Schedule]:
         """Every schedule by what falls, the whole model's first: `"budget"`, `"rank of d1"`."""
-        named = {name: getattr(self.compression, name) for name in QUANTITIES}
+        named = {name: getattr(self.compression, name) for name in target_kinds()}
         for rule in self.compression.rules:
             named |= {f"{name} of {rule.match}": getattr(rule, name) for name in OWN}
         return {

@@ -14,9 +14,10 @@ from reducible_train.config.faults import settings_faults, training_faults
 from reducible_train.config.models import ConfigModel
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
-from reducible_train.settings.targets import BUDGETS, FORESEEABLE, QUANTITIES
+from reducible_train.settings.targets import SharedTarget, target_kinds
 
 Found = Iterator[tuple[Place, str]]
+TARGETS = target_kinds()
 
 
 def contradictions(values: Any) -> Found:
@@ -47,7 +48,7 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
     yield (
         place,
-        f"give exactly one of {listed((*QUANTITIES, 'search'))}. Received: {came}. {advice}",
+        f"give exactly one of {listed((*TARGETS, 'search'))}. Received: {came}. {advice}",
     )
 
 
@@ -62,7 +63,8 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
             f" {shown(compression['calibration'])}. Remove it, or add criterion: activation, or"
             " regrow to the aids.",
         )
-    if any(compression.get(name) is not None for name in (*BUDGETS, "search")):
+    shared = (name for name, kind in TARGETS.items() if issubclass(kind, SharedTarget))
+    if any(compression.get(name) is not None for name in (*shared, "search")):
         return
     for name in ("measure", "allocation"):
         if compression.get(name) is not None:
@@ -94,8 +96,8 @@ def _foresight(compression: Mapping[str, Any], place: Place) -> Found:
     given = [name for name in ("guard", "search") if compression.get(name) is not None]
     rules = compression.get("rules")
     sections = [compression, *map(_mapping, rules if isinstance(rules, list) else ())]
-    goals = dict.fromkeys(n for each in sections for n in QUANTITIES if each.get(n) is not None)
-    given += [name for name in goals if name not in FORESEEABLE]
+    goals = dict.fromkeys(n for each in sections for n in TARGETS if each.get(n) is not None)
+    given += [name for name in goals if not TARGETS[name].foreseeable]
     if compression.get("adaptive") is not None and not _quantities(compression):
         given.append("adaptive alone")
     for kind in _aids(compression):
@@ -134,7 +136,7 @@ def _aids(compression: Mapping[str, Any]) -> list[str]:
 
 def _quantities(compression: Mapping[str, Any]) -> list[str]:
     """What of the model shall fall, a search included: one, if all is well."""
-    return [name for name in (*QUANTITIES, "search") if compression.get(name) is not None]
+    return [name for name in (*TARGETS, "search") if compression.get(name) is not None]
 
 
 def _rules(rules: Any, place: Place) -> Found:

@@ -18,12 +18,11 @@ from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import is_count
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import fields_of
-from reducible_train.settings.goals import goal_faults
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.schedules.base import schedule_draft
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import QUANTITIES
+from reducible_train.settings.targets import target_kinds
 from reducible_train.settings.timing import timing_faults
 
 S = TypeVar("S", bound=Settings)
@@ -40,8 +39,8 @@ def settings_faults(root: type[BaseModel], values: Any, place: Place = ()) -> Fo
     """
     for name, item in root.model_fields.items() if isinstance(values, Mapping) else ():
         given, here = values.get(name), (*place, name)
-        if name in QUANTITIES and given is not None:
-            yield from _placed(goal_faults(name, as_config(given)), here)
+        if name in target_kinds() and given is not None:
+            yield from _placed(target_kinds()[name].faults_of(as_config(given)), here)
             continue
         for section in sections_in(item.annotation):
             several = isinstance(given, list)
@@ -107,7 +106,7 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
         return None
     rules = compression.get("rules")
     layers = [_mapping(rule) for rule in rules] if isinstance(rules, list) else []
-    falls = [_falls(compression, QUANTITIES), *(_falls(rule, OWN) for rule in layers)]
+    falls = [_falls(compression, list(target_kinds())), *(_falls(rule, OWN) for rule in layers)]
     aids = [
         _whole(kind, _mapping(compression.get("aids")).get(name))
         for name, kind in aid_kinds().items()

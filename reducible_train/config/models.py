@@ -24,7 +24,7 @@ from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import MEASURES
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import QUANTITIES
+from reducible_train.settings.targets import target_kinds
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
@@ -108,7 +108,7 @@ InputShape = Annotated[
 ]
 
 
-TARGETS = (*QUANTITIES, "search")
+TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
 

@@ -18,7 +18,7 @@ from reducible_train.selection.survey import CompressibleKernel, Survey
 from reducible_train.settings.checks import SHARE, checked_number
 from reducible_train.settings.measures import MEASURES, TABULATED
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.targets import BUDGETS, Target
+from reducible_train.settings.targets import RankTarget, SharedTarget, Target
 
 _THAW = "To cut frozen layers as well, give a rule: LayerRule(match=..., keep_dense=False)."
 _UNITS = {
@@ -74,7 +74,7 @@ def check_target(
         RankError: A budget that no ranks meet.
     """
     name = survey.model.name
-    if target.quantity not in BUDGETS:
+    if not isinstance(target, SharedTarget):
         for rule in rules:
             if rule.group is not None:
                 raise ArgumentError(
@@ -85,11 +85,8 @@ def check_target(
         return False
     if measure == "flops" and not survey.uses:
         raise no_shapes("flops", survey.model)
-    smallest = smallest_fraction(survey, measure)
-    what, said = f"fraction of {_UNITS[measure]}", _ceil(smallest)
-    if target.quantity == "cost":
-        smallest = smallest_cost(survey, measure)
-        what, said = f"cost in {_UNITS[measure]}", _ceil(smallest)
+    smallest = target.of_cost(smallest_cost(survey, measure), survey.dense_total(measure))
+    what, said = target.words(_UNITS[measure]), _ceil(smallest)
     if target.lowest >= smallest:
         return False
     if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
@@ -119,7 +116,7 @@ def check_rank(survey: Survey, target: Target) -> None:
     """
     mine = [m for m in survey.compressible if m.rule is None or m.rule.target is None]
     dense = all(m.kernel.rank is None for m in mine)
-    if target.quantity != "rank" or not mine or not dense:
+    if not _fixes_ranks(target) or not mine or not dense:
         return
     asked = target.lowest
     if any(as_rank(asked, m, form) is not None for m in mine for form in m.options):
@@ -132,7 +129,12 @@ def check_rank(survey: Survey, target: Target) -> None:
     )
 
 
-def _held_by_frozen(survey: Survey, target: Target, measure: str) -> float:
+def _fixes_ranks(target: Target | None) -> bool:
+    """True for a target that asks for ranks which are known before training."""
+    return isinstance(target, RankTarget) and target.foreseeable
+
+
+def _held_by_frozen(survey: Survey, target: SharedTarget, measure: str) -> float:
     """By how much more a budget could fall if frozen kernels were cut, in what it counts.
 
     By a measure that only tables tell, of which there are none for them: all of it.
@@ -140,7 +142,7 @@ def _held_by_frozen(survey: Survey, target: Target, measure: str) -> float:
     if measure in TABULATED:
         return np.inf if survey.frozen else 0.0
     saved = sum(m.cost(measure) - m.smallest_cost(measure) for m in survey.frozen)
-    return saved if target.quantity == "cost" else saved / survey.dense_total(measure)
+    return target.of_cost(saved, survey.dense_total(measure))
 
 
 def smallest_fraction(survey: Survey, measure: str) -> float:
@@ -174,7 +176,7 @@ def check_finite(survey: Survey) -> None:
 def _least(compressible: CompressibleKernel, measure: str) -> float:
     """The least a kernel can cost, its own target considered."""
     own = compressible.rule.target if compressible.rule else None
-    if own is None or own.quantity != "rank":
+    if own is None or not _fixes_ranks(own):
         return compressible.smallest_cost(measure)
     costs = [
         form.cost(rank, measure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, floor, inf, sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from reducible_train.linalg.truncation import choose_rank
 from reducible_train.selection.allocation import Allocation, Candidate, allocate
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
 from reducible_train.selection.survey import CompressibleKernel, Factorization, Survey
-from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
+from reducible_train.settings.targets import LossTarget, RankTarget, SharedTarget, Target
 
 Aim = Callable[[Target], float]  # the value of a target, now
 
@@ -74,7 +74,7 @@ class RankSelector:
         self._trains = trains
         self._apart = apart
         self._remarks = remarks
-        self.own_ranks: Mapping[str, float] = {}  # by path, for the target `STABLE_RANK`
+        self.own_ranks: Mapping[str, float] = {}  # by path, for the target `StableRank`
         self.hindrance: str | None = None  # why the last decision falls short
 
     def decide(
@@ -94,10 +94,10 @@ class RankSelector:
         for compressible in self._survey.compressible:
             own = compressible.rule.target if compressible.rule else None
             goal = own or self._target
-            if goal.quantity in BUDGETS:
+            if isinstance(goal, SharedTarget):
                 shared.append(compressible)
                 continue
-            decision = self._alone(compressible, goal.quantity, aim(goal), kept)
+            decision = self._alone(compressible, goal, aim(goal), kept)
             if decision is not None:
                 decisions.append(decision)
         if not shared:
@@ -115,24 +115,21 @@ class RankSelector:
             compressible.kernel.rank is not None for compressible in self._survey.compressible
         ):
             return
-        if goal.quantity == STABLE_RANK:
-            note = (
-                "No kernel would be smaller at its stable rank, so all stay dense. Give a budget."
-            )
-        elif goal.quantity == "rank":
-            ranks = {m.kernel.path: m.factorization.max_rank for m in self._survey.compressible}
-            path = max(ranks, key=lambda path: ranks[path])
-            note = _nearest(goal, f"rank={ranks[path]}", path)
-        else:
+        if isinstance(goal, LossTarget):
             errors = {}
             for m in self._survey.compressible:
                 lost = relative_errors(self._scorer.parts(m, m.factorization).values)
                 errors[m.kernel.path] = float(lost[min(m.factorization.limit, len(lost) - 1)])
             path = min(errors, key=lambda path: errors[path])
-            most = ceil(1e4 * errors[path]) / 1e4
-            kept = floor(1e4 * (1 - errors[path] ** 2)) / 1e4
-            asked = f"rtol={most:.4f}" if goal.quantity == "rtol" else f"energy={kept:.4f}"
-            note = _nearest(goal, asked, path)
+            note = _nearest(goal, goal.nearest(errors[path]), path)
+        elif goal.foreseeable:
+            ranks = {m.kernel.path: m.factorization.max_rank for m in self._survey.compressible}
+            path = max(ranks, key=lambda path: ranks[path])
+            note = _nearest(goal, f"{goal.quantity}={ranks[path]}", path)
+        else:
+            note = (
+                "No kernel would be smaller at its stable rank, so all stay dense. Give a budget."
+            )
         self._hinder(note)
 
     def _hinder(self, note: str) -> None:
@@ -146,20 +143,21 @@ class RankSelector:
     def _alone(
         self,
         compressible: CompressibleKernel,
-        quantity: str,
+        goal: Target,
         value: float,
         kept: Mapping[str, float],
     ) -> RankChoice | None:
         """What a rank, an energy or an error asks of one kernel; `None` for no change."""
-        if quantity == STABLE_RANK:
-            own = self.own_ranks.get(compressible.kernel.path)
-            quantity, value = "rank", inf if own is None else max(1, round(value * own))
-            self._say(compressible, "its stable rank has not settled yet" if own is None else None)
-        if quantity == "rank":
-            found = [self._by_rank(compressible, f, value) for f in compressible.options]
-        else:
-            limit = _limit(quantity, value, kept.get(compressible.kernel.path, 1.0))
-            asked = f"{quantity} {value:g}"
+        path, found = compressible.kernel.path, []
+        if isinstance(goal, RankTarget):
+            own = self.own_ranks.get(path)
+            if own is None and not goal.foreseeable:
+                self._say(compressible, "its stable rank has not settled yet")
+            rank = goal.rank(value, own)
+            found = [self._by_rank(compressible, form, rank) for form in compressible.options]
+        elif isinstance(goal, LossTarget):
+            limit = goal.limit(value, kept.get(path, 1.0))
+            asked = f"{goal.quantity} {value:g}"
             found = [
                 self._by_spectrum(compressible, form, limit, asked) for form in compressible.options
             ]
@@ -297,7 +295,9 @@ class RankSelector:
     def _cost_of(self, value: float) -> float:
         """What a value of the target lets the whole model cost."""
         dense = self._survey.dense_total(self._measure)
-        cost = value * dense if self._target.quantity == "budget" else value
+        cost = value
+        if isinstance(self._target, SharedTarget):
+            cost = self._target.allowed(value, dense)
         if not self._apart:
             return cost
         mine = self._survey.compressible
@@ -359,22 +359,6 @@ def as_rank(value: float, compressible: CompressibleKernel, form: Factorization)
     if own_limit is not None:
         rank = min(rank, own_limit)
     return None if rank > limit else rank
-
-
-def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
-    """The limit on one cut, if a kernel has kept `kept` of its energy so far.
-
-    Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
-    relative error. `None` if there is nothing left to lose.
-
-    >>> _limit("energy", 0.36, 0.72), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
-    ({'energy': 0.5}, {'rtol': 0.5}, None)
-    """
-    if quantity == "energy":
-        needed = value / kept
-        return {"energy": needed} if needed < 1.0 else None
-    left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
-    return {"rtol": left} if left > 0.0 else None
 
 
 def _level(spectra: Sequence[np.ndarray]) -> float:

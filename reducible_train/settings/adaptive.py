@@ -10,7 +10,7 @@ from reducible_train.settings.checks import POSITIVE
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, EpochNumber, Number, option
 from reducible_train.settings.schedules import Constant
-from reducible_train.settings.targets import STABLE_RANK, Target
+from reducible_train.settings.targets import StableRank, Target
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Adaptive(
     @property
     def target(self) -> Target:
         """What the model is brought to where nothing else is asked for."""
-        return Target(STABLE_RANK, Constant(1.0))
+        return StableRank(Constant(1.0))
 
     def last_epoch(self, epochs: int | None) -> float:
         """The epoch before which cuts begin in any case, in a training of `epochs` epochs."""

@@ -280,17 +280,17 @@ def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[
     return given or ()
 
 
-def register(kinds: dict[str, type[T]], cls: type[T], what: str) -> None:
-    """Enter a class under the name in its `kind`.
+def register(kinds: dict[str, type[T]], cls: type[T], what: str, name: str = "kind") -> None:
+    """Enter a class under the name in its `kind`, or in another attribute.
 
     Raises:
         ArgumentError: Another has that name.
     """
-    kind: str = cls.kind  # type: ignore[attr-defined]
+    kind: str = getattr(cls, name)
     taken = kinds.setdefault(kind, cls)
     if taken is not cls:
         raise ArgumentError(
-            f"`kind` must be a name of its own for every {what}. "
-            f"Received: kind={kind!r} in {cls.__name__}, taken by {taken.__name__}. "
+            f"`{name}` must be a name of its own for every {what}. "
+            f"Received: {name}={kind!r} in {cls.__name__}, taken by {taken.__name__}. "
             "Choose another."
         )

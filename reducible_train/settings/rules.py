@@ -12,10 +12,11 @@ from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Choice, Count, Text, Truth, option
 from reducible_train.settings.goals import Goal
 from reducible_train.settings.schedules import Schedule
-from reducible_train.settings.targets import Target, target
+from reducible_train.settings.targets import Target, target, target_kinds
 
 SPLITS = ("channel", "spatial")
-OWN = ("rank", "energy", "rtol")  # targets that a single layer may have
+OWN = tuple(name for name, kind in target_kinds().items() if kind.for_layers)
+_LISTED = ", ".join(f"`{name}`" for name in OWN[:-1]) + f" or `{OWN[-1]}`"
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class LayerRule(
             return None
         return Fault(
             (),
-            "A rule may set at most one of `rank`, `energy` or `rtol`. Received: "
-            f"{' and '.join(own)} in {self.whose(vars(self))}. Remove all but one.",
+            f"A rule may set at most one of {_LISTED}. Received: {' and '.join(own)} in "
+            f"{self.whose(vars(self))}. Remove all but one.",
         )
 
     @together("group")

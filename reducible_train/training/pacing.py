@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import SharedTarget, Target
 
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
@@ -102,7 +102,7 @@ class SearchPace:
         self._aimed = present
 
     def aim(self, goal: Target, time: float) -> float:
-        if goal.quantity != "budget":  # a rule's own
+        if not isinstance(goal, SharedTarget):  # a rule's own
             return goal(time)
         self._aimed = self.accepted
         if self._search.start_epoch <= time <= self._last_epoch:

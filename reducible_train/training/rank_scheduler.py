@@ -54,7 +54,7 @@ from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import FORESEEABLE, QUANTITIES, Target, one_target
+from reducible_train.settings.targets import Target, one_target, target_kinds
 from reducible_train.settings.timing import ends_of, schedule_end, timing_faults
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.aid_context import ModelAidContext
@@ -545,7 +545,7 @@ class RankScheduler(keras.callbacks.Callback):
     def _check_foreseeable(self) -> None:
         """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
         aid = next((aid for aid in self.aids if aid.looks_ahead), None)
-        goals = [str(each) for each in self._targets() if each.quantity not in FORESEEABLE]
+        goals = [str(each) for each in self._targets() if not each.foreseeable]
         hidden = goals if self.guard is None else [str(self.guard)]
         if aid is not None and hidden:
             raise ArgumentError(
@@ -756,10 +756,11 @@ def _check_alone(guard: Guard | None, **others: Any) -> None:
     """A search stands alone among the targets, and not without a guard."""
     given = {name: value for name, value in others.items() if value is not None}
     if given:
+        kinds = ", ".join(f"`{name}`" for name in target_kinds())
+        came = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise ArgumentError(
-            f"Exactly one of {', '.join(f'`{n}`' for n in QUANTITIES)} and `search` must be given. "
-            f"Received: search and {', '.join(f'{n}={v!r}' for n, v in given.items())}. A search "
-            "chooses the budget itself; remove the other."
+            f"Exactly one of {kinds} and `search` must be given. Received: search and {came}. A "
+            "search chooses the budget itself; remove the other."
         )
     if guard is None:
         raise ArgumentError(

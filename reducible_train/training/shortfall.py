@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
 from reducible_train.selection.samples import SampleCollector
-from reducible_train.settings.targets import BUDGETS, Target
+from reducible_train.settings.targets import SharedTarget, Target
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.guard_run import NAN_REMEDY, GuardRun
 
@@ -105,7 +105,7 @@ def shortfall_of(course: Course, target: Target) -> Shortfall | None:
     unmet = compression.unmet()
     if unmet is None:
         return None
-    untouched = not compression.cuts and unmet.quantity not in BUDGETS
+    untouched = not compression.cuts and not isinstance(unmet, SharedTarget)
     reached = None if untouched else compression.left_at(unmet)
     return Shortfall(_words(unmet), reached, *_first(course))
 

@@ -146,6 +146,14 @@ class ScheduleKind(Kind):
         return isinstance(kept, Schedule)
 
 
+def valued(config: Any) -> list[tuple[Path, float]]:
+    """Every value of a schedule, or of what shall become one, with the way to it."""
+    found = [(path, number) for path, number, kind in leaves(config) if isinstance(kind, Value)]
+    if found or not isinstance(config, Schedule):
+        return found
+    return [((), number) for number in config.values]  # of a kind that declares none
+
+
 def leaves(config: Any) -> Iterator[tuple[Path, float, Kind]]:
     """Every number of a schedule, or of what shall become one: the way to it, itself, its kind."""
     if is_number(config):
