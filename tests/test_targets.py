@@ -140,7 +140,7 @@ def test_an_undone_cut_goes_half_the_way_to_a_larger_error():
         (10, r"in \[0, 1\)\. Received: 10\. For 10 % write 0.1"),
         (1.0, "Received: 1"),
         (Ramp(0.2, 0.1), "must not fall, for ranks never rise; it falls from 0.2"),
-        (-0.1, "negative"),
+        (-0.1, r"in \[0, 1\)\. Received: -0\.1"),
     ],
 )
 def test_errors_that_cannot_be_are_refused(value, words):

@@ -25,7 +25,7 @@ from typing import get_type_hints as hints_of
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from reducible_train.settings import fields as kinds
-from reducible_train.settings.base import Settings
+from reducible_train.settings.base import Nested, Settings
 from reducible_train.settings.checks import Range
 from reducible_train.settings.fields import Kind, fields_of, help_of, kind_of
 from reducible_train.settings.goals import Goal
@@ -160,6 +160,7 @@ FORMS: dict[type[Kind], Callable[[Any], Any]] = {
     kinds.Choice: lambda kind: Literal[kind.options],
     kinds.Truth: lambda kind: bool,
     kinds.Items: lambda kind: list[form_of(kind.of)],  # type: ignore[misc]
+    Nested: lambda kind: section_of(kind.made),
     ScheduleKind: lambda kind: TARGET,
     Goal: lambda kind: TARGET,
 }

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
+from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.checks import settle
-from reducible_train.settings.faults import Fault, raise_first
-from reducible_train.settings.fields import fields_of, help_of, kind_of
+from reducible_train.settings.faults import Fault, Path, raise_first
+from reducible_train.settings.fields import Kind, fields_of, help_of, kind_of
 
 
 class Together(Protocol):
@@ -159,6 +160,39 @@ class Settings:
         """What some options have against each other, those of base classes first."""
         for base in reversed(cls.__mro__):
             yield from (each for each in vars(base).values() if hasattr(each, "together"))
+
+
+@dataclass(frozen=True)
+class Nested(Kind):
+    """Settings within settings, as such or as a mapping of their options.
+
+    Args:
+        made: Their class.
+        example: What to write for one.
+    """
+
+    made: type[Settings]
+    example: str
+
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
+        if isinstance(value, self.made):
+            return value
+        if not isinstance(value, Mapping):
+            return super().read(path, value, owner, found)
+        faults = self.made.faults_of(value)
+        found += [replace(fault.within(*path), alone=True) for fault in faults]
+        known = {name: value[name] for name in fields_of(self.made) if name in value}
+        return self.made.draft_of(value) if faults else self.made(**known)
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        article = "an" if self.made.__name__[0] in "AEIOU" else "a"
+        raise ArgumentTypeError(
+            f"`{name}` must be {article} {self.made.__name__}. Received: {value!r}. "
+            f"Write for example {name}={self.example}."
+        )
+
+    def tells_time(self, kept: Any) -> bool:
+        return isinstance(kept, self.made)
 
 
 def span_fault(settings: Any) -> Fault | None:
