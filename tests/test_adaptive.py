@@ -223,7 +223,7 @@ def test_a_file_says_the_same(tmp_path):
             {"adaptive": {"start_epoch": 4, "end_epoch": 2}},
             "end_epoch: end_epoch must not be before",
         ),
-        ({"adaptive": {}, "search": {}, "guard": {"limit": 1}}, "adaptive: a search chooses"),
+        ({"adaptive": {}, "search": {}, "guard": {"limit": 1}}, "adaptive: A search chooses"),
         ({"adaptive": {}, "budget": steps}, r"ends at epoch 8, after the last cut"),
         ({"adaptive": {"slope": -1}}, "slope must be greater than 0"),
     ):

@@ -601,11 +601,11 @@ def test_early_stopping_and_a_backup_follow_the_scheduler():
     for name, found in (
         ("guard", {"guard": {"max_drop": 0.01}}),
         ("adaptive", {"adaptive": {}}),
-        ("rewarm", {"aids": {"rewarm": {"steps": 3}, "product_decay": {}}}),
+        ("Rewarm", {"aids": {"rewarm": {"steps": 3}, "product_decay": {}}}),
     ):
         told = problems_of(values | {"compression": {"rank": 4} | found})
         assert list(told) == ["$.backup"]
-        assert f"a training with {name} cannot be backed up" in told["$.backup"]
+        assert f"A training with {name} cannot be backed up" in told["$.backup"]
     parse_config(values | {"compression": {"rank": 4, "aids": {"product_decay": {}}}})
 
 

@@ -678,7 +678,7 @@ def test_the_mistakes_of_a_file_are_told_together():
     assert "unknown key 'stop'" in found["$.compression.search.stop"]
     assert "exactly one of max_drop or limit" in found["$.compression.guard"]
     assert "at least 1" in found["$.compression.guard.patience"]
-    with pytest.raises(ConfigError, match=r"compression\.search: a search needs a guard"):
+    with pytest.raises(ConfigError, match=r"compression\.search: A search needs a guard"):
         parse_config({"compression": {"search": {}}})
     values = {"search": {"start_epoch": 5, "end_epoch": 4}, "guard": {"limit": 1}}
     with pytest.raises(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from reducible_train import ArgumentError, ArgumentTypeError, ConfigError, Guard, Ramp
 from reducible_train.config import parse_config
-from reducible_train.config.faults import _placed
+from reducible_train.config.faults import placed
 from reducible_train.config.problems import explain
 from reducible_train.config.schedules import Target, as_config
 from reducible_train.config.sections import section_of
@@ -88,7 +88,7 @@ def faults_in_yaml(made, values) -> set[tuple]:
     """Where a file with these values has faults, told by either of the two who look for them."""
     section = section_of(made)
     section.model_rebuild(_types_namespace={"Target": Target})
-    found = {place for place, _ in _placed(made.faults_of(values), ())}
+    found = {place for place, _ in placed(made.faults_of(values), ())}
     tops = {place[:1] for place in found}
     try:
         section.model_validate(as_yaml(values))

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reducible_train.config.aids import KINDS
-from reducible_train.config.faults import settings_faults, training_faults
+from reducible_train.config.faults import placed, settings_faults, training_faults
 from reducible_train.config.models import ConfigModel
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
-from reducible_train.settings.targets import SharedTarget, target_kinds
+from reducible_train.settings.agreement import disagreements, resume_faults
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.targets import SharedTarget, StableRank, target_kinds
 
 Found = Iterator[tuple[Place, str]]
 TARGETS = target_kinds()
@@ -32,11 +34,10 @@ def contradictions(values: Any) -> Found:
     )
     yield from _one_quantity(compression, place)
     yield from _idle_options(compression, place)
-    yield from _search(compression, place)
-    yield from _foresight(compression, place)
+    yield from _idle_aids(compression, place)
+    for where, fault in _disagreements(compression, values.get("backup")):
+        yield from placed([fault], where)
     yield from _rules(compression.get("rules"), (*place, "rules"))
-    if _mapping(values).get("backup") is not None:
-        yield from _backup(compression)
 
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
@@ -75,58 +76,29 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
             )
 
 
-def _search(compression: Mapping[str, Any], place: Place) -> Found:
-    if compression.get("search") is None:
-        return
-    if compression.get("guard") is None:
-        yield (
-            (*place, "search"),
-            "a search needs a guard that tells what is good enough. Received: none."
-            " Add guard: {monitor: val_accuracy, max_drop: 0.005}.",
-        )
-    if compression.get("adaptive") is not None:
-        yield (
-            (*place, "adaptive"),
-            "a search chooses its own times. Received: adaptive and search. Remove one of them.",
-        )
-
-
-def _foresight(compression: Mapping[str, Any], place: Place) -> Found:
-    """An aid that looks ahead where nobody knows what coming cuts will ask for."""
-    given = [name for name in ("guard", "search") if compression.get(name) is not None]
+def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tuple[Place, Fault]]:
+    """What settings have against each other, and what a backup could not bring back."""
     rules = compression.get("rules")
     sections = [compression, *map(_mapping, rules if isinstance(rules, list) else ())]
-    goals = dict.fromkeys(n for each in sections for n in TARGETS if each.get(n) is not None)
-    given += [name for name in goals if not TARGETS[name].foreseeable]
-    if compression.get("adaptive") is not None and not _quantities(compression):
-        given.append("adaptive alone")
+    targets = [
+        kind for each in sections for name, kind in TARGETS.items() if each.get(name) is not None
+    ]
+    guard, start = compression.get("guard"), compression.get("adaptive")
+    if start is not None and not _quantities(compression):
+        targets.append(StableRank)
+    aids = [KINDS[kind] for kind in _aids(compression)]
+    search = compression.get("search")
+    for fault in disagreements(targets, aids, guard=guard, search=search, start=start):
+        yield ("compression",), fault
+    if backup is not None:
+        yield from ((("backup",), f) for f in resume_faults(aids, guard=guard, start=start))
+
+
+def _idle_aids(compression: Mapping[str, Any], place: Place) -> Found:
     for kind in _aids(compression):
-        if _mapping(compression["aids"])[kind] is None:
+        if compression["aids"][kind] is None:
             words = f"{kind} says nothing. Write '{kind}: {{}}' to take it as it is."
             yield (*place, "aids", kind), words
-        if KINDS[kind].looks_ahead and given:
-            yield (
-                (*place, "aids", kind),
-                f"{kind} must know what the schedule will ask for, so it takes a budget, a cost or"
-                f" a rank, without guard or search. Received: {listed(given, 'and')}."
-                f" Remove {kind}, or change the rest.",
-            )
-
-
-def _backup(compression: Mapping[str, Any]) -> Found:
-    """What a training that is taken up again could not go on with."""
-    lost = {
-        "guard": "the state before the cut on trial",
-        "adaptive": "the stable ranks it has seen",
-    }
-    found = {name: lost[name] for name in lost if compression.get(name) is not None}
-    found |= {kind: "the state it is in" for kind in _aids(compression) if not KINDS[kind].resumes}
-    for name, what in found.items():
-        yield (
-            ("backup",),
-            f"a training with {name} cannot be backed up: {what} would be lost. Received: both."
-            f" Remove the backup, or {name}.",
-        )
 
 
 def _aids(compression: Mapping[str, Any]) -> list[str]:

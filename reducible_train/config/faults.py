@@ -40,7 +40,7 @@ def settings_faults(root: type[BaseModel], values: Any, place: Place = ()) -> Fo
     for name, item in root.model_fields.items() if isinstance(values, Mapping) else ():
         given, here = values.get(name), (*place, name)
         if name in target_kinds() and given is not None:
-            yield from _placed(target_kinds()[name].faults_of(as_config(given)), here)
+            yield from placed(target_kinds()[name].faults_of(as_config(given)), here)
             continue
         for section in sections_in(item.annotation):
             several = isinstance(given, list)
@@ -52,10 +52,10 @@ def _section_faults(section: type[Section], given: Any, here: Place) -> Found:
     if section.made is None:
         yield from settings_faults(section, given, here)
     elif isinstance(given, Mapping):
-        yield from _placed(section.made.faults_of(as_config(given)), here)
+        yield from placed(section.made.faults_of(as_config(given)), here)
 
 
-def _placed(faults: Sequence[Fault], place: Place) -> Found:
+def placed(faults: Sequence[Fault], place: Place) -> Found:
     """Faults as a file tells them: keys are plain words there, and `kind` is `schedule`."""
     for fault in faults:
         way = tuple("schedule" if each == "kind" else each for each in fault.argument)
@@ -67,7 +67,7 @@ def training_faults(compression: Mapping[str, Any], epochs: Any) -> Found:
     asked = _asked(compression)
     if asked is not None:
         faults = timing_faults(asked, epochs if is_count(epochs) else None)
-        yield from _placed(faults, ("compression",))
+        yield from placed(faults, ("compression",))
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from reducible_train.selection.samples import (
 )
 from reducible_train.selection.survey import count_calls
 from reducible_train.settings.adaptive import Adaptive
+from reducible_train.settings.agreement import disagreements, resume_faults
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain
@@ -185,7 +186,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.search = checked("search", search, Search, "search=Search(factor=0.7, start_epoch=2)")
         given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
         if self.search is not None:
-            _check_alone(self.guard, adaptive=adaptive, **given)
+            _check_alone(**given)
             self.target = self.search.target
         elif self.adaptive is not None and not any(v is not None for v in given.values()):
             self.target = self.adaptive.target
@@ -203,7 +204,11 @@ class RankScheduler(keras.callbacks.Callback):
         self.calibration = _checked_calibration(calibration)
         self.aids = checked_aids(aids)
         self.input_shape = checked_input_shape(input_shape)
-        self._check_foreseeable()
+        targets = [type(each) for each in self._targets()]
+        kinds = [type(aid) for aid in self.aids]
+        raise_first(
+            disagreements(targets, kinds, guard=self.guard, search=self.search, start=self.adaptive)
+        )
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
         self._told: Report | None = None  # of the fit of which this is a copy
@@ -280,17 +285,8 @@ class RankScheduler(keras.callbacks.Callback):
         Raises:
             ArgumentError: There is a guard, an `Adaptive`, or an aid whose state no backup holds.
         """
-        aids = (aid for aid in self.aids if not aid.resumes)
-        for name, found, lost in (
-            ("the guard", self.guard, "the state before the cut on trial"),
-            ("adaptive", self.adaptive, "the stable ranks it has seen"),
-            ("the aid", next(aids, None), "the state it is in"),
-        ):
-            if found is not None:
-                raise ArgumentError(
-                    f"This training cannot be backed up and taken up in another fit: {lost} would "
-                    f"be lost. Received: {found}. Leave out {name}, or the backup."
-                )
+        kinds = [type(aid) for aid in self.aids]
+        raise_first(resume_faults(kinds, guard=self.guard, start=self.adaptive))
 
     def get_state(self) -> dict[str, Any]:
         """All that `set_state` needs to go on in another fit, in plain JSON values.
@@ -542,18 +538,6 @@ class RankScheduler(keras.callbacks.Callback):
         """The epoch at which everything has fallen, at the latest."""
         return schedule_end(self, self._epochs, self._began)
 
-    def _check_foreseeable(self) -> None:
-        """Refuse an aid that looks ahead where nobody knows what coming cuts will ask for."""
-        aid = next((aid for aid in self.aids if aid.looks_ahead), None)
-        goals = [str(each) for each in self._targets() if not each.foreseeable]
-        hidden = goals if self.guard is None else [str(self.guard)]
-        if aid is not None and hidden:
-            raise ArgumentError(
-                f"{type(aid).__name__} must know what the schedule will ask for, so it takes a "
-                "budget, a cost or a rank, without guard or search. "
-                f"Received: {hidden[0]} beside {aid}. Remove one of the two."
-            )
-
     @property
     def _asking(self) -> dict[str, tuple[str, ...]]:
         """What must be known of the data, by who asks."""
@@ -752,8 +736,8 @@ class RankScheduler(keras.callbacks.Callback):
             compression.learn_from(collector.samples())
 
 
-def _check_alone(guard: Guard | None, **others: Any) -> None:
-    """A search stands alone among the targets, and not without a guard."""
+def _check_alone(**others: Any) -> None:
+    """A search stands alone among the targets."""
     given = {name: value for name, value in others.items() if value is not None}
     if given:
         kinds = ", ".join(f"`{name}`" for name in target_kinds())
@@ -761,11 +745,6 @@ def _check_alone(guard: Guard | None, **others: Any) -> None:
         raise ArgumentError(
             f"Exactly one of {kinds} and `search` must be given. Received: search and {came}. A "
             "search chooses the budget itself; remove the other."
-        )
-    if guard is None:
-        raise ArgumentError(
-            "A search needs a guard to tell what is good enough. Received: search without guard. "
-            "Give for example guard=Guard('val_accuracy', max_drop=0.005)."
         )
 
 
