@@ -53,8 +53,8 @@ def contradictions(values: Any) -> Found:
     epochs = _mapping(_mapping(values).get("training")).get("epochs")
     every = _every(compression.get("cadence"))
     yield from _search_times(compression.get("search"), (*place, "search"), epochs)
-    yield from _adaptive(compression, (*place, "adaptive"), epochs)
-    begin = _begin(compression.get("adaptive"), epochs)
+    yield from _adaptive(compression, (*place, "cadence", "start"), epochs)
+    begin = _begin(_start(compression), epochs)
     yield from _times_of_aids(
         compression, place, epochs if is_count(epochs) else None, every, begin
     )
@@ -69,7 +69,7 @@ def contradictions(values: Any) -> Found:
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     given = _quantities(compression)
-    alone = compression.get("adaptive") is not None and not given
+    alone = _start(compression) is not None and not given
     if len(given) == 1 or alone:
         return
     came = listed(given, "and") if given else "none of them"
@@ -137,8 +137,8 @@ def _foresight(compression: Mapping[str, Any], place: Place) -> Found:
     given = [name for name in ("guard", "search") if compression.get(name) is not None]
     goals = dict.fromkeys(name for name, _, _ in _targets(compression, place))
     given += [name for name in goals if not TARGETS[name].foreseeable]
-    if compression.get("adaptive") is not None and not _quantities(compression):
-        given.append("adaptive alone")
+    if _start(compression) is not None and not _quantities(compression):
+        given.append("cadence.start alone")
     for kind in _aids(compression):
         if KINDS[kind].looks_ahead and given:
             yield (
@@ -162,9 +162,10 @@ def _backup(compression: Mapping[str, Any]) -> Found:
     """What a training that is taken up again could not go on with."""
     lost = {
         "guard": "the state before the cut on trial",
-        "adaptive": "the stable ranks it has seen",
+        "cadence.start": "the stable ranks it has seen",
     }
-    found = {name: lost[name] for name in lost if compression.get(name) is not None}
+    given = {"guard": compression.get("guard"), "cadence.start": _start(compression)}
+    found = {name: lost[name] for name in lost if given[name] is not None}
     found |= {kind: "the state it is in" for kind in _aids(compression) if not KINDS[kind].resumes}
     for name, what in found.items():
         yield (
@@ -207,12 +208,12 @@ def _search_times(search: Any, place: Place, epochs: Any) -> Found:
 
 def _adaptive(compression: Mapping[str, Any], place: Place, epochs: Any) -> Found:
     """Times of the wait for stable ranks that cannot be, or a search beside it."""
-    if compression.get("adaptive") is not None and compression.get("search") is not None:
+    if _start(compression) is not None and compression.get("search") is not None:
         yield (
             place,
-            "a search chooses its own times. Received: adaptive and search. Remove one of them.",
+            "a search chooses its own times. Received: start and search. Remove one of them.",
         )
-    adaptive = _mapping(compression.get("adaptive"))
+    adaptive = _mapping(_start(compression))
     start, end = adaptive.get("start_epoch", 0), adaptive.get("end_epoch")
     if not is_number(end):
         return
@@ -230,6 +231,11 @@ def _adaptive(compression: Mapping[str, Any], place: Place, epochs: Any) -> Foun
         )
 
 
+def _start(compression: Mapping[str, Any]) -> Any:
+    """What cuts wait for, if it is given."""
+    return _mapping(compression.get("cadence")).get("start")
+
+
 def _begin(adaptive: Any, epochs: Any) -> float:
     """The epoch from which schedules count, at the latest."""
     if not isinstance(adaptive, Mapping) or not is_count(epochs):
@@ -243,7 +249,7 @@ def _one_cadence(cadence: Any, place: Place) -> Found:
     if not isinstance(cadence, Mapping):
         return
     given = [name for name in ("epochs", "steps") if cadence.get(name) is not None]
-    if len(given) != 1:
+    if len(given) > 1 or (not given and cadence.get("start") is None):
         came = listed(given, "and") if given else "neither"
         yield place, f"give exactly one of epochs or steps. Received: {came}. Such as epochs: 1."
 

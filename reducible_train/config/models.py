@@ -11,12 +11,13 @@ from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Section, Target
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
-from reducible_train.settings.measures import MEASURES
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.monitors import MODES
 from reducible_train.settings.targets import target_kinds
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
+MEASURES = tuple(measure_kinds())
 BOUNDS = ("max_drop", "limit")  # of a guard
 OPTIMIZERS = (
     "adadelta",
@@ -36,17 +37,6 @@ OPTIMIZERS = (
 OptimizerName = Literal[OPTIMIZERS]  # type: ignore[valid-type]
 Count = Annotated[int, Field(ge=1)]
 Pattern = Annotated[str, Field(min_length=1)]
-
-
-class CadenceSection(Section):
-    """How often the ranks may change: every so many epochs or training steps, one of the two."""
-
-    epochs: Count | None = Field(
-        default=None, description="Cut at the start of every this many epochs."
-    )
-    steps: Count | None = Field(
-        default=None, description="Cut before every this many training steps."
-    )
 
 
 class RuleSection(Section):
@@ -76,6 +66,10 @@ class RuleSection(Section):
     group: Pattern | None = Field(
         default=None,
         description="A name. Under a budget, layers of one group get equal ranks.",
+    )
+    min_gain: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="Fraction of its cost that a layer must save; below it the layer stays dense.",
     )
     split: Literal["channel", "spatial"] | None = Field(
         default=None,
@@ -135,27 +129,6 @@ class SearchSection(Section):
     )
 
 
-class LatencySection(Section):
-    """How latency is measured."""
-
-    tag: ClassVar[str] = "<options>"
-
-    name: Literal["latency"] = Field(description="What is measured.")
-    batch_size: Count = Field(default=32, description="Samples in a batch.")
-    rounds: Count = Field(default=15, description="Times each is measured; the fastest counts.")
-
-
-def _measure_form(value: Any) -> str:
-    return "<options>" if isinstance(value, Mapping | LatencySection) else "<name>"
-
-
-Measure = Annotated[
-    Annotated[Literal[MEASURES], Tag("<name>")]  # type: ignore[valid-type]
-    | Annotated[LatencySection, Tag("<options>")],
-    Discriminator(_measure_form),
-]
-
-
 Shape = list[Count]
 
 
@@ -171,6 +144,47 @@ InputShape = Annotated[
     | Annotated[list[Shape], Tag("<shapes>")]
     | Annotated[dict[str, Shape], Tag("<by name>")],
     Discriminator(_shape_form),
+]
+
+
+_SHAPE = (
+    "Shape of one sample, for a model that leaves lengths open: [128], or a list or mapping of"
+    " shapes. Left out: that of the data."
+)
+
+
+class FlopsSection(Section):
+    """How FLOPs are counted."""
+
+    tag: ClassVar[str] = "<flops>"
+
+    name: Literal["flops"] = Field(description="What is counted.")
+    input_shape: InputShape | None = Field(default=None, description=_SHAPE)
+
+
+class LatencySection(Section):
+    """How latency is measured."""
+
+    tag: ClassVar[str] = "<latency>"
+
+    name: Literal["latency"] = Field(description="What is measured.")
+    batch_size: Count = Field(default=32, description="Samples in a batch.")
+    rounds: Count = Field(default=15, description="Times each is measured; the fastest counts.")
+    input_shape: InputShape | None = Field(default=None, description=_SHAPE)
+
+
+def _measure_form(value: Any) -> str:
+    if isinstance(value, Mapping | FlopsSection | LatencySection):
+        name = value.get("name") if isinstance(value, Mapping) else value.name
+        return "<flops>" if name == "flops" else "<latency>"
+    return "<name>"
+
+
+Measure = Annotated[
+    Annotated[Literal[MEASURES], Tag("<name>")]  # type: ignore[valid-type]
+    | Annotated[FlopsSection, Tag("<flops>")]
+    | Annotated[LatencySection, Tag("<latency>")],
+    Discriminator(_measure_form),
 ]
 
 
@@ -191,15 +205,37 @@ class AdaptiveSection(Section):
     )
 
 
+class CadenceSection(Section):
+    """When the ranks may change: every so many epochs or training steps, and from when on."""
+
+    epochs: Count | None = Field(
+        default=None, description="Cut at the start of every this many epochs."
+    )
+    steps: Count | None = Field(
+        default=None, description="Cut before every this many training steps."
+    )
+    start: AdaptiveSection | None = Field(
+        default=None,
+        description=(
+            "Lets cuts begin once the stable ranks have settled. Without a target, it cuts each"
+            " kernel to its stable rank."
+        ),
+    )
+
+
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
-ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
+ALONE: Any = {
+    "required": ["cadence"],
+    "properties": {"cadence": {"required": ["start"]}},
+    "not": {"anyOf": ONE},
+}
 
 
 class CompressionSection(Section):
     """What falls, how far, how often: one of budget, cost, energy, rtol, rank and search.
 
-    With adaptive none of them is needed.
+    With a start of its cadence none of them is needed.
     """
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [*ONE, ALONE]})
@@ -240,13 +276,6 @@ class CompressionSection(Section):
         default=None,
         description="In place of a schedule, a search for the smallest budget that is good enough.",
     )
-    adaptive: AdaptiveSection | None = Field(
-        default=None,
-        description=(
-            "Lets cuts begin once the stable ranks have settled. Alone, it cuts each kernel to its"
-            " stable rank."
-        ),
-    )
     guard: GuardSection | None = Field(
         default=None,
         description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
@@ -258,7 +287,8 @@ class CompressionSection(Section):
         default="parameters",
         description=(
             "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
-            " file, or latency, for which {name: latency, batch_size: 1} says more."
+            " file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: [128]}"
+            " says more."
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
@@ -278,21 +308,8 @@ class CompressionSection(Section):
             " 2048."
         ),
     )
-    input_shape: InputShape | None = Field(
-        default=None,
-        description=(
-            "Shape of one sample, for flops and latency of a model that leaves lengths open: [128],"
-            " or a list or mapping of shapes. Left out: that of the data."
-        ),
-    )
-    min_gain: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Fraction of its cost that a layer must save; below it the layer stays dense.",
-    )
     cadence: CadenceSection = Field(
-        default=CadenceSection(epochs=1), description="How often the ranks may change."
+        default=CadenceSection(epochs=1), description="When the ranks may change."
     )
     rules: list[RuleSection] = Field(
         default=[], description="Exceptions for some layers; the first rule that matches applies."

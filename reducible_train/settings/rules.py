@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.settings.checks import is_number, plain, settle, settle_counts
+from reducible_train.settings.checks import (
+    SHARE,
+    is_number,
+    plain,
+    settle,
+    settle_counts,
+    settle_numbers,
+)
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.targets import Target, target, target_kinds
 
@@ -32,6 +39,8 @@ class LayerRule:
             for Conv2D. Without it, the split that costs less at equal error is taken.
         group: A name; under a budget, layers of one group get equal ranks, or all stay dense.
             Their kernels must have one shape.
+        min_gain: Fraction of its cost that it must save to be factorised, in [0, 1). As the last
+            rule, `LayerRule("*", min_gain=0.2)` holds for all that no rule before it matches.
 
     Raises:
         ArgumentError: Contradictory or unusable values.
@@ -50,6 +59,7 @@ class LayerRule:
     rtol: float | Schedule | None = None
     split: str | None = None
     group: str | None = None
+    min_gain: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.match, str) or not self.match:
@@ -70,7 +80,8 @@ class LayerRule:
                 f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "
                 f"max_rank={self.max_rank} in the rule for {self.match!r}."
             )
-        others = ("min_rank", "max_rank", *OWN, "split", "group")
+        settle_numbers(self, f"the rule for {self.match!r}", min_gain=SHARE)
+        others = ("min_rank", "max_rank", *OWN, "split", "group", "min_gain")
         if self.keep_dense and any(getattr(self, name) is not None for name in others):
             raise ArgumentError(
                 "A rule with keep_dense=True can say nothing about ranks. Received: "

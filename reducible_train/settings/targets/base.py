@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import FRACTION, Range, register, settle
-from reducible_train.settings.schedules import Schedule, schedule_from_config
+from reducible_train.settings.schedules import Constant, Schedule, schedule_from_config
 from reducible_train.settings.schedules.base import checked_value
 
 _KINDS: dict[str, type[Target]] = {}
@@ -106,6 +106,12 @@ class Target(ABC):
 
     def __str__(self) -> str:
         return f"{self.quantity} = {self.schedule}"
+
+    @property
+    def number_or_schedule(self) -> float | Schedule:
+        """What was asked for, a number where it stays the same."""
+        constant = isinstance(self.schedule, Constant)
+        return self.schedule.values[0] if constant else self.schedule
 
     @property
     def lowest(self) -> float:
