@@ -10,6 +10,7 @@ import math
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,7 @@ from reducible_train.linalg.svd import energy, relative_error
 from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.report.records import Cut, KernelCut, Report, cut_from_dict, cut_to_dict
 from reducible_train.selection.allocation import Allocation
-from reducible_train.selection.costs.counted import Prices
-from reducible_train.selection.costs.file import FileSize, story_bytes
-from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.costs import cost_model_kind
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
@@ -35,16 +34,15 @@ from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.rank_selection import RankChoice, RankSelector, as_rank
 from reducible_train.selection.samples import Samples, check_asking, check_samples
 from reducible_train.selection.scoring import DirectionScorer
-from reducible_train.selection.survey import CompressibleKernel, Pricer, Survey, survey
+from reducible_train.selection.survey import CompressibleKernel, MakeCostModel, Survey, survey
 from reducible_train.selection.survey_numbers import SurveyNumbers
+from reducible_train.settings.measures import Measure, TabulatedMeasure, checked_measure
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import SharedTarget, Target
 from reducible_train.surgery.change import KernelChange, change_kernels, cut, pull_kernels
 from reducible_train.surgery.growth import grow, whole_gradients
 
 _UNKNOWN = 0.05  # of the parameters, in kinds that are not known: a reader should hear of it
-
-PRICED: dict[str, FileSize | Latency] = {"file": FileSize(), "latency": Latency()}
 
 
 class Compression:
@@ -53,11 +51,9 @@ class Compression:
     Args:
         model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
-        measure: What a budget counts, one of `MEASURES`, or a `Latency` for another batch size.
+        measure: What a budget counts, by name, or a `Measure` with options.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
-        min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
-            below it the kernel stays dense.
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
         asking: What else must be known of the data, as criteria say it, by who asks.
@@ -79,10 +75,9 @@ class Compression:
         model: Any,
         target: Target,
         *,
-        measure: str | Latency = "parameters",
+        measure: str | Measure = "parameters",
         allocation: str = "equal_energy",
         rules: Sequence[LayerRule] = (),
-        min_gain: float = 0.0,
         criterion: str = "frobenius",
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
@@ -90,11 +85,11 @@ class Compression:
         shapes: Sequence[InputShapes] = (),
         story: Mapping[str, Any] | None = None,
     ):
-        check_choices(measure, allocation, min_gain, criterion)
+        check_choices(allocation, criterion)
         self.model = model
         self.target = target
-        self._priced = measure if isinstance(measure, Latency) else PRICED.get(measure)
-        measure = self.measure = "latency" if isinstance(measure, Latency) else measure
+        self._measure = checked_measure(measure)
+        measure = self.measure = self._measure.name
         self.cuts: list[Cut] = []
         self.notes: list[str] = []
         self._remarks: dict[str, str] = {}
@@ -110,8 +105,7 @@ class Compression:
             part,
             rules,
             measure=measure,
-            min_gain=min_gain,
-            pricer=self._pricer(story),
+            cost_model=self._cost_model(story),
             trains=trains,
             shapes=shapes,
         )
@@ -144,12 +138,15 @@ class Compression:
             apart=apart,
         )
 
-    def _pricer(self, story: Mapping[str, Any] | None) -> Pricer | None:
-        """What prices the kernels, where the measure has no law."""
-        if self._priced is None:
+    def _cost_model(self, story: Mapping[str, Any] | None) -> MakeCostModel | None:
+        """What makes the tables of costs, where the measure has no law."""
+        kind = cost_model_kind(self.measure)
+        if kind is None:
             return None
-        known = (story or {}).get("prices", {}).get(self.measure)
-        return self._priced.prices if known is None else lambda *_: Prices.from_plain(known)
+        known = (story or {}).get("cost_models", {}).get(self.measure)
+        if known is not None:
+            return lambda *_: kind.from_plain(known)
+        return partial(kind.of, self._measure)
 
     @property
     def has_samples(self) -> bool:
@@ -208,7 +205,7 @@ class Compression:
 
         def back() -> None:
             del self.cuts[cuts:]
-            self._price_story()
+            self._count_cuts()
             self._done, self._kept, self._kept_by_criterion = done, kept, by_criterion
 
         return back
@@ -221,13 +218,13 @@ class Compression:
             "kept": dict(self._kept),
             "kept_by_criterion": dict(self._kept_by_criterion),
             "done": None if self._done is None else list(self._done),
-            "prices": {name: prices.to_plain() for name, prices in self.survey.prices.items()},
+            "cost_models": {name: m.to_plain() for name, m in self.survey.cost_models.items()},
         }
 
     def set_state(self, story: Mapping[str, Any]) -> None:
         """Go on from a story, for a model that has the ranks and weights of its end."""
         self.cuts = [cut_from_dict(each) for each in story["cuts"]]
-        self._price_story()
+        self._count_cuts()
         self.notes[:] = story["notes"]  # others write into the same list
         self._kept = dict(story["kept"])
         self._kept_by_criterion = dict(story["kept_by_criterion"])
@@ -278,7 +275,7 @@ class Compression:
                 certificate=_certificate(allocation),
             )
             self.cuts.append(record)
-            self._price_story()
+            self._count_cuts()
         self._done, self.is_grown = wanted, False
         return record
 
@@ -324,13 +321,13 @@ class Compression:
         return tuple(self.aim(goal, time) for goal in self.targets)
 
     def _decide(self, time: float) -> tuple[list[RankChoice], Allocation | None]:
-        self._price_story([each.kernel.path for each in self.survey.compressible])
+        self._count_cuts([each.kernel.path for each in self.survey.compressible])
         try:
             return self._selector.decide(
                 lambda goal: self.aim(goal, time), time, self._kept_by_criterion
             )
         finally:
-            self._price_story()
+            self._count_cuts()
 
     def _changes(self, decisions: Sequence[RankChoice]) -> list[KernelChange]:
         return [
@@ -457,23 +454,28 @@ class Compression:
 
     def _keep_dense_sizes(self, decisions: Sequence[RankChoice]) -> None:
         """Let what has factors now remember what only the dense kernel tells, for later fits."""
-        for each in decisions if "file" in self.survey.prices else ():
-            each.compressible.kernel.keep_dense_file_bytes(each.factorization.dense_cost("file"))
+        for name, costs in self.survey.cost_models.items():
+            for each in decisions:
+                dense = each.factorization.dense_cost(name)
+                costs.keep_dense_cost(each.compressible.kernel, dense)
 
-    def _price_story(self, coming: Sequence[str] = ()) -> None:
-        """Let the file pay for the cuts it tells of, and for a coming one of some kernels."""
-        if "file" in self.survey.prices:
-            self.survey.prices["file"].story = story_bytes(self.cuts, coming)
+    def _count_cuts(self, coming: Sequence[str] = ()) -> None:
+        """Let the model pay for the records of its cuts, and of a coming one of some kernels."""
+        for costs in self.survey.cost_models.values():
+            costs.count_cuts(self.cuts, coming)
 
     def _costs(self) -> Iterator[str]:
         """What the model costs by a measure that the report has no figures of."""
-        for measure, prices in self.survey.prices.items():
-            if self._priced is None:
-                continue
-            totals = self.survey.dense_total(measure), self.survey.total(measure)
-            counted = self.survey.counted if measure == "latency" else None
-            at = "" if counted is None else f"It is that at {counted}."
-            yield " ".join(filter(None, (self._priced.words(*totals), at, prices.remark)))
+        measure = self._measure
+        if not isinstance(measure, TabulatedMeasure):
+            return
+        words = measure.words(
+            self.survey.dense_total(measure.name), self.survey.total(measure.name)
+        )
+        counted = self.survey.counted if measure.needs_shapes else None
+        at = "" if counted is None else f"It is that at {counted}."
+        remark = self.survey.cost_models[measure.name].remark
+        yield " ".join(filter(None, (words, at, remark)))
 
 
 def _more(compressible: CompressibleKernel, fraction: float) -> int:

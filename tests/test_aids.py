@@ -370,7 +370,7 @@ def test_tails_shrink_only_while_cuts_are_to_come():
         ({"rtol": 0.5}, "rtol"),
         ({"rank": 4, "rules": [LayerRule("first", energy=0.5)]}, "energy"),
         ({"rank": 4, "rules": [LayerRule("first", rtol=0.5)]}, "rtol"),
-        ({"adaptive": Adaptive()}, "adaptive alone"),
+        ({"cadence": Cadence(start=Adaptive())}, "cadence.start alone"),
         ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "guard"),
         ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "guard and search"),
     ],
@@ -382,7 +382,7 @@ def test_what_cannot_be_foreseen_is_refused(arguments, word):
 
 
 def test_a_target_that_falls_after_an_adaptive_wait_can_be_foreseen():
-    RankScheduler(cost=500, adaptive=Adaptive(), aids=[TailShrink()])
+    RankScheduler(cost=500, cadence=Cadence(start=Adaptive()), aids=[TailShrink()])
 
 
 # --- growing between cuts -------------------------------------------------------------

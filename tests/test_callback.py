@@ -301,12 +301,20 @@ def test_it_publishes_to_callbacks_behind_it(tmp_path):
         (
             {"budget": 0.5, "measure": "size"},
             ArgumentError,
-            "'parameters', 'bytes', 'flops', 'file'",
+            "'bytes', 'file', 'flops', 'latency', 'parameters'",
         ),
         ({"budget": 0.5, "allocation": "fair"}, ArgumentError, "'knapsack'"),
         ({"budget": 0.5, "rules": ["a"]}, ArgumentTypeError, "LayerRule"),
         ({"budget": 0.5, "rules": LayerRule("a")}, ArgumentTypeError, r"must hold.*rules=\["),
-        ({"budget": 0.5, "min_gain": "a"}, ArgumentError, r"`min_gain`.*\[0, 1\).*'a'"),
+        ({"budget": 0.5, "min_gain": 0.2}, ArgumentTypeError, r"rules=\[LayerRule\('\*', min_gain"),
+        ({"adaptive": True}, ArgumentTypeError, r"adaptive=True.*cadence=Cadence\(start=Adaptive"),
+        ({"budget": 0.5, "input_shape": (3,)}, ArgumentTypeError, r"measure=Flops\(input_shape="),
+        (
+            {"budget": 0.5, "critrion": "fisher"},
+            ArgumentTypeError,
+            "critrion='fisher'.*'criterion'",
+        ),
+        ({"bugdet": 0.5}, ArgumentTypeError, "unexpected keyword argument 'bugdet'.*'budget'"),
         ({"budget": 0.5, "cadence": 2}, ArgumentTypeError, r"Received: 2.*Cadence\(epochs=2\)"),
     ],
 )

@@ -600,7 +600,7 @@ def test_early_stopping_and_a_backup_follow_the_scheduler():
     assert not backup.delete_checkpoint
     for name, found in (
         ("guard", {"guard": {"max_drop": 0.01}}),
-        ("adaptive", {"adaptive": {}}),
+        ("cadence.start", {"cadence": {"start": {}}}),
         ("Rewarm", {"aids": {"rewarm": {"steps": 3}, "product_decay": {}}}),
     ):
         told = problems_of(values | {"compression": {"rank": 4} | found})
@@ -640,12 +640,12 @@ def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
         ({"energy": 0.5}, "Received: energy."),
         ({"rtol": 0.5}, "Received: rtol."),
         ({"rank": 4, "rules": [{"match": "a", "rtol": 0.5}]}, "Received: rtol."),
-        ({"adaptive": {}}, "Received: adaptive alone."),
+        ({"cadence": {"start": {}}}, "Received: cadence.start alone."),
     ):
         told = problems_of(compression(**keys))
         assert list(told) == ["$.compression.aids.tail_shrink"]
         assert came in told["$.compression.aids.tail_shrink"]
-    for keys in ({"budget": 0.5, "adaptive": {}}, {"cost": 500}, {"rank": 4}):
+    for keys in ({"budget": 0.5, "cadence": {"start": {}}}, {"cost": 500}, {"rank": 4}):
         (scheduler,) = parse_config(compression(**keys)).callbacks()
         assert [type(aid) for aid in scheduler.aids] == [TailShrink]
 
@@ -667,3 +667,17 @@ def test_an_aid_that_changes_ranks_rests_before_training_ends():
     assert list(problems_of(values(0))) == ["$.compression.aids.regrow.end_epoch"]
     told = problems_of(values(7, guard={"max_drop": 0.01}))
     assert "Received: guard." in told["$.compression.aids.regrow"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("adaptive", {}, "cadence: {start: {...}}"),
+        ("min_gain", 0.2, "rules: [{match: '*', min_gain: ...}]"),
+        ("input_shape", [3], "measure: {name: flops, input_shape: ...}"),
+    ],
+)
+def test_a_key_that_has_another_place_is_told_it(key, value, place):
+    told = problems_of({"compression": {"budget": 0.5, key: value}})
+    assert list(told) == [f"$.compression.{key}"]
+    assert place in told[f"$.compression.{key}"]

@@ -27,6 +27,7 @@ from reducible_train.compressor import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
+from reducible_train.settings.measures import FileSize
 from reducible_train.settings.targets import one_target, target
 from reducible_train.training.pacing import SchedulePace
 
@@ -231,15 +232,15 @@ def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
     assert 0.9 * size < saved(model, tmp_path, half.report) <= size
     back = half.bookmark()
     half.cut(1)
-    second = half.survey.prices["file"].story
+    second = half.survey.cost_models["file"].record_cost
     assert second > 0
     half.cut(2)
-    assert half.survey.prices["file"].story == 2 * second
+    assert half.survey.cost_models["file"].record_cost == 2 * second
     again = Compression(model, half.target, measure="file")
     again.set_state(json.loads(json.dumps(half.get_state())))
     assert again.survey.total("file") == half.survey.total("file")
     back()
-    assert half.survey.prices["file"].story == 0
+    assert half.survey.cost_models["file"].record_cost == 0
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.6])
@@ -314,7 +315,7 @@ def test_a_cost_counts_what_the_measure_does():
 def test_configurations_ask_for_files():
     config = parse_config({"compression": {"cost": 200_000, "measure": "file"}})
     (scheduler,) = config.callbacks()
-    assert (scheduler.target, scheduler.measure) == (one_target(cost=200_000), "file")
+    assert (scheduler.target, scheduler.measure) == (one_target(cost=200_000), FileSize())
     with pytest.raises(ConfigError, match=r"compression.cost: cost must be greater than 0"):
         parse_config({"compression": {"cost": 0, "measure": "file"}})
     with pytest.raises(ConfigError, match=r"compression.cost: `cost` cannot be met.*file"):

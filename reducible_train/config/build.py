@@ -18,10 +18,13 @@ from reducible_train.config.sections import Section, built
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import find_kernels
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
 from reducible_train.selection.survey import count_calls
-from reducible_train.settings.measures import COUNTED
+from reducible_train.settings.measures import (
+    CountedMeasure,
+    Measure,
+    Parameters,
+)
 from reducible_train.settings.rules import LayerRule, unmatched
 from reducible_train.settings.targets import target, target_kinds
 from reducible_train.tensorboard.callback import RankTensorBoard
@@ -49,26 +52,19 @@ def callbacks(config: Config) -> list[Any]:
 
 def _scheduler(config: Config) -> RankScheduler:
     compression = config.compression
+    targets: Any = {name: built(getattr(compression, name)) for name in target_kinds()}
     return RankScheduler(
-        **{name: built(getattr(compression, name)) for name in target_kinds()},
-        measure=_measure(config),
+        **targets,
+        search=_built(compression.search),
+        measure=built(compression.measure),
         allocation=compression.allocation,
         criterion=compression.criterion,
         calibration=compression.calibration,
-        input_shape=compression.input_shape,
         cadence=compression.cadence.build(),
         rules=layer_rules(config),
-        min_gain=compression.min_gain,
         guard=_built(compression.guard),
-        adaptive=_built(compression.adaptive),
-        search=_built(compression.search),
         aids=build_aids(compression.aids),
     )
-
-
-def _measure(config: Config) -> str | Latency:
-    measure = config.compression.measure
-    return measure if isinstance(measure, str) else Latency(measure.batch_size, measure.rounds)
 
 
 def _built(section: Section | None) -> Any:
@@ -106,11 +102,12 @@ def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
     yield from _plan_problems(config, model, tuple(rule for rule in rules if rule not in idle))
 
 
-def _measurable(measure: str | Latency, model: Any, shapes: Sequence[InputShapes]) -> bool:
+def _measurable(measure: Measure, model: Any, shapes: Sequence[InputShapes]) -> bool:
     """False for what is measured when the fit begins, or counted by the lengths of its data."""
-    if measure == "flops":
-        return count_calls(model, find_kernels(model), shapes)[1] is not None
-    return measure in COUNTED or measure == "file"
+    if not measure.needs_shapes:
+        return True
+    known = isinstance(measure, CountedMeasure)
+    return known and count_calls(model, find_kernels(model), shapes)[1] is not None
 
 
 def _plan_problems(
@@ -124,19 +121,20 @@ def _plan_problems(
         shapes = [] if told is None else [shapes_told(told, part)]
         if not _measurable(measure, part, shapes):
             # Only when the fit begins is known which budget can be met.
-            goal, measure = target("budget", 1.0), "parameters"
+            goal, measure = target("budget", 1.0), Parameters()
         Compression(
             model,
             goal,
             measure=measure,
             allocation=scheduler.allocation,
             rules=rules,
-            min_gain=scheduler.min_gain,
             shapes=shapes,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
         named = re.findall(r"`(budget|cost|allocation|measure|input_shape)`", sentence)[:1]
+        if named == ["input_shape"]:
+            named = ["measure", "input_shape"]
         if config.compression.search is not None and named == ["budget"]:
             named = ["search", "lowest"]
         yield ("compression", *named), sentence

@@ -42,7 +42,7 @@ def contradictions(values: Any) -> Found:
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     given = _quantities(compression)
-    alone = compression.get("adaptive") is not None and not given
+    alone = _start(compression) is not None and not given
     if len(given) == 1 or alone:
         return
     came = listed(given, "and") if given else "none of them"
@@ -83,7 +83,7 @@ def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tupl
     targets = [
         kind for each in sections for name, kind in TARGETS.items() if each.get(name) is not None
     ]
-    guard, start = compression.get("guard"), compression.get("adaptive")
+    guard, start = compression.get("guard"), _start(compression)
     if start is not None and not _quantities(compression):
         targets.append(StableRank)
     aids = [KINDS[kind] for kind in _aids(compression)]
@@ -99,6 +99,11 @@ def _idle_aids(compression: Mapping[str, Any], place: Place) -> Found:
         if compression["aids"][kind] is None:
             words = f"{kind} says nothing. Write '{kind}: {{}}' to take it as it is."
             yield (*place, "aids", kind), words
+
+
+def _start(compression: Mapping[str, Any]) -> Any:
+    """What cuts wait for, if it is given."""
+    return _mapping(compression.get("cadence")).get("start")
 
 
 def _aids(compression: Mapping[str, Any]) -> list[str]:

@@ -100,9 +100,10 @@ class _Asked:
 
 def _asked(compression: Mapping[str, Any]) -> _Asked | None:
     """What can be known of it; `None` where nobody can say when cuts are made."""
-    cadence = _whole(Cadence, compression.get("cadence", {"epochs": 1}))
-    adaptive = _draft(Adaptive, compression.get("adaptive"))
-    if cadence is None or (adaptive is None and compression.get("adaptive") is not None):
+    given = compression.get("cadence", {"epochs": 1})
+    cadence = _draft(Cadence, given)
+    own = [each for each in Cadence.faults_of(_mapping(given)) if each.argument[:1] != ("start",)]
+    if cadence is None or own:
         return None
     rules = compression.get("rules")
     layers = [_mapping(rule) for rule in rules] if isinstance(rules, list) else []
@@ -119,7 +120,7 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
         ],
         cadence,
         () if False in falls else [aid for aid in aids if aid is not None],
-        adaptive,
+        cadence.start,
         _draft(Search, compression.get("search")),
     )
 

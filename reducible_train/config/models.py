@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -12,7 +12,6 @@ from reducible_train.config.schedules import Target
 from reducible_train.config.sections import Section, section_of
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
-from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.callbacks import (
     BackupSettings,
@@ -20,8 +19,9 @@ from reducible_train.settings.callbacks import (
     EarlyStoppingSettings,
     TensorBoardSettings,
 )
+from reducible_train.settings.fields import fields_of
 from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import MEASURES
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import target_kinds
@@ -49,7 +49,6 @@ Pattern = Annotated[str, Field(min_length=1)]
 
 
 if TYPE_CHECKING:
-    AdaptiveSection = Section
     BackupSection = Section
     CadenceSection = Section
     CheckpointSection = Section
@@ -59,7 +58,6 @@ if TYPE_CHECKING:
     SearchSection = Section
     TensorBoardSection = Section
 else:
-    AdaptiveSection = section_of(Adaptive)
     BackupSection = section_of(BackupSettings)
     CadenceSection = section_of(Cadence)
     CheckpointSection = section_of(CheckpointSettings)
@@ -71,53 +69,45 @@ else:
     RuleSection.model_rebuild(_types_namespace={"Target": Target})
 
 
-class LatencySection(Section, help="How latency is measured."):
-    tag: ClassVar[str] = "<options>"
-
-    name: Literal["latency"] = Field(description="What is measured.")
-    batch_size: Count = Field(default=32, description="Samples in a batch.")
-    rounds: Count = Field(default=15, description="Times each is measured; the fastest counts.")
+def _measure_section(kind: str) -> Any:
+    made = MEASURES[kind]
+    name = (Literal[kind], Field(description=made.help))
+    section = section_of(made, f"{made.__name__}Section", name=name)
+    section.tag = f"<{kind}>"
+    return section
 
 
 def _measure_form(value: Any) -> str:
-    return "<options>" if isinstance(value, Mapping | LatencySection) else "<name>"
+    if not isinstance(value, Mapping | Section):
+        return "<name>"
+    kind = value.get("name") if isinstance(value, Mapping) else value.name
+    return f"<{kind if kind in WITH_OPTIONS else WITH_OPTIONS[-1]}>"
 
 
-Measure = Annotated[
-    Annotated[Literal[MEASURES], Tag("<name>")]  # type: ignore[valid-type]
-    | Annotated[LatencySection, Tag("<options>")],
-    Discriminator(_measure_form),
-]
-
-
-Shape = list[Count]
-
-
-def _shape_form(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "<by name>"
-    several = isinstance(value, list) and any(isinstance(each, list) for each in value)
-    return "<shapes>" if several else "<shape>"
-
-
-InputShape = Annotated[
-    Annotated[Shape, Tag("<shape>")]
-    | Annotated[list[Shape], Tag("<shapes>")]
-    | Annotated[dict[str, Shape], Tag("<by name>")],
-    Discriminator(_shape_form),
-]
+MEASURES = measure_kinds()
+WITH_OPTIONS = [kind for kind, made in MEASURES.items() if fields_of(made)]
+if TYPE_CHECKING:
+    Measure = str | Section
+else:
+    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")]]
+    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in WITH_OPTIONS]
+    Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
-ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
+ALONE: Any = {
+    "required": ["cadence"],
+    "properties": {"cadence": {"required": ["start"]}},
+    "not": {"anyOf": ONE},
+}
 
 
 class CompressionSection(
     Section,
     help=(
         "What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
-        "\n\nWith adaptive none of them is needed."
+        "\n\nWith a start of its cadence none of them is needed."
     ),
 ):
     one_of = (*ONE, ALONE)
@@ -158,13 +148,6 @@ class CompressionSection(
         default=None,
         description="In place of a schedule, a search for the smallest budget that is good enough.",
     )
-    adaptive: AdaptiveSection | None = Field(
-        default=None,
-        description=(
-            "Lets cuts begin once the stable ranks have settled. Alone, it cuts each kernel to its"
-            " stable rank."
-        ),
-    )
     guard: GuardSection | None = Field(
         default=None,
         description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
@@ -176,7 +159,8 @@ class CompressionSection(
         default="parameters",
         description=(
             "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
-            " file, or latency, for which {name: latency, batch_size: 1} says more."
+            " file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: [128]}"
+            " says more."
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
@@ -196,21 +180,8 @@ class CompressionSection(
             " 2048."
         ),
     )
-    input_shape: InputShape | None = Field(
-        default=None,
-        description=(
-            "Shape of one sample, for flops and latency of a model that leaves lengths open: [128],"
-            " or a list or mapping of shapes. Left out: that of the data."
-        ),
-    )
-    min_gain: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Fraction of its cost that a layer must save; below it the layer stays dense.",
-    )
     cadence: CadenceSection = Field(
-        default=CadenceSection(epochs=1), description="How often the ranks may change."
+        default=CadenceSection(epochs=1), description="When the ranks may change."
     )
     rules: list[RuleSection] = Field(
         default=[], description="Exceptions for some layers; the first rule that matches applies."

@@ -19,6 +19,12 @@ from reducible_train.settings.checks import is_number, percent_advice
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
+_MOVED = {  # keys of `compression` that have another place
+    "adaptive": " It is cadence: {start: {...}}.",
+    "min_gain": " It belongs to rules: [{match: '*', min_gain: ...}], after all others.",
+    "input_shape": " It belongs to the measure: {name: flops, input_shape: ...}.",
+}
+
 
 def shown(value: Any) -> str:
     """A value as an error quotes it: as in YAML, and short.
@@ -70,7 +76,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         return place, f"{name} is missing. It is needed here: {about}"
     if kind in ("extra_forbidden", "invalid_key"):
         known = sorted({key for model in _models_at(root, location[:-1]) for key in _keys(model)})
-        advice = nearest(name, known) or " Remove it or correct it."
+        moved = _MOVED.get(name) if location[:-1] == ("compression",) else None
+        advice = moved or nearest(name, known) or " Remove it or correct it."
         return place, f"unknown key {name!r}.{advice} Known here: {', '.join(known)}."
     if kind == "literal_error":
         wanted = str(limits["expected"])

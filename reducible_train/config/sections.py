@@ -22,13 +22,14 @@ from typing import (
 )
 from typing import get_type_hints as hints_of
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.settings import fields as kinds
 from reducible_train.settings.base import Nested, Settings
 from reducible_train.settings.checks import Range
 from reducible_train.settings.fields import Kind, fields_of, help_of, kind_of
 from reducible_train.settings.goals import Goal
+from reducible_train.settings.measures.base import ShapeKind
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.schedules.base import ScheduleKind
 
@@ -93,12 +94,12 @@ def built(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def section_of(made: type[Settings], name: str = "", **more: Any) -> Any:
+def section_of(made: type[Settings], called: str = "", **more: Any) -> Any:
     """The section of a settings class.
 
     Args:
         made: The class.
-        name: That of the section in the schema; left out, it is the name of the class.
+        called: Its name in the schema; left out, it is that of the class.
         **more: Keys that it has besides, before its options, as pydantic takes fields.
     """
     hints = hints_of(made)
@@ -109,8 +110,8 @@ def section_of(made: type[Settings], name: str = "", **more: Any) -> Any:
         form = Optional[form] if item.default is None else form  # noqa: UP045 (it may be a name)
         default = ... if item.default is MISSING else item.default
         content[key] = (form, Field(default, description=help_of(item)))
-    name = name or f"{made.__name__.removesuffix('Settings')}Section"
-    section = create_model(name, __base__=Section, **content)
+    called = called or f"{made.__name__.removesuffix('Settings')}Section"
+    section = create_model(called, __base__=Section, **content)
     section.made, section.help = made, made.help
     if made.one_of is not None:
         section.one_of = [{"required": [name]} for name in made.one_of.names]
@@ -147,6 +148,23 @@ def _bounded(within: Range) -> Any:
     return Annotated[float, Field(**cast(Mapping[str, Any], low | high))]
 
 
+Shape = list[Annotated[int, Field(ge=1)]]
+
+
+def _shape_form(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "<by name>"
+    several = isinstance(value, list) and any(isinstance(each, list) for each in value)
+    return "<shapes>" if several else "<shape>"
+
+
+InputShape = Annotated[
+    Annotated[Shape, Tag("<shape>")]
+    | Annotated[list[Shape], Tag("<shapes>")]
+    | Annotated[dict[str, Shape], Tag("<by name>")],
+    Discriminator(_shape_form),
+]
+
 # Of a number that is not negative, the settings say so themselves; editors are told as well.
 _NOT_NEGATIVE = Annotated[float, Field(json_schema_extra={"minimum": 0})]
 _TEXT = Annotated[str, Field(min_length=1)]
@@ -161,6 +179,7 @@ FORMS: dict[type[Kind], Callable[[Any], Any]] = {
     kinds.Truth: lambda kind: bool,
     kinds.Items: lambda kind: list[form_of(kind.of)],  # type: ignore[misc]
     Nested: lambda kind: section_of(kind.made),
+    ShapeKind: lambda kind: InputShape,
     ScheduleKind: lambda kind: TARGET,
     Goal: lambda kind: TARGET,
 }

@@ -10,45 +10,29 @@ import numpy as np
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, SpectrumError
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_selection import as_rank
 from reducible_train.selection.survey import CompressibleKernel, Survey
-from reducible_train.settings.checks import SHARE, checked_number
-from reducible_train.settings.measures import MEASURES, TABULATED
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import RankTarget, SharedTarget, Target
 
 _THAW = "To cut frozen layers as well, give a rule: LayerRule(match=..., keep_dense=False)."
-_UNITS = {
-    "parameters": "parameters",
-    "bytes": "bytes",
-    "flops": "FLOPs",
-    "file": "bytes of the compact file",
-    "latency": "seconds of latency",
-}
 
 
-def check_choices(
-    measure: str | Latency, allocation: str, min_gain: float = 0.0, criterion: str = "frobenius"
-) -> None:
-    """Refuse names that nobody knows, and a gain that is no fraction.
+def check_choices(allocation: str, criterion: str) -> None:
+    """Refuse names that nobody knows.
 
     Raises:
-        ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
+        ArgumentError: An unknown allocation or criterion.
     """
     criterion_named(criterion)
-    checked_number("min_gain", min_gain, SHARE)
-    for name, value, known in (
-        ("measure", "latency" if isinstance(measure, Latency) else measure, tuple(MEASURES)),
-        ("allocation", allocation, tuple(allocator_names())),
-    ):
-        if value not in known:
-            raise ArgumentError(
-                f"`{name}` must be one of {', '.join(map(repr, known))}. "
-                f"Received: {name}={value!r}. If unsure, leave it out."
-            )
+    if allocation not in allocator_names():
+        raise ArgumentError(
+            f"`allocation` must be one of {', '.join(map(repr, allocator_names()))}. "
+            f"Received: allocation={allocation!r}. If unsure, leave it out."
+        )
 
 
 def check_target(
@@ -83,10 +67,10 @@ def check_target(
                     f"{target}. Give a budget, or remove the group."
                 )
         return False
-    if measure == "flops" and not survey.uses:
-        raise no_shapes("flops", survey.model)
+    if measure_kinds()[measure].needs_shapes and not survey.uses:
+        raise no_shapes(measure, survey.model)
     smallest = target.of_cost(smallest_cost(survey, measure), survey.dense_total(measure))
-    what, said = target.words(_UNITS[measure]), _ceil(smallest)
+    what, said = target.words(measure_kinds()[measure].unit), _ceil(smallest)
     if target.lowest >= smallest:
         return False
     if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
@@ -139,7 +123,7 @@ def _held_by_frozen(survey: Survey, target: SharedTarget, measure: str) -> float
 
     By a measure that only tables tell, of which there are none for them: all of it.
     """
-    if measure in TABULATED:
+    if measure in survey.cost_models:
         return np.inf if survey.frozen else 0.0
     saved = sum(m.cost(measure) - m.smallest_cost(measure) for m in survey.frozen)
     return target.of_cost(saved, survey.dense_total(measure))

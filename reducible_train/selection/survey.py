@@ -14,14 +14,20 @@ from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.layers.uses import Uses
 from reducible_train.report.records import KernelRecord
-from reducible_train.selection.costs.counted import (
-    Prices,
-    Table,
+from reducible_train.selection.costs import (
+    CostModel,
+    CostTable,
     break_even_rank,
     dense_cost,
     rank_cost,
 )
 from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.settings.measures import (
+    CountedMeasure,
+    Flops,
+    counted_measure,
+    measure_kinds,
+)
 from reducible_train.settings.rules import LayerRule, rule_for, unmatched
 
 _FROZEN = (
@@ -58,7 +64,7 @@ class Factorization:
     max_rank: int
     limit: int
     growth: int
-    tables: Mapping[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, CostTable] = field(default_factory=dict)
 
     def cost(self, rank: int, measure: str) -> float:
         """Cost of factors of a rank."""
@@ -137,8 +143,8 @@ class CompressibleKernel:
 
 
 # Model, all its kernels, the forms of those that may change by path, and the traced calls.
-Pricer = Callable[
-    [Any, Sequence[Kernel], Mapping[str, Sequence[Factorization]], Sequence[Any] | None], Prices
+MakeCostModel = Callable[
+    [Any, Sequence[Kernel], Mapping[str, Sequence[Factorization]], Sequence[Any] | None], CostModel
 ]
 
 
@@ -153,7 +159,7 @@ class Survey:
             shape as a matrix and the reason.
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
-        prices: What its kernels cost by a measure that has no law, by measure.
+        cost_models: What its kernels cost by a measure that has no law, by measure.
         counted: The shapes that uses are counted for, where the model leaves them open.
         notes: What a reader of a report should know of it.
         frozen: The kernels that stay as they are because no step trains them, and could change.
@@ -164,7 +170,7 @@ class Survey:
     skipped: tuple[tuple[str, str, tuple[int, int], str], ...]
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
-    prices: Mapping[str, Prices] = field(default_factory=dict)
+    cost_models: Mapping[str, CostModel] = field(default_factory=dict)
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[CompressibleKernel, ...] = ()
@@ -183,18 +189,18 @@ class Survey:
 
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
-        if measure in self.prices:
-            return self._priced(self.prices[measure], dense=False)
-        if measure == "flops":
-            return sum(self._flops(kernel, dense=False) for kernel in self.kernels)
+        if measure in self.cost_models:
+            return self._looked_up(self.cost_models[measure], dense=False)
+        if counted_measure(measure).weighs_uses:
+            return sum(self._worked(kernel, measure, dense=False) for kernel in self.kernels)
         return sum(_size(v, measure) for v in self.model.weights)
 
     def dense_total(self, measure: str) -> float:
         """Cost of the whole model if every kernel were dense."""
-        if measure in self.prices:
-            return self._priced(self.prices[measure], dense=True)
-        if measure == "flops":
-            return sum(self._flops(kernel, dense=True) for kernel in self.kernels)
+        if measure in self.cost_models:
+            return self._looked_up(self.cost_models[measure], dense=True)
+        if counted_measure(measure).weighs_uses:
+            return sum(self._worked(kernel, measure, dense=True) for kernel in self.kernels)
         total = self.total(measure)
         for kernel in self.kernels:
             if kernel.rank is not None:
@@ -202,20 +208,20 @@ class Survey:
                 total += dense_cost(kernel.shape, measure, kernel.itemsize, count=kernel.count)
         return total
 
-    def _priced(self, prices: Prices, *, dense: bool) -> float:
-        total = prices.rest + (0.0 if dense else prices.story)
+    def _looked_up(self, costs: CostModel, *, dense: bool) -> float:
+        total = costs.rest + (0.0 if dense else costs.record_cost)
         for kernel in self.kernels:
-            table = prices.tables[kernel.path, kernel.splits[0]]
+            table = costs.tables[kernel.path, kernel.splits[0]]
             total += table.dense if dense or kernel.rank is None else table.ranks[kernel.rank]
         return float(total)
 
-    def _flops(self, kernel: Kernel, *, dense: bool) -> int:
+    def _worked(self, kernel: Kernel, measure: str, *, dense: bool) -> int:
         uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))
         if uses is None:
             return 0
         if dense or kernel.rank is None:
-            return dense_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
-        return kernel.rank * rank_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
+            return dense_cost(kernel.shape, measure, uses=uses, count=kernel.count)
+        return kernel.rank * rank_cost(kernel.shape, measure, uses=uses, count=kernel.count)
 
     def records(
         self, kept: Mapping[str, float], remarks: Mapping[str, str]
@@ -261,8 +267,7 @@ def survey(
     rules: Sequence[LayerRule] = (),
     *,
     measure: str = "parameters",
-    min_gain: float = 0.0,
-    pricer: Pricer | None = None,
+    cost_model: MakeCostModel | None = None,
     trains: bool = False,
     shapes: Sequence[InputShapes] = (),
 ) -> Survey:
@@ -272,8 +277,7 @@ def survey(
         model: The model.
         rules: Rules for single layers.
         measure: What a budget counts; factors that save nothing of it are not considered.
-        min_gain: Fraction of a kernel's cost that factors must save at least.
-        pricer: Prices the kernels, where the measure has no law.
+        cost_model: Makes the tables of their costs, where the measure has no law.
         trains: True if training goes on after a cut, so that kernels it does not reach could not
             recover, and are left.
         shapes: What may tell lengths that the model leaves open, the best first.
@@ -303,19 +307,19 @@ def survey(
     def found(kernel: Kernel) -> tuple[list[Factorization], str | None]:
         """Its forms by what is known, and the reason if it stays as it is."""
         rule = rule_of[kernel.path]
-        forms = _forms(kernel, rule, uses, measure, min_gain)
-        for name, each in prices.items():
-            forms = [_priced(form, kernel, name, each, min_gain) for form in forms]
+        forms = _forms(kernel, rule, uses, measure)
+        for name, each in cost_models.items():
+            forms = [_tabulated(form, kernel, name, each, _min_gain(rule)) for form in forms]
         reason = in_use.get(kernel.path)
         output = outputs.get(id(kernel.layer)) if kernel.gives_output else None
         reason = reason or _reason(kernel, rule, forms, output)
         still = trains and not any(id(variable) in trained for variable in kernel.variables)
         return forms, reason or (_FROZEN if still and not _asks(rule) else None)
 
-    prices: dict[str, Prices] = {}
-    if pricer is not None:
+    cost_models: dict[str, CostModel] = {}
+    if cost_model is not None:
         wanted = {k.path: forms for k in kernels for forms, why in [found(k)] if why is None}
-        prices[measure] = pricer(model, kernels, wanted, calls)
+        cost_models[measure] = cost_model(model, kernels, wanted, calls)
     compressible, frozen, left = [], [], []
     for kernel in kernels:
         forms, reason = found(kernel)
@@ -335,15 +339,15 @@ def survey(
             "To take in an output layer, or a frozen one, give a rule: "
             "LayerRule(match=..., keep_dense=False)."
         )
-    found_in = tuple(left), tuple(kernels), uses, prices, counted
+    found_in = tuple(left), tuple(kernels), uses, cost_models, counted
     return Survey(model, _grouped(compressible), *found_in, seen.notes, tuple(frozen))
 
 
-def _priced(
-    form: Factorization, kernel: Kernel, name: str, prices: Prices, min_gain: float
+def _tabulated(
+    form: Factorization, kernel: Kernel, name: str, costs: CostModel, min_gain: float
 ) -> Factorization:
     """A form with its table, its largest rank one that saves enough by it."""
-    table = prices.tables[kernel.path, form.split]
+    table = costs.tables[kernel.path, form.split]
     saves = table.break_even_rank(min_gain)
     limit = form.limit if kernel.rank is not None else min(form.limit, saves)
     most, growth = min(form.max_rank, limit), min(form.growth, saves)
@@ -418,10 +422,12 @@ def _forms(
     rule: LayerRule | None,
     uses: dict[tuple[str, str], Uses] | None,
     measure: str,
-    min_gain: float,
 ) -> list[Factorization]:
     """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
     forms = []
+    min_gain = _min_gain(rule)
+    kind = measure_kinds()[measure]
+    weighs_uses = issubclass(kind, CountedMeasure) and kind.weighs_uses
     wish = rule.split if rule else None
     splits = kernel.splits
     for split in [wish] if wish in splits else splits:
@@ -429,8 +435,8 @@ def _forms(
         used = None if uses is None else uses[kernel.path, split]
         saves = break_even_rank(shape, min_gain=min_gain)
         looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
-        if used is not None and (measure == "flops" or not looked_up):
-            saves = min(saves, break_even_rank(shape, "flops", used, min_gain))
+        if used is not None and (weighs_uses or not looked_up):
+            saves = min(saves, break_even_rank(shape, Flops.name, used, min_gain))
         limit = saves if kernel.rank is None else kernel.rank
         most, growth = (
             min(rule.max_rank, rank) if rule and rule.max_rank else rank for rank in (limit, saves)
@@ -439,6 +445,11 @@ def _forms(
         size = kernel.count, kernel.itemsize
         forms.append(Factorization(split, shape, *size, used, least, most, limit, growth))
     return forms
+
+
+def _min_gain(rule: LayerRule | None) -> float:
+    """The fraction of its cost that a kernel must save."""
+    return 0.0 if rule is None or rule.min_gain is None else rule.min_gain
 
 
 def _reason(
@@ -528,4 +539,4 @@ def _uses(
 
 
 def _size(variable: Any, measure: str) -> int:
-    return _keras.size(variable) * (_keras.itemsize(variable) if measure == "bytes" else 1)
+    return _keras.size(variable) * counted_measure(measure).weight(_keras.itemsize(variable), 1)

@@ -28,7 +28,7 @@ def disagreements(
         start: What lets cuts begin, if something does.
 
     >>> [fault.argument for fault in disagreements([], [], search="a search", start="a start")]
-    [('search',), ('adaptive',)]
+    [('search',), ('cadence', 'start')]
     """
     if search is not None and guard is None:
         yield Fault(
@@ -38,12 +38,13 @@ def disagreements(
         )
     if search is not None and start is not None:
         yield Fault(
-            ("adaptive",),
-            "A search chooses its own times. Received: search and adaptive. Remove one of them.",
+            ("cadence", "start"),
+            f"A search chooses its own times. Received: search beside start={start!r}. "
+            "Remove `start` from the cadence.",
         )
     hidden = [name for name, given in (("guard", guard), ("search", search)) if given is not None]
     hidden += dict.fromkeys(
-        each.quantity if each.public else "adaptive alone"
+        each.quantity if each.public else "cadence.start alone"
         for each in targets
         if not each.foreseeable
     )
@@ -72,7 +73,7 @@ def resume_faults(
     """
     lost: Mapping[str, str | None] = {
         "guard": None if guard is None else "the state before the cut on trial",
-        "adaptive": None if start is None else "the stable ranks it has seen",
+        "cadence.start": None if start is None else "the stable ranks it has seen",
         **{aid.__name__: "the state it is in" for aid in aids if not aid.resumes},
     }
     return [

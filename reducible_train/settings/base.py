@@ -110,6 +110,11 @@ class Settings:
         return cls.owner
 
     @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same values with those that follow from others."""
+        return values
+
+    @classmethod
     def faults_of(cls, values: Mapping[str, Any]) -> list[Fault]:
         """All that is wrong with what a constructor would be given, whatever it is.
 
@@ -141,6 +146,7 @@ class Settings:
     @classmethod
     def _read(cls, values: Mapping[str, Any]) -> tuple[Self, list[Fault]]:
         """An object with what is kept of each value, for this class alone; and what is wrong."""
+        values = cls.completed(values)
         draft, found, owner = object.__new__(cls), list[Fault](), cls.whose(values)
         for name, item in fields_of(cls).items():
             given = values.get(name, item.default)
@@ -180,9 +186,14 @@ class Nested(Kind):
         if not isinstance(value, Mapping):
             return super().read(path, value, owner, found)
         faults = self.made.faults_of(value)
+        known = fields_of(self.made)
+        faults += [
+            Fault((name,), f"`{name}` is unknown. Known here: {', '.join(known)}.")
+            for name in map(str, value)
+            if name not in known
+        ]
         found += [replace(fault.within(*path), alone=True) for fault in faults]
-        known = {name: value[name] for name in fields_of(self.made) if name in value}
-        return self.made.draft_of(value) if faults else self.made(**known)
+        return self.made.draft_of(value) if faults else self.made(**value)
 
     def checked(self, name: str, value: Any, owner: str) -> Any:
         article = "an" if self.made.__name__[0] in "AEIOU" else "a"
@@ -216,7 +227,8 @@ def with_arguments(told: str | None, members: Mapping[str, Any]) -> str | None:
     Args:
         tries: How often.
     """
-    options = {name: item for name, item in members.items() if isinstance(item, Field)}
+    declared = {name: item for name, item in members.items() if isinstance(item, Field)}
+    options = {name: item for name, item in declared.items() if item.metadata}
     if not told or not options:
         return told
     entries = [

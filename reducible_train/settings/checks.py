@@ -217,16 +217,6 @@ def settle(record: Any, **values: Any) -> None:
         object.__setattr__(record, name, value)  # nobody has seen it yet
 
 
-def settle_counts(record: Any, owner: str, *names: str, least: int = 1) -> None:
-    """Check the arguments of a frozen dataclass that are counts, and keep them plain.
-
-    Raises:
-        ArgumentError: One is no whole number, or too small.
-    """
-    for name in names:
-        settle(record, **{name: checked_count(name, getattr(record, name), owner, least)})
-
-
 def _instead_of(value: object) -> str:
     """What to write in place of what is no number."""
     text = str(value).strip()

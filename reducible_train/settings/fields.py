@@ -204,8 +204,8 @@ def option(kind: Kind, default: Any = MISSING, *, help: str) -> Any:
 
 
 def fields_of(settings: type) -> Mapping[str, Field[Any]]:
-    """The options of a settings class, by name, in order."""
-    return {item.name: item for item in fields(cast(Any, settings))}
+    """The options of a settings class, by name, in order; what no two are compared by is none."""
+    return {item.name: item for item in fields(cast(Any, settings)) if item.compare}
 
 
 def kind_of(item: Field[Any]) -> Kind:

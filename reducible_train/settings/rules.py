@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from reducible_train.settings.base import Settings, together
+from reducible_train.settings.checks import SHARE
 from reducible_train.settings.faults import Fault
-from reducible_train.settings.fields import Choice, Count, Text, Truth, option
+from reducible_train.settings.fields import Choice, Count, Number, Text, Truth, option
 from reducible_train.settings.goals import Goal
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.targets import Target, target, target_kinds
@@ -74,6 +75,13 @@ class LayerRule(
         "Their kernels must have one shape.",
     )
 
+    min_gain: float | None = option(
+        Number(SHARE),
+        None,
+        help="Fraction of its cost that it must save to be factorised, in [0, 1). As the last "
+        "rule, LayerRule('*', min_gain=0.2) holds for all that no rule before it matches.",
+    )
+
     @classmethod
     def whose(cls, values: Mapping[str, Any]) -> str:
         return f"the rule for {values.get('match')!r}"
@@ -88,9 +96,9 @@ class LayerRule(
             f"max_rank={self.max_rank} in {self.whose(vars(self))}. Exchange or change them.",
         )
 
-    @together("match", "keep_dense", "min_rank", "max_rank", *OWN, "split", "group")
+    @together("match", "keep_dense", "min_rank", "max_rank", *OWN, "split", "group", "min_gain")
     def _dense_or_ranks(self) -> Fault | None:
-        others = self._given("min_rank", "max_rank", *OWN, "split", "group")
+        others = self._given("min_rank", "max_rank", *OWN, "split", "group", "min_gain")
         if not (self.keep_dense and others):
             return None
         return Fault(

@@ -102,10 +102,11 @@ def timing_faults(
 
 def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterator[Fault]:
     if epochs is not None:
-        for name, waits in (("search", settings.search), ("adaptive", settings.adaptive)):
+        waiting = ((("search",), settings.search), (("cadence", "start"), settings.adaptive))
+        for place, waits in waiting:
             fault = None if waits is None else waits.time_fault(epochs)
             if fault is not None:
-                yield fault.within(name)
+                yield fault.within(*place)
     last = schedule_end(settings, epochs, begin)
     idle = [(aid.kind, aid.idle_fault(last)) for aid in settings.aids]
     yield from (fault.within("aids", kind) for kind, fault in idle if fault is not None)

@@ -160,11 +160,9 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
         "measure",
         "allocation",
         "criterion",
-        "min_gain",
         "cadence",
         "rules",
         "guard",
-        "adaptive",
         "search",
         "aids",
     ):

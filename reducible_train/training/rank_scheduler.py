@@ -11,7 +11,8 @@ import time as clock
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from operator import attrgetter
+from typing import Any, Self, Unpack
 
 import keras
 
@@ -22,14 +23,11 @@ from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_folder
 from reducible_train.preflight.values import check_values
 from reducible_train.report.records import Report, empty_report
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_workers
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.selection.input_shapes import (
-    InputShape,
     InputShapes,
-    checked_input_shape,
     no_shapes,
     shapes_of_fit,
     shapes_of_samples,
@@ -44,18 +42,17 @@ from reducible_train.selection.samples import (
     try_out,
 )
 from reducible_train.selection.survey import count_calls
-from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.agreement import disagreements, resume_faults
-from reducible_train.settings.aids import Aid, checked_aids
+from reducible_train.settings.agreement import resume_faults
+from reducible_train.settings.aids import Aid
 from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.checks import checked, checked_all, is_count, plain
+from reducible_train.settings.compression import TargetKeywords, compression_settings
+from reducible_train.settings.configuration import arguments_from_config
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Bound, Guard, direction_of
+from reducible_train.settings.measures import Measure
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
-from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target, one_target, target_kinds
 from reducible_train.settings.timing import ends_of, schedule_end, timing_faults
 from reducible_train.training.adaptive_pace import AdaptivePace
 from reducible_train.training.aid_context import ModelAidContext
@@ -89,50 +86,43 @@ class RankScheduler(keras.callbacks.Callback):
     not see them.
 
     Args:
-        budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a
-            schedule. Exactly one of `budget`, `cost`, `energy`, `rtol`, `rank` and `search` is
-            given, or none of them and `adaptive`.
-        cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
-        energy: Fraction of its energy each kernel keeps, since the start: a number or a
-            schedule.
-        rtol: Relative error that each kernel may have, `sqrt(1 - energy)` since the start, as
-            the criterion weighs it, in [0, 1): a number, or a schedule that rises.
-        rank: Rank of every kernel: a number or a schedule. A kernel stays dense while
-            the rank would not make it smaller.
+        budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a schedule.
+            Exactly one of `budget` and the targets below is given, or none of them and
+            `cadence=Cadence(start=Adaptive(...))`, which cuts each kernel to its stable rank.
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`, or
             `"file"` (bytes of the compact file; without loss, so a number takes about five
             sixths of its size in memory, and the header counts), or `"latency"` (seconds of a
-            batch, measured when the fit begins; `Latency(batch_size=1)` for other than 32).
-        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
-            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
-            knows the data), `"uniform"` (the same fraction of full rank).
-        cadence: When cuts may be made.
-        rules: Rules for single layers. Without one, output layers stay dense.
-        min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
-        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
+            batch, measured when the fit begins). `Latency(batch_size=1)` for other than 32;
+            `Flops(input_shape=(128,))` for a model that leaves lengths open, where the data shall
+            not tell them.
+        criterion: What a lost direction costs: `"frobenius"` (of the kernel), `"activation"` (of
             its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
             second order).
-        calibration: Data for the last two, and for `Regrow`, as `model.fit` takes it: `x`, `(x, y)`
-            or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source
-            of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). Samples
-            count by their weights; positions that a mask hides do not. A whole number means so
-            many samples of the fit itself, the first (on TensorFlow, on one device), and a
+        allocation: How a budget is shared among the kernels: `"equal_energy"` (the same energy
+            kept everywhere), `"knapsack"` (the least lost in all, best with a criterion that
+            knows the data), `"uniform"` (the same fraction of full rank).
+        calibration: Data for the last two criteria, and for `Regrow`, as `model.fit` takes it: `x`,
+            `(x, y)` or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or
+            a source of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...).
+            Samples count by their weights; positions that a mask hides do not. A whole number means
+            so many samples of the fit itself, the first (on TensorFlow, on one device), and a
             criterion makes no cut before they have passed; left out, 2048 of them.
+        rules: Rules for single layers. Without one, output layers stay dense.
+        cadence: When cuts may be made, and from when on: every epoch, if not given.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
-        adaptive: Lets cuts begin once the stable ranks of the kernels have settled; schedules
-            count from there. It needs no target: alone, it cuts each kernel to its stable rank.
-            Not with `search`, which chooses its own times.
-        search: In place of a schedule, steps the budget down as far as the guard allows: the
-            smallest model that is good enough. It needs a `guard`.
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and
             `TailShrink`, `Regrow` (not with `guard`, `search`, `energy`, `rtol` or a lone
-            `adaptive`).
-        input_shape: Shape of one sample, for `"flops"` and `"latency"` of a model that leaves
-            lengths open: `(128,)`, or a list or dictionary of shapes. Left out, it is the mean of
-            the calibration set, else that of the fit's data, or of its first batch where lengths
-            vary; a budget that waits for that batch makes its first cut after it.
+            `Adaptive`).
+        **target: One target in place of a budget: `cost` (the same, not as a fraction: in
+            parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
+            each kernel keeps, since the start), `rtol` (the relative error that each kernel may
+            have, `sqrt(1 - energy)` since the start, as the criterion weighs it, in [0, 1)) or
+            `rank` (of every kernel, which stays dense while that would not make it smaller), each a
+            number or a schedule; or `search`, a `Search` that steps the budget down as far as the
+            guard allows.
 
     Attributes:
+        settings: What was asked for, as one frozen value.
         report: The model as it is, and every cut so far; also after `fit`.
         shortfall: What the last `fit` did not bring, with `reason`, `remedy` and `held_back` (True
             if the guard or the search wanted it so); `None` if it brought what was asked. `fit`
@@ -161,54 +151,32 @@ class RankScheduler(keras.callbacks.Callback):
 
     def __init__(
         self,
-        *,
         budget: float | Schedule | None = None,
-        cost: float | Schedule | None = None,
-        energy: float | Schedule | None = None,
-        rtol: float | Schedule | None = None,
-        rank: float | Schedule | None = None,
-        measure: str | Latency = "parameters",
-        allocation: str = "equal_energy",
-        cadence: Cadence | None = None,
-        rules: Sequence[LayerRule] = (),
-        min_gain: float = 0.0,
+        *,
+        measure: str | Measure = "parameters",
         criterion: str = "frobenius",
+        allocation: str = "equal_energy",
         calibration: Any = None,
+        rules: Sequence[LayerRule] = (),
+        cadence: Cadence | None = None,
         guard: Guard | None = None,
-        adaptive: Adaptive | None = None,
-        search: Search | None = None,
         aids: Sequence[Aid] = (),
-        input_shape: InputShape | None = None,
+        **target: Unpack[TargetKeywords],
     ):
         super().__init__()
-        self.guard = checked("guard", guard, Guard, "guard=Guard('val_accuracy', max_drop=0.005)")
-        self.adaptive = checked("adaptive", adaptive, Adaptive, "adaptive=Adaptive(end_epoch=10)")
-        self.search = checked("search", search, Search, "search=Search(factor=0.7, start_epoch=2)")
-        given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
-        if self.search is not None:
-            _check_alone(**given)
-            self.target = self.search.target
-        elif self.adaptive is not None and not any(v is not None for v in given.values()):
-            self.target = self.adaptive.target
-        else:
-            self.target = one_target(**given)
-        check_choices(measure, allocation, min_gain, criterion)
-        self.measure = measure
-        self.allocation = allocation
-        example = "cadence=Cadence(epochs=2), or Cadence(steps=500)"
-        self.cadence = checked("cadence", cadence, Cadence, example) or Cadence(epochs=1)
-        example = "rules=[LayerRule('encoder/*', min_rank=8)]"
-        self.rules = checked_all("`rules` must hold LayerRule objects", rules, LayerRule, example)
-        self.min_gain = plain(min_gain)
-        self.criterion = criterion
-        self.calibration = _checked_calibration(calibration)
-        self.aids = checked_aids(aids)
-        self.input_shape = checked_input_shape(input_shape)
-        targets = [type(each) for each in self._targets()]
-        kinds = [type(aid) for aid in self.aids]
-        raise_first(
-            disagreements(targets, kinds, guard=self.guard, search=self.search, start=self.adaptive)
+        self.settings = compression_settings(
+            type(self).__name__,
+            {"budget": budget, **target},
+            measure=measure,
+            criterion=criterion,
+            allocation=allocation,
+            calibration=calibration,
+            rules=rules,
+            cadence=cadence,
+            guard=guard,
+            aids=aids,
         )
+        check_choices(allocation, criterion)
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
         self._told: Report | None = None  # of the fit of which this is a copy
@@ -232,6 +200,39 @@ class RankScheduler(keras.callbacks.Callback):
         self._first: SampleCollector | None = None  # batch, where it is needed for its shape
         self._seen: InputShapes | None = None  # what it said
         self._comparers: Comparers | None = None
+
+    target = property(attrgetter("settings.target"))
+    search = property(attrgetter("settings.search"))
+    measure = property(attrgetter("settings.measure"))
+    input_shape = property(attrgetter("settings.input_shape"))
+    criterion = property(attrgetter("settings.criterion"))
+    allocation = property(attrgetter("settings.allocation"))
+    calibration = property(attrgetter("settings.calibration"))
+    rules = property(attrgetter("settings.rules"))
+    cadence = property(attrgetter("settings.cadence"))
+    adaptive = property(attrgetter("settings.adaptive"))
+    guard = property(attrgetter("settings.guard"))
+    aids = property(attrgetter("settings.aids"))
+
+    def get_config(self) -> dict[str, Any]:
+        """What was asked for, in plain values for JSON or YAML.
+
+        Raises:
+            ArgumentError: There are calibration data, or a timer, which no such value can hold.
+        """
+        return self.settings.get_config()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A scheduler that is asked for what `get_config` has told.
+
+        Raises:
+            ArgumentError: Values that cannot be used, or do not go together.
+        """
+        return cls(**arguments_from_config(config))
+
+    def __repr__(self) -> str:
+        return self.settings.described(type(self).__name__)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or a pickle, has the settings and the outcome; its model comes with its fit."""
@@ -275,7 +276,8 @@ class RankScheduler(keras.callbacks.Callback):
         """
         if self.search is not None:
             return self.search.last_epoch((self.params or {}).get("epochs"))
-        end = max(each.epoch for each in ends_of(self, self._epochs, self._began))
+        ends = ends_of(self.settings, self._epochs, self._began)
+        end = max(each.epoch for each in ends)
         every = self.cadence.epochs or 1
         return math.ceil(end / every) * every if math.isfinite(end) else end
 
@@ -511,13 +513,13 @@ class RankScheduler(keras.callbacks.Callback):
             self._comparers.look(self.model)
 
     def _check_times(self) -> None:
-        raise_first(timing_faults(self, self._epochs, begin=self._began))
+        raise_first(timing_faults(self.settings, self._epochs, begin=self._began))
 
     def _check_steps(self, first: int) -> None:
         """The same where turns are counted in steps, whose number is known from now on."""
         epochs, steps = self._epochs, (self.params or {}).get("steps")
         if epochs and steps and self.model.steps_per_execution == 1:
-            raise_first(timing_faults(self, epochs, steps, first, self._began))
+            raise_first(timing_faults(self.settings, epochs, steps, first, self._began))
 
     @property
     def _epochs(self) -> int | None:
@@ -529,14 +531,10 @@ class RankScheduler(keras.callbacks.Callback):
         """When cuts began, if an `Adaptive` has let them."""
         return None if self._adapting is None else self._adapting.began
 
-    def _targets(self) -> list[Target]:
-        """All that falls."""
-        return [self.target, *(rule.target for rule in self.rules if rule.target)]
-
     @property
     def _schedule_end(self) -> float:
         """The epoch at which everything has fallen, at the latest."""
-        return schedule_end(self, self._epochs, self._began)
+        return schedule_end(self.settings, self._epochs, self._began)
 
     @property
     def _asking(self) -> dict[str, tuple[str, ...]]:
@@ -563,8 +561,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _waits_for_shapes(self) -> bool:
         """True if a budget counts by lengths that only a batch will tell."""
-        measured = isinstance(self.measure, Latency) or self.measure in ("flops", "latency")
-        if not measured or not self.model.built:
+        if not self.measure.needs_shapes or not self.model.built:
             return False
         part = _keras.trained_model(self.model)
         return count_calls(part, find_kernels(part), self._shapes())[1] is None
@@ -582,7 +579,7 @@ class RankScheduler(keras.callbacks.Callback):
             self._first = SampleCollector(self.model, 1)
         except ArgumentError as error:
             if needed:
-                raise no_shapes(str(self.measure), self.model) from error
+                raise no_shapes(self.measure.name, self.model) from error
 
     def _look_at_first_batch(self) -> None:
         """Learn what the first batch says: whether the model can be listened to, and lengths."""
@@ -627,7 +624,6 @@ class RankScheduler(keras.callbacks.Callback):
             measure=self.measure,
             allocation=self.allocation,
             rules=self.rules,
-            min_gain=self.min_gain,
             criterion=self.criterion,
             samples=self._samples(),
             shapes=self._shapes(),
@@ -736,31 +732,6 @@ class RankScheduler(keras.callbacks.Callback):
             compression.learn_from(collector.samples())
 
 
-def _check_alone(**others: Any) -> None:
-    """A search stands alone among the targets."""
-    given = {name: value for name, value in others.items() if value is not None}
-    if given:
-        kinds = ", ".join(f"`{name}`" for name in target_kinds())
-        came = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise ArgumentError(
-            f"Exactly one of {kinds} and `search` must be given. Received: search and {came}. A "
-            "search chooses the budget itself; remove the other."
-        )
-
-
 def _of_the_fit(calibration: Any) -> bool:
     """True where the samples are those of the fit itself."""
     return calibration is None or isinstance(calibration, int)
-
-
-def _checked_calibration(calibration: Any) -> Any:
-    """A calibration set as it is, or a number of samples that can be."""
-    number = plain(calibration)
-    if not isinstance(number, int | float):
-        return calibration
-    if not is_count(number):
-        raise ArgumentError(
-            "`calibration` must be data, or a whole number of samples, at least 1. "
-            f"Received: calibration={calibration!r}. Leave it out for 2048 samples of the fit."
-        )
-    return number

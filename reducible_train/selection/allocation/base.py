@@ -61,7 +61,7 @@ def allocator_names() -> tuple[str, ...]:
     """Names of all allocators, in alphabetical order.
 
     >>> allocator_names()
-    ('energy', 'knapsack', 'uniform')
+    ('equal_energy', 'knapsack', 'uniform')
     """
     return tuple(sorted(_ALLOCATORS))
 

@@ -120,7 +120,7 @@ def criterion_names() -> tuple[str, ...]:
     """Names of all criteria, in alphabetical order.
 
     >>> criterion_names()
-    ('activation', 'energy', 'fisher')
+    ('activation', 'fisher', 'frobenius')
     """
     return tuple(sorted(_CRITERIA))
 

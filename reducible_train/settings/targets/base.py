@@ -18,7 +18,7 @@ from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
 from reducible_train.settings.faults import Fault, argument_text, raise_first
 from reducible_train.settings.fields import Value
-from reducible_train.settings.schedules import Schedule, schedule_from_config
+from reducible_train.settings.schedules import Constant, Schedule, schedule_from_config
 from reducible_train.settings.schedules.base import schedule_faults, valued
 
 _KINDS: dict[str, type[Target]] = {}
@@ -97,6 +97,12 @@ class Target(ABC):
 
     def __str__(self) -> str:
         return f"{self.quantity} = {self.schedule}"
+
+    @property
+    def number_or_schedule(self) -> float | Schedule:
+        """What was asked for, a number where it stays the same."""
+        constant = isinstance(self.schedule, Constant)
+        return self.schedule.values[0] if constant else self.schedule
 
     @property
     def lowest(self) -> float:
