@@ -187,6 +187,7 @@ from reducible_train.settings.base import together
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Time, Value, option
 from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.targets import SharedTarget
 
 @dataclass(frozen=True)
 class Nap(Aid, owner="a nap", help="Sleeps."):
@@ -204,6 +205,17 @@ class Drop(Schedule, help="Falls at once."):
     def __call__(self, epoch):
         return 1.0 if epoch < self.end_epoch else self.final
 
+@dataclass(frozen=True)
+class Share(SharedTarget):
+    quantity: ClassVar[str] = "share"
+    help: ClassVar[str] = "A share."
+    def allowed(self, value, dense):
+        return value * dense
+    def of_cost(self, cost, dense):
+        return cost / dense
+    def words(self, unit):
+        return f"share of {unit}"
+
 from reducible_train.config import config_schema, parse_config
 from reducible_train.errors import ConfigError
 def told(values):
@@ -218,12 +230,14 @@ print(json.dumps([
     told({"compression": {"budget": drop, "aids": {"nap": {}}}}),
     told({"compression": {"budget": drop | {"final": 50}, "aids": {"nap": {"epochs": 1}}}}),
     told({"compression": {"budget": drop}, "training": {"epochs": 3}}),
+    [schema["CompressionSection"]["properties"]["share"]["description"],
+     told({"compression": {"share": 60}}), told({"compression": {"share": 0.6}})],
 ]))
 """
 
 
-def test_a_new_aid_and_a_new_schedule_are_one_class():
-    nap, drop, good, bad, late = json.loads(output_of(NEW_KINDS))
+def test_a_new_aid_a_new_schedule_and_a_new_target_are_one_class():
+    nap, drop, good, bad, late, share = json.loads(output_of(NEW_KINDS))
     assert nap["description"] == "Sleeps."
     assert nap["properties"]["epochs"]["minimum"] == 2
     assert drop["end_epoch"]["description"] == "When."
@@ -232,6 +246,8 @@ def test_a_new_aid_and_a_new_schedule_are_one_class():
         "$.compression.budget.final": "final must be in (0, 1]. Received: 50. For 50 % write 0.5.",
         "$.compression.aids.nap.epochs": "epochs must be at least 2. Received: 1.",
     }
+    wrong = {"$.compression.share": "share must be in (0, 1]. Received: 60. For 60 % write 0.6."}
+    assert share == ["A share.", wrong, "{'share': Constant(value=0.6)}"]
     assert list(late) == ["$.compression.budget.end_epoch"]
     assert "after the last cut of a training of 3 epochs" in next(iter(late.values()))
 
@@ -313,10 +329,10 @@ def test_an_error_names_its_argument_with_the_way_into_it():
 # --- times -----------------------------------------------------------------------------
 
 
-LATE = Adaptive(end_epoch=4)
+LATE, EVERY = Adaptive(end_epoch=4), Cadence(epochs=1)
 
 
-def asked(cadence=Cadence(epochs=1), **given):
+def asked(cadence=EVERY, **given):
     empty = {"target": target("rank", 4), "rules": (), "aids": (), "search": None}
     return SimpleNamespace(**{**empty, **given}, cadence=cadence, adaptive=cadence.start)
 

@@ -128,18 +128,13 @@ def _rules(rules: Any, place: Place) -> Found:
             if isinstance(pattern, str) and earlier in first:
                 yield (
                     (*here, "match"),
-                    f"is never reached: {place_of(place, first[earlier])} matches {earlier!r}"
+                    f"is never reached: {place[-1]}[{first[earlier]}] matches {earlier!r}"
                     f" before it, and the first match applies. Received: {pattern!r}."
                     " Put the narrower rule first, or join the two.",
                 )
                 break
         if isinstance(pattern, str):
             first.setdefault(pattern, index)
-
-
-def place_of(place: Place, index: int) -> str:
-    """How a sentence names another item of the same list."""
-    return f"{place[-1]}[{index}]"
 
 
 def _rule(rule: Mapping[str, Any], here: Place) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Target
@@ -103,8 +103,21 @@ ALONE: Any = {
 }
 
 
+if TYPE_CHECKING:
+    TargetsSection = Section
+else:
+    TargetsSection = create_model(
+        "TargetsSection",
+        __base__=Section,
+        **{
+            quantity: (Target | None, Field(None, description=kind.help))
+            for quantity, kind in target_kinds().items()
+        },
+    )
+
+
 class CompressionSection(
-    Section,
+    TargetsSection,
     help=(
         "What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
         "\n\nWith a start of its cadence none of them is needed."
@@ -112,38 +125,6 @@ class CompressionSection(
 ):
     one_of = (*ONE, ALONE)
 
-    budget: Target | None = Field(
-        default=None,
-        description=(
-            "Fraction of the whole dense model's cost to reach, in (0, 1]:"
-            " a number or a schedule. 0.25 means a quarter of the size."
-        ),
-    )
-    cost: Target | None = Field(
-        default=None,
-        description=(
-            "The same, not as a fraction: parameters, bytes or whatever 'measure' counts."
-            " 200000 with measure: file is a file of at most 200 KB."
-        ),
-    )
-    energy: Target | None = Field(
-        default=None,
-        description=(
-            "Fraction of each kernel's squared singular values to keep, in (0, 1]:"
-            " a number or a schedule."
-        ),
-    )
-    rtol: Target | None = Field(
-        default=None,
-        description=(
-            "Relative error that each kernel may have, in [0, 1), the square root of the energy"
-            " it loses: a number, or a schedule that rises."
-        ),
-    )
-    rank: Target | None = Field(
-        default=None,
-        description="Rank of every compressible kernel, at least 1: a number or a schedule.",
-    )
     search: SearchSection | None = Field(
         default=None,
         description="In place of a schedule, a search for the smallest budget that is good enough.",

@@ -60,6 +60,7 @@ class Target(ABC):
 
     Attributes:
         quantity: Its name: what is asked for, in Python, in files and in reports.
+        help: What it means, in a sentence: of its key in YAML.
         within: The values it may have.
         rises: True if it grows as ranks fall.
         idle: A value at which nothing is cut.
@@ -74,6 +75,7 @@ class Target(ABC):
     """
 
     quantity: ClassVar[str]
+    help: ClassVar[str] = ""
     within: ClassVar[Range] = FRACTION
     rises: ClassVar[bool] = False
     idle: ClassVar[float] = math.inf

@@ -18,6 +18,10 @@ class Budget(SharedTarget):
     """
 
     quantity: ClassVar[str] = "budget"
+    help: ClassVar[str] = (
+        "Fraction of the whole dense model's cost to reach, in (0, 1]: a number or a schedule. "
+        "0.25 means a quarter of the size."
+    )
 
     def allowed(self, value: float, dense: float) -> float:
         return value * dense

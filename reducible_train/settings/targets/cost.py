@@ -19,6 +19,10 @@ class Cost(SharedTarget):
     """
 
     quantity: ClassVar[str] = "cost"
+    help: ClassVar[str] = (
+        "The same as a budget, not as a fraction: parameters, bytes or whatever 'measure' counts. "
+        "200000 with measure: file is a file of at most 200 KB."
+    )
     within: ClassVar[Range] = POSITIVE
 
     def allowed(self, value: float, dense: float) -> float:

@@ -14,6 +14,10 @@ class Energy(LossTarget):
     """The fraction of its squared singular values that each kernel keeps, since the start."""
 
     quantity: ClassVar[str] = "energy"
+    help: ClassVar[str] = (
+        "Fraction of each kernel's squared singular values to keep, in (0, 1]: a number "
+        "or a schedule."
+    )
     idle: ClassVar[float] = 1.0
 
     def limit(self, value: float, kept: float) -> dict[str, float] | None:

@@ -18,6 +18,7 @@ class Rank(RankTarget):
     """
 
     quantity: ClassVar[str] = "rank"
+    help: ClassVar[str] = "Rank of every compressible kernel, at least 1: a number or a schedule."
     for_layers: ClassVar[bool] = True
 
     @classmethod

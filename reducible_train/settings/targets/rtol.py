@@ -21,6 +21,10 @@ class RelativeError(LossTarget):
     """
 
     quantity: ClassVar[str] = "rtol"
+    help: ClassVar[str] = (
+        "Relative error that each kernel may have, in [0, 1), the square root of the energy it "
+        "loses: a number, or a schedule that rises."
+    )
     within: ClassVar[Range] = SHARE
     rises: ClassVar[bool] = True
     idle: ClassVar[float] = 0.0
