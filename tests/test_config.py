@@ -575,7 +575,7 @@ def test_schedules_that_rise_are_told_with_their_place():
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"budget": ramp, "rules": [rule]}}, "c.yaml")
     assert (
-        "$.compression.budget: the schedule must not rise, for ranks never rise; it rises from 0.2"
+        "$.compression.budget: budget must not rise, for ranks never rise; it rises from 0.2"
         in str(caught.value)
     )
     assert "never rise; it rises from 2 to 4" in str(caught.value)

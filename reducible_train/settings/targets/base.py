@@ -140,8 +140,12 @@ class Target(ABC):
                 name = argument_text(path) or cls.quantity
                 words = f"`{name}` must be {wrong.wanted}. Received: {number!r}.{wrong.advice}"
                 found.append(Fault(path, words))
-        retreat = None if found else cls.retreat_fault(schedule_from_config(value))
-        return found if retreat is None else [Fault((), f"the schedule {retreat}")]
+        if found:
+            return found
+        schedule = schedule_from_config(value)
+        retreat = cls.retreat_fault(schedule)
+        words = f"`{cls.quantity}` {retreat} Received: {schedule}."
+        return [] if retreat is None else [Fault((), words)]
 
     @classmethod
     def retreat_fault(cls, schedule: Schedule) -> str | None:
