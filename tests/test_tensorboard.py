@@ -27,7 +27,7 @@ from reducible_train import (
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
 from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report
 from reducible_train.settings.schedules import Constant
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import Budget
 from reducible_train.tensorboard.callback import RankTensorBoard, configuration_table
 from reducible_train.tensorboard.tags import ThinnedSpectrum, layer_of, thin_spectrum
 
@@ -38,7 +38,7 @@ DENSE = 784 * 600 + 6000
 class Scripted:
     """Stands for a RankScheduler: the rank falls to a planned value as an epoch begins."""
 
-    target = Target("budget", Constant(0.3))
+    target = Budget(Constant(0.3))
     rules = ()
 
     def __init__(self, ranks: list[int | None], flops: int | None = 200):
