@@ -106,7 +106,8 @@ def scheduler_arguments(trees: dict[Path, ast.Module]) -> int:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and node.name == "RankScheduler":
                 init = next(n for n in node.body if getattr(n, "name", "") == "__init__")
-                return len(init.args.kwonlyargs) + len(init.args.args) - 1  # type: ignore[attr-defined]
+                given = init.args  # type: ignore[attr-defined]
+                return len(given.kwonlyargs) + len(given.args) - 1 + (given.kwarg is not None)
     return 0
 
 

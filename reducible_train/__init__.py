@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from reducible_train.report.records import Report
     from reducible_train.saving.model_file import load_model, load_weights_into, save_model
     from reducible_train.saving.report_file import read_report
-    from reducible_train.selection.costs.latency import Latency
     from reducible_train.settings.adaptive import Adaptive
     from reducible_train.settings.aids import ProductDecay, Regrow, Rewarm, TailShrink
     from reducible_train.settings.cadence import Cadence
     from reducible_train.settings.guard import Guard
+    from reducible_train.settings.measures import Flops, Latency
     from reducible_train.settings.rules import LayerRule
     from reducible_train.settings.schedules import Constant, Join, PiecewiseConstant, Ramp
     from reducible_train.settings.search import Search
@@ -68,7 +68,6 @@ _HOMES = {
         "save_model",
     ),
     "saving.report_file": ("read_report",),
-    "selection.costs.latency": ("Latency",),
     "settings.adaptive": ("Adaptive",),
     "settings.aids": (
         "ProductDecay",
@@ -78,6 +77,7 @@ _HOMES = {
     ),
     "settings.cadence": ("Cadence",),
     "settings.guard": ("Guard",),
+    "settings.measures": ("Flops", "Latency"),
     "settings.rules": ("LayerRule",),
     "settings.schedules": (
         "Constant",
@@ -104,6 +104,7 @@ __all__ = [
     "ConfigError",
     "Constant",
     "FileAccessError",
+    "Flops",
     "FormatError",
     "Guard",
     "Join",

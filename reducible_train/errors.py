@@ -42,11 +42,23 @@ class ReducibleError(Exception):
 
 
 class ArgumentError(ReducibleError, ValueError):
-    """An argument has a value that cannot be used."""
+    """An argument has a value that cannot be used.
+
+    Attributes:
+        argument: Its name, with the way into it (`"values[2]"`); `None` where it is not one alone.
+    """
+
+    argument: str | None = None
 
 
 class ArgumentTypeError(ReducibleError, TypeError):
-    """An argument has a type that cannot be used."""
+    """An argument has a type that cannot be used.
+
+    Attributes:
+        argument: As of an `ArgumentError`.
+    """
+
+    argument: str | None = None
 
 
 class NumberError(ArgumentTypeError, ArgumentError):

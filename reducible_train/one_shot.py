@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.records import Report
 from reducible_train.selection.calibration import samples_of
-from reducible_train.selection.costs.latency import Latency
-from reducible_train.selection.input_shapes import (
-    InputShape,
-    checked_input_shape,
-    shapes_of_samples,
-    shapes_told,
-)
-from reducible_train.settings.checks import plain
+from reducible_train.selection.input_shapes import shapes_of_samples, shapes_told
+from reducible_train.settings.compression import compression_settings
+from reducible_train.settings.measures import Measure
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
-from reducible_train.settings.targets import one_target
+from reducible_train.settings.targets import target_kinds
 from reducible_train.surgery.merge import check_built
+
+
+class OnceTargets(TypedDict, total=False):
+    """The targets beside `budget`, for editors; exactly one of all is given."""
+
+    cost: float
+    energy: float
+    rtol: float
+    rank: int
 
 
 def factorize(
     model: Any,
-    *,
     budget: float | None = None,
-    cost: float | None = None,
-    energy: float | None = None,
-    rtol: float | None = None,
-    rank: int | None = None,
-    measure: str | Latency = "parameters",
-    allocation: str = "equal_energy",
-    rules: Sequence[LayerRule] = (),
-    min_gain: float = 0.0,
+    *,
+    measure: str | Measure = "parameters",
     criterion: str = "frobenius",
+    allocation: str = "equal_energy",
     calibration: Any = None,
-    input_shape: InputShape | None = None,
+    rules: Sequence[LayerRule] = (),
+    **target: Unpack[OnceTargets],
 ) -> Report:
     """Bring a built model to lower ranks at once, in place.
 
@@ -58,30 +57,26 @@ def factorize(
     Args:
         model: A built Keras model.
         budget: Fraction of the whole dense model it may cost, in (0, 1].
-        cost: The same, not as a fraction: in parameters, bytes or whatever `measure` counts.
-        energy: Fraction of its energy each kernel keeps, in (0, 1].
-        rtol: Relative error each kernel may have, `sqrt(1 - energy)`, in [0, 1), as the criterion
-            weighs it.
-        rank: Rank of every kernel.
-        measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"` or
-            `"file"` (bytes of the compact file), or `"latency"` or a `Latency` (seconds of a
-            batch, measured).
-        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
-            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
-            knows the data), `"uniform"` (the same fraction of full rank).
-        rules: Rules for single layers.
-        min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
-        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
+        measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`,
+            `"file"` (bytes of the compact file) or `"latency"` (seconds of a batch, measured), or a
+            `Latency`, or a `Flops`. Where a model leaves lengths open, `Flops(input_shape=(128,))`
+            tells them; left out, they are the mean of the calibration set.
+        criterion: What a lost direction costs: `"frobenius"` (of the kernel), `"activation"` (of
             its output on the calibration set, the mean made up for by the bias), `"fisher"`
             (in the loss of the compiled model, to second order).
-        calibration: Data for the last two, as `model.fit` takes it: `x`, `(x, y)` or `(x, y,
-            sample_weight)`, where several inputs are a list or a dictionary, or a source of batches
-            of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand samples
-            do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask hides
-            do not.
-        input_shape: Shape of one sample, for `"flops"` and `"latency"` of a model that leaves
-            lengths open: `(128,)`, or a list or dictionary of shapes. Left out, it is the mean of
-            the calibration set.
+        allocation: How a budget is shared among the kernels: `"equal_energy"` (the same energy
+            kept everywhere), `"knapsack"` (the least lost in all, best with a criterion that
+            knows the data), `"uniform"` (the same fraction of full rank).
+        calibration: Data for the last two criteria, as `model.fit` takes it: `x`, `(x, y)` or
+            `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source of
+            batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand
+            samples do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask
+            hides do not.
+        rules: Rules for single layers.
+        **target: One target in place of a budget: `cost` (the same, not as a fraction: in
+            parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
+            each kernel keeps, in (0, 1]), `rtol` (the relative error each kernel may have,
+            `sqrt(1 - energy)`, in [0, 1), as the criterion weighs it) or `rank` (of every kernel).
 
     Returns:
         What was done to every kernel, or why not.
@@ -103,27 +98,35 @@ def factorize(
     rank*, Psychometrika 1936; for the initialisation, Khodak et al., *Initialization and
     regularization of factorized neural layers*, ICLR 2021.
     """
-    given = {"budget": budget, "cost": cost, "energy": energy, "rtol": rtol, "rank": rank}
+    given: dict[str, Any] = {"budget": budget, **target}
     for name, value in given.items():
         if isinstance(value, Schedule):
             raise ArgumentTypeError(
                 f"`{name}` of factorize must be a number, since it cuts once. Received: {value!r}. "
                 f"Write {name}={value.values[-1]:g}, or give the schedule to RankScheduler."
             )
-    target = one_target(**given)
-    told = checked_input_shape(input_shape)
+    settings = compression_settings(
+        "factorize",
+        given,
+        known=target_kinds(),
+        measure=measure,
+        criterion=criterion,
+        allocation=allocation,
+        calibration=calibration,
+        rules=rules,
+    )
     check_built(model)
-    samples = None if calibration is None else samples_of(calibration)
+    samples = None if calibration is None else samples_of(settings.calibration)
+    told = settings.input_shape
     shapes = [] if told is None else [shapes_told(told, _keras.trained_model(model))]
     if samples is not None:
         shapes.append(shapes_of_samples(samples, "calibration"))
     compression = Compression(
         model,
-        target,
-        measure=measure,
+        settings.target,
+        measure=settings.measure,
         allocation=allocation,
-        rules=rules,
-        min_gain=plain(min_gain),
+        rules=settings.rules,
         criterion=criterion,
         samples=samples,
         trains=False,

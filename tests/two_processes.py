@@ -21,6 +21,7 @@ import numpy as np
 from reducible_train import (
     Adaptive,
     ArgumentError,
+    Cadence,
     Guard,
     Latency,
     PiecewiseConstant,
@@ -64,7 +65,7 @@ def fits(process: int) -> dict[str, dict[str, Any]]:
         "measured": {"budget": PiecewiseConstant((1.0, 0.9), (0, 1)), "measure": Latency(rounds=1)},
         "activation": {"budget": FALL, "criterion": "activation", "calibration": x},
         "guard": {"budget": FALL, "guard": Guard(Y, max_drop=0.1, mode="max")},
-        "adaptive": {"adaptive": Adaptive(end_epoch=2)},
+        "adaptive": {"cadence": Cadence(start=Adaptive(end_epoch=2))},
         "aid": {"budget": PiecewiseConstant((1.0, 0.5), (0, 2)), "aids": [TailShrink()]},
     }
 

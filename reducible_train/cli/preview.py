@@ -39,7 +39,7 @@ def preview(
             )
         )
         return
-    adaptive = loaded.compression.adaptive
+    adaptive = loaded.compression.cadence.start
     if adaptive is not None:
         late = "half of the training" if adaptive.end_epoch is None else adaptive.end_epoch
         Console().print(
@@ -53,7 +53,7 @@ def preview(
     count = loaded.training.epochs or _enough(list(targets.values()))
     console = Console()
     cadence = loaded.compression.cadence
-    often = f"{cadence.steps} steps" if cadence.steps else f"{cadence.epochs} epoch(s)"
+    often = f"{cadence.steps} steps" if cadence.steps else f"{cadence.epochs or 1} epoch(s)"
     console.print(Text(f"{config}: {count} epochs, ranks may change every {often}"))
     console.print(_table(loaded, targets, count))
     main = next(iter(targets))

@@ -19,22 +19,14 @@ from reducible_train.compressor.changes import (
     kernel_cut,
     seconds_of,
 )
+from reducible_train.compressor.costs import cost_model_of, cost_notes, keep_dense_costs
 from reducible_train.compressor.data import check_data, listening_notes
 from reducible_train.compressor.growth import grown, room_to_grow
 from reducible_train.compressor.history import History
-from reducible_train.compressor.pricing import (
-    keep_dense_sizes,
-    name_of,
-    price_notes,
-    pricer_of,
-    tabulated,
-    with_cuts,
-)
 from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of
 from reducible_train.compressor.target_values import TargetValue, on_schedule, targets_of, values_at
 from reducible_train.report.records import Cut, Report
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
@@ -49,6 +41,7 @@ from reducible_train.selection.rank_selection import RankSelector
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.survey import survey
+from reducible_train.settings.measures import Measure, checked_measure
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import Target
 from reducible_train.surgery.change import change_kernels, pull_kernels
@@ -64,11 +57,9 @@ class Compression:
     Args:
         model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
-        measure: What a budget counts, one of `MEASURES`, or a `Latency` for another batch size.
+        measure: What a budget counts, by name, or a `Measure` with options.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
-        min_gain: Fraction of a kernel's cost that factors must save at least, in [0, 1);
-            below it the kernel stays dense.
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; may be given later.
         asking: What else must be known of the data, as criteria say it, by who asks.
@@ -98,10 +89,9 @@ class Compression:
         model: Any,
         target: Target,
         *,
-        measure: str | Latency = "parameters",
+        measure: str | Measure = "parameters",
         allocation: str = "equal_energy",
         rules: Sequence[LayerRule] = (),
-        min_gain: float = 0.0,
         criterion: str = "frobenius",
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
@@ -109,7 +99,7 @@ class Compression:
         shapes: Sequence[InputShapes] = (),
         story: Mapping[str, Any] | None = None,
     ):
-        check_choices(measure, allocation, min_gain, criterion)
+        check_choices(allocation, criterion)
         self.model = model
         self.target = target
         self.samples = samples
@@ -118,7 +108,8 @@ class Compression:
         self.hindrance: str | None = None
         self._remarks: Mapping[str, str] = {}
         self._own_ranks: Mapping[str, float] = {}
-        self.measure, self._tabulated = name_of(measure), tabulated(measure)
+        self._measure = checked_measure(measure)
+        self.measure = self._measure.name
         self._criterion = criterion_named(criterion)
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
@@ -126,8 +117,7 @@ class Compression:
             part,
             rules,
             measure=self.measure,
-            min_gain=min_gain,
-            pricer=pricer_of(measure, story),
+            cost_model=cost_model_of(self._measure, story),
             trains=trains,
             shapes=shapes,
         )
@@ -191,7 +181,7 @@ class Compression:
         if kernels:
             changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
             change_kernels(self.model, changes, training=training)
-            keep_dense_sizes(self.survey, selection.choices)
+            keep_dense_costs(self.survey, selection.choices)
             record = Cut(
                 epoch=int(time),
                 step=step,
@@ -240,8 +230,8 @@ class Compression:
         """What a look at the model as it is decides; what it tells is kept for the report."""
         scorer = DirectionScorer(self.model, self.survey, self._criterion, self.samples)
         coming = [each.kernel.path for each in self.survey.compressible]
-        priced = with_cuts(self.survey, self.history.cuts, coming)
-        selector = self._selector_for(survey=priced, scorer=scorer, own_ranks=self._own_ranks)
+        after = self.survey.with_cuts(self.history.cuts, coming)
+        selector = self._selector_for(survey=after, scorer=scorer, own_ranks=self._own_ranks)
         selection = selector.select(values, time, self.history.kept_by_criterion)
         self._remarks, self.hindrance = selection.remarks, selection.hindrance
         told = (*self.notes, *selection.notes, *selection.hindrances)
@@ -260,7 +250,7 @@ class Compression:
         self.samples = samples
 
     def adapt(self, ranks: Mapping[str, float]) -> None:
-        """Learn the ranks of single kernels, by path, that the target `STABLE_RANK` means."""
+        """Learn the ranks of single kernels, by path, that the target `StableRank` means."""
         self._own_ranks = dict(ranks)
 
     def count_uses(self, shapes: InputShapes) -> None:
@@ -272,13 +262,13 @@ class Compression:
     def go_on_from(self, history: History) -> None:
         """Take up a history, for a model that has the ranks and weights of its end."""
         self.history = history
-        self.survey = with_cuts(self.survey, history.cuts)
+        self.survey = self.survey.with_cuts(history.cuts)
 
     def get_state(self) -> dict[str, Any]:
         """All that `set_state` needs to go on, in plain JSON values."""
         return self.history.get_state() | {
             "notes": list(self.notes),
-            "prices": {name: prices.to_plain() for name, prices in self.survey.prices.items()},
+            "cost_models": {name: m.to_plain() for name, m in self.survey.cost_models.items()},
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -305,5 +295,5 @@ class Compression:
             self.history,
             remarks=self._remarks,
             notes=self.notes,
-            prices=price_notes(self.survey, self._tabulated),
+            costs=cost_notes(self.survey, self._measure),
         )

@@ -10,7 +10,8 @@ from reducible_train.compressor.target_values import targets_of
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
+from reducible_train.selection.survey_numbers import SurveyNumbers
+from reducible_train.settings.targets import SharedTarget, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Progress:
         target: What it shall be brought to.
         measure: What a budget counts.
         reached: The values of `targets_of` at the last look; `None` before one.
-        own_ranks: The ranks that the target `STABLE_RANK` means, by path.
+        own_ranks: The ranks that the target `StableRank` means, by path.
     """
 
     survey: Survey
@@ -33,21 +34,7 @@ class Progress:
 
     def present(self, goal: Target) -> float:
         """The value of a target that the model meets as it is."""
-        if goal.quantity in ("energy", "rtol"):
-            return 1.0 if goal.quantity == "energy" else 0.0
-        if goal.quantity in BUDGETS:
-            whole = self.survey.dense_total(self.measure) if goal.quantity == "budget" else 1.0
-            return self.survey.total(self.measure) / whole
-        compressible = self.survey.compressible
-        if goal.quantity == STABLE_RANK:
-            own = self.own_ranks
-            steps = [
-                m.factorization.max_rank / own[m.kernel.path]
-                for m in compressible
-                if m.kernel.path in own
-            ]
-            return max(steps, default=math.inf)
-        return float(max(m.kernel.rank or max(f.max_rank for f in m.options) for m in compressible))
+        return goal.present(SurveyNumbers(self.survey, self.measure, self.own_ranks))
 
     def unmet(self) -> Target | None:
         """The first of the targets that the model has not been brought to, if there is one."""
@@ -57,7 +44,7 @@ class Progress:
     def left_at(self, goal: Target) -> float:
         """The value of a target that the last cut, or look, has left the model at."""
         last = self._looked_at(goal)
-        if goal.quantity in (*BUDGETS, "rank") or last is None:
+        if goal.foreseeable or last is None:
             return self.present(goal)
         return last
 
@@ -65,12 +52,12 @@ class Progress:
         wanted = goal(math.inf)
         if wanted == goal.idle:
             return True
-        if goal.quantity in BUDGETS:
+        if isinstance(goal, SharedTarget):
             return self.present(goal) <= wanted * (1 + 1e-9)
         mine = [m for m in self.survey.compressible if self._target_of(m) == goal]
         if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False
-        if goal.quantity == "rank":
+        if goal.foreseeable:
             return all(as_rank(wanted, m, m.factorization) in (None, m.kernel.rank) for m in mine)
         return self._looked_at(goal) == wanted
 

@@ -18,7 +18,7 @@ def report_of(
     *,
     remarks: Mapping[str, str],
     notes: Sequence[str],
-    prices: Iterable[str],
+    costs: Iterable[str],
 ) -> Report:
     """The report of a model.
 
@@ -27,7 +27,7 @@ def report_of(
         history: What was done to it.
         remarks: Why kernels that may change are dense, by path.
         notes: What the looks at it have told.
-        prices: What it costs by measures that a report has no figures of, in sentences.
+        costs: What it costs by measures that a report has no figures of, in sentences.
     """
     traced = bool(survey.uses)
     return Report(
@@ -39,7 +39,7 @@ def report_of(
         flops=int(survey.total("flops")) if traced else None,
         kernels=kernel_records(survey, history.kept, remarks),
         cuts=history.cuts,
-        notes=(*notes, *survey.notes, *_unknown(survey), *_growth(history), *prices),
+        notes=(*notes, *survey.notes, *_unknown(survey), *_growth(history), *costs),
         flops_at=None if survey.counted is None else str(survey.counted),
     )
 

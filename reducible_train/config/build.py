@@ -14,20 +14,15 @@ from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
-from reducible_train.config.schedules import build_target
+from reducible_train.config.sections import Section, built
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.call_counts import count_calls
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
-from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import COUNTED
-from reducible_train.settings.rules import OWN, LayerRule, unmatched
-from reducible_train.settings.search import Search
-from reducible_train.settings.targets import QUANTITIES, target
+from reducible_train.settings.measures import CountedMeasure, Measure, Parameters
+from reducible_train.settings.rules import LayerRule, unmatched
+from reducible_train.settings.targets import target, target_kinds
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -52,53 +47,30 @@ def callbacks(config: Config) -> list[Any]:
 
 
 def _scheduler(config: Config) -> RankScheduler:
-    compression, cadence = config.compression, config.compression.cadence
+    compression = config.compression
+    targets: Any = {name: built(getattr(compression, name)) for name in target_kinds()}
     return RankScheduler(
-        **{name: build_target(getattr(compression, name)) for name in QUANTITIES},
-        measure=_measure(config),
+        **targets,
+        search=_built(compression.search),
+        measure=built(compression.measure),
         allocation=compression.allocation,
         criterion=compression.criterion,
         calibration=compression.calibration,
-        input_shape=compression.input_shape,
-        cadence=Cadence(steps=cadence.steps) if cadence.steps else Cadence(epochs=cadence.epochs),
+        cadence=compression.cadence.build(),
         rules=layer_rules(config),
-        min_gain=compression.min_gain,
-        guard=None if compression.guard is None else Guard(**dict(compression.guard)),
-        adaptive=_adaptive(config),
-        search=_search(config),
+        guard=_built(compression.guard),
         aids=build_aids(compression.aids),
     )
 
 
-def _search(config: Config) -> Search | None:
-    search = config.compression.search
-    return None if search is None else Search(**dict(search))
-
-
-def _measure(config: Config) -> str | Latency:
-    measure = config.compression.measure
-    return measure if isinstance(measure, str) else Latency(measure.batch_size, measure.rounds)
-
-
-def _adaptive(config: Config) -> Adaptive | None:
-    adaptive = config.compression.adaptive
-    return None if adaptive is None else Adaptive(**dict(adaptive))
+def _built(section: Section | None) -> Any:
+    """The settings of a section, if it is there."""
+    return None if section is None else section.build()
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:
     """The rules, in the order of the file."""
-    return tuple(
-        LayerRule(
-            match=rule.match,
-            keep_dense=rule.keep_dense,
-            min_rank=rule.min_rank,
-            max_rank=rule.max_rank,
-            **{name: build_target(getattr(rule, name)) for name in OWN},
-            group=rule.group,
-            split=rule.split,
-        )
-        for rule in config.compression.rules
-    )
+    return tuple(rule.build() for rule in config.compression.rules)
 
 
 def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
@@ -126,11 +98,12 @@ def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
     yield from _plan_problems(config, model, tuple(rule for rule in rules if rule not in idle))
 
 
-def _measurable(measure: str | Latency, model: Any, shapes: Sequence[InputShapes]) -> bool:
+def _measurable(measure: Measure, model: Any, shapes: Sequence[InputShapes]) -> bool:
     """False for what is measured when the fit begins, or counted by the lengths of its data."""
-    if measure == "flops":
-        return count_calls(model, find_kernels(model), shapes)[1] is not None
-    return measure in COUNTED or measure == "file"
+    if not measure.needs_shapes:
+        return True
+    known = isinstance(measure, CountedMeasure)
+    return known and count_calls(model, find_kernels(model), shapes)[1] is not None
 
 
 def _plan_problems(
@@ -138,25 +111,26 @@ def _plan_problems(
 ) -> Iterator[tuple[Place, str]]:
     """Nothing to compress, or a budget that no ranks can meet."""
     try:
-        scheduler = _scheduler(config)
-        goal, measure = scheduler.target, scheduler.measure
-        part, told = _keras.trained_model(model), scheduler.input_shape
+        asked = _scheduler(config).settings
+        goal, measure = asked.target, asked.measure
+        part, told = _keras.trained_model(model), asked.input_shape
         shapes = [] if told is None else [shapes_told(told, part)]
         if not _measurable(measure, part, shapes):
             # Only when the fit begins is known which budget can be met.
-            goal, measure = target("budget", 1.0), "parameters"
+            goal, measure = target("budget", 1.0), Parameters()
         Compression(
             model,
             goal,
             measure=measure,
-            allocation=scheduler.allocation,
+            allocation=asked.allocation,
             rules=rules,
-            min_gain=scheduler.min_gain,
             shapes=shapes,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
         named = re.findall(r"`(budget|cost|allocation|measure|input_shape)`", sentence)[:1]
+        if named == ["input_shape"]:
+            named = ["measure", "input_shape"]
         if config.compression.search is not None and named == ["budget"]:
             named = ["search", "lowest"]
         yield ("compression", *named), sentence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from reducible_train.config.models import (
 )
 from reducible_train.config.problems import explain
 from reducible_train.config.reading import Document, Place, place_text, read_document
-from reducible_train.config.schedules import build_target
+from reducible_train.config.sections import built
 from reducible_train.errors import ArgumentError, ConfigError, Problem
 from reducible_train.settings.checks import plain
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import Schedule, schedule_from_config
-from reducible_train.settings.targets import QUANTITIES
+from reducible_train.settings.targets import target_kinds
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Config:
 
     def schedules(self) -> dict[str, Schedule]:
         """Every schedule by what falls, the whole model's first: `"budget"`, `"rank of d1"`."""
-        named = {name: getattr(self.compression, name) for name in QUANTITIES}
+        named = {name: getattr(self.compression, name) for name in target_kinds()}
         for rule in self.compression.rules:
             named |= {f"{name} of {rule.match}": getattr(rule, name) for name in OWN}
         return {
-            name: schedule_from_config(build_target(target))
+            name: schedule_from_config(built(target))
             for name, target in named.items()
             if target is not None
         }
@@ -149,13 +149,13 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
     if values is None:
         message = "the configuration is empty. Begin with 'compression:'; see configs/."
         raise ConfigError(source, [Problem("$", message)])
-    found = list(contradictions(values))
-    model = None
+    model, found = None, list[tuple[Place, str]]()
     try:
         model = ConfigModel.model_validate(values)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        found = [explain(detail, ConfigModel) for detail in details] + found
+        found = [explain(each, ConfigModel) for each in error.errors(include_url=False)]
+    shapeless = {place for place, _ in found}
+    found += [each for each in contradictions(values) if not _is_in(each[0], shapeless)]
     problems = [*document.problems, *_located(_once(found), document.lines)]
     if problems or model is None:
         raise ConfigError(source, problems)
@@ -188,6 +188,11 @@ def _plain(values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [_plain(value) for value in values]
     return plain(values)
+
+
+def _is_in(place: Place, others: Collection[Place]) -> bool:
+    """True for one of some places, and for what is in it."""
+    return any(place[:length] in others for length in range(len(place) + 1))
 
 
 def _once(found: Iterable[tuple[Place, str]]) -> list[tuple[Place, str]]:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.config.aids import AidsSection
-from reducible_train.config.schedules import Section, Target
+from reducible_train.config.schedules import Target
+from reducible_train.config.sections import Section, section_of
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
-from reducible_train.settings.measures import MEASURES
-from reducible_train.settings.monitors import MODES
-from reducible_train.settings.targets import QUANTITIES
+from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.callbacks import (
+    BackupSettings,
+    CheckpointSettings,
+    EarlyStoppingSettings,
+    TensorBoardSettings,
+)
+from reducible_train.settings.fields import fields_of
+from reducible_train.settings.guard import Guard
+from reducible_train.settings.measures import measure_kinds
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.search import Search
+from reducible_train.settings.targets import target_kinds
 
 ALLOCATORS = allocator_names()
 CRITERIA = criterion_names()
-BOUNDS = ("max_drop", "limit")  # of a guard
 OPTIMIZERS = (
     "adadelta",
     "adafactor",
@@ -38,214 +48,86 @@ Count = Annotated[int, Field(ge=1)]
 Pattern = Annotated[str, Field(min_length=1)]
 
 
-class CadenceSection(Section):
-    """How often the ranks may change: every so many epochs or training steps, one of the two."""
-
-    epochs: Count | None = Field(
-        default=None, description="Cut at the start of every this many epochs."
-    )
-    steps: Count | None = Field(
-        default=None, description="Cut before every this many training steps."
-    )
-
-
-class RuleSection(Section):
-    """What holds for the layers whose path or name matches; the first matching rule applies."""
-
-    match: Pattern = Field(
-        description="Pattern for the layer's path or name, such as 'encoder/*' or 'hidden_?'."
-    )
-    keep_dense: bool | None = Field(
-        default=None,
-        description="true: never factorise. false: factorise the output layer as well.",
-    )
-    min_rank: Count | None = Field(default=None, description="The rank never falls below this.")
-    max_rank: Count | None = Field(
-        default=None, description="The rank is never above this once cut."
-    )
-    rank: Target | None = Field(
-        default=None, description="A rank of its own: a number or a schedule."
-    )
-    energy: Target | None = Field(
-        default=None, description="An energy to keep of its own, in (0, 1]: a number or a schedule."
-    )
-    rtol: Target | None = Field(
-        default=None,
-        description="A relative error of its own, in [0, 1): a number or a schedule that rises.",
-    )
-    group: Pattern | None = Field(
-        default=None,
-        description="A name. Under a budget, layers of one group get equal ranks.",
-    )
-    split: Literal["channel", "spatial"] | None = Field(
-        default=None,
-        description="How a Conv2D kernel is split. Left out: what loses less at equal cost.",
-    )
+if TYPE_CHECKING:
+    BackupSection = Section
+    CadenceSection = Section
+    CheckpointSection = Section
+    EarlyStoppingSection = Section
+    GuardSection = Section
+    RuleSection = Section
+    SearchSection = Section
+    TensorBoardSection = Section
+else:
+    BackupSection = section_of(BackupSettings)
+    CadenceSection = section_of(Cadence)
+    CheckpointSection = section_of(CheckpointSettings)
+    EarlyStoppingSection = section_of(EarlyStoppingSettings)
+    GuardSection = section_of(Guard)
+    RuleSection = section_of(LayerRule, "RuleSection")
+    SearchSection = section_of(Search)
+    TensorBoardSection = section_of(TensorBoardSettings)
+    RuleSection.model_rebuild(_types_namespace={"Target": Target})
 
 
-class GuardSection(Section):
-    """Undoes a cut that a metric does not recover from; exactly one of max_drop and limit."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name]} for name in BOUNDS]}
-    )
-
-    monitor: Pattern = Field(
-        default="val_loss", description="The metric to watch, as it stands in Keras's logs."
-    )
-    max_drop: Annotated[float, Field(ge=0)] | None = Field(
-        default=None,
-        description=(
-            "How far the metric may fall below its best value on accepted ranks, in its own"
-            " unit: 0.005 is half a point of accuracy."
-        ),
-    )
-    limit: float | None = Field(
-        default=None, description="The worst value of the metric that is accepted."
-    )
-    patience: Count = Field(default=2, description="Epochs that a cut has to recover.")
-    tries: Count = Field(
-        default=3, description="Undone cuts after which no more are made. Each halves the step."
-    )
-    mode: Literal[MODES] = Field(  # type: ignore[valid-type]
-        default="auto",
-        description="Whether the metric should be large or small. 'auto': Keras knows its own.",
-    )
-    folder: Pattern | None = Field(
-        default=None,
-        description="Where the state before a cut is kept. Left out: in memory.",
-    )
-
-
-class SearchSection(Section):
-    """Steps the budget down as far as the guard allows."""
-
-    factor: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.7, description="What a step multiplies the budget by."
-    )
-    start_epoch: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="First epoch before which a cut may be made; dense until then."
-    )
-    end_epoch: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="Last one before which a cut may be made. Left out: after three quarters.",
-    )
-    lowest: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="Budget to stop at. Left out: as low as ranks can go."
-    )
-
-
-class LatencySection(Section):
-    """How latency is measured."""
-
-    tag: ClassVar[str] = "<options>"
-
-    name: Literal["latency"] = Field(description="What is measured.")
-    batch_size: Count = Field(default=32, description="Samples in a batch.")
-    rounds: Count = Field(default=15, description="Times each is measured; the fastest counts.")
+def _measure_section(kind: str) -> Any:
+    made = MEASURES[kind]
+    name = (Literal[kind], Field(description=made.help))
+    section = section_of(made, f"{made.__name__}Section", name=name)
+    section.tag = f"<{kind}>"
+    return section
 
 
 def _measure_form(value: Any) -> str:
-    return "<options>" if isinstance(value, Mapping | LatencySection) else "<name>"
+    if not isinstance(value, Mapping | Section):
+        return "<name>"
+    kind = value.get("name") if isinstance(value, Mapping) else value.name
+    return f"<{kind if kind in WITH_OPTIONS else WITH_OPTIONS[-1]}>"
 
 
-Measure = Annotated[
-    Annotated[Literal[MEASURES], Tag("<name>")]  # type: ignore[valid-type]
-    | Annotated[LatencySection, Tag("<options>")],
-    Discriminator(_measure_form),
-]
+MEASURES = measure_kinds()
+WITH_OPTIONS = [kind for kind, made in MEASURES.items() if fields_of(made)]
+if TYPE_CHECKING:
+    Measure = str | Section
+else:
+    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")]]
+    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in WITH_OPTIONS]
+    Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 
-Shape = list[Count]
-
-
-def _shape_form(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "<by name>"
-    several = isinstance(value, list) and any(isinstance(each, list) for each in value)
-    return "<shapes>" if several else "<shape>"
-
-
-InputShape = Annotated[
-    Annotated[Shape, Tag("<shape>")]
-    | Annotated[list[Shape], Tag("<shapes>")]
-    | Annotated[dict[str, Shape], Tag("<by name>")],
-    Discriminator(_shape_form),
-]
-
-
-class AdaptiveSection(Section):
-    """Lets cuts begin once the stable ranks have settled; schedules count from there."""
-
-    slope: Annotated[float, Field(gt=0)] = Field(
-        default=0.1,
-        description="Change of a stable rank in one epoch, as a fraction of it, that is flat.",
-    )
-    window: Count = Field(default=3, description="Epochs over which the slope is taken.")
-    start_epoch: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="First epoch before which cuts may begin."
-    )
-    end_epoch: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="Epoch before which they begin in any case. Left out: half of the training.",
-    )
-
-
-TARGETS = (*QUANTITIES, "search")
+TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
-ALONE: Any = {"required": ["adaptive"], "not": {"anyOf": ONE}}
+ALONE: Any = {
+    "required": ["cadence"],
+    "properties": {"cadence": {"required": ["start"]}},
+    "not": {"anyOf": ONE},
+}
 
 
-class CompressionSection(Section):
-    """What falls, how far, how often: one of budget, cost, energy, rtol, rank and search.
+if TYPE_CHECKING:
+    TargetsSection = Section
+else:
+    TargetsSection = create_model(
+        "TargetsSection",
+        __base__=Section,
+        **{
+            quantity: (Target | None, Field(None, description=kind.help))
+            for quantity, kind in target_kinds().items()
+        },
+    )
 
-    With adaptive none of them is needed.
-    """
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [*ONE, ALONE]})
+class CompressionSection(
+    TargetsSection,
+    help=(
+        "What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
+        "\n\nWith a start of its cadence none of them is needed."
+    ),
+):
+    one_of = (*ONE, ALONE)
 
-    budget: Target | None = Field(
-        default=None,
-        description=(
-            "Fraction of the whole dense model's cost to reach, in (0, 1]:"
-            " a number or a schedule. 0.25 means a quarter of the size."
-        ),
-    )
-    cost: Target | None = Field(
-        default=None,
-        description=(
-            "The same, not as a fraction: parameters, bytes or whatever 'measure' counts."
-            " 200000 with measure: file is a file of at most 200 KB."
-        ),
-    )
-    energy: Target | None = Field(
-        default=None,
-        description=(
-            "Fraction of each kernel's squared singular values to keep, in (0, 1]:"
-            " a number or a schedule."
-        ),
-    )
-    rtol: Target | None = Field(
-        default=None,
-        description=(
-            "Relative error that each kernel may have, in [0, 1), the square root of the energy"
-            " it loses: a number, or a schedule that rises."
-        ),
-    )
-    rank: Target | None = Field(
-        default=None,
-        description="Rank of every compressible kernel, at least 1: a number or a schedule.",
-    )
     search: SearchSection | None = Field(
         default=None,
         description="In place of a schedule, a search for the smallest budget that is good enough.",
-    )
-    adaptive: AdaptiveSection | None = Field(
-        default=None,
-        description=(
-            "Lets cuts begin once the stable ranks have settled. Alone, it cuts each kernel to its"
-            " stable rank."
-        ),
     )
     guard: GuardSection | None = Field(
         default=None,
@@ -258,7 +140,8 @@ class CompressionSection(Section):
         default="parameters",
         description=(
             "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
-            " file, or latency, for which {name: latency, batch_size: 1} says more."
+            " file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: [128]}"
+            " says more."
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
@@ -278,30 +161,18 @@ class CompressionSection(Section):
             " 2048."
         ),
     )
-    input_shape: InputShape | None = Field(
-        default=None,
-        description=(
-            "Shape of one sample, for flops and latency of a model that leaves lengths open: [128],"
-            " or a list or mapping of shapes. Left out: that of the data."
-        ),
-    )
-    min_gain: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Fraction of its cost that a layer must save; below it the layer stays dense.",
-    )
     cadence: CadenceSection = Field(
-        default=CadenceSection(epochs=1), description="How often the ranks may change."
+        default=CadenceSection(epochs=1), description="When the ranks may change."
     )
     rules: list[RuleSection] = Field(
         default=[], description="Exceptions for some layers; the first rule that matches applies."
     )
 
 
-class OptimizerSection(Section):
-    """An optimizer with arguments: its name, and what Keras's class of that name takes."""
-
+class OptimizerSection(
+    Section,
+    help="An optimizer with arguments: its name, and what Keras's class of that name takes.",
+):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
     tag: ClassVar[str] = "<options>"
 
@@ -318,9 +189,10 @@ Optimizer = Annotated[
 ]
 
 
-class TrainingSection(Section):
-    """How `reducible-train finetune` trains; what is left out is as the model was compiled."""
-
+class TrainingSection(
+    Section,
+    help="How `reducible-train finetune` trains; what is left out is as the model was compiled.",
+):
     epochs: Count | None = Field(default=None, description="Epochs of the whole training.")
     batch_size: Count = Field(default=32, description="Samples in one training step.")
     optimizer: Optimizer | None = Field(
@@ -355,79 +227,9 @@ class TrainingSection(Section):
     )
 
 
-class TensorBoardSection(Section):
-    """Where the logs for TensorBoard go."""
-
-    log_dir: Pattern = Field(description="Folder for the logs; made if it does not exist.")
-
-
-class EarlyStoppingSection(Section):
-    """Ends the training when it no longer improves, once the ranks have fallen."""
-
-    monitor: Pattern = Field(
-        default="val_loss", description="The metric to watch, as it stands in Keras's logs."
-    )
-    min_delta: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="Least change that counts as an improvement."
-    )
-    patience: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Epochs without an improvement after which training stops."
-    )
-    mode: Literal[MODES] = Field(  # type: ignore[valid-type]
-        default="auto",
-        description="Whether the metric should be large or small. 'auto': Keras knows its own.",
-    )
-    baseline: float | None = Field(
-        default=None, description="A value that must be passed to count as an improvement."
-    )
-    restore_best_weights: bool = Field(
-        default=False, description="Whether to end with the weights of the best epoch."
-    )
-    start_from_epoch: Annotated[int, Field(ge=0)] = Field(
-        default=0,
-        description="First epoch that counts; the first at the final ranks, if that is later.",
-    )
-
-
-class CheckpointSection(Section):
-    """Saves the best epoch in a file, once the ranks have fallen."""
-
-    filepath: Pattern = Field(
-        description=(
-            "The file: .reducible, .keras or .weights.h5. {epoch} and metrics in braces become"
-            " their values."
-        )
-    )
-    monitor: Pattern = Field(
-        default="val_loss", description="The metric to watch, as it stands in Keras's logs."
-    )
-    mode: Literal[MODES] = Field(  # type: ignore[valid-type]
-        default="auto",
-        description="Whether the metric should be large or small. 'auto': Keras knows its own.",
-    )
-    save_best_only: bool = Field(
-        default=True, description="Whether only epochs better than those before are saved."
-    )
-    save_weights_only: bool = Field(
-        default=False, description="Whether only weights are saved; needs .weights.h5."
-    )
-    initial_value_threshold: float | None = Field(
-        default=None, description="A value that must be passed for an epoch to be saved."
-    )
-
-
-class BackupSection(Section):
-    """Saves the training after every epoch; the same command goes on from there."""
-
-    backup_dir: Pattern = Field(description="Folder for the backup of this training alone.")
-    delete_checkpoint: bool = Field(
-        default=True, description="Whether the backup is removed when training has ended."
-    )
-
-
-class ConfigModel(Section):
-    """Everything in one file: how far to compress, how to train, where to log."""
-
+class ConfigModel(
+    Section, help="Everything in one file: how far to compress, how to train, where to log."
+):
     compression: CompressionSection = Field(description="What falls, how far, how often.")
     training: TrainingSection = Field(
         default=TrainingSection(), description="How `reducible-train finetune` trains."

@@ -5,18 +5,25 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from reducible_train.config.reading import Place
-from reducible_train.config.schedules import KINDS, Section
+from reducible_train.config.schedules import KINDS
+from reducible_train.config.sections import Section, sections_in
 from reducible_train.settings.checks import is_number, percent_advice
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
+
+_MOVED = {  # keys of `compression` that have another place
+    "adaptive": " It is cadence: {start: {...}}.",
+    "min_gain": " It belongs to rules: [{match: '*', min_gain: ...}], after all others.",
+    "input_shape": " It belongs to the measure: {name: flops, input_shape: ...}.",
+}
 
 
 def shown(value: Any) -> str:
@@ -69,7 +76,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         return place, f"{name} is missing. It is needed here: {about}"
     if kind in ("extra_forbidden", "invalid_key"):
         known = sorted({key for model in _models_at(root, location[:-1]) for key in _keys(model)})
-        advice = nearest(name, known) or " Remove it or correct it."
+        moved = _MOVED.get(name) if location[:-1] == ("compression",) else None
+        advice = moved or nearest(name, known) or " Remove it or correct it."
         return place, f"unknown key {name!r}.{advice} Known here: {', '.join(known)}."
     if kind == "literal_error":
         wanted = str(limits["expected"])
@@ -169,7 +177,7 @@ def _about(models: Iterable[type[BaseModel]], name: str) -> str:
 
 def _models_at(root: type[BaseModel], location: Place) -> list[type[Section]]:
     """The sections that pydantic looked into at a location."""
-    models: list[type[Section]] = list(_sections(root))
+    models: list[type[Section]] = list(sections_in(root))
     for part in location:
         if isinstance(part, int):
             continue
@@ -177,14 +185,5 @@ def _models_at(root: type[BaseModel], location: Place) -> list[type[Section]]:
             models = [model for model in models if model.tag == part]
             continue
         held = [model.model_fields[part] for model in models if part in model.model_fields]
-        models = [found for item in held for found in _sections(item.annotation)]
+        models = [found for item in held for found in sections_in(item.annotation)]
     return models
-
-
-def _sections(annotation: Any) -> Iterator[type[Section]]:
-    """Every section named in an annotation."""
-    annotation = getattr(annotation, "__value__", annotation)  # a named alias stands for its value
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _sections(inner)

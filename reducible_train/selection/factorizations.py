@@ -9,13 +9,14 @@ import numpy as np
 
 from reducible_train.layers import Kernel
 from reducible_train.layers.uses import Uses
-from reducible_train.selection.costs.counted import (
-    Prices,
-    Table,
+from reducible_train.selection.costs import (
+    CostModel,
+    CostTable,
     break_even_rank,
     dense_cost,
     rank_cost,
 )
+from reducible_train.settings.measures import CountedMeasure, Flops, measure_kinds
 from reducible_train.settings.rules import LayerRule
 
 
@@ -47,7 +48,7 @@ class Factorization:
     max_rank: int
     limit: int
     growth: int
-    tables: Mapping[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, CostTable] = field(default_factory=dict)
 
     def cost(self, rank: int, measure: str) -> float:
         """Cost of factors of a rank."""
@@ -84,10 +85,12 @@ def forms_of(
     rule: LayerRule | None,
     uses: Mapping[tuple[str, str], Uses] | None,
     measure: str,
-    min_gain: float,
 ) -> list[Factorization]:
     """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
     forms = []
+    min_gain = _min_gain(rule)
+    kind = measure_kinds()[measure]
+    weighs_uses = issubclass(kind, CountedMeasure) and kind.weighs_uses
     wish = rule.split if rule else None
     splits = kernel.splits
     for split in [wish] if wish in splits else splits:
@@ -95,8 +98,8 @@ def forms_of(
         used = None if uses is None else uses[kernel.path, split]
         saves = break_even_rank(shape, min_gain=min_gain)
         looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
-        if used is not None and (measure == "flops" or not looked_up):
-            saves = min(saves, break_even_rank(shape, "flops", used, min_gain))
+        if used is not None and (weighs_uses or not looked_up):
+            saves = min(saves, break_even_rank(shape, Flops.name, used, min_gain))
         limit = saves if kernel.rank is None else kernel.rank
         most, growth = (
             min(rule.max_rank, rank) if rule and rule.max_rank else rank for rank in (limit, saves)
@@ -107,12 +110,17 @@ def forms_of(
     return forms
 
 
-def priced(
-    form: Factorization, kernel: Kernel, name: str, prices: Prices, min_gain: float
+def tabulated(
+    form: Factorization, kernel: Kernel, rule: LayerRule | None, name: str, costs: CostModel
 ) -> Factorization:
     """A form with its table, its largest rank one that saves enough by it."""
-    table = prices.tables[kernel.path, form.split]
-    saves = table.break_even_rank(min_gain)
+    table = costs.tables[kernel.path, form.split]
+    saves = table.break_even_rank(_min_gain(rule))
     limit = form.limit if kernel.rank is not None else min(form.limit, saves)
     most, growth = min(form.max_rank, limit), min(form.growth, saves)
     return replace(form, max_rank=most, limit=limit, tables={name: table}, growth=growth)
+
+
+def _min_gain(rule: LayerRule | None) -> float:
+    """The fraction of its cost that a kernel must save."""
+    return 0.0 if rule is None or rule.min_gain is None else rule.min_gain

@@ -11,45 +11,29 @@ from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, S
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.compressible import CompressibleKernel
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.checks import SHARE, checked_number
-from reducible_train.settings.measures import MEASURES, TABULATED
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.targets import BUDGETS, Target
+from reducible_train.settings.targets import RankTarget, SharedTarget, Target
 
 _THAW = "To cut frozen layers as well, give a rule: LayerRule(match=..., keep_dense=False)."
-_UNITS = {
-    "parameters": "parameters",
-    "bytes": "bytes",
-    "flops": "FLOPs",
-    "file": "bytes of the compact file",
-    "latency": "seconds of latency",
-}
 
 
-def check_choices(
-    measure: str | Latency, allocation: str, min_gain: float = 0.0, criterion: str = "frobenius"
-) -> None:
-    """Refuse names that nobody knows, and a gain that is no fraction.
+def check_choices(allocation: str, criterion: str) -> None:
+    """Refuse names that nobody knows.
 
     Raises:
-        ArgumentError: An unknown measure, allocation or criterion, a `min_gain` out of [0, 1).
+        ArgumentError: An unknown allocation or criterion.
     """
     criterion_named(criterion)
-    checked_number("min_gain", min_gain, SHARE)
-    for name, value, known in (
-        ("measure", "latency" if isinstance(measure, Latency) else measure, tuple(MEASURES)),
-        ("allocation", allocation, tuple(allocator_names())),
-    ):
-        if value not in known:
-            raise ArgumentError(
-                f"`{name}` must be one of {', '.join(map(repr, known))}. "
-                f"Received: {name}={value!r}. If unsure, leave it out."
-            )
+    if allocation not in allocator_names():
+        raise ArgumentError(
+            f"`allocation` must be one of {', '.join(map(repr, allocator_names()))}. "
+            f"Received: allocation={allocation!r}. If unsure, leave it out."
+        )
 
 
 def check_target(
@@ -75,7 +59,7 @@ def check_target(
         RankError: A budget that no ranks meet.
     """
     name = survey.model.name
-    if target.quantity not in BUDGETS:
+    if not isinstance(target, SharedTarget):
         for rule in rules:
             if rule.group is not None:
                 raise ArgumentError(
@@ -84,13 +68,10 @@ def check_target(
                     f"{target}. Give a budget, or remove the group."
                 )
         return False
-    if measure == "flops" and not survey.uses:
-        raise no_shapes("flops", survey.model)
-    smallest = smallest_fraction(survey, measure)
-    what, said = f"fraction of {_UNITS[measure]}", _ceil(smallest)
-    if target.quantity == "cost":
-        smallest = smallest_cost(survey, measure)
-        what, said = f"cost in {_UNITS[measure]}", _ceil(smallest)
+    if measure_kinds()[measure].needs_shapes and not survey.uses:
+        raise no_shapes(measure, survey.model)
+    smallest = target.of_cost(smallest_cost(survey, measure), survey.dense_total(measure))
+    what, said = target.words(measure_kinds()[measure].unit), _ceil(smallest)
     if target.lowest >= smallest:
         return False
     if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
@@ -120,7 +101,7 @@ def check_rank(survey: Survey, target: Target) -> None:
     """
     mine = [m for m in survey.compressible if m.rule is None or m.rule.target is None]
     dense = all(m.kernel.rank is None for m in mine)
-    if target.quantity != "rank" or not mine or not dense:
+    if not _fixes_ranks(target) or not mine or not dense:
         return
     asked = target.lowest
     if any(as_rank(asked, m, form) is not None for m in mine for form in m.options):
@@ -133,15 +114,20 @@ def check_rank(survey: Survey, target: Target) -> None:
     )
 
 
-def _held_by_frozen(survey: Survey, target: Target, measure: str) -> float:
+def _fixes_ranks(target: Target | None) -> bool:
+    """True for a target that asks for ranks which are known before training."""
+    return isinstance(target, RankTarget) and target.foreseeable
+
+
+def _held_by_frozen(survey: Survey, target: SharedTarget, measure: str) -> float:
     """By how much more a budget could fall if frozen kernels were cut, in what it counts.
 
     By a measure that only tables tell, of which there are none for them: all of it.
     """
-    if measure in TABULATED:
+    if measure in survey.cost_models:
         return np.inf if survey.frozen else 0.0
     saved = sum(m.cost(measure) - m.smallest_cost(measure) for m in survey.frozen)
-    return saved if target.quantity == "cost" else saved / survey.dense_total(measure)
+    return target.of_cost(saved, survey.dense_total(measure))
 
 
 def smallest_fraction(survey: Survey, measure: str) -> float:
@@ -175,7 +161,7 @@ def check_finite(survey: Survey) -> None:
 def _least(compressible: CompressibleKernel, measure: str) -> float:
     """The least a kernel can cost, its own target considered."""
     own = compressible.rule.target if compressible.rule else None
-    if own is None or own.quantity != "rank":
+    if own is None or not _fixes_ranks(own):
         return compressible.smallest_cost(measure)
     costs = [
         form.cost(rank, measure)

@@ -1,14 +1,14 @@
 """Shapes of a model's inputs where the model leaves lengths open: told, or read off data.
 
 What a kernel costs grows with the length of a sequence and the size of an image, and most text
-models take any. Lengths come, in this order, from the argument `input_shape`, from the calibration
-set (the mean over its samples as they are, padding included, for that is computed too), and from
-the data of the fit.
+models take any. Lengths come, in this order, from the `input_shape` of the measure, from the
+calibration set (the mean over its samples as they are, padding included, for that is computed too),
+and from the data of the fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,8 @@ import keras
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.samples import Samples, shapes_fit
-from reducible_train.settings.checks import is_count
-
-InputShape = Sequence[Any] | Mapping[str, Any]
+from reducible_train.settings.measures import InputShape, measure_kinds
+from reducible_train.settings.measures.shapes import is_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def shapes_told(input_shape: InputShape, model: Any) -> InputShapes:
     Raises:
         ArgumentError: They are not those of the model's inputs.
     """
-    single = _is_shape(input_shape)
+    single = is_shape(input_shape)
     names = list(input_shape) if isinstance(input_shape, Mapping) else None
     several = input_shape.values() if isinstance(input_shape, Mapping) else input_shape
     shapes = [input_shape] if single else list(several)
@@ -97,30 +96,6 @@ def shapes_told(input_shape: InputShape, model: Any) -> InputShapes:
     return InputShapes(inputs, "input_shape", binding=True)
 
 
-def checked_input_shape(input_shape: Any) -> InputShape | None:
-    """The argument `input_shape` as it is, if it can be one.
-
-    Raises:
-        ArgumentError: No shape, list of shapes, or shapes by name.
-
-    Example:
-        >>> checked_input_shape((128,)), checked_input_shape({"tokens": [128], "image": [28, 28]})
-        ((128,), {'tokens': [128], 'image': [28, 28]})
-    """
-    shape: InputShape | None = input_shape
-    if shape is None or _is_shape(shape):
-        return shape
-    several = input_shape.values() if isinstance(input_shape, Mapping) else input_shape
-    listed = isinstance(several, Sequence | type({}.values())) and not isinstance(several, str)
-    if not listed or not len(several) or not all(map(_is_shape, several)):
-        raise ArgumentError(
-            "`input_shape` must be the shape of one sample, without the batch axis, in whole "
-            "numbers; of several inputs a list of shapes, or a dictionary by name. "
-            f"Received: input_shape={input_shape!r}. Write for example input_shape=(128,)."
-        )
-    return shape
-
-
 def no_shapes(measure: str, model: Any, where: str = "") -> ArgumentError:
     """The error to raise where a measure needs shapes that nothing tells.
 
@@ -134,7 +109,8 @@ def no_shapes(measure: str, model: Any, where: str = "") -> ArgumentError:
     return ArgumentError(
         f"A budget of {measure} needs the whole input shapes of every layer, and model "
         f"'{model.name}' {open_axes}. Received: {received}. Give the shape of one sample, "
-        "input_shape=(128,), or samples, calibration=x; or use measure='parameters'."
+        f"measure={measure_kinds()[measure].__name__}(input_shape=(128,)), or samples, "
+        "calibration=x; or use measure='parameters'."
     )
 
 
@@ -149,8 +125,3 @@ def _told(model: Any) -> str:
 def _sizes(shape: Any) -> tuple[int | None, ...]:
     """A shape in plain numbers; none for one of unknown axes, as TensorFlow's may be."""
     return () if getattr(shape, "rank", 0) is None else tuple(shape)
-
-
-def _is_shape(value: Any) -> bool:
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    return listed and all(map(is_count, value))

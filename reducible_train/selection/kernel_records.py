@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.report.records import KernelRecord
-from reducible_train.selection.costs.counted import break_even_rank
+from reducible_train.selection.costs import break_even_rank
 from reducible_train.selection.survey import Survey
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf, sqrt
+from math import inf
 from typing import Any
 
 from reducible_train.linalg.truncation import choose_rank
@@ -11,7 +11,7 @@ from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.rank_choice import RankChoice, as_rank, is_blank
 from reducible_train.selection.scoring import DirectionScorer
-from reducible_train.settings.targets import STABLE_RANK
+from reducible_train.settings.targets import LossTarget, RankTarget, Target
 
 Outcome = tuple[RankChoice | None, str | None]  # what shall change, else why it does not
 
@@ -23,7 +23,7 @@ class OwnTargetSelector:
         scorer: What the directions of a kernel are worth.
         measure: What a choice among several forms shall save.
         trains: True if training goes on after a cut.
-        own_ranks: The ranks that the target `STABLE_RANK` means, by path.
+        own_ranks: The ranks that the target `StableRank` means, by path.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class OwnTargetSelector:
     def select(
         self,
         compressible: CompressibleKernel,
-        quantity: str,
+        goal: Target,
         value: float,
         kept: Mapping[str, float],
     ) -> Outcome:
@@ -52,20 +52,21 @@ class OwnTargetSelector:
 
         Args:
             compressible: The kernel.
-            quantity: What the target is of.
+            goal: The target; not one that kernels share.
             value: Its value, now.
             kept: Energy kept so far by path of the kernel, as the criterion weighs it.
         """
         path, remark = compressible.kernel.path, None
-        if quantity == STABLE_RANK:
+        outcomes: list[Outcome] = []
+        if isinstance(goal, RankTarget):
             own = self._own_ranks.get(path)
-            quantity, value = "rank", inf if own is None else max(1, round(value * own))
-            remark = "its stable rank has not settled yet" if own is None else None
-        if quantity == "rank":
-            outcomes = [self._by_rank(compressible, form, value) for form in compressible.options]
-        else:
-            limit = _limit(quantity, value, kept.get(path, 1.0))
-            asked = f"{quantity} {value:g}"
+            if own is None and not goal.foreseeable:
+                remark = "its stable rank has not settled yet"
+            rank = goal.rank(value, own)
+            outcomes = [self._by_rank(compressible, form, rank) for form in compressible.options]
+        elif isinstance(goal, LossTarget):
+            limit = goal.limit(value, kept.get(path, 1.0))
+            asked = f"{goal.quantity} {value:g}"
             outcomes = [
                 self._by_spectrum(compressible, form, limit, asked) for form in compressible.options
             ]
@@ -110,22 +111,6 @@ class OwnTargetSelector:
         if found.rank > form.max_rank:
             found = choose_rank(parts.values, **limit, max_rank=form.max_rank)
         return RankChoice(compressible, form, found.rank, found.binding, parts), None
-
-
-def _limit(quantity: str, value: float, kept: float) -> dict[str, Any] | None:
-    """The limit on one cut, if a kernel has kept `kept` of its energy so far.
-
-    Energies multiply from cut to cut: `kept * energy >= value`, or `>= 1 - value**2` for a
-    relative error. `None` if there is nothing left to lose.
-
-    >>> _limit("energy", 0.36, 0.72), _limit("rtol", 0.5, 1.0), _limit("rtol", 0.5, 0.7)
-    ({'energy': 0.5}, {'rtol': 0.5}, None)
-    """
-    if quantity == "energy":
-        needed = value / kept
-        return {"energy": needed} if needed < 1.0 else None
-    left = value if kept == 1.0 else sqrt(max(0.0, (value**2 - (1 - kept)) / kept))
-    return {"rtol": left} if left > 0.0 else None
 
 
 def _rank_binding(value: float, rank: int) -> str:

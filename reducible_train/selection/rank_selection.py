@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil, floor, inf
+from math import inf
 
 from reducible_train.linalg.svd import relative_errors
 from reducible_train.selection.compressible import CompressibleKernel
@@ -13,7 +13,7 @@ from reducible_train.selection.rank_choice import RankChoice, RankSelection
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.shared_budget import SharedBudget
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import BUDGETS, STABLE_RANK, Target
+from reducible_train.settings.targets import LossTarget, SharedTarget, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class RankSelector:
         trains: True if training goes on after a cut.
         apart: True if a budget is asked of the kernels that may change only, as a fraction of
             theirs.
-        own_ranks: The ranks that the target `STABLE_RANK` means, by path; those of kernels
+        own_ranks: The ranks that the target `StableRank` means, by path; those of kernels
             that have not settled are left out.
     """
 
@@ -56,8 +56,8 @@ class RankSelector:
             kept: Energy kept so far by path of the kernel, as the criterion weighs it.
         """
         own, remarks, shared = self._by_own_targets(values, kept)
-        if shared:
-            rest = self._budget.share(shared, own, values[self.target], time)
+        if shared and isinstance(self.target, SharedTarget):
+            rest = self._budget(self.target).share(shared, own, values[self.target], time)
         else:
             rest = RankSelection(hindrances=() if own else self._unmet_at_its_end(values))
         choices = [
@@ -82,21 +82,20 @@ class RankSelector:
         choices, remarks, shared = [], {}, []
         for compressible in self.survey.compressible:
             goal = (compressible.rule.target if compressible.rule else None) or self.target
-            if goal.quantity in BUDGETS:
+            if isinstance(goal, SharedTarget):
                 shared.append(compressible)
                 continue
-            choice, remark = selector.select(compressible, goal.quantity, values[goal], kept)
+            choice, remark = selector.select(compressible, goal, values[goal], kept)
             if choice is not None:
                 choices.append(choice)
             if remark is not None:
                 remarks[compressible.kernel.path] = remark
         return choices, remarks, shared
 
-    @property
-    def _budget(self) -> SharedBudget:
+    def _budget(self, target: SharedTarget) -> SharedBudget:
         return SharedBudget(
             self.survey,
-            self.target,
+            target,
             self.scorer,
             measure=self.measure,
             allocation=self.allocation,
@@ -114,19 +113,14 @@ class RankSelector:
         goal, compressible = self.target, self.survey.compressible
         if values[goal] != goal(inf) or any(m.kernel.rank is not None for m in compressible):
             return ()
-        if goal.quantity == STABLE_RANK:
-            return (
-                "No kernel would be smaller at its stable rank, so all stay dense. Give a budget.",
-            )
-        if goal.quantity == "rank":
+        if isinstance(goal, LossTarget):
+            path, error = self._least_error()
+            return (_nearest(goal, goal.nearest(error), path),)
+        if goal.foreseeable:
             ranks = {m.kernel.path: m.factorization.max_rank for m in compressible}
             path = max(ranks, key=lambda path: ranks[path])
-            return (_nearest(goal, f"rank={ranks[path]}", path),)
-        path, error = self._least_error()
-        # Rounded away from what is possible, so that what is said can be asked for.
-        kept, most = floor(1e4 * (1 - error**2)) / 1e4, ceil(1e4 * error) / 1e4
-        asked = f"rtol={most:.4f}" if goal.quantity == "rtol" else f"energy={kept:.4f}"
-        return (_nearest(goal, asked, path),)
+            return (_nearest(goal, f"{goal.quantity}={ranks[path]}", path),)
+        return ("No kernel would be smaller at its stable rank, so all stay dense. Give a budget.",)
 
     def _least_error(self) -> tuple[str, float]:
         """The kernel that loses least at its largest rank, and its relative error there."""

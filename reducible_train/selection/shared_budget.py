@@ -15,7 +15,7 @@ from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import SharedTarget
 
 Forms = Mapping[str, tuple[Factorization, Decomposition]]  # by path of the kernel
 
@@ -41,7 +41,7 @@ class SharedBudget:
     def __init__(
         self,
         survey: Survey,
-        target: Target,
+        target: SharedTarget,
         scorer: DirectionScorer,
         *,
         measure: str,
@@ -106,7 +106,7 @@ class SharedBudget:
     def _cost_of(self, value: float) -> float:
         """What a value of the target lets the whole model cost."""
         dense = self._survey.dense_total(self._measure)
-        cost = value * dense if self._target.quantity == "budget" else value
+        cost = self._target.allowed(value, dense)
         if not self._apart:
             return cost
         mine = self._survey.compressible

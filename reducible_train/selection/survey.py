@@ -13,17 +13,19 @@ from reducible_train import _keras
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import Kernel, find_kernels, unknown_kernels
 from reducible_train.layers.uses import Uses
+from reducible_train.report.records import Cut
 from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.compressible import CompressibleKernel, grouped
-from reducible_train.selection.costs.counted import Prices, dense_cost, rank_cost
-from reducible_train.selection.factorizations import Factorization, forms_of, priced
+from reducible_train.selection.costs import CostModel, dense_cost, rank_cost
+from reducible_train.selection.factorizations import Factorization, forms_of, tabulated
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.reasons import FROZEN, Reasons
+from reducible_train.settings.measures import counted_measure
 from reducible_train.settings.rules import LayerRule, rule_for, unmatched
 
 # Model, all its kernels, the forms of those that may change by path, and the traced calls.
-Pricer = Callable[
-    [Any, Sequence[Kernel], Mapping[str, Sequence[Factorization]], Sequence[Any] | None], Prices
+MakeCostModel = Callable[
+    [Any, Sequence[Kernel], Mapping[str, Sequence[Factorization]], Sequence[Any] | None], CostModel
 ]
 
 
@@ -41,7 +43,7 @@ class Survey:
         kernels: All kernels of known kinds.
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
-        prices: What its kernels cost by a measure that has no law, by measure.
+        cost_models: What its kernels cost by a measure that has no law, by measure.
         counted: The shapes that uses are counted for, where the model leaves them open.
         notes: What a reader of a report should know of it.
         frozen: The kernels that stay as they are because no step trains them, and could change.
@@ -52,7 +54,7 @@ class Survey:
     skipped: tuple[Skipped, ...]
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
-    prices: Mapping[str, Prices] = field(default_factory=dict)
+    cost_models: Mapping[str, CostModel] = field(default_factory=dict)
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[CompressibleKernel, ...] = ()
@@ -62,10 +64,15 @@ class Survey:
         _, uses, counted = count_calls(self.model, self.kernels, shapes)
         return replace(self, uses=uses, counted=counted)
 
-    def with_story(self, measure: str, story: float) -> Survey:
-        """The same, where the cuts so far have added something to what a measure counts."""
-        told = replace(self.prices[measure], story=story)
-        return replace(self, prices={**self.prices, measure: told})
+    def with_cuts(self, cuts: Sequence[Cut], coming: Sequence[str] = ()) -> Survey:
+        """The same, where the model pays for the records of its cuts.
+
+        Args:
+            cuts: All so far.
+            coming: Paths of the kernels that one more may change; none if there will be no more.
+        """
+        models = {name: costs.with_cuts(cuts, coming) for name, costs in self.cost_models.items()}
+        return replace(self, cost_models=models)
 
     @property
     def counted_shape(self) -> Any:
@@ -83,18 +90,18 @@ class Survey:
 
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
-        if measure in self.prices:
-            return self._priced(self.prices[measure], dense=False)
-        if measure == "flops":
-            return sum(self._flops(kernel, dense=False) for kernel in self.kernels)
+        if measure in self.cost_models:
+            return self._looked_up(self.cost_models[measure], dense=False)
+        if counted_measure(measure).weighs_uses:
+            return sum(self._worked(kernel, measure, dense=False) for kernel in self.kernels)
         return sum(_size(v, measure) for v in self.model.weights)
 
     def dense_total(self, measure: str) -> float:
         """Cost of the whole model if every kernel were dense."""
-        if measure in self.prices:
-            return self._priced(self.prices[measure], dense=True)
-        if measure == "flops":
-            return sum(self._flops(kernel, dense=True) for kernel in self.kernels)
+        if measure in self.cost_models:
+            return self._looked_up(self.cost_models[measure], dense=True)
+        if counted_measure(measure).weighs_uses:
+            return sum(self._worked(kernel, measure, dense=True) for kernel in self.kernels)
         total = self.total(measure)
         for kernel in self.kernels:
             if kernel.rank is not None:
@@ -102,20 +109,20 @@ class Survey:
                 total += dense_cost(kernel.shape, measure, kernel.itemsize, count=kernel.count)
         return total
 
-    def _priced(self, prices: Prices, *, dense: bool) -> float:
-        total = prices.rest + (0.0 if dense else prices.story)
+    def _looked_up(self, costs: CostModel, *, dense: bool) -> float:
+        total = costs.rest + (0.0 if dense else costs.record_cost)
         for kernel in self.kernels:
-            table = prices.tables[kernel.path, kernel.splits[0]]
+            table = costs.tables[kernel.path, kernel.splits[0]]
             total += table.dense if dense or kernel.rank is None else table.ranks[kernel.rank]
         return float(total)
 
-    def _flops(self, kernel: Kernel, *, dense: bool) -> int:
+    def _worked(self, kernel: Kernel, measure: str, *, dense: bool) -> int:
         uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))
         if uses is None:
             return 0
         if dense or kernel.rank is None:
-            return dense_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
-        return kernel.rank * rank_cost(kernel.shape, "flops", uses=uses, count=kernel.count)
+            return dense_cost(kernel.shape, measure, uses=uses, count=kernel.count)
+        return kernel.rank * rank_cost(kernel.shape, measure, uses=uses, count=kernel.count)
 
 
 def survey(
@@ -123,8 +130,7 @@ def survey(
     rules: Sequence[LayerRule] = (),
     *,
     measure: str = "parameters",
-    min_gain: float = 0.0,
-    pricer: Pricer | None = None,
+    cost_model: MakeCostModel | None = None,
     trains: bool = False,
     shapes: Sequence[InputShapes] = (),
 ) -> Survey:
@@ -134,8 +140,7 @@ def survey(
         model: The model.
         rules: Rules for single layers.
         measure: What a budget counts; factors that save nothing of it are not considered.
-        min_gain: Fraction of a kernel's cost that factors must save at least.
-        pricer: Prices the kernels, where the measure has no law.
+        cost_model: Makes the tables of their costs, where the measure has no law.
         trains: True if training goes on after a cut, so that kernels it does not reach could not
             recover, and are left.
         shapes: What may tell lengths that the model leaves open, the best first.
@@ -154,12 +159,12 @@ def survey(
     looks = []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
-        looks.append(_Look(kernel, rule, forms_of(kernel, rule, uses, measure, min_gain), reasons))
-    prices: dict[str, Prices] = {}
-    if pricer is not None:
+        looks.append(_Look(kernel, rule, forms_of(kernel, rule, uses, measure), reasons))
+    cost_models: dict[str, CostModel] = {}
+    if cost_model is not None:
         wanted = {look.kernel.path: look.forms for look in looks if look.reason is None}
-        prices[measure] = pricer(model, kernels, wanted, calls)
-        looks = [look.priced(measure, prices[measure], min_gain) for look in looks]
+        costs = cost_models[measure] = cost_model(model, kernels, wanted, calls)
+        looks = [look.tabulated(measure, costs) for look in looks]
     compressible = [look.compressible for look in looks if look.reason is None]
     skipped = _skipped(model, looks)
     if not compressible:
@@ -170,7 +175,7 @@ def survey(
         skipped,
         tuple(kernels),
         uses,
-        prices,
+        cost_models,
         counted,
         seen.notes,
         frozen=tuple(look.compressible for look in looks if look.is_frozen),
@@ -202,9 +207,9 @@ class _Look:
         """True for one that could change, and only is not trained."""
         return self.reason == FROZEN and bool(self.compressible.forms)
 
-    def priced(self, measure: str, prices: Prices, min_gain: float) -> _Look:
+    def tabulated(self, measure: str, costs: CostModel) -> _Look:
         """The same, its forms limited by what they cost in a table."""
-        forms = [priced(form, self.kernel, measure, prices, min_gain) for form in self.forms]
+        forms = [tabulated(form, self.kernel, self.rule, measure, costs) for form in self.forms]
         return replace(self, forms=forms)
 
 
@@ -242,4 +247,4 @@ def _nothing(model: Any, skipped: Sequence[Skipped]) -> RankError:
 
 
 def _size(variable: Any, measure: str) -> int:
-    return _keras.size(variable) * (_keras.itemsize(variable) if measure == "bytes" else 1)
+    return _keras.size(variable) * counted_measure(measure).weight(_keras.itemsize(variable), 1)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from reducible_train.errors import ArgumentError
-from reducible_train.settings.checks import POSITIVE, settle_counts, settle_numbers, settle_span
+from reducible_train.settings.base import Settings, span_fault, together
+from reducible_train.settings.checks import POSITIVE
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Count, EpochNumber, Number, option
 from reducible_train.settings.schedules import Constant
-from reducible_train.settings.targets import STABLE_RANK, Target
+from reducible_train.settings.targets import StableRank, Target
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(
+    Settings,
+    owner="Adaptive",
+    help="Lets cuts begin once the stable ranks have settled; schedules count from there.",
+):
     """Waits until the stable ranks of all kernels have settled, then lets cuts begin.
 
     While a network learns, the stable rank `||W||_F**2 / ||W||_2**2` of each kernel falls, fast at
@@ -33,13 +39,6 @@ class Adaptive:
 
     It takes the singular values of every compressible kernel once an epoch, until cuts begin.
 
-    Args:
-        slope: Change of the stable rank in one epoch, as a fraction of it, that counts as flat;
-            greater than 0.
-        window: Epochs over which the slope is taken, at least 1; more of them smooth more.
-        start_epoch: First epoch (from 0) before which cuts may begin.
-        end_epoch: Epoch before which they begin in any case; half of the training if not given.
-
     Raises:
         ArgumentError: Unusable values.
 
@@ -51,33 +50,47 @@ class Adaptive:
     2023.
     """
 
-    slope: float = 0.1
-    window: int = 3
-    start_epoch: int = 0
-    end_epoch: int | None = None
+    slope: float = option(
+        Number(POSITIVE),
+        0.1,
+        help="Change of a stable rank in one epoch, as a fraction of it, that counts as flat.",
+    )
+    window: int = option(
+        Count(), 3, help="Epochs over which the slope is taken; more of them smooth more."
+    )
+    start_epoch: int = option(
+        EpochNumber(), 0, help="First epoch, from 0, before which cuts may begin."
+    )
+    end_epoch: int | None = option(
+        EpochNumber(),
+        None,
+        help="Epoch before which they begin in any case. Left out: half of the training.",
+    )
 
-    def __post_init__(self) -> None:
-        settle_numbers(self, "", slope=POSITIVE)
-        settle_counts(self, "Adaptive", "window")
-        settle_span(self, "Adaptive")
+    @together("start_epoch", "end_epoch")
+    def _span(self) -> Fault | None:
+        return span_fault(self)
 
     @property
     def target(self) -> Target:
         """What the model is brought to where nothing else is asked for."""
-        return Target(STABLE_RANK, Constant(1.0))
+        return StableRank(Constant(1.0))
 
     def last_epoch(self, epochs: int | None) -> float:
-        """The epoch before which cuts begin in any case, in a training of `epochs` epochs.
+        """The epoch before which cuts begin in any case, in a training of `epochs` epochs."""
+        if self.end_epoch is not None:
+            return self.end_epoch
+        return math.inf if epochs is None else max(epochs // 2, self.start_epoch)
 
-        Raises:
-            ArgumentError: The training is over before.
-        """
-        if self.end_epoch is None:
-            return math.inf if epochs is None else max(epochs // 2, self.start_epoch)
-        if epochs is not None and self.end_epoch > epochs - 1:
-            raise ArgumentError(
-                f"`end_epoch` of Adaptive must be {epochs - 1} at the latest, the last epoch of a "
-                f"training of epochs={epochs}, counted from 0. Received: {self}. Let it end "
-                f"earlier, or train for epochs={self.end_epoch + 1} or more."
-            )
-        return self.end_epoch
+    def time_fault(self, epochs: int) -> Fault | None:
+        """A training that is over before."""
+        last = self.last_epoch(epochs)
+        if last <= epochs - 1:
+            return None
+        name = "start_epoch" if self.end_epoch is None else "end_epoch"
+        return Fault(
+            (name,),
+            f"`{name}` of Adaptive must be {epochs - 1} at the latest, the last epoch of a "
+            f"training of epochs={epochs}, counted from 0. Received: {self}. Let it be "
+            f"earlier, or train for epochs={int(last) + 1} or more.",
+        )

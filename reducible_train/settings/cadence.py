@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from reducible_train.errors import ArgumentError
-from reducible_train.settings.checks import settle_counts
+from reducible_train.settings.adaptive import Adaptive
+from reducible_train.settings.base import Nested, OneOf, Settings, together
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Count, option
 
 
-@dataclass(frozen=True)
-class Cadence:
-    """When cuts may be made: every so many epochs, or every so many steps.
-
-    Args:
-        epochs: Epochs between cuts; cuts are made before an epoch.
-        steps: Training steps between cuts. Each cut costs about a second of spectra and
-            of retracing, so let at least some hundred steps pass.
+@dataclass(frozen=True, repr=False)
+class Cadence(
+    Settings,
+    owner="a cadence",
+    help="When the ranks may change: every so many epochs or training steps, and from when on.",
+):
+    """When cuts may be made: every so many epochs, or every so many steps, and from when on.
 
     Example:
-        >>> Cadence(steps=500)
-        Cadence(epochs=None, steps=500)
+        >>> Cadence(steps=500), Cadence(start=Adaptive(end_epoch=10)).epochs
+        (Cadence(steps=500), 1)
     """
 
-    epochs: int | None = None
-    steps: int | None = None
+    epochs: int | None = option(Count(), None, help="Cuts are made before every this many epochs.")
+    steps: int | None = option(
+        Count(),
+        None,
+        help="Cuts are made before every this many training steps. Each costs about a second of "
+        "spectra and of retracing, so let at least some hundred pass.",
+    )
+    start: Adaptive | None = option(
+        Nested(Adaptive, "Adaptive(end_epoch=10)"),
+        None,
+        help="Lets cuts begin once the stable ranks of the kernels have settled; schedules count "
+        "from there. With it alone, cuts are made every epoch; without a target, each kernel is "
+        "cut to its stable rank. Not with a search, which chooses its own times.",
+    )
 
-    def __post_init__(self) -> None:
-        given = [name for name in ("epochs", "steps") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ArgumentError(
-                "A cadence is in epochs or in steps. Received: "
-                f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
-            )
-        settle_counts(self, "a cadence", *given)
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        start, *units = (values.get(name) for name in ("start", "epochs", "steps"))
+        alone = start is not None and units == [None, None]
+        return {**values, "epochs": 1} if alone else values
+
+    @together("epochs", "steps")
+    def _one_unit(self) -> Fault | None:
+        return OneOf(("epochs", "steps")).fault(self)
+
+    def __repr__(self) -> str:
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return f"Cadence({', '.join(f'{name}={value!r}' for name, value in values.items())})"

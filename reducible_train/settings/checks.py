@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError, NumberError
+from reducible_train.settings.faults import Fault
 
 T = TypeVar("T")
 
@@ -161,51 +163,58 @@ def checked_count(name: str, value: Any, owner: str, least: int = 1) -> int:
     return int(value)
 
 
+def checked_value(name: str, value: object) -> float:
+    """A target: a plain number, finite and not negative."""
+    number = checked_number(name, value)
+    if number < 0:
+        raise ArgumentError(
+            f"`{name}` must not be negative. Received: {name}={number}. "
+            "Give a fraction such as 0.25, or a rank of at least 1."
+        )
+    return number
+
+
+def checked_epoch(name: str, value: object) -> float:
+    """A time: a plain number of epochs, finite and not negative."""
+    number = checked_number(name, value)
+    if number < 0:
+        raise ArgumentError(
+            f"`{name}` must not be negative. Received: {name}={number}. "
+            "Epochs count from 0, the begin of the training."
+        )
+    return number
+
+
+def checked_sequence(name: str, value: object) -> Sequence[Any]:
+    """A list or tuple with at least one element."""
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+        raise ArgumentTypeError(
+            f"`{name}` must be a list. Received: {name}={value!r}. For one element write [element]."
+        )
+    elements = list(value)
+    if not elements:
+        raise ArgumentError(
+            f"`{name}` must have at least one element. Received: {name}={value!r}. Add one."
+        )
+    return elements
+
+
+def increase_fault(name: str, times: Sequence[float]) -> Fault | None:
+    """A time that is not later than the one before it."""
+    for i, (before, after) in enumerate(pairwise(times), start=1):
+        if after <= before:
+            return Fault(
+                (name, i),
+                f"`{name}` must increase. Received: {name}[{i}]={after} after {before}. "
+                "Sort them, and drop what happens twice.",
+            )
+    return None
+
+
 def settle(record: Any, **values: Any) -> None:
     """Put checked values in place of those that a frozen dataclass was given."""
     for name, value in values.items():
         object.__setattr__(record, name, value)  # nobody has seen it yet
-
-
-def settle_counts(record: Any, owner: str, *names: str, least: int = 1) -> None:
-    """Check the arguments of a frozen dataclass that are counts, and keep them plain.
-
-    One that was left out (`None`) is none.
-
-    Raises:
-        ArgumentError: One is no whole number, or too small.
-    """
-    for name in names:
-        value = getattr(record, name)
-        if value is not None:
-            settle(record, **{name: checked_count(name, value, owner, least)})
-
-
-def settle_numbers(record: Any, owner: str, **ranges: Range) -> None:
-    """The same for numbers, each with what it may be.
-
-    Raises:
-        ArgumentTypeError: One is no number.
-        ArgumentError: One is out of its range.
-    """
-    for name, within in ranges.items():
-        value = getattr(record, name)
-        if value is not None:
-            settle(record, **{name: checked_number(name, value, within, owner)})
-
-
-def settle_span(record: Any, owner: str) -> None:
-    """Refuse epochs between which nothing can happen; keep them plain.
-
-    Raises:
-        ArgumentError: One is no whole number from 0 on, or the end is before the start.
-    """
-    settle_counts(record, owner, "start_epoch", "end_epoch", least=0)
-    if record.end_epoch is not None and record.end_epoch < record.start_epoch:
-        raise ArgumentError(
-            "`end_epoch` must not be before `start_epoch`. Received: "
-            f"start_epoch={record.start_epoch}, end_epoch={record.end_epoch}."
-        )
 
 
 def _instead_of(value: object) -> str:
@@ -261,17 +270,17 @@ def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[
     return given or ()
 
 
-def register(kinds: dict[str, type[T]], cls: type[T], what: str) -> None:
-    """Enter a class under the name in its `kind`.
+def register(kinds: dict[str, type[T]], cls: type[T], what: str, name: str = "kind") -> None:
+    """Enter a class under the name in its `kind`, or in another attribute.
 
     Raises:
         ArgumentError: Another has that name.
     """
-    kind: str = cls.kind  # type: ignore[attr-defined]
+    kind: str = getattr(cls, name)
     taken = kinds.setdefault(kind, cls)
     if taken is not cls:
         raise ArgumentError(
-            f"`kind` must be a name of its own for every {what}. "
-            f"Received: kind={kind!r} in {cls.__name__}, taken by {taken.__name__}. "
+            f"`{name}` must be a name of its own for every {what}. "
+            f"Received: {name}={kind!r} in {cls.__name__}, taken by {taken.__name__}. "
             "Choose another."
         )

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.settings.checks import (
-    AMOUNT,
-    ANY,
-    is_number,
-    percent_advice,
-    settle_counts,
-    settle_numbers,
-)
-from reducible_train.settings.monitors import MODES, direction
-
-# Names of metrics that lie between 0 and 1, Keras's and those that people use.
-_FRACTION = re.compile(
-    r"(^|_)(acc|accuracy|auc|precision|recall|sensitivity|specificity|io_?u|f1|f1_score|"
-    r"fbeta_score|dice|top_?\d+)(_|$)"
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.base import OneOf, Settings, together
+from reducible_train.settings.checks import AMOUNT
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Choice, Count, Number, PathName, option
+from reducible_train.settings.monitors import (
+    METRIC,
+    MODE_HELP,
+    MODES,
+    direction,
+    percent_fault,
+    percent_fault_of,
 )
 
 
 @dataclass(frozen=True)
-class Guard:
+class Guard(
+    Settings,
+    owner="a guard",
+    help="Undoes a cut that a metric does not recover from; exactly one of max_drop and limit.",
+    one_of=OneOf(("max_drop", "limit"), "For half a point of accuracy write max_drop=0.005."),
+):
     """Watches a metric, and has a cut undone that it does not recover from.
 
     The reference is the best value of the metric at the end of any epoch that ran on ranks
@@ -46,21 +47,6 @@ class Guard:
     No cut is made before the metric was seen once, nor after an epoch without it.
     Leave out `TerminateOnNaN`: it ends the training, though with the cut undone.
 
-    Args:
-        monitor: A metric of the logs, such as `"val_accuracy"`.
-        max_drop: How far it may fall below the reference, in its own unit, at least 0;
-            0.005 is half a point of an accuracy. Give this or `limit`.
-        limit: The worst value that is accepted, whatever the reference: 0.97. No cut is
-            made before the metric has reached it.
-        patience: Epochs a cut has to recover, at least 1.
-        tries: Undone cuts after which no more are made, at least 1.
-        mode: `"max"` or `"min"`, whether the metric should be large or small; `"auto"`
-            asks Keras, which knows its own metrics. With `"auto"` the metric must be one
-            the model is compiled with; otherwise it may come from another callback, which
-            must stand before the `RankScheduler`.
-        folder: Where the state before a cut is kept; in memory if not given. It takes as
-            much as the weights and the optimizer's variables do.
-
     Raises:
         ArgumentError: Unusable values.
 
@@ -69,72 +55,48 @@ class Guard:
         2
     """
 
-    monitor: str = "val_loss"
-    max_drop: float | None = None
-    limit: float | None = None
-    patience: int = 2
-    tries: int = 3
-    mode: str = "auto"
-    folder: str | os.PathLike[str] | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.monitor, str) or not self.monitor:
-            raise ArgumentTypeError(
-                "`monitor` must be the name of a metric. "
-                f"Received: monitor={self.monitor!r}. Write for example 'val_accuracy'."
-            )
-        bounds = [name for name in ("max_drop", "limit") if getattr(self, name) is not None]
-        if len(bounds) != 1:
-            raise ArgumentError(
-                "A guard needs either `max_drop` or `limit`. Received: "
-                f"max_drop={self.max_drop!r}, limit={self.limit!r}. For half a point of accuracy "
-                "write max_drop=0.005."
-            )
-        settle_numbers(self, "a guard", max_drop=AMOUNT, limit=ANY)
-        settle_counts(self, "a guard", "patience", "tries")
-        fault = percent_fault("max_drop", self.max_drop, self.monitor)
-        if self.mode == "auto" and fault is not None:
-            raise ArgumentError(f"`max_drop` of a guard {fault}")
-        if self.mode not in MODES:
-            raise ArgumentError(
-                f"`mode` must be one of {', '.join(map(repr, MODES))}. "
-                f"Received: mode={self.mode!r}."
-            )
-        if self.folder is not None:
-            if not isinstance(self.folder, str | os.PathLike):
-                raise ArgumentTypeError(
-                    f"`folder` must be a path. Received: folder={self.folder!r}."
-                )
-            if Path(self.folder).exists() and not Path(self.folder).is_dir():
-                raise ArgumentError(
-                    f"`folder` must be a folder. Received: folder={os.fspath(self.folder)!r}, "
-                    "which is a file. Give another, or none to keep states in memory."
-                )
-
-
-def percent_fault(name: str, value: object, monitor: str) -> str | None:
-    """What is wrong with a bound on a metric that lies between 0 and 1, or `None`.
-
-    Args:
-        name: `"max_drop"`, `"min_delta"` (distances, below 1) or another (a value, at most 1).
-        value: What came.
-        monitor: The metric.
-
-    >>> percent_fault("max_drop", 5, "val_accuracy")
-    "must be below 1 where the metric is a fraction. Received: max_drop=5 for 'val_accuracy'. \
-For 5 % write 0.05."
-    >>> percent_fault("max_drop", 5, "val_loss")
-    """
-    if not is_number(value) or "loss" in monitor or not _FRACTION.search(monitor.lower()):
-        return None
-    distance = name in ("max_drop", "min_delta")
-    if value < 1 or (value == 1 and not distance):
-        return None
-    wanted = "below 1" if distance else "at most 1"
-    return (
-        f"must be {wanted} where the metric is a fraction. Received: {name}={value!r} for "
-        f"{monitor!r}.{percent_advice(value)}"
+    monitor: str = option(METRIC, "val_loss", help="The metric to watch, as it stands in the logs.")
+    max_drop: float | None = option(
+        Number(AMOUNT),
+        None,
+        help="How far the metric may fall below the reference, its best value on accepted ranks, "
+        "in its own unit: 0.005 is half a point of accuracy. Give this or `limit`.",
     )
+    limit: float | None = option(
+        Number(),
+        None,
+        help="The worst value that is accepted, whatever the reference: 0.97. No cut is made "
+        "before the metric has reached it.",
+    )
+    patience: int = option(Count(), 2, help="Epochs that a cut has to recover.")
+    tries: int = option(
+        Count(), 3, help="Undone cuts after which no more are made. Each halves the step."
+    )
+    mode: str = option(Choice(MODES), "auto", help=MODE_HELP)
+    folder: str | os.PathLike[str] | None = option(
+        PathName(),
+        None,
+        help="Where the state before a cut is kept, as much as the weights and the optimizer's "
+        "variables. Left out: in memory.",
+    )
+
+    @together("monitor", "max_drop", "mode")
+    def _drop_is_no_percentage(self) -> Fault | None:
+        return percent_fault_of(self, "max_drop")
+
+    @together("monitor", "limit", "mode")
+    def _limit_is_no_percentage(self) -> Fault | None:
+        return percent_fault_of(self, "limit")
+
+    @together("folder")
+    def _folder_is_none_other(self) -> Fault | None:
+        if self.folder is None or not Path(self.folder).exists() or Path(self.folder).is_dir():
+            return None
+        return Fault(
+            ("folder",),
+            f"`folder` must be a folder. Received: folder={os.fspath(self.folder)!r}, "
+            "which is a file. Give another, or none to keep states in memory.",
+        )
 
 
 @dataclass(frozen=True)
@@ -181,17 +143,16 @@ def direction_of(guard: Guard, known: dict[str, str | None]) -> int:
             or `None`; empty where they cannot be known.
 
     Raises:
-        ArgumentError: No such metric, nothing is known of its direction, or a limit that it
-            cannot reach.
+        ArgumentError: No such metric, nothing is known of its direction, or a drop that it cannot
+            have.
 
     Example:
         >>> direction_of(Guard("val_accuracy", max_drop=0.01), {"loss": "down", "accuracy": "up"})
         1
     """
     name = guard.monitor.removeprefix("val_")
-    auto = guard.mode == "auto"  # else a callback's own scale may stand in for the model's
-    for bound, judged in (("max_drop", auto or name in known), ("limit", auto)):
-        fault = percent_fault(bound, getattr(guard, bound), guard.monitor)
-        if judged and fault is not None:
-            raise ArgumentError(f"`{bound}` of a guard {fault}")
+    # With a mode of its own, only a metric that the model logs is known to be a fraction.
+    fault = percent_fault("max_drop", guard.max_drop, guard.monitor)
+    if name in known and fault is not None:
+        raise ArgumentError(f"`max_drop` of a guard {fault}")
     return direction(guard.monitor, guard.mode, known, "a guard")

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from reducible_train.errors import ArgumentError
+from reducible_train.settings.checks import is_number, percent_advice
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Text
 
 MODES = ("auto", "max", "min")
+MODE_HELP = (
+    "Whether the metric should be large or small. 'auto': Keras knows its own, those that the "
+    "model is compiled with; say 'max' or 'min' for one that another callback adds."
+)
+METRIC = Text("the name of a metric", "'val_accuracy'")
+
+# Names of metrics that lie between 0 and 1, Keras's and those that people use.
+_FRACTION = re.compile(
+    r"(^|_)(acc|accuracy|auc|precision|recall|sensitivity|specificity|io_?u|f1|f1_score|"
+    r"fbeta_score|dice|top_?\d+)(_|$)"
+)
+
+
+def percent_fault(name: str, value: object, monitor: str) -> str | None:
+    """What is wrong with a bound on a metric that lies between 0 and 1, or `None`.
+
+    Args:
+        name: `"max_drop"`, `"min_delta"` (distances, below 1) or another (a value, at most 1).
+        value: What came.
+        monitor: The metric.
+
+    >>> percent_fault("max_drop", 5, "val_accuracy")
+    "must be below 1 where the metric is a fraction. Received: max_drop=5 for 'val_accuracy'. \
+For 5 % write 0.05."
+    >>> percent_fault("max_drop", 5, "val_loss")
+    """
+    if not is_number(value) or "loss" in monitor or not _FRACTION.search(monitor.lower()):
+        return None
+    distance = name in ("max_drop", "min_delta")
+    if value < 1 or (value == 1 and not distance):
+        return None
+    wanted = "below 1" if distance else "at most 1"
+    return (
+        f"must be {wanted} where the metric is a fraction. Received: {name}={value!r} for "
+        f"{monitor!r}.{percent_advice(value)}"
+    )
+
+
+def percent_fault_of(settings: Any, name: str) -> Fault | None:
+    """A bound on a metric in per cent; a `mode` of its own means a scale of its own.
+
+    Args:
+        settings: What goes by a metric, with its `monitor` and `mode`.
+        name: Its option with the bound.
+    """
+    fault = percent_fault(name, getattr(settings, name), settings.monitor)
+    if fault is None or settings.mode != "auto":
+        return None
+    return Fault((name,), f"`{name}` of {settings.owner} {fault}")
 
 
 def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: str) -> int:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.settings.checks import is_number, plain, settle, settle_counts
+from reducible_train.settings.base import Settings, together
+from reducible_train.settings.checks import SHARE
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Choice, Count, Number, Text, Truth, option
+from reducible_train.settings.goals import Goal
 from reducible_train.settings.schedules import Schedule
-from reducible_train.settings.targets import Target, target
+from reducible_train.settings.targets import Target, target, target_kinds
 
 SPLITS = ("channel", "spatial")
-OWN = ("rank", "energy", "rtol")  # targets that a single layer may have
+OWN = tuple(name for name, kind in target_kinds().items() if kind.for_layers)
+_LISTED = ", ".join(f"`{name}`" for name in OWN[:-1]) + f" or `{OWN[-1]}`"
 
 
 @dataclass(frozen=True)
-class LayerRule:
+class LayerRule(
+    Settings,
+    help="What holds for the layers whose path or name matches; the first matching rule applies.",
+):
     """What holds for the layers that a pattern matches; the first rule that matches applies.
-
-    Args:
-        match: Glob on the layer's path or name: `"hidden_*"`, `"encoder/*"`.
-        keep_dense: True leaves the layer as it is; False takes in a layer that would be
-            left alone because it is an output layer.
-        min_rank: Smallest rank it may get.
-        max_rank: Largest rank it may get once it is factorised.
-        rank: Its own rank, a number or a schedule, whatever the other layers do.
-        energy: Its own energy, a number or a schedule.
-        rtol: Its own relative error, a number or a schedule.
-        split: How its kernel is split, where there is a choice: `"channel"` or `"spatial"`
-            for Conv2D. Without it, the split that costs less at equal error is taken.
-        group: A name; under a budget, layers of one group get equal ranks, or all stay dense.
-            Their kernels must have one shape.
 
     Raises:
         ArgumentError: Contradictory or unusable values.
@@ -41,70 +35,104 @@ class LayerRule:
         True
     """
 
-    match: str
-    keep_dense: bool | None = None
-    min_rank: int | None = None
-    max_rank: int | None = None
-    rank: float | Schedule | None = None
-    energy: float | Schedule | None = None
-    rtol: float | Schedule | None = None
-    split: str | None = None
-    group: str | None = None
+    match: str = option(
+        Text("a pattern on layer names", "match='hidden_*'"),
+        help="Glob on the layer's path or name, such as 'encoder/*' or 'hidden_?'.",
+    )
+    keep_dense: bool | None = option(
+        Truth(),
+        None,
+        help="True leaves the layer as it is; False takes in one that would be left alone because "
+        "it is an output layer.",
+    )
+    min_rank: int | None = option(Count(), None, help="Smallest rank it may get.")
+    max_rank: int | None = option(
+        Count(), None, help="Largest rank it may get once it is factorised."
+    )
+    rank: float | Schedule | None = option(
+        Goal("rank"),
+        None,
+        help="Its own rank, a number or a schedule, whatever the other layers do.",
+    )
+    energy: float | Schedule | None = option(
+        Goal("energy"), None, help="Its own energy to keep, in (0, 1]: a number or a schedule."
+    )
+    rtol: float | Schedule | None = option(
+        Goal("rtol"),
+        None,
+        help="Its own relative error, in [0, 1): a number, or a schedule that rises.",
+    )
+    split: str | None = option(
+        Choice(SPLITS),
+        None,
+        help="How its kernel is split, where there is a choice: 'channel' or 'spatial' for Conv2D. "
+        "Left out: the split that costs less at equal error.",
+    )
+    group: str | None = option(
+        Text("a name", "group='experts'"),
+        None,
+        help="A name; under a budget, layers of one group get equal ranks, or all stay dense. "
+        "Their kernels must have one shape.",
+    )
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.match, str) or not self.match:
-            raise ArgumentTypeError(
-                "`match` of a LayerRule must be a pattern on layer names. "
-                f"Received: match={self.match!r}. Write for example match='hidden_*'."
-            )
-        settle(self, keep_dense=plain(self.keep_dense))
-        if self.keep_dense is not None and not isinstance(self.keep_dense, bool):
-            raise ArgumentTypeError(
-                f"`keep_dense` must be True or False. Received: keep_dense={self.keep_dense!r} in "
-                f"the rule for {self.match!r}. Write it without quotes."
-            )
-        settle_counts(self, f"the rule for {self.match!r}", "min_rank", "max_rank")
-        settle(self, **{n: plain(v) for n in OWN if is_number(v := getattr(self, n))})
-        if self.min_rank and self.max_rank and self.min_rank > self.max_rank:
-            raise ArgumentError(
-                f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "
-                f"max_rank={self.max_rank} in the rule for {self.match!r}."
-            )
-        others = ("min_rank", "max_rank", *OWN, "split", "group")
-        if self.keep_dense and any(getattr(self, name) is not None for name in others):
-            raise ArgumentError(
-                "A rule with keep_dense=True can say nothing about ranks. Received: "
-                f"{self!r}. Remove `keep_dense`, or all the others."
-            )
-        own = [name for name in OWN if getattr(self, name) is not None]
-        if len(own) > 1:
-            raise ArgumentError(
-                "A rule may set one of `rank`, `energy` and `rtol`. Received: "
-                f"{' and '.join(own)} in the rule for {self.match!r}. Remove all but one."
-            )
-        self._check_group()
-        if self.split not in (None, *SPLITS):
-            raise ArgumentError(
-                f"`split` must be one of {', '.join(map(repr, SPLITS))}. Received: "
-                f"split={self.split!r} in the rule for {self.match!r}."
-            )
-        _ = self.target
+    min_gain: float | None = option(
+        Number(SHARE),
+        None,
+        help="Fraction of its cost that it must save to be factorised, in [0, 1). As the last "
+        "rule, LayerRule('*', min_gain=0.2) holds for all that no rule before it matches.",
+    )
 
-    def _check_group(self) -> None:
-        if self.group is None:
-            return
-        if not isinstance(self.group, str) or not self.group:
-            raise ArgumentTypeError(
-                f"`group` must be a name. Received: group={self.group!r} in the rule for "
-                f"{self.match!r}. Write for example group='experts'."
-            )
-        own = [name for name in OWN if getattr(self, name) is not None]
-        if own:
-            raise ArgumentError(
-                "A group shares what a budget gives it, so its rule can set no `rank`, `energy` or "
-                f"`rtol`. Received: group and {own[0]} in the rule for {self.match!r}. Remove one "
-                "of them."
-            )
+    @classmethod
+    def whose(cls, values: Mapping[str, Any]) -> str:
+        return f"the rule for {values.get('match')!r}"
+
+    @together("min_rank", "max_rank")
+    def _limits_in_order(self) -> Fault | None:
+        if not (self.min_rank and self.max_rank and self.min_rank > self.max_rank):
+            return None
+        return Fault(
+            ("min_rank",),
+            f"`min_rank` must not be above `max_rank`. Received: min_rank={self.min_rank}, "
+            f"max_rank={self.max_rank} in {self.whose(vars(self))}. Exchange or change them.",
+        )
+
+    @together("match", "keep_dense", "min_rank", "max_rank", *OWN, "split", "group", "min_gain")
+    def _dense_or_ranks(self) -> Fault | None:
+        others = self._given("min_rank", "max_rank", *OWN, "split", "group", "min_gain")
+        if not (self.keep_dense and others):
+            return None
+        return Fault(
+            ("keep_dense",),
+            "A layer that stays dense has no rank: a rule with keep_dense=True can say nothing "
+            f"about ranks. Received: {self!r}. Remove `keep_dense`, or {' and '.join(others)}.",
+        )
+
+    @together()
+    def _one_of_its_own(self) -> Fault | None:
+        own = self._given(*OWN)
+        if len(own) < 2:
+            return None
+        return Fault(
+            (),
+            f"A rule may set at most one of {_LISTED}. Received: {' and '.join(own)} in "
+            f"{self.whose(vars(self))}. Remove all but one.",
+        )
+
+    @together("group")
+    def _group_or_its_own(self) -> Fault | None:
+        own = self._given(*OWN)
+        if self.group is None or not own:
+            return None
+        return Fault(
+            ("group",),
+            "A group shares what a budget gives it, so its rule can set no `rank`, `energy` or "
+            f"`rtol`. Received: group and {own[0]} in {self.whose(vars(self))}. Remove one "
+            "of them.",
+        )
+
+    def _given(self, *names: str) -> list[str]:
+        """Which of some options are not left out."""
+        return [name for name in names if getattr(self, name) is not None]
 
     @property
     def target(self) -> Target | None:

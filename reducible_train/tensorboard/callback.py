@@ -154,24 +154,23 @@ def _written_once(scheduler: HasReport, report: Report) -> Iterator[events.Value
 def configuration_table(scheduler: HasReport, report: Report) -> str:
     """The settings of the rank callback as a Markdown table."""
     rows: dict[str, object] = {}
-    target = getattr(scheduler, "target", None)
-    if target is not None and getattr(scheduler, "search", None) is None:
+    asked = getattr(scheduler, "settings", scheduler)
+    target = getattr(asked, "target", None)
+    if target is not None and getattr(asked, "search", None) is None:
         rows[target.quantity] = target.schedule
     for name in (
         "measure",
         "allocation",
         "criterion",
-        "min_gain",
         "cadence",
         "rules",
         "guard",
-        "adaptive",
         "search",
         "aids",
     ):
-        if (value := getattr(scheduler, name, None)) not in (None, ()):
+        if (value := getattr(asked, name, None)) not in (None, ()):
             rows[name] = value
-    calibration = getattr(scheduler, "calibration", None)
+    calibration = getattr(asked, "calibration", None)
     if calibration is not None:  # data are too much to show
         count = isinstance(calibration, int)
         rows["calibration"] = f"{calibration} samples of the fit" if count else "data of its own"

@@ -16,6 +16,7 @@ from reducible_train.container.files import accessing, write_text
 from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.preflight.paths import check_folder
 from reducible_train.saving.weights_file import load_keras_weights
+from reducible_train.settings.callbacks import BackupSettings
 from reducible_train.surgery.merge import check_built
 from reducible_train.training.backup_state import Arrays, misfit_of, put_back, state_of
 from reducible_train.training.comparisons import comparing
@@ -43,7 +44,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     one is complete.
 
     Args:
-        scheduler: The `RankScheduler` of the same fit, without `guard`, `adaptive` and `Rewarm`,
+        scheduler: The `RankScheduler` of the same fit, without `guard`, `Adaptive` and `Rewarm`,
             whose state is in no backup.
         backup_dir: Folder for the backup, of this training only; made if it does not exist.
         delete_checkpoint: False to keep the backup when training has ended.
@@ -75,8 +76,9 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         check_scheduler(scheduler, RankScheduler, "RankBackupAndRestore")
         scheduler.check_resumable()
         self.scheduler = scheduler
-        self.backup_dir = Path(backup_dir)
-        self.delete_checkpoint = delete_checkpoint
+        asked = BackupSettings(backup_dir, delete_checkpoint)
+        self.backup_dir = Path(asked.backup_dir)
+        self.delete_checkpoint = asked.delete_checkpoint
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet

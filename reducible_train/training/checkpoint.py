@@ -14,12 +14,12 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path, replacing_by
-from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, shortened
+from reducible_train.errors import ArgumentError, FormatError, shortened
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import check_savable, write_model
 from reducible_train.saving.way_back import WayBack
-from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, folder_of, name_fault
-from reducible_train.settings.monitors import MODES
+from reducible_train.settings.callbacks import CheckpointSettings
+from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, folder_of
 from reducible_train.training.other_callbacks import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
@@ -119,13 +119,16 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     ):
         check_scheduler(scheduler, RankScheduler, "RankModelCheckpoint")
         super().__init__()
-        _check_options(monitor, mode)
+        check_path(filepath)
+        asked = CheckpointSettings(
+            filepath, monitor, mode, save_best_only, save_weights_only, initial_value_threshold
+        )
         self.scheduler = scheduler
-        self.filepath = _checked_name(filepath, save_weights_only)
-        self.monitor = monitor
-        self.mode = mode
-        self.save_best_only = save_best_only
-        self.initial_value_threshold = initial_value_threshold
+        self.filepath = os.fspath(asked.filepath)
+        self.monitor = asked.monitor
+        self.mode = asked.mode
+        self.save_best_only = asked.save_best_only
+        self.initial_value_threshold = asked.initial_value_threshold
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.saved: Path | None = None
@@ -239,30 +242,3 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
                 f"({type(error).__name__}: {error}). The logs have "
                 f"{', '.join(['epoch', *logs])}."
             ) from error
-
-
-def _check_options(monitor: Any, mode: Any) -> None:
-    if not isinstance(monitor, str) or not monitor:
-        raise ArgumentTypeError(
-            "`monitor` must be the name of a metric. "
-            f"Received: monitor={monitor!r}. Write for example 'val_accuracy'."
-        )
-    if mode not in MODES:
-        raise ArgumentError(
-            f"`mode` must be one of {', '.join(map(repr, MODES))}. Received: mode={mode!r}."
-        )
-
-
-def _checked_name(filepath: Any, save_weights_only: bool) -> str:
-    """The name of a file, as text, that says what is to be written.
-
-    Raises:
-        ArgumentTypeError: It is no path.
-        ArgumentError: It is of no kind that can be written, or no name that can be filled.
-    """
-    check_path(filepath)
-    name = os.fspath(filepath)
-    fault = name_fault(name, save_weights_only)
-    if fault is not None:
-        raise ArgumentError(f"`filepath` {fault}. Received: {name!r}.")
-    return name

@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from reducible_train.errors import ArgumentError
-from reducible_train.settings.guard import percent_fault
+from reducible_train.settings.callbacks import EarlyStoppingSettings
 from reducible_train.training.other_callbacks import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
@@ -61,20 +60,10 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
         start_from_epoch: int = 0,
     ):
         check_scheduler(scheduler, RankScheduler, "RankEarlyStopping")
-        for name, value in (("min_delta", min_delta), ("baseline", baseline)):
-            fault = percent_fault(name, value, monitor) if mode == "auto" else None
-            if fault is not None:
-                raise ArgumentError(f"`{name}` of RankEarlyStopping {fault}")
-        super().__init__(
-            monitor,
-            min_delta,
-            patience,
-            verbose,
-            mode,
-            baseline,
-            restore_best_weights,
-            start_from_epoch,
+        asked = EarlyStoppingSettings(
+            monitor, min_delta, patience, mode, baseline, restore_best_weights, start_from_epoch
         )
+        super().__init__(verbose=verbose, **vars(asked))
         self.scheduler = scheduler
 
     def __getstate__(self) -> dict[str, Any]:

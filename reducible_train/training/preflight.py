@@ -13,11 +13,12 @@ from reducible_train.preflight.values import check_values
 from reducible_train.selection.distribution import check_workers
 from reducible_train.selection.sample_checks import check_asking
 from reducible_train.settings.compression import CompressionSettings
+from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.monitors import check_validated
+from reducible_train.settings.timing import final_epoch, timing_faults
 from reducible_train.training.other_callbacks import check_other_callbacks
 from reducible_train.training.sampling import CalibrationSet, asking_of
-from reducible_train.training.timing import ends_of, final_epoch
 
 
 def check_fit(
@@ -41,7 +42,7 @@ def check_fit(
     """
     model, epochs = scheduler.model, (scheduler.params or {}).get("epochs")
     check_workers(model)
-    check_times(settings, epochs)
+    raise_first(timing_faults(settings, epochs))
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
         check_guard(settings.guard, model, _keras.has_validation(scheduler))
@@ -51,37 +52,6 @@ def check_fit(
     check_asking(model, asking_of(settings), data)
 
 
-def check_times(
-    settings: CompressionSettings, epochs: int | None, begin: float | None = None
-) -> None:
-    """Refuse what ends after the last cut.
-
-    Args:
-        settings: What is asked for.
-        epochs: Epochs of the fit; `None` in a training loop of one's own.
-        begin: When cuts began, if an `Adaptive` has let them.
-    """
-    if settings.search is not None:
-        settings.search.last_epoch(epochs)
-    cadence, ends = settings.cadence, ends_of(settings, epochs, begin)
-    if epochs is None:
-        return
-    if epochs < 1:
-        raise ArgumentError(f"`epochs` of the fit must be at least 1. Received: epochs={epochs}.")
-    last = float(epochs)
-    if cadence.epochs:
-        last = float((epochs - 1) // cadence.epochs * cadence.epochs)
-    for end in ends:
-        if end.epoch > last or (cadence.steps and end.epoch == last):
-            raise ArgumentError(
-                f"{end.name} must end before training does: at epoch {last:g} "
-                f"at the latest, counted from 0, for epochs={epochs} and {cadence}. "
-                f"Received: one that ends at epoch {end.epoch:g}, {end.shown}. Train for "
-                f"epochs={math.floor(end.epoch) + (cadence.epochs or 1)} or more, or let it end "
-                "earlier."
-            )
-
-
 def check_steps(
     settings: CompressionSettings,
     epochs: int | None,
@@ -89,7 +59,7 @@ def check_steps(
     first: int,
     begin: float | None = None,
 ) -> None:
-    """The same where turns are counted in steps, whose number is known once an epoch begins.
+    """Refuse what ends after the last cut of a cadence in steps, which an epoch's begin tells.
 
     Args:
         settings: What is asked for.
@@ -98,19 +68,8 @@ def check_steps(
         first: The epoch that begins, the first of the fit.
         begin: When cuts began, if an `Adaptive` has let them.
     """
-    every = settings.cadence.steps
-    if not epochs or not steps or not every:
-        return
-    last = first + ((epochs - first) * steps - 1) // every * every / steps
-    for end in ends_of(settings, epochs, begin):
-        if end.epoch > last + 1e-9:
-            raise ArgumentError(
-                f"{end.name} must end when ranks are last looked at: at epoch "
-                f"{last:g} at the latest, counted from 0, for epochs={epochs} of {steps} steps "
-                f"and {settings.cadence}. Received: one that ends at epoch {end.epoch:g}, "
-                f"{end.shown}. Look at it more often, train "
-                "for more epochs, or let it end earlier."
-            )
+    if epochs and steps and settings.cadence.steps:
+        raise_first(timing_faults(settings, epochs, steps, first, begin))
 
 
 def check_callbacks(
@@ -134,22 +93,3 @@ def check_guard(guard: Guard, model: Any, validates: bool | None) -> None:
     check_validated(guard.monitor, guard.mode, known, validates, "a guard")
     if guard.folder is not None:
         check_folder(guard.folder, "`folder` of a guard", "Choose another.")
-
-
-def check_resumable(settings: CompressionSettings) -> None:
-    """Refuse what another fit could not go on with.
-
-    Raises:
-        ArgumentError: There is a guard, an `Adaptive`, or an aid whose state no backup holds.
-    """
-    aids = (aid for aid in settings.aids if not aid.resumes)
-    for name, found, lost in (
-        ("the guard", settings.guard, "the state before the cut on trial"),
-        ("adaptive", settings.adaptive, "the stable ranks it has seen"),
-        ("the aid", next(aids, None), "the state it is in"),
-    ):
-        if found is not None:
-            raise ArgumentError(
-                f"This training cannot be backed up and taken up in another fit: {lost} would "
-                f"be lost. Received: {found}. Leave out {name}, or the backup."
-            )

@@ -164,7 +164,6 @@ def rank_control(
         measure=settings.measure,
         allocation=settings.allocation,
         rules=settings.rules,
-        min_gain=settings.min_gain,
         criterion=settings.criterion,
         samples=samples,
         shapes=shapes,

@@ -8,6 +8,7 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import SpectrumError
 from reducible_train.settings.compression import CompressionSettings
+from reducible_train.settings.timing import schedule_end
 from reducible_train.training.clock import Clock
 from reducible_train.training.comparisons import Comparers
 from reducible_train.training.no_model import NoModel
@@ -15,7 +16,6 @@ from reducible_train.training.preflight import check_steps
 from reducible_train.training.rank_control import RankControl, rank_control
 from reducible_train.training.sampling import CalibrationSet, Sampling
 from reducible_train.training.shortfall import FitOutcome, Shortfall, shortfall_of
-from reducible_train.training.timing import schedule_end
 
 
 class TrainingRun:

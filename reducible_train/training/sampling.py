@@ -10,7 +10,6 @@ from reducible_train.errors import ArgumentError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.calibration import ENOUGH, samples_of
 from reducible_train.selection.call_counts import count_calls
-from reducible_train.selection.costs.latency import Latency
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import (
     InputShapes,
@@ -123,7 +122,7 @@ class Sampling:
 
     def waits_for_shapes(self) -> bool:
         """True if a budget counts by lengths that only a batch will tell."""
-        if not _counts_lengths(self._settings.measure) or not self._model.built:
+        if not self._settings.measure.needs_shapes or not self._model.built:
             return False
         part = _keras.trained_model(self._model)
         return count_calls(part, find_kernels(part), self.shapes())[1] is None
@@ -152,7 +151,7 @@ class Sampling:
             self.collector = SampleCollector(self._model, 1)
         except ArgumentError as error:
             if needed:
-                raise no_shapes(str(self._settings.measure), self._model) from error
+                raise no_shapes(self._settings.measure.name, self._model) from error
 
     def first_batch(self) -> InputShapes | None:
         """What the first batch says, once: whether the model can be listened to, and lengths."""
@@ -190,8 +189,3 @@ class Sampling:
         """See no more batches."""
         self.collector.stop()
         self._is_over = True
-
-
-def _counts_lengths(measure: Any) -> bool:
-    """True for a measure that grows with the lengths of the inputs."""
-    return isinstance(measure, Latency) or measure in ("flops", "latency")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
-from reducible_train.settings.targets import BUDGETS, Target
+from reducible_train.settings.targets import SharedTarget, Target
 from reducible_train.training.guard_run import GuardRun
 from reducible_train.training.lost_weights import NAN_REMEDY
 from reducible_train.training.target_controllers import TargetController
@@ -106,7 +106,7 @@ def shortfall_of(outcome: FitOutcome, target: Target) -> Shortfall | None:
     unmet = compression.progress.unmet()
     if unmet is None:
         return None
-    untouched = not compression.history.cuts and unmet.quantity not in BUDGETS
+    untouched = not compression.history.cuts and not isinstance(unmet, SharedTarget)
     reached = None if untouched else compression.progress.left_at(unmet)
     return Shortfall(_words(unmet), reached, *_first(outcome))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import SharedTarget, Target
 
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
@@ -120,7 +120,7 @@ class SearchController(_FromTheStart):
         self._asked = present
 
     def target_value(self, goal: Target, time: float) -> float:
-        if goal.quantity != "budget":  # a rule's own
+        if not isinstance(goal, SharedTarget):  # a rule's own
             return goal(time)
         self._asked = self.accepted
         if self._search.start_epoch <= time <= self._last_epoch:

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 import zoo
 
-from reducible_train import _keras, factorize
+from reducible_train import Latency, _keras, factorize
 from reducible_train.layers import find_kernels
 from reducible_train.selection.calibration import samples_of
-from reducible_train.selection.costs.latency import Latency
+from reducible_train.selection.costs.latency import LatencyCosts
 from reducible_train.selection.sample_checks import check_samples
 from reducible_train.selection.statistics import collect
 from reducible_train.surgery.growth import whole_gradients
@@ -113,7 +113,7 @@ def listen(how, model, samples):
         calls = _keras.trace_calls(model, layers)
         _keras.trace_calls(model, layers, samples.x, values=True)
         _keras.assigned_in_calls(model)
-        Latency(rounds=1).prices(model, kernels, {}, calls)
+        LatencyCosts.of(Latency(rounds=1), model, kernels, {}, calls)
 
 
 @pytest.fixture(scope="module", params=LAYERS)

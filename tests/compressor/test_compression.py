@@ -110,10 +110,10 @@ def test_a_cut_leaves_the_survey_of_before_as_it_was(measure):
     fall = target("budget", PiecewiseConstant((0.9, 0.7, 0.5), (0, 1, 2)))
     compression = Compression(zoo.sequential(), fall, measure=measure)
     before = compression.survey
-    stories = {name: prices.story for name, prices in before.prices.items()}
+    records = {name: each.record_cost for name, each in before.cost_models.items()}
     compression.cut(0.0)
     compression.cut(1.0)
     compression.cut(2.0)
-    assert {name: prices.story for name, prices in before.prices.items()} == stories
+    assert {name: each.record_cost for name, each in before.cost_models.items()} == records
     if measure == "file":
-        assert compression.survey.prices["file"].story > 0
+        assert compression.survey.cost_models["file"].record_cost > 0

@@ -174,7 +174,7 @@ training:
         (
             {},
             "$.compression",
-            "exactly one of budget, cost, energy, rtol, rank or search. Received: none",
+            "exactly one of budget, cost, energy, rank, rtol or search. Received: none",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
@@ -186,7 +186,7 @@ training:
         ({"budget": float("inf")}, "$.compression.budget", "must be a finite number"),
         ({"budget": [1, 0.5]}, "$.compression.budget", "a number or a schedule"),
         ({"energy": 95}, "$.compression.energy", "write 0.95"),
-        ({"rank": 0.2}, "$.compression.rank", "use budget: 0.2"),
+        ({"rank": 0.2}, "$.compression.rank", "use a budget of 0.2"),
         ({"rank": 20.5}, "$.compression.rank", "whole number"),
         ({"rank": 0}, "$.compression.rank", "at least 1"),
         ({"budget": {"final": 1}}, "$.compression.budget", "without the key 'schedule'"),
@@ -246,12 +246,12 @@ training:
         (
             {"rank": 3, "rules": [{"match": "a", "energy": 0.5, "rank": 3}]},
             "$.compression.rules[0]",
-            "at most one of rank, energy or rtol",
+            "at most one of energy, rank or rtol",
         ),
         (
             {"rank": 3, "rules": [{"match": "a", "min_rank": 9, "max_rank": 3}]},
             "$.compression.rules[0].min_rank",
-            "9 above 3",
+            "min_rank=9, max_rank=3",
         ),
         (
             {"rank": 3, "rules": [{"match": "*", "min_rank": 2}, {"match": "a", "rank": 3}]},
@@ -585,7 +585,7 @@ def test_schedules_that_rise_are_told_with_their_place():
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"budget": ramp, "rules": [rule]}}, "c.yaml")
     assert (
-        "$.compression.budget: the schedule must not rise, for ranks never rise; it rises from 0.2"
+        "$.compression.budget: budget must not rise, for ranks never rise; it rises from 0.2"
         in str(caught.value)
     )
     assert "never rise; it rises from 2 to 4" in str(caught.value)
@@ -611,12 +611,12 @@ def test_early_stopping_and_a_backup_follow_the_scheduler():
     assert not backup.delete_checkpoint
     for name, found in (
         ("guard", {"guard": {"max_drop": 0.01}}),
-        ("adaptive", {"adaptive": {}}),
-        ("rewarm", {"aids": {"rewarm": {"steps": 3}, "product_decay": {}}}),
+        ("cadence.start", {"cadence": {"start": {}}}),
+        ("Rewarm", {"aids": {"rewarm": {"steps": 3}, "product_decay": {}}}),
     ):
         told = problems_of(values | {"compression": {"rank": 4} | found})
         assert list(told) == ["$.backup"]
-        assert f"a training with {name} cannot be backed up" in told["$.backup"]
+        assert f"A training with {name} cannot be backed up" in told["$.backup"]
     parse_config(values | {"compression": {"rank": 4, "aids": {"product_decay": {}}}})
 
 
@@ -653,12 +653,12 @@ def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
         ({"energy": 0.5}, "Received: energy."),
         ({"rtol": 0.5}, "Received: rtol."),
         ({"rank": 4, "rules": [{"match": "a", "rtol": 0.5}]}, "Received: rtol."),
-        ({"adaptive": {}}, "Received: adaptive alone."),
+        ({"cadence": {"start": {}}}, "Received: cadence.start alone."),
     ):
         told = problems_of(compression(**keys))
         assert list(told) == ["$.compression.aids.tail_shrink"]
         assert came in told["$.compression.aids.tail_shrink"]
-    for keys in ({"budget": 0.5, "adaptive": {}}, {"cost": 500}, {"rank": 4}):
+    for keys in ({"budget": 0.5, "cadence": {"start": {}}}, {"cost": 500}, {"rank": 4}):
         (scheduler,) = parse_config(compression(**keys)).callbacks()
         assert [type(aid) for aid in scheduler.aids] == [TailShrink]
 
@@ -681,3 +681,17 @@ def test_an_aid_that_changes_ranks_rests_before_training_ends():
     assert list(problems_of(values(0))) == ["$.compression.aids.regrow.end_epoch"]
     told = problems_of(values(7, guard={"max_drop": 0.01}))
     assert "Received: guard." in told["$.compression.aids.regrow"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("adaptive", {}, "cadence: {start: {...}}"),
+        ("min_gain", 0.2, "rules: [{match: '*', min_gain: ...}]"),
+        ("input_shape", [3], "measure: {name: flops, input_shape: ...}"),
+    ],
+)
+def test_a_key_that_has_another_place_is_told_it(key, value, place):
+    told = problems_of({"compression": {"budget": 0.5, key: value}})
+    assert list(told) == [f"$.compression.{key}"]
+    assert place in told[f"$.compression.{key}"]

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from kinds import KINDS
 
-from reducible_train import Adaptive, LayerRule, RankScheduler, factorize
+from reducible_train import Adaptive, Cadence, LayerRule, RankScheduler, factorize
 from reducible_train.layers import as_variables, find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
@@ -122,7 +122,9 @@ def fit(model: keras.Model, epochs: int = 2, **target: Any) -> RankScheduler:
     return scheduler
 
 
-@pytest.mark.parametrize("target", [{"energy": 0.5}, {"adaptive": Adaptive(end_epoch=1)}])
+@pytest.mark.parametrize(
+    "target", [{"energy": 0.5}, {"cadence": Cadence(start=Adaptive(end_epoch=1))}]
+)
 def test_zeros_are_not_judged_by_their_energy(target):
     report = fit(residual(), epochs=3, **target).report
     down = next(kernel for kernel in report.kernels if kernel.path == "down/kernel")

@@ -99,7 +99,7 @@ SETTINGS = {
     "search without guard": (lambda: RankScheduler(search=Search(start_epoch=2)), "guard="),
     "cadence as number": (lambda: RankScheduler(budget=0.5, cadence=500), r"steps=500"),
     "cadence of both": (lambda: Cadence(epochs=1, steps=5), "steps"),
-    "adaptive as flag": (lambda: RankScheduler(budget=0.5, adaptive=True), r"Adaptive\("),
+    "adaptive as flag": (lambda: Cadence(start=True), r"Adaptive\("),
     "one aid": (lambda: RankScheduler(budget=0.5, aids=ProductDecay(1e-4)), r"aids=\["),
     "one rule": (lambda: RankScheduler(budget=0.5, rules=LayerRule("one")), r"rules=\["),
     "samples by half": (lambda: RankScheduler(budget=0.5, calibration=2.5), "whole number"),

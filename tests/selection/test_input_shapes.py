@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reducible_train import ArgumentError, Ramp, RankScheduler, factorize
+from reducible_train import (
+    ArgumentError,
+    Flops,
+    Ramp,
+    RankScheduler,
+    factorize,
+)
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
-from reducible_train.selection.costs.latency import Latency
-from reducible_train.selection.input_shapes import checked_input_shape
+from reducible_train.settings.measures import Latency
+from reducible_train.settings.measures.shapes import checked_input_shape
 
 L = keras.layers
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras's, of an end
@@ -80,15 +86,27 @@ def test_a_text_model_counts_as_one_of_that_length(told):
     x, _ = words()
     expected = flops(factorize(text(7), budget=0.6, measure="flops"))
     ways = {
-        "calibration": {"calibration": x, "criterion": "activation"},
-        "input_shape": {"input_shape": (7,)},
-        "by name": {"input_shape": {"words": [7]}},
+        "calibration": {"calibration": x, "criterion": "activation", "measure": "flops"},
+        "input_shape": {"measure": Flops(input_shape=(7,))},
+        "by name": {"measure": Flops(input_shape={"words": [7]})},
     }
-    report = factorize(text(), budget=0.6, measure="flops", **ways[told])
+    report = factorize(text(), budget=0.6, **ways[told])
     assert report.dense_flops == expected[0]
     assert report.flops <= 0.6 * expected[0]
     source = "calibration" if told == "calibration" else "input_shape"
     assert f"at input shape (7,), from {source}" in str(report)
+
+
+def test_a_batch_is_timed_at_the_shape_that_was_told():
+    timed = []
+
+    def timer(calls, rounds):
+        timed.extend(call.run for call in calls)
+        return counting(calls, rounds)
+
+    report = factorize(text(), budget=0.9, measure=Latency(input_shape=(7,), timer=timer))
+    assert timed
+    assert "It is that at input shape (7,), from input_shape." in str(report)
 
 
 def test_images_of_any_size_and_models_that_take_several_inputs_count():
@@ -97,10 +115,11 @@ def test_images_of_any_size_and_models_that_take_several_inputs_count():
     assert found.dense_flops == factorize(image((12, 10)), rank=4).dense_flops
     shapes = {"words": (5,), "extra": (24,)}
     given = {"words": np.zeros((4, 5), int), "extra": np.zeros((4, 24), "float32")}
-    for way in ({"input_shape": shapes}, {"calibration": given}):
+    flops_of = Flops(input_shape=shapes)
+    for way in ({"measure": flops_of}, {"measure": "flops", "calibration": given}):
         model = TwoInputs()
         model({"words": given["words"][:, :2], "extra": given["extra"]})
-        found = factorize(model, budget=0.8, measure="flops", **way)
+        found = factorize(model, budget=0.8, **way)
         assert found.dense_flops == 2 * (24 * 32 + 32 * 24 + 24 * 3) * 5
         assert "(24,)" in found.flops_at
         assert "(5,)" in found.flops_at
@@ -179,13 +198,13 @@ def test_what_is_no_shape_is_refused(wrong):
     with pytest.raises(ArgumentError, match="`input_shape` must be the shape of one sample"):
         checked_input_shape(wrong)
     with pytest.raises(ArgumentError, match="input_shape="):
-        RankScheduler(budget=0.5, input_shape=wrong)
+        RankScheduler(budget=0.5, measure=Flops(input_shape=wrong))
 
 
 @pytest.mark.parametrize("wrong", [(3, 4), [(3,), (4,)], {"nobody": (3,)}])
 def test_a_shape_of_another_model_is_refused(wrong):
     with pytest.raises(ArgumentError, match=r"model 'functional.*words \(None,\).*Received"):
-        factorize(text(), budget=0.5, measure="flops", input_shape=wrong)
+        factorize(text(), budget=0.5, measure=Flops(input_shape=wrong))
 
 
 # --- configurations -----------------------------------------------------------------------
@@ -193,21 +212,23 @@ def test_a_shape_of_another_model_is_refused(wrong):
 
 @pytest.mark.parametrize("shape", [[7], [[7]], {"words": [7]}])
 def test_a_configuration_names_the_shape(shape):
-    values = {"budget": 0.6, "measure": "flops", "input_shape": shape}
+    values = {"budget": 0.6, "measure": {"name": "flops", "input_shape": shape}}
     config = parse_config({"compression": values})
     config.check(text())
     (scheduler,) = config.callbacks()
-    assert factorize(text(), budget=0.6, measure="flops", input_shape=scheduler.input_shape)
+    assert factorize(text(), budget=0.6, measure=scheduler.measure)
 
 
 def test_a_configuration_without_a_shape_waits_for_the_data():
     config = parse_config({"compression": {"budget": 0.6, "measure": "flops"}})
     config.check(text())
-    values = {"budget": 0.6, "measure": "flops", "input_shape": [3, 3]}
-    with pytest.raises(ConfigError, match=r"compression\.input_shape"):
+    values = {"budget": 0.6, "measure": {"name": "flops", "input_shape": [3, 3]}}
+    with pytest.raises(ConfigError, match=r"compression\.measure\.input_shape"):
         parse_config({"compression": values}).check(text())
-    with pytest.raises(ConfigError, match="input_shape"):
-        parse_config({"compression": values | {"input_shape": [0]}})
+    with pytest.raises(ConfigError, match=r"compression\.measure\.input_shape"):
+        parse_config(
+            {"compression": {"budget": 0.6, "measure": {"name": "flops", "input_shape": [0]}}}
+        )
 
 
 def test_a_budget_that_no_ranks_meet_is_refused_before_the_fit_begins():

@@ -21,7 +21,7 @@ from reducible_train import (
 from reducible_train.compressor import Compression
 from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
-from reducible_train.selection.costs.latency import never_falling, stopwatch
+from reducible_train.selection.costs.latency import LatencyCosts, never_falling, stopwatch
 from reducible_train.selection.survey import survey
 from reducible_train.settings.targets import target
 
@@ -60,7 +60,7 @@ def tables(model, **options):
     goal = target("budget", 1.0)
     latency = Latency(timer=timer, **options)
     compression = Compression(model, goal, measure=latency)
-    return compression.survey.prices["latency"].tables, compression, timer
+    return compression.survey.cost_models["latency"].tables, compression, timer
 
 
 def test_costs_are_those_of_the_layer_itself_interpolated_in_the_rank():
@@ -156,7 +156,7 @@ def test_a_budget_of_time_is_kept_and_solved_exactly():
 def test_noise_does_not_make_a_larger_rank_cheaper():
     timer = Timer(noise=0.5)
     compression = Compression(zoo.sequential(), target("budget", 1.0), measure=Latency(timer=timer))
-    for table in compression.survey.prices["latency"].tables.values():
+    for table in compression.survey.cost_models["latency"].tables.values():
         assert (np.diff(table.ranks) >= 0).all()
 
 
@@ -198,8 +198,8 @@ def test_the_real_clock_times_real_layers():
     found = survey(model)
     forms = {m.kernel.path: m.forms for m in found.compressible}
     calls = _keras.trace_calls(model, [k.layer for k in found.kernels])
-    prices = Latency(batch_size=2, rounds=1).prices(model, found.kernels, forms, calls)
-    table = prices.tables["wide/kernel", ""]
+    measure = Latency(batch_size=2, rounds=1)
+    table = LatencyCosts.of(measure, model, found.kernels, forms, calls).tables["wide/kernel", ""]
     assert 0 < table.dense < 10
     assert (table.ranks[1:] > 0).all()
     assert stopwatch([lambda: None], 3)[0] > 0
@@ -225,7 +225,7 @@ def test_what_cannot_be_timed_is_refused_before_anything_is_cut():
     with pytest.raises(ArgumentError, match=r"whole input shapes.*'d'.*input_shape="):
         factorize(lengths, budget=0.5, measure="latency")
     with pytest.raises(ArgumentError, match="cannot be traced without data"):
-        Latency().prices(lengths, [], {}, None)
+        LatencyCosts.of(Latency(), lengths, [], {}, None)
 
     def broken(calls, rounds):
         raise RuntimeError("out of order")
@@ -236,7 +236,7 @@ def test_what_cannot_be_timed_is_refused_before_anything_is_cut():
 
 def test_a_file_says_how_to_measure():
     config = parse_config({"compression": {"budget": 0.5, "measure": "latency"}})
-    assert config.callbacks()[0].measure == "latency"
+    assert config.callbacks()[0].measure == Latency()
     measure = {"name": "latency", "batch_size": 1, "rounds": 3}
     config = parse_config({"compression": {"budget": 0.5, "measure": measure}})
     assert config.callbacks()[0].measure == Latency(1, 3)
@@ -252,10 +252,10 @@ def test_other_layers_may_be_kept_out():
 
 @pytest.mark.parametrize("measure", ["latency", {"name": "latency", "rounds": 1}])
 def test_a_file_is_checked_without_a_clock(measure, monkeypatch):
-    def prices(*_):
+    def measured(*_):
         pytest.fail("measured")
 
-    monkeypatch.setattr(Latency, "prices", prices)
+    monkeypatch.setattr(LatencyCosts, "of", measured)
     for goal in ({"budget": 0.5}, {"cost": 1e-5}, {"search": {"factor": 0.5}}):
         guard = {"guard": {"max_drop": 0.1}} if "search" in goal else {}
         config = parse_config({"compression": {**goal, **guard, "measure": measure}})

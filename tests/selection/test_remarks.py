@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from kinds import KINDS
 
-from reducible_train import Adaptive, LayerRule, Ramp, RankScheduler, factorize, to_stock_layers
+from reducible_train import (
+    Adaptive,
+    Cadence,
+    LayerRule,
+    Ramp,
+    RankScheduler,
+    factorize,
+    to_stock_layers,
+)
 from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels, low_rank_class
 from reducible_train.settings.targets import target
@@ -71,7 +79,10 @@ def test_before_anything_is_due_the_report_says_so():
     model.compile("sgd", "mse")
     x = np.ones((8, 24))
     waiting = [
-        (RankScheduler(adaptive=Adaptive(window=1, end_epoch=1, start_epoch=1)), "not settled"),
+        (
+            RankScheduler(cadence=Cadence(start=Adaptive(window=1, end_epoch=1, start_epoch=1))),
+            "not settled",
+        ),
         (RankScheduler(energy=Ramp(1.0, 0.5, start_epoch=1, end_epoch=1.5)), "nothing may be lost"),
     ]
     for scheduler, words in waiting:

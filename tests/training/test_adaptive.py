@@ -80,7 +80,7 @@ def test_the_kernels_of_these_tests_have_the_stable_ranks_they_say():
 
 
 def test_cuts_begin_when_no_kernel_is_steep_and_go_to_the_scaled_stable_rank():
-    report = fit(RankScheduler(adaptive=Adaptive(window=1)))
+    report = fit(RankScheduler(cadence=Cadence(start=Adaptive(window=1))))
     (cut,) = report.cuts
     assert (cut.epoch, cut.quantity) == (4, "stable_rank")
     assert {k.binding for k in cut.kernels} == {"rank"}
@@ -91,49 +91,60 @@ def test_cuts_begin_when_no_kernel_is_steep_and_go_to_the_scaled_stable_rank():
 
 
 def test_the_slope_is_smoothed_over_the_window():
-    assert fit(RankScheduler(adaptive=Adaptive(window=2, end_epoch=7))).cuts[0].epoch == 5
-    (cut,) = fit(RankScheduler(adaptive=Adaptive(window=1, slope=0.4))).cuts
+    assert (
+        fit(RankScheduler(cadence=Cadence(start=Adaptive(window=2, end_epoch=7)))).cuts[0].epoch
+        == 5
+    )
+    (cut,) = fit(RankScheduler(cadence=Cadence(start=Adaptive(window=1, slope=0.4)))).cuts
     assert cut.epoch == 3, "6 after 8 is within 40 %"
 
 
 def test_all_kernels_must_have_settled():
     learns = Learns(first=(24, 20, 16, 13, 10, 8, 7.9))
     assert (
-        fit(RankScheduler(adaptive=Adaptive(window=1, end_epoch=7)), 8, learns).cuts[0].epoch == 6
+        fit(RankScheduler(cadence=Cadence(start=Adaptive(window=1, end_epoch=7))), 8, learns)
+        .cuts[0]
+        .epoch
+        == 6
     )
 
 
 def test_a_rising_stable_rank_is_not_flat_either():
     learns = Learns(first=(4, 5, 7, 9, 12, 12))
     assert (
-        fit(RankScheduler(adaptive=Adaptive(window=1, end_epoch=7)), 8, learns).cuts[0].epoch == 5
+        fit(RankScheduler(cadence=Cadence(start=Adaptive(window=1, end_epoch=7))), 8, learns)
+        .cuts[0]
+        .epoch
+        == 5
     )
 
 
 def test_the_last_epoch_for_it_is_half_of_the_training_or_as_given():
     steep = Learns(first=[24 * 0.8**i for i in range(12)], second=(24,))
-    report = fit(RankScheduler(adaptive=Adaptive()), 6, steep)
+    report = fit(RankScheduler(cadence=Cadence(start=Adaptive())), 6, steep)
     assert [cut.epoch for cut in report.cuts] == [3]
     assert "began before epoch 3, the last they could (steepest: first/kernel, -" in str(report)
-    report = fit(RankScheduler(adaptive=Adaptive(end_epoch=5)), 6, steep)
+    report = fit(RankScheduler(cadence=Cadence(start=Adaptive(end_epoch=5))), 6, steep)
     assert [cut.epoch for cut in report.cuts] == [5]
 
 
 def test_nothing_is_cut_before_its_first_epoch():
     flat = Learns(first=(6,), second=(6,))
-    scheduler = RankScheduler(budget=0.5, adaptive=Adaptive(window=1, start_epoch=3))
+    scheduler = RankScheduler(budget=0.5, cadence=Cadence(start=Adaptive(window=1, start_epoch=3)))
     assert fit(scheduler, learns=flat).cuts[0].epoch == 3
 
 
 def test_a_kernel_that_would_not_shrink_stays_dense():
-    report = fit(RankScheduler(adaptive=Adaptive(window=1)), learns=Learns(first=(20,)))
+    report = fit(
+        RankScheduler(cadence=Cadence(start=Adaptive(window=1))), learns=Learns(first=(20,))
+    )
     assert list(report.ranks) == ["second/kernel"]
 
 
 def test_schedules_count_from_there_those_of_rules_too():
     scheduler = RankScheduler(
         budget=PiecewiseConstant((1.0, 0.7, 0.5), (0, 1, 2)),
-        adaptive=Adaptive(window=1),
+        cadence=Cadence(start=Adaptive(window=1)),
         rules=[LayerRule("first", rank=PiecewiseConstant((9, 3), (0, 2)))],
     )
     report = fit(scheduler)
@@ -147,7 +158,9 @@ def test_a_guard_undoes_a_cut_and_the_next_goes_half_as_far():
     says = Says((1, 1, 1, 1, 0, 1, 1, 1))
     guard = Guard("quality", mode="max", max_drop=0.1, patience=1, tries=2)
     scheduler = RankScheduler(
-        rank=PiecewiseConstant((11, 4), (0, 1)), adaptive=Adaptive(window=1), guard=guard
+        rank=PiecewiseConstant((11, 4), (0, 1)),
+        cadence=Cadence(start=Adaptive(window=1)),
+        guard=guard,
     )
     with pytest.warns(ShortfallWarning, match="undone at epoch 5"):
         report = fit(scheduler, more=[says])
@@ -158,27 +171,39 @@ def test_a_guard_undoes_a_cut_and_the_next_goes_half_as_far():
 
 
 def test_usable_twice():
-    scheduler = RankScheduler(adaptive=Adaptive(window=1))
+    scheduler = RankScheduler(cadence=Cadence(start=Adaptive(window=1)))
     assert fit(scheduler).cuts[0].epoch == fit(scheduler).cuts[0].epoch == 4
 
 
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Adaptive(slope=0), ArgumentError, "`slope` must be.*slope=0"),
+        (lambda: Adaptive(slope=0), ArgumentError, "`slope` of Adaptive must be.*slope=0"),
         (lambda: Adaptive(window=0), ArgumentError, "`window`.*at least 1"),
         (lambda: Adaptive(start_epoch=-1), ArgumentError, "`start_epoch`.*at least 0"),
         (lambda: Adaptive(start_epoch=5, end_epoch=4), ArgumentError, "must not be before"),
-        (lambda: RankScheduler(adaptive=True), ArgumentTypeError, r"adaptive=Adaptive\("),
         (
-            lambda: RankScheduler(adaptive=Adaptive(), search=Search(), guard=Guard(max_drop=1)),
-            ArgumentError,
-            "search and adaptive",
+            lambda: RankScheduler(cadence=Cadence(start=True)),
+            ArgumentTypeError,
+            r"start=Adaptive\(",
         ),
-        (lambda: fit(RankScheduler(adaptive=Adaptive(end_epoch=8))), ArgumentError, "7 at the lat"),
+        (
+            lambda: RankScheduler(
+                cadence=Cadence(start=Adaptive()), search=Search(), guard=Guard(max_drop=1)
+            ),
+            ArgumentError,
+            "search beside.*start=Adaptive",
+        ),
+        (
+            lambda: fit(RankScheduler(cadence=Cadence(start=Adaptive(end_epoch=8)))),
+            ArgumentError,
+            "7 at the lat",
+        ),
         (
             lambda: fit(
-                RankScheduler(budget=PiecewiseConstant((1, 0.5), (0, 4)), adaptive=Adaptive())
+                RankScheduler(
+                    budget=PiecewiseConstant((1, 0.5), (0, 4)), cadence=Cadence(start=Adaptive())
+                )
             ),
             ArgumentError,
             "ends at epoch 8",
@@ -187,8 +212,9 @@ def test_usable_twice():
             lambda: fit(
                 RankScheduler(
                     rank=PiecewiseConstant((11, 4), (0, 2.5)),
-                    adaptive=Adaptive(end_epoch=5),
-                    cadence=Cadence(steps=3),  # of the 8 that there are
+                    cadence=Cadence(
+                        steps=3, start=Adaptive(end_epoch=5)
+                    ),  # of the 8 that there are
                 )
             ),
             ArgumentError,
@@ -204,22 +230,34 @@ def test_what_cannot_be_is_refused_before_training(make, error, words):
 def test_a_file_says_the_same(tmp_path):
     training = {"epochs": 8}
     adaptive = {"slope": 0.2, "window": 2, "end_epoch": 5}
-    config = parse_config({"compression": {"adaptive": adaptive}, "training": training})
+    config = parse_config({"compression": {"cadence": {"start": adaptive}}, "training": training})
     (scheduler,) = config.callbacks()
     assert scheduler.adaptive == Adaptive(0.2, 2, 0, 5)
     assert scheduler.target == Adaptive().target
     config.check(zoo.compiled(zoo.sequential()))
     path = tmp_path / "both.yaml"
-    path.write_text("compression: {budget: 0.5, adaptive: {}}")
+    path.write_text("compression: {budget: 0.5, cadence: {start: {}}}")
     (scheduler,) = load_config(path).callbacks()
     assert (scheduler.adaptive, scheduler.target.quantity) == (Adaptive(), "budget")
     steps = {"schedule": "piecewise_constant", "values": [1, 0.5], "start_epochs": [0, 4]}
     for compression, words in (
-        ({"adaptive": {"end_epoch": 8}}, "adaptive.end_epoch: must be 7 or less"),
-        ({"adaptive": {"start_epoch": 4, "end_epoch": 2}}, "end_epoch: must not be before"),
-        ({"adaptive": {}, "search": {}, "guard": {"limit": 1}}, "adaptive: a search chooses"),
-        ({"adaptive": {}, "budget": steps}, r"the schedule ends at epoch 8, after the last cut"),
-        ({"adaptive": {"slope": -1}}, "slope must be greater than 0"),
+        (
+            {"cadence": {"start": {"end_epoch": 8}}},
+            "start.end_epoch: end_epoch of Adaptive must be 7 at the latest",
+        ),
+        (
+            {"cadence": {"start": {"start_epoch": 4, "end_epoch": 2}}},
+            "end_epoch: end_epoch must not be before",
+        ),
+        (
+            {"cadence": {"start": {}}, "search": {}, "guard": {"limit": 1}},
+            "cadence.start: A search chooses",
+        ),
+        (
+            {"cadence": {"start": {}}, "budget": steps},
+            r"ends at epoch 8, after the last cut",
+        ),
+        ({"cadence": {"start": {"slope": -1}}}, "slope must be greater than 0"),
     ):
         with pytest.raises(ConfigError, match=words):
             parse_config({"compression": compression, "training": training})

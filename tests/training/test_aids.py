@@ -374,9 +374,9 @@ def test_tails_shrink_only_while_cuts_are_to_come():
         ({"rtol": 0.5}, "rtol"),
         ({"rank": 4, "rules": [LayerRule("first", energy=0.5)]}, "energy"),
         ({"rank": 4, "rules": [LayerRule("first", rtol=0.5)]}, "rtol"),
-        ({"adaptive": Adaptive()}, "stable_rank"),
-        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "Guard"),
-        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "Guard"),
+        ({"cadence": Cadence(start=Adaptive())}, "cadence.start alone"),
+        ({"rank": 4, "guard": Guard("loss", max_drop=1.0)}, "guard"),
+        ({"search": Search(), "guard": Guard("loss", max_drop=1.0)}, "guard and search"),
     ],
 )
 def test_what_cannot_be_foreseen_is_refused(arguments, word):
@@ -386,7 +386,7 @@ def test_what_cannot_be_foreseen_is_refused(arguments, word):
 
 
 def test_a_target_that_falls_after_an_adaptive_wait_can_be_foreseen():
-    RankScheduler(cost=500, adaptive=Adaptive(), aids=[TailShrink()])
+    RankScheduler(cost=500, cadence=Cadence(start=Adaptive()), aids=[TailShrink()])
 
 
 # --- growing between cuts -------------------------------------------------------------
@@ -579,7 +579,7 @@ def test_a_student_grows_by_the_loss_of_its_distiller():
             "cannot be run on the calibration samples",
         ),
         ({"aid": Regrow(), "rank": None, "energy": 0.5}, "Regrow must know .*Received: energy"),
-        ({"aid": Regrow(), "guard": Guard("loss", max_drop=1.0)}, "Received: Guard"),
+        ({"aid": Regrow(), "guard": Guard("loss", max_drop=1.0)}, "Received: guard"),
     ],
 )
 def test_what_does_not_go_with_growing_is_refused_before_training(arguments, words):

@@ -112,10 +112,10 @@ def test_their_place_is_behind_the_scheduler(kind, tmp_path):
             7,
         ),
         ({"search": Search(end_epoch=6), "guard": Guard("loss", max_drop=1.0)}, 6),
-        ({"adaptive": Adaptive(end_epoch=4)}, 4),
-        ({"budget": FALL, "adaptive": Adaptive(end_epoch=4)}, 6),
-        ({"budget": FALL, "adaptive": Adaptive(end_epoch=3), "cadence": Cadence(epochs=3)}, 6),
-        ({"budget": FALL, "adaptive": Adaptive()}, float("inf")),
+        ({"cadence": Cadence(start=Adaptive(end_epoch=4))}, 4),
+        ({"budget": FALL, "cadence": Cadence(start=Adaptive(end_epoch=4))}, 6),
+        ({"budget": FALL, "cadence": Cadence(epochs=3, start=Adaptive(end_epoch=3))}, 6),
+        ({"budget": FALL, "cadence": Cadence(start=Adaptive())}, float("inf")),
     ],
 )
 def test_the_final_epoch_is_that_of_the_last_fall(options, expected):
@@ -141,7 +141,8 @@ def test_early_stopping_waits_for_the_final_ranks_and_restores_the_best_of_them(
 def test_early_stopping_does_not_count_while_stable_ranks_settle():
     scores = Scores(0.9, 0.8, 0.8, 0.8, 0.7, 0.6, 0.5, 0.5)
     scheduler = RankScheduler(
-        budget=PiecewiseConstant((1.0, 0.4), (0, 1)), adaptive=Adaptive(start_epoch=3, end_epoch=3)
+        budget=PiecewiseConstant((1.0, 0.4), (0, 1)),
+        cadence=Cadence(start=Adaptive(start_epoch=3, end_epoch=3)),
     )
     stop = RankEarlyStopping(scheduler, "score", mode="max", patience=2)
     history, _ = fit(scores, scheduler, stop)
@@ -150,7 +151,9 @@ def test_early_stopping_does_not_count_while_stable_ranks_settle():
 
 
 def test_the_final_epoch_is_known_once_the_stable_ranks_have_settled():
-    scheduler = RankScheduler(rank=4, adaptive=Adaptive(slope=1e6, window=1, end_epoch=6))
+    scheduler = RankScheduler(
+        rank=4, cadence=Cadence(start=Adaptive(slope=1e6, window=1, end_epoch=6))
+    )
     fit(scheduler, epochs=7)
     assert scheduler.report.cuts[-1].epoch == scheduler.final_epoch == 1
 
@@ -158,7 +161,7 @@ def test_the_final_epoch_is_known_once_the_stable_ranks_have_settled():
 def test_early_stopping_of_keras_is_refused_while_stable_ranks_settle():
     stop = keras.callbacks.EarlyStopping("loss", restore_best_weights=True, start_from_epoch=3)
     with pytest.raises(ArgumentError, match=r"RankEarlyStopping\(scheduler, 'loss'"):
-        fit(RankScheduler(adaptive=Adaptive(end_epoch=4)), stop)
+        fit(RankScheduler(cadence=Cadence(start=Adaptive(end_epoch=4))), stop)
 
 
 def test_a_cut_that_is_undone_at_the_end_takes_its_best_weights_with_it():
@@ -520,9 +523,9 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"guard": Guard("loss", max_drop=1.0)}, "Leave out the guard"),
-        ({"adaptive": Adaptive()}, r"Received: Adaptive\(.*Leave out adaptive"),
-        ({"aids": [ProductDecay(), Rewarm(steps=3)]}, r"Received: Rewarm\(.*Leave out the aid"),
+        ({"guard": Guard("loss", max_drop=1.0)}, "with guard cannot.*or guard"),
+        ({"cadence": Cadence(start=Adaptive())}, r"with cadence\.start cannot.*or cadence\.start"),
+        ({"aids": [ProductDecay(), Rewarm(steps=3)]}, "with Rewarm cannot.*or Rewarm"),
     ],
 )
 def test_what_no_story_tells_cannot_be_backed_up(options, words, tmp_path):

@@ -113,7 +113,7 @@ SHORT = {
         True,
     ),
     "adaptive": (
-        {"budget": 0.6, "adaptive": Adaptive(slope=1e-9, end_epoch=3)},
+        {"budget": 0.6, "cadence": Cadence(start=Adaptive(slope=1e-9, end_epoch=3))},
         [StopAt(1)],
         {},
         "after 2 of 4 epochs",
@@ -489,7 +489,7 @@ def test_all_the_time_in_the_callback_is_counted():
     [
         {"budget": 0.6, "criterion": "activation"},
         {"budget": 0.6, "guard": Guard("loss", max_drop=9.0)},
-        {"budget": 0.6, "adaptive": Adaptive(end_epoch=1)},
+        {"budget": 0.6, "cadence": Cadence(start=Adaptive(end_epoch=1))},
     ],
     ids=str,
 )

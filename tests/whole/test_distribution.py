@@ -14,6 +14,7 @@ from kinds import KINDS
 from reducible_train import (
     Adaptive,
     ArgumentError,
+    Cadence,
     Guard,
     Latency,
     PiecewiseConstant,
@@ -121,7 +122,7 @@ SETTINGS = {
     "guard": lambda one: {"budget": FALL, "guard": Guard("own", max_drop=0.1, mode="max")},
     "adaptive": lambda one: {
         "budget": 0.7,
-        "adaptive": Adaptive(slope=1e-9 + 9 * one, end_epoch=3),
+        "cadence": Cadence(start=Adaptive(slope=1e-9 + 9 * one, end_epoch=3)),
     },
 }
 

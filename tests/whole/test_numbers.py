@@ -72,7 +72,7 @@ NUMBERS = {
     "Rewarm.initial": lambda f: Rewarm(steps=2, initial=f),
     "LayerRule.energy": lambda f: LayerRule("*", energy=f),
     "RankScheduler.budget": lambda f: RankScheduler(budget=f),
-    "RankScheduler.min_gain": lambda f: RankScheduler(rank=2, min_gain=f),
+    "RankScheduler.min_gain": lambda f: RankScheduler(rank=2, rules=[LayerRule("*", min_gain=f)]),
 }
 WHOLE = [np.int64(3), np.uint8(3), np.array(3), np.array(3, "int16")]
 REAL = [np.float32(0.5), np.float64(0.5), np.array(0.5), np.float16(0.5), Fraction(1, 2)]
@@ -83,7 +83,8 @@ def content(made):
     """All that a setting holds, as plain values."""
     names = [f.name for f in fields(made)] if hasattr(made, "__dataclass_fields__") else ()
     if isinstance(made, RankScheduler):
-        values = [made.min_gain, made.calibration, *made.target.schedule.values]
+        gains = [rule.min_gain for rule in made.rules]
+        values = [*gains, made.calibration, *made.target.schedule.values]
     elif isinstance(made, LowRankDense):
         values = [made.get_config()["ranks"]]
     else:
@@ -122,7 +123,10 @@ PER_CENT = {
     "RankScheduler(budget)": (lambda: RankScheduler(budget=25), "0.25"),
     "RankScheduler(energy)": (lambda: RankScheduler(energy=95), "0.95"),
     "RankScheduler(rtol)": (lambda: RankScheduler(rtol=Ramp(0.0, 5)), "0.05"),
-    "RankScheduler(min_gain)": (lambda: RankScheduler(rank=2, min_gain=20), "0.2"),
+    "RankScheduler(min_gain)": (
+        lambda: RankScheduler(rank=2, rules=[LayerRule("*", min_gain=20)]),
+        "0.2",
+    ),
     "LayerRule(energy)": (lambda: LayerRule("*", energy=90), "0.9"),
     "LayerRule(rtol)": (lambda: LayerRule("*", rtol=10), "0.1"),
     "Guard(val_accuracy)": (lambda: Guard("val_accuracy", max_drop=5), "0.05"),
@@ -161,7 +165,7 @@ def test_a_loss_may_fall_by_more_than_one_and_a_scale_of_its_own_is_trusted():
 
 PER_CENT_YAML = {
     "budget": ({"budget": 25}, "0.25"),
-    "min_gain": ({"rank": 2, "min_gain": 20}, "0.2"),
+    "min_gain": ({"rank": 2, "rules": [{"match": "*", "min_gain": 20}]}, "0.2"),
     "max_drop": ({"rank": 2, "guard": {"monitor": "val_accuracy", "max_drop": 5}}, "0.05"),
     "limit": ({"rank": 2, "guard": {"monitor": "val_accuracy", "limit": 97}}, "0.97"),
     "factor": ({"search": {"factor": 70}, "guard": {"max_drop": 0.1}}, "0.7"),
@@ -170,7 +174,7 @@ PER_CENT_YAML = {
     "fraction": ({"rank": 2, "aids": {"tail_shrink": {"fraction": 30}}}, "0.3"),
     "initial": ({"rank": 2, "aids": {"rewarm": {"steps": 3, "initial": 10}}}, "0.1"),
     "text": ({"budget": "25%"}, "0.25"),
-    "text of an option": ({"rank": 2, "min_gain": "20 %"}, "0.2"),
+    "text of an option": ({"rank": 2, "rules": [{"match": "*", "min_gain": "20 %"}]}, "0.2"),
 }
 
 
@@ -195,9 +199,10 @@ def test_per_cent_is_refused_in_the_other_sections(more):
 
 
 def test_a_configuration_takes_numbers_of_numpy():
-    values = {"compression": {"budget": np.float32(0.5), "min_gain": np.array(0.25)}}
+    values = {"compression": {"budget": np.float32(0.5)}}
+    values["compression"]["rules"] = [{"match": "*", "min_gain": np.array(0.25)}]
     values["training"] = {"epochs": np.int64(4), "learning_rate": np.float32(0.5)}
     config = parse_config(values)
-    assert (config.training.epochs, config.compression.min_gain) == (4, 0.25)
+    assert (config.training.epochs, config.compression.rules[0].min_gain) == (4, 0.25)
     assert type(config.training.epochs) is int
     assert type(config.compression.budget) is float

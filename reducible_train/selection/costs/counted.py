@@ -1,96 +1,18 @@
-"""What a kernel costs, dense and for each rank: counted, or looked up in a table.
+"""What a kernel costs, dense and for each rank, by a measure that counts its numbers.
 
 A kernel matrix `W (m, n)` holds `m * n` numbers; factors of rank `r` hold `r * (m + n)`: the cost
 of a rank is the same for every rank. A kernel of `count` matrices costs that many times as much.
-A measure weighs each number:
-
-- `"parameters"`: 1.
-- `"bytes"`: its size in memory, `itemsize`.
-- `"flops"`: 2 for the multiply-add it takes part in, for each of its `uses` by one sample
-  (positions of a sequence or of an image; 1 for a plain dense layer).
-
-Biases cost the same either way, and are no part of it.
-
-Other measures have no such law, and a `Table` for each kernel in its place:
-
-- `"file"`: bytes in the compact file, estimated from what its codec makes of weights.
-- `"latency"`: seconds, measured on this machine.
+A `CountedMeasure` says what each number weighs. Biases cost the same either way, and are no part of
+it. A measure without such a law has a `CostModel`, with a table for each kernel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
 from reducible_train.layers.uses import Uses
-from reducible_train.settings.measures import COUNTED
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """What one kernel costs where that does not follow from its numbers alone.
-
-    Args:
-        dense: Cost of the dense kernel.
-        ranks: `(k + 1,)`, the cost of factors of rank 0 ... k, never falling.
-
-    Example:
-        >>> Table(10.0, np.array([2.0, 5.0, 8.0, 11.0])).break_even_rank()
-        2
-    """
-
-    dense: float
-    ranks: npt.NDArray[np.float64]
-
-    def break_even_rank(self, min_gain: float = 0.0) -> int:
-        """The largest rank whose factors cost less than `1 - min_gain` of the dense kernel."""
-        return int(np.searchsorted(self.ranks[1:], (1 - min_gain) * self.dense))
-
-
-@dataclass(eq=False)
-class Prices:
-    """A tabulated measure of one model.
-
-    Args:
-        tables: What each kernel costs, by its path and the split of its factors.
-        rest: What everything else in the model costs.
-        story: What the cuts so far have added to that, beside the first of each kernel.
-        remark: What a report should say of them.
-    """
-
-    tables: dict[tuple[str, str], Table]
-    rest: float
-    story: float = 0.0
-    remark: str = ""
-
-    def to_plain(self) -> dict[str, Any]:
-        """Plain JSON values of all but the story."""
-        tables = [
-            [path, split, table.dense, table.ranks.tolist()]
-            for (path, split), table in self.tables.items()
-        ]
-        return {"tables": tables, "rest": self.rest, "remark": self.remark}
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Prices:
-        """The prices that `to_plain` made these values of.
-
-        Example:
-            >>> prices = Prices({("a/kernel", ""): Table(10.0, np.array([2.0, 5.0]))}, rest=3.0)
-            >>> Prices.from_plain(prices.to_plain()).tables["a/kernel", ""].dense
-            10.0
-        """
-        tables = {
-            (path, split): Table(dense, np.asarray(ranks, float))
-            for path, split, dense, ranks in plain["tables"]
-        }
-        return cls(tables, plain["rest"], remark=plain["remark"])
+from reducible_train.settings.measures import counted_measure
 
 
 def break_even_rank(
@@ -103,7 +25,7 @@ def break_even_rank(
 
     Args:
         shape: `(m, n)` of the kernel matrix.
-        measure: `"parameters"`, `"bytes"` or `"flops"`.
+        measure: Name of a measure that counts numbers.
         uses: How often each number is used by one sample; counts for `"flops"`.
         min_gain: Fraction of the dense cost that must be saved at least, in [0, 1).
 
@@ -139,7 +61,7 @@ def dense_cost(
 
     Args:
         shape: `(m, n)` of the kernel matrix.
-        measure: `"parameters"`, `"bytes"` or `"flops"`.
+        measure: Name of a measure that counts numbers.
         itemsize: Bytes of one number; counts for `"bytes"`.
         uses: How often each number is used by one sample, once if not given; counts for
             `"flops"`.
@@ -168,7 +90,7 @@ def rank_cost(
 
     Args:
         shape: `(m, n)` of the kernel matrix.
-        measure: `"parameters"`, `"bytes"` or `"flops"`.
+        measure: Name of a measure that counts numbers.
         itemsize: Bytes of one number; counts for `"bytes"`.
         uses: How often each number is used by one sample, once if not given; counts for
             `"flops"`.
@@ -189,13 +111,7 @@ def rank_cost(
 
 def _weight(measure: str, itemsize: int, used: int) -> int:
     _check_whole(itemsize=itemsize)
-    weights = {"parameters": 1, "bytes": int(itemsize), "flops": 2 * int(used)}
-    if measure not in weights:
-        raise ArgumentError(
-            f"`measure` must be one of {', '.join(map(repr, COUNTED))}. "
-            f"Received: measure={measure!r}. To count numbers, write 'parameters'."
-        )
-    return weights[measure]
+    return counted_measure(measure).weight(int(itemsize), int(used))
 
 
 def _checked_shape(shape: tuple[int, int]) -> tuple[int, int]:

@@ -14,22 +14,23 @@ a number, as initialised to the worst:
 
 Factors are priced near the upper end, because training goes on after a cut; dense kernels by what
 the codec makes of them now. So the file is a little smaller than was asked for (2 to 4 %), and
-not larger. Headers and the story of the cuts are paid for as well: they count in small files.
+not larger. Headers and the records of the cuts are paid for as well: they count in small files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container.codecs import codec_for
-from reducible_train.layers import Kernel, dense_file_bytes
+from reducible_train.layers import Kernel, dense_file_bytes, keep_dense_file_bytes
 from reducible_train.report.records import Cut
-from reducible_train.selection.costs.counted import Prices, Table
+from reducible_train.selection.costs.tables import CostModel, CostTable
 
 BITS = {"float32": 27.3, "float16": 14.4, "bfloat16": 11.4, "float64": 57.5}
 _HEADER = 600  # bytes of a file before its layers: prefix, versions, checksum
@@ -39,13 +40,22 @@ _CUT = 60  # of one kernel in one cut
 _TABLES = 12  # of the codes of a small tensor, beside its numbers
 
 
-class FileSize:
-    """A budget of the compact file: its bytes, estimated from what the codec makes of weights."""
+@dataclass(frozen=True, eq=False)
+class FileCosts(CostModel):
+    """What the kernels of a model cost in its compact file, and what all the rest does."""
 
-    def prices(
-        self, model: Any, kernels: Sequence[Kernel], wanted: Mapping[str, Any], *_: Any
-    ) -> Prices:
-        """What the kernels of a model cost in its compact file, and what all the rest does.
+    measure: ClassVar[str] = "file"
+
+    @classmethod
+    def of(
+        cls,
+        measure: Any,
+        model: Any,
+        kernels: Sequence[Kernel],
+        wanted: Mapping[str, Any],
+        calls: Any = None,
+    ) -> Self:
+        """Estimate them.
 
         Factors pay for their first cut as well, and those that may change, by path in `wanted`,
         for the report of it.
@@ -58,29 +68,22 @@ class FileSize:
             for variable in model.weights
             if id(variable) not in inside
         )
-        story = _CUT + _REPORT / max(len(wanted), 1)
+        record = _RECORD + _CUT + _REPORT / max(len(wanted), 1)
         tables = {
-            (kernel.path, split): Table(_dense(kernel), _factors(kernel, split) + _RECORD + story)
+            (kernel.path, split): CostTable(_dense(kernel), _factors(kernel, split) + record)
             for kernel in kernels
             for split in kernel.splits
         }
-        return Prices(tables, rest, remark=remark)
+        return cls(tables, rest, remark=remark)
 
-    def words(self, dense: float, now: float) -> str:
-        """What a report says of the dense model and of the model as it is."""
-        return f"The compact file takes about {now:,.0f} bytes, {dense:,.0f} dense."
+    def with_cuts(self, cuts: Sequence[Cut], coming: Sequence[str] = ()) -> Self:
+        paths = [kernel.path for cut in cuts for kernel in cut.kernels] + list(coming)
+        count = len(cuts) + bool(coming)
+        records = len(paths) - len(set(paths)) + max(count - 1, 0)
+        return replace(self, record_cost=float(_CUT * records))
 
-
-def story_bytes(cuts: Sequence[Cut], coming: Sequence[str] = ()) -> float:
-    """What cuts add to the report in the file, beside the first of each kernel.
-
-    Args:
-        cuts: All so far.
-        coming: Paths of the kernels that one more may change; none if there will be no more.
-    """
-    paths = [kernel.path for cut in cuts for kernel in cut.kernels] + list(coming)
-    count = len(cuts) + bool(coming)
-    return float(_CUT * (len(paths) - len(set(paths)) + max(count - 1, 0)))
+    def keep_dense_cost(self, kernel: Kernel, cost: float) -> None:
+        keep_dense_file_bytes(kernel, cost)
 
 
 def _reckoned(kernels: Sequence[Kernel]) -> str:

@@ -17,8 +17,8 @@ import math
 import random
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -26,12 +26,13 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel, low_rank_class
-from reducible_train.selection.costs.counted import Prices, Table
-from reducible_train.selection.factorizations import Factorization
+from reducible_train.selection.costs.tables import CostModel, CostTable
 from reducible_train.selection.input_shapes import no_shapes
-from reducible_train.settings.checks import settle_counts
+from reducible_train.settings.measures import Latency
 
-Timer = Callable[[Sequence[Callable[[], Any]], int], Sequence[float]]  # of LayerCalls, rounds
+if TYPE_CHECKING:
+    from reducible_train.selection.factorizations import Factorization
+
 _TIMED = 5  # ranks of each kernel
 _LONG = 1e-3  # seconds that one round of a call takes at least, by repeating it
 _MOST = 100  # repetitions
@@ -79,110 +80,80 @@ class LayerCall:
         return self.run()
 
 
-@dataclass(frozen=True)
-class Latency:
-    """A budget of time: seconds of one batch through the layers that hold kernels.
+@dataclass(frozen=True, eq=False)
+class LatencyCosts(CostModel):
+    """Seconds of every kernel of a model, measured on this machine."""
 
-    As with FLOPs, what holds no kernel (activations, pooling, normalisation) is not counted.
-    Measured when the fit begins, and not before: checking a configuration measures nothing, so
-    that a budget which no ranks meet is refused only then. It takes seconds for a small network,
-    a minute for one of fifty different layers. A budget means the machine it was measured on: on
-    several devices, one of them; of several processes, the first.
+    measure: ClassVar[str] = "latency"
 
-    Args:
-        batch_size: Samples in a batch, at least 1: what the model will be given in its use.
-        rounds: Times that each call is measured, at least 1; the fastest counts.
-        timer: What measures; tests put in one that counts.
-
-    Raises:
-        ArgumentError: Unusable values; when the fit begins, a model whose input shapes are not
-            known, or a layer that cannot be called by itself.
-
-    Example:
-        >>> Latency(batch_size=1)
-        Latency(batch_size=1, rounds=15)
-    """
-
-    batch_size: int = 32
-    rounds: int = 15
-    timer: Timer = field(default=stopwatch, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        settle_counts(self, "Latency", "batch_size", "rounds")
-
-    def prices(
-        self,
+    @classmethod
+    def of(
+        cls,
+        measure: Latency,
         model: Any,
         kernels: Sequence[Kernel],
         wanted: Mapping[str, Sequence[Factorization]],
         calls: Sequence[Any] | None,
-    ) -> Prices:
-        """Time every kernel of a model: those that may change at several ranks."""
-        self._check_shapes(model, kernels, calls)
-        known: dict[Any, dict[str, Table]] = {}  # layers that are alike are timed once
+    ) -> Self:
+        """Time every kernel: those that may change at several ranks."""
+        _check_shapes(model, kernels, calls)
+        known: dict[Any, dict[str, CostTable]] = {}  # layers that are alike are timed once
         tables = {}
         for kernel in kernels:
             forms = {form.split: form for form in wanted.get(kernel.path, ())}
             ranks = {split: _some_ranks(kernel, forms.get(split)) for split in kernel.splits}
             for split in kernel.splits:
                 sizes = min(kernel.shape_in(split)) + 1
-                tables[kernel.path, split] = Table(0.0, np.zeros(sizes))
+                tables[kernel.path, split] = CostTable(0.0, np.zeros(sizes))
             for call in calls or ():
                 if call.layer is not kernel.layer:
                     continue
                 key = _key(kernel, ranks, call)
                 if key not in known:
-                    known[key] = self._timed(kernel, ranks, call)
+                    known[key] = _timed(measure, kernel, ranks, call)
                 for split, table in known[key].items():
                     total = tables[kernel.path, split]
                     tables[kernel.path, split] = _added(total, table, call.repeats)
         told = _keras.broadcaster([v for kernel in kernels for v in kernel.variables])
-        return Prices(told(tables), rest=0.0)
+        return cls(told(tables), rest=0.0)
 
-    def words(self, dense: float, now: float) -> str:
-        """What a report says of the dense model and of the model as it is."""
-        batch = f"batches of {self.batch_size}" if self.batch_size > 1 else "single samples"
-        return (
-            f"Latency, measured here on {batch} through the layers that hold kernels: "
-            f"{1e3 * dense:.3g} ms dense, {1e3 * now:.3g} ms at these ranks."
-        )
 
-    def _check_shapes(
-        self, model: Any, kernels: Sequence[Kernel], calls: Sequence[Any] | None
-    ) -> None:
-        """Refuse a model of layers that would have to be timed on inputs of unknown size."""
-        if calls is None:
-            raise no_shapes("latency", model)
-        paths = {id(kernel.layer): kernel.layer_path for kernel in kernels}
-        for call in calls:
-            if None in call.shape[1:] or call.repeats is None:
-                raise no_shapes("latency", model, f"{call.shape} for '{paths[id(call.layer)]}'")
+def _check_shapes(model: Any, kernels: Sequence[Kernel], calls: Sequence[Any] | None) -> None:
+    """Refuse a model of layers that would have to be timed on inputs of unknown size."""
+    if calls is None:
+        raise no_shapes("latency", model)
+    paths = {id(kernel.layer): kernel.layer_path for kernel in kernels}
+    for call in calls:
+        if None in call.shape[1:] or call.repeats is None:
+            raise no_shapes("latency", model, f"{call.shape} for '{paths[id(call.layer)]}'")
 
-    def _timed(
-        self, kernel: Kernel, ranks: Mapping[str, Sequence[int]], call: Any
-    ) -> dict[str, Table]:
-        """Seconds of one call by split, the share of this kernel where a layer holds several."""
-        try:
-            with _same_random_numbers(), _keras.undistributed():
-                asked = [(split, rank) for split, some in ranks.items() for rank in some]
-                variants = [(kernel.splits[0], None), *asked]
-                calls = [_call(kernel, *each, self.batch_size, call) for each in variants]
-                seconds = dict(zip(variants, self.timer(calls, self.rounds), strict=True))
-        except Exception as error:
-            raise ArgumentError(
-                f"Layer '{kernel.layer_path}' ({type(kernel.layer).__name__}) cannot be timed by "
-                f"itself. Received: {type(error).__name__}: {error} Use measure='flops', or leave "
-                "the layer out by a rule with keep_dense=True."
-            ) from error
-        dense = seconds[variants[0]]
-        others = dense * (1 - 1 / len(kernel.kind.kernel_attributes))
-        found = {}
-        for split, some in ranks.items():
-            own = [max(seconds[split, rank] - others, _NOTHING) for rank in some]
-            every = np.arange(min(kernel.shape_in(split)) + 1)
-            costs = np.interp(every, some, never_falling(own)) if some else np.zeros(len(every))
-            found[split] = Table(max(dense - others, _NOTHING), costs)
-        return found
+
+def _timed(
+    measure: Latency, kernel: Kernel, ranks: Mapping[str, Sequence[int]], call: Any
+) -> dict[str, CostTable]:
+    """Seconds of one call by split, the share of this kernel where a layer holds several."""
+    timer = measure.timer or stopwatch
+    try:
+        with _same_random_numbers(), _keras.undistributed():
+            asked = [(split, rank) for split, some in ranks.items() for rank in some]
+            variants = [(kernel.splits[0], None), *asked]
+            calls = [_call(kernel, *each, measure.batch_size, call) for each in variants]
+            seconds = dict(zip(variants, timer(calls, measure.rounds), strict=True))
+    except Exception as error:
+        raise ArgumentError(
+            f"Layer '{kernel.layer_path}' ({type(kernel.layer).__name__}) cannot be timed by "
+            f"itself. Received: {type(error).__name__}: {error} Use measure='flops', or leave "
+            "the layer out by a rule with keep_dense=True."
+        ) from error
+    dense = seconds[variants[0]]
+    others = dense * (1 - 1 / len(kernel.kind.kernel_attributes))
+    found = {}
+    for split, some in ranks.items():
+        own = [max(seconds[split, rank] - others, _NOTHING) for rank in some]
+        every = np.arange(min(kernel.shape_in(split)) + 1)
+        costs = np.interp(every, some, never_falling(own)) if some else np.zeros(len(every))
+        found[split] = CostTable(max(dense - others, _NOTHING), costs)
+    return found
 
 
 def never_falling(values: Sequence[float]) -> np.ndarray:
@@ -211,9 +182,9 @@ def _some_ranks(kernel: Kernel, form: Factorization | None) -> tuple[int, ...]:
     return tuple(sorted({round(rank) for rank in few}))
 
 
-def _added(total: Table, more: Table, repeats: int | None) -> Table:
+def _added(total: CostTable, more: CostTable, repeats: int | None) -> CostTable:
     times = 1 if repeats is None else repeats
-    return Table(total.dense + times * more.dense, total.ranks + times * more.ranks)
+    return CostTable(total.dense + times * more.dense, total.ranks + times * more.ranks)
 
 
 def _key(kernel: Kernel, ranks: Mapping[str, tuple[int, ...]], call: Any) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol
 
 from reducible_train.errors import ArgumentError
+from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import checked_all, register
+from reducible_train.settings.faults import Fault
 
 _KINDS: dict[str, type[Aid]] = {}
 
@@ -42,7 +44,7 @@ class AidContext(Protocol):
         """Give factorised kernels a fraction of their rank more, until the next cut."""
 
 
-class Aid:
+class Aid(Settings):
     """Something that helps a training while ranks fall.
 
     Subclasses are frozen dataclasses, which say by the hooks below when they want something
@@ -70,11 +72,16 @@ class Aid:
 
         Args:
             schedule_end: The epoch at which all schedules have fallen.
-
-        Raises:
-            ArgumentError: It would do nothing at all.
         """
         return 0.0
+
+    def idle_fault(self, schedule_end: float) -> Fault | None:
+        """What is wrong with it where it would do nothing at all.
+
+        Args:
+            schedule_end: The epoch at which all schedules have fallen.
+        """
+        return None
 
     def begin(self, training: AidContext) -> None:
         """The training begins; the model may have been factorised before."""

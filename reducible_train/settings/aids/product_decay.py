@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reducible_train.settings.aids.base import Aid, AidContext
-from reducible_train.settings.checks import AMOUNT, settle_numbers
+from reducible_train.settings.checks import AMOUNT
+from reducible_train.settings.fields import Number, option
 
 
 @dataclass(frozen=True)
-class ProductDecay(Aid):
+class ProductDecay(
+    Aid, help="Frobenius decay: the loss of every factorised kernel grows with its product."
+):
     """Frobenius decay: the loss of every factorised kernel grows with its product.
 
         loss + weight * sum ||U V||_F^2,   ||U V||_F^2 = tr((U^T U) (V V^T))
@@ -27,9 +30,6 @@ class ProductDecay(Aid):
     `Guard` watch a metric instead. An optimizer's own `weight_decay` goes on acting on the
     factors; what was excluded from it (`exclude_from_weight_decay`) stays so once factorised.
 
-    Args:
-        weight: Its weight, at least 0.
-
     Raises:
         ArgumentError: A negative weight.
 
@@ -43,10 +43,7 @@ class ProductDecay(Aid):
 
     kind = "product_decay"
 
-    weight: float = 1e-4
-
-    def __post_init__(self) -> None:
-        settle_numbers(self, "", weight=AMOUNT)
+    weight: float = option(Number(AMOUNT), 1e-4, help="Its weight, at least 0.")
 
     def begin(self, training: AidContext) -> None:
         training.penalize_products(self.weight)

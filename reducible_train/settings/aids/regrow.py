@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reducible_train.errors import ArgumentError
 from reducible_train.settings.aids.base import Aid, AidContext
-from reducible_train.settings.checks import AMOUNT, PART, settle_numbers
+from reducible_train.settings.base import together
+from reducible_train.settings.checks import AMOUNT, PART
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Number, option
 
 
 @dataclass(frozen=True)
-class Regrow(Aid):
+class Regrow(
+    Aid,
+    help="Before an epoch, each factorised kernel gets some directions more; the next cut decides.",
+):
     """Before an epoch, each factorised kernel gets some directions more; the next cut decides.
 
     The new ones are those of the gradient `G` of the loss by the whole kernel `W = U V` that
@@ -34,14 +39,6 @@ class Regrow(Aid):
     Measured by `benchmarks/aids.py`, five seeds, fraction 0.1: no difference at 66 and 82 % fewer
     parameters (-0.03 and 0.01 points), nor one beyond the spread at 90 % (0.18 +- 0.36 gained).
 
-    Args:
-        fraction: Directions that come in, as a fraction of a kernel's rank, in (0, 1), rounded; one
-            at least. No kernel grows beyond the rank at which it saves nothing.
-        start_epoch: The first epoch before which kernels may grow.
-        end_epoch: From this epoch on, none does. Left out, it is when the last of all schedules has
-            ended; to go on at the final ranks give a later one, at most the last epoch of the
-            training. Epochs count from the start of the training.
-
     Raises:
         ArgumentError: A value out of range.
 
@@ -59,27 +56,45 @@ class Regrow(Aid):
     resumes = False
     needs = ("gradients",)
 
-    fraction: float = 0.1
-    start_epoch: float = 0.0
-    end_epoch: float | None = None
+    fraction: float = option(
+        Number(PART),
+        0.1,
+        help="Directions that come in, as a fraction of a kernel's rank, in (0, 1), rounded; one "
+        "at least. No kernel grows beyond the rank at which it saves nothing.",
+    )
+    start_epoch: float = option(
+        Number(AMOUNT), 0.0, help="The first epoch before which kernels may grow."
+    )
+    end_epoch: float | None = option(
+        Number(AMOUNT),
+        None,
+        help="From this epoch on, none does. Left out: when the last of all schedules has ended; "
+        "to go on at the final ranks give a later one, at most the last epoch of the training. "
+        "Epochs count from the start of the training.",
+    )
 
-    def __post_init__(self) -> None:
-        settle_numbers(self, "", fraction=PART, start_epoch=AMOUNT, end_epoch=AMOUNT)
-        if self.end_epoch is not None and self.end_epoch <= self.start_epoch:
-            raise ArgumentError(
-                "`end_epoch` must be later than `start_epoch`. "
-                f"Received: start_epoch={self.start_epoch!r}, end_epoch={self.end_epoch!r}."
-            )
+    @together("start_epoch", "end_epoch")
+    def _span(self) -> Fault | None:
+        if self.end_epoch is None or self.end_epoch > self.start_epoch:
+            return None
+        return Fault(
+            ("end_epoch",),
+            "`end_epoch` must be later than `start_epoch`. "
+            f"Received: start_epoch={self.start_epoch!r}, end_epoch={self.end_epoch!r}.",
+        )
 
     def rests_from(self, schedule_end: float) -> float:
-        end = self._end(schedule_end)
-        if end <= self.start_epoch:
-            raise ArgumentError(
-                "Regrow would do nothing: without an `end_epoch` it ends with the schedule, at "
-                f"epoch {schedule_end:g}, and it begins at epoch {self.start_epoch:g}. Received: "
-                f"{self}. Give an `end_epoch`, at most the last epoch of the training."
-            )
-        return end
+        return self._end(schedule_end)
+
+    def idle_fault(self, schedule_end: float) -> Fault | None:
+        if self._end(schedule_end) > self.start_epoch:
+            return None
+        return Fault(
+            (),
+            "Regrow would do nothing: without an `end_epoch` it ends with the schedule, at "
+            f"epoch {schedule_end:g}, and it begins at epoch {self.start_epoch:g}. Received: "
+            f"{self}. Give an `end_epoch`, at most the last epoch of the training.",
+        )
 
     def before_epoch(self, training: AidContext) -> None:
         if self.start_epoch <= training.time < self._end(training.schedule_end):

@@ -6,11 +6,18 @@ from dataclasses import dataclass
 
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.aids.base import Aid, AidContext
-from reducible_train.settings.checks import POSITIVE, SHARE, settle_counts, settle_numbers
+from reducible_train.settings.base import OneOf
+from reducible_train.settings.checks import POSITIVE, SHARE
+from reducible_train.settings.fields import Count, Number, option
 
 
 @dataclass(frozen=True)
-class Rewarm(Aid):
+class Rewarm(
+    Aid,
+    owner="a warm-up",
+    help="After each cut, the learning rate climbs back from a fraction of itself.",
+    one_of=OneOf(("epochs", "steps")),
+):
     """After each cut, the learning rate climbs back from a fraction of itself.
 
     In step `i = 1, 2, ...` after a cut it is
@@ -24,11 +31,6 @@ class Rewarm(Aid):
 
     With Adam, whose state is carried over, it lost accuracy: 0.18 points of a ramp, 0.09 of a
     single cut (`benchmarks/aids.py`, five seeds).
-
-    Args:
-        epochs: Length of the climb. Exactly one of `epochs` and `steps` is given.
-        steps: The same in training steps.
-        initial: The fraction it begins from, in [0, 1).
 
     Raises:
         ArgumentError: Not exactly one length, or a value out of range.
@@ -44,18 +46,13 @@ class Rewarm(Aid):
     kind = "rewarm"
     resumes = False
 
-    epochs: float | None = None
-    steps: int | None = None
-    initial: float = 0.0
-
-    def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise ArgumentError(
-                "A warm-up is in epochs or in steps. Received: "
-                f"epochs={self.epochs!r}, steps={self.steps!r}. Give exactly one."
-            )
-        settle_numbers(self, "", epochs=POSITIVE, initial=SHARE)
-        settle_counts(self, "a warm-up", "steps")
+    epochs: float | None = option(
+        Number(POSITIVE),
+        None,
+        help="Length of the climb. Exactly one of `epochs` and `steps` is given.",
+    )
+    steps: int | None = option(Count(), None, help="The same in training steps.")
+    initial: float = option(Number(SHARE), 0.0, help="The fraction it begins from, in [0, 1).")
 
     def after_cut(self, training: AidContext) -> None:
         training.warm_up(self._length(training), self.initial)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reducible_train.settings.aids.base import Aid, AidContext
-from reducible_train.settings.checks import PART, POSITIVE, settle_numbers
+from reducible_train.settings.checks import PART, POSITIVE
+from reducible_train.settings.fields import Number, option
 
 
 @dataclass(frozen=True)
-class TailShrink(Aid):
+class TailShrink(
+    Aid,
+    help="Before each epoch, the tail that coming cuts will take is shrunk by a fraction.",
+):
     """Before each epoch, the tail that coming cuts will take is shrunk by a fraction.
 
     With `W_r` what a cut to the ranks the schedule asks for `ahead` epochs later would make of
@@ -29,10 +33,6 @@ class TailShrink(Aid):
     shrink the very tail by which the next cut is measured, and that would cut far too deep. Nor
     `Adaptive` alone, whose ranks are not known before it cuts.
 
-    Args:
-        fraction: What a step takes from the tail, in (0, 1).
-        ahead: How far it looks ahead, in epochs, more than 0.
-
     Raises:
         ArgumentError: A value out of range.
 
@@ -44,11 +44,10 @@ class TailShrink(Aid):
     kind = "tail_shrink"
     looks_ahead = True
 
-    fraction: float = 0.3
-    ahead: float = 1.0
-
-    def __post_init__(self) -> None:
-        settle_numbers(self, "", fraction=PART, ahead=POSITIVE)
+    fraction: float = option(Number(PART), 0.3, help="What a step takes from the tail, in (0, 1).")
+    ahead: float = option(
+        Number(POSITIVE), 1.0, help="How far it looks ahead, in epochs, more than 0."
+    )
 
     def before_epoch(self, training: AidContext) -> None:
         training.pull(self.fraction, self.ahead)

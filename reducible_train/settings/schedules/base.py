@@ -6,21 +6,23 @@ with its name in `kind`. It is found, and can be used in configurations, without
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.settings.checks import checked_number, is_number, register, settle
+from reducible_train.settings.base import Settings
+from reducible_train.settings.checks import is_number, register
+from reducible_train.settings.faults import Fault, Path, raise_first
+from reducible_train.settings.fields import Items, Kind, Time, Value, fields_of, kind_of
 
 _KINDS: dict[str, type[Schedule]] = {}
 _LOOKS = 240  # at a schedule that does not say itself where it turns
 
 
-class Schedule(ABC):
+class Schedule(Settings, ABC):
     """A pure function of the epoch: how much, not when to act.
 
     Subclasses are frozen dataclasses: printable, comparable, and
@@ -84,6 +86,12 @@ class Schedule(ABC):
         times = [i / often for i in range(int(epochs) * often)]
         return [(time, self(time)) for time in times]
 
+    @property
+    def end_at(self) -> Path:
+        """The way to the time at which it ends; empty where none of its options is a time."""
+        times = [(path, time) for path, time, kind in leaves(self) if isinstance(kind, Time)]
+        return max(times, key=lambda each: each[1])[0] if times else ()
+
     def get_config(self) -> dict[str, Any]:
         """Plain values for JSON or YAML, with the name of the kind."""
         names = self._arguments()
@@ -112,11 +120,60 @@ class Schedule(ABC):
     @classmethod
     def _arguments(cls) -> dict[str, bool]:
         """Names of the arguments, and whether each must be given."""
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
-        return {field.name: field.default is dataclasses.MISSING for field in fields}
+        return {name: item.default is MISSING for name, item in fields_of(cls).items()}
 
-    def _normalize(self, name: str, value: object) -> None:
-        settle(self, **{name: value})
+
+@dataclass(frozen=True)
+class ScheduleKind(Kind):
+    """A schedule, or what `schedule_from_config` takes for one."""
+
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
+        if not isinstance(value, Schedule | Mapping) and not is_number(value):
+            found.append(
+                Fault(
+                    path,
+                    f"`{path[0]}[{path[-1]}]` must be a schedule. Received: {value!r}. "
+                    "Give a schedule, a number, or a mapping with its `kind`.",
+                    ArgumentTypeError,
+                )
+            )
+            return value
+        faults = schedule_faults(value)
+        found += [replace(fault.within(*path), alone=True) for fault in faults]
+        return schedule_draft(value) if faults else schedule_from_config(value)
+
+    def tells_time(self, kept: Any) -> bool:
+        return isinstance(kept, Schedule)
+
+
+def valued(config: Any) -> list[tuple[Path, float]]:
+    """Every value of a schedule, or of what shall become one, with the way to it."""
+    found = [(path, number) for path, number, kind in leaves(config) if isinstance(kind, Value)]
+    if found or not isinstance(config, Schedule):
+        return found
+    return [((), number) for number in config.values]  # of a kind that declares none
+
+
+def leaves(config: Any) -> Iterator[tuple[Path, float, Kind]]:
+    """Every number of a schedule, or of what shall become one: the way to it, itself, its kind."""
+    if is_number(config):
+        yield (), config, Value()
+    elif isinstance(config, Schedule):
+        for name, item in fields_of(type(config)).items():
+            yield from _leaves((name,), getattr(config, name), kind_of(item))
+    elif isinstance(config, Mapping) and not _kind_faults(config):
+        for name, item in fields_of(_KINDS[config["kind"]]).items():
+            yield from _leaves((name,), config.get(name, item.default), kind_of(item))
+
+
+def _leaves(path: Path, given: Any, kind: Kind) -> Iterator[tuple[Path, float, Kind]]:
+    if isinstance(kind, ScheduleKind):
+        yield from (((*path, *inner), number, of) for inner, number, of in leaves(given))
+    elif isinstance(kind, Items) and isinstance(given, list | tuple):
+        for index, each in enumerate(given):
+            yield from _leaves((*path, index), each, kind.of)
+    elif is_number(given):
+        yield path, given, kind
 
 
 def schedule_kinds() -> dict[str, type[Schedule]]:
@@ -142,61 +199,49 @@ def schedule_from_config(config: Mapping[str, Any] | float | Schedule) -> Schedu
     """
     if isinstance(config, Schedule):
         return config
+    raise_first(_kind_faults(config))
     if not isinstance(config, Mapping):
         return _KINDS["constant"].from_config({"value": config})
-    kind = config.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise ArgumentError(
+    return _KINDS[config["kind"]].from_config(config)
+
+
+def schedule_faults(config: Any) -> list[Fault]:
+    """All that is wrong with what `schedule_from_config` would be given.
+
+    >>> [fault.argument for fault in schedule_faults({"kind": "ramp", "initial": "1", "final": -1})]
+    [('initial',), ('final',)]
+    """
+    if isinstance(config, Schedule):
+        return []
+    if not isinstance(config, Mapping):
+        return [
+            replace(each, argument=()) for each in _KINDS["constant"].faults_of({"value": config})
+        ]
+    return _kind_faults(config) or _KINDS[config["kind"]].faults_of(config)
+
+
+def schedule_draft(config: Any) -> Schedule | None:
+    """When such a schedule ends and which values it has, whatever else is wrong with it.
+
+    `None` where it does not say when: see `Settings.draft_of`.
+    """
+    if isinstance(config, Schedule) or not isinstance(config, Mapping):
+        return None if schedule_faults(config) else schedule_from_config(config)
+    return None if _kind_faults(config) else _KINDS[config["kind"]].draft_of(config)
+
+
+def _kind_faults(config: Any) -> list[Fault]:
+    """A mapping that names no kind of schedule."""
+    kind = config.get("kind") if isinstance(config, Mapping) else "constant"
+    if isinstance(kind, str) and kind in _KINDS:
+        return []
+    return [
+        Fault(
+            ("kind",),
             f"`kind` of a schedule must be one of {_listed(schedule_kinds())}. "
-            f"Received: {'nothing' if kind is None else repr(kind)}. Name one of them."
+            f"Received: {'nothing' if kind is None else repr(kind)}. Name one of them.",
         )
-    return _KINDS[kind].from_config(config)
-
-
-def checked_value(name: str, value: object) -> float:
-    """A target: a plain number, finite and not negative."""
-    number = checked_number(name, value)
-    if number < 0:
-        raise ArgumentError(
-            f"`{name}` must not be negative. Received: {name}={number}. "
-            "Give a fraction such as 0.25, or a rank of at least 1."
-        )
-    return number
-
-
-def checked_epoch(name: str, value: object) -> float:
-    """A time: a plain number of epochs, finite and not negative."""
-    number = checked_number(name, value)
-    if number < 0:
-        raise ArgumentError(
-            f"`{name}` must not be negative. Received: {name}={number}. "
-            "Epochs count from 0, the begin of the training."
-        )
-    return number
-
-
-def checked_sequence(name: str, value: object) -> Sequence[Any]:
-    """A list or tuple with at least one element."""
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-        raise ArgumentTypeError(
-            f"`{name}` must be a list. Received: {name}={value!r}. For one element write [element]."
-        )
-    elements = list(value)
-    if not elements:
-        raise ArgumentError(
-            f"`{name}` must have at least one element. Received: {name}={value!r}. Add one."
-        )
-    return elements
-
-
-def check_increasing(name: str, times: Sequence[float]) -> None:
-    """Raise unless every time is later than the one before it."""
-    for i, (before, after) in enumerate(pairwise(times), start=1):
-        if after <= before:
-            raise ArgumentError(
-                f"`{name}` must increase. Received: {name}[{i}]={after} after {before}. "
-                "Sort them, and drop what happens twice."
-            )
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -6,17 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reducible_train.settings.schedules.base import Schedule, checked_value
+from reducible_train.settings.fields import Value, option
+from reducible_train.settings.schedules.base import Schedule
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Constant(Schedule, help="The same target from the first epoch on."):
     """The same target from the first epoch on.
 
     For a model that starts at its final rank, or as a part of a `Join`.
-
-    Args:
-        value: The target, not negative.
 
     Raises:
         ArgumentError: `value` is not finite, or negative.
@@ -28,10 +26,7 @@ class Constant(Schedule):
     """
 
     kind: ClassVar[str] = "constant"
-    value: float
-
-    def __post_init__(self) -> None:
-        self._normalize("value", checked_value("value", self.value))
+    value: float = option(Value(), help="The target, not negative.")
 
     def __call__(self, epoch: float) -> float:
         return float(self.value)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
-from reducible_train.settings.checks import is_number
-from reducible_train.settings.schedules.base import (
-    Schedule,
-    check_increasing,
-    checked_epoch,
-    checked_sequence,
-    schedule_from_config,
-)
+from reducible_train.settings.base import together
+from reducible_train.settings.checks import increase_fault
+from reducible_train.settings.faults import Fault, Path
+from reducible_train.settings.fields import Items, Time, option
+from reducible_train.settings.schedules.base import Schedule, ScheduleKind
 
 
 @dataclass(frozen=True)
-class Join(Schedule):
+class Join(Schedule, help="Schedules one after the other, each from its boundary on."):
     """`schedules[0]` up to `boundaries[0]`, then `schedules[1]` up to `boundaries[1]`, and so on.
 
     Each later schedule counts its epochs from the boundary where it begins: at epoch `e` it is
     asked for `e - boundary`. For a second ramp after a hold, say.
-
-    Args:
-        schedules: Schedules, or what `schedule_from_config` takes for one.
-        boundaries: Where each but the first begins, in epochs; greater than 0 and increasing.
 
     Raises:
         ArgumentError: The lengths do not match, or a boundary is out of range.
@@ -43,33 +34,38 @@ class Join(Schedule):
     """
 
     kind: ClassVar[str] = "join"
-    schedules: tuple[Schedule, ...]
-    boundaries: tuple[float, ...]
+    schedules: tuple[Schedule, ...] = option(
+        Items(ScheduleKind()), help="Schedules or numbers, in order."
+    )
+    boundaries: tuple[float, ...] = option(
+        Items(Time()),
+        help="Where each but the first begins, in epochs; greater than 0 and increasing.",
+    )
 
-    def __post_init__(self) -> None:
-        schedules = checked_sequence("schedules", self.schedules)
-        for i, schedule in enumerate(schedules):
-            if not isinstance(schedule, Schedule | Mapping) and not is_number(schedule):
-                raise ArgumentTypeError(
-                    f"`schedules[{i}]` must be a schedule. Received: {schedule!r}. "
-                    "Give a schedule, a number, or a mapping with its `kind`."
-                )
-        boundaries = checked_sequence("boundaries", self.boundaries)
-        if len(boundaries) != len(schedules) - 1:
-            raise ArgumentError(
-                "`boundaries` must be one fewer than `schedules`. "
-                f"Received: {len(schedules)} schedules and {len(boundaries)} boundaries. "
-                "The first schedule begins at 0 and needs none."
-            )
-        times = [checked_epoch(f"boundaries[{i}]", time) for i, time in enumerate(boundaries)]
-        if times[0] == 0:
-            raise ArgumentError(
-                "`boundaries[0]` must be greater than 0. Received: boundaries[0]=0. "
-                "Drop `schedules[0]`, which would never be asked, and this boundary."
-            )
-        check_increasing("boundaries", times)
-        self._normalize("schedules", tuple(map(schedule_from_config, schedules)))
-        self._normalize("boundaries", tuple(times))
+    @together("schedules", "boundaries")
+    def _one_boundary_fewer(self) -> Fault | None:
+        if len(self.boundaries) == len(self.schedules) - 1:
+            return None
+        return Fault(
+            ("boundaries",),
+            "`boundaries` must be one fewer than `schedules`. "
+            f"Received: {len(self.schedules)} schedules and {len(self.boundaries)} boundaries. "
+            "The first schedule begins at 0 and needs none.",
+        )
+
+    @together("boundaries")
+    def _first_is_asked(self) -> Fault | None:
+        if self.boundaries[0] > 0:
+            return None
+        return Fault(
+            ("boundaries", 0),
+            "`boundaries[0]` must be greater than 0. Received: boundaries[0]=0. "
+            "Drop `schedules[0]`, which would never be asked, and this boundary.",
+        )
+
+    @together("boundaries")
+    def _in_order(self) -> Fault | None:
+        return increase_fault("boundaries", self.boundaries)
 
     def __call__(self, epoch: float) -> float:
         i = bisect_right(self.boundaries, epoch)
@@ -87,6 +83,13 @@ class Join(Schedule):
     @property
     def end_epoch(self) -> float:
         return float(self.boundaries[-1] + self.schedules[-1].end_epoch)
+
+    @property
+    def end_at(self) -> Path:
+        last = self.schedules[-1]
+        if last.end_epoch and last.end_at:
+            return ("schedules", len(self.schedules) - 1, *last.end_at)
+        return ("boundaries", len(self.boundaries) - 1)
 
     @property
     def values(self) -> tuple[float, ...]:

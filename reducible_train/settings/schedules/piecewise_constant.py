@@ -7,25 +7,20 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reducible_train.errors import ArgumentError
-from reducible_train.settings.schedules.base import (
-    Schedule,
-    check_increasing,
-    checked_epoch,
-    checked_sequence,
-    checked_value,
-)
+from reducible_train.settings.base import together
+from reducible_train.settings.checks import increase_fault
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Items, Time, Value, option
+from reducible_train.settings.schedules.base import Schedule
 
 
 @dataclass(frozen=True)
-class PiecewiseConstant(Schedule):
+class PiecewiseConstant(
+    Schedule, help="`values[i]` from `start_epochs[i]` on, until the next one starts."
+):
     """`values[i]` from `start_epochs[i]` on, until the next one starts.
 
     For targets known beforehand, with time to recover on each.
-
-    Args:
-        values: The targets, none of them negative.
-        start_epochs: When each starts, in epochs; the first is 0, and they increase.
 
     Raises:
         ArgumentError: The lengths differ, or a value or a time is out of range.
@@ -38,27 +33,35 @@ class PiecewiseConstant(Schedule):
     """
 
     kind: ClassVar[str] = "piecewise_constant"
-    values: tuple[float, ...]
-    start_epochs: tuple[float, ...]
+    values: tuple[float, ...] = option(Items(Value()), help="The targets, none of them negative.")
+    start_epochs: tuple[float, ...] = option(
+        Items(Time()), help="When each starts, in epochs; the first is 0, and they increase."
+    )
 
-    def __post_init__(self) -> None:
-        values, times = (checked_sequence(n, getattr(self, n)) for n in ("values", "start_epochs"))
-        if len(values) != len(times):
-            raise ArgumentError(
-                "`values` and `start_epochs` must be equally long. "
-                f"Received: {len(values)} values and {len(times)} start epochs. "
-                "Give each value the epoch it starts at; the first starts at 0."
-            )
-        values = [checked_value(f"values[{i}]", value) for i, value in enumerate(values)]
-        times = [checked_epoch(f"start_epochs[{i}]", time) for i, time in enumerate(times)]
-        if times[0] != 0:
-            raise ArgumentError(
-                "`start_epochs[0]` must be 0, so that every epoch has a value. "
-                f"Received: start_epochs[0]={times[0]}. Put a 0 first, and its value."
-            )
-        check_increasing("start_epochs", times)
-        self._normalize("values", tuple(values))
-        self._normalize("start_epochs", tuple(times))
+    @together("values", "start_epochs")
+    def _equally_long(self) -> Fault | None:
+        if len(self.values) == len(self.start_epochs):
+            return None
+        return Fault(
+            ("values",),
+            "`values` and `start_epochs` must be equally long. "
+            f"Received: {len(self.values)} values and {len(self.start_epochs)} start epochs. "
+            "Give each value the epoch it starts at; the first starts at 0.",
+        )
+
+    @together("start_epochs")
+    def _from_the_first_epoch(self) -> Fault | None:
+        if self.start_epochs[0] == 0:
+            return None
+        return Fault(
+            ("start_epochs", 0),
+            "`start_epochs[0]` must be 0, so that every epoch has a value. "
+            f"Received: start_epochs[0]={self.start_epochs[0]}. Put a 0 first, and its value.",
+        )
+
+    @together("start_epochs")
+    def _in_order(self) -> Fault | None:
+        return increase_fault("start_epochs", self.start_epochs)
 
     def __call__(self, epoch: float) -> float:
         return float(self.values[max(bisect_right(self.start_epochs, epoch) - 1, 0)])

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from reducible_train.errors import ArgumentError
-from reducible_train.settings.schedules.base import Schedule, checked_epoch, checked_value
+from reducible_train.settings.base import together
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Choice, Time, Value, option
+from reducible_train.settings.schedules.base import Schedule
 
 _REMAINING: dict[str, Callable[[float], float]] = {
     "linear": lambda t: 1 - t,
@@ -18,7 +20,7 @@ _REMAINING: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class Ramp(Schedule):
+class Ramp(Schedule, help="Warm-up at `initial`, a ramp, then a hold at `final`."):
     """Warm-up at `initial`, a ramp, then a hold at `final`.
 
     The usual choice: some dense epochs, a fall over the next ones, and the rest of the training
@@ -26,13 +28,6 @@ class Ramp(Schedule):
     `final + (initial - final) * f(t)`, where `f` is `1 - t` (linear), `(1 - t)**3` (cubic) or
     `(1 + cos(pi * t)) / 2` (cosine). Cubic falls fast while there is much to lose, and slowly at
     the end; it is the shape of Zhu & Gupta, "To prune, or not to prune" (2017).
-
-    Args:
-        initial: Target up to `start_epoch`, not negative.
-        final: Target from `end_epoch` on, not negative.
-        start_epoch: Begin of the ramp, in epochs from 0, fractions allowed.
-        end_epoch: End of the ramp, in epochs.
-        shape: `"linear"`, `"cubic"` or `"cosine"`.
 
     Raises:
         ArgumentError: A value or a time is out of range, the ramp ends before it starts, or the
@@ -46,28 +41,28 @@ class Ramp(Schedule):
     """
 
     kind: ClassVar[str] = "ramp"
-    initial: float
-    final: float
-    start_epoch: float = 2
-    end_epoch: float = 6
-    shape: Literal["linear", "cubic", "cosine"] = "cubic"
+    initial: float = option(Value(), help="Target up to `start_epoch`, not negative.")
+    final: float = option(Value(), help="Target from `end_epoch` on, not negative.")
+    start_epoch: float = option(
+        Time(), 2, help="Begin of the ramp, in epochs from 0, fractions allowed."
+    )
+    end_epoch: float = option(Time(), 6, help="End of the ramp, in epochs.")
+    shape: Literal["linear", "cubic", "cosine"] = option(
+        Choice(tuple(_REMAINING), "If unsure, leave it out: it is 'cubic'."),
+        "cubic",
+        help='`"linear"`, `"cubic"` or `"cosine"`.',
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("initial", "final"):
-            self._normalize(name, checked_value(name, getattr(self, name)))
-        for name in ("start_epoch", "end_epoch"):
-            self._normalize(name, checked_epoch(name, getattr(self, name)))
-        if self.end_epoch <= self.start_epoch:
-            raise ArgumentError(
-                "`end_epoch` must be greater than `start_epoch`. "
-                f"Received: start_epoch={self.start_epoch}, end_epoch={self.end_epoch}. "
-                "Move one of them, or jump with a `PiecewiseConstant` schedule."
-            )
-        if self.shape not in _REMAINING:
-            raise ArgumentError(
-                f"`shape` must be one of {', '.join(map(repr, _REMAINING))}. "
-                f"Received: shape={self.shape!r}. If unsure, leave it out: it is 'cubic'."
-            )
+    @together("start_epoch", "end_epoch")
+    def _falls_for_a_while(self) -> Fault | None:
+        if self.end_epoch > self.start_epoch:
+            return None
+        return Fault(
+            ("end_epoch",),
+            "`end_epoch` must be greater than `start_epoch`. "
+            f"Received: start_epoch={self.start_epoch}, end_epoch={self.end_epoch}. "
+            "Move one of them, or jump with a `PiecewiseConstant` schedule.",
+        )
 
     def __call__(self, epoch: float) -> float:
         t = (epoch - self.start_epoch) / (self.end_epoch - self.start_epoch)

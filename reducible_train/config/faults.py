@@ -1,0 +1,150 @@
+"""The faults of settings, each at its place in a file, whatever else is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from reducible_train.config.reading import Place
+from reducible_train.config.schedules import as_config
+from reducible_train.config.sections import Section, sections_in
+from reducible_train.settings.adaptive import Adaptive
+from reducible_train.settings.aids import Aid, aid_kinds
+from reducible_train.settings.base import Settings
+from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.checks import is_count
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import fields_of
+from reducible_train.settings.rules import OWN
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.schedules.base import schedule_draft
+from reducible_train.settings.search import Search
+from reducible_train.settings.targets import target_kinds
+from reducible_train.settings.timing import timing_faults
+
+S = TypeVar("S", bound=Settings)
+Found = Iterator[tuple[Place, str]]
+
+
+def settings_faults(root: type[BaseModel], values: Any, place: Place = ()) -> Found:
+    """What the settings of a file have against their values, section by section.
+
+    Args:
+        root: The section that the values are of.
+        values: Plain values.
+        place: Where they are.
+    """
+    for name, item in root.model_fields.items() if isinstance(values, Mapping) else ():
+        given, here = values.get(name), (*place, name)
+        if name in target_kinds() and given is not None:
+            yield from placed(target_kinds()[name].faults_of(as_config(given)), here)
+            continue
+        for section in sections_in(item.annotation):
+            several = isinstance(given, list)
+            for index, each in enumerate(given if several else [given]):
+                yield from _section_faults(section, each, (*here, index) if several else here)
+
+
+def _section_faults(section: type[Section], given: Any, here: Place) -> Found:
+    if section.made is None:
+        yield from settings_faults(section, given, here)
+    elif isinstance(given, Mapping):
+        yield from placed(section.made.faults_of(as_config(given)), here)
+
+
+def placed(faults: Sequence[Fault], place: Place) -> Found:
+    """Faults as a file tells them: keys are plain words there, and `kind` is `schedule`."""
+    for fault in faults:
+        way = tuple("schedule" if each == "kind" else each for each in fault.argument)
+        yield (*place, *way), fault.message.replace("`", "")
+
+
+def training_faults(compression: Mapping[str, Any], epochs: Any) -> Found:
+    """What the training of a file is over too early for."""
+    asked = _asked(compression)
+    if asked is not None:
+        faults = timing_faults(asked, epochs if is_count(epochs) else None)
+        yield from placed(faults, ("compression",))
+
+
+@dataclass(frozen=True)
+class _Falls:
+    """What falls, and when."""
+
+    quantity: str
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """When a rule for single layers changes them."""
+
+    match: str
+    target: _Falls | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a file asks for, as far as time goes."""
+
+    target: _Falls | None
+    rules: Sequence[_Rule]
+    cadence: Cadence
+    aids: Sequence[Aid]
+    adaptive: Adaptive | None
+    search: Search | None
+
+
+def _asked(compression: Mapping[str, Any]) -> _Asked | None:
+    """What can be known of it; `None` where nobody can say when cuts are made."""
+    given = compression.get("cadence", {"epochs": 1})
+    cadence = _draft(Cadence, given)
+    own = [each for each in Cadence.faults_of(_mapping(given)) if each.argument[:1] != ("start",)]
+    if cadence is None or own:
+        return None
+    rules = compression.get("rules")
+    layers = [_mapping(rule) for rule in rules] if isinstance(rules, list) else []
+    falls = [_falls(compression, list(target_kinds())), *(_falls(rule, OWN) for rule in layers)]
+    aids = [
+        _whole(kind, _mapping(compression.get("aids")).get(name))
+        for name, kind in aid_kinds().items()
+    ]
+    return _Asked(
+        falls[0] or None,
+        [
+            _Rule(str(rule.get("match")), own or None)
+            for rule, own in zip(layers, falls[1:], strict=True)
+        ],
+        cadence,
+        () if False in falls else [aid for aid in aids if aid is not None],
+        cadence.start,
+        _draft(Search, compression.get("search")),
+    )
+
+
+def _falls(section: Mapping[str, Any], quantities: Sequence[str]) -> _Falls | Literal[False] | None:
+    """What a section lets fall; `None` for nothing, `False` where nobody can say when."""
+    name = next((each for each in quantities if section.get(each) is not None), None)
+    if name is None:
+        return None
+    schedule = schedule_draft(as_config(section[name]))
+    return False if schedule is None else _Falls(name, schedule)
+
+
+def _whole(made: type[S], given: Any) -> S | None:
+    """Settings of a mapping, if there is nothing wrong with them."""
+    known = {name: given[name] for name in fields_of(made) if name in _mapping(given)}
+    good = isinstance(given, Mapping) and not made.faults_of(known)
+    return made(**known) if good else None
+
+
+def _draft(made: type[S], given: Any) -> S | None:
+    """The same, if there is nothing wrong with their times."""
+    return made.draft_of(given) if isinstance(given, Mapping) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

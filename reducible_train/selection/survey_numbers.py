@@ -1,0 +1,50 @@
+"""The numbers of a model that a target may ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reducible_train.selection.survey import Survey
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyNumbers:
+    """What the targets of `settings` know of a model, as `ModelNumbers` has it.
+
+    Args:
+        survey: What was found in the model.
+        measure: What a budget counts.
+        stable_ranks: The stable ranks that `Adaptive` has found, scaled, by path.
+    """
+
+    survey: Survey
+    measure: str
+    stable_ranks: Mapping[str, float]
+
+    @property
+    def cost(self) -> float:
+        return self.survey.total(self.measure)
+
+    @property
+    def dense_cost(self) -> float:
+        return self.survey.dense_total(self.measure)
+
+    @property
+    def largest_rank(self) -> float:
+        return float(
+            max(
+                m.kernel.rank or max(form.max_rank for form in m.options)
+                for m in self.survey.compressible
+            )
+        )
+
+    @property
+    def stable_rank_factor(self) -> float:
+        factors = [
+            m.factorization.max_rank / self.stable_ranks[m.kernel.path]
+            for m in self.survey.compressible
+            if m.kernel.path in self.stable_ranks
+        ]
+        return max(factors, default=math.inf)

@@ -1,0 +1,152 @@
+"""What every measure is: what a budget counts, by name, with its options.
+
+A measure is one new file in this package: a frozen dataclass with its `name`. A `CountedMeasure`
+says what one number weighs, and is whole. A `TabulatedMeasure` has no such law: a module of its
+name in `selection/costs` makes the tables of its costs. Both are found without further ado.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.base import Settings
+from reducible_train.settings.checks import register
+from reducible_train.settings.fields import Kind
+from reducible_train.settings.measures.shapes import InputShape, checked_input_shape
+
+_KINDS: dict[str, type[Measure]] = {}
+
+
+@dataclass(frozen=True)
+class Measure(Settings, ABC):
+    """What a budget counts.
+
+    Attributes:
+        name: Its name.
+        unit: What it counts, in words.
+        needs_shapes: True if costs hang on the shapes of the model's inputs.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    needs_shapes: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            register(_KINDS, cls, "measure", "name")
+
+    def __str__(self) -> str:
+        return self.name if self.is_default else repr(self)
+
+    @property
+    def is_default(self) -> bool:
+        """True if its name says all of it."""
+        compared = (each for each in fields(self) if each.compare)
+        return all(getattr(self, each.name) == each.default for each in compared)
+
+    @property
+    def input_shape(self) -> InputShape | None:
+        """The shape of one sample, as it was told; a field where it can be."""
+        return None
+
+
+@dataclass(frozen=True)
+class CountedMeasure(Measure):
+    """A measure by which each number of a kernel weighs the same, at whatever rank.
+
+    Attributes:
+        weighs_uses: True if a number weighs as often as one sample uses it.
+    """
+
+    weighs_uses: ClassVar[bool] = False
+
+    @abstractmethod
+    def weight(self, itemsize: int, uses: int) -> int:
+        """What one number weighs.
+
+        Args:
+            itemsize: Its bytes in memory.
+            uses: How often one sample uses it.
+        """
+
+
+@dataclass(frozen=True)
+class TabulatedMeasure(Measure):
+    """A measure whose costs follow no law, so that a table of each kernel tells them."""
+
+    @abstractmethod
+    def words(self, dense: float, now: float) -> str:
+        """What a report says of the dense model and of the model as it is."""
+
+
+class ShapedMeasure(Measure):
+    """A measure whose costs hang on the shapes of the model's inputs; it has a field for them."""
+
+    needs_shapes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class ShapeKind(Kind):
+    """The shape of one sample."""
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        return checked_input_shape(value)
+
+
+SHAPE_HELP = (
+    "Shape of one sample, for a model that leaves lengths open: [128], or a list or mapping of "
+    "shapes. Left out: the mean of the calibration set, else that of the data."
+)
+
+
+def measure_kinds() -> dict[str, type[Measure]]:
+    """Every measure, by name.
+
+    >>> list(measure_kinds())
+    ['bytes', 'file', 'flops', 'latency', 'parameters']
+    """
+    return dict(sorted(_KINDS.items()))
+
+
+def counted_measure(name: str) -> CountedMeasure:
+    """The measure of a name, one by which numbers are counted.
+
+    Raises:
+        ArgumentError: There is none of that name.
+
+    Example:
+        >>> counted_measure("bytes").weight(itemsize=4, uses=9)
+        4
+    """
+    kind = _KINDS.get(name)
+    if kind is None or not issubclass(kind, CountedMeasure):
+        counted = [n for n, each in measure_kinds().items() if issubclass(each, CountedMeasure)]
+        raise ArgumentError(
+            f"`measure` must be one of {', '.join(map(repr, counted))}. "
+            f"Received: measure={name!r}. To count numbers, write 'parameters'."
+        )
+    return kind()
+
+
+def checked_measure(measure: Any) -> Measure:
+    """The measure that a name, or an object with options, asks for.
+
+    Raises:
+        ArgumentError: Neither a measure nor the name of one.
+
+    Example:
+        >>> checked_measure("flops")
+        Flops(input_shape=None)
+    """
+    if isinstance(measure, Measure):
+        return measure
+    if not isinstance(measure, str) or measure not in _KINDS:
+        raise ArgumentError(
+            f"`measure` must be one of {', '.join(map(repr, measure_kinds()))}. "
+            f"Received: measure={measure!r}. If unsure, leave it out."
+        )
+    return _KINDS[measure]()

@@ -1,0 +1,19 @@
+"""Numbers, whatever they take or do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from reducible_train.settings.measures.base import CountedMeasure
+
+
+@dataclass(frozen=True)
+class Parameters(CountedMeasure):
+    """The numbers of a model."""
+
+    name: ClassVar[str] = "parameters"
+    unit: ClassVar[str] = "parameters"
+
+    def weight(self, itemsize: int, uses: int) -> int:
+        return 1

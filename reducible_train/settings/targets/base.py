@@ -1,0 +1,264 @@
+"""What every target is: a quantity that a model is brought to, now or on a schedule.
+
+A kind of target is one new file in this package: a frozen dataclass with the name of its quantity,
+subclass of `SharedTarget` (all kernels share what it allows), `LossTarget` (what each may lose) or
+`RankTarget` (the rank of each). It is found, and can be asked for by its name, without further ado.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
+from reducible_train.settings.faults import Fault, argument_text, raise_first
+from reducible_train.settings.fields import Value
+from reducible_train.settings.schedules import Constant, Schedule, schedule_from_config
+from reducible_train.settings.schedules.base import schedule_faults, valued
+
+_KINDS: dict[str, type[Target]] = {}
+
+
+class ModelNumbers(Protocol):
+    """All that a target may ask of a model as it is."""
+
+    @property
+    def cost(self) -> float:
+        """What it costs, by the measure of its budget."""
+
+    @property
+    def dense_cost(self) -> float:
+        """What it would cost if every kernel were dense."""
+
+    @property
+    def largest_rank(self) -> float:
+        """The largest rank of a kernel that may change, or that its factors could have."""
+
+    @property
+    def stable_rank_factor(self) -> float:
+        """The least multiple of their stable ranks at which no kernel is cut."""
+
+
+class Misfit(NamedTuple):
+    """What a value should have been, as in "must be ...", and what to do."""
+
+    wanted: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """A quantity and the schedule by which it falls, or rises if it is an error.
+
+    Args:
+        schedule: Epoch -> value; a number means a constant.
+
+    Attributes:
+        quantity: Its name: what is asked for, in Python, in files and in reports.
+        help: What it means, in a sentence: of its key in YAML.
+        within: The values it may have.
+        rises: True if it grows as ranks fall.
+        idle: A value at which nothing is cut.
+        foreseeable: True if it asks for the same whatever the kernels become, so that the sizes and
+            ranks of a model show whether it is met.
+        for_layers: True if a rule for single layers may have it.
+        public: False for one that no argument asks for.
+
+    Raises:
+        ArgumentError: A value of the schedule is out of range, or it asks for ranks to rise again.
+        ArgumentTypeError: Neither a schedule nor a number.
+    """
+
+    quantity: ClassVar[str]
+    help: ClassVar[str] = ""
+    within: ClassVar[Range] = FRACTION
+    rises: ClassVar[bool] = False
+    idle: ClassVar[float] = math.inf
+    foreseeable: ClassVar[bool] = True
+    for_layers: ClassVar[bool] = False
+    public: ClassVar[bool] = True
+
+    schedule: Schedule
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "quantity" in cls.__dict__:
+            register(_KINDS, cls, "target", "quantity")
+
+    def __post_init__(self) -> None:
+        raise_first(self.faults_of(self.schedule))
+        settle(self, schedule=schedule_from_config(self.schedule))
+
+    def __call__(self, epoch: float) -> float:
+        return self.schedule(epoch)
+
+    def __str__(self) -> str:
+        return f"{self.quantity} = {self.schedule}"
+
+    @property
+    def number_or_schedule(self) -> float | Schedule:
+        """What was asked for, a number where it stays the same."""
+        constant = isinstance(self.schedule, Constant)
+        return self.schedule.values[0] if constant else self.schedule
+
+    @property
+    def lowest(self) -> float:
+        """The smallest value the schedule comes to."""
+        return min(self.schedule.course())
+
+    @abstractmethod
+    def present(self, model: ModelNumbers) -> float:
+        """The value of it that a model meets as it is."""
+
+    @classmethod
+    def misfit(cls, value: float) -> Misfit | None:
+        """What is wrong with a value, or `None`."""
+        return None if value in cls.within else Misfit(str(cls.within), cls.within.percent(value))
+
+    @classmethod
+    def faults_of(cls, value: Any) -> list[Fault]:
+        """All that is wrong with what it shall fall to, whatever it is.
+
+        Args:
+            value: A number, a schedule, or what `schedule_from_config` takes for one.
+        """
+        found = list[Fault]()
+        if isinstance(value, Schedule | Mapping):
+            found = schedule_faults(value)
+        elif not is_number(value):
+            Value().read((cls.quantity,), value, "", found)
+            return [replace(fault, argument=()) for fault in found]
+        told = {fault.argument for fault in found}
+        for path, number in valued(value):
+            wrong = None if path in told else cls.misfit(number)
+            if wrong is not None:
+                name = argument_text(path) or cls.quantity
+                words = f"`{name}` must be {wrong.wanted}. Received: {number!r}.{wrong.advice}"
+                found.append(Fault(path, words))
+        if found:
+            return found
+        schedule = schedule_from_config(value)
+        retreat = cls.retreat_fault(schedule)
+        words = f"`{cls.quantity}` {retreat} Received: {schedule}."
+        return [] if retreat is None else [Fault((), words)]
+
+    @classmethod
+    def retreat_fault(cls, schedule: Schedule) -> str | None:
+        """What is wrong with a schedule that asks for a rank to rise again, or `None`."""
+        for before, after in pairwise(schedule.course()):
+            low, high = (after, before) if cls.rises else (before, after)
+            if high > low * (1 + 1e-9):
+                verb, wrong = ("fall", "falls") if cls.rises else ("rise", "rises")
+                return (
+                    f"must not {verb}, for ranks never rise; it {wrong} from {before:g} to "
+                    f"{after:g}. Exchange its values."
+                )
+        return None
+
+
+class SharedTarget(Target):
+    """What all kernels of a model may cost together: they share it, as the allocation says."""
+
+    @abstractmethod
+    def allowed(self, value: float, dense: float) -> float:
+        """What a value lets a model cost.
+
+        Args:
+            value: The value.
+            dense: What the model costs if every kernel is dense.
+        """
+
+    @abstractmethod
+    def of_cost(self, cost: float, dense: float) -> float:
+        """The value that stands for a cost; `allowed` the other way round."""
+
+    @abstractmethod
+    def words(self, unit: str) -> str:
+        """What it is, in words, of a measure that counts in a unit."""
+
+    def present(self, model: ModelNumbers) -> float:
+        return self.of_cost(model.cost, model.dense_cost)
+
+
+class LossTarget(Target):
+    """What each kernel may lose: how far it is cut hangs on its singular values."""
+
+    foreseeable: ClassVar[bool] = False
+    for_layers: ClassVar[bool] = True
+
+    @abstractmethod
+    def limit(self, value: float, kept: float) -> dict[str, float] | None:
+        """The limit on one cut, if a kernel has kept `kept` of its energy so far.
+
+        As `choose_rank` takes it; `None` if there is nothing left to lose. Energies multiply from
+        cut to cut.
+        """
+
+    @abstractmethod
+    def nearest(self, error: float) -> str:
+        """The mildest value, as an argument, that allows a relative error."""
+
+    def present(self, model: ModelNumbers) -> float:
+        return self.idle
+
+
+class RankTarget(Target):
+    """The rank of each kernel."""
+
+    @abstractmethod
+    def rank(self, value: float, stable_rank: float | None) -> float:
+        """The rank that a value means for one kernel; infinity where it stays as it is.
+
+        Args:
+            value: The value.
+            stable_rank: That of the kernel, scaled, where `Adaptive` has found it.
+        """
+
+
+def target_kinds() -> dict[str, type[Target]]:
+    """Every kind of target that can be asked for, by quantity.
+
+    >>> list(target_kinds())
+    ['budget', 'cost', 'energy', 'rank', 'rtol']
+    """
+    return {name: kind for name, kind in sorted(_KINDS.items()) if kind.public}
+
+
+def target(quantity: str, value: float | Schedule) -> Target:
+    """A checked target; a number means a constant.
+
+    Raises:
+        ArgumentError: A value of the schedule is out of the quantity's range.
+        ArgumentTypeError: Neither a schedule nor a number.
+
+    Example:
+        >>> target("budget", 0.25)(3)
+        0.25
+    """
+    return target_kinds()[quantity](value)  # type: ignore[arg-type]  # which it makes a schedule of
+
+
+def one_target(**named: float | Schedule | None) -> Target:
+    """The one target that was given.
+
+    Args:
+        **named: By quantity, what was given for each; `None` for nothing.
+
+    Raises:
+        ArgumentError: None was given, or more than one.
+    """
+    given = {name: value for name, value in named.items() if value is not None}
+    if len(given) != 1:
+        *first, last = (f"`{name}`" for name in target_kinds())
+        raise ArgumentError(
+            f"Exactly one of {', '.join(first)} and {last} must be given. Received: "
+            f"{', '.join(f'{n}={v!r}' for n, v in given.items()) or 'none of them'}. "
+            "Give a budget, for example budget=0.25, to choose the size of the model."
+        )
+    ((quantity, value),) = given.items()
+    return target(quantity, value)

@@ -1,0 +1,210 @@
+"""When all that changes ranks has ended, and what ends too late for a training to bring it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from reducible_train.settings.adaptive import Adaptive
+from reducible_train.settings.aids import Aid
+from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.faults import Fault, Path
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.search import Search
+
+
+class Falls(Protocol):
+    """What falls by a schedule."""
+
+    @property
+    def quantity(self) -> str: ...
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+
+class HasTarget(Protocol):
+    """A rule for single layers, as far as time goes."""
+
+    @property
+    def match(self) -> str: ...
+
+    @property
+    def target(self) -> Falls | None: ...
+
+
+class Timed(Protocol):
+    """What a user has asked for, as far as time goes."""
+
+    @property
+    def target(self) -> Falls | None: ...
+
+    @property
+    def rules(self) -> Sequence[HasTarget]: ...
+
+    @property
+    def cadence(self) -> Cadence: ...
+
+    @property
+    def aids(self) -> Sequence[Aid]: ...
+
+    @property
+    def adaptive(self) -> Adaptive | None: ...
+
+    @property
+    def search(self) -> Search | None: ...
+
+
+@dataclass(frozen=True)
+class End:
+    """Something that changes ranks, and the epoch at which it has ended, at the latest.
+
+    Args:
+        name: What it is, for messages.
+        shown: What came.
+        epoch: When it ends.
+        argument: Where that is said.
+        lost: What a training that is over before would not bring.
+    """
+
+    name: str
+    shown: str
+    epoch: float
+    argument: Path
+    lost: str = ""
+
+
+def timing_faults(
+    settings: Timed,
+    epochs: int | None,
+    steps: int | None = None,
+    first_epoch: int = 0,
+    begin: float | None = None,
+) -> list[Fault]:
+    """All that a training of so many epochs is over too early for.
+
+    Args:
+        settings: What is asked for.
+        epochs: Epochs of the training; `None` where nobody knows.
+        steps: Steps of an epoch, once they are known: a cadence in steps is judged by them then.
+        first_epoch: The epoch that the training begins with.
+        begin: When cuts began, if an `Adaptive` has let them.
+    """
+    if epochs is not None and epochs < 1:
+        words = f"`epochs` of the fit must be at least 1. Received: epochs={epochs}."
+        return [Fault(("epochs",), words)]
+    if steps is not None and epochs is not None:
+        return list(_after_the_last_look(settings, epochs, steps, first_epoch, begin))
+    return list(_faults(settings, epochs, begin))
+
+
+def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterator[Fault]:
+    if epochs is not None:
+        waiting = ((("search",), settings.search), (("cadence", "start"), settings.adaptive))
+        for place, waits in waiting:
+            fault = None if waits is None else waits.time_fault(epochs)
+            if fault is not None:
+                yield fault.within(*place)
+    last = schedule_end(settings, epochs, begin)
+    idle = [(aid.kind, aid.idle_fault(last)) for aid in settings.aids]
+    yield from (fault.within("aids", kind) for kind, fault in idle if fault is not None)
+    if epochs is not None:
+        yield from _too_late(settings, epochs, ends_of(settings, epochs, begin), last)
+
+
+def _too_late(
+    settings: Timed, epochs: int, ends: Sequence[End], schedule_end: float
+) -> Iterator[Fault]:
+    """What ends after the last cut; not an aid that only ends with a schedule that does."""
+    cadence, every = settings.cadence, settings.cadence.epochs or 1
+    last = epochs if cadence.steps else (epochs - 1) // every * every
+    for each in ends:
+        own = each.argument[0] != "aids" or each.epoch > schedule_end
+        if own and (each.epoch > last or (cadence.steps and each.epoch == last)):
+            yield Fault(
+                each.argument,
+                f"{each.name} must end before training does: at epoch {last:g} at the latest, "
+                f"counted from 0, for epochs={epochs} and {cadence}. Received: one that ends at "
+                f"epoch {each.epoch:g}, after the last cut of a training of {epochs} epochs"
+                f"{each.lost}: {each.shown}. Train for epochs={math.floor(each.epoch) + every} or "
+                "more, or let it end earlier.",
+            )
+
+
+def _after_the_last_look(
+    settings: Timed, epochs: int, steps: int, first: int, begin: float | None
+) -> Iterator[Fault]:
+    """The same where turns are counted in steps."""
+    every = settings.cadence.steps
+    if every is None:
+        return
+    last = first + ((epochs - first) * steps - 1) // every * every / steps
+    for each in ends_of(settings, epochs, begin):
+        if each.epoch > last + 1e-9:
+            yield Fault(
+                each.argument,
+                f"{each.name} must end when ranks are last looked at: at epoch {last:g} at the "
+                f"latest, counted from 0, for epochs={epochs} of {steps} steps and "
+                f"{settings.cadence}. Received: one that ends at epoch {each.epoch:g}, "
+                f"{each.shown}. Look at it more often, train for more epochs, or let it end "
+                "earlier.",
+            )
+
+
+def ends_of(settings: Timed, epochs: int | None, begin: float | None = None) -> list[End]:
+    """All that changes ranks, with when each has ended, at the latest."""
+    last = schedule_end(settings, epochs, begin)
+    return [
+        *_falls(settings, _begin(settings, epochs, begin)),
+        *(
+            End(type(aid).__name__, str(aid), aid.rests_from(last), ("aids", aid.kind))
+            for aid in settings.aids
+        ),
+    ]
+
+
+def schedule_end(settings: Timed, epochs: int | None, begin: float | None = None) -> float:
+    """The epoch at which everything has fallen, at the latest."""
+    began = _begin(settings, epochs, begin)
+    return max((each.epoch for each in _falls(settings, began)), default=began)
+
+
+def final_epoch(settings: Timed, epochs: int | None, begin: float | None = None) -> float:
+    """First epoch, from 0, that runs at the final ranks if no cut is undone."""
+    if settings.search is not None:
+        return settings.search.last_epoch(epochs)
+    end = max(each.epoch for each in ends_of(settings, epochs, begin))
+    every = settings.cadence.epochs or 1
+    return math.ceil(end / every) * every if math.isfinite(end) else end
+
+
+def _falls(settings: Timed, begin: float) -> list[End]:
+    """Every schedule, the model's first."""
+    found: list[tuple[Falls, str, Path]] = []
+    if settings.target is not None:
+        quantity = settings.target.quantity
+        found.append((settings.target, f"`{quantity}`", (quantity,)))
+    for index, rule in enumerate(settings.rules):
+        if rule.target is not None:
+            place = ("rules", index, rule.target.quantity)
+            found.append((rule.target, f"the rule for {rule.match!r}", place))
+    return [
+        End(
+            f"The schedule of {name}",
+            str(target.schedule),
+            begin + target.schedule.end_epoch,
+            (*place, *target.schedule.end_at),
+            ", so that its final value would never be reached",
+        )
+        for target, name, place in found
+    ]
+
+
+def _begin(settings: Timed, epochs: int | None, begin: float | None) -> float:
+    """The epoch from which schedules count, at the latest."""
+    if begin is not None or settings.adaptive is None:
+        return begin or 0.0
+    last = settings.adaptive.last_epoch(epochs)
+    return last if epochs is None else min(last, epochs - 1)

@@ -1,0 +1,438 @@
+"""Settings are declared once: constructors, YAML, schema and help say the same. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic import ValidationError
+
+from reducible_train import ArgumentError, ArgumentTypeError, ConfigError, Guard, Ramp
+from reducible_train.config import parse_config
+from reducible_train.config.faults import placed
+from reducible_train.config.problems import explain
+from reducible_train.config.schedules import Target, as_config
+from reducible_train.config.sections import section_of
+from reducible_train.settings.adaptive import Adaptive
+from reducible_train.settings.aids import Regrow, aid_kinds
+from reducible_train.settings.base import Settings, together
+from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.callbacks import (
+    BackupSettings,
+    CheckpointSettings,
+    EarlyStoppingSettings,
+    TensorBoardSettings,
+)
+from reducible_train.settings.checks import PART
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Count, Number, Text, fields_of, help_of, option
+from reducible_train.settings.measures import measure_kinds
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.schedules import Constant, schedule_kinds
+from reducible_train.settings.search import Search
+from reducible_train.settings.targets import target
+from reducible_train.settings.timing import timing_faults
+
+ROOT = Path(__file__).resolve().parents[2]
+ENOUGH = {  # what must be given, as plain values
+    Guard: {"max_drop": 0.1},
+    Search: {},
+    Adaptive: {},
+    Cadence: {"epochs": 2},
+    LayerRule: {"match": "a"},
+    EarlyStoppingSettings: {},
+    CheckpointSettings: {"filepath": "best.keras"},
+    BackupSettings: {"backup_dir": "kept"},
+    TensorBoardSettings: {"log_dir": "logs"},
+    **{made: {} for made in measure_kinds().values()},
+    **{made: {"steps": 3} if name == "rewarm" else {} for name, made in aid_kinds().items()},
+    schedule_kinds()["constant"]: {"value": 0.5},
+    schedule_kinds()["ramp"]: {"initial": 1.0, "final": 0.5},
+    schedule_kinds()["piecewise_constant"]: {"values": [1.0, 0.5], "start_epochs": [0, 2]},
+    schedule_kinds()["join"]: {"schedules": [1.0, 0.5], "boundaries": [2]},
+}
+TRIED = [
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    1,
+    3,
+    2.5,
+    1e9,
+    10**400,
+    float("nan"),
+    "auto",
+    "x",
+    "",
+    "5",
+    [],
+    {},
+]
+TRIED += [[0, 1], [1.0, 0.5], [[1]], {"kind": "rmap"}, {"kind": "constant", "value": 2}]
+OPTIONS = [(made, name) for made in ENOUGH for name in fields_of(made)]
+
+
+def every(settings=Settings):
+    for made in settings.__subclasses__():
+        yield made
+        yield from every(made)
+
+
+def faults_in_yaml(made, values) -> set[tuple]:
+    """Where a file with these values has faults, told by either of the two who look for them."""
+    section = section_of(made)
+    section.model_rebuild(_types_namespace={"Target": Target})
+    found = {place for place, _ in placed(made.faults_of(values), ())}
+    tops = {place[:1] for place in found}
+    try:
+        section.model_validate(as_yaml(values))
+    except ValidationError as error:
+        shapeless = {explain(each, section)[0] for each in error.errors()}
+        assert {place[:1] for place in shapeless} <= tops, (values, shapeless)
+        found |= shapeless
+    return found
+
+
+def as_yaml(values):
+    if isinstance(values, list):
+        return [as_yaml(each) for each in values]
+    if isinstance(values, dict):
+        return {"schedule" if k == "kind" else k: as_yaml(v) for k, v in values.items()}
+    return values
+
+
+# --- one declaration -------------------------------------------------------------------
+
+
+def test_every_settings_class_is_among_those_tried():
+    abstract = {"Schedule", "Aid", "Measure", "CountedMeasure", "TabulatedMeasure", "ShapedMeasure"}
+    ours = {each for each in every() if each.__module__.startswith("reducible_train.")}
+    assert {made.__name__ for made in ours - set(ENOUGH)} == abstract
+
+
+@pytest.mark.parametrize("made", ENOUGH, ids=lambda made: made.__name__)
+def test_what_must_be_given_is_enough_and_everything_says_what_it_is(made):
+    assert made.faults_of(ENOUGH[made]) == made(**ENOUGH[made]).faults() == []
+    assert not faults_in_yaml(made, ENOUGH[made])
+    assert made.help.endswith(".")
+    for name, item in fields_of(made).items():
+        assert item.metadata["help"].endswith("."), name
+        assert f"\n    {name}: " in made.__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("made", "name"), OPTIONS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_a_file_and_a_constructor_refuse_the_same_at_the_same_place(made, name):
+    for value in TRIED:
+        values = ENOUGH[made] | {name: value}
+        faults = made.faults_of(values)
+        assert bool(faults) == bool(faults_in_yaml(made, values)), (value, faults)
+        if not faults:
+            made(**values)
+            continue
+        with pytest.raises((ArgumentError, ArgumentTypeError)) as caught:
+            made(**values)
+        assert str(caught.value) == faults[0].message
+        assert isinstance(caught.value, faults[0].error)
+        assert caught.value.argument == (written(faults[0].argument) or None)
+
+
+def written(path) -> str:
+    words = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    return words.removeprefix(".")
+
+
+def test_a_new_option_is_one_field():
+    @dataclass(frozen=True)
+    class Patient(Guard):
+        """A guard that stays calm."""
+
+        calm: float = option(Number(PART), 0.5, help="How calm it stays, in (0, 1).")
+
+    section = section_of(Patient)
+    assert repr(Patient(max_drop=0.1, calm=0.25)).endswith("calm=0.25)")
+    with pytest.raises(ArgumentError, match=r"`calm` of a guard must be in \(0, 1\).*25") as caught:
+        Patient(max_drop=0.1, calm=25)
+    assert caught.value.argument == "calm"
+    assert section(max_drop=0.1, calm=0.25).build() == Patient(max_drop=0.1, calm=0.25)
+    schema = section.model_json_schema()
+    assert schema["properties"]["calm"] == {
+        "default": 0.5,
+        "description": "How calm it stays, in (0, 1).",
+        "exclusiveMaximum": 1,
+        "exclusiveMinimum": 0,
+        "title": "Calm",
+        "type": "number",
+    }
+    assert schema["oneOf"] == [{"required": ["max_drop"]}, {"required": ["limit"]}]
+    assert faults_in_yaml(Patient, {"max_drop": 0.1, "calm": 25}) == {("calm",)}
+    assert "calm: How calm it stays, in (0, 1)." in Patient.__doc__
+
+
+NEW_KINDS = """
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+from reducible_train.settings.aids import Aid
+from reducible_train.settings.base import together
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import Count, Time, Value, option
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.targets import SharedTarget
+
+@dataclass(frozen=True)
+class Nap(Aid, owner="a nap", help="Sleeps."):
+    kind = "nap"
+    epochs: int = option(Count(2), 3, help="Epochs that it sleeps.")
+
+@dataclass(frozen=True)
+class Drop(Schedule, help="Falls at once."):
+    kind: ClassVar[str] = "drop"
+    final: float = option(Value(), help="What it falls to.")
+    end_epoch: float = option(Time(), 4, help="When.")
+    @property
+    def values(self):
+        return (1.0, self.final)
+    def __call__(self, epoch):
+        return 1.0 if epoch < self.end_epoch else self.final
+
+@dataclass(frozen=True)
+class Share(SharedTarget):
+    quantity: ClassVar[str] = "share"
+    help: ClassVar[str] = "A share."
+    def allowed(self, value, dense):
+        return value * dense
+    def of_cost(self, cost, dense):
+        return cost / dense
+    def words(self, unit):
+        return f"share of {unit}"
+
+from reducible_train.config import config_schema, parse_config
+from reducible_train.errors import ConfigError
+def told(values):
+    try:
+        return repr(parse_config(values).schedules())
+    except ConfigError as error:
+        return {each.path: each.message for each in error.problems}
+drop = {"schedule": "drop", "final": 0.5}
+schema = config_schema()["$defs"]
+print(json.dumps([
+    schema["NapSection"], schema["DropSchedule"]["properties"],
+    told({"compression": {"budget": drop, "aids": {"nap": {}}}}),
+    told({"compression": {"budget": drop | {"final": 50}, "aids": {"nap": {"epochs": 1}}}}),
+    told({"compression": {"budget": drop}, "training": {"epochs": 3}}),
+    [schema["CompressionSection"]["properties"]["share"]["description"],
+     told({"compression": {"share": 60}}), told({"compression": {"share": 0.6}})],
+]))
+"""
+
+
+def test_a_new_aid_a_new_schedule_and_a_new_target_are_one_class():
+    nap, drop, good, bad, late, share = json.loads(output_of(NEW_KINDS))
+    assert nap["description"] == "Sleeps."
+    assert nap["properties"]["epochs"]["minimum"] == 2
+    assert drop["end_epoch"]["description"] == "When."
+    assert good == "{'budget': Drop(final=0.5, end_epoch=4)}"
+    assert bad == {
+        "$.compression.budget.final": "final must be in (0, 1]. Received: 50. For 50 % write 0.5.",
+        "$.compression.aids.nap.epochs": "epochs must be at least 2. Received: 1.",
+    }
+    wrong = {"$.compression.share": "share must be in (0, 1]. Received: 60. For 60 % write 0.6."}
+    assert share == ["A share.", wrong, "{'share': Constant(value=0.6)}"]
+    assert list(late) == ["$.compression.budget.end_epoch"]
+    assert "after the last cut of a training of 3 epochs" in next(iter(late.values()))
+
+
+def output_of(code: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_python_without_docstrings_writes_the_same_schema():
+    code = "import json; from reducible_train.config import config_schema; "
+    published = json.loads((ROOT / "reducible_train" / "config" / "schema.json").read_text("utf-8"))
+    found = output_of(code + "print(json.dumps([__doc__, config_schema()]))", "-OO")
+    assert json.loads(found)[1] == published
+
+
+# --- faults ----------------------------------------------------------------------------
+
+
+def test_all_faults_are_told_at_once_each_with_its_place():
+    faults = Guard.faults_of({"monitor": "", "patience": 0, "limit": "0.9", "mode": "up"})
+    places = [fault.argument for fault in faults]
+    assert places == [("monitor",), ("limit",), ("patience",), ("mode",)]
+    assert faults[0].error is ArgumentTypeError
+    deep = {"kind": "ramp", "initial": 1, "final": "x", "start_epoch": 4, "end_epoch": 2}
+    join = {"schedules": [1, deep, -1], "boundaries": [3, 2]}
+    places = [fault.argument for fault in schedule_kinds()["join"].faults_of(join)]
+    assert places == [
+        ("schedules", 1, "final"),
+        ("schedules", 1, "end_epoch"),
+        ("schedules", 2),
+        ("boundaries", 1),
+    ]
+
+
+def test_a_rule_of_several_options_is_asked_where_each_is_good():
+    @dataclass(frozen=True)
+    class Pair(Settings):
+        low: int = option(Count(), 1, help="The lower.")
+        high: int = option(Count(), 2, help="The higher.")
+        name: str | None = option(Text("a name", "'a'"), None, help="Its name.")
+
+        @together("low", "high")
+        def _in_order(self) -> Fault | None:
+            return None if self.low < self.high else Fault(("high",), "Exchange them.")
+
+    assert [fault.argument for fault in Pair.faults_of({"low": 3})] == [("high",)]
+    assert [fault.argument for fault in Pair.faults_of({"low": "x"})] == [("low",)]
+    places = [fault.argument for fault in Pair.faults_of({"low": 3, "name": 5})]
+    assert places == [("name",), ("high",)]
+    with pytest.raises(ArgumentError, match="Exchange them") as caught:
+        Pair(3)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.argument, str(again)) == ("high", "Exchange them.")
+
+
+def test_an_error_names_its_argument_with_the_way_into_it():
+    for make, argument in (
+        (lambda: Guard("val_accuracy", max_drop=5), "max_drop"),
+        (lambda: Guard(), None),
+        (lambda: schedule_kinds()["piecewise_constant"]([1, -1], [0, 2]), "values[1]"),
+        (lambda: LayerRule("a", rank=Ramp(8, 2.5)), "rank.final"),
+        (lambda: schedule_kinds()["join"]([1, {"kind": "rmap"}], [2]), "schedules[1].kind"),
+        (lambda: Search(start_epoch=3, end_epoch=1), "end_epoch"),
+    ):
+        with pytest.raises((ArgumentError, ArgumentTypeError)) as caught:
+            make()
+        assert caught.value.argument == argument
+
+
+# --- times -----------------------------------------------------------------------------
+
+
+LATE, EVERY = Adaptive(end_epoch=4), Cadence(epochs=1)
+
+
+def asked(cadence=EVERY, **given):
+    empty = {"target": target("rank", 4), "rules": (), "aids": (), "search": None}
+    return SimpleNamespace(**{**empty, **given}, cadence=cadence, adaptive=cadence.start)
+
+
+RAMP = {"schedule": "ramp", "initial": 9, "final": 2, "start_epoch": 1, "end_epoch": 6}
+
+
+@pytest.mark.parametrize(
+    ("compression", "settings", "place"),
+    [
+        ({"rank": RAMP}, {"target": target("rank", Ramp(9, 2, 1, 6))}, ("rank", "end_epoch")),
+        (
+            {"rank": 4, "rules": [{"match": "a", "rank": 3}, {"match": "b", "rank": RAMP}]},
+            {"rules": [LayerRule("a", rank=3), LayerRule("b", rank=Ramp(9, 2, 1, 6))]},
+            ("rules", 1, "rank", "end_epoch"),
+        ),
+        (
+            {"rank": RAMP | {"end_epoch": 2}, "cadence": {"start": {"end_epoch": 4}}},
+            {"target": target("rank", Ramp(9, 2, 1, 2)), "cadence": Cadence(start=LATE)},
+            ("rank", "end_epoch"),
+        ),
+        (
+            {"rank": 4, "cadence": {"start": {"end_epoch": 9}}},
+            {"cadence": Cadence(start=Adaptive(end_epoch=9))},
+            ("cadence", "start", "end_epoch"),
+        ),
+        (
+            {"rank": 4, "cadence": {"start": {"start_epoch": 9}}},
+            {"cadence": Cadence(start=Adaptive(start_epoch=9))},
+            ("cadence", "start", "start_epoch"),
+        ),
+        (
+            {"search": {"start_epoch": 7}, "guard": {"limit": 1}},
+            {"search": Search(start_epoch=7)},
+            ("search", "start_epoch"),
+        ),
+        (
+            {"rank": 4, "aids": {"regrow": {"end_epoch": 6}}},
+            {"aids": [Regrow(end_epoch=6)]},
+            ("aids", "regrow"),
+        ),
+        ({"rank": 4, "aids": {"regrow": {}}}, {"aids": [Regrow()]}, ("aids", "regrow")),
+    ],
+)
+def test_a_training_that_is_over_too_early_is_told_alike_in_python_and_in_a_file(
+    compression, settings, place
+):
+    (fault,) = timing_faults(asked(**settings), 6)
+    assert fault.argument == place
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"compression": compression, "training": {"epochs": 6}})
+    (problem,) = caught.value.problems
+    assert problem.path == "$.compression." + written(place)
+    assert problem.message == fault.message.replace("`", "")
+    late = {"training": {"epochs": 40}}
+    if "do nothing" not in fault.message:
+        assert timing_faults(asked(**settings), 40) == []
+        parse_config({"compression": compression} | late)
+
+
+def test_steps_are_judged_once_their_number_is_known():
+    late = asked(target=target("rank", Ramp(9, 2, 1, 5.75)), cadence=Cadence(steps=5))
+    assert timing_faults(late, 6) == []
+    (fault,) = timing_faults(late, 6, steps=10)
+    assert "at epoch 5.5 at the latest" in fault.message
+    assert timing_faults(late, 6, steps=100) == []
+    assert timing_faults(late, 6, steps=10, first_epoch=2) == [fault]
+
+
+def test_an_aid_that_ends_with_its_schedule_is_no_fault_of_its_own():
+    late = asked(target=target("rank", Ramp(9, 2, 1, 6)), aids=[Regrow()])
+    assert [fault.argument for fault in timing_faults(late, 6)] == [("rank", "end_epoch")]
+    assert timing_faults(late, None) == []
+    assert timing_faults(asked(target=target("rank", 4)), 0)[0].argument == ("epochs",)
+
+
+def test_what_is_wrong_elsewhere_hides_no_time():
+    values = {
+        "search": {"factor": 30, "start_epoch": 9},
+        "rules": [{"match": 3, "rank": RAMP | {"initial": "9"}}],
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"compression": values, "training": {"epochs": 5}})
+    assert {problem.path for problem in caught.value.problems} == {
+        "$.compression.search",
+        "$.compression.search.factor",
+        "$.compression.search.start_epoch",
+        "$.compression.rules[0].match",
+        "$.compression.rules[0].rank.initial",
+        "$.compression.rules[0].rank.end_epoch",
+    }
+
+
+def test_what_an_option_means_is_never_nothing():
+    @dataclass(frozen=True)
+    class Bare(Settings):
+        plain_field: float = 0.5
+
+    (item,) = fields_of(Bare).values()
+    assert help_of(item) == "Plain field."
+    assert Bare(0.25) == section_of(Bare)(plain_field=0.25).build()
+    assert as_config({"schedule": "constant"}) == {"kind": "constant"}
+    assert Constant.help == Constant.__doc__.split("\n\n")[0]

@@ -1,0 +1,190 @@
+"""Laws of what a compression is asked for: one value, that can be shown, written and copied."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from dataclasses import dataclass
+from typing import ClassVar, get_type_hints
+
+import numpy as np
+import pytest
+import zoo
+
+import reducible_train
+from reducible_train import (
+    Adaptive,
+    ArgumentError,
+    ArgumentTypeError,
+    Cadence,
+    Flops,
+    Guard,
+    Join,
+    Latency,
+    LayerRule,
+    PiecewiseConstant,
+    ProductDecay,
+    Ramp,
+    RankScheduler,
+    Regrow,
+    Rewarm,
+    Search,
+    factorize,
+)
+from reducible_train.errors import ShortfallWarning
+from reducible_train.settings.compression import TargetKeywords
+from reducible_train.settings.measures import CountedMeasure, measure_kinds
+from reducible_train.settings.measures import base as measures
+from reducible_train.settings.targets import SharedTarget, target_kinds
+from reducible_train.settings.targets import base as targets
+
+GUARD = Guard("val_accuracy", max_drop=0.01, folder="kept")
+ASKED = {
+    "nothing but a budget": {"budget": 0.25},
+    "a schedule of schedules": {"budget": Join((Ramp(1.0, 0.5, 0, 2), 0.25), (3,))},
+    "a cost of work": {"cost": 5000, "measure": Flops(input_shape={"words": [7]})},
+    "a budget of time": {"budget": 0.5, "measure": Latency(1, 3, (4,)), "allocation": "knapsack"},
+    "stable ranks": {"cadence": Cadence(start=Adaptive(window=1)), "guard": GUARD},
+    "a search": {"search": Search(0.5, lowest=0.1), "guard": GUARD, "cadence": Cadence(epochs=2)},
+    "single layers": {
+        "rtol": 0.1,
+        "rules": [
+            LayerRule("a", rank=PiecewiseConstant((4, 2), (0, 1))),
+            LayerRule("*", min_gain=0.1),
+        ],
+    },
+    "help by data": {
+        "rank": 4,
+        "criterion": "fisher",
+        "calibration": 64,
+        "aids": [ProductDecay(), Regrow(end_epoch=3), Rewarm(steps=2)],
+        "cadence": Cadence(steps=5),
+    },
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_was_asked_comes_back_from_plain_values_and_from_its_repr(name):
+    scheduler = RankScheduler(**ASKED[name])
+    config = json.loads(json.dumps(scheduler.get_config()))
+    assert RankScheduler.from_config(config).settings == scheduler.settings
+    names = {public: getattr(reducible_train, public) for public in reducible_train.__all__}
+    assert eval(repr(scheduler), names).settings == scheduler.settings
+
+
+def test_a_repr_shows_what_differs_from_the_defaults_and_no_data():
+    assert repr(RankScheduler(0.25)) == "RankScheduler(budget=0.25)"
+    asked = RankScheduler(
+        rank=8, measure="flops", calibration=np.ones((3, 2)), cadence=Cadence(steps=5)
+    )
+    assert repr(asked) == (
+        "RankScheduler(rank=8, measure='flops', calibration=..., cadence=Cadence(steps=5))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"calibration": np.ones((3, 2))}, "`calibration` must be a plain value.*ndarray"),
+        ({"calibration": ([1.0], [0])}, "`calibration` must be a plain value.*tuple"),
+        ({"measure": Latency(timer=print)}, "`timer of measure` must be a plain value"),
+    ],
+)
+def test_data_and_functions_stand_in_no_configuration(asked, words):
+    with pytest.raises(ArgumentError, match=words):
+        RankScheduler(budget=0.5, **asked).get_config()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"rank": 4, "measure": {"name": "size"}}, "`name` in `measure`.*'size'"),
+        ({"rank": 4, "aids": [{}]}, "`kind` in `aids`.*None"),
+        ({"rank": {"kind": "steep"}}, "`kind` of a schedule.*'steep'"),
+        ({"rank": 4, "min_gain": 0.1}, "takes no `min_gain`"),
+        ({}, "Exactly one of"),
+    ],
+)
+def test_plain_values_that_ask_for_nothing_known_are_refused(config, words):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=words):
+        RankScheduler.from_config(config)
+
+
+def test_a_copy_after_a_fit_keeps_what_was_asked_and_what_became_of_it():
+    model = zoo.compiled(zoo.sequential())
+    scheduler = RankScheduler(
+        budget=PiecewiseConstant((1.0, 0.6), (0, 1)), guard=Guard("loss", limit=1e-9)
+    )
+    with pytest.warns(ShortfallWarning):
+        model.fit(*zoo.data(model), epochs=2, verbose=0, callbacks=[scheduler])
+    assert scheduler.shortfall is not None
+    for other in (pickle.loads(pickle.dumps(scheduler)), copy.deepcopy(scheduler)):
+        assert other.settings == scheduler.settings
+        assert str(other.report) == str(scheduler.report)
+        assert other.shortfall == scheduler.shortfall
+        assert repr(other) == repr(scheduler)
+
+
+# --- what a new file brings ---------------------------------------------------------------
+
+
+def test_a_measure_is_found_and_counts_by_its_own_law():
+    @dataclass(frozen=True)
+    class Halves(CountedMeasure):
+        name: ClassVar[str] = "halves"
+        unit: ClassVar[str] = "half numbers"
+
+        def weight(self, itemsize, uses):
+            return 2
+
+    try:
+        assert "halves" in measure_kinds()
+        found = factorize(zoo.sequential(), 0.6, measure="halves")
+        assert found.ranks == factorize(zoo.sequential(), 0.6).ranks != {}
+        with pytest.raises(Exception, match="smallest possible cost in half numbers"):
+            factorize(zoo.sequential(), cost=3, measure=Halves())
+    finally:
+        del measures._KINDS["halves"]
+
+
+def test_a_target_is_found_and_can_be_asked_for():
+    @dataclass(frozen=True)
+    class Share(SharedTarget):
+        quantity: ClassVar[str] = "share"
+
+        def allowed(self, value, dense):
+            return value * dense
+
+        def of_cost(self, cost, dense):
+            return cost / dense
+
+        def words(self, unit):
+            return f"share of {unit}"
+
+    try:
+        found = factorize(zoo.sequential(), share=0.6)
+        assert found.ranks == factorize(zoo.sequential(), 0.6).ranks != {}
+        assert found.cuts[0].quantity == "share"
+        with pytest.raises(ArgumentError, match="`share` must be in"):
+            RankScheduler(share=60)
+        assert repr(RankScheduler(share=0.6)) == "RankScheduler(share=0.6)"
+    finally:
+        del targets._KINDS["share"]
+
+
+def test_editors_complete_every_target():
+    assert {"budget", *get_type_hints(TargetKeywords)} == {*target_kinds(), "search"}
+
+
+# --- a gain that single layers must bring ---------------------------------------------------
+
+
+def test_the_first_rule_that_matches_says_what_a_layer_must_save():
+    strict = LayerRule("*", min_gain=0.95)
+    report = factorize(zoo.sequential(), rank=4, rules=[LayerRule("first", min_gain=0.1), strict])
+    assert list(report.ranks) == ["first/kernel"]
+    reasons = {kernel.path: kernel.reason for kernel in report.kernels}
+    assert "saves enough" in reasons["second/kernel"]
+    report = factorize(zoo.sequential(), rank=4, rules=[LayerRule("first", min_rank=1), strict])
+    assert list(report.ranks) == ["first/kernel"], "a rule that says nothing of it asks for none"
