@@ -113,6 +113,11 @@ class RankSelector:
         goal, compressible = self.target, self.survey.compressible
         if values[goal] != goal(inf) or any(m.kernel.rank is not None for m in compressible):
             return ()
+        if isinstance(goal, SharedTarget):
+            return (
+                f"{goal.quantity}={goal(inf):g} has no kernel to ask: rules give each a target of "
+                "its own, at which it stays dense. Lower these, or leave kernels without one.",
+            )
         if isinstance(goal, LossTarget):
             path, error = self._least_error()
             return (_nearest(goal, goal.nearest(error), path),)

@@ -95,6 +95,14 @@ def test_a_sentence_is_told_once_however_often_it_is_found():
         assert compression.notes == (note,)
 
 
+def test_a_budget_that_no_kernel_shares_says_so():
+    rules = [LayerRule("*", energy=0.9999)]
+    compression = Compression(zoo.sequential(), target("budget", 0.6), rules=rules)
+    assert compression.cut(0.0) is None
+    (note,) = compression.notes
+    assert note.startswith("budget=0.6 has no kernel to ask: rules give each a target")
+
+
 def test_what_stays_dense_says_why_of_what_is_and_not_of_what_will_be():
     compression = Compression(zoo.sequential(), FALL)
     compression.cut(0.0, lambda goal, time: 0.999)
