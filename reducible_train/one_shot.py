@@ -66,13 +66,13 @@ def factorize(
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"` or
             `"file"` (bytes of the compact file), or `"latency"` or a `Latency` (seconds of a
             batch, measured).
-        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
-            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
-            knows the data), `"uniform"` (the same fraction of full rank).
+        allocation: How a budget is shared among the kernels: `"equal_energy"` (the same
+            energy kept everywhere), `"knapsack"` (the least lost in all, best with a criterion
+            that knows the data), `"uniform"` (the same fraction of full rank).
         rules: Rules for single layers.
         min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
-        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
-            its output on the calibration set, the mean made up for by the bias), `"fisher"`
+        criterion: What a lost direction costs: `"frobenius"` (of the kernel), `"activation"`
+            (of its output on the calibration set, the mean made up for by the bias), `"fisher"`
             (in the loss of the compiled model, to second order).
         calibration: Data for the last two, as `model.fit` takes it: `x`, `(x, y)` or `(x, y,
             sample_weight)`, where several inputs are a list or a dictionary, or a source of batches
