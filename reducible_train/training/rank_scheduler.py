@@ -59,14 +59,14 @@ class RankScheduler(keras.callbacks.Callback):
             `"file"` (bytes of the compact file; without loss, so a number takes about five
             sixths of its size in memory, and the header counts), or `"latency"` (seconds of a
             batch, measured when the fit begins; `Latency(batch_size=1)` for other than 32).
-        allocation: How a budget is shared among the kernels: `"energy"` (the same energy kept
-            everywhere), `"knapsack"` (the least lost in all, best with a criterion that
-            knows the data), `"uniform"` (the same fraction of full rank).
+        allocation: How a budget is shared among the kernels: `"equal_energy"` (the same
+            energy kept everywhere), `"knapsack"` (the least lost in all, best with a criterion
+            that knows the data), `"uniform"` (the same fraction of full rank).
         cadence: When cuts may be made.
         rules: Rules for single layers. Without one, output layers stay dense.
         min_gain: Fraction of its cost that a layer must save to be factorised, in [0, 1).
-        criterion: What a lost direction costs: `"energy"` (of the kernel), `"activation"` (of
-            its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
+        criterion: What a lost direction costs: `"frobenius"` (of the kernel), `"activation"`
+            (of its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
             second order).
         calibration: Data for the last two, and for `Regrow`, as `model.fit` takes it: `x`, `(x, y)`
             or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source
@@ -238,7 +238,7 @@ class RankScheduler(keras.callbacks.Callback):
             state: What `get_state` gave, at the end of an epoch.
         """
         if self._run is None:
-            self._run = self._new_run([])
+            self._run = self._new_run([], _keras.data_of_fit(self))
         self._run.set_state(state)
 
     # --- hooks of Keras ---------------------------------------------------------------
@@ -296,8 +296,9 @@ class RankScheduler(keras.callbacks.Callback):
             self._run.abandon()
         self._run = None
         others = [each for each in _keras.other_callbacks(self) if each is not self]
-        check_fit(self.settings, self, others, self._calibration, RankScheduler)
-        run = self._new_run(others)
+        data = _keras.data_of_fit(self)
+        check_fit(self.settings, self, others, self._calibration, data, RankScheduler)
+        run = self._new_run(others, data)
         try:
             run.begin()
         except BaseException:
@@ -305,8 +306,7 @@ class RankScheduler(keras.callbacks.Callback):
             raise
         self._run = run
 
-    def _new_run(self, others: Sequence[Any]) -> TrainingRun:
-        data = _keras.data_of_fit(self)
+    def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:
         params = self.params or {}
         return TrainingRun(self.settings, self.model, params, self._calibration, data, others)
 
