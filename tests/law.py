@@ -550,8 +550,9 @@ class Reader:
         return json.loads(answer)
 
     def close(self) -> None:
-        self.process.stdin.close()
-        assert self.process.wait(60) == 0
+        with self.process:  # closes its pipes and waits
+            self.process.stdin.close()
+        assert self.process.returncode == 0
 
 
 def main() -> None:

@@ -110,6 +110,34 @@ MODELS = {
 }
 
 
+@keras.saving.register_keras_serializable("evil")
+class Evil(keras.layers.Layer):
+    """A registered layer that tells when it is made: no file may have that done."""
+
+    made: list[int] = []  # noqa: RUF012
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        Evil.made.append(1)
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+EVIL = {"module": None, "class_name": "Evil", "config": {}, "registered_name": "evil>Evil"}
+
+
+def of_policy(policy: str) -> keras.Model:
+    """One hidden layer that computes by a dtype policy of its own."""
+    return keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, activation="relu", dtype=policy, name="first"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+
+
 def data(model: keras.Model, samples: int = 64) -> tuple[Any, Any]:
     """Random inputs and classes for a model of the zoo."""
     rng = np.random.default_rng(0)

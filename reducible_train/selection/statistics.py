@@ -45,17 +45,17 @@ def collect(
         SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
         ArgumentError: The model cannot be called on the samples.
     """
-    wanted = [k for k in kernels if _can_be_heard(k, needs)]
+    wanted = [k for k in kernels if _can_be_observed(k, needs)]
     shapes = {k.path: k.shape_in(_usual_split(k)) for k in wanted}
     wanted = [k for k in wanted if _chooses(k) or shapes[k.path][0] <= LARGEST]
     if "gradients" in needs:
         wanted = [k for k in wanted if shapes[k.path][1] <= LARGEST]
     layers = list({id(k.layer): k.layer for k in wanted}.values())
-    observers = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
+    kernels_of = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
     observer = _Observer()
     for batch in samples.batches(_keras.fixed_batch(model)):
         for observed in _calls(model, layers, batch, needs):
-            for kernel in observers[id(observed.layer)]:
+            for kernel in kernels_of[id(observed.layer)]:
                 observer.record(kernel, observed)
     inputs, gradients = observer.inputs, observer.gradients
     found = {}
@@ -135,7 +135,7 @@ def _spread(weights: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | No
     )
 
 
-def _can_be_heard(kernel: Kernel, needs: Sequence[str]) -> bool:
+def _can_be_observed(kernel: Kernel, needs: Sequence[str]) -> bool:
     """True for kernels of a kind that tells so much of its data."""
     data = kernel.kind.data
     if "gradients" in needs and data.outputs is None:

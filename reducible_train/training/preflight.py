@@ -26,6 +26,7 @@ def check_fit(
     scheduler: Any,
     others: Sequence[Any],
     calibration: CalibrationSet,
+    data: Any,
     kind: type,
 ) -> None:
     """Refuse a fit that could not bring what is asked.
@@ -35,6 +36,7 @@ def check_fit(
         scheduler: The callback whose `on_train_begin` this is called from.
         others: The other callbacks of the fit.
         calibration: The calibration set.
+        data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
         kind: The class of schedulers, of which a fit can have one.
 
     Raises:
@@ -48,8 +50,7 @@ def check_fit(
         check_guard(settings.guard, model, _keras.has_validation(scheduler))
     for where, x, y in _keras.arrays_of_fit(scheduler):
         check_values(model, x, y, f"{where} of the fit")
-    data = _keras.data_of_fit(scheduler) if calibration.is_of_the_fit else None
-    check_asking(model, asking_of(settings), data)
+    check_asking(model, asking_of(settings), data if calibration.is_of_the_fit else None)
 
 
 def check_steps(

@@ -227,7 +227,7 @@ class RankScheduler(keras.callbacks.Callback):
             state: What `get_state` gave, at the end of an epoch.
         """
         if self._run is None:
-            self._run = self._new_run([])
+            self._run = self._new_run([], _keras.data_of_fit(self))
         self._run.set_state(state)
 
     # --- hooks of Keras ---------------------------------------------------------------
@@ -285,8 +285,9 @@ class RankScheduler(keras.callbacks.Callback):
             self._run.abandon()
         self._run = None
         others = [each for each in _keras.other_callbacks(self) if each is not self]
-        check_fit(self.settings, self, others, self._calibration, RankScheduler)
-        run = self._new_run(others)
+        data = _keras.data_of_fit(self)
+        check_fit(self.settings, self, others, self._calibration, data, RankScheduler)
+        run = self._new_run(others, data)
         try:
             run.begin()
         except BaseException:
@@ -294,8 +295,7 @@ class RankScheduler(keras.callbacks.Callback):
             raise
         self._run = run
 
-    def _new_run(self, others: Sequence[Any]) -> TrainingRun:
-        data = _keras.data_of_fit(self)
+    def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:
         params = self.params or {}
         return TrainingRun(self.settings, self.model, params, self._calibration, data, others)
 

@@ -180,20 +180,6 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     assert [k.rank for k in find_kernels(wider)] == [None, None, None]
 
 
-@keras.saving.register_keras_serializable("evil")
-class Evil(keras.layers.Layer):
-    """A registered layer that tells when it is built."""
-
-    made: list[int] = []  # noqa: RUF012
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        Evil.made.append(1)
-
-    def call(self, x):
-        return x
-
-
 def _put(entry):
     def change(content):
         content["keras_config"]["config"]["layers"][1] = entry
@@ -210,7 +196,7 @@ def _put(entry):
         {"module": "keras.src.utils.io_utils", "class_name": "set_logging_verbosity", "config": {}},
         {"module": "keras.utils", "class_name": "get_file", "config": {}, "registered_name": None},
         {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/etc"}},
-        {"module": None, "class_name": "Evil", "config": {}, "registered_name": "evil>Evil"},
+        zoo.EVIL,
         {"module": "builtins", "class_name": "function", "config": "eval"},
         {
             "module": "keras.layers",
@@ -227,23 +213,23 @@ def test_nothing_is_built_that_is_not_allowed(entry, tmp_path):
     model, _, _ = trained("sequential")
     save_model(model, tmp_path / "good.reducible")
     rewrite(tmp_path / "good.reducible", tmp_path / "bad.reducible", _put(entry))
-    Evil.made.clear()
+    zoo.Evil.made.clear()
     with pytest.raises(FormatError, match="not one of"):
         load_model(tmp_path / "bad.reducible")
-    assert not Evil.made
+    assert not zoo.Evil.made
 
 
 def test_custom_objects_let_a_class_in(tmp_path):
     inputs = keras.Input((24,))
     x = keras.layers.Dense(32, name="first")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(5, name="output")(Evil(name="own")(x)))
+    model = keras.Model(inputs, keras.layers.Dense(5, name="output")(zoo.Evil(name="own")(x)))
     with pytest.warns(UserWarning, match=r"custom_objects=\{'evil>Evil': Evil\}"):
         save_model(model, tmp_path / "model.reducible")
     with pytest.raises(FormatError, match=r"custom_objects=\{'evil>Evil'"):
         load_model(tmp_path / "model.reducible")
     for name in ("evil>Evil", "Evil"):
-        loaded = load_model(tmp_path / "model.reducible", {name: Evil})
-        assert isinstance(loaded.get_layer("own"), Evil)
+        loaded = load_model(tmp_path / "model.reducible", {name: zoo.Evil})
+        assert isinstance(loaded.get_layer("own"), zoo.Evil)
 
 
 def test_operations_and_activations_of_keras_are_let_in(tmp_path):

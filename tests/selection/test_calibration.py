@@ -358,7 +358,7 @@ def test_a_calibration_set_serves_in_a_fit_too():
 
 
 def test_a_cut_waits_for_its_samples(monkeypatch):
-    monkeypatch.setattr("reducible_train.training.rank_scheduler.ENOUGH", 96)
+    monkeypatch.setattr("reducible_train.training.sampling.ENOUGH", 96)
     scheduler = RankScheduler(budget=0.4, criterion="activation")
     model, _ = fitted([scheduler], epochs=1)
     (cut,) = scheduler.report.cuts

@@ -268,18 +268,6 @@ def test_the_compact_file_knows_containers(name, tmp_path):
             load_model(tmp_path / "model.reducible")
 
 
-@keras.saving.register_keras_serializable("evil")
-class Evil(keras.layers.Layer):
-    """A registered layer that tells when it is made."""
-
-    made: list[int] = []  # noqa: RUF012
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        Evil.made.append(1)
-
-
-EVIL = {"module": None, "class_name": "Evil", "config": {}, "registered_name": "evil>Evil"}
 DENSE = {"module": "keras.layers", "class_name": "Dense", "registered_name": None}
 
 
@@ -295,20 +283,20 @@ def _holding(contained, plan=None, registered="reducible_train>Container"):
 @pytest.mark.parametrize(
     "entry",
     [
-        _holding(EVIL),
-        _holding(_holding(EVIL)),
-        _holding([EVIL]),
-        _holding({"a": EVIL}),
+        _holding(zoo.EVIL),
+        _holding(_holding(zoo.EVIL)),
+        _holding([zoo.EVIL]),
+        _holding({"a": zoo.EVIL}),
         _holding("evil>Evil"),
-        _holding({**DENSE, "config": {"units": 24, "activation": EVIL}}),
-        _holding({**DENSE, "config": {"units": 24}}, plan={"a": EVIL}),
-        _holding({**DENSE, "config": {"units": 24}}, plan=[EVIL]),
+        _holding({**DENSE, "config": {"units": 24, "activation": zoo.EVIL}}),
+        _holding({**DENSE, "config": {"units": 24}}, plan={"a": zoo.EVIL}),
+        _holding({**DENSE, "config": {"units": 24}}, plan=[zoo.EVIL]),
         _holding({**DENSE, "config": {"units": 24}}, plan=3),
         _holding(None),
         _holding({**DENSE, "class_name": "Lambda", "config": {}}),
         _holding({**DENSE, "config": {"units": 24}}, registered="reducible_train>Unknown"),
-        {**_holding(EVIL), "config": {}},
-        {**_holding({**DENSE, "config": {"units": 24}}), "build_config": {"input_shape": EVIL}},
+        {**_holding(zoo.EVIL), "config": {}},
+        {**_holding({**DENSE, "config": {"units": 24}}), "build_config": {"input_shape": zoo.EVIL}},
         _holding({**DENSE, "config": {"units": 24}}, plan={"no/kernel": 3}),
     ],
 )
@@ -319,10 +307,10 @@ def test_nothing_gets_in_inside_a_container(entry, tmp_path):
         content = json.loads(json.dumps(container.header.content))
         content["keras_config"]["config"]["layers"][1] = entry
         write_container(tmp_path / "bad.reducible", content, list(container))
-    Evil.made.clear()
+    zoo.Evil.made.clear()
     with pytest.raises(FormatError):
         load_model(tmp_path / "bad.reducible")
-    assert not Evil.made
+    assert not zoo.Evil.made
 
 
 def test_a_plan_that_does_not_fit_the_class_is_an_error(tmp_path):

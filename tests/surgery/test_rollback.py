@@ -105,13 +105,7 @@ def test_the_next_steps_are_those_that_would_have_come():
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16"])
 def test_a_folder_keeps_the_same_bits(tmp_path, policy):
-    model = keras.Sequential(
-        [
-            keras.Input((24,)),
-            keras.layers.Dense(32, activation="relu", dtype=policy, name="first"),
-            keras.layers.Dense(5, name="output"),
-        ]
-    )
+    model = zoo.of_policy(policy)
     zoo.compiled(model)
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)

@@ -141,13 +141,7 @@ def test_savedmodel_export_works_after_cuts(tmp_path):
 def test_dtype_policies_are_respected(policy):
     if policy == "float64" and BACKEND == "jax":
         pytest.skip("JAX computes in float64 only when told so before it starts")
-    model = keras.Sequential(
-        [
-            keras.Input((24,)),
-            keras.layers.Dense(32, activation="relu", dtype=policy, name="first"),
-            keras.layers.Dense(5, name="output"),
-        ]
-    )
+    model = zoo.of_policy(policy)
     zoo.compiled(model)
     x, y = zoo.data(model)
     model.fit(x, y, verbose=0)

@@ -188,7 +188,7 @@ def test_an_averaged_model_is_not_destroyed():
 
 
 class Homemade(keras.optimizers.Optimizer):
-    """An optimizer nobody has observed of, with a slot of its own."""
+    """An optimizer nobody has heard of, with a slot of its own."""
 
     def build(self, variables):
         if self.built:
