@@ -33,8 +33,8 @@ def factorize(
     budget: float | None = None,
     *,
     measure: str | Measure = "parameters",
-    criterion: str = "frobenius",
-    allocation: str = "equal_energy",
+    criterion: str = "auto",
+    allocation: str = "auto",
     calibration: Any = None,
     rules: Sequence[LayerRule] = (),
     **target: Unpack[OnceTargets],
@@ -132,7 +132,7 @@ def factorize(
         trains=False,
         shapes=shapes,
     )
-    if compression.waits_for_samples:
+    if compression.waits_for_samples:  # of a criterion that was asked for
         raise ArgumentError(
             f"criterion={criterion!r} needs data to judge by. Received: calibration=None. "
             "Give some thousand samples of the training set, calibration=(x, y)."

@@ -26,12 +26,13 @@ from reducible_train._keras.copying import (
     runs_its_graph,
 )
 from reducible_train._keras.data import (
+    Ahead,
     Observation,
+    batches_ahead,
     before_step,
     layer_calls,
     loss_gradients,
     output_gradients,
-    sample_batches,
 )
 from reducible_train._keras.fits import (
     MonitorCallback,
@@ -43,6 +44,7 @@ from reducible_train._keras.fits import (
     other_callbacks,
     set_swapped_averages,
     swapped_averages,
+    training_arrays,
 )
 from reducible_train._keras.functions import (
     compares_with_targets,
@@ -121,6 +123,7 @@ from reducible_train._keras.weights import (
 )
 
 __all__ = [
+    "Ahead",
     "Broadcast",
     "Call",
     "Meaning",
@@ -135,6 +138,7 @@ __all__ = [
     "assigned_in_calls",
     "attach_mask",
     "automatic_stem",
+    "batches_ahead",
     "become",
     "before_step",
     "begin_at",
@@ -205,7 +209,6 @@ __all__ = [
     "rerun_graph",
     "runs_its_graph",
     "same_inner_optimizers",
-    "sample_batches",
     "saves_its_layers",
     "seen_as",
     "seen_as_built",
@@ -224,6 +227,7 @@ __all__ = [
     "trace_calls",
     "trainable_of",
     "trained_model",
+    "training_arrays",
     "unbuild",
     "unbuild_all",
     "unbuilt_parts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -225,76 +226,144 @@ def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
     return loss * len(keras.tree.flatten(x)[0])
 
 
-def sample_batches(model: Any, take: Callable[[Any], bool]) -> Callable[[], None] | None:
-    """Show the batches of a running `fit` to `take`, before each step, until it returns False.
+class Ahead:
+    """Batches of a running `fit`, fetched before their steps, which are trained on them later.
 
-    Callbacks do not see data. The compiled step is given an iterator over the very
-    batches that were shown, of the same signature, so nothing is traced again and
-    training goes on as it would have. TensorFlow on one device only.
+    Nothing is lost, and nothing comes in another order.
 
-    Returns:
-        A function that ends it early; `None` where it cannot be done.
+    Args:
+        model: The model in training.
+        take: Called with each batch that is fetched, until it returns False.
+
+    Attributes:
+        is_asked: True until batches were fetched.
+        ended: True once the data has ended.
     """
-    original = getattr(model, "train_function", None)
-    if keras.backend.backend() != "tensorflow" or original is None:
+
+    def __init__(self, model: Any, take: Callable[[Any], bool]):
+        self.is_asked = True
+        self.ended = False
+        self._model = model
+        self._take = take
+        self._steps: deque[list[Any]] = deque()
+        self._restore: Callable[[], None] = lambda: None
+
+    def fetch(self, iterator: Any) -> None:
+        """Take the batches to come; there must be one.
+
+        Raises:
+            StopIteration: The data has ended.
+        """
+        step = _step(self._model, iterator)
+        self.is_asked = False
+        while True:
+            self._steps.append(step)
+            wanted = [self._take(batch) for batch in step]
+            if not all(wanted):
+                return
+            try:
+                step = _step(self._model, iterator)
+            except StopIteration:
+                self.ended = True
+                return
+
+    @property
+    def holds(self) -> bool:
+        """True if it has the batches of the next step."""
+        return bool(self._steps)
+
+    def attach(self) -> None:
+        """Have the steps to come trained on what was fetched; again after a new train function."""
+        self._restore()
+        if not self._steps:
+            return
+        model, original = self._model, self._model.train_function
+
+        def fetched(iterator: Any) -> Any:
+            same = _replayed(iterator, self._steps.popleft())
+            if not self._steps:
+                restore()
+            return original(same)
+
+        def restore() -> None:
+            if model.train_function is fetched:
+                model.train_function = original
+
+        model.train_function, self._restore = fetched, restore
+
+    def drop(self) -> None:
+        """The fit is over; what is left of it is not trained on."""
+        self._restore()
+        self._steps.clear()
+
+
+def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
+    """What fetches batches of the running `fit`; `None` where it cannot be done.
+
+    That takes TensorFlow on one device.
+    """
+    if keras.backend.backend() != "tensorflow" or is_distributed(model):
         return None
-    if is_distributed(model):
-        return None
-
-    def restore() -> None:
-        if model.train_function is shown:
-            model.train_function = original
-
-    def shown(iterator: Any) -> Any:
-        batches, same = _next_step(model, iterator)
-        if not all(take(batch) for batch in batches):
-            restore()
-        return original(same)
-
-    model.train_function = shown
-    return restore
+    return None if getattr(model, "train_function", None) is None else Ahead(model, take)
 
 
-def before_step(callback: Any, act: Callable[[], None]) -> None:
+def before_step(callback: Any, act: Callable[[], None], ahead: Ahead | None = None) -> None:
     """Call `act` before the step that a running `fit` has announced, if there is one.
 
     Where TensorFlow's data has an unknown length, Keras announces one step more at an epoch's
     end, and finds no data for it. There the batches are fetched first, and trained on
-    afterwards; elsewhere `act` is called at once.
+    afterwards; elsewhere `act` is called at once, if it is not to see batches to come.
+
+    Args:
+        callback: The callback that was told of the step.
+        act: What to do.
+        ahead: What fetches batches first, if something does.
     """
-    model = callback.model
-    if not has_unknown_length(callback):
-        act()
-        return
+    model, queue = callback.model, ahead
+    if queue is None or not queue.is_asked:
+        if (queue is not None and queue.holds) or not has_unknown_length(callback):
+            act()
+            return
+        queue = Ahead(model, lambda _: False)
     original = model.train_function
 
     def waiting(iterator: Any) -> Any:
         model.train_function = original
-        _, same = _next_step(model, iterator)  # raises at the end of the data
+        queue.fetch(iterator)
         act()
-        return model.train_function(same)
+        queue.attach()
+        return model.train_function(iterator)
 
     model.train_function = waiting
 
 
-def _next_step(model: Any, iterator: Any) -> tuple[list[Any], Any]:
-    """The batches of a training step, and an iterator over them of the same signature.
+def _step(model: Any, iterator: Any) -> list[Any]:
+    """The batches of a training step.
 
-    Nothing is traced again for it, but under a distribution strategy.
+    Raises:
+        StopIteration: The data has ended.
     """
-    import tensorflow as tf  # noqa: PLC0415
-
     batches = [next(iterator)]
     while len(batches) < model.steps_per_execution:
         more = next(iterator, None)
         if more is None:
             break
         batches.append(more)
+    return batches
+
+
+def _replayed(iterator: Any, batches: list[Any]) -> Any:
+    """An iterator over batches, of the signature of the one that they came from.
+
+    Nothing is traced again for it, but under a distribution strategy.
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
     if not isinstance(iterator, tf.data.Iterator):
-        return batches, iter(batches)
+        return iter(batches)
     replay = tf.data.Dataset.from_tensors(batches[0])
     for batch in batches[1:]:
         replay = replay.concatenate(tf.data.Dataset.from_tensors(batch))
     variant = tf.data.experimental.to_variant(replay)
     same = tf.data.experimental.from_variant(variant, structure=iterator.element_spec)
-    return batches, iter(same)
+    return iter(same)

@@ -90,6 +90,35 @@ def arrays_of_fit(callback: Any) -> list[tuple[str, Any, Any]]:
     return [(name, _arrays(x), _arrays(y)) for name, (x, y) in parts]
 
 
+def training_arrays(callback: Any) -> tuple[Any, Any, Any] | None:
+    """Inputs, targets and weights of the fit that has called a callback, if all are arrays.
+
+    Returns:
+        Numpy arrays or tensors, nested as they were given, `None` for what is not there; `None`
+        for other data, outside of a fit, or where classes have weights.
+    """
+    found = _running_fit(callback, "epoch_iterator")
+    if found is None or found.get("class_weight") is not None:
+        return None
+    parts = [found.get(name) for name in ("x", "y", "sample_weight")]
+    arrays = [keras.tree.map_structure(_can_be_indexed, part) for part in parts]
+    told = [each for each in keras.tree.flatten(arrays) if each is not None]
+    if not told or any(each is False for each in told) or len({len(each) for each in told}) > 1:
+        return None
+    x, y, weight = arrays
+    return None if x is None else (x, y, weight)
+
+
+def _can_be_indexed(value: Any) -> Any:
+    """An array as it is, a dense tensor as a numpy array, `False` for what is neither."""
+    if value is None or (isinstance(value, np.ndarray) and value.ndim):
+        return value
+    spread = hasattr(value, "dense_shape") or hasattr(value, "nested_row_splits")
+    if spread or not keras.ops.is_tensor(value) or not value.shape:
+        return False
+    return host_value(value)
+
+
 def _arrays(value: Any) -> Any:
     """The same structure with numpy arrays only: of tensors those of whole numbers, if dense."""
 

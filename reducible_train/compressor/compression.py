@@ -9,7 +9,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from reducible_train import _keras
 from reducible_train.compressor.changes import (
@@ -27,7 +27,6 @@ from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of
 from reducible_train.compressor.target_values import TargetValue, on_schedule, targets_of, values_at
 from reducible_train.report.records import Cut, Report
-from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
     check_choices,
@@ -36,11 +35,13 @@ from reducible_train.selection.feasibility import (
     check_target,
 )
 from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.selection.judge import Judge, asking_of, judge_for
 from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.survey import survey
+from reducible_train.settings.compression import AUTO
 from reducible_train.settings.measures import Measure, checked_measure
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import Target
@@ -60,12 +61,13 @@ class Compression:
         measure: What a budget counts, by name, or a `Measure` with options.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
-        criterion: What a lost direction costs.
+        criterion: What a lost direction costs; by `"auto"`, the best that samples allow.
         samples: Data for a criterion that asks for it; may be given later.
         asking: What else must be known of the data, as criteria say it, by who asks.
         trains: True if training goes on after the cuts. Then kernels that it does not reach are
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
+        comes: True if samples will be given later, where they are not there yet.
         story: Of another fit that will be taken up: what it counted with is not measured anew.
 
     Attributes:
@@ -90,13 +92,14 @@ class Compression:
         target: Target,
         *,
         measure: str | Measure = "parameters",
-        allocation: str = "equal_energy",
+        allocation: str = AUTO,
         rules: Sequence[LayerRule] = (),
-        criterion: str = "frobenius",
+        criterion: str = AUTO,
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
+        comes: bool = False,
         story: Mapping[str, Any] | None = None,
     ):
         check_choices(allocation, criterion)
@@ -110,7 +113,6 @@ class Compression:
         self._own_ranks: Mapping[str, float] = {}
         self._measure = checked_measure(measure)
         self.measure = self._measure.name
-        self._criterion = criterion_named(criterion)
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
         self.survey = survey(
@@ -127,16 +129,14 @@ class Compression:
         if trains:
             check_rank(self.survey, target)
         check_finite(self.survey)
-        check_data(model, self._criterion, asking or {}, samples)
-        self.notes = listening_notes(model, self._criterion)
+        check_data(model, asking_of(criterion) | dict(asking or {}), samples)
         self._selector_for = partial(
-            RankSelector,
-            target=target,
-            measure=self.measure,
-            allocation=allocation,
-            trains=trains,
-            apart=apart,
+            RankSelector, target=target, measure=self.measure, trains=trains, apart=apart
         )
+        self._judged_by = partial(judge_for, criterion, allocation, model=model, target=target)
+        self._judge: Judge | None = None
+        if samples is not None or not comes:
+            self.learn_from(samples)
 
     def due(self, time: float, target_value: TargetValue = on_schedule) -> bool:
         """True if there is something to do at `time`, though it may come to nothing.
@@ -176,7 +176,7 @@ class Compression:
         selection = self._select(values, time)
         decided = clock.perf_counter()
         before = int(self.survey.total("parameters"))
-        record, name = None, self._criterion.name
+        record, name = None, self.judge.criterion.name
         kernels = self.told(tuple(kernel_cut(choice, name) for choice in selection.choices))
         if kernels:
             changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
@@ -228,10 +228,15 @@ class Compression:
 
     def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
         """What a look at the model as it is decides; what it tells is kept for the report."""
-        scorer = DirectionScorer(self.model, self.survey, self._criterion, self.samples)
+        scorer = DirectionScorer(self.model, self.survey, self.judge.criterion, self.samples)
         coming = [each.kernel.path for each in self.survey.compressible]
         after = self.survey.with_cuts(self.history.cuts, coming)
-        selector = self._selector_for(survey=after, scorer=scorer, own_ranks=self._own_ranks)
+        selector = self._selector_for(
+            survey=after,
+            scorer=scorer,
+            allocation=self.judge.allocation,
+            own_ranks=self._own_ranks,
+        )
         selection = selector.select(values, time, self.history.kept_by_criterion)
         self._remarks, self.hindrance = selection.remarks, selection.hindrance
         told = (*self.notes, *selection.notes, *selection.hindrances)
@@ -241,13 +246,28 @@ class Compression:
     # --- what is learned on the way ---------------------------------------------------
 
     @property
+    def judge(self) -> Judge:
+        """What says what a lost direction costs, once it is known whether there are samples."""
+        if self._judge is None:
+            self.learn_from(None)
+        return cast(Judge, self._judge)
+
+    @property
     def waits_for_samples(self) -> bool:
         """True while the criterion asks for data and has none."""
-        return bool(self._criterion.needs) and self.samples is None
+        if self.samples is not None:
+            return False
+        return self._judge is None or bool(self._judge.criterion.needs)
 
-    def learn_from(self, samples: Samples) -> None:
-        """Give the data that the criterion, or who else is `asking`, waits for."""
+    def learn_from(self, samples: Samples | None) -> None:
+        """Give the data that the criterion, or who else is `asking`, waits for.
+
+        `None` if there will be none: then it is judged by what there is.
+        """
         self.samples = samples
+        self._judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
+        told = (*listening_notes(self.model, self._judge.criterion), *self._judge.notes)
+        self.notes = tuple(dict.fromkeys((*self.notes, *told)))
 
     def adapt(self, ranks: Mapping[str, float]) -> None:
         """Learn the ranks of single kernels, by path, that the target `StableRank` means."""

@@ -13,22 +13,19 @@ from reducible_train.selection.samples import Samples
 
 def check_data(
     model: Any,
-    criterion: Criterion,
     asking: Mapping[str, Sequence[str]],
     samples: Samples | None,
 ) -> None:
-    """Refuse a criterion that cannot learn what it asks for, and samples that do not fit.
+    """Refuse what cannot be learned, and samples that do not fit.
 
     Args:
         model: The model in training.
-        criterion: What a lost direction costs.
-        asking: What else must be known of the data, as criteria say it, by who asks.
+        asking: What must be known of the data, as criteria say it, by who asks.
         samples: The data, where it is there already.
 
     Raises:
         ArgumentError: It cannot be had with this model or backend, or not of these samples.
     """
-    asking = {f"criterion={criterion.name!r}": criterion.needs, **asking}
     who = check_asking(model, asking, None)
     if samples is not None:
         check_samples(samples, model, who, run=any(asking.values()))

@@ -54,7 +54,7 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
-    asked = compression.get("criterion") not in (None, "frobenius") or any(
+    asked = compression.get("criterion") != "frobenius" or any(
         KINDS[kind].needs for kind in _aids(compression)
     )
     if compression.get("calibration") is not None and not asked:

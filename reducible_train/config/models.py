@@ -19,6 +19,7 @@ from reducible_train.settings.callbacks import (
     EarlyStoppingSettings,
     TensorBoardSettings,
 )
+from reducible_train.settings.compression import AUTO
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import measure_kinds
@@ -26,8 +27,8 @@ from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import target_kinds
 
-ALLOCATORS = allocator_names()
-CRITERIA = criterion_names()
+ALLOCATORS = (AUTO, *allocator_names())
+CRITERIA = (AUTO, *criterion_names())
 OPTIMIZERS = (
     "adadelta",
     "adafactor",
@@ -145,13 +146,17 @@ class CompressionSection(
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
-        default="equal_energy", description="How one budget becomes a rank for each layer."
+        default=AUTO,
+        description=(
+            "How one budget becomes a rank for each layer; auto: as goes best with the criterion."
+        ),
     )
     criterion: Literal[CRITERIA] = Field(  # type: ignore[valid-type]
-        default="frobenius",
+        default=AUTO,
         description=(
-            "What a lost direction costs: the kernel's energy, its output on data (activation),"
-            " or the loss (fisher). The last two judge by the first samples of the training."
+            "What a lost direction costs: the kernel's energy (frobenius), its output on data"
+            " (activation), or the loss (fisher). The last two judge by samples of the training;"
+            " auto: the best of them that the model allows."
         ),
     )
     calibration: Count | None = Field(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from reducible_train.errors import ArgumentError, SpectrumError
-from reducible_train.selection.samples import Samples, counting_samples, joined, map_arrays
+from reducible_train.selection.samples import (
+    FEW,
+    ROOM,
+    Samples,
+    counting_samples,
+    joined,
+    map_arrays,
+)
 from reducible_train.selection.sources import batches_of
 from reducible_train.settings.checks import plain
 
@@ -46,6 +54,28 @@ def samples_of(calibration: Any) -> Samples:
                     "infinite. Clean the data, or leave these samples out."
                 )
     return samples
+
+
+def drawn(x: Any, y: Any, weight: Any, *, count: int | None = None) -> Samples:
+    """Samples of arrays, at random, but the same each time.
+
+    Args:
+        x: Inputs: an array, or a structure of arrays, samples first.
+        y: Targets, likewise, or `None`.
+        weight: Sample weights, likewise, or `None`.
+        count: How many; left out, 2048, or less where so many take more than 256 MiB.
+
+    Returns:
+        Those of weight above 0.
+    """
+    arrays = [each for each in keras.tree.flatten((x, y, weight)) if each is not None]
+    most = len(arrays[0])
+    if count is None:
+        size = sum(math.prod(each.shape[1:]) * each.dtype.itemsize for each in arrays)
+        count = min(ENOUGH, max(FEW, ROOM // max(1, size)))
+    places = np.sort(np.random.default_rng(0).permutation(most)[:count])
+    rows = (map_arrays(lambda array: np.asarray(array[places]), each) for each in (x, y, weight))
+    return joined([counting_samples(cast(tuple[Any, Any, Any], tuple(rows)))])
 
 
 def _arrays(given: Any) -> tuple[Any, Any, Any]:

@@ -15,6 +15,7 @@ from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.survey import Survey
+from reducible_train.settings.compression import AUTO
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import RankTarget, SharedTarget, Target
@@ -28,10 +29,11 @@ def check_choices(allocation: str, criterion: str) -> None:
     Raises:
         ArgumentError: An unknown allocation or criterion.
     """
-    criterion_named(criterion)
-    if allocation not in allocator_names():
+    if criterion != AUTO:
+        criterion_named(criterion)
+    if allocation not in (AUTO, *allocator_names()):
         raise ArgumentError(
-            f"`allocation` must be one of {', '.join(map(repr, allocator_names()))}. "
+            f"`allocation` must be one of {', '.join(map(repr, (AUTO, *allocator_names())))}. "
             f"Received: allocation={allocation!r}. If unsure, leave it out."
         )
 

@@ -37,7 +37,7 @@ class RankSelector:
     target: Target
     scorer: DirectionScorer
     measure: str = "parameters"
-    allocation: str = "equal_energy"
+    allocation: str = "knapsack"
     trains: bool = True
     apart: bool = False
     own_ranks: Mapping[str, float] = field(default_factory=dict)

@@ -1,8 +1,7 @@
-"""Samples taken from a running `fit`, as they pass."""
+"""Samples taken from a running `fit`, before they are trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.samples import (
+    FEW,
     Samples,
     count_of,
     counting_samples,
@@ -19,39 +19,50 @@ from reducible_train.selection.samples import (
 
 
 class SampleCollector:
-    """The first samples of a running `fit`, seen over the shoulder of its training step.
+    """The first samples of a running `fit`, fetched before its first step.
 
     Args:
         model: The model in training.
         enough: Samples to take.
+        room: Bytes that they may take, if they are more than a few.
+
+    Attributes:
+        ahead: What fetches them.
 
     Raises:
         ArgumentError: It cannot be done with this backend or distribution strategy.
     """
 
-    def __init__(self, model: Any, enough: int):
+    def __init__(self, model: Any, enough: int, room: float = float("inf")):
         self.enough = enough
         self.count = 0
+        self._room = room
         self._batches: list[tuple[Any, Any, Any]] = []
-        self.stop: Callable[[], None] = lambda: None
-        self.go_on(model)
-
-    def go_on(self, model: Any) -> None:
-        """Watch again, after the training step was made anew; what was seen is kept."""
-        self.stop()
-        stop = _keras.sample_batches(model, self._take)
-        if stop is None:
+        ahead = _keras.batches_ahead(model, self._take)
+        if ahead is None:
             raise ArgumentError(
                 "The batches of this fit cannot be watched: that takes TensorFlow on one device. "
                 "Received: a criterion or an aid that needs data, and no calibration set. Give it "
                 "samples: calibration=x_train[:2048], or (x, y)."
             )
-        self.stop = stop
+        self.ahead = ahead
+
+    def go_on(self) -> None:
+        """Let what was fetched be trained on after the training step was made anew."""
+        self.ahead.attach()
+
+    def drop(self) -> None:
+        """The fit is over."""
+        self.ahead.drop()
 
     @property
     def done(self) -> bool:
-        """True once there are enough."""
-        return self.count >= self.enough
+        """True once there are enough, or all."""
+        return self._is_enough or (self.ahead.ended and self.count > 0)
+
+    @property
+    def _is_enough(self) -> bool:
+        return self.count >= self.enough or (self._room <= 0 and self.count >= FEW)
 
     def samples(self) -> Samples:
         """What was seen so far."""
@@ -64,4 +75,6 @@ class SampleCollector:
         )
         self._batches.append(counting_samples((x, y, weight)))
         self.count += count_of(self._batches[-1][0])
-        return not self.done
+        arrays = keras.tree.flatten(self._batches[-1])
+        self._room -= sum(each.nbytes for each in arrays if each is not None)
+        return not self._is_enough

@@ -17,6 +17,8 @@ from reducible_train.linalg.weighting import (
     within_loss,
 )
 
+ROOM = 2**28  # bytes that samples may take where nobody said how many
+FEW = 64  # that are taken whatever their size
 _BATCH = 256
 
 

@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 
 from reducible_train.linalg.svd import cumulative_energy
-from reducible_train.selection.allocation import Allocation, Candidate, allocate
+from reducible_train.selection.allocation import Allocation, Candidate, allocate, weighted
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
@@ -166,6 +166,8 @@ class SharedBudget:
         smallest = (m.smallest_cost(self._measure, forms[m.kernel.path][0]) for m in shared)
         level = _level([parts.values for _, parts in forms.values()])
         candidates = [self._candidate(m, *forms[m.kernel.path], level) for m in shared]
+        if self._scorer.criterion.comparable:
+            candidates = weighted(candidates)
         return allocate(candidates, max(capacity, sum(smallest)), self._allocation)
 
     def _candidate(

@@ -45,11 +45,7 @@ def collect(
         SpectrumError: Activations or gradients are NaN or infinite; names the kernel.
         ArgumentError: The model cannot be called on the samples.
     """
-    wanted = [k for k in kernels if _can_be_observed(k, needs)]
-    shapes = {k.path: k.shape_in(_usual_split(k)) for k in wanted}
-    wanted = [k for k in wanted if _chooses(k) or shapes[k.path][0] <= LARGEST]
-    if "gradients" in needs:
-        wanted = [k for k in wanted if shapes[k.path][1] <= LARGEST]
+    wanted = [k for k in kernels if can_be_observed(k, needs)]
     layers = list({id(k.layer): k.layer for k in wanted}.values())
     kernels_of = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
     observer = _Observer()
@@ -135,12 +131,12 @@ def _spread(weights: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | No
     )
 
 
-def _can_be_observed(kernel: Kernel, needs: Sequence[str]) -> bool:
-    """True for kernels of a kind that tells so much of its data."""
-    data = kernel.kind.data
-    if "gradients" in needs and data.outputs is None:
+def can_be_observed(kernel: Kernel, needs: Sequence[str]) -> bool:
+    """True for kernels of a kind that tells so much of its data, and not too large for it."""
+    data, (rows, columns) = kernel.kind.data, kernel.shape_in(_usual_split(kernel))
+    if "gradients" in needs and (data.outputs is None or columns > LARGEST):
         return False
-    return data.inputs is not None or data.choices is not None
+    return _chooses(kernel) or (data.inputs is not None and rows <= LARGEST)
 
 
 def seen_in(kernel: Kernel, split: str, statistics: Sequence[Statistics]) -> tuple[Statistics, ...]:

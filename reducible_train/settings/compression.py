@@ -22,6 +22,8 @@ from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import Target, one_target, target_kinds
 
+AUTO = "auto"  # for a criterion or an allocation: the best there can be
+
 _MOVED = {
     "adaptive": "`cadence`: write cadence=Cadence(start=Adaptive(...))",
     "min_gain": "the rules: write rules=[LayerRule('*', min_gain=...)], after all other rules",
@@ -63,8 +65,8 @@ class CompressionSettings:
     target: Target
     search: Search | None = None
     measure: Measure = Parameters()  # noqa: RUF009 (frozen)
-    criterion: str = "frobenius"
-    allocation: str = "equal_energy"
+    criterion: str = AUTO
+    allocation: str = AUTO
     calibration: Any = None
     rules: tuple[LayerRule, ...] = ()
     cadence: Cadence = Cadence(epochs=1)  # noqa: RUF009 (frozen)

@@ -18,7 +18,7 @@ from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.timing import final_epoch, timing_faults
 from reducible_train.training.other_callbacks import check_other_callbacks
-from reducible_train.training.sampling import CalibrationSet, asking_of
+from reducible_train.training.sampling import CalibrationSet, asking_in
 
 
 def check_fit(
@@ -50,7 +50,7 @@ def check_fit(
         check_guard(settings.guard, model, _keras.has_validation(scheduler))
     for where, x, y in _keras.arrays_of_fit(scheduler):
         check_values(model, x, y, f"{where} of the fit")
-    check_asking(model, asking_of(settings), data if calibration.is_of_the_fit else None)
+    check_asking(model, asking_in(settings), data if calibration.is_of_the_fit else None)
 
 
 def check_steps(

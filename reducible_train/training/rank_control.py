@@ -145,6 +145,7 @@ def rank_control(
     epochs: int | None,
     *,
     samples: Samples | None,
+    comes: bool,
     shapes: Sequence[InputShapes],
     state: Mapping[str, Any] | None = None,
 ) -> RankControl:
@@ -154,7 +155,8 @@ def rank_control(
         model: The model, built.
         settings: What is asked for.
         epochs: Epochs of the fit; `None` where nobody said.
-        samples: The calibration set, where one was given.
+        samples: The data to learn from, where it is at hand.
+        comes: True if it will be given later.
         shapes: All that tells lengths which the model leaves open, the best first.
         state: Of the compression in another fit, which this one goes on with.
     """
@@ -166,6 +168,7 @@ def rank_control(
         rules=settings.rules,
         criterion=settings.criterion,
         samples=samples,
+        comes=comes,
         shapes=shapes,
         asking=asking_of_aids(settings),
         story=state,

@@ -112,8 +112,8 @@ class RankScheduler(keras.callbacks.Callback):
         budget: float | Schedule | None = None,
         *,
         measure: str | Measure = "parameters",
-        criterion: str = "frobenius",
-        allocation: str = "equal_energy",
+        criterion: str = "auto",
+        allocation: str = "auto",
         calibration: Any = None,
         rules: Sequence[LayerRule] = (),
         cadence: Cadence | None = None,
@@ -245,7 +245,7 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._fit.acts:
-            _keras.before_step(self, lambda: self._before_step(batch))
+            _keras.before_step(self, lambda: self._before_step(batch), self._fit.ahead)
 
     @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -297,7 +297,8 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:
         params = self.params or {}
-        return TrainingRun(self.settings, self.model, params, self._calibration, data, others)
+        calibration = self._calibration.in_fit(_keras.training_arrays(self))
+        return TrainingRun(self.settings, self.model, params, calibration, data, others)
 
     @timed
     def _before_step(self, batch: int) -> None:

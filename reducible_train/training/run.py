@@ -45,7 +45,7 @@ class TrainingRun:
         self.settings = settings
         self.model = model
         self.clock = Clock(settings.cadence, params, model)
-        self.sampling = Sampling(model, settings, calibration, data, self.clock)
+        self.sampling = Sampling(model, settings, calibration, data)
         self.control: RankControl | NoModel = NoModel()
         self._steps = params.get("steps")
         self._comparers = Comparers(others, model)
@@ -55,9 +55,9 @@ class TrainingRun:
     def begin(self) -> None:
         """The fit begins."""
         waits = self.sampling.waits_for_shapes()
+        self.sampling.gather()
         if not waits and not _keras.unbuilt_parts(self.model):
             self._meet()
-        self.sampling.gather()
         if not self.control.counts_uses:
             self.sampling.look_for_shapes(needed=waits)
 
@@ -68,7 +68,8 @@ class TrainingRun:
             self.model,
             self.settings,
             self.clock.epochs,
-            samples=self.sampling.calibration.samples(),
+            samples=self.sampling.samples,
+            comes=self.sampling.takes,
             shapes=self.sampling.shapes(),
             state=state,
         )
@@ -84,6 +85,11 @@ class TrainingRun:
             check_steps(self.settings, epochs, steps, epoch, self.control.began)
 
     @property
+    def ahead(self) -> _keras.Ahead | None:
+        """What fetches batches before the first step, if somebody wants them."""
+        return self.sampling.ahead
+
+    @property
     def acts(self) -> bool:
         """True if something is to be done before the next step."""
         return self.clock.opens or self.clock.is_turn(opens=False) or self._is_awaited()
@@ -95,6 +101,8 @@ class TrainingRun:
         other weights stand in for those in training until all have begun the epoch.
         """
         clock, opens = self.clock, self.clock.open_epoch()
+        if not _keras.unbuilt_parts(self.model):
+            self._look_at_data()
         if opens:
             self.control.open(clock.epoch)
         if clock.is_turn(opens=opens):
@@ -139,14 +147,19 @@ class TrainingRun:
     def end_step(self, batch: int, logs: Mapping[str, Any] | None) -> None:
         """Steps were trained; after the first the model has weights, and lengths are known."""
         self.clock.end_step(batch)
+        self._look_at_data()
+        self.control.see_loss(logs, self.clock.epoch)
+
+    def _look_at_data(self) -> None:
+        """Learn lengths of the first batch, and meet a model that has weights now."""
+        if not _keras.has_weights(self.model):
+            return
         shapes = self.sampling.first_batch()
         if shapes is not None:
             self.control.count_uses(shapes)
-        late = isinstance(self.control, NoModel) and _keras.has_weights(self.model)
-        if late and not self.sampling.waits_for_shapes():
+        if isinstance(self.control, NoModel) and not self.sampling.waits_for_shapes():
             self._meet()
             self._postponed = float(self.clock.epoch)
-        self.control.see_loss(logs, self.clock.epoch)
 
     def end_epoch(self, epoch: int, logs: dict[str, Any] | None) -> None:
         """An epoch has its metrics."""
@@ -157,7 +170,7 @@ class TrainingRun:
     def close(self) -> Shortfall | None:
         """The fit is over: take away what shall not stay, and say what it did not bring."""
         clock, control = self.clock, self.control
-        self.sampling.stop()
+        self.sampling.drop()
         control.close(clock.epoch, clock.step)
         self._comparers.close(self.model, clock.epoch)
         outcome = FitOutcome(
@@ -184,7 +197,7 @@ class TrainingRun:
 
     def abandon(self) -> None:
         """The fit was broken off: take away what it has added to the model."""
-        self.sampling.stop()
+        self.sampling.drop()
         self.control.abandon()
 
     # --- from fit to fit --------------------------------------------------------------
@@ -198,7 +211,7 @@ class TrainingRun:
         """Go on where another fit stood; the model is as it was then."""
         if state.get("input_shape") is not None:
             self.sampling.take_shape(*state["input_shape"])
+        self.sampling.gather()  # the train function that was watched is gone with the old ranks
         self._meet(state["compression"])
         self.clock.step, self.clock.last_turn = state["step"], state["last_turn"]
-        self.sampling.gather()  # the train function that was watched is gone with the old ranks
         self._comparers.look(self.model)

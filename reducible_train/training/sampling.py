@@ -8,9 +8,8 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import find_kernels
-from reducible_train.selection.calibration import ENOUGH, samples_of
+from reducible_train.selection.calibration import ENOUGH, drawn, samples_of
 from reducible_train.selection.call_counts import count_calls
-from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import (
     InputShapes,
     no_shapes,
@@ -18,11 +17,11 @@ from reducible_train.selection.input_shapes import (
     shapes_of_samples,
     shapes_told,
 )
+from reducible_train.selection.judge import asking_of, takes_samples
 from reducible_train.selection.sample_checks import check_asking, try_out
 from reducible_train.selection.sample_collector import SampleCollector
-from reducible_train.selection.samples import Samples
+from reducible_train.selection.samples import ROOM, Samples
 from reducible_train.settings.compression import CompressionSettings
-from reducible_train.training.clock import Clock
 
 
 class CalibrationSet:
@@ -30,33 +29,51 @@ class CalibrationSet:
 
     Args:
         calibration: As `RankScheduler` takes it.
+        arrays: Inputs, targets and weights of the fit, where they are arrays.
     """
 
-    def __init__(self, calibration: Any):
+    def __init__(self, calibration: Any, arrays: Any = None):
         self._given = calibration
+        self._arrays = arrays
         self._read: Samples | None = None
+
+    def in_fit(self, arrays: Any) -> CalibrationSet:
+        """The same in a fit, of whose arrays samples can be drawn before it begins."""
+        return CalibrationSet(self._given, arrays) if self.is_of_the_fit else self
 
     @property
     def is_of_the_fit(self) -> bool:
         """True where the samples are those of the fit itself."""
         return self._given is None or isinstance(self._given, int)
 
-    @property
-    def count(self) -> int:
-        """Samples to take of the fit."""
-        return ENOUGH if self._given is None else int(self._given)
+    def collector(self, model: Any) -> SampleCollector:
+        """What takes as many samples of a running fit.
+
+        Raises:
+            ArgumentError: It cannot be done with this backend or distribution strategy.
+        """
+        if self._given is None:
+            return SampleCollector(model, ENOUGH, ROOM)
+        return SampleCollector(model, int(self._given))
 
     def samples(self) -> Samples | None:
-        """Those that were given; read once, for a generator gives them once."""
+        """Those that were given, or that are at hand; read once, as a generator gives them once."""
         if self._read is None and not self.is_of_the_fit:
             self._read = samples_of(self._given)
+        elif self._read is None and self._arrays is not None:
+            self._read = drawn(*self._arrays, count=self._given)
         return self._read
 
 
-def asking_of(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:
+def asking_in(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:
     """What must be known of the data, by who asks: the criterion, and aids."""
-    needs = criterion_named(settings.criterion).needs
-    return {f"criterion={settings.criterion!r}": needs} | asking_of_aids(settings)
+    return asking_of(settings.criterion) | asking_of_aids(settings)
+
+
+def _takes_samples(settings: CompressionSettings) -> bool:
+    """True if somebody looks at samples, where there are any."""
+    asking = asking_of_aids(settings)
+    return any(asking.values()) or takes_samples(settings.criterion, settings.target)
 
 
 def asking_of_aids(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:
@@ -69,26 +86,27 @@ class NoCollector:
 
     enough = count = 0
     done = False
+    ahead = None
 
-    def go_on(self, model: Any) -> None:
-        """Nothing was stopped."""
+    def go_on(self) -> None:
+        """Nothing was fetched."""
 
-    def stop(self) -> None:
-        """Nothing to stop."""
+    def drop(self) -> None:
+        """So nothing is left."""
 
 
 class Sampling:
     """The samples of one fit, and the shapes of its data.
 
-    Batches are seen for two ends: those who ask for samples of the fit get the first so many; where
-    nobody does and the model leaves lengths open, the first batch tells them.
+    Those who ask for samples of the fit get some of its arrays, at random, or else the first
+    batches, fetched before the first step. Where nobody does and the model leaves lengths open, the
+    first batch tells them.
 
     Args:
         model: The model in training.
         settings: What is asked for.
         calibration: The calibration set.
         data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
-        clock: The time of the fit: after one epoch it has shown all its samples.
     """
 
     def __init__(
@@ -97,26 +115,25 @@ class Sampling:
         settings: CompressionSettings,
         calibration: CalibrationSet,
         data: Any,
-        clock: Clock,
     ):
         self.calibration = calibration
         self.collector: SampleCollector | NoCollector = NoCollector()
         self._model = model
         self._settings = settings
-        self._clock = clock
         self._of_fit = shapes_of_fit(data)
         self._seen: InputShapes | None = None  # by the first batch, or in another fit
-        self._takes = calibration.is_of_the_fit and any(asking_of(settings).values())
+        asked = _takes_samples(settings) or not calibration.is_of_the_fit
+        self.samples = calibration.samples() if asked else None  # at hand before the fit
+        self.takes = asked and self.samples is None
         self._is_tried = False  # the model, on the first of the samples
-        self._is_over = False  # what was to be seen was
 
     def shapes(self) -> list[InputShapes]:
         """All that tells lengths which the model leaves open, the best first."""
-        settings, samples = self._settings, self.calibration.samples()
+        settings, samples = self._settings, self.samples
         found = []
         if settings.input_shape is not None:
             found.append(shapes_told(settings.input_shape, _keras.trained_model(self._model)))
-        if samples is not None:
+        if samples is not None and not self.calibration.is_of_the_fit:
             found.append(shapes_of_samples(samples, "calibration"))
         return [*found, *(each for each in (self._of_fit, self._seen) if each is not None)]
 
@@ -133,11 +150,20 @@ class Sampling:
         self._seen = replace(told, source=source, binding=False)
 
     def gather(self) -> None:
-        """See the batches to come, for the samples that the criterion or an aid asks for."""
-        if self._takes:
-            self.collector.stop()
-            self.collector = SampleCollector(self._model, self.calibration.count)
-            self._is_over = False
+        """See the batches to come, for the samples that the criterion or an aid asks for.
+
+        Raises:
+            ArgumentError: They cannot be seen, and somebody cannot do without.
+        """
+        if not self.takes:
+            return
+        self.collector.drop()
+        try:
+            self.collector = self.calibration.collector(self._model)
+        except ArgumentError:
+            if any(asking_in(self._settings).values()):
+                raise
+            self.takes = False
 
     def look_for_shapes(self, *, needed: bool) -> None:
         """See the first batch, which tells lengths.
@@ -145,7 +171,7 @@ class Sampling:
         Raises:
             ArgumentError: It cannot be seen, and a budget counts by it.
         """
-        if self._takes or not self._model.built:
+        if self.takes or not self._model.built:
             return
         try:
             self.collector = SampleCollector(self._model, 1)
@@ -160,32 +186,28 @@ class Sampling:
             return None
         self._is_tried = True
         samples = collector.samples()
-        if self._takes:
-            try_out(
-                samples, self._model, check_asking(self._model, asking_of(self._settings), None)
-            )
-        else:
-            self.stop()
-        self._seen = shapes_of_samples(samples, "the first batch")
+        asking = asking_in(self._settings)
+        if self.takes and any(asking.values()):
+            try_out(samples, self._model, check_asking(self._model, asking, None))
+        self._seen = shapes_of_samples(samples, "the first batches")
         return self._seen
 
     def enough(self) -> Samples | None:
-        """The samples of the fit, if there are enough or all; then no more are taken."""
+        """The samples of the fit, once there are enough or all."""
         collector = self.collector
-        if not self._takes or not isinstance(collector, SampleCollector):
+        if not self.takes or not isinstance(collector, SampleCollector):
             return None
-        is_all = self._clock.epoch_length is not None
-        if not collector.done and not (collector.count and is_all):
-            return None
-        self.stop()
-        return collector.samples()
+        return collector.samples() if collector.done else None
+
+    @property
+    def ahead(self) -> _keras.Ahead | None:
+        """What fetches batches before the first step, if somebody wants them."""
+        return self.collector.ahead
 
     def go_on(self) -> None:
-        """The same after the training step was made anew, for whoever still waits."""
-        if not self._is_over:
-            self.collector.go_on(self._model)
+        """Have what was fetched trained on, after the training step was made anew."""
+        self.collector.go_on()
 
-    def stop(self) -> None:
-        """See no more batches."""
-        self.collector.stop()
-        self._is_over = True
+    def drop(self) -> None:
+        """The fit is over."""
+        self.collector.drop()

@@ -30,6 +30,7 @@ from reducible_train.selection import scoring as judgement
 from reducible_train.selection import statistics as collection
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.criteria import criterion_named
+from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import decomposition
 from reducible_train.selection.statistics import collect, seen_in
@@ -323,25 +324,48 @@ def test_a_dataset_serves_as_well_as_arrays():
 # --- in a fit -------------------------------------------------------------------------
 
 
-def fitted(callbacks, *, epochs=4, samples=400, **kwargs):
+def fitted(callbacks, *, epochs=4, samples=400, source="arrays", **kwargs):
     keras.utils.set_random_seed(3)
     model = mlp(**kwargs)
     x, y = data(samples)
-    history = model.fit(x, y, batch_size=32, epochs=epochs, callbacks=callbacks, verbose=0)
+    batches = tf.data.Dataset.from_tensor_slices((x, y.astype("int64"))).batch(32)
+    given = {
+        "arrays": {"x": x, "y": y, "batch_size": 32},
+        "batches": {"x": batches},
+        "generator": {"x": of_unknown_length(batches)},
+    }[source]
+    fit = {"epochs": epochs, "shuffle": False, "callbacks": callbacks, "verbose": 0}
+    history = model.fit(**given, **fit)
     return model, history.history["loss"]
 
 
+def of_unknown_length(batches):
+    return tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=batches.element_spec
+    )
+
+
+def is_watched(model):
+    """True if something of ours is left between a fit and its training step."""
+    return "reducible_train" in model.train_function.__module__
+
+
+# Keras counts a step too many of data whose length it does not know
+OF_ANY_SOURCE = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 RAMP = Ramp(1.0, 0.4, start_epoch=1, end_epoch=3)
 
 
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])
 @pytest.mark.parametrize("steps", [1, 3], ids=["one step", "three steps"])
+@OF_ANY_SOURCE
+@pytest.mark.parametrize("source", ["arrays", "batches", "generator"])
 @pytest.mark.traced
-def test_samples_come_from_the_fit_which_goes_on_undisturbed(criterion, steps):
+def test_samples_come_from_the_fit_which_goes_on_undisturbed(criterion, steps, source):
     """Up to the first cut the losses are those of a fit without the criterion, to the bit."""
-    energy, energy_losses = fitted([RankScheduler(budget=RAMP)], steps_per_execution=steps)
-    scheduler = RankScheduler(budget=RAMP, criterion=criterion)
-    model, losses = fitted([scheduler], steps_per_execution=steps)
+    plain = RankScheduler(budget=RAMP, criterion="frobenius")
+    energy, energy_losses = fitted([plain], steps_per_execution=steps)
+    scheduler = RankScheduler(budget=RAMP, criterion=criterion, allocation="equal_energy")
+    model, losses = fitted([scheduler], steps_per_execution=steps, source=source)
     assert losses[0] == energy_losses[0]
     assert losses[-1] != energy_losses[-1]
     assert model.count_params() == pytest.approx(energy.count_params(), rel=0.1)
@@ -357,20 +381,46 @@ def test_a_calibration_set_serves_in_a_fit_too():
     assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"fisher"}
 
 
-def test_a_cut_waits_for_its_samples(monkeypatch):
+@OF_ANY_SOURCE
+@pytest.mark.parametrize("source", ["arrays", "batches", "generator"])
+def test_samples_are_there_before_the_first_step(source, monkeypatch):
+    """Batches that were fetched for them are trained on afterwards, each once, in their order."""
     monkeypatch.setattr("reducible_train.training.sampling.ENOUGH", 96)
+    seen = []
+    original = SampleCollector.samples
+    monkeypatch.setattr(
+        SampleCollector, "samples", lambda self: (seen.append(self.count), original(self))[1]
+    )
     scheduler = RankScheduler(budget=0.4, criterion="activation")
-    model, _ = fitted([scheduler], epochs=1)
+    model, _ = fitted([scheduler], epochs=2, source=source, run_eagerly=True)
     (cut,) = scheduler.report.cuts
-    assert (cut.step, cut.epoch) == (3, 0)
-    assert "sample_batches" not in model.train_function.__qualname__
+    assert (cut.step, cut.epoch) == (0, 0)
+    assert set(seen) == (set() if source == "arrays" else {96})
+    assert not is_watched(model)
 
 
-def test_a_cut_waits_no_longer_than_an_epoch():
+@OF_ANY_SOURCE
+@pytest.mark.parametrize("source", ["batches", "generator"])
+def test_a_fit_of_fewer_samples_shows_all_of_them(source):
     scheduler = RankScheduler(budget=0.4, criterion="activation")
-    fitted([scheduler], epochs=2, samples=64)
+    model, _ = fitted([scheduler], epochs=2, samples=64, source=source)
     (cut,) = scheduler.report.cuts
-    assert (cut.step, cut.epoch) == (2, 1)
+    assert (cut.step, cut.epoch) == (0, 0)
+    assert not is_watched(model)
+
+
+@OF_ANY_SOURCE
+def test_cuts_within_the_batches_that_were_fetched_lose_none_of_them():
+    """A train function made anew goes on with them."""
+    pace = {"budget": Ramp(1.0, 0.4, 0, 1), "cadence": Cadence(steps=1)}
+    steps = []
+    counting = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    scheduler = RankScheduler(criterion="activation", **pace)
+    fitted([scheduler, counting], epochs=2, samples=128, source="generator")
+    assert steps == [0, 1, 2, 3] * 2
+    assert [cut.step for cut in scheduler.report.cuts] == [1, 2, 3, 4]
 
 
 def test_a_configuration_names_a_criterion():
@@ -386,7 +436,8 @@ def test_a_number_means_so_many_samples_of_the_fit():
     assert scheduler.calibration == 64
     fitted([scheduler], epochs=1)
     (cut,) = scheduler.report.cuts
-    assert (cut.step, cut.epoch) == (2, 0), "after two batches of 32"
+    assert (cut.step, cut.epoch) == (0, 0)
+    assert len(scheduler._calibration.in_fit((*data(), None)).samples()) == 64
     with pytest.raises(ArgumentError, match=r"whole number of samples.*calibration=0"):
         RankScheduler(budget=0.5, criterion="activation", calibration=0)
     with pytest.raises(ConfigError, match=r"calibration has a meaning only for a criterion or an"):
@@ -407,7 +458,7 @@ def test_steps_as_cadence():
 def test_a_fit_that_ends_early_lets_go_of_the_train_function():
     scheduler = RankScheduler(budget=1.0, criterion="activation")
     model, _ = fitted([scheduler], epochs=1, samples=64)
-    assert "sample_batches" not in model.train_function.__qualname__
+    assert not is_watched(model)
 
 
 def test_a_scheduler_serves_twice_and_can_be_copied():
@@ -424,8 +475,10 @@ def test_under_a_strategy_the_fit_must_be_given_samples():
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = mlp()
     x, y = data()
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    wants = RankScheduler(budget=0.5, criterion="activation")
     with pytest.raises(ArgumentError, match=r"calibration=x_train\[:2048\]"):
-        model.fit(x, y, callbacks=[RankScheduler(budget=0.5, criterion="activation")], verbose=0)
+        model.fit(batches, shuffle=False, callbacks=[wants], verbose=0)
     scheduler = RankScheduler(budget=0.5, criterion="fisher", calibration=(x, y))
     with pytest.raises(
         ArgumentError, match=r"'fisher' takes gradients on one device.*calibration=x"

@@ -15,9 +15,17 @@ from reducible_train.selection.allocation.base import (
     allocator,
     allocator_names,
 )
-from reducible_train.selection.allocation.candidates import Candidate, Group
+from reducible_train.selection.allocation.candidates import Candidate, Group, weighted
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Allocation", "Candidate", "Group", "allocate", "allocator", "allocator_names"]
+__all__ = [
+    "Allocation",
+    "Candidate",
+    "Group",
+    "allocate",
+    "allocator",
+    "allocator_names",
+    "weighted",
+]

@@ -24,7 +24,7 @@ class Allocation:
     Args:
         ranks: Rank by path; `None` for a kernel that stays dense.
         cost: What the candidates cost together, at most the capacity.
-        objective: Relative discarded energy, summed over the candidates.
+        objective: Relative discarded energy, weighted, summed over the candidates.
         bound: No allocation within the capacity has a smaller objective (proven).
         gap: `objective - bound`; 0 if the allocation is proven to be the best.
         method: Name of the allocator.
@@ -72,9 +72,9 @@ def allocate(
     """Choose a rank for every candidate, so that together they cost at most the capacity.
 
     The objective is what is lost: the relative discarded energy `sum(s[r:]**2) / sum(s**2)` of
-    each candidate, 0 while it is dense, summed over all. `"knapsack"` finds the least;
-    `"uniform"` and `"equal_energy"` are the usual rules, for comparison. Each of them proves a
-    bound.
+    each candidate, 0 while it is dense, times its weight, summed over all. `"knapsack"` finds the
+    least; `"uniform"` and `"equal_energy"` are the usual rules, for comparison. Each of them proves
+    a bound.
 
     Args:
         candidates: The kernels, their limits and costs.

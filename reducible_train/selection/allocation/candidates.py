@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,7 @@ class Candidate:
         min_rank: Smallest rank it may get, at least 1.
         max_rank: Largest rank it may get, inclusive.
         group: Candidates of one group get equal ranks, or all stay dense; `None` for no group.
+        weight: What its relative discarded energy counts among those of others.
 
     Raises:
         ArgumentError: One of them cannot be used.
@@ -44,6 +45,7 @@ class Candidate:
     min_rank: int
     max_rank: int
     group: str | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         fault = _spectrum_fault(self.spectrum) or self._rank_fault() or self._cost_fault()
@@ -51,6 +53,11 @@ class Candidate:
             raise ArgumentError(f"{self.path}: {fault}")
 
     def _cost_fault(self) -> str | None:
+        if not 0 < self.weight <= 1:
+            return (
+                f"`weight` must be greater than 0, and 1 at most. Received: weight={self.weight}. "
+                "Divide all weights by the largest."
+            )
         costs = np.asarray(self.rank_cost, dtype=np.float64)
         if costs.ndim and costs.shape != (int(self.max_rank) + 1,):
             return (
@@ -109,6 +116,27 @@ class Candidate:
         return lost
 
 
+def weighted(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates whose energies are told in one unit, such as a rise of the loss.
+
+    Each relative loss counts by the root of the kernel's energy, so that the knapsack sums the
+    geometric means of what is lost relative to the kernel and of what is lost at all. The first
+    alone spares kernels that do not matter. The second is a quadratic that holds for small errors;
+    where much is cut, it takes all from kernels of little energy, without which nothing works.
+    """
+    energies = [
+        float(np.sum(np.square(np.asarray(each.spectrum, dtype=np.float64)))) for each in candidates
+    ]
+    most = max(energies, default=0.0)
+    if most <= 0:
+        return list(candidates)
+    least = np.finfo(np.float64).tiny
+    return [
+        replace(each, weight=math.sqrt(max(energy / most, least)))
+        for each, energy in zip(candidates, energies, strict=True)
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """Candidates with one rank in common; a candidate without a group is one of its own.
@@ -159,8 +187,9 @@ class Group:
 
     @cached_property
     def losses(self) -> Array:
-        """Relative discarded energy, summed over the members, for r = 0 ... `max_rank`."""
-        losses: Array = np.sum([m.discarded(self.max_rank) for m in self.members], axis=0)
+        """Weighted relative discarded energy, summed over the members, for r = 0 ... `max_rank`."""
+        weighted = [m.weight * m.discarded(self.max_rank) for m in self.members]
+        losses: Array = np.sum(weighted, axis=0)
         return losses
 
     @cached_property

@@ -80,11 +80,13 @@ class Criterion:
         name: Its name, such as `"activation"`.
         needs: The statistics it asks for, some of `"inputs"` and `"gradients"`.
         metric: Statistics -> metric; a pure function.
+        comparable: True if lost energy means the same for every kernel, such as a rise of the loss.
     """
 
     name: str
     needs: tuple[str, ...]
     metric: Callable[[Statistics], Metric]
+    comparable: bool = False
 
     def metric_of(self, statistics: Statistics) -> Metric:
         """The metric of a kernel, also of one whose inputs come in pieces."""
@@ -96,7 +98,7 @@ _CRITERIA: dict[str, Criterion] = {}
 
 
 def criterion(
-    name: str, *, needs: tuple[str, ...] = ()
+    name: str, *, needs: tuple[str, ...] = (), comparable: bool = False
 ) -> Callable[[Callable[[Statistics], Metric]], Callable[[Statistics], Metric]]:
     """Make a function known as a criterion: statistics of a kernel -> metric of its errors."""
     if not set(needs) <= set(NEEDS):
@@ -105,7 +107,7 @@ def criterion(
         )
 
     def register(function: Callable[[Statistics], Metric]) -> Callable[[Statistics], Metric]:
-        known = _CRITERIA.setdefault(name, Criterion(name, needs, function))
+        known = _CRITERIA.setdefault(name, Criterion(name, needs, function, comparable))
         if known.metric is not function:
             raise ArgumentError(
                 "A criterion must have a name of its own. "
@@ -133,8 +135,8 @@ def criterion_named(name: str) -> Criterion:
     """
     if name not in _CRITERIA:
         raise ArgumentError(
-            f"`criterion` must be one of {', '.join(map(repr, criterion_names()))}. "
-            f"Received: criterion={name!r}. For the plain error of the kernel write 'frobenius'."
+            f"`criterion` must be one of {', '.join(map(repr, ('auto', *criterion_names())))}. "
+            f"Received: criterion={name!r}. If unsure, leave it out."
         )
     return _CRITERIA[name]
 

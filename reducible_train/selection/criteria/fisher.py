@@ -6,7 +6,7 @@ from reducible_train.linalg.metric import Metric, ridged
 from reducible_train.selection.criteria.base import Statistics, criterion
 
 
-@criterion("fisher", needs=("inputs", "gradients"))
+@criterion("fisher", needs=("inputs", "gradients"), comparable=True)
 def fisher(statistics: Statistics) -> Metric:
     """Minimises `||A^(1/2) (W - W_r) G^(1/2)||_F`, which weighs both sides of the kernel.
 

@@ -1,0 +1,136 @@
+"""Who says what a lost direction costs, and how a budget is shared then, where it is left open.
+
+`"auto"` takes the best judge that model and data allow. After one cut of a trained network, and
+also after some epochs of fine-tuning, `"fisher"` loses least, then `"activation"`, and both share a
+budget best by `"knapsack"`; without data, plain energy is compared by `"equal_energy"`, because
+the least sum of energies says little of what a model does (`benchmarks/finetune.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reducible_train.errors import ArgumentError
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.criteria import Criterion, criterion_named
+from reducible_train.selection.sample_checks import check_asking, check_samples
+from reducible_train.selection.samples import Samples
+from reducible_train.selection.statistics import can_be_observed
+from reducible_train.settings.compression import AUTO
+from reducible_train.settings.targets import LossTarget, Target
+
+JUDGES = ("fisher", "activation")  # the best first
+WITHOUT_DATA = "frobenius"
+
+_UNSEEN = 0.1  # of the parameters, by which a better judge may see less than another
+_MOST = 0.5  # of the parameters; if more are unseen, energies of two kinds would be added up
+
+_NO_DATA = (
+    "The kernels were judged by themselves alone (criterion 'frobenius'), because there is no "
+    "data. With samples of the training set, calibration=(x, y), what the data does not use goes "
+    "first, and the same size loses far less."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What a lost direction costs, and how a budget is shared.
+
+    Args:
+        criterion: The first.
+        allocation: Name of the second.
+        notes: Sentences for the reader of a report, where it is not the best there is.
+    """
+
+    criterion: Criterion
+    allocation: str
+    notes: tuple[str, ...] = ()
+
+
+def takes_samples(criterion: str, target: Target) -> bool:
+    """True if a judge will look at samples, where there are any."""
+    if criterion == AUTO:
+        return not isinstance(target, LossTarget)
+    return bool(criterion_named(criterion).needs)
+
+
+def asking_of(criterion: str) -> dict[str, tuple[str, ...]]:
+    """What must be known of the data, by who asks: the criterion; `"auto"` takes what there is."""
+    if criterion == AUTO:
+        return {}
+    return {f"criterion={criterion!r}": criterion_named(criterion).needs}
+
+
+def judge_for(
+    criterion: str,
+    allocation: str,
+    *,
+    model: Any,
+    kernels: Sequence[CompressibleKernel],
+    target: Target,
+    samples: Samples | None,
+) -> Judge:
+    """The judge that was asked for, or the best one there can be.
+
+    An energy or an error that is asked for is one of the kernels themselves, so that the number
+    means the same for any data; who wants it weighed by data names a criterion.
+
+    Args:
+        criterion: Its name, or `"auto"`.
+        allocation: Name of the way to share a budget, or `"auto"`: the one that goes with it.
+        model: The model in training.
+        kernels: The kernels that may change.
+        target: What the model is brought to.
+        samples: The data; `None` where there is none.
+    """
+    found, notes = criterion, list[str]()
+    if criterion == AUTO:
+        found = WITHOUT_DATA
+        if takes_samples(criterion, target):
+            found, notes = _best(model, kernels, samples)
+    judged = criterion_named(found)
+    if allocation == AUTO:
+        seen = 1.0 - _unseen(kernels, judged)
+        allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
+    return Judge(judged, allocation, tuple(notes))
+
+
+def _best(
+    model: Any, kernels: Sequence[CompressibleKernel], samples: Samples | None
+) -> tuple[str, list[str]]:
+    """The best judge, and why better ones are none."""
+    if samples is None:
+        return WITHOUT_DATA, [_NO_DATA]
+    reasons: list[str] = []
+    known = {name: criterion_named(name) for name in JUDGES}
+    unseen = {name: _unseen(kernels, each) for name, each in known.items()}
+    for name, each in known.items():
+        reason = _hindrance(model, each, samples)
+        if reason is None and unseen[name] > min(unseen.values()) + _UNSEEN:
+            share = f"{100 * unseen[name]:.0f} % of the parameters that may change"
+            reason = f"{name!r}, which cannot tell of kernels with {share}."
+        if reason is None:
+            return name, [f"Judged by {name!r}, not by {told}" for told in reasons]
+        reasons.append(reason)
+    return WITHOUT_DATA, [f"Judged by {WITHOUT_DATA!r}, not by {told}" for told in reasons]
+
+
+def _hindrance(model: Any, criterion: Criterion, samples: Samples) -> str | None:
+    """Why a criterion cannot learn what it asks for of this model and these samples."""
+    try:
+        who = check_asking(model, asking_of(criterion.name), None)
+        check_samples(samples, model, who, run=True)
+    except ArgumentError as error:
+        return f"{criterion.name!r}: {error}"
+    return None
+
+
+def _unseen(kernels: Sequence[CompressibleKernel], criterion: Criterion) -> float:
+    """The share of the parameters whose kernels a criterion cannot judge."""
+    sizes = {m.kernel.path: m.dense_cost("parameters") for m in kernels}
+    unseen = (
+        sizes[m.kernel.path] for m in kernels if not can_be_observed(m.kernel, criterion.needs)
+    )
+    return sum(unseen) / (sum(sizes.values()) or 1.0)
