@@ -61,13 +61,14 @@ def factorize(
             `"file"` (bytes of the compact file) or `"latency"` (seconds of a batch, measured), or a
             `Latency`, or a `Flops`. Where a model leaves lengths open, `Flops(input_shape=(128,))`
             tells them; left out, they are the mean of the calibration set.
-        criterion: What a lost direction costs: `"frobenius"` (of the kernel), `"activation"` (of
-            its output on the calibration set, the mean made up for by the bias), `"fisher"`
-            (in the loss of the compiled model, to second order).
-        allocation: How a budget is shared among the kernels: `"equal_energy"` (the same energy
-            kept everywhere), `"knapsack"` (the least lost in all, best with a criterion that
-            knows the data), `"uniform"` (the same fraction of full rank).
-        calibration: Data for the last two criteria, as `model.fit` takes it: `x`, `(x, y)` or
+        criterion: What a lost direction costs: `"fisher"` (in the loss of the compiled model, to
+            second order), `"activation"` (of the kernel's output on data, the mean made up for by
+            the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
+            data allow; of an energy or an error, the last.
+        allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
+            `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
+            full rank). `"auto"`: the first where data judges, else the second.
+        calibration: Data for the first two criteria, as `model.fit` takes it: `x`, `(x, y)` or
             `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source of
             batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand
             samples do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask

@@ -19,7 +19,7 @@ from reducible_train.linalg.weighting import (
 
 ROOM = 2**28  # bytes that samples may take where nobody said how many
 FEW = 64  # that are taken whatever their size
-_BATCH = 256
+_BATCH = 64  # what a training step can hold, this can; more would take its memory again
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Samples:
         return count_of(self.x) + sum(map(len, self.more))
 
     def batches(self, size: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        """Inputs, targets and weights of a few hundred samples at a time.
+        """Inputs, targets and weights of a few samples at a time.
 
         Args:
             size: The only size that the model takes, if there is one; samples left over are not

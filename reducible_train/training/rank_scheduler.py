@@ -53,18 +53,20 @@ class RankScheduler(keras.callbacks.Callback):
             batch, measured when the fit begins). `Latency(batch_size=1)` for other than 32;
             `Flops(input_shape=(128,))` for a model that leaves lengths open, where the data shall
             not tell them.
-        criterion: What a lost direction costs: `"frobenius"` (of the kernel), `"activation"` (of
-            its output on data, the mean made up for by the bias), `"fisher"` (in the loss, to
-            second order).
-        allocation: How a budget is shared among the kernels: `"equal_energy"` (the same energy
-            kept everywhere), `"knapsack"` (the least lost in all, best with a criterion that
-            knows the data), `"uniform"` (the same fraction of full rank).
-        calibration: Data for the last two criteria, and for `Regrow`, as `model.fit` takes it: `x`,
+        criterion: What a lost direction costs: `"fisher"` (in the loss of the compiled model, to
+            second order), `"activation"` (of the kernel's output on data, the mean made up for by
+            the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
+            data allow; of an energy or an error, the last.
+        allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
+            `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
+            full rank). `"auto"`: the first where data judges, else the second.
+        calibration: Data for the first two criteria, and for `Regrow`, as `model.fit` takes it: `x`,
             `(x, y)` or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or
             a source of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...).
             Samples count by their weights; positions that a mask hides do not. A whole number means
-            so many samples of the fit itself, the first (on TensorFlow, on one device), and a
-            criterion makes no cut before they have passed; left out, 2048 of them.
+            so many samples of the fit itself, known before its first step: of arrays at random,
+            of other data the first (on TensorFlow, on one device). Left out, 2048 of them, or
+            fewer where these take more than 256 MiB.
         rules: Rules for single layers. Without one, output layers stay dense.
         cadence: When cuts may be made, and from when on: every epoch, if not given.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.

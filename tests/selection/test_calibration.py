@@ -418,9 +418,9 @@ def test_cuts_within_the_batches_that_were_fetched_lose_none_of_them():
         on_train_batch_end=lambda batch, logs: steps.append(batch)
     )
     scheduler = RankScheduler(criterion="activation", **pace)
-    fitted([scheduler, counting], epochs=2, samples=128, source="generator")
+    fitted([scheduler, counting], epochs=2, samples=128, source="batches")
     assert steps == [0, 1, 2, 3] * 2
-    assert [cut.step for cut in scheduler.report.cuts] == [1, 2, 3, 4]
+    assert [cut.step for cut in scheduler.report.cuts] == [1, 2, 3]
 
 
 def test_a_configuration_names_a_criterion():
