@@ -60,7 +60,7 @@ class RankScheduler(keras.callbacks.Callback):
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
             `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
             full rank). `"auto"`: the first where data judges, else the second.
-        calibration: Data for the first two criteria, and for `Regrow`, as `model.fit` takes it: `x`,
+        calibration: Data for the first two, and for `Regrow`, as `model.fit` takes it: `x`,
             `(x, y)` or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or
             a source of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...).
             Samples count by their weights; positions that a mask hides do not. A whole number means

@@ -1,0 +1,150 @@
+"""Laws of the default: the best judge that model and data allow, and the report says why not."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+
+from reducible_train import ArgumentError, RankScheduler, factorize
+from reducible_train.selection.calibration import drawn
+
+
+def data(samples=120, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, 24)).astype("float32")
+    return x, rng.integers(4, size=samples)
+
+
+def mlp(*, compiled=True):
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, activation="relu", name="first"),
+            keras.layers.Dense(28, activation="relu", name="second"),
+            keras.layers.Dense(4, name="output"),
+        ]
+    )
+    return zoo.compiled(model) if compiled else model
+
+
+def judges(report):
+    """The criteria by which kernels were cut."""
+    return {kernel.criterion for cut in report.cuts for kernel in cut.kernels}
+
+
+X, Y = data()
+REASONS = {
+    "data with targets": ({"calibration": (X, Y)}, True, "fisher", None),
+    "inputs alone": ({"calibration": X}, True, "activation", r"not by 'fisher'.*\(x, y\)"),
+    "no loss": ({"calibration": (X, Y)}, False, "activation", r"not by 'fisher'.*not compiled"),
+    "no data": ({}, True, "frobenius", r"no data.*calibration=\(x, y\)"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_the_best_judge_is_taken_that_the_data_allow(case):
+    given, compiled, criterion, note = REASONS[case]
+    report = factorize(mlp(compiled=compiled), 0.5, **given)
+    assert judges(report) == {criterion}
+    told = " ".join(report.notes)
+    assert re.search(note, told) if note else not told
+
+
+def test_by_data_a_budget_is_shared_by_the_knapsack_and_without_by_energy():
+    """Each is what its criterion gives where the allocation is named."""
+    for given, named in (
+        ({"calibration": (X, Y)}, {"criterion": "fisher", "allocation": "knapsack"}),
+        ({}, {"criterion": "frobenius", "allocation": "equal_energy"}),
+    ):
+        model, other = mlp(), mlp()
+        other.set_weights(model.get_weights())
+        assert factorize(model, 0.4, **given).ranks == factorize(other, 0.4, **given, **named).ranks
+
+
+@pytest.mark.parametrize("target", [{"energy": 0.8}, {"rtol": 0.4}])
+def test_an_energy_means_the_same_for_any_data(target):
+    model, other = mlp(), mlp()
+    other.set_weights(model.get_weights())
+    report = factorize(model, **target, calibration=(X, Y))
+    assert judges(report) == {"frobenius"}
+    assert not report.notes
+    assert report.ranks == factorize(other, **target).ranks
+
+
+def test_calibration_of_another_model_is_refused_not_done_without():
+    model = mlp()
+    before = model.get_weights()
+    with pytest.raises(ArgumentError, match=r"\(None, 24\). Received: \(9, 7\)"):
+        factorize(model, 0.5, calibration=(np.ones((9, 7)), np.zeros(9)))
+    for one, after in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, after)
+
+
+def test_a_kernel_that_a_judge_cannot_tell_of_gives_way_to_one_that_can(monkeypatch):
+    """Energies of two kinds are not added up."""
+    monkeypatch.setattr("reducible_train.selection.statistics.LARGEST", 30)
+    report = factorize(mlp(), 0.5, calibration=(X, Y))  # outputs of 32: no gradients are kept
+    assert judges(report) == {"activation", "frobenius"}  # inputs of 32 neither, of the second
+    assert any("not by 'fisher', which cannot tell" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("source", ["arrays", "batches"])
+def test_a_fit_has_data_of_its_own(source):
+    x, y = data(300)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    given = {"arrays": {"x": x, "y": y}, "batches": {"x": batches}}[source]
+    scheduler = RankScheduler(0.5)
+    mlp().fit(**given, epochs=1, shuffle=False, verbose=0, callbacks=[scheduler])
+    assert judges(scheduler.report) == {"fisher"}
+    assert scheduler.report.cuts[0].step == 0
+
+
+def test_a_fit_of_a_model_nobody_can_listen_to_goes_on_by_energy():
+    """One that trains its parts has no call."""
+
+    class Parts(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.part = mlp(compiled=False)
+            self.loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+        def train_step(self, given):
+            x, y = given
+            with tf.GradientTape() as tape:
+                loss = self.loss_of(y, self.part(x, training=True))
+            variables = self.part.trainable_variables
+            self.optimizer.apply_gradients(
+                zip(tape.gradient(loss, variables), variables, strict=True)
+            )
+            return {"loss": loss}
+
+    model = Parts()
+    model.compile("adam")
+    scheduler = RankScheduler(0.5)
+    model.fit(X, Y, epochs=1, verbose=0, callbacks=[scheduler])
+    assert judges(scheduler.report) == {"frobenius"}
+    assert any("cannot be called" in note for note in scheduler.report.notes)
+
+
+def test_a_judge_that_was_asked_for_is_not_replaced():
+    with pytest.raises(ArgumentError, match=r"needs data to judge by"):
+        factorize(mlp(), 0.5, criterion="activation")
+    with pytest.raises(ArgumentError, match=r"`criterion` must be one of 'auto', 'activation'"):
+        RankScheduler(0.5, criterion="best")
+    with pytest.raises(ArgumentError, match=r"`allocation` must be one of 'auto', 'equal_energy'"):
+        RankScheduler(0.5, allocation="fair")
+
+
+def test_weights_of_zero_are_not_drawn_and_large_samples_are_fewer():
+    x, y = data(400)
+    weight = np.zeros(400)
+    weight[::4] = 1.0
+    assert len(drawn(x, y, weight)) == 100
+    wide = np.broadcast_to(np.float32(1.0), (3000, 2**20))  # 4 MiB each, and no memory
+    assert len(drawn(wide[:200, :], y[:200], None, count=3)) == 3
+    assert len(drawn(wide[:, : 2**16], np.zeros(3000), None)) == 1023  # targets count as well
