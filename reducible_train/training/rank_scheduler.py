@@ -147,9 +147,13 @@ class RankScheduler(keras.callbacks.Callback):
     target = property(attrgetter("settings.target"))
     search = property(attrgetter("settings.search"))
     measure = property(attrgetter("settings.measure"))
+    criterion = property(attrgetter("settings.criterion"))
+    allocation = property(attrgetter("settings.allocation"))
     calibration = property(attrgetter("settings.calibration"))
     rules = property(attrgetter("settings.rules"))
+    cadence = property(attrgetter("settings.cadence"))
     adaptive = property(attrgetter("settings.adaptive"))
+    guard = property(attrgetter("settings.guard"))
     aids = property(attrgetter("settings.aids"))
 
     def get_config(self) -> dict[str, Any]:

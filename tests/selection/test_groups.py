@@ -101,7 +101,7 @@ def test_a_group_needs_a_budget_and_a_name():
         LayerRule("first", group="a", rank=3)
     with pytest.raises(ArgumentError, match="keep_dense=True"):
         LayerRule("first", group="a", keep_dense=True)
-    with pytest.raises(ArgumentTypeError, match="`group` must be a name"):
+    with pytest.raises(ArgumentTypeError, match="`group` of the rule for 'first' must be a name"):
         LayerRule("first", group=3)
 
 
