@@ -61,7 +61,8 @@ class CalibrationSet:
         if self._read is None and not self.is_of_the_fit:
             self._read = samples_of(self._given)
         elif self._read is None and self._arrays is not None:
-            self._read = drawn(*self._arrays, count=self._given)
+            found = drawn(*self._arrays, count=self._given)
+            self._read = found if len(found) else None
         return self._read
 
 

@@ -138,9 +138,9 @@ def _without_samples(outcome: FitOutcome) -> Reason | None:
     if outcome.compression is None or not outcome.compression.waits_for_samples:
         return None
     seen, wanted = outcome.samples
-    why = f"criterion={outcome.criterion!r} waited for {wanted} samples of the fit, and {seen} "
-    why += "came before its end."
-    return why, "Give it data (calibration=x_train[:2048]), or train for one epoch more.", False
+    why = f"criterion={outcome.criterion!r} waited for {wanted} samples of the fit, of a "
+    why += f"weight above 0, and {seen} came before its end."
+    return why, "Give it data (calibration=x_train[:2048]), or weights that count.", False
 
 
 def _lost(outcome: FitOutcome) -> Reason | None:

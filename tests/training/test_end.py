@@ -12,6 +12,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from reducible_train import (
     Adaptive,
@@ -84,8 +85,8 @@ SHORT = {
     "samples": (
         {"budget": 0.6, "criterion": "activation"},
         [],
-        {"epochs": 1},
-        "2048 samples of the fit, and 48 came",
+        {"epochs": 1, "sample_weight": np.zeros(len(X))},
+        "2048 samples of the fit, of a weight above 0, and 0 came",
         False,
     ),
     "no gain": ({"energy": 0.999999}, [], {"epochs": 1}, "leaves every kernel dense", False),
@@ -536,10 +537,11 @@ def test_a_fit_that_is_refused_leaves_nothing():
     model = small()
     fit(model, RankScheduler(rank=9), epochs=1)
     scheduler = RankScheduler(rank=4, aids=[ProductDecay(0.1), Regrow(0.5, end_epoch=1)])
+    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_keras, "sample_batches", lambda *_: None)  # as on other backends
+        patch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on other backends
         with pytest.raises(ArgumentError, match="batches of this fit cannot be watched"):
-            fit(model, scheduler, epochs=3)
+            fit(model, scheduler, x=batches, y=None, shuffle=False, epochs=3)
     assert model.losses == []
     with pytest.raises(ArgumentError, match="once `fit` has begun"):
         scheduler.report  # noqa: B018
