@@ -30,6 +30,7 @@ from reducible_train.settings.callbacks import (
     TensorBoardSettings,
 )
 from reducible_train.settings.checks import PART
+from reducible_train.settings.compression import CompressionSettings, compression_settings
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Number, Text, fields_of, help_of, option
 from reducible_train.settings.measures import measure_kinds
@@ -114,7 +115,8 @@ def as_yaml(values):
 
 def test_every_settings_class_is_among_those_tried():
     abstract = {"Schedule", "Aid", "Measure", "CountedMeasure", "TabulatedMeasure", "ShapedMeasure"}
-    ours = {each for each in every() if each.__module__.startswith("reducible_train.")}
+    whole = {CompressionSettings}  # whose options are tried below
+    ours = {each for each in every() if each.__module__.startswith("reducible_train.")} - whole
     assert {made.__name__ for made in ours - set(ENOUGH)} == abstract
 
 
@@ -176,6 +178,76 @@ def test_a_new_option_is_one_field():
     assert schema["oneOf"] == [{"required": ["max_drop"]}, {"required": ["limit"]}]
     assert faults_in_yaml(Patient, {"max_drop": 0.1, "calm": 25}) == {("calm",)}
     assert "calm: How calm it stays, in (0, 1)." in Patient.__doc__
+
+
+@pytest.mark.parametrize("name", ["calibration", "rules", "cadence", "guard"])
+def test_a_file_and_a_call_refuse_the_same_options_of_a_compression(name):
+    for value in [each for each in TRIED if each is not None]:
+        told = refusal(lambda: compression_settings("f", {"budget": 0.5, name: value}))  # noqa: B023
+        found = refusal(lambda: parse_config({"compression": {"budget": 0.5, name: value}}))  # noqa: B023
+        python_alone = name == "calibration" and told is None  # data, which no file holds
+        assert python_alone or (told is None) == (found is None), (value, told, found)
+        if found is not None:
+            assert found.problems[0].path.startswith(f"$.compression.{name}"), (value, found)
+        if told is not None:
+            assert told.argument == name or told.argument.startswith(f"{name}."), (value, told)
+
+
+def refusal(ask):
+    try:
+        ask()
+    except (ArgumentError, ArgumentTypeError, ConfigError) as error:
+        return error
+    return None
+
+
+NEW_OPTION = """
+import importlib.util, json, sys
+name = "reducible_train.settings.compression"
+spec = importlib.util.find_spec(name)
+mark = "    @together("
+field = '    calm: float = option(Number(PART), 0.5, help="How calm it stays.")'
+head, tail = open(spec.origin).read().split(mark, 1)
+head = head.replace("import fields_of, option", "import Number, fields_of, option")
+head = head.replace("import checked\\n", "import PART, checked\\n")
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+exec(compile(head + field + chr(10) * 2 + mark + tail, spec.origin, "exec"), vars(module))
+
+from reducible_train.config import config_schema, parse_config
+from reducible_train.errors import ArgumentError, ConfigError
+def told(ask):
+    try:
+        return ask()
+    except ConfigError as error:
+        return {each.path: each.message for each in error.problems}
+    except ArgumentError as error:
+        return str(error)
+def asked(**given):
+    return module.compression_settings("RankScheduler", {"budget": 0.5, **given})
+def parsed(**given):
+    return parse_config({"compression": {"budget": 0.5, **given}}).compression.calm
+print(json.dumps([
+    told(lambda: asked(calm=0.25).described("RankScheduler")),
+    told(lambda: asked(calm=25)),
+    told(lambda: asked(calm=0.25).get_config()["calm"]),
+    told(parsed), told(lambda: parsed(calm=0.25)), told(lambda: parsed(calm=25)),
+    config_schema()["$defs"]["CompressionSection"]["properties"]["calm"],
+    "calm: How calm it stays." in module.CompressionSettings.__doc__,
+]))
+"""
+
+
+def test_a_new_option_of_a_compression_is_one_field():
+    shown, bad, config, left_out, read, wrong, schema, in_help = json.loads(output_of(NEW_OPTION))
+    assert shown == "RankScheduler(budget=0.5, calm=0.25)"
+    assert bad == "`calm` must be in (0, 1). Received: calm=25. For 25 % write 0.25."
+    assert (config, left_out, read, in_help) == (0.25, 0.5, 0.25, True)
+    assert wrong == {
+        "$.compression.calm": "calm must be less than 1.0. Received: 25. For 25 % write 0.25."
+    }
+    assert schema["description"] == "How calm it stays."
+    assert schema["exclusiveMaximum"] == 1
 
 
 NEW_KINDS = """
