@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypedDict
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.agreement import disagreements
 from reducible_train.settings.aids import Aid
@@ -23,14 +23,14 @@ from reducible_train.settings.compression_kinds import (
     TargetKind,
 )
 from reducible_train.settings.configuration import plain_value
-from reducible_train.settings.faults import Fault
+from reducible_train.settings.faults import Fault, raise_first
 from reducible_train.settings.fields import fields_of, option
 from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import InputShape, Measure, Parameters
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target, one_target, target_kinds
+from reducible_train.settings.targets import Target, choice_faults, one_target, target_kinds
 
 _MOVED = {
     "adaptive": "`cadence`: write cadence=Cadence(start=Adaptive(...))",
@@ -200,22 +200,21 @@ def compression_settings(
         >>> compression_settings("RankScheduler", {"budget": 0.25}).described("RankScheduler")
         'RankScheduler(budget=0.25)'
     """
-    options = [name for name in fields_of(CompressionSettings) if name != "target"]
-    known = tuple(dict.fromkeys((*target_kinds(), *options) if known is None else known))
+    options = [each for each in fields_of(CompressionSettings) if each not in ("target", "search")]
+    choices = (*target_kinds(), "search") if known is None else tuple(known)
+    known = (*choices, *options) if known is None else choices
     _refuse_unknown(caller, targets, known, others)
     given = {name: value for name, value in targets.items() if value is not None}
-    more = [name for name in given if name in options and name != "search"]
-    others |= {name: given.pop(name) for name in more}
+    others |= {name: given.pop(name) for name in options if name in given}
     cadence = others.pop("cadence", None)
     others["cadence"] = Cadence(epochs=1) if cadence is None else cadence
-    search = checked(
-        "search", given.get("search"), Search, "search=Search(factor=0.7, start_epoch=2)"
-    )
-    if search is not None:
-        _refuse_beside_search(given)
-        return CompressionSettings(search.target, search, **others)
     if not given and isinstance(cadence, Cadence) and cadence.start is not None:
         return CompressionSettings(cadence.start.target, **others)
+    raise_first(choice_faults(given, choices))
+    example = "search=Search(factor=0.7, start_epoch=2)"
+    search = checked("search", given.get("search"), Search, example)
+    if search is not None:
+        return CompressionSettings(search.target, search, **others)
     return CompressionSettings(one_target(**given), **others)
 
 
@@ -237,17 +236,6 @@ def _refuse_unknown(
         raise ArgumentTypeError(
             f"{caller}() got an unexpected keyword argument {name!r}. "
             f"Received: {name}={value!r}. {meant}"
-        )
-
-
-def _refuse_beside_search(given: Mapping[str, Any]) -> None:
-    """A search stands alone among the targets."""
-    others = [f"{name}={value!r}" for name, value in given.items() if name != "search"]
-    if others:
-        kinds = ", ".join(f"`{name}`" for name in target_kinds())
-        raise ArgumentError(
-            f"Exactly one of {kinds} and `search` must be given. Received: search and "
-            f"{', '.join(others)}. A search chooses the budget itself; remove the other."
         )
 
 

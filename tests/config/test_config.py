@@ -174,7 +174,7 @@ training:
         (
             {},
             "$.compression",
-            "exactly one of budget, cost, energy, rank, rtol or search. Received: none",
+            "Exactly one of budget, cost, energy, rank, rtol or search must be given. Received: no",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),

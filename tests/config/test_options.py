@@ -508,3 +508,14 @@ def test_what_an_option_means_is_never_nothing():
     assert Bare(0.25) == section_of(Bare)(plain_field=0.25).build()
     assert as_config({"schedule": "constant"}) == {"kind": "constant"}
     assert Constant.help == Constant.__doc__.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("given", [{}, {"budget": 0.5, "rank": 8}, {"cost": 9, "search": Search()}])
+def test_a_file_and_a_call_say_with_one_sentence_that_one_target_is_given(given):
+    in_file = {name: {} if name == "search" else value for name, value in given.items()}
+    told = refusal(lambda: compression_settings("f", given, guard=Guard(limit=0.9)))
+    values = {"compression": {**in_file, "guard": {"limit": 0.9}}}
+    found = refusal(lambda: parse_config(values))
+    words = str(told).replace("`", "")
+    assert words.startswith("Exactly one of budget, cost, energy, rank, rtol or search must be")
+    assert words in [each.message for each in found.problems]

@@ -150,9 +150,9 @@ def test_errors_that_cannot_be_are_refused(value, words):
 
 
 def test_exactly_one_target_is_given():
-    with pytest.raises(ArgumentError, match=r"`rank` and `rtol`.*none of them"):
+    with pytest.raises(ArgumentError, match=r"`rank` or `rtol`.*none of them"):
         one_target(budget=None)
-    with pytest.raises(ArgumentError, match=r"rtol=0\.1, rank=3"):
+    with pytest.raises(ArgumentError, match="Received: rtol and rank"):
         one_target(rtol=0.1, rank=3)
     with pytest.raises(ArgumentError, match=r"`rank` or `rtol`.*energy and rtol"):
         LayerRule("a", energy=0.5, rtol=0.5)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
 from reducible_train.settings.faults import Fault, argument_text, raise_first
 from reducible_train.settings.fields import Value
@@ -253,12 +252,29 @@ def one_target(**named: float | Schedule | None) -> Target:
         ArgumentError: None was given, or more than one.
     """
     given = {name: value for name, value in named.items() if value is not None}
-    if len(given) != 1:
-        *first, last = (f"`{name}`" for name in target_kinds())
-        raise ArgumentError(
-            f"Exactly one of {', '.join(first)} and {last} must be given. Received: "
-            f"{', '.join(f'{n}={v!r}' for n, v in given.items()) or 'none of them'}. "
-            "Give a budget, for example budget=0.25, to choose the size of the model."
-        )
+    raise_first(choice_faults(given, tuple(target_kinds())))
     ((quantity, value),) = given.items()
     return target(quantity, value)
+
+
+def choice_faults(given: Collection[str], choices: Sequence[str]) -> list[Fault]:
+    """What is wrong where not exactly one of the things is given that say how far to go.
+
+    Args:
+        given: Names of those that are.
+        choices: Names of all that could be.
+
+    >>> print(choice_faults(["budget", "rank"], ["budget", "energy", "rank"])[0].message)
+    Exactly one of `budget`, `energy` or `rank` must be given. Received: budget and rank. Keep one.
+    """
+    if len(given) == 1:
+        return []
+    *first, last = (f"`{name}`" for name in choices)
+    advice = "Keep one." if given else "Add one, such as a budget of 0.5."
+    return [
+        Fault(
+            (),
+            f"Exactly one of {', '.join(first)} or {last} must be given. "
+            f"Received: {' and '.join(given) or 'none of them'}. {advice}",
+        )
+    ]
