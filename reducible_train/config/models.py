@@ -75,16 +75,15 @@ def _measure_form(value: Any) -> str:
     if not isinstance(value, Mapping | Section):
         return "<name>"
     kind = value.get("name") if isinstance(value, Mapping) else value.name
-    return f"<{kind if kind in WITH_OPTIONS else WITH_OPTIONS[-1]}>"
+    return f"<{kind}>" if kind in tuple(MEASURES) else "<unknown>"
 
 
 MEASURES = measure_kinds()
-WITH_OPTIONS = [kind for kind, made in MEASURES.items() if fields_of(made)]
 if TYPE_CHECKING:
     Measure = str | Section
 else:
     _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")]]
-    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in WITH_OPTIONS]
+    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in MEASURES]
     Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 

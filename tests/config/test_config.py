@@ -225,6 +225,22 @@ training:
         ),
         ({"rank": 3, "measure": "flops"}, "$.compression.measure", "only for a budget"),
         ({"budget": 0.5, "measure": "flop"}, "$.compression.measure", "Did you mean 'flops'?"),
+        (
+            {"budget": 0.5, "measure": {"name": "byte"}},
+            "$.compression.measure.name",
+            "bytes, file, flops, latency or parameters. Received: 'byte'. Did you mean 'bytes'?",
+        ),
+        (
+            {"budget": 0.5, "measure": {"batch_size": 1}},
+            "$.compression.measure",
+            "without the key 'name', which must be bytes, file, flops, latency or parameters."
+            " Received the keys: batch_size.",
+        ),
+        (
+            {"budget": 0.5, "measure": {"name": "bytes", "batch_size": 1}},
+            "$.compression.measure.batch_size",
+            "unknown key 'batch_size'. Remove it or correct it. Known here: name.",
+        ),
         ({"budget": 0.5, "criterion": "fischer"}, "$.compression.criterion", "mean 'fisher'?"),
         ({"budget": 0.5, "allocation": "knapsak"}, "$.compression.allocation", "mean 'knapsack'?"),
         ({"rank": 3, "cadence": {}}, "$.compression.cadence", "exactly one of epochs or steps"),

@@ -18,7 +18,7 @@ from reducible_train.config import parse_config
 from reducible_train.config.faults import placed
 from reducible_train.config.problems import explain
 from reducible_train.config.schedules import Target, as_config
-from reducible_train.config.sections import section_of
+from reducible_train.config.sections import built, section_of
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Regrow, aid_kinds
 from reducible_train.settings.base import Settings, together
@@ -519,3 +519,16 @@ def test_a_file_and_a_call_say_with_one_sentence_that_one_target_is_given(given)
     words = str(told).replace("`", "")
     assert words.startswith("Exactly one of budget, cost, energy, rank, rtol or search must be")
     assert words in [each.message for each in found.problems]
+
+
+@pytest.mark.parametrize("kind", measure_kinds())
+def test_a_measure_is_written_as_a_name_or_as_a_mapping_with_one(kind):
+    settings = compression_settings("f", {"budget": 0.5}, measure=kind)
+    assert built_measure(kind) == kind
+    assert built_measure({"name": kind}) == settings.measure
+    assert built_measure(settings.get_config()["measure"]) == settings.measure
+
+
+def built_measure(measure):
+    config = parse_config({"compression": {"budget": 0.5, "measure": measure}})
+    return built(config.compression.measure)
