@@ -162,7 +162,9 @@ training:
     ]
     messages = [problem.message for problem in error.problems]
     assert messages[0] == "initial must be a number. Received: '1.0'. Remove the quotes. (line 4)"
-    assert messages[1] == "final must be in (0, 1]. Received: 25. For 25 % write 0.25. (line 5)"
+    assert messages[1] == (
+        "budget.final must be a fraction in (0, 1]. Received: 25. For 25 % write 0.25. (line 5)"
+    )
     assert "start_epoch=6, end_epoch=2" in messages[2]
     assert "Did you mean 'cadence'?" in messages[3]
     assert "true and false are not numbers" in messages[4]
@@ -178,7 +180,7 @@ training:
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
-        ({"budget": 0}, "$.compression.budget", "must be in (0, 1]. Received: 0"),
+        ({"budget": 0}, "$.compression.budget", "must be a fraction in (0, 1]. Received: 0"),
         ({"budget": -0.5}, "$.compression.budget", "Received: -0.5"),
         ({"budget": True}, "$.compression.budget", "Received: true"),
         ({"budget": "25 %"}, "$.compression.budget", "For 25 % write 0.25."),

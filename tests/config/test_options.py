@@ -315,10 +315,12 @@ def test_a_new_aid_a_new_schedule_and_a_new_target_are_one_class():
     assert drop["end_epoch"]["description"] == "When."
     assert good == "{'budget': Drop(final=0.5, end_epoch=4)}"
     assert bad == {
-        "$.compression.budget.final": "final must be in (0, 1]. Received: 50. For 50 % write 0.5.",
+        "$.compression.budget.final": "budget.final must be a fraction in (0, 1]. Received: 50."
+        " For 50 % write 0.5.",
         "$.compression.aids.nap.epochs": "epochs must be at least 2. Received: 1.",
     }
-    wrong = {"$.compression.share": "share must be in (0, 1]. Received: 60. For 60 % write 0.6."}
+    words = "share must be a fraction in (0, 1]. Received: 60. For 60 % write 0.6."
+    wrong = {"$.compression.share": words}
     assert share == ["A share.", wrong, "{'share': Constant(value=0.6)}"]
     assert list(late) == ["$.compression.budget.end_epoch"]
     assert "after the last cut of a training of 3 epochs" in next(iter(late.values()))

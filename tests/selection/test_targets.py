@@ -149,6 +149,28 @@ def test_errors_that_cannot_be_are_refused(value, words):
         RankScheduler(rtol=value)
 
 
+@pytest.mark.parametrize(
+    ("ask", "argument", "words"),
+    [
+        (lambda: RankScheduler(budget=Ramp(100, 25)), "budget.initial", "Received: 100. For 100 %"),
+        (lambda: RankScheduler(budget=Ramp(1.0, 25)), "budget.final", "For 25 % write 0.25"),
+        (
+            lambda: RankScheduler(energy=PiecewiseConstant([1.0, 95], [0, 2])),
+            "energy.values[1]",
+            "For 95 % write 0.95",
+        ),
+        (lambda: RankScheduler(budget=25), "budget", "For 25 % write 0.25"),
+        (lambda: LayerRule("a", energy=Ramp(1.0, 95)), "energy.final", "For 95 % write 0.95"),
+    ],
+)
+def test_per_cent_are_refused_with_their_place_and_as_a_fraction(ask, argument, words):
+    with pytest.raises(ArgumentError) as caught:
+        ask()
+    assert f"`{argument}` must be a fraction in (0, 1]. Received: " in str(caught.value)
+    assert words in str(caught.value)
+    assert caught.value.argument == argument
+
+
 def test_exactly_one_target_is_given():
     with pytest.raises(ArgumentError, match=r"`rank` or `rtol`.*none of them"):
         one_target(budget=None)
@@ -170,9 +192,9 @@ def test_a_file_asks_for_an_error():
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"rtol": 10, "rules": [{"match": "a", "rtol": 1, "rank": 2}]}})
     for words in (
-        "$.compression.rtol: rtol must be in [0, 1). Received: 10. For 10 % write 0.1.",
+        "$.compression.rtol: rtol must be a fraction in [0, 1). Received: 10. For 10 % write 0.1.",
         "$.compression.rules[0]: A rule may set at most one of energy, rank or rtol. Received:",
-        "$.compression.rules[0].rtol: rtol must be in [0, 1). Received: 1.",
+        "$.compression.rules[0].rtol: rtol must be a fraction in [0, 1). Received: 1.",
     ):
         assert words in str(caught.value)
 

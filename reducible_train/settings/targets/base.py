@@ -90,7 +90,7 @@ class Target(ABC):
             register(_KINDS, cls, "target", "quantity")
 
     def __post_init__(self) -> None:
-        raise_first(self.faults_of(self.schedule))
+        raise_first(each.within(self.quantity) for each in self.faults_of(self.schedule))
         settle(self, schedule=schedule_from_config(self.schedule))
 
     def __call__(self, epoch: float) -> float:
@@ -117,7 +117,10 @@ class Target(ABC):
     @classmethod
     def misfit(cls, value: float) -> Misfit | None:
         """What is wrong with a value, or `None`."""
-        return None if value in cls.within else Misfit(str(cls.within), cls.within.percent(value))
+        if value in cls.within:
+            return None
+        wanted = f"a fraction {cls.within}" if cls.within.most == 1 else str(cls.within)
+        return Misfit(wanted, cls.within.percent(value))
 
     @classmethod
     def faults_of(cls, value: Any) -> list[Fault]:
@@ -136,7 +139,7 @@ class Target(ABC):
         for path, number in valued(value):
             wrong = None if path in told else cls.misfit(number)
             if wrong is not None:
-                name = argument_text(path) or cls.quantity
+                name = argument_text((cls.quantity, *path))
                 words = f"`{name}` must be {wrong.wanted}. Received: {number!r}.{wrong.advice}"
                 found.append(Fault(path, words))
         if found:
