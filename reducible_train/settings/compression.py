@@ -49,13 +49,15 @@ class TargetKeywords(TypedDict, total=False):
     search: Search
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompressionSettings(
     Settings,
     help="What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
     "\n\nWith a start of its cadence none of them is needed.",
 ):
     """What shall fall, by which measure and criterion, when, and what watches and helps.
+
+    Two are equal if all that was asked for is; calibration data are, if they are the same object.
 
     Raises:
         ArgumentTypeError: One of them is of the wrong type.
@@ -122,6 +124,22 @@ class CompressionSettings(
             start=self.adaptive,
         )
         return next(found, None)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        # Only of what can always be hashed: an input shape may be a dictionary.
+        return hash((self.target.quantity, self.measure.name, self.criterion, self.allocation))
+
+    def _compared(self) -> dict[str, Any]:
+        """What two are compared by; arrays have no single truth value, so data go by identity."""
+        values = {name: getattr(self, name) for name in fields_of(type(self))}
+        if not _of_the_fit(self.calibration):
+            values["calibration"] = ("data", id(self.calibration))
+        return values
 
     @property
     def adaptive(self) -> Adaptive | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -33,7 +34,7 @@ from reducible_train.settings.checks import PART
 from reducible_train.settings.compression import CompressionSettings, compression_settings
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Number, Text, fields_of, help_of, option
-from reducible_train.settings.measures import measure_kinds
+from reducible_train.settings.measures import Flops, measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Constant, schedule_kinds
 from reducible_train.settings.search import Search
@@ -534,3 +535,20 @@ def test_a_measure_is_written_as_a_name_or_as_a_mapping_with_one(kind):
 def built_measure(measure):
     config = parse_config({"compression": {"budget": 0.5, "measure": measure}})
     return built(config.compression.measure)
+
+
+def test_settings_are_equal_by_value_and_their_data_by_identity():
+    def asked(**others):
+        return compression_settings("f", {"budget": Ramp(1.0, 0.5)}, **others)
+
+    data = np.zeros((3, 2)), np.zeros(3)
+    shaped = {"measure": Flops(input_shape={"a": (3,)})}
+    same = [{}, {"calibration": 5}, {"calibration": data}, shaped, {"guard": Guard(limit=0.9)}]
+    for one in same:
+        for other in same:
+            alike = one is other
+            assert (asked(**one) == asked(**other)) is alike, (one, other)
+        assert hash(asked(**one)) == hash(asked(**one))
+    assert asked(calibration=data) != asked(calibration=(np.zeros((3, 2)), np.zeros(3)))
+    assert asked() != "f"
+    assert len({asked(**each) for each in (*same, *same)}) == len(same)
