@@ -66,7 +66,7 @@ class Compression:
         trains: True if training goes on after the cuts. Then kernels that it does not reach are
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
-        story: Of another fit that will be taken up: what it counted with is not measured anew.
+        state: Of another fit that will be taken up: what it counted with is not measured anew.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -97,7 +97,7 @@ class Compression:
         asking: Mapping[str, Sequence[str]] | None = None,
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
-        story: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
     ):
         check_choices(allocation, criterion)
         self.model = model
@@ -117,7 +117,7 @@ class Compression:
             part,
             rules,
             measure=self.measure,
-            cost_model=cost_model_of(self._measure, story),
+            cost_model=cost_model_of(self._measure, state),
             trains=trains,
             shapes=shapes,
         )

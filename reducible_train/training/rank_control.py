@@ -168,7 +168,7 @@ def rank_control(
         samples=samples,
         shapes=shapes,
         asking=asking_of_aids(settings),
-        story=state,
+        state=state,
     )
     controller = _controller(settings, compression, epochs)
     guard: GuardRun | Unguarded = Unguarded(compression, controller)

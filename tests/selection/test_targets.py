@@ -238,12 +238,12 @@ def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
     model.optimizer.learning_rate = 0.01
     scheduler = RankScheduler(budget=Ramp(1.0, 0.3, 0, 4), measure="file")
     model.fit(x, y, epochs=7, verbose=0, callbacks=[scheduler])
-    assert len(scheduler.report.cuts) >= 4, "whose story is in the file"
+    assert len(scheduler.report.cuts) >= 4, "whose record is in the file"
     assert saved(model, tmp_path, scheduler.report) <= 0.3 * dense
     assert saved(model, tmp_path, scheduler.report) > 0.25 * dense
 
 
-def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
+def test_the_record_of_the_cuts_is_paid_for_once(tmp_path):
     model = wide()
     half = Compression(
         model, target("budget", PiecewiseConstant((0.5, 0.4, 0.3), (0, 1, 2))), measure="file"
