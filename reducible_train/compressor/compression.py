@@ -100,14 +100,9 @@ class Compression:
         state: Mapping[str, Any] | None = None,
     ):
         check_choices(allocation, criterion)
-        self.model = model
-        self.target = target
-        self.samples = samples
-        self.history = History()
+        self.model, self.target, self.samples = model, target, samples
         self.notes: tuple[str, ...] = ()
-        self.hindrance: str | None = None
-        self._remarks: Mapping[str, str] = {}
-        self._own_ranks: Mapping[str, float] = {}
+        self._begin_anew()
         self._measure = checked_measure(measure)
         self.measure = self._measure.name
         self._criterion = criterion_named(criterion)
@@ -122,12 +117,7 @@ class Compression:
             shapes=shapes,
         )
         self._targets = targets_of(self.survey, target)
-        check_distribution(model, self.survey)
-        apart = check_target(self.survey, target, rules, self.measure, self.report)
-        if trains:
-            check_rank(self.survey, target)
-        check_finite(self.survey)
-        check_data(model, self._criterion, asking or {}, samples)
+        apart = self._check(rules, asking or {}, trains)
         self.notes = listening_notes(model, self._criterion)
         self._selector_for = partial(
             RankSelector,
@@ -137,6 +127,29 @@ class Compression:
             trains=trains,
             apart=apart,
         )
+
+    def _begin_anew(self) -> None:
+        """Nothing has been done or learned yet."""
+        self.history = History()
+        self.hindrance: str | None = None
+        self._remarks: Mapping[str, str] = {}
+        self._own_ranks: Mapping[str, float] = {}
+
+    def _check(
+        self, rules: Sequence[LayerRule], asking: Mapping[str, Sequence[str]], trains: bool
+    ) -> bool:
+        """Refuse a model that cannot be brought to the target, or data that do not fit.
+
+        Returns:
+            True if the budget can be asked only of the kernels that may change.
+        """
+        check_distribution(self.model, self.survey)
+        apart = check_target(self.survey, self.target, rules, self.measure, self.report)
+        if trains:
+            check_rank(self.survey, self.target)
+        check_finite(self.survey)
+        check_data(self.model, self._criterion, asking, self.samples)
+        return apart
 
     def due(self, time: float, target_value: TargetValue = on_schedule) -> bool:
         """True if there is something to do at `time`, though it may come to nothing.
