@@ -115,6 +115,8 @@ else:
             for quantity, kind in target_kinds().items()
         },
     )
+    # Its targets and its aids are told apart by their keys here, by their classes in Python: it is
+    # not made whole, but read key by key (`settings_faults`), each as its option says.
     CompressionSection.made, CompressionSection.one_of = None, (*ONE, ALONE)
     CompressionSection.options = {
         name: kind_of(item) for name, item in fields_of(CompressionSettings).items()

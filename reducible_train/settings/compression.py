@@ -13,7 +13,6 @@ from reducible_train.settings.agreement import disagreements
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Nested, Settings, together
 from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.checks import checked
 from reducible_train.settings.compression_kinds import (
     AidsKind,
     CalibrationKind,
@@ -24,7 +23,7 @@ from reducible_train.settings.compression_kinds import (
 )
 from reducible_train.settings.configuration import plain_value
 from reducible_train.settings.faults import Fault, raise_first
-from reducible_train.settings.fields import fields_of, option
+from reducible_train.settings.fields import fields_of, kind_of, option
 from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import InputShape, Measure, Parameters
 from reducible_train.settings.rules import LayerRule
@@ -229,11 +228,13 @@ def compression_settings(
     if not given and isinstance(cadence, Cadence) and cadence.start is not None:
         return CompressionSettings(cadence.start.target, **others)
     raise_first(choice_faults(given, choices))
-    example = "search=Search(factor=0.7, start_epoch=2)"
-    search = checked("search", given.get("search"), Search, example)
-    if search is not None:
-        return CompressionSettings(search.target, search, **others)
-    return CompressionSettings(one_target(**given), **others)
+    if "search" not in given:
+        return CompressionSettings(one_target(**given), **others)
+    found = list[Fault]()
+    kind = kind_of(fields_of(CompressionSettings)["search"])
+    search: Search = kind.read(("search",), given["search"], "", found)
+    raise_first(found)
+    return CompressionSettings(search.target, search, **others)
 
 
 def _refuse_unknown(

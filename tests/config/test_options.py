@@ -209,8 +209,10 @@ spec = importlib.util.find_spec(name)
 mark = "    @together("
 field = '    calm: float = option(Number(PART), 0.5, help="How calm it stays.")'
 head, tail = open(spec.origin).read().split(mark, 1)
-head = head.replace("import fields_of, option", "import Number, fields_of, option")
-head = head.replace("import checked\\n", "import PART, checked\\n")
+future = "from __future__ import annotations"
+more = "from reducible_train.settings.checks import PART"
+more += chr(10) + "from reducible_train.settings.fields import Number"
+head = head.replace(future, future + chr(10) + more)
 module = importlib.util.module_from_spec(spec)
 sys.modules[name] = module
 exec(compile(head + field + chr(10) * 2 + mark + tail, spec.origin, "exec"), vars(module))
@@ -552,3 +554,14 @@ def test_settings_are_equal_by_value_and_their_data_by_identity():
     assert asked(calibration=data) != asked(calibration=(np.zeros((3, 2)), np.zeros(3)))
     assert asked() != "f"
     assert len({asked(**each) for each in (*same, *same)}) == len(same)
+
+
+def test_a_mapping_in_a_call_stands_for_settings_as_it_does_in_a_file():
+    given = {"search": {"factor": 0.5}, "guard": {"limit": 0.9}, "cadence": {"steps": 3}}
+    made = {"search": Search(0.5), "guard": Guard(limit=0.9), "cadence": Cadence(steps=3)}
+    assert compression_settings("f", given) == compression_settings("f", made)
+    with pytest.raises(ArgumentError, match=r"`limt` is unknown\. Known here: monitor,") as caught:
+        compression_settings("f", given | {"guard": {"limt": 0.9}})
+    assert caught.value.argument == "guard.limt"
+    with pytest.raises(ArgumentTypeError, match=r"`search` must be a Search.*search=Search\("):
+        compression_settings("f", given | {"search": 5})
