@@ -102,7 +102,10 @@ class Compression:
         check_choices(allocation, criterion)
         self.model, self.target, self.samples = model, target, samples
         self.notes: tuple[str, ...] = ()
-        self._begin_anew()
+        self.history = History()
+        self.hindrance: str | None = None
+        self._remarks: Mapping[str, str] = {}
+        self._own_ranks: Mapping[str, float] = {}
         self._measure = checked_measure(measure)
         self.measure = self._measure.name
         self._criterion = criterion_named(criterion)
@@ -117,7 +120,8 @@ class Compression:
             shapes=shapes,
         )
         self._targets = targets_of(self.survey, target)
-        apart = self._check(rules, asking or {}, trains)
+        apart = _checked(self, rules, trains)
+        check_data(model, self._criterion, asking or {}, samples)
         self.notes = listening_notes(model, self._criterion)
         self._selector_for = partial(
             RankSelector,
@@ -127,29 +131,6 @@ class Compression:
             trains=trains,
             apart=apart,
         )
-
-    def _begin_anew(self) -> None:
-        """Nothing has been done or learned yet."""
-        self.history = History()
-        self.hindrance: str | None = None
-        self._remarks: Mapping[str, str] = {}
-        self._own_ranks: Mapping[str, float] = {}
-
-    def _check(
-        self, rules: Sequence[LayerRule], asking: Mapping[str, Sequence[str]], trains: bool
-    ) -> bool:
-        """Refuse a model that cannot be brought to the target, or data that do not fit.
-
-        Returns:
-            True if the budget can be asked only of the kernels that may change.
-        """
-        check_distribution(self.model, self.survey)
-        apart = check_target(self.survey, self.target, rules, self.measure, self.report)
-        if trains:
-            check_rank(self.survey, self.target)
-        check_finite(self.survey)
-        check_data(self.model, self._criterion, asking, self.samples)
-        return apart
 
     def due(self, time: float, target_value: TargetValue = on_schedule) -> bool:
         """True if there is something to do at `time`, though it may come to nothing.
@@ -310,3 +291,18 @@ class Compression:
             notes=self.notes,
             costs=cost_notes(self.survey, self._measure),
         )
+
+
+def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool) -> bool:
+    """Refuse a model that cannot be brought to the target.
+
+    Returns:
+        True if the budget can be asked only of the kernels that may change.
+    """
+    target, seen = compression.target, compression.survey
+    check_distribution(compression.model, seen)
+    apart = check_target(seen, target, rules, compression.measure, compression.report)
+    if trains:
+        check_rank(seen, target)
+    check_finite(seen)
+    return apart
