@@ -2,8 +2,8 @@
 
 Names of Keras and of TensorFlow that are not documented may move with any version. They are used in
 this package alone, and each stands in this table or, for the slots of optimizers, in `slots`;
-`tests/test_keras_door.py` reads the source for names that do not, and looks every one of them up in
-the Keras that is installed. `make bounds` does so with the lowest and the newest that
+`tests/_keras/test_keras_door.py` reads the source for names that do not, and looks every one of
+them up in the Keras that is installed. `make bounds` does so with the lowest and the newest that
 `pyproject.toml` allows, so one row holds for all versions between.
 """
 

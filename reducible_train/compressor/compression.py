@@ -68,7 +68,7 @@ class Compression:
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
         comes: True if samples will be given later, where they are not there yet.
-        story: Of another fit that will be taken up: what it counted with is not measured anew.
+        state: Of another fit that will be taken up: what it counted with is not measured anew.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -100,14 +100,12 @@ class Compression:
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
         comes: bool = False,
-        story: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
     ):
         check_choices(allocation, criterion)
-        self.model = model
-        self.target = target
-        self.samples = samples
-        self.history = History()
+        self.model, self.target, self.samples = model, target, samples
         self.notes: tuple[str, ...] = ()
+        self.history = History()
         self.hindrance: str | None = None
         self._remarks: Mapping[str, str] = {}
         self._own_ranks: Mapping[str, float] = {}
@@ -119,16 +117,12 @@ class Compression:
             part,
             rules,
             measure=self.measure,
-            cost_model=cost_model_of(self._measure, story),
+            cost_model=cost_model_of(self._measure, state),
             trains=trains,
             shapes=shapes,
         )
         self._targets = targets_of(self.survey, target)
-        check_distribution(model, self.survey)
-        apart = check_target(self.survey, target, rules, self.measure, self.report)
-        if trains:
-            check_rank(self.survey, target)
-        check_finite(self.survey)
+        apart = _checked(self, rules, trains)
         check_data(model, asking_of(criterion) | dict(asking or {}), samples)
         self._selector_for = partial(
             RankSelector, target=target, measure=self.measure, trains=trains, apart=apart
@@ -317,3 +311,18 @@ class Compression:
             notes=self.notes,
             costs=cost_notes(self.survey, self._measure),
         )
+
+
+def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool) -> bool:
+    """Refuse a model that cannot be brought to the target.
+
+    Returns:
+        True if the budget can be asked only of the kernels that may change.
+    """
+    target, seen = compression.target, compression.survey
+    check_distribution(compression.model, seen)
+    apart = check_target(seen, target, rules, compression.measure, compression.report)
+    if trains:
+        check_rank(seen, target)
+    check_finite(seen)
+    return apart

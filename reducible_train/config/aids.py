@@ -11,23 +11,22 @@ from reducible_train.settings.aids import Aid, aid_kinds
 
 KINDS = aid_kinds()
 
-if TYPE_CHECKING:
 
-    class AidsSection(Section):
-        """What helps the training while ranks fall."""
+class _Chosen(Section):
+    def build(self) -> tuple[Aid, ...]:
+        """The aids that are asked for."""
+        return tuple(section.build() for _, section in self if section is not None)
+
+
+if TYPE_CHECKING:
+    AidsSection = _Chosen
 else:
     AidsSection = create_model(
         "AidsSection",
-        __base__=Section,
+        __base__=_Chosen,
         **{
             kind: (section_of(made) | None, Field(None, description=made.help))
             for kind, made in KINDS.items()
         },
     )
     AidsSection.help = "What helps the training while ranks fall. {} takes an aid as it is."
-
-
-def build_aids(section: AidsSection | None) -> tuple[Aid, ...]:
-    """The aids of a file."""
-    sections = () if section is None else (value for _, value in section if value is not None)
-    return tuple(each.build() for each in sections)

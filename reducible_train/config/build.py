@@ -10,11 +10,10 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression
-from reducible_train.config.aids import build_aids
 from reducible_train.config.config import Config
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
-from reducible_train.config.sections import Section, built
+from reducible_train.config.sections import built
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import find_kernels
@@ -22,7 +21,7 @@ from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
 from reducible_train.settings.measures import CountedMeasure, Measure, Parameters
 from reducible_train.settings.rules import LayerRule, unmatched
-from reducible_train.settings.targets import target, target_kinds
+from reducible_train.settings.targets import target
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -47,25 +46,8 @@ def callbacks(config: Config) -> list[Any]:
 
 
 def _scheduler(config: Config) -> RankScheduler:
-    compression = config.compression
-    targets: Any = {name: built(getattr(compression, name)) for name in target_kinds()}
-    return RankScheduler(
-        **targets,
-        search=_built(compression.search),
-        measure=built(compression.measure),
-        allocation=compression.allocation,
-        criterion=compression.criterion,
-        calibration=compression.calibration,
-        cadence=compression.cadence.build(),
-        rules=layer_rules(config),
-        guard=_built(compression.guard),
-        aids=build_aids(compression.aids),
-    )
-
-
-def _built(section: Section | None) -> Any:
-    """The settings of a section, if it is there."""
-    return None if section is None else section.build()
+    given = {name: built(value) for name, value in config.compression}
+    return RankScheduler(**{name: value for name, value in given.items() if value is not None})
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:

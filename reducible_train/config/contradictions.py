@@ -12,14 +12,15 @@ from typing import Any
 from reducible_train.config.aids import KINDS
 from reducible_train.config.faults import placed, settings_faults, training_faults
 from reducible_train.config.models import ConfigModel
-from reducible_train.config.problems import listed, shown
+from reducible_train.config.problems import shown
 from reducible_train.config.reading import Place
 from reducible_train.settings.agreement import disagreements, resume_faults
 from reducible_train.settings.faults import Fault
-from reducible_train.settings.targets import SharedTarget, StableRank, target_kinds
+from reducible_train.settings.targets import SharedTarget, StableRank, choice_faults, target_kinds
 
 Found = Iterator[tuple[Place, str]]
 TARGETS = target_kinds()
+CHOICES = (*TARGETS, "search")
 
 
 def contradictions(values: Any) -> Found:
@@ -42,15 +43,8 @@ def contradictions(values: Any) -> Found:
 
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     given = _quantities(compression)
-    alone = _start(compression) is not None and not given
-    if len(given) == 1 or alone:
-        return
-    came = listed(given, "and") if given else "none of them"
-    advice = "Keep one and remove the rest." if given else "Add one, such as budget: 0.5."
-    yield (
-        place,
-        f"give exactly one of {listed((*TARGETS, 'search'))}. Received: {came}. {advice}",
-    )
+    if given or _start(compression) is None:
+        yield from placed(choice_faults(given, CHOICES), place)
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
@@ -113,7 +107,7 @@ def _aids(compression: Mapping[str, Any]) -> list[str]:
 
 def _quantities(compression: Mapping[str, Any]) -> list[str]:
     """What of the model shall fall, a search included: one, if all is well."""
-    return [name for name in (*TARGETS, "search") if compression.get(name) is not None]
+    return [name for name in CHOICES if compression.get(name) is not None]
 
 
 def _rules(rules: Any, place: Place) -> Found:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel
-
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import as_config
 from reducible_train.config.sections import Section, sections_in
@@ -29,7 +27,7 @@ S = TypeVar("S", bound=Settings)
 Found = Iterator[tuple[Place, str]]
 
 
-def settings_faults(root: type[BaseModel], values: Any, place: Place = ()) -> Found:
+def settings_faults(root: type[Section], values: Any, place: Place = ()) -> Found:
     """What the settings of a file have against their values, section by section.
 
     Args:
@@ -37,12 +35,18 @@ def settings_faults(root: type[BaseModel], values: Any, place: Place = ()) -> Fo
         values: Plain values.
         place: Where they are.
     """
+    options = root.options
     for name, item in root.model_fields.items() if isinstance(values, Mapping) else ():
         given, here = values.get(name), (*place, name)
         if name in target_kinds() and given is not None:
             yield from placed(target_kinds()[name].faults_of(as_config(given)), here)
             continue
-        for section in sections_in(item.annotation):
+        sections = list(sections_in(item.annotation))
+        if name in options and given is not None and not sections:
+            found = list[Fault]()
+            options[name].read((name,), given, "", found)
+            yield from placed(found, place)
+        for section in sections:
             several = isinstance(given, list)
             for index, each in enumerate(given if several else [given]):
                 yield from _section_faults(section, each, (*here, index) if several else here)

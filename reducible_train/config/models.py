@@ -5,30 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import Target
 from reducible_train.config.sections import Section, section_of
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
-from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.callbacks import (
     BackupSettings,
     CheckpointSettings,
     EarlyStoppingSettings,
     TensorBoardSettings,
 )
-from reducible_train.settings.compression import AUTO
-from reducible_train.settings.fields import fields_of
-from reducible_train.settings.guard import Guard
+from reducible_train.settings.compression import AUTO, CompressionSettings
+from reducible_train.settings.compression_kinds import (
+    AidsKind,
+    CalibrationKind,
+    MeasureKind,
+    NameKind,
+    RulesKind,
+)
+from reducible_train.settings.fields import fields_of, kind_of
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.search import Search
 from reducible_train.settings.targets import target_kinds
 
-ALLOCATORS = (AUTO, *allocator_names())
-CRITERIA = (AUTO, *criterion_names())
 OPTIMIZERS = (
     "adadelta",
     "adafactor",
@@ -51,23 +53,14 @@ Pattern = Annotated[str, Field(min_length=1)]
 
 if TYPE_CHECKING:
     BackupSection = Section
-    CadenceSection = Section
     CheckpointSection = Section
     EarlyStoppingSection = Section
-    GuardSection = Section
-    RuleSection = Section
-    SearchSection = Section
     TensorBoardSection = Section
 else:
     BackupSection = section_of(BackupSettings)
-    CadenceSection = section_of(Cadence)
     CheckpointSection = section_of(CheckpointSettings)
     EarlyStoppingSection = section_of(EarlyStoppingSettings)
-    GuardSection = section_of(Guard)
-    RuleSection = section_of(LayerRule, "RuleSection")
-    SearchSection = section_of(Search)
     TensorBoardSection = section_of(TensorBoardSettings)
-    RuleSection.model_rebuild(_types_namespace={"Target": Target})
 
 
 def _measure_section(kind: str) -> Any:
@@ -82,19 +75,19 @@ def _measure_form(value: Any) -> str:
     if not isinstance(value, Mapping | Section):
         return "<name>"
     kind = value.get("name") if isinstance(value, Mapping) else value.name
-    return f"<{kind if kind in WITH_OPTIONS else WITH_OPTIONS[-1]}>"
+    return f"<{kind}>" if kind in tuple(MEASURES) else "<unknown>"
 
 
 MEASURES = measure_kinds()
-WITH_OPTIONS = [kind for kind, made in MEASURES.items() if fields_of(made)]
 if TYPE_CHECKING:
     Measure = str | Section
 else:
     _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")]]
-    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in WITH_OPTIONS]
+    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in MEASURES]
     Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 
+NAMES = {"criterion": criterion_names, "allocation": allocator_names}
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {
@@ -105,73 +98,30 @@ ALONE: Any = {
 
 
 if TYPE_CHECKING:
-    TargetsSection = Section
+    CompressionSection = Section
 else:
-    TargetsSection = create_model(
-        "TargetsSection",
-        __base__=Section,
+    CompressionSection = section_of(
+        CompressionSettings,
+        forms={
+            MeasureKind: lambda kind: Measure,
+            NameKind: lambda kind: Literal[(AUTO, *NAMES[kind.of]())],
+            CalibrationKind: lambda kind: Annotated[int, Field(ge=1)],
+            RulesKind: lambda kind: list[section_of(LayerRule, "RuleSection")],
+            AidsKind: lambda kind: AidsSection,
+        },
+        without=("target",),
         **{
             quantity: (Target | None, Field(None, description=kind.help))
             for quantity, kind in target_kinds().items()
         },
     )
-
-
-class CompressionSection(
-    TargetsSection,
-    help=(
-        "What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
-        "\n\nWith a start of its cadence none of them is needed."
-    ),
-):
-    one_of = (*ONE, ALONE)
-
-    search: SearchSection | None = Field(
-        default=None,
-        description="In place of a schedule, a search for the smallest budget that is good enough.",
-    )
-    guard: GuardSection | None = Field(
-        default=None,
-        description="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
-    )
-    aids: AidsSection | None = Field(
-        default=None, description="What helps the training while ranks fall, by kind of aid."
-    )
-    measure: Measure = Field(
-        default="parameters",
-        description=(
-            "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
-            " file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: [128]}"
-            " says more."
-        ),
-    )
-    allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]
-        default=AUTO,
-        description=(
-            "How one budget becomes a rank for each layer; auto: as goes best with the criterion."
-        ),
-    )
-    criterion: Literal[CRITERIA] = Field(  # type: ignore[valid-type]
-        default=AUTO,
-        description=(
-            "What a lost direction costs: the kernel's energy (frobenius), its output on data"
-            " (activation), or the loss (fisher). The last two judge by samples of the training;"
-            " auto: the best of them that the model allows."
-        ),
-    )
-    calibration: Count | None = Field(
-        default=None,
-        description=(
-            "Samples of the training that activation and fisher judge by, its first. Left out:"
-            " 2048."
-        ),
-    )
-    cadence: CadenceSection = Field(
-        default=CadenceSection(epochs=1), description="When the ranks may change."
-    )
-    rules: list[RuleSection] = Field(
-        default=[], description="Exceptions for some layers; the first rule that matches applies."
-    )
+    # Its targets and its aids are told apart by their keys here, by their classes in Python: it is
+    # not made whole, but read key by key (`settings_faults`), each as its option says.
+    CompressionSection.made, CompressionSection.one_of = None, (*ONE, ALONE)
+    CompressionSection.options = {
+        name: kind_of(item) for name, item in fields_of(CompressionSettings).items()
+    }
+    CompressionSection.model_rebuild(force=True, _types_namespace={"Target": Target})
 
 
 class OptimizerSection(

@@ -15,6 +15,7 @@ from reducible_train.config.reading import Place
 from reducible_train.config.schedules import KINDS
 from reducible_train.config.sections import Section, sections_in
 from reducible_train.settings.checks import is_number, percent_advice
+from reducible_train.settings.measures import measure_kinds
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
@@ -71,6 +72,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         name = "this item"
     if kind == "union_tag_not_found":
         return _not_a_target(place, value)
+    if kind == "union_tag_invalid":
+        return _not_a_measure(place, value)
     if kind == "missing":
         about = _about(_models_at(root, location[:-1]), name)
         return place, f"{name} is missing. It is needed here: {about}"
@@ -160,6 +163,18 @@ def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
     return (*place, "schedule"), (
         f"schedule must be {kinds}. Received: {shown(kind)}.{nearest(str(kind), KINDS)}"
     )
+
+
+def _not_a_measure(place: Place, value: Mapping[str, Any]) -> tuple[Place, str]:
+    kinds = listed(measure_kinds())
+    if "name" not in value:
+        return place, (
+            f"{place[-1]} is a mapping without the key 'name', which must be {kinds}."
+            f" Received the keys: {', '.join(map(str, value)) or 'none'}. Add it."
+        )
+    kind = value["name"]
+    advice = nearest(str(kind), measure_kinds()) or " Name one of them."
+    return (*place, "name"), f"name must be {kinds}. Received: {shown(kind)}.{advice}"
 
 
 def _is_tag(part: int | str) -> bool:

@@ -33,6 +33,7 @@ from reducible_train.settings.measures.base import ShapeKind
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.schedules.base import ScheduleKind
 
+Forms = Mapping[type[Kind], Callable[[Any], Any]]
 TARGET = "Target"  # a number or a schedule, which `schedules` knows
 
 
@@ -51,6 +52,7 @@ class Section(BaseModel):
         one_of: Conditions of which exactly one holds, as in a JSON schema.
         tag: Its mark in a union, for pydantic.
         made: The settings class that it is made from, where there is one.
+        options: By key, what an option may be, of one that has keys of other classes as well.
     """
 
     model_config = ConfigDict(
@@ -64,6 +66,7 @@ class Section(BaseModel):
     one_of: ClassVar[Sequence[Mapping[str, Any]]] = ()
     tag: ClassVar[str] = ""
     made: ClassVar[type[Settings] | None] = None
+    options: ClassVar[Mapping[str, Kind]] = {}
 
     def __init_subclass__(cls, help: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -94,21 +97,32 @@ def built(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def section_of(made: type[Settings], called: str = "", **more: Any) -> Any:
+def section_of(
+    made: type[Settings],
+    called: str = "",
+    *,
+    forms: Forms | None = None,
+    without: Sequence[str] = (),
+    **more: Any,
+) -> Any:
     """The section of a settings class.
 
     Args:
         made: The class.
         called: Its name in the schema; left out, it is that of the class.
+        forms: Types, for pydantic, of kinds of options that only this class has.
+        without: Options that are no keys of it.
         **more: Keys that it has besides, before its options, as pydantic takes fields.
     """
     hints = hints_of(made)
     content = dict(more)
     for key, item in fields_of(made).items():
+        if key in without:
+            continue
         kind = kind_of(item)
-        form = form_of(kind) if type(kind) is not Kind else form_of_hint(hints[key])
-        form = Optional[form] if item.default is None else form  # noqa: UP045 (it may be a name)
-        default = ... if item.default is MISSING else item.default
+        form = form_of_hint(hints[key]) if type(kind) is Kind else form_of(kind, forms or {})
+        default = ... if item.default is MISSING else _default_of(form, item.default)
+        form = Optional[form] if default is None else form  # noqa: UP045 (it may be a name)
         content[key] = (form, Field(default, description=help_of(item)))
     called = called or f"{made.__name__.removesuffix('Settings')}Section"
     section = create_model(called, __base__=Section, **content)
@@ -116,6 +130,17 @@ def section_of(made: type[Settings], called: str = "", **more: Any) -> Any:
     if made.one_of is not None:
         section.one_of = [{"required": [name]} for name in made.one_of.names]
     return section
+
+
+def _default_of(form: Any, default: Any) -> Any:
+    """A default as a file would say it: a mapping, the name of a measure, or nothing."""
+    mapping = inspect.isclass(form) and issubclass(form, Section)
+    if isinstance(default, Settings):
+        options = {name: getattr(default, name) for name in fields_of(type(default))}
+        return form(**options) if mapping else str(default)
+    if isinstance(default, tuple):
+        return None if mapping else list(default)
+    return default
 
 
 def sections_in(annotation: Any) -> Iterator[type[Section]]:
@@ -127,9 +152,10 @@ def sections_in(annotation: Any) -> Iterator[type[Section]]:
         yield from sections_in(inner)
 
 
-def form_of(kind: Kind) -> Any:
-    """The type, for pydantic, of what an option may be."""
-    return next(form(kind) for of, form in FORMS.items() if isinstance(kind, of))
+def form_of(kind: Kind, forms: Forms | None = None) -> Any:
+    """The type, for pydantic, of what an option may be; `forms` knows more kinds than `FORMS`."""
+    known = {**(forms or {}), **FORMS}
+    return next(form(kind) for of, form in known.items() if isinstance(kind, of))
 
 
 def form_of_hint(hint: Any) -> Any:
@@ -169,7 +195,7 @@ InputShape = Annotated[
 # Of a number that is not negative, the settings say so themselves; editors are told as well.
 _NOT_NEGATIVE = Annotated[float, Field(json_schema_extra={"minimum": 0})]
 _TEXT = Annotated[str, Field(min_length=1)]
-FORMS: dict[type[Kind], Callable[[Any], Any]] = {
+FORMS: Forms = {
     kinds.Number: lambda kind: _bounded(kind.within),
     kinds.Count: lambda kind: Annotated[int, Field(ge=kind.least)],
     kinds.Time: lambda kind: _NOT_NEGATIVE,

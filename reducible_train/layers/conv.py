@@ -78,6 +78,7 @@ def _uses(
         return None
     if split == CHANNEL:
         return Uses.alike(count)
+    # The first factor strides along the height alone: between the two, images keep their width.
     between = product_of((outputs[0], spatial_axes(layer, inputs)[1]))
     return None if between is None else Uses(count, between, count)
 

@@ -50,6 +50,7 @@ def patches(
     if len(places) > _ROWS:
         places = rng.choice(len(places), _ROWS, replace=False, shuffle=False)
     sample, *position = np.unravel_index(places, whole)
+    # One look at all drawn positions for each place in the kernel: memory for what was drawn only.
     seen = []
     for place in itertools.product(*(range(s) for s in size)):
         at = [position[a] * strides[a] + place[a] * dilation[a] for a in axes]
@@ -69,6 +70,7 @@ def _padded(
         if padding == "causal":
             sides.append((wide - 1, 0))
             continue
+        # "same" pads both sides, and the odd one goes to the end, as in TensorFlow.
         total = max((math.ceil(length / stride) - 1) * stride + wide - length, 0)
         sides.append((total // 2, total - total // 2))
     return np.pad(images, [(0, 0), *sides, (0, 0)])

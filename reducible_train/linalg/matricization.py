@@ -219,6 +219,7 @@ class Matricization:
         sizes = dict(self.lengths)
         for tokens, shape in given:
             for token, length in zip(tokens, shape, strict=True):
+                # Of labels that share an axis, the one without a length gets what is left of it.
                 known = math.prod(sizes[label] for label in token if label in sizes)
                 for label in token:
                     if label not in sizes:

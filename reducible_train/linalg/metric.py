@@ -54,6 +54,7 @@ class Metric:
 
     def columns(self, matrix: Array, *, undo: bool = False) -> Array:
         """A matrix `(k, n)` times `G^(1/2)`, or its inverse."""
+        # (L (x) G)^(1/2) = L^(1/2) (x) G^(1/2): one root within the blocks, one across them.
         across = self._likeness_roots
         blocks = matrix if across is None else matrix.reshape(len(matrix), len(across[undo]), -1)
         if self._output_roots is not None:

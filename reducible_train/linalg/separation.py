@@ -65,6 +65,7 @@ class Separated:
     def block_gram(self, *, centred: bool) -> Array:
         """How much the pieces have in common, `(p, p)`, the mean of its diagonal 1."""
         moment = self.whole.covariance if centred else self.whole.second_moment
+        # Over the numbers within pieces: E[x_v . x_w] for each two of them.
         found = np.trace(self._blocks(moment), axis1=1, axis2=3)
         trace = float(np.trace(found))
         block_gram: Array = found * (len(found) / trace) if trace > 0 else np.eye(len(found))

@@ -178,6 +178,7 @@ def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
         small = _lapack_svd(core)
     except np.linalg.LinAlgError as error:
         raise _no_convergence(core) from error
+    # What QR loses is a fraction of the factors, and those may be far larger than their product.
     floor = _EPSILON * max(*u.shape, *v.shape) * np.linalg.norm(r_left) * np.linalg.norm(r_right)
     left = q_left @ small.left
     signs = _signs(left)

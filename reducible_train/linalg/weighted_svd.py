@@ -86,6 +86,7 @@ class Weighted:
         u, v = self.factors(rank)
         if len(self.matrices) == 1:
             return float(np.linalg.norm(self.matrices[0] - u @ v))
+        # W - W_r = [U, -U_r] [V; V_r]: a product of thin factors again, which is never formed.
         old_u, old_v = self.matrices
         return _product_norm(np.hstack([old_u, -u]), np.vstack([old_v, v]))
 
@@ -101,6 +102,7 @@ class Weighted:
         before = after = np.atleast_2d(np.asarray(mean, dtype=np.float64))
         for matrix in self.matrices:
             before = before @ matrix
+        # Each mean has met all blocks of columns; what counts is that of piece i in block i.
         pieces = range(len(after))
         change: Array = (before - after @ u @ v).reshape(len(after), len(after), -1)
         shift: Array = change[pieces, pieces].sum(axis=0)
@@ -193,5 +195,6 @@ def weigh(matrices: Sequence[npt.ArrayLike], metric: Metric | None = None) -> We
 
 def _product_norm(u: Array, v: Array) -> float:
     """`||U V||_F` from thin factors."""
+    # ||Qu Ru Rv^T Qv^T||_F = ||Ru Rv^T||_F: columns that are orthonormal change no length.
     left, right = np.linalg.qr(u)[1], np.linalg.qr(v.T)[1]
     return float(np.linalg.norm(left @ right.T))

@@ -150,7 +150,7 @@ class UndoneCut:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole story of one model: sizes, kernels, cuts.
+    """All that was done to one model: sizes, kernels, cuts.
 
     Its `str` is the table people read; `to_dict` is what files keep. Two reports are equal if
     all but spectra and wall times is, which files do not hold: one that is read back equals the
@@ -209,7 +209,7 @@ class Report:
         """
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
-        plain["cuts"] = [story_of(c) for c in self.cuts]
+        plain["cuts"] = [lasting_dict(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
         plain["undone"] = [asdict(u) for u in self.undone]
         return {name: _strict(value) for name, value in plain.items()}
@@ -300,8 +300,8 @@ def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
     return plain
 
 
-def story_of(cut: Cut) -> dict[str, Any]:
-    """A cut as files tell of it: without what differs from one run to the next."""
+def lasting_dict(cut: Cut) -> dict[str, Any]:
+    """Plain JSON values of a cut, without what differs from one run to the next."""
     return cut_to_dict(cut) | {"seconds": {}}
 
 

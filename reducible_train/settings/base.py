@@ -185,13 +185,13 @@ class Nested(Kind):
             return value
         if not isinstance(value, Mapping):
             return super().read(path, value, owner, found)
-        faults = self.made.faults_of(value)
         known = fields_of(self.made)
-        faults += [
+        faults = [
             Fault((name,), f"`{name}` is unknown. Known here: {', '.join(known)}.")
             for name in map(str, value)
             if name not in known
         ]
+        faults += self.made.faults_of(value)
         found += [replace(fault.within(*path), alone=True) for fault in faults]
         return self.made.draft_of(value) if faults else self.made(**value)
 

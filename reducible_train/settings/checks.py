@@ -263,7 +263,8 @@ def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[
     Raises:
         ArgumentTypeError: One is of another, or they are no values in a row.
     """
-    given = tuple(values) if isinstance(values, Iterable) else None
+    row = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    given = tuple(values) if row else None
     for value in (values,) if given is None else given:
         if given is None or not isinstance(value, kind):
             raise ArgumentTypeError(f"{wanted}. Received: {value!r}. Write for example {example}.")

@@ -7,20 +7,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypedDict
 
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.agreement import disagreements
-from reducible_train.settings.aids import Aid, checked_aids
+from reducible_train.settings.aids import Aid
+from reducible_train.settings.base import Nested, Settings, together
 from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.checks import checked, checked_all, is_count, plain, settle
+from reducible_train.settings.compression_kinds import (
+    AidsKind,
+    CalibrationKind,
+    MeasureKind,
+    NameKind,
+    RulesKind,
+    TargetKind,
+)
 from reducible_train.settings.configuration import plain_value
-from reducible_train.settings.faults import raise_first
+from reducible_train.settings.faults import Fault, raise_first
+from reducible_train.settings.fields import fields_of, kind_of, option
 from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import InputShape, Measure, Parameters, checked_measure
+from reducible_train.settings.measures import InputShape, Measure, Parameters
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target, one_target, target_kinds
+from reducible_train.settings.targets import Target, choice_faults, one_target, target_kinds
 
 AUTO = "auto"  # for a criterion or an allocation: the best there can be
 
@@ -41,60 +50,97 @@ class TargetKeywords(TypedDict, total=False):
     search: Search
 
 
-@dataclass(frozen=True)
-class CompressionSettings:
+@dataclass(frozen=True, eq=False)
+class CompressionSettings(
+    Settings,
+    help="What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
+    "\n\nWith a start of its cadence none of them is needed.",
+):
     """What shall fall, by which measure and criterion, when, and what watches and helps.
 
-    Args:
-        target: What the model is brought to; of a search, the budget that must be possible for it.
-        search: What chooses the budget in place of a schedule, if something does.
-        measure: What a budget counts.
-        criterion: Name of what a lost direction costs.
-        allocation: Name of how a budget is shared.
-        calibration: Data to judge by, a number of samples of the fit, or `None`.
-        rules: Rules for single layers.
-        cadence: When cuts may be made.
-        guard: What has cuts undone, if something does.
-        aids: What helps the training.
+    Two are equal if all that was asked for is; calibration data are, if they are the same object.
 
     Raises:
         ArgumentTypeError: One of them is of the wrong type.
         ArgumentError: Two do not go together.
     """
 
-    target: Target
-    search: Search | None = None
-    measure: Measure = Parameters()  # noqa: RUF009 (frozen)
-    criterion: str = AUTO
-    allocation: str = AUTO
-    calibration: Any = None
-    rules: tuple[LayerRule, ...] = ()
-    cadence: Cadence = Cadence(epochs=1)  # noqa: RUF009 (frozen)
-    guard: Guard | None = None
-    aids: tuple[Aid, ...] = ()
+    target: Target = option(
+        TargetKind(),
+        help="What the model is brought to; of a search, the budget that must be possible for it.",
+    )
+    search: Search | None = option(
+        Nested(Search, "Search(factor=0.7, start_epoch=2)"),
+        None,
+        help="In place of a schedule, a search for the smallest budget that is good enough.",
+    )
+    measure: Measure = option(
+        MeasureKind(),
+        Parameters(),
+        help="What a budget counts: parameters, bytes of the variables, flops, bytes of the "
+        "compact file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: "
+        "[128]} says more.",
+    )
+    criterion: str = option(
+        NameKind("criterion"),
+        AUTO,
+        help="What a lost direction costs: the loss (fisher), the kernel's output on data "
+        "(activation), or its energy (frobenius). The first two judge by samples of the training; "
+        "auto: the best of them that the model allows.",
+    )
+    allocation: str = option(
+        NameKind("allocation"),
+        AUTO,
+        help="How one budget becomes a rank for each layer; auto: as goes best with the criterion.",
+    )
+    calibration: Any = option(
+        CalibrationKind(),
+        None,
+        help="Samples of the training that activation and fisher judge by. Left out: 2048.",
+    )
+    rules: tuple[LayerRule, ...] = option(
+        RulesKind(), (), help="Exceptions for some layers; the first rule that matches applies."
+    )
+    cadence: Cadence = option(
+        Nested(Cadence, "Cadence(epochs=2), or Cadence(steps=500)"),
+        Cadence(epochs=1),
+        help="When the ranks may change.",
+    )
+    guard: Guard | None = option(
+        Nested(Guard, "Guard('val_accuracy', max_drop=0.005)"),
+        None,
+        help="Undoes cuts that a metric does not recover from. Left out: every cut stays.",
+    )
+    aids: tuple[Aid, ...] = option(
+        AidsKind(), (), help="What helps the training while ranks fall, by kind of aid."
+    )
 
-    def __post_init__(self) -> None:
-        wanted = "`rules` must hold LayerRule objects"
-        example = "rules=[LayerRule('encoder/*', min_rank=8)]"
-        settle(
-            self,
-            measure=checked_measure(self.measure),
-            calibration=_checked_calibration(self.calibration),
-            rules=checked_all(wanted, self.rules, LayerRule, example),
-            aids=checked_aids(self.aids),
+    @together("target", "search", "rules", "cadence", "guard", "aids")
+    def _agree(self) -> Fault | None:
+        found = disagreements(
+            [type(each) for each in self.targets],
+            [type(aid) for aid in self.aids],
+            guard=self.guard,
+            search=self.search,
+            start=self.adaptive,
         )
-        example = "cadence=Cadence(epochs=2), or Cadence(steps=500)"
-        checked("cadence", self.cadence, Cadence, example)
-        checked("guard", self.guard, Guard, "guard=Guard('val_accuracy', max_drop=0.005)")
-        raise_first(
-            disagreements(
-                [type(each) for each in self.targets],
-                [type(aid) for aid in self.aids],
-                guard=self.guard,
-                search=self.search,
-                start=self.adaptive,
-            )
-        )
+        return next(found, None)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        # Only of what can always be hashed: an input shape may be a dictionary.
+        return hash((self.target.quantity, self.measure.name, self.criterion, self.allocation))
+
+    def _compared(self) -> dict[str, Any]:
+        """What two are compared by; arrays have no single truth value, so data go by identity."""
+        values = {name: getattr(self, name) for name in fields_of(type(self))}
+        if not _of_the_fit(self.calibration):
+            values["calibration"] = ("data", id(self.calibration))
+        return values
 
     @property
     def adaptive(self) -> Adaptive | None:
@@ -160,9 +206,10 @@ def compression_settings(
 
     Args:
         caller: Its name, for messages.
-        targets: What was given for a target, by name: one, or none beside an `Adaptive`.
-        known: The targets that can be given; all, and `search`, if not given.
-        **others: The other arguments: fields of the settings, a cadence of `None` for every epoch.
+        targets: What was given for a target, by name: one, or none beside an `Adaptive`; and for
+            options that the call does not name itself.
+        known: All that `targets` may have; every target and every option, if not given.
+        **others: The other arguments: options of the settings, a cadence of `None` for every epoch.
 
     Raises:
         ArgumentTypeError: A keyword that nobody knows, or a value of the wrong type.
@@ -172,20 +219,24 @@ def compression_settings(
         >>> compression_settings("RankScheduler", {"budget": 0.25}).described("RankScheduler")
         'RankScheduler(budget=0.25)'
     """
-    known = tuple((*target_kinds(), "search") if known is None else known)
+    options = [each for each in fields_of(CompressionSettings) if each not in ("target", "search")]
+    choices = (*target_kinds(), "search") if known is None else tuple(known)
+    known = (*choices, *options) if known is None else choices
     _refuse_unknown(caller, targets, known, others)
     given = {name: value for name, value in targets.items() if value is not None}
+    others |= {name: given.pop(name) for name in options if name in given}
     cadence = others.pop("cadence", None)
     others["cadence"] = Cadence(epochs=1) if cadence is None else cadence
-    search = checked(
-        "search", given.get("search"), Search, "search=Search(factor=0.7, start_epoch=2)"
-    )
-    if search is not None:
-        _refuse_beside_search(given)
-        return CompressionSettings(search.target, search, **others)
     if not given and isinstance(cadence, Cadence) and cadence.start is not None:
         return CompressionSettings(cadence.start.target, **others)
-    return CompressionSettings(one_target(**given), **others)
+    raise_first(choice_faults(given, choices))
+    if "search" not in given:
+        return CompressionSettings(one_target(**given), **others)
+    found = list[Fault]()
+    kind = kind_of(fields_of(CompressionSettings)["search"])
+    search: Search = kind.read(("search",), given["search"], "", found)
+    raise_first(found)
+    return CompressionSettings(search.target, search, **others)
 
 
 def _refuse_unknown(
@@ -200,23 +251,12 @@ def _refuse_unknown(
                 f"{caller}() takes no `{name}`. Received: {name}={value!r}. It belongs to "
                 f"{_MOVED[name]}."
             )
-        names = [*known, *others]
+        names = list(dict.fromkeys((*known, *others)))
         close = difflib.get_close_matches(name, names, n=1)
         meant = f"Did you mean {close[0]!r}?" if close else f"It takes {', '.join(names)}."
         raise ArgumentTypeError(
             f"{caller}() got an unexpected keyword argument {name!r}. "
             f"Received: {name}={value!r}. {meant}"
-        )
-
-
-def _refuse_beside_search(given: Mapping[str, Any]) -> None:
-    """A search stands alone among the targets."""
-    others = [f"{name}={value!r}" for name, value in given.items() if name != "search"]
-    if others:
-        kinds = ", ".join(f"`{name}`" for name in target_kinds())
-        raise ArgumentError(
-            f"Exactly one of {kinds} and `search` must be given. Received: search and "
-            f"{', '.join(others)}. A search chooses the budget itself; remove the other."
         )
 
 
@@ -237,16 +277,3 @@ class _Elided:
 
     def __repr__(self) -> str:
         return "..."
-
-
-def _checked_calibration(calibration: Any) -> Any:
-    """A calibration set as it is, or a number of samples that can be."""
-    number = plain(calibration)
-    if not isinstance(number, int | float):
-        return calibration
-    if not is_count(number):
-        raise ArgumentError(
-            "`calibration` must be data, or a whole number of samples, at least 1. "
-            f"Received: calibration={calibration!r}. Leave it out for 2048 samples of the fit."
-        )
-    return number

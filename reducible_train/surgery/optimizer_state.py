@@ -70,6 +70,7 @@ class Split:
 
     def weights_step(self, old: Arrays) -> Arrays:
         (d,) = old
+        # A step D of W is one of U by D V^+, or of V by U^+ D; squared as mean squares are.
         return [d @ np.linalg.pinv(self.v) ** 2, np.linalg.pinv(self.u) ** 2 @ d]
 
 

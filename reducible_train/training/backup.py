@@ -24,7 +24,8 @@ from reducible_train.training.other_callbacks import check_place, check_schedule
 from reducible_train.training.rank_scheduler import RankScheduler
 
 _VERSION = 2
-_FILE = "story.json"
+_FILE = "state.json"
+_OLD_FILE = "story.json"  # what it was called first
 
 
 class RankBackupAndRestore(keras.callbacks.Callback):
@@ -89,9 +90,10 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self._check_optimizers()
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
         comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
-        if not (self.backup_dir / _FILE).exists():
+        path = self._kept()
+        if path is None:
             return
-        backup = self._read()
+        backup = _read(path)
         arrays = self._arrays(backup["epochs"])
         fault = misfit_of(self.model, comparers, backup["state"], arrays)
         if len(backup["averages"]) != len(_keras.swapped_averages(callbacks)):
@@ -128,12 +130,14 @@ class RankBackupAndRestore(keras.callbacks.Callback):
                 files.append(self._state(epoch + 1))
                 np.savez(files[1], **arrays)  # type: ignore[arg-type]
         write_text(self.backup_dir / _FILE, json.dumps(backup))
+        (self.backup_dir / _OLD_FILE).unlink(missing_ok=True)
         self._remove(but=files)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         _keras.begin_at(self.model, None)
         if self.delete_checkpoint and self.backup_dir.exists():
-            (self.backup_dir / _FILE).unlink(missing_ok=True)
+            for name in (_FILE, _OLD_FILE):
+                (self.backup_dir / name).unlink(missing_ok=True)
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
@@ -172,6 +176,11 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             )
         return comparing(callbacks[:own])
 
+    def _kept(self) -> Path | None:
+        """The file that says what was done; the new one, where an old one is left beside it."""
+        paths = (self.backup_dir / _FILE, self.backup_dir / _OLD_FILE)
+        return next((path for path in paths if path.exists()), None)
+
     def _weights(self, epochs: int | str) -> Path:
         return self.backup_dir / f"epoch_{epochs}.weights.h5"
 
@@ -197,19 +206,24 @@ class RankBackupAndRestore(keras.callbacks.Callback):
                 if old not in but:
                     old.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
-        path = self.backup_dir / _FILE
-        with accessing(path, "read"):
-            text = path.read_text(encoding="utf-8")
-        try:
-            backup = json.loads(text)
-            known = backup["version"] == _VERSION and isinstance(backup["state"], Mapping)
-            known = known and isinstance(backup["averages"], list)
-            if known and isinstance(backup["epochs"], int):
-                return backup
-            fault = f"it is of version {backup['version']!r}, not {_VERSION}"
-        except (ValueError, KeyError, TypeError) as error:
-            fault = f"{type(error).__name__}: {error}"
-        raise FormatError(
-            f"{path} is no backup that can be resumed: {fault}. Remove the folder to begin anew."
-        )
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a backup keeps beside weights and arrays.
+
+    Raises:
+        FormatError: It is something else, or of another version.
+    """
+    with accessing(path, "read"):
+        text = path.read_text(encoding="utf-8")
+    try:
+        backup: dict[str, Any] = json.loads(text)
+        known = backup["version"] == _VERSION and isinstance(backup["state"], Mapping)
+        known = known and isinstance(backup["averages"], list)
+        if known and isinstance(backup["epochs"], int):
+            return backup
+        fault = f"it is of version {backup['version']!r}, not {_VERSION}"
+    except (ValueError, KeyError, TypeError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    raise FormatError(
+        f"{path} is no backup that can be resumed: {fault}. Remove the folder to begin anew."
+    )

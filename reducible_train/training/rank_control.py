@@ -171,7 +171,7 @@ def rank_control(
         comes=comes,
         shapes=shapes,
         asking=asking_of_aids(settings),
-        story=state,
+        state=state,
     )
     controller = _controller(settings, compression, epochs)
     guard: GuardRun | Unguarded = Unguarded(compression, controller)

@@ -263,6 +263,8 @@ class RankScheduler(keras.callbacks.Callback):
 
     @timed
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._run is None and self._outcome is not None:
+            return  # told twice, by a loop of one's own: as Keras's callbacks, it ends once
         run = self._fit
         self.shortfall = run.close()
         self._outcome, self._began = self._told(), self._cuts_began()

@@ -162,7 +162,9 @@ training:
     ]
     messages = [problem.message for problem in error.problems]
     assert messages[0] == "initial must be a number. Received: '1.0'. Remove the quotes. (line 4)"
-    assert messages[1] == "final must be in (0, 1]. Received: 25. For 25 % write 0.25. (line 5)"
+    assert messages[1] == (
+        "budget.final must be a fraction in (0, 1]. Received: 25. For 25 % write 0.25. (line 5)"
+    )
     assert "start_epoch=6, end_epoch=2" in messages[2]
     assert "Did you mean 'cadence'?" in messages[3]
     assert "true and false are not numbers" in messages[4]
@@ -174,11 +176,11 @@ training:
         (
             {},
             "$.compression",
-            "exactly one of budget, cost, energy, rank, rtol or search. Received: none",
+            "Exactly one of budget, cost, energy, rank, rtol or search must be given. Received: no",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
-        ({"budget": 0}, "$.compression.budget", "must be in (0, 1]. Received: 0"),
+        ({"budget": 0}, "$.compression.budget", "must be a fraction in (0, 1]. Received: 0"),
         ({"budget": -0.5}, "$.compression.budget", "Received: -0.5"),
         ({"budget": True}, "$.compression.budget", "Received: true"),
         ({"budget": "25 %"}, "$.compression.budget", "For 25 % write 0.25."),
@@ -225,6 +227,22 @@ training:
         ),
         ({"rank": 3, "measure": "flops"}, "$.compression.measure", "only for a budget"),
         ({"budget": 0.5, "measure": "flop"}, "$.compression.measure", "Did you mean 'flops'?"),
+        (
+            {"budget": 0.5, "measure": {"name": "byte"}},
+            "$.compression.measure.name",
+            "bytes, file, flops, latency or parameters. Received: 'byte'. Did you mean 'bytes'?",
+        ),
+        (
+            {"budget": 0.5, "measure": {"batch_size": 1}},
+            "$.compression.measure",
+            "without the key 'name', which must be bytes, file, flops, latency or parameters."
+            " Received the keys: batch_size.",
+        ),
+        (
+            {"budget": 0.5, "measure": {"name": "bytes", "batch_size": 1}},
+            "$.compression.measure.batch_size",
+            "unknown key 'batch_size'. Remove it or correct it. Known here: name.",
+        ),
         ({"budget": 0.5, "criterion": "fischer"}, "$.compression.criterion", "mean 'fisher'?"),
         ({"budget": 0.5, "allocation": "knapsak"}, "$.compression.allocation", "mean 'knapsack'?"),
         ({"rank": 3, "cadence": {}}, "$.compression.cadence", "exactly one of epochs or steps"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -18,7 +19,7 @@ from reducible_train.config import parse_config
 from reducible_train.config.faults import placed
 from reducible_train.config.problems import explain
 from reducible_train.config.schedules import Target, as_config
-from reducible_train.config.sections import section_of
+from reducible_train.config.sections import built, section_of
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Regrow, aid_kinds
 from reducible_train.settings.base import Settings, together
@@ -30,9 +31,10 @@ from reducible_train.settings.callbacks import (
     TensorBoardSettings,
 )
 from reducible_train.settings.checks import PART
+from reducible_train.settings.compression import CompressionSettings, compression_settings
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Number, Text, fields_of, help_of, option
-from reducible_train.settings.measures import measure_kinds
+from reducible_train.settings.measures import Flops, measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Constant, schedule_kinds
 from reducible_train.settings.search import Search
@@ -114,7 +116,8 @@ def as_yaml(values):
 
 def test_every_settings_class_is_among_those_tried():
     abstract = {"Schedule", "Aid", "Measure", "CountedMeasure", "TabulatedMeasure", "ShapedMeasure"}
-    ours = {each for each in every() if each.__module__.startswith("reducible_train.")}
+    whole = {CompressionSettings}  # whose options are tried below
+    ours = {each for each in every() if each.__module__.startswith("reducible_train.")} - whole
     assert {made.__name__ for made in ours - set(ENOUGH)} == abstract
 
 
@@ -176,6 +179,78 @@ def test_a_new_option_is_one_field():
     assert schema["oneOf"] == [{"required": ["max_drop"]}, {"required": ["limit"]}]
     assert faults_in_yaml(Patient, {"max_drop": 0.1, "calm": 25}) == {("calm",)}
     assert "calm: How calm it stays, in (0, 1)." in Patient.__doc__
+
+
+@pytest.mark.parametrize("name", ["calibration", "rules", "cadence", "guard"])
+def test_a_file_and_a_call_refuse_the_same_options_of_a_compression(name):
+    for value in [each for each in TRIED if each is not None]:
+        told = refusal(lambda: compression_settings("f", {"budget": 0.5, name: value}))  # noqa: B023
+        found = refusal(lambda: parse_config({"compression": {"budget": 0.5, name: value}}))  # noqa: B023
+        python_alone = name == "calibration" and told is None  # data, which no file holds
+        assert python_alone or (told is None) == (found is None), (value, told, found)
+        if found is not None:
+            assert found.problems[0].path.startswith(f"$.compression.{name}"), (value, found)
+        if told is not None:
+            assert told.argument == name or told.argument.startswith(f"{name}."), (value, told)
+
+
+def refusal(ask):
+    try:
+        ask()
+    except (ArgumentError, ArgumentTypeError, ConfigError) as error:
+        return error
+    return None
+
+
+NEW_OPTION = """
+import importlib.util, json, sys
+name = "reducible_train.settings.compression"
+spec = importlib.util.find_spec(name)
+mark = "    @together("
+field = '    calm: float = option(Number(PART), 0.5, help="How calm it stays.")'
+head, tail = open(spec.origin).read().split(mark, 1)
+future = "from __future__ import annotations"
+more = "from reducible_train.settings.checks import PART"
+more += chr(10) + "from reducible_train.settings.fields import Number"
+head = head.replace(future, future + chr(10) + more)
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+exec(compile(head + field + chr(10) * 2 + mark + tail, spec.origin, "exec"), vars(module))
+
+from reducible_train.config import config_schema, parse_config
+from reducible_train.errors import ArgumentError, ConfigError
+def told(ask):
+    try:
+        return ask()
+    except ConfigError as error:
+        return {each.path: each.message for each in error.problems}
+    except ArgumentError as error:
+        return str(error)
+def asked(**given):
+    return module.compression_settings("RankScheduler", {"budget": 0.5, **given})
+def parsed(**given):
+    return parse_config({"compression": {"budget": 0.5, **given}}).compression.calm
+print(json.dumps([
+    told(lambda: asked(calm=0.25).described("RankScheduler")),
+    told(lambda: asked(calm=25)),
+    told(lambda: asked(calm=0.25).get_config()["calm"]),
+    told(parsed), told(lambda: parsed(calm=0.25)), told(lambda: parsed(calm=25)),
+    config_schema()["$defs"]["CompressionSection"]["properties"]["calm"],
+    "calm: How calm it stays." in module.CompressionSettings.__doc__,
+]))
+"""
+
+
+def test_a_new_option_of_a_compression_is_one_field():
+    shown, bad, config, left_out, read, wrong, schema, in_help = json.loads(output_of(NEW_OPTION))
+    assert shown == "RankScheduler(budget=0.5, calm=0.25)"
+    assert bad == "`calm` must be in (0, 1). Received: calm=25. For 25 % write 0.25."
+    assert (config, left_out, read, in_help) == (0.25, 0.5, 0.25, True)
+    assert wrong == {
+        "$.compression.calm": "calm must be less than 1.0. Received: 25. For 25 % write 0.25."
+    }
+    assert schema["description"] == "How calm it stays."
+    assert schema["exclusiveMaximum"] == 1
 
 
 NEW_KINDS = """
@@ -243,10 +318,12 @@ def test_a_new_aid_a_new_schedule_and_a_new_target_are_one_class():
     assert drop["end_epoch"]["description"] == "When."
     assert good == "{'budget': Drop(final=0.5, end_epoch=4)}"
     assert bad == {
-        "$.compression.budget.final": "final must be in (0, 1]. Received: 50. For 50 % write 0.5.",
+        "$.compression.budget.final": "budget.final must be a fraction in (0, 1]. Received: 50."
+        " For 50 % write 0.5.",
         "$.compression.aids.nap.epochs": "epochs must be at least 2. Received: 1.",
     }
-    wrong = {"$.compression.share": "share must be in (0, 1]. Received: 60. For 60 % write 0.6."}
+    words = "share must be a fraction in (0, 1]. Received: 60. For 60 % write 0.6."
+    wrong = {"$.compression.share": words}
     assert share == ["A share.", wrong, "{'share': Constant(value=0.6)}"]
     assert list(late) == ["$.compression.budget.end_epoch"]
     assert "after the last cut of a training of 3 epochs" in next(iter(late.values()))
@@ -436,3 +513,55 @@ def test_what_an_option_means_is_never_nothing():
     assert Bare(0.25) == section_of(Bare)(plain_field=0.25).build()
     assert as_config({"schedule": "constant"}) == {"kind": "constant"}
     assert Constant.help == Constant.__doc__.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("given", [{}, {"budget": 0.5, "rank": 8}, {"cost": 9, "search": Search()}])
+def test_a_file_and_a_call_say_with_one_sentence_that_one_target_is_given(given):
+    in_file = {name: {} if name == "search" else value for name, value in given.items()}
+    told = refusal(lambda: compression_settings("f", given, guard=Guard(limit=0.9)))
+    values = {"compression": {**in_file, "guard": {"limit": 0.9}}}
+    found = refusal(lambda: parse_config(values))
+    words = str(told).replace("`", "")
+    assert words.startswith("Exactly one of budget, cost, energy, rank, rtol or search must be")
+    assert words in [each.message for each in found.problems]
+
+
+@pytest.mark.parametrize("kind", measure_kinds())
+def test_a_measure_is_written_as_a_name_or_as_a_mapping_with_one(kind):
+    settings = compression_settings("f", {"budget": 0.5}, measure=kind)
+    assert built_measure(kind) == kind
+    assert built_measure({"name": kind}) == settings.measure
+    assert built_measure(settings.get_config()["measure"]) == settings.measure
+
+
+def built_measure(measure):
+    config = parse_config({"compression": {"budget": 0.5, "measure": measure}})
+    return built(config.compression.measure)
+
+
+def test_settings_are_equal_by_value_and_their_data_by_identity():
+    def asked(**others):
+        return compression_settings("f", {"budget": Ramp(1.0, 0.5)}, **others)
+
+    data = np.zeros((3, 2)), np.zeros(3)
+    shaped = {"measure": Flops(input_shape={"a": (3,)})}
+    same = [{}, {"calibration": 5}, {"calibration": data}, shaped, {"guard": Guard(limit=0.9)}]
+    for one in same:
+        for other in same:
+            alike = one is other
+            assert (asked(**one) == asked(**other)) is alike, (one, other)
+        assert hash(asked(**one)) == hash(asked(**one))
+    assert asked(calibration=data) != asked(calibration=(np.zeros((3, 2)), np.zeros(3)))
+    assert asked() != "f"
+    assert len({asked(**each) for each in (*same, *same)}) == len(same)
+
+
+def test_a_mapping_in_a_call_stands_for_settings_as_it_does_in_a_file():
+    given = {"search": {"factor": 0.5}, "guard": {"limit": 0.9}, "cadence": {"steps": 3}}
+    made = {"search": Search(0.5), "guard": Guard(limit=0.9), "cadence": Cadence(steps=3)}
+    assert compression_settings("f", given) == compression_settings("f", made)
+    with pytest.raises(ArgumentError, match=r"`limt` is unknown\. Known here: monitor,") as caught:
+        compression_settings("f", given | {"guard": {"limt": 0.9}})
+    assert caught.value.argument == "guard.limt"
+    with pytest.raises(ArgumentTypeError, match=r"`search` must be a Search.*search=Search\("):
+        compression_settings("f", given | {"search": 5})

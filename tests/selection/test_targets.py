@@ -149,10 +149,32 @@ def test_errors_that_cannot_be_are_refused(value, words):
         RankScheduler(rtol=value)
 
 
+@pytest.mark.parametrize(
+    ("ask", "argument", "words"),
+    [
+        (lambda: RankScheduler(budget=Ramp(100, 25)), "budget.initial", "Received: 100. For 100 %"),
+        (lambda: RankScheduler(budget=Ramp(1.0, 25)), "budget.final", "For 25 % write 0.25"),
+        (
+            lambda: RankScheduler(energy=PiecewiseConstant([1.0, 95], [0, 2])),
+            "energy.values[1]",
+            "For 95 % write 0.95",
+        ),
+        (lambda: RankScheduler(budget=25), "budget", "For 25 % write 0.25"),
+        (lambda: LayerRule("a", energy=Ramp(1.0, 95)), "energy.final", "For 95 % write 0.95"),
+    ],
+)
+def test_per_cent_are_refused_with_their_place_and_as_a_fraction(ask, argument, words):
+    with pytest.raises(ArgumentError) as caught:
+        ask()
+    assert f"`{argument}` must be a fraction in (0, 1]. Received: " in str(caught.value)
+    assert words in str(caught.value)
+    assert caught.value.argument == argument
+
+
 def test_exactly_one_target_is_given():
-    with pytest.raises(ArgumentError, match=r"`rank` and `rtol`.*none of them"):
+    with pytest.raises(ArgumentError, match=r"`rank` or `rtol`.*none of them"):
         one_target(budget=None)
-    with pytest.raises(ArgumentError, match=r"rtol=0\.1, rank=3"):
+    with pytest.raises(ArgumentError, match="Received: rtol and rank"):
         one_target(rtol=0.1, rank=3)
     with pytest.raises(ArgumentError, match=r"`rank` or `rtol`.*energy and rtol"):
         LayerRule("a", energy=0.5, rtol=0.5)
@@ -170,9 +192,9 @@ def test_a_file_asks_for_an_error():
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"rtol": 10, "rules": [{"match": "a", "rtol": 1, "rank": 2}]}})
     for words in (
-        "$.compression.rtol: rtol must be in [0, 1). Received: 10. For 10 % write 0.1.",
+        "$.compression.rtol: rtol must be a fraction in [0, 1). Received: 10. For 10 % write 0.1.",
         "$.compression.rules[0]: A rule may set at most one of energy, rank or rtol. Received:",
-        "$.compression.rules[0].rtol: rtol must be in [0, 1). Received: 1.",
+        "$.compression.rules[0].rtol: rtol must be a fraction in [0, 1). Received: 1.",
     ):
         assert words in str(caught.value)
 
@@ -216,12 +238,12 @@ def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
     model.optimizer.learning_rate = 0.01
     scheduler = RankScheduler(budget=Ramp(1.0, 0.3, 0, 4), measure="file")
     model.fit(x, y, epochs=7, verbose=0, callbacks=[scheduler])
-    assert len(scheduler.report.cuts) >= 4, "whose story is in the file"
+    assert len(scheduler.report.cuts) >= 4, "whose record is in the file"
     assert saved(model, tmp_path, scheduler.report) <= 0.3 * dense
     assert saved(model, tmp_path, scheduler.report) > 0.25 * dense
 
 
-def test_the_story_of_the_cuts_is_paid_for_once(tmp_path):
+def test_the_record_of_the_cuts_is_paid_for_once(tmp_path):
     model = wide()
     half = Compression(
         model, target("budget", PiecewiseConstant((0.5, 0.4, 0.3), (0, 1, 2))), measure="file"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -35,6 +37,7 @@ from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.other_callbacks import check_other_callbacks
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
 
 FALL = PiecewiseConstant(values=(1.0, 0.6, 0.4), start_epochs=(0, 1, 2))
@@ -229,7 +232,7 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
         fit(first, RankBackupAndRestore(first, tmp_path / "b"), BreakOff(3), model=start())
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
         "epoch_3.weights.h5",
-        "story.json",
+        "state.json",
     ]
     second = RankScheduler(**OPTIONS[case] | LATER.get(case, {}))
     callbacks = [
@@ -486,6 +489,43 @@ def test_a_resumed_training_remembers_the_best_epoch(tmp_path):
         fit(Scores(*values), *late)
 
 
+def golden_model():
+    layers = [keras.layers.Dense(16, "relu", name=name) for name in ("first", "second")]
+    model = keras.Sequential([keras.Input((12,)), *layers, keras.layers.Dense(3, name="last")])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, run_eagerly=True)
+    return model
+
+
+def golden_fit(*callbacks):
+    numbers = np.random.default_rng(5)
+    x, y = numbers.normal(size=(64, 12)).astype("float32"), numbers.integers(0, 3, 64)
+    how = {"epochs": 4, "batch_size": 16, "shuffle": False, "verbose": 0}
+    return golden_model().fit(x, y, callbacks=list(callbacks), **how)
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_an_old_backup_goes_on_as_it_would_have_when_it_was_written(broken_off, tmp_path):
+    # After two epochs, in the days when the file of the state was called `story.json`.
+    folder = shutil.copytree(GOLDEN / "backup", tmp_path / "backup")
+    expected = json.loads((GOLDEN / "backup.json").read_text(encoding="utf-8"))
+    losses = []
+    for last in [3, None] if broken_off else [None]:
+        scheduler = RankScheduler(budget=Ramp(1.0, 0.5, start_epoch=0, end_epoch=3))
+        backup = RankBackupAndRestore(scheduler, folder)
+        seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: losses.append(logs))
+        if last is None:
+            golden_fit(scheduler, backup, seen)
+            break
+        with pytest.raises(InterruptedError):
+            golden_fit(scheduler, backup, seen, BreakOff(last))
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["epoch_3.weights.h5", "state.json"]
+    np.testing.assert_allclose([each["loss"] for each in losses], expected["loss"], rtol=1e-4)
+    assert scheduler.report.ranks == expected["ranks"]
+    assert not folder.exists()
+
+
 def test_a_backup_of_other_callbacks_or_another_random_layer_is_refused(tmp_path):
     scheduler = RankScheduler(budget=FALL)
     backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
@@ -508,15 +548,15 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
     scheduler = RankScheduler(budget=FALL)
     backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
     fit(scheduler, backup, epochs=3)
-    assert (tmp_path / "story.json").exists()
+    assert (tmp_path / "state.json").exists()
     other = zoo.compiled(zoo.nested())
     with pytest.raises(FormatError, match=r"epoch_3\.weights\.h5 does not fit"):
         fit(scheduler, backup, model=other)
     assert plan_of(other) == {}
-    story = json.loads((tmp_path / "story.json").read_text())
-    for text in (json.dumps(story | {"version": 99}), "{", "[]"):
-        (tmp_path / "story.json").write_text(text)
-        with pytest.raises(FormatError, match=r"story\.json is no backup.*Remove the folder"):
+    state = json.loads((tmp_path / "state.json").read_text())
+    for text in (json.dumps(state | {"version": 99}), "{", "[]"):
+        (tmp_path / "state.json").write_text(text)
+        with pytest.raises(FormatError, match=r"state\.json is no backup.*Remove the folder"):
             fit(scheduler, backup)
 
 

@@ -555,3 +555,14 @@ def test_a_step_outside_of_a_fit_is_refused():
     fit(model, scheduler, epochs=1)
     with pytest.raises(ArgumentError, match="No fit is running"):
         scheduler.on_train_batch_end(0)
+
+
+def test_an_end_that_is_told_twice_is_one_end(recwarn):
+    model, scheduler = small(), RankScheduler(rank=4)
+    fit(model, scheduler, epochs=1)
+    report, shortfall, warned = scheduler.report, scheduler.shortfall, len(recwarn)
+    scheduler.on_train_end()
+    assert (scheduler.report, scheduler.shortfall, len(recwarn)) == (report, shortfall, warned)
+    with pytest.raises(ArgumentError, match="No fit is running"):
+        RankScheduler(rank=4).on_train_end()  # no fit has begun
+    fit(model, scheduler, epochs=1)  # and another fit can follow

@@ -452,7 +452,7 @@ def test_a_search_of_flops():
     assert report.flops <= 0.7**3 * report.dense_flops
 
 
-# --- the story -------------------------------------------------------------------------
+# --- the record ------------------------------------------------------------------------
 
 
 def test_the_report_tells_the_story(tmp_path):

@@ -166,7 +166,7 @@ def test_a_target_is_found_and_can_be_asked_for():
         found = factorize(zoo.sequential(), share=0.6)
         assert found.ranks == factorize(zoo.sequential(), 0.6).ranks != {}
         assert found.cuts[0].quantity == "share"
-        with pytest.raises(ArgumentError, match="`share` must be in"):
+        with pytest.raises(ArgumentError, match="`share` must be a fraction in"):
             RankScheduler(share=60)
         assert repr(RankScheduler(share=0.6)) == "RankScheduler(share=0.6)"
     finally:

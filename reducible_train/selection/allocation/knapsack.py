@@ -98,6 +98,7 @@ class _Search:
         base = relaxed.chosen[options.owners]
         self._more_cost = options.costs - options.costs[base]
         self._more_loss = options.losses - options.losses[base]
+        # At this price no option is better than the chosen one: reduced costs are not negative.
         self._reduced = self._more_loss + relaxed.price * self._more_cost
         self._room = options.capacity - int(options.costs[relaxed.chosen].sum())
         self._best = (0, 0)  # more loss, more cost
@@ -141,6 +142,7 @@ class _Search:
                 break
         if best:
             self.chosen = self._trace(stages[:best])
+        # With `core` groups there may be more, which were not looked at: then nothing is proven.
         return missed if len(groups) < core else -np.inf
 
     def _changeable(self, core: int) -> list[Integers]:
@@ -159,8 +161,11 @@ class _Search:
 
     def _tempting(self, places: Integers) -> Integers:
         """Those options that can be in an allocation as good as the best, by their reduced cost."""
+        # Reduced costs of an allocation add up to its change in loss, plus the price of the room
+        # that it takes: at most this much if it is as good as the best. No single one can be more.
         between = self._best[0] + self._relaxed.price * self._room
         within = self._reduced[places] <= between + _ROUND_OFF
+        # The relaxation's own choice stays in any case, so that a group can be left as it is.
         kept: Integers = places[within | (self._more_cost[places] == 0)]
         return kept
 
@@ -184,6 +189,7 @@ class _Search:
         Every parent with every option; kept is what can still beat the best allocation, if the
         groups to come do as well as their hulls allow, and what no cheaper state equals in loss.
         """
+        # Taking a group out of the outlook costs about a quarter of a state for each segment.
         self._effort -= len(parents) * len(mine) + outlook.size // 4
         costs = (states.costs[parents, None] + self._more_cost[mine]).ravel()
         losses = (states.losses[parents, None] + self._more_loss[mine]).ravel()
@@ -203,6 +209,7 @@ class _Search:
         return True
 
     def _last_that_fits(self, states: _States) -> int:
+        """Place of the best state within the room: losses fall as costs rise; -1 if none is."""
         return int(np.searchsorted(states.costs, self._room, side="right")) - 1
 
     def _trace(self, stages: list[_States]) -> Integers:

@@ -73,6 +73,7 @@ def _hull(costs: Integers, losses: Integers) -> list[tuple[int, int]]:
     for x, y in zip(costs.tolist(), losses.tolist(), strict=True):
         while len(corners) > 1:
             (x0, y0), (x1, y1) = corners[-2:]
+            # The last corner stays if slopes rise there; compared without dividing.
             if (y1 - y0) * (x - x1) < (y - y1) * (x1 - x0):
                 break
             corners.pop()

@@ -69,6 +69,8 @@ def relax(options: Options) -> Relaxation:
         middle = _choice(options, price)
         less_loss = _loss(options, low) - _loss(options, middle)
         more_cost = _cost(options, middle) - _cost(options, low)
+        # In integers: whether `middle` is on the line from `low` to `high`, or above it. Then no
+        # choice is better at this price than those two, and the price is the best.
         if less_loss * paid <= saved * more_cost:
             break
         if _cost(options, middle) <= options.capacity:

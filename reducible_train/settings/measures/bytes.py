@@ -9,7 +9,7 @@ from reducible_train.settings.measures.base import CountedMeasure
 
 
 @dataclass(frozen=True)
-class Bytes(CountedMeasure):
+class Bytes(CountedMeasure, help="Bytes of the model's variables in memory."):
     """The bytes of a model's variables in memory."""
 
     name: ClassVar[str] = "bytes"

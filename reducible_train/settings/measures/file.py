@@ -9,7 +9,7 @@ from reducible_train.settings.measures.base import TabulatedMeasure
 
 
 @dataclass(frozen=True)
-class FileSize(TabulatedMeasure):
+class FileSize(TabulatedMeasure, help="Bytes of the compact file, estimated."):
     """A budget of the compact file: its bytes, estimated from what the codec makes of weights."""
 
     name: ClassVar[str] = "file"

@@ -9,7 +9,7 @@ from reducible_train.settings.measures.base import CountedMeasure
 
 
 @dataclass(frozen=True)
-class Parameters(CountedMeasure):
+class Parameters(CountedMeasure, help="Numbers in the model's variables."):
     """The numbers of a model."""
 
     name: ClassVar[str] = "parameters"

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
 from reducible_train.settings.faults import Fault, argument_text, raise_first
 from reducible_train.settings.fields import Value
@@ -91,7 +90,7 @@ class Target(ABC):
             register(_KINDS, cls, "target", "quantity")
 
     def __post_init__(self) -> None:
-        raise_first(self.faults_of(self.schedule))
+        raise_first(each.within(self.quantity) for each in self.faults_of(self.schedule))
         settle(self, schedule=schedule_from_config(self.schedule))
 
     def __call__(self, epoch: float) -> float:
@@ -118,7 +117,10 @@ class Target(ABC):
     @classmethod
     def misfit(cls, value: float) -> Misfit | None:
         """What is wrong with a value, or `None`."""
-        return None if value in cls.within else Misfit(str(cls.within), cls.within.percent(value))
+        if value in cls.within:
+            return None
+        wanted = f"a fraction {cls.within}" if cls.within.most == 1 else str(cls.within)
+        return Misfit(wanted, cls.within.percent(value))
 
     @classmethod
     def faults_of(cls, value: Any) -> list[Fault]:
@@ -137,7 +139,7 @@ class Target(ABC):
         for path, number in valued(value):
             wrong = None if path in told else cls.misfit(number)
             if wrong is not None:
-                name = argument_text(path) or cls.quantity
+                name = argument_text((cls.quantity, *path))
                 words = f"`{name}` must be {wrong.wanted}. Received: {number!r}.{wrong.advice}"
                 found.append(Fault(path, words))
         if found:
@@ -253,12 +255,29 @@ def one_target(**named: float | Schedule | None) -> Target:
         ArgumentError: None was given, or more than one.
     """
     given = {name: value for name, value in named.items() if value is not None}
-    if len(given) != 1:
-        *first, last = (f"`{name}`" for name in target_kinds())
-        raise ArgumentError(
-            f"Exactly one of {', '.join(first)} and {last} must be given. Received: "
-            f"{', '.join(f'{n}={v!r}' for n, v in given.items()) or 'none of them'}. "
-            "Give a budget, for example budget=0.25, to choose the size of the model."
-        )
+    raise_first(choice_faults(given, tuple(target_kinds())))
     ((quantity, value),) = given.items()
     return target(quantity, value)
+
+
+def choice_faults(given: Collection[str], choices: Sequence[str]) -> list[Fault]:
+    """What is wrong where not exactly one of the things is given that say how far to go.
+
+    Args:
+        given: Names of those that are.
+        choices: Names of all that could be.
+
+    >>> print(choice_faults(["budget", "rank"], ["budget", "energy", "rank"])[0].message)
+    Exactly one of `budget`, `energy` or `rank` must be given. Received: budget and rank. Keep one.
+    """
+    if len(given) == 1:
+        return []
+    *first, last = (f"`{name}`" for name in choices)
+    advice = "Keep one." if given else "Add one, such as a budget of 0.5."
+    return [
+        Fault(
+            (),
+            f"Exactly one of {', '.join(first)} or {last} must be given. "
+            f"Received: {' and '.join(given) or 'none of them'}. {advice}",
+        )
+    ]

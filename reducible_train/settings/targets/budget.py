@@ -14,7 +14,7 @@ class Budget(SharedTarget):
 
     Example:
         >>> Budget.misfit(25)
-        Misfit(wanted='in (0, 1]', advice=' For 25 % write 0.25.')
+        Misfit(wanted='a fraction in (0, 1]', advice=' For 25 % write 0.25.')
     """
 
     quantity: ClassVar[str] = "budget"

@@ -1,0 +1,70 @@
+"""What the options of a compression may be, beside numbers and settings of one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.aids import checked_aids
+from reducible_train.settings.checks import checked_all, is_count, plain
+from reducible_train.settings.fields import Kind
+from reducible_train.settings.measures import checked_measure
+from reducible_train.settings.rules import LayerRule
+
+
+@dataclass(frozen=True)
+class TargetKind(Kind):
+    """A target; in calls and files, each kind of target has a keyword of its own."""
+
+
+@dataclass(frozen=True)
+class MeasureKind(Kind):
+    """A measure, or the name of one."""
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        return checked_measure(value)
+
+
+@dataclass(frozen=True)
+class NameKind(Kind):
+    """The name of something that a higher room knows, and checks.
+
+    Args:
+        of: What it is the name of.
+    """
+
+    of: str
+
+
+@dataclass(frozen=True)
+class CalibrationKind(Kind):
+    """Data, or a number of samples; in a file, a number."""
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        number = plain(value)
+        if not isinstance(number, int | float):
+            return value
+        if not is_count(number):
+            raise ArgumentError(
+                f"`{name}` must be data, or a whole number of samples, at least 1. "
+                f"Received: {name}={value!r}. Leave it out for 2048 samples of the fit."
+            )
+        return number
+
+
+@dataclass(frozen=True)
+class RulesKind(Kind):
+    """Rules for single layers, in order."""
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        example = f"{name}=[LayerRule('encoder/*', min_rank=8)]"
+        return checked_all(f"`{name}` must hold LayerRule objects", value, LayerRule, example)
+
+
+@dataclass(frozen=True)
+class AidsKind(Kind):
+    """Aids, one of each kind at most."""
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        return checked_aids(value)
