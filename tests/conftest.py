@@ -6,6 +6,7 @@ that loads Keras then fails. A few that must are marked `keras`.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -46,6 +47,16 @@ def rng() -> np.random.Generator:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, which are those of `whole`: else one worker ends long after the other."""
     items.sort(key=lambda item: TESTS / "whole" not in item.path.parents)
+
+
+def pytest_collection_finish() -> None:
+    """Take what has been loaded so far, half a million objects, from the garbage collector.
+
+    Each cut asks it for all objects, to find what holds the old variables. No model is among
+    what the tests' modules load.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def is_pure(item: pytest.Item) -> bool:
