@@ -65,8 +65,11 @@ lint: env
 types: env
 	$(BIN)/mypy
 
+# All but the slow ones; `make test` leaves out what `test-pure` has run.
+MARKS ?= not slow
+
 pytest: env
-	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKS)"
 
 # `PURE` of tests/conftest.py; a test of them that loads Keras fails here.
 PURE := config container linalg selection/allocation selection/criteria settings
@@ -82,7 +85,7 @@ test: env
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test-pure
-	@$(MAKE) --no-print-directory pytest
+	@$(MAKE) --no-print-directory pytest MARKS="not slow and not pure"
 
 backends: $(BACKENDS:%=.venv-%/.installed)
 	@set -e; for name in $(BACKENDS); do \

@@ -130,16 +130,22 @@ KINDS: dict[str, Kind] = {
     ),
     "einsum from heads": Kind(
         (4, 3, 4),
-        plain(L.EinsumDense, "abcd,cde->abe", (4, 8), kernel_regularizer=L2),
+        plain(L.EinsumDense, "abcd,cde->abe", (4, 8), bias_axes="e", kernel_regularizer=L2),
         exact=True,
         variant=True,
     ),
     "einsum any order": Kind(
         (4, 3, 4), plain(L.EinsumDense, "...ab,dba->...d", (9,)), exact=True, variant=True
     ),
+    "einsum ellipsis in front": Kind(
+        (2, 5, 6), plain(L.EinsumDense, "...bc,cd->...bd", (5, 9)), exact=True, variant=True
+    ),
+    "einsum ellipsis behind": Kind(
+        (6, 3, 2), plain(L.EinsumDense, "ab...,bc->ac...", 9), exact=True, variant=True
+    ),
     "einsum per head": Kind(
         (4, 2, 6),
-        plain(L.EinsumDense, "bthr,hrn->bthn", (4, 2, 9), kernel_regularizer=L2),
+        plain(L.EinsumDense, "bthr,hrn->bthn", (4, 2, 9), bias_axes="hn", kernel_regularizer=L2),
         exact=True,
     ),
     "conv1d causal": Kind(ROWS, plain(L.Conv1D, 9, 3, padding="causal", dilation_rate=2)),

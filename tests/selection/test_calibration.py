@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import zoo
+from kinds import KINDS
 
 from reducible_train import (
     ArgumentError,
@@ -600,54 +601,41 @@ def test_of_many_positions_some_are_taken(monkeypatch):
     assert len(np.unique(found)) == found.shape[1]
 
 
-def heard_layer(layer, shape, rank, split=None):
-    """Energy and activation on one layer between others: how much its outputs change."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(20, *shape)) * np.geomspace(3.0, 0.03, shape[-1]) + 1.0
-    x = x.astype("float32")
+# Kinds whose inputs are told apart by the last axis, of layers that can run here.
+OBSERVED = [
+    name
+    for name, kind in KINDS.items()
+    if type(kind.make()).__name__.startswith(("Dense", "EinsumDense", "Conv", "Separable"))
+    and "first" not in name
+    and name != "einsum ellipsis behind"
+]
+
+
+def changes_of(kind):
+    """The layer, and how much its outputs change, by energy and by activation."""
+    x = kind.inputs(40) * np.geomspace(3.0, 0.03, kind.shape[-1]).astype("float32") + 1.0
     changes, means = {}, {}
     for criterion in ("frobenius", "activation"):
         keras.utils.set_random_seed(5)
-        fresh = type(layer).from_config(layer.get_config())
-        flat = [keras.layers.Flatten(), keras.layers.Dense(3)]
-        model = keras.Sequential([keras.Input(shape), fresh, *flat])
-        before = np.array(fresh(x))
-        rules = [LayerRule(fresh.name, split=split)]
-        report = factorize(model, rank=rank, criterion=criterion, calibration=x, rules=rules)
+        layer = kind.make()
+        ends = [keras.layers.Flatten(), keras.layers.Dense(3, name="output")]
+        model = keras.Sequential([keras.Input(kind.shape), layer, *ends])
+        before = np.array(layer(x))
+        rules = [LayerRule(layer.name, split=kind.split)]
+        report = factorize(model, rank=2, criterion=criterion, calibration=x, rules=rules)
         assert [k.criterion for k in report.cuts[0].kernels] == [criterion]
-        change = (before - np.array(fresh(x))).reshape(-1, before.shape[-1])
+        change = (before - np.array(layer(x))).reshape(-1, before.shape[-1])
         changes[criterion], means[criterion] = (change**2).mean(), np.abs(change.mean(0)).max()
-    return changes, means
+    return layer, changes, means
 
 
-KINDS = {
-    "separable": (keras.layers.SeparableConv2D(16, 3, padding="same"), (8, 8, 12), 3),
-    "separable, strides": (keras.layers.SeparableConv1D(16, 3, strides=2), (11, 12), 3),
-    "conv": (keras.layers.Conv2D(16, 3, padding="same"), (8, 8, 6), 3),
-    "strides": (keras.layers.Conv2D(16, 3, strides=2, padding="valid"), (9, 9, 6), 3),
-    "spatial": (keras.layers.Conv2D(16, (3, 2), strides=(1, 2)), (8, 8, 6), 3, "spatial"),
-    "spatial, same": (keras.layers.Conv2D(16, 3, dilation_rate=2), (9, 9, 6), 4, "spatial"),
-    "groups": (keras.layers.Conv2D(16, 3, groups=2), (8, 8, 8), 2),
-    "conv1d": (keras.layers.Conv1D(16, 3, padding="causal"), (12, 6), 3),
-    "einsum": (keras.layers.EinsumDense("abc,cde->abde", (6, 4, 5), bias_axes="de"), (6, 16), 3),
-    "einsum, two contracted": (
-        keras.layers.EinsumDense("abcd,cde->abe", (3, 20), bias_axes="e"),
-        (3, 4, 6),
-        4,
-    ),
-    "einsum, one for each": (
-        keras.layers.EinsumDense("abc,bcd->abd", (3, 12), bias_axes="bd"),
-        (3, 10),
-        2,
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_that_is_heard_loses_less_on_the_data(kind):
-    changes, means = heard_layer(*KINDS[kind])
-    assert changes["activation"] < 0.5 * changes["frobenius"]
-    assert means["activation"] < 1e-4 < means["frobenius"]
+@pytest.mark.parametrize("name", OBSERVED)
+def test_every_kind_that_is_heard_loses_less_on_the_data(name):
+    layer, changes, means = changes_of(KINDS[name])
+    assert changes["activation"] < 0.7 * changes["frobenius"]
+    everywhere_the_same = "Transpose" not in type(layer).__name__ and layer.bias is not None
+    if everywhere_the_same and layer.activation is keras.activations.linear:
+        assert means["activation"] < 1e-4 < means["frobenius"]
 
 
 def reader(words=60):
