@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ROWS = 512  # of one call
+_ROWS = 1024  # of one call
 
 
 def patches(

@@ -19,7 +19,7 @@ from reducible_train.linalg.weighting import (
 
 ROOM = 2**28  # bytes that samples may take where nobody said how many
 FEW = 64  # that are taken whatever their size
-_BATCH = 64  # what a training step can hold, this can; more would take its memory again
+_BATCH = 128  # what a training step can hold, this can; more would take its memory again
 
 
 @dataclass(frozen=True, eq=False)

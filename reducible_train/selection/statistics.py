@@ -19,7 +19,7 @@ from reducible_train.selection.sample_checks import cannot_be_run
 from reducible_train.selection.samples import Samples, told_apart
 
 LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
-_ROWS = 512  # of one call, of a few samples; of 2048 samples, 16 thousand
+_ROWS = 1024  # of one call, so of 2048 samples 16 thousand
 
 
 def collect(
