@@ -16,8 +16,17 @@ from reducible_train.selection.allocation.base import (
     allocator_names,
 )
 from reducible_train.selection.allocation.candidates import Candidate, Group
+from reducible_train.selection.allocation.several import allocate_several
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Allocation", "Candidate", "Group", "allocate", "allocator", "allocator_names"]
+__all__ = [
+    "Allocation",
+    "Candidate",
+    "Group",
+    "allocate",
+    "allocate_several",
+    "allocator",
+    "allocator_names",
+]
