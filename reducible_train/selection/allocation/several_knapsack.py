@@ -219,7 +219,7 @@ class _JointSearch:
                     best = centre
                 self.bound = max(self.bound, bound)
                 cut = -over
-            width = float(np.sqrt(cut @ shape @ cut))
+            width = float(np.sqrt(max(cut @ shape @ cut, 0.0)))  # round-off makes it less than 0
             if not width > 0:
                 break
             way = shape @ cut / width

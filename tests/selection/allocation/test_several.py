@@ -17,6 +17,8 @@ from reducible_train.selection.allocation import (
     allocate_several,
     allocator,
     base,
+    several,
+    several_knapsack,
 )
 from reducible_train.selection.allocation.candidates import grouped
 
@@ -107,6 +109,28 @@ def test_every_budget_is_met_and_no_better_answer_beats_the_bound(by_measure, fr
     if method == "knapsack":  # so small that all of it is looked through
         assert found.objective == pytest.approx(least, abs=ROUND_OFF)
         assert found.gap <= ROUND_OFF
+
+
+@settings(max_examples=150, deadline=None)
+@given(kernels(), FRACTIONS, st.integers(1, 40))
+def test_what_a_short_search_proves_is_true(by_measure, fractions, effort):
+    capacities = capacities_of(by_measure, fractions)
+    least = min(
+        loss
+        for costs, loss in every_allocation(by_measure)
+        if all(cost <= most for cost, most in zip(costs, capacities, strict=True))
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(several_knapsack, "_STATES", effort)
+        patched.setattr(several_knapsack, "EFFORT", effort)
+        patched.setattr(several_knapsack, "_EXCHANGES", 0)
+        patched.setattr(several_knapsack, "_SEARCHES", effort % 2)
+        questions = [
+            (grouped(made), capacity) for made, capacity in zip(by_measure, capacities, strict=True)
+        ]
+        ranks, bound = several_knapsack.knapsack_of_several(questions)
+    assert several.fits(questions, ranks)
+    assert bound <= least + ROUND_OFF
 
 
 @settings(max_examples=60, deadline=None)
