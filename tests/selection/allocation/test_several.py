@@ -112,7 +112,7 @@ def test_every_budget_is_met_and_no_better_answer_beats_the_bound(by_measure, fr
 
 
 @settings(max_examples=150, deadline=None)
-@given(kernels(), FRACTIONS, st.integers(1, 40))
+@given(kernels(), FRACTIONS, st.integers(1, 6))
 def test_what_a_short_search_proves_is_true(by_measure, fractions, effort):
     capacities = capacities_of(by_measure, fractions)
     least = min(
