@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.config.aids import AidsSection
-from reducible_train.config.schedules import Target
+from reducible_train.config.schedules import SharedTarget, Target
 from reducible_train.config.sections import Section, section_of
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
+from reducible_train.settings import targets
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.callbacks import (
     BackupSettings,
@@ -78,6 +79,8 @@ def _measure_section(kind: str) -> Any:
 
 
 def _measure_form(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "<list>"
     if not isinstance(value, Mapping | Section):
         return "<name>"
     kind = value.get("name") if isinstance(value, Mapping) else value.name
@@ -89,8 +92,10 @@ WITH_OPTIONS = [kind for kind, made in MEASURES.items() if fields_of(made)]
 if TYPE_CHECKING:
     Measure = str | Section
 else:
-    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")]]
-    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in WITH_OPTIONS]
+    _OPTIONS = [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in WITH_OPTIONS]
+    _ONE = Annotated[Union[tuple(_OPTIONS)], Discriminator(_measure_form)]  # noqa: UP007
+    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")], *_OPTIONS]
+    _FORMS += [Annotated[list[_ONE], Tag("<list>")]]
     Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 
@@ -103,6 +108,11 @@ ALONE: Any = {
 }
 
 
+def _form_of(kind: type[targets.Target]) -> Any:
+    """What a target may be: one that all kernels share, also by several measures."""
+    return SharedTarget if issubclass(kind, targets.SharedTarget) else Target
+
+
 if TYPE_CHECKING:
     TargetsSection = Section
 else:
@@ -110,7 +120,7 @@ else:
         "TargetsSection",
         __base__=Section,
         **{
-            quantity: (Target | None, Field(None, description=kind.help))
+            quantity: (_form_of(kind) | None, Field(None, description=kind.help))
             for quantity, kind in target_kinds().items()
         },
     )
@@ -141,7 +151,7 @@ class CompressionSection(
         description=(
             "What a budget counts: parameters, bytes of the variables, flops, bytes of the compact"
             " file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: [128]}"
-            " says more."
+            " says more. Beside several budgets only such mappings, one or a list."
         ),
     )
     allocation: Literal[ALLOCATORS] = Field(  # type: ignore[valid-type]

@@ -9,18 +9,24 @@ from typing import Any, TypedDict
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.agreement import disagreements
+from reducible_train.settings.agreement import disagreements, measure_faults
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain, settle
 from reducible_train.settings.configuration import plain_value
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import InputShape, Measure, Parameters, checked_measure
+from reducible_train.settings.measures import (
+    InputShape,
+    Measure,
+    Parameters,
+    checked_measure,
+    measure_kinds,
+)
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target, one_target, target_kinds
+from reducible_train.settings.targets import SharedTargets, Target, one_target, target_kinds
 
 _MOVED = {
     "adaptive": "`cadence`: write cadence=Cadence(start=Adaptive(...))",
@@ -32,7 +38,7 @@ _MOVED = {
 class TargetKeywords(TypedDict, total=False):
     """The targets beside `budget`, for editors; exactly one of all is given."""
 
-    cost: float | Schedule
+    cost: float | Schedule | Mapping[str, float | Schedule]
     energy: float | Schedule
     rtol: float | Schedule
     rank: float | Schedule
@@ -44,9 +50,10 @@ class CompressionSettings:
     """What shall fall, by which measure and criterion, when, and what watches and helps.
 
     Args:
-        target: What the model is brought to; of a search, the budget that must be possible for it.
+        target: What the model is brought to, several budgets too; of a search, the budget that
+            must be possible for it.
         search: What chooses the budget in place of a schedule, if something does.
-        measure: What a budget counts.
+        measure: What a budget counts; of several, those that have options.
         criterion: Name of what a lost direction costs.
         allocation: Name of how a budget is shared.
         calibration: Data to judge by, a number of samples of the fit, or `None`.
@@ -60,9 +67,9 @@ class CompressionSettings:
         ArgumentError: Two do not go together.
     """
 
-    target: Target
+    target: Target | SharedTargets
     search: Search | None = None
-    measure: Measure = Parameters()  # noqa: RUF009 (frozen)
+    measure: Measure | tuple[Measure, ...] = Parameters()  # noqa: RUF009 (frozen)
     criterion: str = "frobenius"
     allocation: str = "equal_energy"
     calibration: Any = None
@@ -76,7 +83,7 @@ class CompressionSettings:
         example = "rules=[LayerRule('encoder/*', min_rank=8)]"
         settle(
             self,
-            measure=checked_measure(self.measure),
+            measure=self._checked_measure(),
             calibration=_checked_calibration(self.calibration),
             rules=checked_all(wanted, self.rules, LayerRule, example),
             aids=checked_aids(self.aids),
@@ -94,6 +101,26 @@ class CompressionSettings:
             )
         )
 
+    def _checked_measure(self) -> Measure | tuple[Measure, ...]:
+        """The measure of one budget; of several, those that were given with options."""
+        if not isinstance(self.target, SharedTargets):
+            return checked_measure(self.measure)
+        if self.measure in ("parameters", Parameters()):  # left out
+            return ()
+        alone = isinstance(self.measure, Measure | str)
+        given: Any = (self.measure,) if alone else self.measure
+        raise_first(measure_faults(self.target.quantity, self.target.measures, given))
+        return tuple(each for each in given if not each.is_default)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is counted, each with its options: one measure, or that of each budget."""
+        if isinstance(self.measure, Measure):
+            return (self.measure,)
+        told = {each.name: each for each in self.measure}
+        names = self.target.measures if isinstance(self.target, SharedTargets) else ()
+        return tuple(told.get(name) or measure_kinds()[name]() for name in names)
+
     @property
     def adaptive(self) -> Adaptive | None:
         """What lets cuts begin, if they wait for the stable ranks."""
@@ -101,13 +128,17 @@ class CompressionSettings:
 
     @property
     def input_shape(self) -> InputShape | None:
-        """The shape of one sample, where the measure was told."""
-        return self.measure.input_shape
+        """The shape of one sample, where a measure was told."""
+        told = (each.input_shape for each in self.measures)
+        return next((shape for shape in told if shape is not None), None)
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """All that falls: the target of the model, and those of rules for single layers."""
-        return (self.target, *(rule.target for rule in self.rules if rule.target is not None))
+        """All that falls: the targets of the model, and those of rules for single layers."""
+        return (
+            *self.target.parts,
+            *(rule.target for rule in self.rules if rule.target is not None),
+        )
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of a `RankScheduler` that ask for this."""
@@ -115,8 +146,9 @@ class CompressionSettings:
         if self.search is not None:
             goal["search"] = self.search
         elif self.target.public:
-            goal[self.target.quantity] = self.target.number_or_schedule
-        others = (each.name for each in fields(self) if each.name not in ("target", "search"))
+            goal[self.target.quantity] = self.target.argument
+        said = ("target", "search") + (("measure",) if self.measure == () else ())
+        others = (each.name for each in fields(self) if each.name not in said)
         return goal | {name: getattr(self, name) for name in others}
 
     def get_config(self) -> dict[str, Any]:
@@ -142,7 +174,7 @@ class CompressionSettings:
         }
         if not _of_the_fit(self.calibration):
             given["calibration"] = _Elided()
-        if "measure" in given and self.measure.is_default:
+        if isinstance(self.measure, Measure) and "measure" in given and self.measure.is_default:
             given["measure"] = self.measure.name
         return f"{caller}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 

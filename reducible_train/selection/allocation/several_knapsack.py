@@ -16,6 +16,7 @@ groups make it better.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -219,7 +220,7 @@ class _JointSearch:
                     best = centre
                 self.bound = max(self.bound, bound)
                 cut = -over
-            width = float(np.sqrt(max(cut @ shape @ cut, 0.0)))  # round-off makes it less than 0
+            width = math.sqrt(max(float(cut @ shape @ cut), 0.0))  # round-off makes it less than 0
             if not width > 0:
                 break
             way = shape @ cut / width

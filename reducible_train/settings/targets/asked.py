@@ -1,0 +1,70 @@
+"""From the arguments of a call to what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.faults import Fault
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.targets.base import SharedTarget, Target, target_kinds
+from reducible_train.settings.targets.several import SharedTargets, is_several, several_faults
+
+
+def target(quantity: str, value: float | Schedule) -> Target:
+    """A checked target; a number means a constant.
+
+    Raises:
+        ArgumentError: A value of the schedule is out of the quantity's range.
+        ArgumentTypeError: Neither a schedule nor a number.
+
+    Example:
+        >>> target("budget", 0.25)(3)
+        0.25
+    """
+    return target_kinds()[quantity](value)  # type: ignore[arg-type]  # which it makes a schedule of
+
+
+def goal(
+    quantity: str, value: float | Schedule | Mapping[str, float | Schedule]
+) -> Target | SharedTargets:
+    """The same; of a mapping by measures, one for each.
+
+    Example:
+        >>> str(goal("budget", {"parameters": 0.25, "flops": 0.5}))
+        'budget.parameters = Constant(value=0.25) and budget.flops = Constant(value=0.5)'
+    """
+    kind = target_kinds()[quantity]
+    if issubclass(kind, SharedTarget) and isinstance(value, Mapping) and is_several(value):
+        return SharedTargets(kind, value)  # type: ignore[arg-type]  # which it makes parts of
+    return target(quantity, value)  # type: ignore[arg-type]  # a schedule in plain values
+
+
+def goal_faults(quantity: str, value: Any) -> list[Fault]:
+    """All that is wrong with what `goal` would be given."""
+    kind = target_kinds()[quantity]
+    if issubclass(kind, SharedTarget) and is_several(value):
+        return several_faults(kind, value)
+    return kind.faults_of(value)
+
+
+def one_target(**named: Any) -> Target | SharedTargets:
+    """The one target that was given.
+
+    Args:
+        **named: By quantity, what was given for each; `None` for nothing.
+
+    Raises:
+        ArgumentError: None was given, or more than one.
+    """
+    given = {name: value for name, value in named.items() if value is not None}
+    if len(given) != 1:
+        *first, last = (f"`{name}`" for name in target_kinds())
+        raise ArgumentError(
+            f"Exactly one of {', '.join(first)} and {last} must be given. Received: "
+            f"{', '.join(f'{n}={v!r}' for n, v in given.items()) or 'none of them'}. "
+            "Give a budget, for example budget=0.25, to choose the size of the model."
+        )
+    ((quantity, value),) = given.items()
+    return goal(quantity, value)
