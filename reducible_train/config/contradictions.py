@@ -15,7 +15,12 @@ from reducible_train.config.models import ConfigModel
 from reducible_train.config.problems import listed, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import as_config
-from reducible_train.settings.agreement import disagreements, measure_faults, resume_faults
+from reducible_train.settings.agreement import (
+    ONE_MEASURE,
+    disagreements,
+    measure_faults,
+    resume_faults,
+)
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.measures import measure_kinds
@@ -96,8 +101,7 @@ def _of_several(compression: Mapping[str, Any]) -> list[Fault]:
         return list(measure_faults(name, list(asked), [each for each in made if each is not None]))
     if not isinstance(given, list):
         return []
-    words = "`measure` must be one measure, where one budget is asked for. Received: a list of "
-    return [Fault(("measure",), f"{words}{len(rows)}. Give one, or a budget for each of them.")]
+    return [Fault(("measure",), ONE_MEASURE.format(f"a list of {len(rows)}"))]
 
 
 def _measure(given: Any) -> Any:

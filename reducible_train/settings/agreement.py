@@ -10,6 +10,11 @@ from reducible_train.settings.faults import Fault
 from reducible_train.settings.measures import Measure
 from reducible_train.settings.targets import Target
 
+ONE_MEASURE = (
+    "`measure` must be one measure, where one budget is asked for. Received: {}. Give one of them, "
+    "or a budget for each: budget={{'parameters': 0.25, 'flops': 0.5}}."
+)
+
 
 def disagreements(
     targets: Sequence[type[Target]],

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.agreement import disagreements, measure_faults
+from reducible_train.settings.agreement import ONE_MEASURE, disagreements, measure_faults
 from reducible_train.settings.aids import Aid, checked_aids
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import checked, checked_all, is_count, plain, settle
@@ -104,6 +104,8 @@ class CompressionSettings:
     def _checked_measure(self) -> Measure | tuple[Measure, ...]:
         """The measure of one budget; of several, those that were given with options."""
         if not isinstance(self.target, SharedTargets):
+            if isinstance(self.measure, list | tuple):
+                raise ArgumentError(ONE_MEASURE.format(f"measure={self.measure!r}"))
             return checked_measure(self.measure)
         if self.measure in ("parameters", Parameters()):  # left out
             return ()
