@@ -24,7 +24,8 @@ from reducible_train import (
     factorize,
 )
 from reducible_train.compressor import Compression
-from reducible_train.errors import ArgumentTypeError, ShortfallWarning
+from reducible_train.config import parse_config
+from reducible_train.errors import ArgumentTypeError, ConfigError, ShortfallWarning
 from reducible_train.report.records import Report, UndoneCut, cut_from_dict, cut_to_dict
 from reducible_train.selection.feasibility import smallest_fraction
 from reducible_train.settings.targets import SharedTargets, goal, one_target
@@ -78,7 +79,7 @@ def test_one_cut_meets_all(allocation):
     assert report.flops_fraction <= 0.5
     (cut,) = report.cuts
     assert cut.budgets == BOTH
-    assert (cut.quantity, cut.target) == ("budget", 0.4)
+    assert (cut.quantity, cut.target) == ("budget", 0.5)
     assert 0 < cut.certificate["bound"] <= cut.certificate["objective"]
 
 
@@ -244,12 +245,13 @@ def test_a_configuration_brings_them_back():
     assert again.get_config() == scheduler.get_config()
     assert eval(repr(scheduler)).settings == scheduler.settings
     assert isinstance(again.target, SharedTargets)
-    assert [each.name for each in again.settings.measures] == ["parameters", "latency", "flops"]
+    assert [each.name for each in again.settings.measures] == ["flops", "latency", "parameters"]
     assert again.settings.measures[1] == Latency(batch_size=1)
     assert again.settings.input_shape == (16, 16, 3)
     plain = RankScheduler(BOTH)
     assert "measure" not in plain.get_config()
-    assert repr(plain) == f"RankScheduler(budget={BOTH})"
+    assert repr(plain) == "RankScheduler(budget={'flops': 0.5, 'parameters': 0.4})"
+    assert plain.settings == RankScheduler({"flops": 0.5, "parameters": 0.4}).settings
     assert RankScheduler.from_config(plain.get_config()).settings == plain.settings
 
 
@@ -309,7 +311,7 @@ def test_a_guard_undoes_them_together_and_goes_half_as_far():
     model.fit(x, y, epochs=6, callbacks=[Worse(), scheduler], verbose=0)
     first, second = scheduler.report.undone
     assert first.budgets == BOTH
-    assert "to budget.parameters 0.4 and budget.flops 0.5 (" in str(first)
+    assert "to budget.flops 0.5 and budget.parameters 0.4 (" in str(first)
     assert second.budgets == pytest.approx({"parameters": 0.7, "flops": 0.75})
     assert scheduler.report.size_fraction == 1.0
 
@@ -341,6 +343,72 @@ def test_rules_go_before():
     assert report.ranks["hidden/kernel"] == 4
     assert "conv_1/kernel" not in report.ranks
     assert report.flops_fraction <= 0.5
+
+
+# --- in a file ------------------------------------------------------------------------------
+
+RAMP = {"schedule": "ramp", "initial": 1.0, "final": 0.5, "start_epoch": 1, "end_epoch": 3}
+
+
+def asked(compression):
+    return parse_config({"compression": compression, "training": {"epochs": 6}})
+
+
+def dense_model():
+    return keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(64, name="hidden"),
+            layers.Dense(10, name="output"),
+        ]
+    )
+
+
+def test_a_file_says_what_python_says():
+    config = asked(
+        {
+            "budget": {"parameters": 0.25, "flops": RAMP},
+            "measure": [{"name": "flops", "input_shape": [64]}],
+            "rules": [],
+        }
+    )
+    (scheduler,) = config.callbacks()
+    ramp = Ramp(1.0, 0.5, 1, 3)
+    wanted = RankScheduler({"parameters": 0.25, "flops": ramp}, measure=Flops(input_shape=(64,)))
+    assert scheduler.settings == wanted.settings
+    assert config.schedules() == {
+        "budget.flops": ramp,
+        "budget.parameters": wanted.target.parts[1].schedule,
+    }
+    config.check(dense_model())
+
+
+@pytest.mark.parametrize("measure", [{"name": "latency", "batch_size": 1}, [{"name": "latency"}]])
+def test_options_of_a_measure_stand_beside_the_budgets(measure):
+    (scheduler,) = asked({"budget": {"latency": 0.5, "file": 0.5}, "measure": measure}).callbacks()
+    size = 32 if isinstance(measure, list) else 1
+    assert scheduler.settings.measures[1] == Latency(batch_size=size)
+
+
+def test_costs_too():
+    (scheduler,) = asked({"cost": {"parameters": 3000, "file": 20_000}}).callbacks()
+    assert str(scheduler.target).startswith("cost.file = ")
+
+
+@pytest.mark.parametrize(
+    ("budget", "place"),
+    [
+        ({"parameters": 0.001, "flops": 0.5}, "$.compression.budget.parameters"),
+        ({"parameters": 0.5, "flops": 0.001}, "$.compression.budget.flops"),
+        ({"latency": 0.5, "flops": 0.001}, "$.compression.budget.flops"),  # the other is not timed
+    ],
+)
+def test_what_no_ranks_meet_is_told_beside_the_model(budget, place):
+    with pytest.raises(ConfigError) as raised:
+        asked({"budget": budget}).check(dense_model())
+    (problem,) = raised.value.problems
+    assert problem.path == place
+    asked({"budget": {"latency": 0.001}}).check(dense_model())
 
 
 # --- in records -----------------------------------------------------------------------------

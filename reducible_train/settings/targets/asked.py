@@ -33,7 +33,7 @@ def goal(
 
     Example:
         >>> str(goal("budget", {"parameters": 0.25, "flops": 0.5}))
-        'budget.parameters = Constant(value=0.25) and budget.flops = Constant(value=0.5)'
+        'budget.flops = Constant(value=0.5) and budget.parameters = Constant(value=0.25)'
     """
     kind = target_kinds()[quantity]
     if issubclass(kind, SharedTarget) and isinstance(value, Mapping) and is_several(value):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
 from reducible_train.settings.faults import Fault, Path, argument_text, raise_first
 from reducible_train.settings.fields import Value
@@ -157,7 +158,10 @@ class Target(ABC):
                 found.append(Fault(path, words))
         if found:
             return found
-        schedule = schedule_from_config(value)
+        try:
+            schedule = schedule_from_config(value)
+        except ArgumentError:  # an option that it does not have: said where it is made
+            return []
         retreat = cls.retreat_fault(schedule)
         words = f"`{called}` {retreat} Received: {schedule}."
         return [] if retreat is None else [Fault((), words)]

@@ -19,6 +19,8 @@ from reducible_train.settings.targets.base import SharedTarget
 class SharedTargets:
     """Several of one kind, each of a measure of its own; a model shall meet all of them.
 
+    They stand in the order of their measures' names, however they were given.
+
     Args:
         kind: What each is: a budget or a cost.
         parts: Each, with its measure; by name of the measure whatever one takes, if not made yet.
@@ -31,7 +33,7 @@ class SharedTargets:
         >>> from reducible_train.settings.targets.budget import Budget
         >>> both = SharedTargets(Budget, {"parameters": 0.25, "flops": 0.5})
         >>> [part.name for part in both.parts], both.argument
-        (['budget.parameters', 'budget.flops'], {'parameters': 0.25, 'flops': 0.5})
+        (['budget.flops', 'budget.parameters'], {'flops': 0.5, 'parameters': 0.25})
     """
 
     kind: type[SharedTarget]
@@ -43,7 +45,8 @@ class SharedTargets:
         if isinstance(self.parts, Mapping):
             raise_first(several_faults(self.kind, self.parts))
             made: Any = self.kind
-            parts = (made(value, measure=name) for name, value in self.parts.items())
+            ordered = sorted(self.parts.items())  # a file tells them in no other order
+            parts = (made(value, measure=name) for name, value in ordered)
             settle(self, parts=tuple(parts))
 
     def __str__(self) -> str:
