@@ -425,3 +425,23 @@ def test_records_keep_them_and_old_ones_have_none():
     undone = UndoneCut(1, 2, "budget", 0.4, 9, 4, "loss", 1.0, 1.1, 1.2, "why", BOTH)
     told = Report(9, 9, 36, 36, None, None, (), undone=(undone,))
     assert Report.from_dict(told.to_dict()) == told
+
+
+def test_another_fit_goes_on_where_one_stood():
+    asked = {"flops": PiecewiseConstant((1.0, 0.5), (0, 1)), "file": 0.6}
+    settings = RankScheduler(asked).settings
+
+    def met(model, story=None):
+        return Compression(model, settings.target, measure=settings.measures, story=story)
+
+    first = met(convolutional())
+    first.cut(0.0)
+    state = json.loads(json.dumps(first.get_state()))
+    again = met(first.model, state)
+    again.set_state(state)
+    assert again.history.reached == (0.6, 1.0)
+    assert not again.due(0.5)
+    assert again.due(1.0)
+    again.cut(1.0)
+    assert again.progress.unmet() is None
+    assert again.survey.total("flops") <= 0.5 * again.survey.dense_total("flops")

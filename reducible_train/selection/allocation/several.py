@@ -65,7 +65,7 @@ def allocate_several(
         >>> fast = [Candidate("a", [2.0, 1.0], 8, 30, 1, 2), Candidate("b", [1.0, 1.0], 2, 5, 1, 2)]
         >>> found = allocate_several([small, fast], [12, 15])
         >>> found.ranks, found.cost, found.others
-        ({'a': 1, 'b': None}, 12.0, (13.0,))
+        ({'a': 1, 'b': 2}, 9.0, (12.0,))
     """
     if len(candidates) != len(capacities) or not candidates:
         raise ArgumentError(
