@@ -37,6 +37,8 @@ class Limit:
         capacity: What they may cost together.
         last: The same at the lowest value that it will have.
         whole: What they would cost if all were dense.
+        now: What they cost as they are.
+        is_met: True if that is little enough.
     """
 
     target: SharedTarget
@@ -45,6 +47,8 @@ class Limit:
     capacity: float
     last: float
     whole: float
+    now: float
+    is_met: bool
 
     def __str__(self) -> str:
         return f"{self.target.name} {self.value:g}"
@@ -105,7 +109,8 @@ class SharedBudget:
             time: When that is, for messages.
         """
         hindrances = [_APART] if self._apart else []
-        limits = list(filter(None, (self._limit(each, shared, others, values) for each in values)))
+        every = [self._limit(each, shared, others, values) for each in values]
+        limits = [limit for limit in every if not limit.is_met]
         if not limits:
             asked = " and ".join(f"{each.name} {value:.4g}" for each, value in values.items())
             met = f"{asked} {'is' if len(values) == 1 else 'are'} met without it"
@@ -121,7 +126,8 @@ class SharedBudget:
                 limits[place] = replace(
                     limit, capacity=smallest, last=limit.last + smallest - limit.capacity
                 )
-        forms = self._forms(shared, limits)
+        later = [limit for limit in every if limit.is_met and limit.last < limit.now]
+        forms = self._forms(shared, limits, later)
         allocation, exceeded = self._allocated(shared, forms, limits)
         if exceeded and len(limits) > 1:
             told = " and ".join(f"the {limit}" for limit in exceeded)
@@ -141,17 +147,23 @@ class SharedBudget:
         shared: Sequence[CompressibleKernel],
         others: Sequence[RankChoice],
         values: Mapping[SharedTarget, float],
-    ) -> Limit | None:
-        """What a budget leaves to these kernels; `None` if it is met as they are."""
+    ) -> Limit:
+        """What a budget leaves to these kernels."""
         measure, value = target.counts(self._measure), values[target]
         total = self._survey.total(measure) - sum(choice.saves(measure) for choice in others)
+        now = sum(m.cost(measure) for m in shared)
         budget = self._cost_of(target, value)
-        if total <= budget:
-            return None
-        capacity = sum(m.cost(measure) for m in shared) - (total - budget)
         last = self._cost_of(target, min(value, target.lowest))
-        whole = sum(m.dense_cost(measure) for m in shared)
-        return Limit(target, measure, value, capacity, capacity - (budget - last), whole)
+        return Limit(
+            target,
+            measure,
+            value,
+            capacity=now - (total - budget),
+            last=now - (total - last),
+            whole=sum(m.dense_cost(measure) for m in shared),
+            now=now,
+            is_met=total <= budget,
+        )
 
     def _cost_of(self, target: SharedTarget, value: float) -> float:
         """What a value of a target lets the whole model cost."""
@@ -164,10 +176,21 @@ class SharedBudget:
         rest = self._survey.total(measure) - sum(m.cost(measure) for m in mine)
         return rest + cost / dense * sum(m.dense_cost(measure) for m in mine)
 
-    def _forms(self, shared: Sequence[CompressibleKernel], limits: Sequence[Limit]) -> Forms:
-        """The form that each kernel shall have, if it gets factors."""
+    def _forms(
+        self,
+        shared: Sequence[CompressibleKernel],
+        limits: Sequence[Limit],
+        later: Sequence[Limit],
+    ) -> Forms:
+        """The form that each kernel shall have, if it gets factors.
+
+        Args:
+            shared: The kernels.
+            limits: What they shall meet now.
+            later: What they meet now, and will have to later.
+        """
         forms = {m.kernel.path: self._least_lossy(m, limits) for m in shared}
-        return {**forms, **self._smaller_forms(shared, forms, limits)}
+        return {**forms, **self._smaller_forms(shared, forms, [*limits, *later])}
 
     def _least_lossy(
         self, compressible: CompressibleKernel, limits: Sequence[Limit]

@@ -192,6 +192,33 @@ def test_budgets_that_only_together_are_impossible_are_named():
         factorize(model, asked)
 
 
+def test_a_split_of_now_leaves_room_for_a_budget_of_later():
+    """The usual split would not, and a kernel that is split once stays so."""
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 64)),
+            layers.Conv2D(64, (7, 3), strides=(1, 4), padding="same", name="wide"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2, name="output"),
+        ]
+    )
+    both = Compression(model, goal("budget", {"parameters": 1.0, "flops": 1.0}), trains=False)
+    (kernel,) = both.survey.compressible
+    names = ("parameters", "flops")
+    least = {name: smallest_fraction(both.survey, name) for name in names}
+    for name, other in (names, names[::-1]):
+        copy = keras.models.clone_model(model)
+        fall = PiecewiseConstant((1.0, 1.0001 * least[other]), (0, 1))
+        loose = max(form.cost(1, name) for form in kernel.options) / both.survey.dense_total(name)
+        asked = {name: loose + 0.1, other: fall}
+        settings = RankScheduler(asked).settings
+        compression = Compression(copy, settings.target, measure=settings.measures)
+        compression.cut(0.0)
+        assert compression.survey.compressible[0].kernel.rank is not None
+        compression.cut(1.0)
+        assert compression.progress.unmet() is None, (name, compression.report)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
