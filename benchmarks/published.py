@@ -226,7 +226,7 @@ def count(model: keras.Model, counted: str) -> int:
 
 def flops(model: keras.Model) -> int:
     """Of one sample, as the report counts them."""
-    return survey(model, (), measure="flops").total("flops")
+    return survey(model, (), measures=("flops",)).total("flops")
 
 
 def judged_on(data: Dataset, measure: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from reducible_train import _keras
@@ -22,7 +22,7 @@ from reducible_train.surgery.merge import check_built
 class OnceTargets(TypedDict, total=False):
     """The targets beside `budget`, for editors; exactly one of all is given."""
 
-    cost: float
+    cost: float | Mapping[str, float]
     energy: float
     rtol: float
     rank: int
@@ -30,9 +30,9 @@ class OnceTargets(TypedDict, total=False):
 
 def factorize(
     model: Any,
-    budget: float | None = None,
+    budget: float | Mapping[str, float] | None = None,
     *,
-    measure: str | Measure = "parameters",
+    measure: str | Measure | Sequence[Measure] = "parameters",
     criterion: str = "auto",
     allocation: str = "auto",
     calibration: Any = None,
@@ -56,11 +56,13 @@ def factorize(
 
     Args:
         model: A built Keras model.
-        budget: Fraction of the whole dense model it may cost, in (0, 1].
+        budget: Fraction of the whole dense model it may cost, in (0, 1]; a dictionary by measure
+            asks for several at once, all of which are met: `{"parameters": 0.25, "flops": 0.5}`.
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`,
             `"file"` (bytes of the compact file) or `"latency"` (seconds of a batch, measured), or a
             `Latency`, or a `Flops`. Where a model leaves lengths open, `Flops(input_shape=(128,))`
-            tells them; left out, they are the mean of the calibration set.
+            tells them; left out, they are the mean of the calibration set. Beside a dictionary,
+            whose keys say what is counted, only such measures with options, one or a list.
         criterion: What a lost direction costs: `"fisher"` (in the loss of the compiled model, to
             second order), `"activation"` (of the kernel's output on data, the mean made up for by
             the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
@@ -84,7 +86,8 @@ def factorize(
 
     Raises:
         ArgumentError: Unusable arguments, or a rule that matches no layer.
-        RankError: Nothing to compress, or a budget that no ranks meet.
+        RankError: Nothing to compress, a budget that no ranks meet, or several that none meet
+            together.
         SpectrumError: A kernel holds NaN or infinity.
         SurgeryError: The model is not built, or Keras failed; it is as it was.
 
@@ -100,7 +103,7 @@ def factorize(
     regularization of factorized neural layers*, ICLR 2021.
     """
     given: dict[str, Any] = {"budget": budget, **target}
-    for name, value in given.items():
+    for name, value in _named(given):
         if isinstance(value, Schedule):
             raise ArgumentTypeError(
                 f"`{name}` of factorize must be a number, since it cuts once. Received: {value!r}. "
@@ -125,7 +128,7 @@ def factorize(
     compression = Compression(
         model,
         settings.target,
-        measure=settings.measure,
+        measure=settings.measures,
         allocation=allocation,
         rules=settings.rules,
         criterion=criterion,
@@ -140,3 +143,10 @@ def factorize(
         )
     compression.cut(0.0)
     return compression.report
+
+
+def _named(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value that was given, by the name it has in messages."""
+    for name, value in given.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        yield from [(f"{name}.{key}", each) for key, each in inner] or [(name, value)]

@@ -56,8 +56,10 @@ def preview(
     often = f"{cadence.steps} steps" if cadence.steps else f"{cadence.epochs or 1} epoch(s)"
     console.print(Text(f"{config}: {count} epochs, ranks may change every {often}"))
     console.print(_table(loaded, targets, count))
-    main = next(iter(targets))
-    console.print(Text(plot(targets[main], count, main, ascii_only=console.options.ascii_only)))
+    main, *others = targets
+    several = f"{main.partition('.')[0]}."
+    for name in (main, *(each for each in others if each.startswith(several))):
+        console.print(Text(plot(targets[name], count, name, ascii_only=console.options.ascii_only)))
 
 
 def _enough(schedules: Sequence[Schedule]) -> int:

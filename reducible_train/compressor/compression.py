@@ -19,13 +19,19 @@ from reducible_train.compressor.changes import (
     kernel_cut,
     seconds_of,
 )
-from reducible_train.compressor.costs import cost_model_of, cost_notes, keep_dense_costs
+from reducible_train.compressor.costs import cost_models_of, cost_notes, keep_dense_costs
 from reducible_train.compressor.data import check_data, listening_notes
 from reducible_train.compressor.growth import grown, room_to_grow
 from reducible_train.compressor.history import History
 from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of
-from reducible_train.compressor.target_values import TargetValue, on_schedule, targets_of, values_at
+from reducible_train.compressor.target_values import (
+    TargetValue,
+    on_schedule,
+    targets_of,
+    values_at,
+    values_by_measure,
+)
 from reducible_train.report.records import Cut, Report
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
@@ -33,6 +39,7 @@ from reducible_train.selection.feasibility import (
     check_finite,
     check_rank,
     check_target,
+    check_together,
 )
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.judge import Judge, asking_of, judge_for
@@ -44,7 +51,7 @@ from reducible_train.selection.survey import survey
 from reducible_train.settings.compression import AUTO
 from reducible_train.settings.measures import Measure, checked_measure
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import SharedTargets, Target
 from reducible_train.surgery.change import change_kernels, pull_kernels
 
 
@@ -58,7 +65,8 @@ class Compression:
     Args:
         model: A built Keras model; of a `Distiller`, the student is compressed.
         target: What shall be reached.
-        measure: What a budget counts, by name, or a `Measure` with options.
+        measure: What a budget counts, by name, or a `Measure` with options; of several budgets
+            those of all.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
         criterion: What a lost direction costs; by `"auto"`, the best that samples allow.
@@ -89,9 +97,9 @@ class Compression:
     def __init__(
         self,
         model: Any,
-        target: Target,
+        target: Target | SharedTargets,
         *,
-        measure: str | Measure = "parameters",
+        measure: str | Measure | Sequence[Measure] = "parameters",
         allocation: str = AUTO,
         rules: Sequence[LayerRule] = (),
         criterion: str = AUTO,
@@ -109,15 +117,16 @@ class Compression:
         self.hindrance: str | None = None
         self._remarks: Mapping[str, str] = {}
         self._own_ranks: Mapping[str, float] = {}
-        self._measure = checked_measure(measure)
-        self.measure = self._measure.name
+        rows = [measure] if isinstance(measure, str | Measure) else list(measure)
+        self._measures = tuple(checked_measure(each) for each in rows)
+        self.measure = self._measures[0].name
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
         self.survey = survey(
             part,
             rules,
-            measure=self.measure,
-            cost_model=cost_model_of(self._measure, state),
+            measures=[each.name for each in self._measures],
+            cost_models=cost_models_of(self._measures, state),
             trains=trains,
             shapes=shapes,
         )
@@ -180,7 +189,8 @@ class Compression:
                 epoch=int(time),
                 step=step,
                 quantity=self.target.quantity,
-                target=values[self.target],
+                target=values[self.target.parts[0]],
+                budgets=values_by_measure(self.target, values),
                 kernels=kernels,
                 parameters_before=before,
                 parameters=int(self.survey.total("parameters")),
@@ -309,19 +319,26 @@ class Compression:
             self.history,
             remarks=self._remarks,
             notes=self.notes,
-            costs=cost_notes(self.survey, self._measure),
+            costs=cost_notes(self.survey, self._measures),
         )
 
 
-def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool) -> bool:
+def _checked(
+    compression: Compression, rules: Sequence[LayerRule], trains: bool
+) -> list[Target]:
     """Refuse a model that cannot be brought to the target.
 
     Returns:
-        True if the budget can be asked only of the kernels that may change.
+        The budgets that can be asked only of the kernels that may change.
     """
     target, seen = compression.target, compression.survey
     check_distribution(compression.model, seen)
-    apart = check_target(seen, target, rules, compression.measure, compression.report)
+    apart = [
+        part
+        for part in target.parts
+        if check_target(seen, part, rules, compression.measure, compression.report)
+    ]
+    check_together(seen, target, apart)
     if trains:
         check_rank(seen, target)
     check_finite(seen)

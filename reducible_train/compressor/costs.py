@@ -6,26 +6,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from reducible_train.selection.costs import cost_model_kind
+from reducible_train.selection.costs import CostModel, cost_model_kind
 from reducible_train.selection.rank_choice import RankChoice
 from reducible_train.selection.survey import MakeCostModel, Survey
 from reducible_train.settings.measures import Measure, TabulatedMeasure
 
 
-def cost_model_of(measure: Measure, state: Mapping[str, Any] | None) -> MakeCostModel | None:
-    """What makes the tables of costs of a model; `None` where the measure has a law.
+def cost_models_of(
+    measures: Sequence[Measure], state: Mapping[str, Any] | None
+) -> dict[str, MakeCostModel]:
+    """What makes the tables of costs of a model, by those of the measures that have no law.
 
     Args:
-        measure: The measure.
+        measures: The measures.
         state: Of another fit that will be taken up, whose tables hold on.
     """
-    kind = cost_model_kind(measure.name)
-    if kind is None:
-        return None
-    known = (state or {}).get("cost_models", {}).get(measure.name)
-    if known is not None:
-        return lambda *_: kind.from_plain(known)
-    return partial(kind.of, measure)
+    told, made = (state or {}).get("cost_models", {}), dict[str, MakeCostModel]()
+    for measure in measures:
+        kind, known = cost_model_kind(measure.name), told.get(measure.name)
+        if kind is not None:
+            make = partial(kind.of, measure)
+            made[measure.name] = make if known is None else partial(_told, kind, known)
+    return made
+
+
+def _told(kind: type[CostModel], known: Mapping[str, Any], *_: Any) -> CostModel:
+    """The tables of another fit."""
+    return kind.from_plain(known)
 
 
 def keep_dense_costs(survey: Survey, choices: Sequence[RankChoice]) -> None:
@@ -35,17 +42,18 @@ def keep_dense_costs(survey: Survey, choices: Sequence[RankChoice]) -> None:
             costs.keep_dense_cost(each.compressible.kernel, each.factorization.dense_cost(name))
 
 
-def cost_notes(survey: Survey, measure: Measure) -> Iterator[str]:
-    """What the model costs by a measure that the report has no figures of.
+def cost_notes(survey: Survey, measures: Sequence[Measure]) -> Iterator[str]:
+    """What the model costs by measures that the report has no figures of.
 
     Args:
         survey: The kernels, and what they cost.
-        measure: What a budget counts.
+        measures: What budgets count.
     """
-    if not isinstance(measure, TabulatedMeasure):
-        return
-    words = measure.words(survey.dense_total(measure.name), survey.total(measure.name))
-    counted = survey.counted if measure.needs_shapes else None
-    at = "" if counted is None else f"It is that at {counted}."
-    remark = survey.cost_models[measure.name].remark
-    yield " ".join(filter(None, (words, at, remark)))
+    for measure in measures:
+        if not isinstance(measure, TabulatedMeasure):
+            continue
+        words = measure.words(survey.dense_total(measure.name), survey.total(measure.name))
+        counted = survey.counted if measure.needs_shapes else None
+        at = "" if counted is None else f"It is that at {counted}."
+        remark = survey.cost_models[measure.name].remark
+        yield " ".join(filter(None, (words, at, remark)))

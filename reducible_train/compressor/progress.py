@@ -11,7 +11,7 @@ from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.survey import Survey
 from reducible_train.selection.survey_numbers import SurveyNumbers
-from reducible_train.settings.targets import SharedTarget, Target
+from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,20 +21,21 @@ class Progress:
     Args:
         survey: Its kernels.
         target: What it shall be brought to.
-        measure: What a budget counts.
+        measure: What a budget counts that does not say so itself.
         reached: The values of `targets_of` at the last look; `None` before one.
         own_ranks: The ranks that the target `StableRank` means, by path.
     """
 
     survey: Survey
-    target: Target
+    target: Target | SharedTargets
     measure: str
     reached: Sequence[float] | None
     own_ranks: Mapping[str, float]
 
     def present(self, goal: Target) -> float:
         """The value of a target that the model meets as it is."""
-        return goal.present(SurveyNumbers(self.survey, self.measure, self.own_ranks))
+        measure = goal.counts(self.measure) if isinstance(goal, SharedTarget) else self.measure
+        return goal.present(SurveyNumbers(self.survey, measure, self.own_ranks))
 
     def unmet(self) -> Target | None:
         """The first of the targets that the model has not been brought to, if there is one."""
@@ -61,7 +62,7 @@ class Progress:
             return all(as_rank(wanted, m, m.factorization) in (None, m.kernel.rank) for m in mine)
         return self._looked_at(goal) == wanted
 
-    def _target_of(self, compressible: CompressibleKernel) -> Target:
+    def _target_of(self, compressible: CompressibleKernel) -> Target | SharedTargets:
         """The target of one kernel: its rule's, or the model's."""
         own = None if compressible.rule is None else compressible.rule.target
         return self.target if own is None else own

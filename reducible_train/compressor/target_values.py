@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import Target
+from reducible_train.settings.targets import SharedTargets, Target
 
 TargetValue = Callable[[Target, float], float]  # target, time in epochs -> the value to go to
 
@@ -15,10 +15,10 @@ def on_schedule(goal: Target, time: float) -> float:
     return goal(time)
 
 
-def targets_of(survey: Survey, target: Target) -> tuple[Target, ...]:
-    """The target of a model, and those of the rules for its layers, each once."""
+def targets_of(survey: Survey, target: Target | SharedTargets) -> tuple[Target, ...]:
+    """The targets of a model, and those of the rules for its layers, each once."""
     own = (m.rule.target for m in survey.compressible if m.rule)
-    return tuple(dict.fromkeys([target, *(each for each in own if each is not None)]))
+    return tuple(dict.fromkeys([*target.parts, *(each for each in own if each is not None)]))
 
 
 def values_at(
@@ -26,3 +26,12 @@ def values_at(
 ) -> dict[Target, float]:
     """What each target shall be at a time, in the order in which a history keeps them."""
     return {goal: target_value(goal, time) for goal in targets}
+
+
+def values_by_measure(
+    target: Target | SharedTargets, values: Mapping[Target, float]
+) -> dict[str, float] | None:
+    """The value of each of several budgets, by its measure; `None` where there is one."""
+    if not isinstance(target, SharedTargets):
+        return None
+    return {str(part.measure): values[part] for part in target.parts}

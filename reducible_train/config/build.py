@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
 from reducible_train.settings.measures import CountedMeasure, Measure, Parameters
 from reducible_train.settings.rules import LayerRule, unmatched
-from reducible_train.settings.targets import target
+from reducible_train.settings.targets import SharedTargets, Target, target
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -94,28 +95,41 @@ def _plan_problems(
     """Nothing to compress, or a budget that no ranks can meet."""
     try:
         asked = _scheduler(config).settings
-        goal, measure = asked.target, asked.measure
+        goal, measures = asked.target, list(asked.measures)
         part, told = _keras.trained_model(model), asked.input_shape
         shapes = [] if told is None else [shapes_told(told, part)]
-        if not _measurable(measure, part, shapes):
-            # Only when the fit begins is known which budget can be met.
-            goal, measure = target("budget", 1.0), Parameters()
+        known = [each for each in measures if _measurable(each, part, shapes)]
+        if len(known) < len(measures):
+            # Only when the fit begins is known which other budget can be met.
+            goal, measures = _part_of(goal, known)
         Compression(
             model,
             goal,
-            measure=measure,
+            measure=measures,
             allocation=asked.allocation,
             rules=rules,
             shapes=shapes,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        named = re.findall(r"`(budget|cost|allocation|measure|input_shape)`", sentence)[:1]
+        words = r"`(budget|cost|allocation|measure|input_shape)(\.\w+)?`"
+        named = [each for found in re.findall(words, sentence)[:1] for each in found if each]
+        named = [each.removeprefix(".") for each in named]
         if named == ["input_shape"]:
             named = ["measure", "input_shape"]
         if config.compression.search is not None and named == ["budget"]:
             named = ["search", "lowest"]
         yield ("compression", *named), sentence
+
+
+def _part_of(
+    goal: Target | SharedTargets, known: list[Measure]
+) -> tuple[Target | SharedTargets, list[Measure]]:
+    """Of several budgets those of measures that are known already; else one that is met."""
+    names = [each.name for each in known]
+    if not isinstance(goal, SharedTargets) or not known:
+        return target("budget", 1.0), [Parameters()]
+    return replace(goal, parts=tuple(p for p in goal.parts if p.measure in names)), known
 
 
 def _some(paths: list[str], limit: int = 12) -> str:

@@ -61,10 +61,13 @@ class Config:
         named = {name: getattr(self.compression, name) for name in target_kinds()}
         for rule in self.compression.rules:
             named |= {f"{name} of {rule.match}": getattr(rule, name) for name in OWN}
+        asked = {name: built(target) for name, target in named.items() if target is not None}
         return {
-            name: schedule_from_config(built(target))
-            for name, target in named.items()
-            if target is not None
+            name if measure is None else f"{name}.{measure}": schedule_from_config(value)
+            for name, target in asked.items()
+            for measure, value in (
+                target if isinstance(target, Mapping) else {None: target}
+            ).items()
         }
 
     def callbacks(self) -> list[Any]:

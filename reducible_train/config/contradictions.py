@@ -14,9 +14,18 @@ from reducible_train.config.faults import placed, settings_faults, training_faul
 from reducible_train.config.models import ConfigModel
 from reducible_train.config.problems import shown
 from reducible_train.config.reading import Place
-from reducible_train.settings.agreement import disagreements, resume_faults
+from reducible_train.config.schedules import as_config
+from reducible_train.settings.agreement import (
+    ONE_MEASURE,
+    disagreements,
+    measure_faults,
+    resume_faults,
+)
 from reducible_train.settings.faults import Fault
+from reducible_train.settings.fields import fields_of
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.targets import SharedTarget, StableRank, choice_faults, target_kinds
+from reducible_train.settings.targets.several import is_several
 
 Found = Iterator[tuple[Place, str]]
 TARGETS = target_kinds()
@@ -35,6 +44,7 @@ def contradictions(values: Any) -> Found:
     )
     yield from _one_quantity(compression, place)
     yield from _idle_options(compression, place)
+    yield from placed(_of_several(compression), place)
     yield from _idle_aids(compression, place)
     for where, fault in _disagreements(compression, values.get("backup")):
         yield from placed([fault], where)
@@ -68,6 +78,34 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
                 f"{name} has a meaning only for a budget, and none is given."
                 f" Received: {shown(compression[name])}. Remove it, or give a budget.",
             )
+
+
+def _of_several(compression: Mapping[str, Any]) -> list[Fault]:
+    """What a measure has against several budgets, or a list of them against one."""
+    given = compression.get("measure")
+    rows = given if isinstance(given, list) else [] if given is None else [given]
+    several = {
+        name: as_config(compression.get(name))
+        for name, kind in TARGETS.items()
+        if issubclass(kind, SharedTarget) and is_several(as_config(compression.get(name)))
+    }
+    if several:
+        ((name, asked), *_) = several.items()
+        made = [_measure(each) for each in rows]
+        return list(measure_faults(name, list(asked), [each for each in made if each is not None]))
+    if not isinstance(given, list):
+        return []
+    return [Fault(("measure",), ONE_MEASURE.format(f"a list of {len(rows)}"))]
+
+
+def _measure(given: Any) -> Any:
+    """A measure of a file: its name, or with options; `None` if something is wrong with it."""
+    if not isinstance(given, Mapping):
+        return given
+    kind = measure_kinds().get(str(given.get("name")))
+    options = {name: value for name, value in given.items() if name != "name"}
+    known = kind is not None and options.keys() <= fields_of(kind).keys()
+    return kind(**options) if kind and known and not kind.faults_of(options) else None
 
 
 def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tuple[Place, Fault]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import as_config
@@ -20,7 +20,8 @@ from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.schedules.base import schedule_draft
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import target_kinds
+from reducible_train.settings.targets import goal_faults, target_kinds
+from reducible_train.settings.targets.several import is_several
 from reducible_train.settings.timing import timing_faults
 
 S = TypeVar("S", bound=Settings)
@@ -39,7 +40,7 @@ def settings_faults(root: type[Section], values: Any, place: Place = ()) -> Foun
     for name, item in root.model_fields.items() if isinstance(values, Mapping) else ():
         given, here = values.get(name), (*place, name)
         if name in target_kinds() and given is not None:
-            yield from placed(target_kinds()[name].faults_of(as_config(given)), here)
+            yield from placed(goal_faults(name, as_config(given)), here)
             continue
         sections = list(sections_in(item.annotation))
         if name in options and given is not None and not sections:
@@ -78,8 +79,20 @@ def training_faults(compression: Mapping[str, Any], epochs: Any) -> Found:
 class _Falls:
     """What falls, and when."""
 
-    quantity: str
+    name: str
     schedule: Schedule
+
+    @property
+    def parts(self) -> Sequence[_Falls]:
+        """Itself."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class _FallTogether:
+    """What falls by each of some measures."""
+
+    parts: Sequence[_Falls]
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class _Rule:
 class _Asked:
     """What a file asks for, as far as time goes."""
 
-    target: _Falls | None
+    target: _Falls | _FallTogether | None
     rules: Sequence[_Rule]
     cadence: Cadence
     aids: Sequence[Aid]
@@ -111,31 +124,37 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
         return None
     rules = compression.get("rules")
     layers = [_mapping(rule) for rule in rules] if isinstance(rules, list) else []
-    falls = [_falls(compression, list(target_kinds())), *(_falls(rule, OWN) for rule in layers)]
+    mine = _falls(compression, list(target_kinds()))
+    falls = [_falls(rule, OWN) for rule in layers]
     aids = [
         _whole(kind, _mapping(compression.get("aids")).get(name))
         for name, kind in aid_kinds().items()
     ]
     return _Asked(
-        falls[0] or None,
+        mine or None,
         [
             _Rule(str(rule.get("match")), own or None)
-            for rule, own in zip(layers, falls[1:], strict=True)
+            for rule, own in zip(layers, falls, strict=True)
         ],
         cadence,
-        () if False in falls else [aid for aid in aids if aid is not None],
+        () if False in (mine, *falls) else [aid for aid in aids if aid is not None],
         cadence.start,
         _draft(Search, compression.get("search")),
     )
 
 
-def _falls(section: Mapping[str, Any], quantities: Sequence[str]) -> _Falls | Literal[False] | None:
+def _falls(section: Mapping[str, Any], quantities: Sequence[str]) -> Any:
     """What a section lets fall; `None` for nothing, `False` where nobody can say when."""
     name = next((each for each in quantities if section.get(each) is not None), None)
     if name is None:
         return None
-    schedule = schedule_draft(as_config(section[name]))
-    return False if schedule is None else _Falls(name, schedule)
+    given = as_config(section[name])
+    if not is_several(given):
+        schedule = schedule_draft(given)
+        return False if schedule is None else _Falls(name, schedule)
+    drafts = {f"{name}.{measure}": schedule_draft(each) for measure, each in given.items()}
+    parts = [_Falls(called, draft) for called, draft in drafts.items() if draft is not None]
+    return _FallTogether(parts) if len(parts) == len(drafts) else False
 
 
 def _whole(made: type[S], given: Any) -> S | None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from reducible_train.config.aids import AidsSection
-from reducible_train.config.schedules import Target
+from reducible_train.config.schedules import SharedTarget, Target
 from reducible_train.config.sections import Section, section_of
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
+from reducible_train.settings import targets
 from reducible_train.settings.callbacks import (
     BackupSettings,
     CheckpointSettings,
@@ -72,6 +73,8 @@ def _measure_section(kind: str) -> Any:
 
 
 def _measure_form(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "<list>"
     if not isinstance(value, Mapping | Section):
         return "<name>"
     kind = value.get("name") if isinstance(value, Mapping) else value.name
@@ -82,8 +85,10 @@ MEASURES = measure_kinds()
 if TYPE_CHECKING:
     Measure = str | Section
 else:
-    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")]]
-    _FORMS += [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in MEASURES]
+    _OPTIONS = [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in MEASURES]
+    _ONE = Annotated[Union[tuple(_OPTIONS)], Discriminator(_measure_form)]  # noqa: UP007
+    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")], *_OPTIONS]
+    _FORMS += [Annotated[list[_ONE], Tag("<list>")]]
     Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 
@@ -95,6 +100,11 @@ ALONE: Any = {
     "properties": {"cadence": {"required": ["start"]}},
     "not": {"anyOf": ONE},
 }
+
+
+def _form_of(kind: type[targets.Target]) -> Any:
+    """What a target may be: one that all kernels share, also by several measures."""
+    return SharedTarget if issubclass(kind, targets.SharedTarget) else Target
 
 
 if TYPE_CHECKING:
@@ -111,7 +121,7 @@ else:
         },
         without=("target",),
         **{
-            quantity: (Target | None, Field(None, description=kind.help))
+            quantity: (_form_of(kind) | None, Field(None, description=kind.help))
             for quantity, kind in target_kinds().items()
         },
     )

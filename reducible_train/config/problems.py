@@ -197,7 +197,7 @@ def _models_at(root: type[BaseModel], location: Place) -> list[type[Section]]:
         if isinstance(part, int):
             continue
         if _is_tag(part):
-            models = [model for model in models if model.tag == part]
+            models = [model for model in models if model.tag == part] or models
             continue
         held = [model.model_fields[part] for model in models if part in model.model_fields]
         models = [found for item in held for found in sections_in(item.annotation)]

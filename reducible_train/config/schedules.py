@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, create_model
 from typing_extensions import TypeAliasType
 
-from reducible_train.config.sections import Section, section_of
+from reducible_train.config.sections import Section, built, section_of
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.schedules import schedule_kinds
+from reducible_train.settings.targets.several import is_several
 
 KINDS = schedule_kinds()
 
@@ -26,6 +28,12 @@ def tag_of(value: Any) -> str | None:
         return "<number>"
     kind = kind_of(value)
     return f"<{kind}>" if kind else None
+
+
+def shared_tag_of(value: Any) -> str | None:
+    """The same of what may be asked by several measures at once."""
+    several = isinstance(value, SeveralSection) or is_several(as_config(value))
+    return SeveralSection.tag if several else tag_of(value)
 
 
 def as_config(target: Any) -> Any:
@@ -60,6 +68,37 @@ else:
             Union[tuple(_FORMS)],  # noqa: UP007 (made from a list)
             Discriminator(tag_of),
             Field(description="A number that holds all the time, or a schedule."),
+        ],
+    )
+
+
+class SeveralSection(Section, help="A target of its own for each measure; all are met."):
+    tag: ClassVar[str] = "<several>"
+
+    def build(self) -> dict[str, Any]:
+        """By measure what was given for it."""
+        return {name: built(value) for name, value in self if value is not None}
+
+
+if TYPE_CHECKING:
+    SharedTarget = float | Section
+else:
+    MeasuresSection = create_model(
+        "MeasuresSection",
+        __base__=SeveralSection,
+        **{
+            name: (Target | None, Field(None, description=f"Of the {measure.unit}."))
+            for name, measure in measure_kinds().items()
+        },
+    )
+    MeasuresSection.help = SeveralSection.help
+    _SHARED = [*_FORMS, Annotated[MeasuresSection, Tag(SeveralSection.tag)]]
+    SharedTarget = TypeAliasType(
+        "SharedTarget",
+        Annotated[
+            Union[tuple(_SHARED)],  # noqa: UP007 (made from a list)
+            Discriminator(shared_tag_of),
+            Field(description="A number, a schedule, or one of these for each of some measures."),
         ],
     )
 for _made in SECTIONS.values():

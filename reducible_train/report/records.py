@@ -95,6 +95,8 @@ class Cut:
         parameters: Parameters of the whole model after.
         seconds: Wall time of each part: `"spectra"`, `"allocation"`, `"surgery"`.
         certificate: Objective, bound and gap of the allocation, if one was solved.
+        budgets: Of several budgets met at once the value of each, by its measure; `target` is the
+            first of them.
     """
 
     epoch: int
@@ -106,6 +108,7 @@ class Cut:
     parameters: int
     seconds: Mapping[str, float] = field(compare=False)
     certificate: Mapping[str, float] | None = field(default=None, hash=False)
+    budgets: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class UndoneCut:
         worst: The worst value that would have been accepted.
         value: Its last value under this cut; `None` if there was none.
         reason: Why it was undone, in words.
+        budgets: Of several budgets that were aimed at the value of each, by its measure.
     """
 
     epoch: int
@@ -139,10 +143,13 @@ class UndoneCut:
     worst: float
     value: float | None
     reason: str
+    budgets: Mapping[str, float] | None = field(default=None, hash=False)
 
     def __str__(self) -> str:
+        asked = self.budgets or {"": self.target}
+        aims = (f"{f'{self.quantity}.{m}'.rstrip('.')} {v:.4g}" for m, v in asked.items())
         return (
-            f"The cut before epoch {self.epoch} to {self.quantity} {self.target:.4g} "
+            f"The cut before epoch {self.epoch} to {' and '.join(aims)} "
             f"({self.parameters_before:,} -> {self.parameters:,} parameters) was undone at epoch "
             f"{self.undone_epoch}: {self.reason}."
         )
@@ -211,7 +218,7 @@ class Report:
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
         plain["cuts"] = [lasting_dict(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
-        plain["undone"] = [asdict(u) for u in self.undone]
+        plain["undone"] = [_undone_to_dict(u) for u in self.undone]
         return {name: _strict(value) for name, value in plain.items()}
 
     @classmethod
@@ -248,6 +255,13 @@ class Report:
             lines[-1] += f", FLOPs {_less(self.flops_fraction)}"
             lines[-1] += f" (at {self.flops_at})" if self.flops_at else ""
         return "\n".join([*lines, *map(str, self.undone), *self.notes])
+
+
+def _undone_to_dict(undone: UndoneCut) -> dict[str, Any]:
+    plain = asdict(undone)
+    if undone.budgets is None:
+        del plain["budgets"]
+    return plain
 
 
 def _less(left: float) -> str:
@@ -291,6 +305,9 @@ def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
     plain = {f.name: getattr(cut, f.name) for f in fields(cut)}
     plain["seconds"] = dict(cut.seconds)
     plain["certificate"] = None if cut.certificate is None else dict(cut.certificate)
+    del plain["budgets"]  # left out where there is one, as files of before do
+    if cut.budgets is not None:
+        plain["budgets"] = dict(cut.budgets)
     plain["kernels"] = [
         {f.name: getattr(k, f.name) for f in fields(k) if f.name != "spectrum"}
         | {"shape": list(k.shape)}

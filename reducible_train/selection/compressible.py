@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel
 from reducible_train.selection.factorizations import Factorization
@@ -55,6 +57,16 @@ class CompressibleKernel:
             return min(f.cost(min(f.least, rank), measure) for f in forms)
         factors = min(f.cost(f.least, measure) for f in forms)
         return min(factors, self.dense_cost(measure))
+
+
+def smallest_costs(compressible: CompressibleKernel, measures: Sequence[str]) -> np.ndarray:
+    """`(forms, measures)`, the least a kernel can cost in each form it can still have."""
+    return np.array(
+        [
+            [compressible.smallest_cost(measure, form) for measure in measures]
+            for form in compressible.options
+        ]
+    )
 
 
 def grouped(compressible: Sequence[CompressibleKernel]) -> tuple[CompressibleKernel, ...]:

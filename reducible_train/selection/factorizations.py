@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -84,13 +84,13 @@ def forms_of(
     kernel: Kernel,
     rule: LayerRule | None,
     uses: Mapping[tuple[str, str], Uses] | None,
-    measure: str,
+    measures: Sequence[str],
 ) -> list[Factorization]:
     """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
     forms = []
     min_gain = _min_gain(rule)
-    kind = measure_kinds()[measure]
-    weighs_uses = issubclass(kind, CountedMeasure) and kind.weighs_uses
+    kinds = [measure_kinds()[measure] for measure in measures]
+    weighs_uses = any(issubclass(k, CountedMeasure) and k.weighs_uses for k in kinds)
     wish = rule.split if rule else None
     splits = kernel.splits
     for split in [wish] if wish in splits else splits:
@@ -118,7 +118,9 @@ def tabulated(
     saves = table.break_even_rank(_min_gain(rule))
     limit = form.limit if kernel.rank is not None else min(form.limit, saves)
     most, growth = min(form.max_rank, limit), min(form.growth, saves)
-    return replace(form, max_rank=most, limit=limit, tables={name: table}, growth=growth)
+    return replace(
+        form, max_rank=most, limit=limit, tables={**form.tables, name: table}, growth=growth
+    )
 
 
 def _min_gain(rule: LayerRule | None) -> float:

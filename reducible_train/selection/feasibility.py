@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, SpectrumError
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
-from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.compressible import CompressibleKernel, smallest_costs
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_choice import as_rank
+from reducible_train.selection.splits import nearest_splits
 from reducible_train.selection.survey import Survey
 from reducible_train.settings.compression import AUTO
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.targets import RankTarget, SharedTarget, Target
+from reducible_train.settings.targets import RankTarget, SharedTarget, SharedTargets, Target
 
 _THAW = "To cut frozen layers as well, give a rule: LayerRule(match=..., keep_dense=False)."
 
@@ -47,7 +48,7 @@ def check_target(
         survey: The kernels of the model.
         target: What shall be reached.
         rules: The rules for single layers.
-        measure: What a budget counts.
+        measure: What a budget counts that does not say so itself.
         report: The model as it is, for the message.
 
     A budget that only frozen kernels keep from being met is no mistake: it is told.
@@ -70,6 +71,7 @@ def check_target(
                     f"{target}. Give a budget, or remove the group."
                 )
         return False
+    measure = target.counts(measure)
     if measure_kinds()[measure].needs_shapes and not survey.uses:
         raise no_shapes(measure, survey.model)
     smallest = target.of_cost(smallest_cost(survey, measure), survey.dense_total(measure))
@@ -79,23 +81,66 @@ def check_target(
     if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
         paths = ", ".join(m.kernel.path for m in survey.frozen)
         warnings.warn(
-            f"`{target.quantity}` will not be met while layers of model '{name}' are frozen, which "
+            f"`{target.name}` will not be met while layers of model '{name}' are frozen, which "
             f"stay dense, since they could not recover from a cut: {paths}. Received: a "
-            f"{target.quantity} of {target.lowest:g}; the smallest possible {what} is {said}. "
+            f"{target.name} of {target.lowest:g}; the smallest possible {what} is {said}. "
             f"It is asked of the other kernels alone, as a fraction of theirs. {_THAW}",
             ShortfallWarning,
             stacklevel=2,
         )
         return True
     raise RankError(
-        f"`{target.quantity}` cannot be met: the smallest possible {what} of model '{name}' "
+        f"`{target.name}` cannot be met: the smallest possible {what} of model '{name}' "
         f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
-        f"{target.quantity} of {target.lowest:g}. Raise it, or let more layers be "
+        f"{target.name} of {target.lowest:g}. Raise it, or let more layers be "
         f"factorised.\n{report}"
     )
 
 
-def check_rank(survey: Survey, target: Target) -> None:
+def check_together(
+    survey: Survey, target: Target | SharedTargets, apart: Collection[Target]
+) -> None:
+    """Refuse budgets of which each could be met, and not all at once.
+
+    A kernel is split in one way, and the way that costs least by one measure may cost more by
+    another.
+
+    Args:
+        survey: The kernels of the model.
+        target: What shall be reached.
+        apart: The budgets that will not be met in any case.
+
+    Raises:
+        RankError: No splits were found whose smallest ranks meet all of them.
+    """
+    parts = [p for p in target.parts if isinstance(p, SharedTarget) and p not in apart]
+    if len(parts) < 2:
+        return
+    measures = [str(part.measure) for part in parts]
+    dense = [survey.dense_total(measure) for measure in measures]
+    allowed = [part.allowed(part.lowest, d) for part, d in zip(parts, dense, strict=True)]
+    options = [_least_costs(each, measures) for each in survey.compressible]
+    fixed = [
+        survey.total(measure) - sum(m.cost(measure) for m in survey.compressible)
+        for measure in measures
+    ]
+    least = nearest_splits(options, np.array(allowed) - fixed) + fixed
+    if (least <= np.array(allowed) * (1 + 1e-12)).all():
+        return
+    asked = " and ".join(f"{part.name}={part.lowest:g}" for part in parts)
+    nearest = " and ".join(
+        f"{part.name}={_ceil(part.of_cost(cost, d))}"
+        for part, cost, d in zip(parts, least, dense, strict=True)
+    )
+    raise RankError(
+        f"`{target.quantity}` cannot be met by all measures at once, though by each alone: the "
+        f"kernels of model '{survey.model.name}' that are split to save one cost more of the other."
+        f" Received: {asked}. The nearest that was found is {nearest}. Raise one of them, or let "
+        "more layers be factorised."
+    )
+
+
+def check_rank(survey: Survey, target: Target | SharedTargets) -> None:
     """Refuse a rank at which every kernel would stay dense.
 
     Raises:
@@ -103,7 +148,7 @@ def check_rank(survey: Survey, target: Target) -> None:
     """
     mine = [m for m in survey.compressible if m.rule is None or m.rule.target is None]
     dense = all(m.kernel.rank is None for m in mine)
-    if not _fixes_ranks(target) or not mine or not dense:
+    if isinstance(target, SharedTargets) or not _fixes_ranks(target) or not mine or not dense:
         return
     asked = target.lowest
     if any(as_rank(asked, m, form) is not None for m in mine for form in m.options):
@@ -171,6 +216,14 @@ def _least(compressible: CompressibleKernel, measure: str) -> float:
         if (rank := as_rank(own.lowest, compressible, form)) is not None
     ]
     return min(costs, default=compressible.cost(measure))
+
+
+def _least_costs(compressible: CompressibleKernel, measures: Sequence[str]) -> np.ndarray:
+    """`(forms, measures)`, the same by several measures, in each form it can have."""
+    own = compressible.rule.target if compressible.rule else None
+    if own is None or not _fixes_ranks(own):
+        return smallest_costs(compressible, measures)
+    return np.array([[_least(compressible, measure) for measure in measures]])
 
 
 def _ceil(value: float) -> str:

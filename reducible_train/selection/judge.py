@@ -19,7 +19,7 @@ from reducible_train.selection.sample_checks import check_asking, check_samples
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import can_be_observed
 from reducible_train.settings.compression import AUTO
-from reducible_train.settings.targets import LossTarget, Target
+from reducible_train.settings.targets import LossTarget, SharedTargets, Target
 
 JUDGES = ("fisher", "activation")  # the best first
 WITHOUT_DATA = "frobenius"
@@ -49,7 +49,7 @@ class Judge:
     notes: tuple[str, ...] = ()
 
 
-def takes_samples(criterion: str, target: Target) -> bool:
+def takes_samples(criterion: str, target: Target | SharedTargets) -> bool:
     """True if a judge will look at samples, where there are any."""
     if criterion == AUTO:
         return not isinstance(target, LossTarget)
@@ -69,7 +69,7 @@ def judge_for(
     *,
     model: Any,
     kernels: Sequence[CompressibleKernel],
-    target: Target,
+    target: Target | SharedTargets,
     samples: Samples | None,
 ) -> Judge:
     """The judge that was asked for, or the best one there can be.

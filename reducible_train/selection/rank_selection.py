@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -13,7 +13,7 @@ from reducible_train.selection.rank_choice import RankChoice, RankSelection
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.shared_budget import SharedBudget
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import LossTarget, SharedTarget, Target
+from reducible_train.settings.targets import LossTarget, SharedTarget, SharedTargets, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,22 +24,22 @@ class RankSelector:
         survey: The kernels, and what the model costs.
         target: What the model shall be brought to; rules may give single layers their own.
         scorer: What the directions of a kernel are worth.
-        measure: What a budget counts.
+        measure: What a budget counts, where it does not say so itself.
         allocation: How a budget is shared among the kernels.
         trains: True if training goes on after a cut.
-        apart: True if a budget is asked of the kernels that may change only, as a fraction of
+        apart: The budgets that are asked of the kernels that may change only, as a fraction of
             theirs.
         own_ranks: The ranks that the target `StableRank` means, by path; those of kernels
             that have not settled are left out.
     """
 
     survey: Survey
-    target: Target
+    target: Target | SharedTargets
     scorer: DirectionScorer
     measure: str = "parameters"
     allocation: str = "knapsack"
     trains: bool = True
-    apart: bool = False
+    apart: Collection[Target] = ()
     own_ranks: Mapping[str, float] = field(default_factory=dict)
 
     def select(
@@ -56,8 +56,9 @@ class RankSelector:
             kept: Energy kept so far by path of the kernel, as the criterion weighs it.
         """
         own, remarks, shared = self._by_own_targets(values, kept)
-        if shared and isinstance(self.target, SharedTarget):
-            rest = self._budget(self.target).share(shared, own, values[self.target], time)
+        budgets = {part: values[part] for part in self._budgets}
+        if shared and budgets:
+            rest = self._budget(list(budgets)).share(shared, own, budgets, time)
         else:
             rest = RankSelection(hindrances=() if own else self._unmet_at_its_end(values))
         choices = [
@@ -82,7 +83,7 @@ class RankSelector:
         choices, remarks, shared = [], {}, []
         for compressible in self.survey.compressible:
             goal = (compressible.rule.target if compressible.rule else None) or self.target
-            if isinstance(goal, SharedTarget):
+            if isinstance(goal, SharedTarget | SharedTargets):
                 shared.append(compressible)
                 continue
             choice, remark = selector.select(compressible, goal, values[goal], kept)
@@ -92,10 +93,15 @@ class RankSelector:
                 remarks[compressible.kernel.path] = remark
         return choices, remarks, shared
 
-    def _budget(self, target: SharedTarget) -> SharedBudget:
+    @property
+    def _budgets(self) -> list[SharedTarget]:
+        """What all kernels share: nothing, one budget, or several."""
+        return [part for part in self.target.parts if isinstance(part, SharedTarget)]
+
+    def _budget(self, targets: Sequence[SharedTarget]) -> SharedBudget:
         return SharedBudget(
             self.survey,
-            target,
+            targets,
             self.scorer,
             measure=self.measure,
             allocation=self.allocation,
@@ -111,11 +117,13 @@ class RankSelector:
     def _unmet_at_its_end(self, values: Mapping[Target, float]) -> tuple[str, ...]:
         """Where a target asks for no cut at all, even at its end: what would."""
         goal, compressible = self.target, self.survey.compressible
-        if values[goal] != goal(inf) or any(m.kernel.rank is not None for m in compressible):
+        early = any(values[part] != part(inf) for part in goal.parts)
+        if early or any(m.kernel.rank is not None for m in compressible):
             return ()
-        if isinstance(goal, SharedTarget):
+        if isinstance(goal, SharedTarget | SharedTargets):
+            asked = " and ".join(f"{part.name}={part(inf):g}" for part in goal.parts)
             return (
-                f"{goal.quantity}={goal(inf):g} has no kernel to ask: rules give each a target of "
+                f"{asked} has no kernel to ask: rules give each a target of "
                 "its own, at which it stays dense. Lower these, or leave kernels without one.",
             )
         if isinstance(goal, LossTarget):

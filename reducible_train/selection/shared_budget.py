@@ -1,21 +1,28 @@
-"""What a budget asks of the kernels that share it."""
+"""What a budget, or several at once, asks of the kernels that share it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
 
 from reducible_train.linalg.svd import cumulative_energy
-from reducible_train.selection.allocation import Allocation, Candidate, allocate, weighted
-from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.allocation import (
+    Allocation,
+    Candidate,
+    allocate,
+    allocate_several,
+    weighted,
+)
+from reducible_train.selection.compressible import CompressibleKernel, smallest_costs
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
+from reducible_train.selection.splits import changed_splits
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import SharedTarget
+from reducible_train.settings.targets import SharedTarget, Target
 
 Forms = Mapping[str, tuple[Factorization, Decomposition]]  # by path of the kernel
 
@@ -25,32 +32,61 @@ _APART = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """What one budget lets the kernels that share it cost.
+
+    Args:
+        target: The budget.
+        measure: What it counts.
+        value: Its value, now.
+        capacity: What they may cost together.
+        last: The same at the lowest value that it will have.
+        whole: What they would cost if all were dense.
+        now: What they cost as they are.
+        is_met: True if that is little enough.
+    """
+
+    target: SharedTarget
+    measure: str
+    value: float
+    capacity: float
+    last: float
+    whole: float
+    now: float
+    is_met: bool
+
+    def __str__(self) -> str:
+        return f"{self.target.name} {self.value:g}"
+
+
 class SharedBudget:
     """Shares what a whole model may cost among the kernels that have no target of their own.
 
     Args:
         survey: The kernels, and what the model costs.
-        target: The budget.
+        targets: The budget, or several that are met at once.
         scorer: What the directions of a kernel are worth.
-        measure: What the budget counts.
+        measure: What a budget counts that does not say so itself.
         allocation: How it is shared.
         trains: True if training goes on after a cut.
-        apart: True if it is asked of the kernels that may change only, as a fraction of theirs.
+        apart: The budgets that are asked of the kernels that may change only, as a fraction of
+            theirs.
     """
 
     def __init__(
         self,
         survey: Survey,
-        target: SharedTarget,
+        targets: Sequence[SharedTarget],
         scorer: DirectionScorer,
         *,
         measure: str,
         allocation: str,
         trains: bool,
-        apart: bool,
+        apart: Collection[Target],
     ):
         self._survey = survey
-        self._target = target
+        self._targets = targets
         self._scorer = scorer
         self._measure = measure
         self._allocation = allocation
@@ -61,41 +97,49 @@ class SharedBudget:
         self,
         shared: Sequence[CompressibleKernel],
         others: Sequence[RankChoice],
-        value: float,
+        values: Mapping[SharedTarget, float],
         time: float,
     ) -> RankSelection:
-        """The ranks at which the model costs no more than the budget.
+        """The ranks at which the model costs no more than any of the budgets.
 
-        The whole model must come down by what it is over the budget, once the other choices are
+        The whole model must come down by what it is over a budget, once the other choices are
         made. All of that is taken from these kernels: their capacity is what they cost now, less
         that excess, though never below their smallest ranks. Then each gets a form, those that
         would not leave room for a later, lower budget get another, and the allocation does the
-        rest.
+        rest. A budget that is met already is met by smaller ranks as well, which save by all.
 
         Args:
-            shared: The kernels that share it, one at least.
+            shared: The kernels that share them, one at least.
             others: What kernels with targets of their own will be.
-            value: The value of the target, now.
+            values: The value of each target, now.
             time: When that is, for messages.
         """
-        measure, hindrances = self._measure, [_APART] if self._apart else []
-        total = self._survey.total(measure) - sum(choice.saves(measure) for choice in others)
-        budget = self._cost_of(value)
-        if total <= budget:
-            met = f"{self._target.quantity} {value:.4g} is met without it"
+        hindrances = [_APART] if self._apart else []
+        every = [self._limit(each, shared, others, values) for each in values]
+        limits = [limit for limit in every if not limit.is_met]
+        if not limits:
+            asked = " and ".join(f"{each.name} {value:.4g}" for each, value in values.items())
+            met = f"{asked} {'is' if len(values) == 1 else 'are'} met without it"
             remarks = {m.kernel.path: met for m in shared}
             return RankSelection(remarks=remarks, hindrances=hindrances)
-        capacity = sum(m.cost(measure) for m in shared) - (total - budget)
-        smallest = sum(m.smallest_cost(measure) for m in shared)
-        if capacity < smallest:
+        for place, limit in enumerate(limits):
+            smallest = sum(m.smallest_cost(limit.measure) for m in shared)
+            if limit.capacity < smallest:
+                hindrances.append(
+                    f"At epoch {time:g} the rules for single layers left less than the others "
+                    f"need; the {limit} was exceeded."
+                )
+                limits[place] = replace(
+                    limit, capacity=smallest, last=limit.last + smallest - limit.capacity
+                )
+        later = [limit for limit in every if limit.is_met and limit.last < limit.now]
+        forms = self._forms(shared, limits, later)
+        allocation, exceeded = self._allocated(shared, forms, limits)
+        if exceeded and len(limits) > 1:
+            told = " and ".join(f"the {limit}" for limit in exceeded)
             hindrances.append(
-                f"At epoch {time:g} the rules for single layers left less than the others need; "
-                f"the {self._target.quantity} {value:g} was exceeded."
+                f"No ways to split the kernels meet all at once; {told} was exceeded."
             )
-            capacity = smallest
-        last = self._cost_of(min(value, self._target.lowest))
-        forms = self._forms(shared, capacity, last_capacity=capacity - (budget - last))
-        allocation = self._allocated(shared, forms, capacity)
         return RankSelection(
             choices=_choices(shared, forms, allocation),
             allocation=allocation,
@@ -103,72 +147,116 @@ class SharedBudget:
             hindrances=hindrances,
         )
 
-    def _cost_of(self, value: float) -> float:
-        """What a value of the target lets the whole model cost."""
-        dense = self._survey.dense_total(self._measure)
-        cost = self._target.allowed(value, dense)
-        if not self._apart:
+    def _limit(
+        self,
+        target: SharedTarget,
+        shared: Sequence[CompressibleKernel],
+        others: Sequence[RankChoice],
+        values: Mapping[SharedTarget, float],
+    ) -> Limit:
+        """What a budget leaves to these kernels."""
+        measure, value = target.counts(self._measure), values[target]
+        total = self._survey.total(measure) - sum(choice.saves(measure) for choice in others)
+        now = sum(m.cost(measure) for m in shared)
+        budget = self._cost_of(target, value)
+        last = self._cost_of(target, min(value, target.lowest))
+        return Limit(
+            target,
+            measure,
+            value,
+            capacity=now - (total - budget),
+            last=now - (total - last),
+            whole=sum(m.dense_cost(measure) for m in shared),
+            now=now,
+            is_met=total <= budget,
+        )
+
+    def _cost_of(self, target: SharedTarget, value: float) -> float:
+        """What a value of a target lets the whole model cost."""
+        measure = target.counts(self._measure)
+        dense = self._survey.dense_total(measure)
+        cost = target.allowed(value, dense)
+        if target not in self._apart:
             return cost
         mine = self._survey.compressible
-        rest = self._survey.total(self._measure) - sum(m.cost(self._measure) for m in mine)
-        return rest + cost / dense * sum(m.dense_cost(self._measure) for m in mine)
+        rest = self._survey.total(measure) - sum(m.cost(measure) for m in mine)
+        return rest + cost / dense * sum(m.dense_cost(measure) for m in mine)
 
     def _forms(
-        self, shared: Sequence[CompressibleKernel], capacity: float, *, last_capacity: float
+        self,
+        shared: Sequence[CompressibleKernel],
+        limits: Sequence[Limit],
+        later: Sequence[Limit],
     ) -> Forms:
-        """The form that each kernel shall have, if it gets factors."""
-        whole = sum(m.dense_cost(self._measure) for m in shared)
-        fraction = min(1.0, capacity / whole)
-        forms = {m.kernel.path: self._least_lossy(m, fraction) for m in shared}
-        return {**forms, **self._smaller_forms(shared, forms, last_capacity)}
+        """The form that each kernel shall have, if it gets factors.
+
+        Args:
+            shared: The kernels.
+            limits: What they shall meet now.
+            later: What they meet now, and will have to later.
+        """
+        forms = {m.kernel.path: self._least_lossy(m, limits) for m in shared}
+        return {**forms, **self._smaller_forms(shared, forms, [*limits, *later])}
 
     def _least_lossy(
-        self, compressible: CompressibleKernel, fraction: float
+        self, compressible: CompressibleKernel, limits: Sequence[Limit]
     ) -> tuple[Factorization, Decomposition]:
-        """The form that loses least at the cost of a fraction of the dense kernel."""
-        measure = self._measure
+        """The form that loses least at the cost of the same fraction of each dense kernel."""
 
         def lost(option: tuple[Factorization, Decomposition]) -> float:
             form, parts = option
-            rank = form.largest_within(fraction * form.dense_cost(measure), measure)
+            ranks = (
+                form.largest_within(
+                    min(1.0, limit.capacity / limit.whole) * form.dense_cost(limit.measure),
+                    limit.measure,
+                )
+                for limit in limits
+            )
             kept = cumulative_energy(parts.values)
-            return 1.0 - float(kept[min(max(rank, form.least), form.max_rank, len(kept) - 1)])
+            return 1.0 - float(kept[min(max(min(ranks), form.least), form.max_rank, len(kept) - 1)])
 
         options = [(form, self._scorer.parts(compressible, form)) for form in compressible.options]
         return options[0] if len(options) == 1 else min(options, key=lost)
 
     def _smaller_forms(
-        self, shared: Sequence[CompressibleKernel], forms: Forms, capacity: float
+        self, shared: Sequence[CompressibleKernel], forms: Forms, limits: Sequence[Limit]
     ) -> Forms:
-        """Other forms, so that the smallest costs meet the last budget, if any forms do.
+        """Other forms, so that the smallest costs meet the last budgets, if any forms do.
 
         A kernel once split stays split so, and its least ranks may cost more in one form. Those
         that would save most by another one change first, until there is room.
         """
-        measure = self._measure
-        least = {m.kernel.path: m.smallest_cost(measure, forms[m.kernel.path][0]) for m in shared}
-        saved = {m.kernel.path: least[m.kernel.path] - m.smallest_cost(measure) for m in shared}
-        excess = sum(least.values()) - capacity
+        options = [smallest_costs(each, [limit.measure for limit in limits]) for each in shared]
+        first = [each.options.index(forms[each.kernel.path][0]) for each in shared]
+        last = np.array([limit.last for limit in limits])
         changed = {}
-        for compressible in sorted(shared, key=lambda m: -saved[m.kernel.path]):
-            path = compressible.kernel.path
-            if excess <= 0 or saved[path] <= 0:
-                break
-            form = min(compressible.options, key=partial(compressible.smallest_cost, measure))
-            changed[path] = form, self._scorer.parts(compressible, form)
-            excess -= saved[path]
+        for place, split in changed_splits(options, first, last).items():
+            compressible = shared[place]
+            form = compressible.options[split]
+            changed[compressible.kernel.path] = form, self._scorer.parts(compressible, form)
         return changed
 
     def _allocated(
-        self, shared: Sequence[CompressibleKernel], forms: Forms, capacity: float
-    ) -> Allocation:
-        """A rank for each kernel in its form; no less is asked than these forms can do."""
-        smallest = (m.smallest_cost(self._measure, forms[m.kernel.path][0]) for m in shared)
+        self, shared: Sequence[CompressibleKernel], forms: Forms, limits: Sequence[Limit]
+    ) -> tuple[Allocation, list[Limit]]:
+        """A rank for each kernel in its form; no less is asked than these forms can do.
+
+        Returns:
+            The ranks, and the limits that these forms cannot keep.
+        """
         level = _level([parts.values for _, parts in forms.values()])
-        candidates = [self._candidate(m, *forms[m.kernel.path], level) for m in shared]
-        if self._scorer.criterion.comparable:
-            candidates = weighted(candidates)
-        return allocate(candidates, max(capacity, sum(smallest)), self._allocation)
+        candidates, capacities, exceeded = [], [], []
+        for limit in limits:
+            costs = (m.smallest_cost(limit.measure, forms[m.kernel.path][0]) for m in shared)
+            smallest = sum(costs)
+            if smallest > limit.capacity * (1 + 1e-12):
+                exceeded.append(limit)
+            capacities.append(max(limit.capacity, smallest))
+            mine = [self._candidate(m, *forms[m.kernel.path], level, limit) for m in shared]
+            candidates.append(weighted(mine) if self._scorer.criterion.comparable else mine)
+        if len(limits) == 1:
+            return allocate(candidates[0], capacities[0], self._allocation), exceeded
+        return allocate_several(candidates, capacities, self._allocation), exceeded
 
     def _candidate(
         self,
@@ -176,10 +264,11 @@ class SharedBudget:
         form: Factorization,
         parts: Decomposition,
         level: float,
+        limit: Limit,
     ) -> Candidate:
         """A kernel as the allocation sees it; one that has not learned yet as all of one level."""
         blank = self._trains and is_blank(compressible, parts)
-        kernel, measure = compressible.kernel, self._measure
+        kernel, measure = compressible.kernel, limit.measure
         most = form.max_rank if kernel.rank is None else kernel.rank
         return Candidate(
             path=kernel.path,
@@ -198,8 +287,8 @@ class SharedBudget:
             if allocation.ranks[path] is None:
                 kept = float(cumulative_energy(parts.values)[min(form.max_rank, len(parts.values))])
                 remarks[path] = (
-                    f"the others meet the {self._target.quantity}; at rank {form.max_rank}, the "
-                    f"largest that saves, it would keep {kept:.3f} of its energy"
+                    f"the others meet the {self._targets[0].quantity}; at rank {form.max_rank}, "
+                    f"the largest that saves, it would keep {kept:.3f} of its energy"
                 )
         return remarks
 

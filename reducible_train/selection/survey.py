@@ -129,8 +129,8 @@ def survey(
     model: Any,
     rules: Sequence[LayerRule] = (),
     *,
-    measure: str = "parameters",
-    cost_model: MakeCostModel | None = None,
+    measures: Sequence[str] = ("parameters",),
+    cost_models: Mapping[str, MakeCostModel] | None = None,
     trains: bool = False,
     shapes: Sequence[InputShapes] = (),
 ) -> Survey:
@@ -139,8 +139,8 @@ def survey(
     Args:
         model: The model.
         rules: Rules for single layers.
-        measure: What a budget counts; factors that save nothing of it are not considered.
-        cost_model: Makes the tables of their costs, where the measure has no law.
+        measures: What budgets count; factors that save nothing of one are not considered.
+        cost_models: Make the tables of their costs, by measures that have no law.
         trains: True if training goes on after a cut, so that kernels it does not reach could not
             recover, and are left.
         shapes: What may tell lengths that the model leaves open, the best first.
@@ -159,11 +159,11 @@ def survey(
     looks = []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
-        looks.append(_Look(kernel, rule, forms_of(kernel, rule, uses, measure), reasons))
-    cost_models: dict[str, CostModel] = {}
-    if cost_model is not None:
+        looks.append(_Look(kernel, rule, forms_of(kernel, rule, uses, measures), reasons))
+    made: dict[str, CostModel] = {}
+    for measure, cost_model in (cost_models or {}).items():
         wanted = {look.kernel.path: look.forms for look in looks if look.reason is None}
-        costs = cost_models[measure] = cost_model(model, kernels, wanted, calls)
+        costs = made[measure] = cost_model(model, kernels, wanted, calls)
         looks = [look.tabulated(measure, costs) for look in looks]
     compressible = [look.compressible for look in looks if look.reason is None]
     skipped = _skipped(model, looks)
@@ -175,7 +175,7 @@ def survey(
         skipped,
         tuple(kernels),
         uses,
-        cost_models,
+        made,
         counted,
         seen.notes,
         frozen=tuple(look.compressible for look in looks if look.is_frozen),

@@ -7,7 +7,13 @@ from typing import Any
 
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.faults import Fault
+from reducible_train.settings.measures import Measure
 from reducible_train.settings.targets import Target
+
+ONE_MEASURE = (
+    "`measure` must be one measure, where one budget is asked for. Received: {}. Give one of them, "
+    "or a budget for each: budget={{'parameters': 0.25, 'flops': 0.5}}."
+)
 
 
 def disagreements(
@@ -56,6 +62,50 @@ def disagreements(
                 f"cost or a rank, without guard or search. Received: {' and '.join(hidden)}. "
                 f"Remove {aid.__name__}, or change the rest.",
             )
+
+
+def measure_faults(
+    quantity: str, measures: Sequence[str], given: Sequence[Any] | Any
+) -> Iterator[Fault]:
+    """What a `measure` has against several budgets, whose keys say what they count.
+
+    Args:
+        quantity: What there are several of.
+        measures: What they count.
+        given: What `measure` says how to count: measures with options.
+
+    >>> (fault,) = measure_faults("budget", ["parameters", "flops"], ["flops"])
+    >>> fault.message[:73]
+    '`measure` is said by the keys of `budget` (parameters, flops). Received: '
+    """
+    rows = given if isinstance(given, Sequence) else [given]
+    seen: list[Measure] = []
+    for each in rows:
+        if not isinstance(each, Measure):
+            yield Fault(
+                ("measure",),
+                f"`measure` is said by the keys of `{quantity}` ({', '.join(measures)}). Received: "
+                f"measure={each!r} beside them. Leave it out; only options are said by a measure, "
+                "as in measure=[Latency(batch_size=1)].",
+            )
+        elif each.name not in measures:
+            yield Fault(
+                ("measure",),
+                f"`measure` must be of one of the keys of `{quantity}` ({', '.join(measures)}). "
+                f"Received: {each!r}. Remove it, or add {quantity}={{{each.name!r}: ...}}.",
+            )
+        elif each.name in [other.name for other in seen]:
+            words = f"`measure` must say one thing of {each.name}. Received: {each!r} beside "
+            yield Fault(("measure",), f"{words}another. Remove one of them.")
+        else:
+            seen.append(each)
+    shapes = [each.input_shape for each in seen if each.input_shape is not None]
+    if any(shape != shapes[0] for shape in shapes):
+        yield Fault(
+            ("measure",),
+            "`measure` must tell one input_shape, that of the model. Received: "
+            f"{' and '.join(map(repr, shapes))}. Give it to one of them, or the same to all.",
+        )
 
 
 def resume_faults(

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.agreement import disagreements
+from reducible_train.settings.agreement import ONE_MEASURE, disagreements, measure_faults
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Nested, Settings, together
 from reducible_train.settings.cadence import Cadence
@@ -25,11 +25,17 @@ from reducible_train.settings.configuration import plain_value
 from reducible_train.settings.faults import Fault, raise_first
 from reducible_train.settings.fields import fields_of, kind_of, option
 from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import InputShape, Measure, Parameters
+from reducible_train.settings.measures import InputShape, Measure, Parameters, measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
-from reducible_train.settings.targets import Target, choice_faults, one_target, target_kinds
+from reducible_train.settings.targets import (
+    SharedTargets,
+    Target,
+    choice_faults,
+    one_target,
+    target_kinds,
+)
 
 AUTO = "auto"  # for a criterion or an allocation: the best there can be
 
@@ -43,7 +49,7 @@ _MOVED = {
 class TargetKeywords(TypedDict, total=False):
     """The targets beside `budget`, for editors; exactly one of all is given."""
 
-    cost: float | Schedule
+    cost: float | Schedule | Mapping[str, float | Schedule]
     energy: float | Schedule
     rtol: float | Schedule
     rank: float | Schedule
@@ -65,21 +71,22 @@ class CompressionSettings(
         ArgumentError: Two do not go together.
     """
 
-    target: Target = option(
+    target: Target | SharedTargets = option(
         TargetKind(),
-        help="What the model is brought to; of a search, the budget that must be possible for it.",
+        help="What the model is brought to, several budgets too; of a search, the budget that "
+        "must be possible for it.",
     )
     search: Search | None = option(
         Nested(Search, "Search(factor=0.7, start_epoch=2)"),
         None,
         help="In place of a schedule, a search for the smallest budget that is good enough.",
     )
-    measure: Measure = option(
+    measure: Measure | tuple[Measure, ...] = option(
         MeasureKind(),
         Parameters(),
         help="What a budget counts: parameters, bytes of the variables, flops, bytes of the "
         "compact file, or latency; {name: latency, batch_size: 1} or {name: flops, input_shape: "
-        "[128]} says more.",
+        "[128]} says more. Beside several budgets only such mappings, one or a list.",
     )
     criterion: str = option(
         NameKind("criterion"),
@@ -115,6 +122,26 @@ class CompressionSettings(
         AidsKind(), (), help="What helps the training while ranks fall, by kind of aid."
     )
 
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of several budgets, the measures that were given with options."""
+        if not isinstance(values.get("target"), SharedTargets):
+            return values
+        given = values.get("measure", ())
+        if isinstance(given, Measure | str):
+            given = () if given in ("parameters", Parameters()) else (given,)
+        told = (each for each in given if not (isinstance(each, Measure) and each.is_default))
+        return {**values, "measure": tuple(told)}
+
+    @together("target", "measure")
+    def _measures_agree(self) -> Fault | None:
+        if isinstance(self.target, SharedTargets):
+            quantity, measures = self.target.quantity, self.target.measures
+            return next(measure_faults(quantity, measures, self.measure), None)
+        if isinstance(self.measure, tuple):
+            return Fault(("measure",), ONE_MEASURE.format(f"measure={list(self.measure)!r}"))
+        return None
+
     @together("target", "search", "rules", "cadence", "guard", "aids")
     def _agree(self) -> Fault | None:
         found = disagreements(
@@ -133,7 +160,8 @@ class CompressionSettings(
 
     def __hash__(self) -> int:
         # Only of what can always be hashed: an input shape may be a dictionary.
-        return hash((self.target.quantity, self.measure.name, self.criterion, self.allocation))
+        names = tuple(each.name for each in self.measures)
+        return hash((self.target.quantity, names, self.criterion, self.allocation))
 
     def _compared(self) -> dict[str, Any]:
         """What two are compared by; arrays have no single truth value, so data go by identity."""
@@ -143,19 +171,32 @@ class CompressionSettings(
         return values
 
     @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is counted, each with its options: one measure, or that of each budget."""
+        if isinstance(self.measure, Measure):
+            return (self.measure,)
+        told = {each.name: each for each in self.measure}
+        names = self.target.measures if isinstance(self.target, SharedTargets) else ()
+        return tuple(told.get(name) or measure_kinds()[name]() for name in names)
+
+    @property
     def adaptive(self) -> Adaptive | None:
         """What lets cuts begin, if they wait for the stable ranks."""
         return self.cadence.start
 
     @property
     def input_shape(self) -> InputShape | None:
-        """The shape of one sample, where the measure was told."""
-        return self.measure.input_shape
+        """The shape of one sample, where a measure was told."""
+        told = (each.input_shape for each in self.measures)
+        return next((shape for shape in told if shape is not None), None)
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """All that falls: the target of the model, and those of rules for single layers."""
-        return (self.target, *(rule.target for rule in self.rules if rule.target is not None))
+        """All that falls: the targets of the model, and those of rules for single layers."""
+        return (
+            *self.target.parts,
+            *(rule.target for rule in self.rules if rule.target is not None),
+        )
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of a `RankScheduler` that ask for this."""
@@ -163,8 +204,9 @@ class CompressionSettings(
         if self.search is not None:
             goal["search"] = self.search
         elif self.target.public:
-            goal[self.target.quantity] = self.target.number_or_schedule
-        others = (each.name for each in fields(self) if each.name not in ("target", "search"))
+            goal[self.target.quantity] = self.target.argument
+        said = ("target", "search") + (("measure",) if self.measure == () else ())
+        others = (each.name for each in fields(self) if each.name not in said)
         return goal | {name: getattr(self, name) for name in others}
 
     def get_config(self) -> dict[str, Any]:
@@ -190,7 +232,7 @@ class CompressionSettings(
         }
         if not _of_the_fit(self.calibration):
             given["calibration"] = _Elided()
-        if "measure" in given and self.measure.is_default:
+        if isinstance(self.measure, Measure) and "measure" in given and self.measure.is_default:
             given["measure"] = self.measure.name
         return f"{caller}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 

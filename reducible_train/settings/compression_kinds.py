@@ -20,10 +20,10 @@ class TargetKind(Kind):
 
 @dataclass(frozen=True)
 class MeasureKind(Kind):
-    """A measure, or the name of one."""
+    """A measure, or the name of one; beside several budgets, measures with options."""
 
     def checked(self, name: str, value: Any, owner: str) -> Any:
-        return checked_measure(value)
+        return tuple(value) if isinstance(value, list | tuple) else checked_measure(value)
 
 
 @dataclass(frozen=True)

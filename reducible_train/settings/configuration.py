@@ -17,6 +17,7 @@ from reducible_train.settings.rules import OWN, LayerRule
 from reducible_train.settings.schedules import Schedule, schedule_from_config
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import target_kinds
+from reducible_train.settings.targets.several import is_several
 
 
 def plain_value(name: str, value: Any) -> Any:
@@ -79,12 +80,15 @@ def _made(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name in target_kinds():
-        return schedule_from_config(value) if isinstance(value, Mapping) else value
+        several = is_several(value)  # whose values are made by what they are given to
+        return schedule_from_config(value) if isinstance(value, Mapping) and not several else value
     make = _MAKERS.get(name)
     return value if make is None else make(value)
 
 
-def _measure(config: Mapping[str, Any]) -> Measure:
+def _measure(config: Mapping[str, Any] | list[Mapping[str, Any]]) -> Measure | list[Measure]:
+    if not isinstance(config, Mapping):
+        return [_of_kind("measure", "name", measure_kinds(), each) for each in config]
     made: Measure = _of_kind("measure", "name", measure_kinds(), config)
     return made
 

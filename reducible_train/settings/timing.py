@@ -19,7 +19,7 @@ class Falls(Protocol):
     """What falls by a schedule."""
 
     @property
-    def quantity(self) -> str: ...
+    def name(self) -> str: ...
 
     @property
     def schedule(self) -> Schedule: ...
@@ -35,11 +35,18 @@ class HasTarget(Protocol):
     def target(self) -> Falls | None: ...
 
 
+class Falling(Protocol):
+    """What falls by one schedule, or by several."""
+
+    @property
+    def parts(self) -> Sequence[Falls]: ...
+
+
 class Timed(Protocol):
     """What a user has asked for, as far as time goes."""
 
     @property
-    def target(self) -> Falls | None: ...
+    def target(self) -> Falling | None: ...
 
     @property
     def rules(self) -> Sequence[HasTarget]: ...
@@ -183,12 +190,11 @@ def final_epoch(settings: Timed, epochs: int | None, begin: float | None = None)
 def _falls(settings: Timed, begin: float) -> list[End]:
     """Every schedule, the model's first."""
     found: list[tuple[Falls, str, Path]] = []
-    if settings.target is not None:
-        quantity = settings.target.quantity
-        found.append((settings.target, f"`{quantity}`", (quantity,)))
+    for target in () if settings.target is None else settings.target.parts:
+        found.append((target, f"`{target.name}`", tuple(target.name.split("."))))
     for index, rule in enumerate(settings.rules):
         if rule.target is not None:
-            place = ("rules", index, rule.target.quantity)
+            place = ("rules", index, rule.target.name)
             found.append((rule.target, f"the rule for {rule.match!r}", place))
     return [
         End(

@@ -157,7 +157,7 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
     asked = getattr(scheduler, "settings", scheduler)
     target = getattr(asked, "target", None)
     if target is not None and getattr(asked, "search", None) is None:
-        rows[target.quantity] = target.schedule
+        rows |= {part.name: part.schedule for part in target.parts}
     for name in (
         "measure",
         "allocation",

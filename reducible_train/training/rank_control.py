@@ -163,7 +163,7 @@ def rank_control(
     compression = Compression(
         model,
         settings.target,
-        measure=settings.measure,
+        measure=settings.measures,
         allocation=settings.allocation,
         rules=settings.rules,
         criterion=settings.criterion,
@@ -193,7 +193,7 @@ def _controller(
     if settings.search is not None:
         return SearchController(
             settings.search,
-            compression.progress.present(settings.target),
+            compression.progress.present(settings.search.target),
             smallest_fraction(compression.survey, compression.measure),
             settings.search.last_epoch(epochs),
         )

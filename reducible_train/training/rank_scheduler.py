@@ -45,6 +45,8 @@ class RankScheduler(keras.callbacks.Callback):
 
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a schedule.
+            A dictionary by measure asks for several at once, all of which are met:
+            `{"parameters": 0.25, "flops": Ramp(1.0, 0.5)}`.
             Exactly one of `budget` and the targets below is given, or none of them and
             `cadence=Cadence(start=Adaptive(...))`, which cuts each kernel to its stable rank.
         measure: What a budget counts: `"parameters"`, `"bytes"` (of the variables), `"flops"`, or
@@ -52,7 +54,8 @@ class RankScheduler(keras.callbacks.Callback):
             sixths of its size in memory, and the header counts), or `"latency"` (seconds of a
             batch, measured when the fit begins). `Latency(batch_size=1)` for other than 32;
             `Flops(input_shape=(128,))` for a model that leaves lengths open, where the data shall
-            not tell them.
+            not tell them. Beside a dictionary, whose keys say what is counted, only such measures
+            with options: `[Latency(batch_size=1)]`.
         criterion: What a lost direction costs: `"fisher"` (in the loss of the compiled model, to
             second order), `"activation"` (of the kernel's output on data, the mean made up for by
             the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
@@ -96,7 +99,8 @@ class RankScheduler(keras.callbacks.Callback):
             metric the model does not have, a second scheduler, or a callback of Keras that would
             keep a larger model as the best or put back weights of other shapes; at a cut, a
             `Rewarm(epochs=...)` in an epoch whose number of steps is not known yet.
-        RankError: When `fit` begins: nothing to compress, or a budget no ranks meet.
+        RankError: When `fit` begins: nothing to compress, a budget no ranks meet, or several that
+            none meet together.
         SpectrumError: A kernel holds NaN or infinity.
 
     Example:
@@ -111,9 +115,9 @@ class RankScheduler(keras.callbacks.Callback):
 
     def __init__(
         self,
-        budget: float | Schedule | None = None,
+        budget: float | Schedule | Mapping[str, float | Schedule] | None = None,
         *,
-        measure: str | Measure = "parameters",
+        measure: str | Measure | Sequence[Measure] = "parameters",
         criterion: str = "auto",
         allocation: str = "auto",
         calibration: Any = None,

@@ -140,7 +140,7 @@ class Sampling:
 
     def waits_for_shapes(self) -> bool:
         """True if a budget counts by lengths that only a batch will tell."""
-        if not self._settings.measure.needs_shapes or not self._model.built:
+        if not any(m.needs_shapes for m in self._settings.measures) or not self._model.built:
             return False
         part = _keras.trained_model(self._model)
         return count_calls(part, find_kernels(part), self.shapes())[1] is None
@@ -178,7 +178,8 @@ class Sampling:
             self.collector = SampleCollector(self._model, 1)
         except ArgumentError as error:
             if needed:
-                raise no_shapes(self._settings.measure.name, self._model) from error
+                needing = (m.name for m in self._settings.measures if m.needs_shapes)
+                raise no_shapes(next(needing), self._model) from error
 
     def first_batch(self) -> InputShapes | None:
         """What the first batch says, once: whether the model can be listened to, and lengths."""

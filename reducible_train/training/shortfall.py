@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
-from reducible_train.settings.targets import SharedTarget, Target
+from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
 from reducible_train.training.guard_run import GuardRun
 from reducible_train.training.lost_weights import NAN_REMEDY
 from reducible_train.training.target_controllers import TargetController
@@ -87,7 +87,7 @@ class FitOutcome:
 Reason = tuple[str, str, bool]  # why, what to do, and whether a guard or a search wanted it so
 
 
-def shortfall_of(outcome: FitOutcome, target: Target) -> Shortfall | None:
+def shortfall_of(outcome: FitOutcome, target: Target | SharedTargets) -> Shortfall | None:
     """What a training did not bring; `None` if it brought everything.
 
     Args:
@@ -98,8 +98,8 @@ def shortfall_of(outcome: FitOutcome, target: Target) -> Shortfall | None:
     if compression is None:
         return Shortfall(_words(target), None, *_first(outcome))
     if outcome.searching:
-        present = compression.progress.present(target)
-        lowest = target(math.inf)
+        (budget,) = target.parts
+        present, lowest = compression.progress.present(budget), budget(math.inf)
         if compression.history.cuts or (lowest < 1 and present <= lowest):
             return None
         return Shortfall("a smaller budget by its search", present, *_first(outcome))
@@ -111,8 +111,8 @@ def shortfall_of(outcome: FitOutcome, target: Target) -> Shortfall | None:
     return Shortfall(_words(unmet), reached, *_first(outcome))
 
 
-def _words(target: Target) -> str:
-    return f"{target.quantity}={target(math.inf):g}"
+def _words(target: Target | SharedTargets) -> str:
+    return " and ".join(f"{part.name}={part(math.inf):g}" for part in target.parts)
 
 
 def _first(outcome: FitOutcome) -> Reason:

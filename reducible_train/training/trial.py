@@ -76,6 +76,7 @@ class CutOnTrial:
             worst=self.bound.worst(self.reference),
             value=self.value,
             reason=reason,
+            budgets=last.budgets,
         )
 
     def _beyond(self) -> str:

@@ -95,6 +95,18 @@ def test_preview_shows_every_example(path):
     assert "epoch" in result.output
 
 
+def test_preview_draws_each_of_several_budgets(tmp_path):
+    path = tmp_path / "both.yaml"
+    path.write_text(
+        "compression:\n  budget: {flops: 0.5, parameters: {schedule: ramp, initial: 1.0, "
+        "final: 0.25}}\ntraining: {epochs: 9}\n"
+    )
+    result = run("preview", path)
+    assert "epoch  budget.flops  budget.parameters" in result.output
+    assert "epoch (budget.flops)" in result.output
+    assert "epoch (budget.parameters)" in result.output
+
+
 def test_preview_tells_the_schedule_values():
     rows = run("preview", ROOT / "configs" / "ramp.yaml").output.splitlines()
     values = {

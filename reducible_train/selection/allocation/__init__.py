@@ -16,6 +16,7 @@ from reducible_train.selection.allocation.base import (
     allocator_names,
 )
 from reducible_train.selection.allocation.candidates import Candidate, Group, weighted
+from reducible_train.selection.allocation.several import allocate_several
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -25,6 +26,7 @@ __all__ = [
     "Candidate",
     "Group",
     "allocate",
+    "allocate_several",
     "allocator",
     "allocator_names",
     "weighted",

@@ -28,6 +28,7 @@ class Allocation:
         bound: No allocation within the capacity has a smaller objective (proven).
         gap: `objective - bound`; 0 if the allocation is proven to be the best.
         method: Name of the allocator.
+        others: What they cost by the other measures, where several budgets are met at once.
     """
 
     ranks: dict[str, int | None]
@@ -36,6 +37,7 @@ class Allocation:
     bound: float
     gap: float
     method: str
+    others: tuple[float, ...] = ()
 
 
 def allocator(name: str) -> Callable[[Allocator], Allocator]:
@@ -95,19 +97,36 @@ def allocate(
         >>> found.cost, round(found.objective, 4), found.gap
         (24.0, 0.0099, 0.0)
     """
-    solve = _named(method)
+    solve = named_allocator(method)
     groups = grouped(candidates)
-    capacity = _checked_capacity(groups, capacity)
+    capacity = checked_capacity(groups, capacity)
     ranks, bound = solve(groups, capacity)
+    return allocation_of([groups], ranks, bound, method)
+
+
+def allocation_of(
+    by_measure: Sequence[Sequence[Group]], ranks: Ranks, bound: float, method: str
+) -> Allocation:
+    """The answer, with its costs and the certificate.
+
+    Args:
+        by_measure: The groups as each measure counts them, one measure at least.
+        ranks: A rank for each group.
+        bound: A proven lower bound of the objective, up to round-off.
+        method: Name of the allocator.
+    """
+    groups = by_measure[0]
+    cost, *others = (total_cost(each, ranks) for each in by_measure)
     objective = total_loss(groups, ranks)
     bound = max(0.0, min(bound, objective))
     return Allocation(
         ranks={m.path: rank for g, rank in zip(groups, ranks, strict=True) for m in g.members},
-        cost=total_cost(groups, ranks),
+        cost=cost,
         objective=objective,
         bound=bound,
         gap=objective - bound,
         method=method,
+        others=tuple(others),
     )
 
 
@@ -145,7 +164,12 @@ def last_that_fits(
     return ranks_at(float(levels[fits]))
 
 
-def _named(method: str) -> Allocator:
+def named_allocator(method: str) -> Allocator:
+    """The allocator of a name.
+
+    Raises:
+        ArgumentError: There is none.
+    """
     if method not in _ALLOCATORS:
         raise ArgumentError(
             f"`method` must be one of {', '.join(map(repr, allocator_names()))}. "
@@ -154,8 +178,13 @@ def _named(method: str) -> Allocator:
     return _ALLOCATORS[method]
 
 
-def _checked_capacity(groups: Sequence[Group], capacity: float) -> float:
-    """The capacity, raised by round-off where the smallest ranks need that."""
+def checked_capacity(groups: Sequence[Group], capacity: float) -> float:
+    """The capacity, raised by round-off where the smallest ranks need that.
+
+    Raises:
+        ArgumentError: It is not a number.
+        RankError: Even the smallest ranks cost more.
+    """
     if math.isnan(capacity):
         raise ArgumentError(
             "`capacity` must be a number. Received: capacity=nan. "

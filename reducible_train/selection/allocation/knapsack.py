@@ -55,13 +55,41 @@ def knapsack(groups: Sequence[Group], capacity: float, effort: int = EFFORT) -> 
     if not groups:
         return [], 0.0
     options = tabulate(groups, capacity)
-    relaxed = relax(options)
-    search = _Search(options, relaxed, effort)
-    search.run()
-    ranks = options.ranks_of(search.chosen)
-    if search.proven:
+    found = search(options, effort)
+    ranks = options.ranks_of(found.chosen)
+    if found.proven:
         return ranks, total_loss(groups, ranks)
-    return ranks, max(relaxed.bound, search.bound) * options.loss_unit
+    return ranks, found.bound * options.loss_unit
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best allocation that was found.
+
+    Args:
+        chosen: `(groups,)` places in the table.
+        proven: Whether there is none better.
+        bound: Loss, in units, that none can beat.
+    """
+
+    chosen: Integers
+    proven: bool
+    bound: float
+
+
+def search(options: Options, effort: int) -> Found:
+    """The best allocation of a table, or a very good one, with a bound.
+
+    Args:
+        options: The table.
+        effort: States to look at, at most.
+    """
+    relaxed = relax(options)
+    sweeps = _Search(options, relaxed, effort)
+    sweeps.run()
+    loss = float(options.losses[sweeps.chosen].sum())
+    bound = loss if sweeps.proven else max(relaxed.bound, sweeps.bound)
+    return Found(sweeps.chosen, sweeps.proven, bound)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,11 +55,16 @@ class Options:
         return [None if rank == DENSE else int(rank) for rank in self.ranks[chosen]]
 
 
+def loss_unit_of(groups: Sequence[Group]) -> float:
+    """What losses are counted in: so fine that all of them together stay exact."""
+    members = sum(len(g.members) for g in groups)
+    return 2.0 ** -min(50, 61 - members.bit_length())
+
+
 def tabulate(groups: Sequence[Group], capacity: float) -> Options:
     """The table of these groups; the cheapest options fit into the capacity."""
     cost_unit = groups[0].cost_unit
-    members = sum(len(g.members) for g in groups)
-    loss_unit = 2.0 ** -min(50, 61 - members.bit_length())
+    loss_unit = loss_unit_of(groups)
     rows = [_rows(g, loss_unit) for g in groups]
     ranks, costs, losses = (np.concatenate(column) for column in zip(*rows, strict=True))
     starts = np.cumsum([0, *(len(row[0]) for row in rows)])

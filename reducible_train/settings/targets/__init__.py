@@ -8,17 +8,22 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from reducible_train.settings.targets.asked import (
+    choice_faults,
+    goal,
+    goal_faults,
+    one_target,
+    target,
+)
 from reducible_train.settings.targets.base import (
     LossTarget,
     RankTarget,
     SharedTarget,
     Target,
-    choice_faults,
-    one_target,
-    target,
     target_kinds,
 )
 from reducible_train.settings.targets.budget import Budget
+from reducible_train.settings.targets.several import SharedTargets
 from reducible_train.settings.targets.stable_rank import StableRank
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
@@ -29,9 +34,12 @@ __all__ = [
     "LossTarget",
     "RankTarget",
     "SharedTarget",
+    "SharedTargets",
     "StableRank",
     "Target",
     "choice_faults",
+    "goal",
+    "goal_faults",
     "one_target",
     "target",
     "target_kinds",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
-from reducible_train.settings.faults import Fault, argument_text, raise_first
+from reducible_train.settings.faults import Fault, Path, argument_text, raise_first
 from reducible_train.settings.fields import Value
 from reducible_train.settings.schedules import Constant, Schedule, schedule_from_config
 from reducible_train.settings.schedules.base import schedule_faults, valued
@@ -97,7 +98,22 @@ class Target(ABC):
         return self.schedule(epoch)
 
     def __str__(self) -> str:
-        return f"{self.quantity} = {self.schedule}"
+        return f"{self.name} = {self.schedule}"
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages: its quantity, and of several also its measure."""
+        return self.quantity
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        """What falls by a schedule of its own: itself, or each of several."""
+        return (self,)
+
+    @property
+    def argument(self) -> Any:
+        """What was asked for, as the argument of its quantity takes it."""
+        return self.number_or_schedule
 
     @property
     def number_or_schedule(self) -> float | Schedule:
@@ -123,30 +139,34 @@ class Target(ABC):
         return Misfit(wanted, cls.within.percent(value))
 
     @classmethod
-    def faults_of(cls, value: Any) -> list[Fault]:
+    def faults_of(cls, value: Any, place: Path = ()) -> list[Fault]:
         """All that is wrong with what it shall fall to, whatever it is.
 
         Args:
             value: A number, a schedule, or what `schedule_from_config` takes for one.
+            place: Where it was given, for messages; left out, as the argument of its quantity.
         """
-        found = list[Fault]()
+        found, called = list[Fault](), argument_text(place or (cls.quantity,))
         if isinstance(value, Schedule | Mapping):
             found = schedule_faults(value)
         elif not is_number(value):
-            Value().read((cls.quantity,), value, "", found)
+            Value().read(place or (cls.quantity,), value, "", found)
             return [replace(fault, argument=()) for fault in found]
         told = {fault.argument for fault in found}
         for path, number in valued(value):
             wrong = None if path in told else cls.misfit(number)
             if wrong is not None:
-                name = argument_text((cls.quantity, *path))
+                name = argument_text((*(place or (cls.quantity,)), *path))
                 words = f"`{name}` must be {wrong.wanted}. Received: {number!r}.{wrong.advice}"
                 found.append(Fault(path, words))
         if found:
             return found
-        schedule = schedule_from_config(value)
+        try:
+            schedule = schedule_from_config(value)
+        except ArgumentError:  # an option that it does not have: said where it is made
+            return []
         retreat = cls.retreat_fault(schedule)
-        words = f"`{cls.quantity}` {retreat} Received: {schedule}."
+        words = f"`{called}` {retreat} Received: {schedule}."
         return [] if retreat is None else [Fault((), words)]
 
     @classmethod
@@ -163,8 +183,24 @@ class Target(ABC):
         return None
 
 
+@dataclass(frozen=True)
 class SharedTarget(Target):
-    """What all kernels of a model may cost together: they share it, as the allocation says."""
+    """What all kernels of a model may cost together: they share it, as the allocation says.
+
+    Args:
+        schedule: As every target has it.
+        measure: Name of what it counts, of several; `None` where the model has one only.
+    """
+
+    measure: str | None = field(default=None, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return self.quantity if self.measure is None else f"{self.quantity}.{self.measure}"
+
+    def counts(self, measure: str) -> str:
+        """Name of what it counts, if that of the model's one budget is `measure`."""
+        return self.measure or measure
 
     @abstractmethod
     def allowed(self, value: float, dense: float) -> float:
@@ -229,55 +265,3 @@ def target_kinds() -> dict[str, type[Target]]:
     ['budget', 'cost', 'energy', 'rank', 'rtol']
     """
     return {name: kind for name, kind in sorted(_KINDS.items()) if kind.public}
-
-
-def target(quantity: str, value: float | Schedule) -> Target:
-    """A checked target; a number means a constant.
-
-    Raises:
-        ArgumentError: A value of the schedule is out of the quantity's range.
-        ArgumentTypeError: Neither a schedule nor a number.
-
-    Example:
-        >>> target("budget", 0.25)(3)
-        0.25
-    """
-    return target_kinds()[quantity](value)  # type: ignore[arg-type]  # which it makes a schedule of
-
-
-def one_target(**named: float | Schedule | None) -> Target:
-    """The one target that was given.
-
-    Args:
-        **named: By quantity, what was given for each; `None` for nothing.
-
-    Raises:
-        ArgumentError: None was given, or more than one.
-    """
-    given = {name: value for name, value in named.items() if value is not None}
-    raise_first(choice_faults(given, tuple(target_kinds())))
-    ((quantity, value),) = given.items()
-    return target(quantity, value)
-
-
-def choice_faults(given: Collection[str], choices: Sequence[str]) -> list[Fault]:
-    """What is wrong where not exactly one of the things is given that say how far to go.
-
-    Args:
-        given: Names of those that are.
-        choices: Names of all that could be.
-
-    >>> print(choice_faults(["budget", "rank"], ["budget", "energy", "rank"])[0].message)
-    Exactly one of `budget`, `energy` or `rank` must be given. Received: budget and rank. Keep one.
-    """
-    if len(given) == 1:
-        return []
-    *first, last = (f"`{name}`" for name in choices)
-    advice = "Keep one." if given else "Add one, such as a budget of 0.5."
-    return [
-        Fault(
-            (),
-            f"Exactly one of {', '.join(first)} or {last} must be given. "
-            f"Received: {' and '.join(given) or 'none of them'}. {advice}",
-        )
-    ]
