@@ -130,8 +130,7 @@ class CompressionSettings(
         given = values.get("measure", ())
         if isinstance(given, Measure | str):
             given = () if given in ("parameters", Parameters()) else (given,)
-        told = (each for each in given if not (isinstance(each, Measure) and each.is_default))
-        return {**values, "measure": tuple(told)}
+        return {**values, "measure": tuple(given)}
 
     @together("target", "measure")
     def _measures_agree(self) -> Fault | None:
