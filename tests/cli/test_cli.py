@@ -23,7 +23,7 @@ from reducible_train.report.records import KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "finetune", "inspect", "preview", "schema")
+COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "schema")
 CONFIG = """\
 compression:
   budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
