@@ -15,9 +15,10 @@ from reducible_train import _keras
 from reducible_train.analysis import fingerprints
 from reducible_train.analysis.evaluation import Evaluation
 from reducible_train.analysis.truncations import Truncations
-from reducible_train.container.files import accessing, check_path, check_regular, write_text
+from reducible_train.container.files import accessing, check_path, write_text
 from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.linalg.noise import effective_rank, noise_edge
+from reducible_train.preflight.paths import check_writable
 from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.compressible import CompressibleKernel
@@ -91,6 +92,9 @@ def analyze(
     """
     check_built(model)
     checked = _checked_ratios(ratios)
+    if file is not None:
+        check_path(file)
+        check_writable(Path(file), "file")
     samples = None if data is None else _samples(data, model)
     evaluation = Evaluation(model, samples, metric)
     evaluation.check()
@@ -208,10 +212,8 @@ def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:
     Raises:
         ArgumentError: It is of something else; says of what.
     """
-    check_path(file)
     if not Path(file).exists():
         return None
-    check_regular(file, "read")
     with accessing(file, "read"):
         text = Path(file).read_bytes().decode("utf-8", "replace")
     held = Analysis.from_json(text, str(file))

@@ -11,7 +11,7 @@ from rich.console import Console
 from reducible_train.cli._data import read_arrays
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
-from reducible_train.preflight.paths import check_output
+from reducible_train.preflight.paths import check_apart, check_writable
 
 
 def analyze(
@@ -45,7 +45,8 @@ def analyze(
     """
     for path, name in ((file, "--file"), (plot, "--plot")):
         if path is not None:
-            check_output(path, name, (model, data))
+            check_apart(path, name, (model, data))
+            check_writable(path, name)
     check_model_file(model)
     arrays = read_arrays(data)
     load_keras()

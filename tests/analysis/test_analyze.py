@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reducible_train import Analysis, ArgumentError, FormatError, LayerRule, analyze, factorize
-from reducible_train.errors import ReducibleError
+from reducible_train.errors import FileAccessError, ReducibleError
 
 X = np.random.default_rng(0).normal(size=(48, 24)).astype("float32")
 Y = np.random.default_rng(1).integers(5, size=48)
@@ -163,6 +163,11 @@ def test_a_file_that_is_no_analysis_is_refused(text, tmp_path):
     with pytest.raises(FormatError, match=r"a\.json"):
         analyze(network(), (X, Y), file=tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text() == text
+
+
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_path):
+    with pytest.raises(FileAccessError, match="nowhere"):
+        analyze(network(), metric=pytest.fail, file=tmp_path / "nowhere" / "a.json")
 
 
 KILLED = """
