@@ -51,8 +51,7 @@ def analyze(
     Each kernel is decomposed once. The model stays as it is, bit for bit: a kernel has the values
     of its truncation while it is measured, in the same variables, so nothing is traced anew.
 
-    It takes `len(ratios)` evaluations for each kernel, so `data` of a few hundred samples makes a
-    table of fifty kernels in the time of about an epoch.
+    It takes `len(ratios)` evaluations for each kernel: give `data` of a few hundred samples.
 
     Args:
         model: A built Keras model.
