@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reducible_train import layers
+    from reducible_train.analysis import analyze
     from reducible_train.config import load_config
     from reducible_train.errors import (
         ArgumentError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from reducible_train.layers import LowRankDense
     from reducible_train.one_shot import factorize
+    from reducible_train.report.analysis import Analysis
     from reducible_train.report.records import Report
     from reducible_train.saving.model_file import load_model, load_weights_into, save_model
     from reducible_train.saving.report_file import read_report
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from reducible_train.training.rank_scheduler import RankScheduler
 
 _HOMES = {
+    "analysis": ("analyze",),
     "config": ("load_config",),
     "errors": (
         "ArgumentError",
@@ -61,6 +64,7 @@ _HOMES = {
     ),
     "layers": ("LowRankDense",),
     "one_shot": ("factorize",),
+    "report.analysis": ("Analysis",),
     "report.records": ("Report",),
     "saving.model_file": (
         "load_model",
@@ -98,6 +102,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Adaptive",
+    "Analysis",
     "ArgumentError",
     "ArgumentTypeError",
     "Cadence",
@@ -128,6 +133,7 @@ __all__ = [
     "SpectrumError",
     "SurgeryError",
     "TailShrink",
+    "analyze",
     "factorize",
     "layers",
     "load_config",

@@ -59,6 +59,7 @@ from reducible_train._keras.functions import (
     trained_model,
 )
 from reducible_train._keras.holders import find_holders
+from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import (
     automatic_stem,
     children,
@@ -111,7 +112,14 @@ from reducible_train._keras.tracking import (
     variable_scope,
 )
 from reducible_train._keras.trainability import held_optimizers
-from reducible_train._keras.values import constant, host_float, host_value, itemsize, size
+from reducible_train._keras.values import (
+    constant,
+    host_float,
+    host_value,
+    itemsize,
+    size,
+    values_kept,
+)
 from reducible_train._keras.waiting import allocate, bounded_variables, waiting_bytes
 from reducible_train._keras.weights import (
     StoredVariables,
@@ -135,6 +143,7 @@ __all__ = [
     "all_optimizers",
     "allocate",
     "arrays_of_fit",
+    "as_it_was",
     "assigned_in_calls",
     "attach_mask",
     "automatic_stem",
@@ -234,6 +243,7 @@ __all__ = [
     "undistributed",
     "unpickler",
     "untouched_process",
+    "values_kept",
     "variable_scope",
     "waiting_bytes",
     "walk",

@@ -47,6 +47,16 @@ def check_output(path: Path, name: str, inputs: Iterable[Path] = ()) -> None:
             f"{name} must be the name of a compact file. Received: {str(path)!r}, like a file of"
             f" another kind. Name it {path.with_suffix('.reducible').name}."
         )
+    check_writable(path, name)
+
+
+def check_writable(path: Path, name: str) -> None:
+    """Refuse a file that could not be written.
+
+    Raises:
+        FileAccessError: There is no such folder, it cannot be written into, or what is there is
+            no regular file, or protected.
+    """
     check_regular(path, "write", name)
     with accessing(path, "write", name), tempfile.TemporaryFile(dir=path.parent):
         pass

@@ -23,7 +23,7 @@ from reducible_train.report.records import KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "finetune", "inspect", "preview", "schema")
+COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "schema")
 CONFIG = """\
 compression:
   budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
@@ -483,3 +483,29 @@ def test_the_demo_tells_a_folder_it_cannot_write(tmp_path):
     (tmp_path / "file").write_text("")
     told = run("demo", "--out-dir", tmp_path / "file")
     refusal(told, "FileAccessError")
+
+
+# --- analyze --------------------------------------------------------------------------
+
+
+def test_analyze_shows_keeps_and_goes_on(tmp_path):
+    keras = pytest.importorskip("keras")
+    hidden, output = keras.layers.Dense(16, name="hidden"), keras.layers.Dense(3, name="output")
+    model = keras.Sequential([keras.Input((12,)), hidden, output])
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(40, 12)).astype("float32")
+    np.savez(tmp_path / "data.npz", x=x, y=x[:, :3])
+    command = ["analyze", tmp_path / "model.keras", tmp_path / "data.npz", "--samples", 20]
+    command += ["--file", tmp_path / "a.json"]
+    result = run(*command, "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    assert "hidden/kernel" in result.stdout
+    assert "1/1 hidden/kernel" in result.stderr
+    assert (tmp_path / "a.png").is_file()
+    kept = (tmp_path / "a.json").read_text()
+    again = run(*command, "--json")
+    assert json.loads(again.stdout) == json.loads(kept)
+    refused = run(*command, "--metric", "mae")
+    assert refused.exit_code == 1
+    assert "same metric" in refused.stderr

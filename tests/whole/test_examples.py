@@ -13,6 +13,7 @@ EXAMPLES = sorted(path.name for path in (TOP / "examples").glob("*.py"))
 
 # Options that make it short, and what it must say in the end.
 RUNS = {
+    "analyze_model.py": (["--epochs", "2"], "predicted loss"),
     "compress_trained_model.py": (["--epochs", "2"], "cut slowly while it trains on"),
     "distill.py": (["--epochs", "3"], "student: "),
     "export.py": (["--epochs", "2"], "model.onnx"),

@@ -23,7 +23,7 @@ FLOORS = (
     {"layers"},
     {"selection"},
     {"surgery"},
-    {"compressor", "saving"},
+    {"analysis", "compressor", "saving"},
     {"one_shot", "training"},
     {"config"},
     {"cli"},

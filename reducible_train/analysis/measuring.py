@@ -1,0 +1,234 @@
+"""Measure what every kernel of a model is worth: cut each alone to ten ranks, and put it back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.analysis import fingerprints
+from reducible_train.analysis.evaluation import Evaluation
+from reducible_train.analysis.truncations import Truncations
+from reducible_train.container.files import accessing, check_path, write_text
+from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.linalg.noise import effective_rank, noise_edge
+from reducible_train.preflight.paths import check_writable
+from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
+from reducible_train.selection.calibration import samples_of
+from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.costs import break_even_rank
+from reducible_train.selection.input_shapes import shapes_of_samples
+from reducible_train.selection.sample_checks import check_samples
+from reducible_train.selection.samples import Samples
+from reducible_train.selection.scoring import decomposition
+from reducible_train.selection.survey import Survey, survey
+from reducible_train.settings.rules import LayerRule
+from reducible_train.surgery.merge import check_built
+
+RATIOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+
+Progress = Callable[[int, int, str], None]
+
+
+def analyze(
+    model: Any,
+    data: Any = None,
+    *,
+    metric: str | Callable[[Any], float] = "loss",
+    ratios: Sequence[float] = RATIOS,
+    rules: Sequence[LayerRule] = (),
+    file: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Measure a model with each of its kernels alone cut to each of ten ranks.
+
+    Each kernel is decomposed once. The model stays as it is, bit for bit: a kernel has the values
+    of its truncation while it is measured, in the same variables, so nothing is traced anew.
+
+    It takes `len(ratios)` evaluations for each kernel: give `data` of a few hundred samples.
+
+    Args:
+        model: A built Keras model.
+        data: Samples to measure on, as `factorize` takes its `calibration`: `(x, y)`,
+            `(x, y, sample_weight)` or a source of batches. May be left out where `metric` is a
+            function.
+        metric: A name of what `model.evaluate` tells, such as `"loss"` or `"accuracy"`, or a
+            function: model -> number. A function must leave the model as it is.
+        ratios: Kept parameters of a kernel, as a fraction of its own, rising in (0, 1].
+        rules: Rules for single layers; `keep_dense=False` takes an output layer in.
+        file: JSON file that keeps the analysis, written after every kernel. One that is there, of
+            the same weights, data, metric and ratios, is gone on with.
+        progress: Is told kernels done, kernels in all, and the path of the last.
+
+    Returns:
+        The table.
+
+    Raises:
+        ArgumentError: Unusable arguments; data of the wrong shape or without targets; a file of
+            other weights, data, metric, ratios or kernels.
+        FormatError: A file that holds something else.
+        FileAccessError: A file that cannot be read or written.
+        RankError: There is nothing to cut.
+        SpectrumError: A kernel holds NaN or infinity.
+        SurgeryError: The model is not built.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
+        ...                           keras.layers.Dense(10, name="output")])
+        >>> model.compile(loss="mse")
+        >>> table = analyze(model, (np.ones((8, 64)), np.zeros((8, 10))))
+        >>> [kernel.ranks[4] for kernel in table.kernels]
+        [16]
+
+    Reference: the single-layer sensitivity of AIMET's *evaluation dictionary* (Qualcomm, 2020).
+    """
+    check_built(model)
+    checked = _checked_ratios(ratios)
+    if file is not None:
+        check_path(file)
+        check_writable(Path(file), "file")
+    samples = None if data is None else _samples(data, model)
+    evaluation = Evaluation(model, samples, metric)
+    evaluation.check()
+    shapes = [] if samples is None else [shapes_of_samples(samples, "data")]
+    found = survey(model, rules, shapes=shapes)
+    begun = Analysis(
+        format=FORMAT,
+        model=model.name,
+        weights=fingerprints.of_weights(model),
+        data=fingerprints.of_samples(samples),
+        metric=evaluation.name,
+        ratios=checked,
+        baseline=float("nan"),
+        paths=tuple(each.kernel.path for each in found.compressible),
+        kernels=(),
+    )
+    kept = None if file is None else _kept(file, begun)
+    with _keras.as_it_was(model):
+        analysis = kept or replace(begun, baseline=evaluation())
+        return _completed(analysis, found, evaluation, file, progress)
+
+
+def _completed(
+    analysis: Analysis,
+    found: Survey,
+    evaluation: Evaluation,
+    file: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> Analysis:
+    """The analysis with the kernels that it lacks, kept after each."""
+    done = {kernel.path for kernel in analysis.kernels}
+    if file is not None and not done:
+        write_text(file, analysis.to_json())
+    for compressible in found.compressible:
+        path = compressible.kernel.path
+        if path not in done:
+            row = _row(compressible, found, analysis.ratios, evaluation)
+            analysis = replace(analysis, kernels=(*analysis.kernels, row))
+            if file is not None:
+                write_text(file, analysis.to_json())
+        if progress is not None:
+            progress(found.compressible.index(compressible) + 1, len(found.compressible), path)
+    return analysis
+
+
+def _row(
+    compressible: CompressibleKernel,
+    found: Survey,
+    ratios: Sequence[float],
+    evaluation: Evaluation,
+) -> KernelAnalysis:
+    """Decompose one kernel, and measure the model at each of its ranks."""
+    kernel = compressible.kernel
+    split = compressible.factorization.split
+    parts = decomposition(kernel, split)
+    m, n = shape = compressible.factorization.shape
+    most = kernel.rank or min(shape)
+    ranks = tuple(min(max(1, int(ratio * m * n / (m + n))), most) for ratio in ratios)
+    measured: dict[int, float] = {}
+    with Truncations(kernel, parts, split) as truncations:
+        for rank in sorted(set(ranks)):
+            truncations.put(rank)
+            measured[rank] = evaluation()
+    matrices = kernel.matrices(split)
+    edge = noise_edge(matrices[0] if len(matrices) == 1 else matrices[0] @ matrices[1])
+    return KernelAnalysis(
+        path=kernel.path,
+        kind=kernel.kind.dense_class.__name__,
+        shape=shape,
+        parameters=_share(compressible, found, "parameters"),
+        flops=_share(compressible, found, "flops"),
+        bytes=_share(compressible, found, "bytes"),
+        break_even_rank=break_even_rank(shape),
+        effective_rank=effective_rank(parts.values),
+        noise_edge=edge,
+        noise_rank=int(np.sum(parts.values > edge)),
+        spectrum=tuple(float(value) for value in parts.values),
+        ranks=ranks,
+        values=tuple(measured[rank] for rank in ranks),
+    )
+
+
+def _share(compressible: CompressibleKernel, found: Survey, measure: str) -> float | None:
+    """What a kernel costs of the whole dense model; `None` where uses are not known."""
+    if measure == "flops" and (found.uses is None or not found.dense_total(measure)):
+        return None
+    return float(compressible.dense_cost(measure) / found.dense_total(measure))
+
+
+def _samples(data: Any, model: Any) -> Samples:
+    """The samples of `data`, which the model can be run on."""
+    try:
+        samples = samples_of(data)
+        check_samples(samples, model, None, run=True)
+    except (ArgumentError, SpectrumError) as error:  # they call data by its name elsewhere
+        told = str(error).replace("`calibration`", "`data`").replace("calibration samples", "data")
+        raise type(error)(told) from error
+    return samples
+
+
+def _checked_ratios(ratios: Sequence[float]) -> tuple[float, ...]:
+    found = tuple(float(ratio) for ratio in ratios)
+    rises = all(a < b for a, b in pairwise(found))
+    if not found or not rises or not all(0 < ratio <= 1 for ratio in found):
+        raise ArgumentError(
+            f"`ratios` must rise, each in (0, 1], one at least. Received: ratios={ratios!r}. "
+            "They are the parameters that a kernel keeps, such as (0.1, 0.2, 0.5)."
+        )
+    return found
+
+
+def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:
+    """What a file holds of this analysis; `None` if there is no file.
+
+    Raises:
+        ArgumentError: It is of something else; says of what.
+    """
+    if not Path(file).exists():
+        return None
+    with accessing(file, "read"):
+        text = Path(file).read_bytes().decode("utf-8", "replace")
+    held = Analysis.from_json(text, str(file))
+    for name in ("weights", "paths", "data", "metric", "ratios"):
+        came, expected = getattr(held, name), getattr(begun, name)
+        if came != expected:
+            what = "kernels" if name == "paths" else name
+            raise ArgumentError(
+                f"{file} must be an analysis of the same {what}. Received: one of model "
+                f"'{held.model}' with other {what} ({_short(came)}, not {_short(expected)}). "
+                "Give another file=, or remove that one to begin anew."
+            )
+    return held
+
+
+def _short(value: Any) -> str:
+    """A value for a message."""
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{text[:12]}..." if len(text) == 64 else text[:200] or "none"

@@ -1,0 +1,68 @@
+"""`reducible-train analyze`: what each kernel of a trained model is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from reducible_train.cli._data import read_arrays
+from reducible_train.cli._network import check_model_file, load_network
+from reducible_train.cli._quiet import load_keras
+from reducible_train.preflight.paths import check_apart, check_writable
+
+
+def analyze(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Trained model, a .keras or .h5 file.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="An .npz of x_train, y_train (or x, y); also x_val, y_val."
+        ),
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="JSON file that keeps it; one begun is gone on with."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="What is measured, as model.evaluate calls it.")
+    ] = "loss",
+    samples: Annotated[int, typer.Option(min=1, help="Samples to measure on, the first.")] = 512,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture to write, such as analysis.png.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Measure a model with each of its kernels alone cut to each of ten ranks.
+
+    Measured on the validation data, else on the training data. The model stays as it is.
+
+    Example: reducible-train analyze model.keras data.npz --file analysis.json
+    """
+    for path, name in ((file, "--file"), (plot, "--plot")):
+        if path is not None:
+            check_apart(path, name, (model, data))
+            check_writable(path, name)
+    check_model_file(model)
+    arrays = read_arrays(data)
+    load_keras()
+    import keras  # noqa: PLC0415 (so that --help does not wait for it)
+
+    from reducible_train.analysis import analyze as measured  # noqa: PLC0415 (it needs Keras)
+
+    console = Console(stderr=True)
+
+    def progress(done: int, count: int, path: str) -> None:
+        console.print(f"{done}/{count} {path}", markup=False, highlight=False, soft_wrap=True)
+
+    arrays = arrays.with_words(keras.ops.convert_to_tensor)
+    x, y = arrays.val or arrays.train
+    pair: Any = (x[:samples], y[:samples])
+    found = measured(load_network(model), pair, metric=metric, file=file, progress=progress)
+    typer.echo(found.to_json() if as_json else str(found))
+    if plot is not None:
+        found.plot(plot)

@@ -1,0 +1,199 @@
+"""What an analysis has found: of each kernel its spectrum, its costs, the metric at each rank."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.report.plain import from_plain
+
+FORMAT = "reducible_train analysis 1"
+
+
+@dataclass(frozen=True)
+class KernelAnalysis:
+    """One kernel `W (m, n)`, alone cut to each of some ranks.
+
+    Args:
+        path: Layer path and kernel name.
+        kind: Class of its layer.
+        shape: `(m, n)`.
+        parameters, flops, bytes: Its share of the whole dense model's, in [0, 1]; `None` where
+            the model does not tell.
+        break_even_rank: The largest rank whose factors are smaller.
+        effective_rank: The exponential of the entropy of the spectrum (Roy and Vetterli, 2007).
+        noise_edge: Singular values of the shuffled kernel end there (Marchenko and Pastur, 1967).
+        noise_rank: How many values lie above it.
+        spectrum: Singular values, falling.
+        ranks: What it was cut to, one for each ratio.
+        values: The metric of the model then.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, int]
+    parameters: float | None
+    flops: float | None
+    bytes: float | None
+    break_even_rank: int
+    effective_rank: float
+    noise_edge: float
+    noise_rank: int
+    spectrum: tuple[float, ...]
+    ranks: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def change(self, rank: int, baseline: float) -> float:
+        """The metric at a rank less the baseline, between measured ranks on a straight line."""
+        known = {min(self.shape): baseline, **dict(zip(self.ranks, self.values, strict=True))}
+        ranks = sorted(known)
+        return float(np.interp(rank, ranks, [known[each] for each in ranks])) - baseline
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What `analyze` has found.
+
+    `str` of it is a table, a row for each kernel.
+
+    Args:
+        format: Name and version of the file's format.
+        model: Name of the model.
+        weights: Fingerprint of the model's weights.
+        data: Fingerprint of the samples.
+        metric: Name of what was measured.
+        ratios: Kept parameters of a kernel, as a fraction of its own, in (0, 1].
+        baseline: The metric of the model as it is.
+        paths: Kernels to analyse, in the model's order.
+        kernels: Those done so far, in that order.
+    """
+
+    format: str
+    model: str
+    weights: str
+    data: str
+    metric: str
+    ratios: tuple[float, ...]
+    baseline: float
+    paths: tuple[str, ...]
+    kernels: tuple[KernelAnalysis, ...]
+
+    def predicted(self, ranks: Mapping[str, int]) -> float:
+        """The metric to expect when several kernels are cut at once: the single changes added up.
+
+        Args:
+            ranks: Rank by path; kernels that are left out stay as they are.
+
+        Raises:
+            ArgumentError: A path that is not in the table.
+        """
+        known = {kernel.path: kernel for kernel in self.kernels}
+        strange = [path for path in ranks if path not in known]
+        if strange:
+            raise ArgumentError(
+                f"`ranks` must be of kernels in the analysis: {', '.join(known)}. "
+                f"Received: {', '.join(strange)}. Correct the path, or analyse that model."
+            )
+        changes = (known[path].change(rank, self.baseline) for path, rank in ranks.items())
+        return self.baseline + sum(changes)
+
+    def to_json(self) -> str:
+        """The text of its file; a number that is not finite is `null`."""
+        return json.dumps(_finite(asdict(self)), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "the analysis") -> Analysis:
+        """The analysis of a file's text.
+
+        Raises:
+            FormatError: It is not one.
+        """
+        try:
+            plain = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _no_analysis(source, f"no JSON ({error})") from error
+        found = plain.get("format") if isinstance(plain, Mapping) else None
+        if found != FORMAT:
+            raise _no_analysis(source, f"format {found!r}"[:200])
+        return from_plain(cls, plain, source)
+
+    def __str__(self) -> str:
+        head = ["kernel", "shape", "params", "FLOPs", "effective", "above noise", "break-even"]
+        rows = [[*head, *(f"{100 * ratio:g} %" for ratio in self.ratios)]]
+        for kernel in self.kernels:
+            m, n = kernel.shape
+            shares = [_percent(kernel.parameters), _percent(kernel.flops)]
+            ranks = [f"{kernel.effective_rank:.1f}", f"{kernel.noise_rank}"]
+            measured = [f"{value:.4g}" for value in kernel.values]
+            row = [kernel.path, f"{m} x {n}", *shares, *ranks, f"{kernel.break_even_rank}"]
+            rows.append([*row, *measured])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, f"{self.metric} as it is: {self.baseline:.4g}"])
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the metric over the kept ratio, and the spectra, a line for each kernel.
+
+        Args:
+            path: File to write, such as `"analysis.png"`; none if not given.
+
+        Returns:
+            The figure of matplotlib.
+
+        Raises:
+            ArgumentError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
+        except ImportError as error:
+            raise ArgumentError(
+                "analysis.plot() needs matplotlib. Received: none is installed. "
+                "Install it (pip install matplotlib), or print the table: print(analysis)."
+            ) from error
+        figure = Figure(figsize=(11, 4.5), layout="constrained")
+        measured, spectra = figure.subplots(1, 2)
+        for kernel in self.kernels:
+            measured.plot(self.ratios, kernel.values, marker="o", label=kernel.path)
+            spectra.semilogy(
+                range(1, len(kernel.spectrum) + 1),
+                [value if value > 0 else math.nan for value in kernel.spectrum],
+                label=kernel.path,
+            )
+        measured.axhline(self.baseline, color="grey", linestyle=":")
+        measured.set(xlabel="parameters kept of the kernel, as a fraction", ylabel=self.metric)
+        spectra.set(xlabel="index", ylabel="singular value")
+        if self.kernels:
+            spectra.legend(fontsize="x-small")
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+
+def _finite(value: Any) -> Any:
+    """The same with `None` for numbers that JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _no_analysis(source: str, came: str) -> FormatError:
+    return FormatError(
+        f"{source} must be an analysis, as analyze(model, data, file=...) writes it. "
+        f"Received: {came}. Give another path."
+    )

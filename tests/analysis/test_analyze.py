@@ -1,0 +1,221 @@
+"""`analyze`: what its table says, that the model stays, and what it goes on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from reducible_train import Analysis, ArgumentError, FormatError, LayerRule, analyze, factorize
+from reducible_train.errors import FileAccessError, ReducibleError
+
+X = np.random.default_rng(0).normal(size=(48, 24)).astype("float32")
+Y = np.random.default_rng(1).integers(5, size=48)
+
+
+def network(seed: int = 0) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, activation="relu", name="first"),
+            keras.layers.Dropout(0.3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(28, activation="relu", name="second"),
+            keras.layers.Dense(5, activation="softmax", name="output"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def everything(model: keras.Model) -> list[bytes]:
+    variables = [*model.variables, *model.optimizer.variables]
+    variables += [seed.state for layer in model.layers for seed in layer._seed_generators]
+    return [np.asarray(v).tobytes() for v in variables]
+
+
+def test_the_model_stays_as_it_is():
+    model = network()
+    model.fit(X, Y, epochs=1, verbose=0)
+    before, ids, compiled = everything(model), [id(v) for v in model.variables], model.optimizer
+    answers = model.predict(X, verbose=0)
+    analyze(model, (X, Y))
+    assert everything(model) == before
+    assert [id(v) for v in model.variables] == ids
+    assert model.optimizer is compiled
+    np.testing.assert_array_equal(model.predict(X, verbose=0), answers)
+
+
+def test_each_value_is_that_of_the_model_with_one_kernel_cut():
+    model = network()
+    table = analyze(model, (X, Y))
+    assert table.baseline == pytest.approx(model.evaluate(X, Y, verbose=0)[0], rel=1e-5)
+    first = table.kernels[0]
+    cut = network()
+    cut.set_weights(model.get_weights())
+    others = [LayerRule(path.split("/")[0], keep_dense=True) for path in table.paths[1:]]
+    factorize(cut, rank=first.ranks[3], rules=others)
+    assert first.values[3] == pytest.approx(cut.evaluate(X, Y, verbose=0)[0], rel=1e-4)
+    assert first.ranks == tuple(max(1, int(r * 24 * 32 / 56)) for r in table.ratios)
+    assert first.parameters == pytest.approx(24 * 32 / model.count_params(), rel=1e-6)
+    assert first.bytes == pytest.approx(first.parameters)
+
+
+def test_factors_are_cut_and_come_back():
+    model = network()
+    factorize(model, rank=9)
+    before = everything(model)
+    table = analyze(model, (X, Y))
+    assert everything(model) == before
+    assert max(table.kernels[0].ranks) == 9
+    assert table.kernels[0].values[-1] == pytest.approx(table.baseline, rel=1e-4)
+    assert table.kernels[0].values[0] != table.baseline
+
+
+def test_a_function_of_the_model_is_a_metric_and_a_failure_leaves_the_kernel():
+    model = network()
+    before = everything(model)
+    asked: list[int] = []
+
+    def norm(judged: keras.Model) -> float:
+        asked.append(1)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return float(np.linalg.norm(np.asarray(judged.layers[0].kernel)))
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(model, metric=norm)
+    assert everything(model) == before
+    asked[:] = [1] * 5
+    table = analyze(model, metric=norm)
+    assert table.metric == "norm"
+    values = table.kernels[0].values
+    assert list(values) == sorted(values)
+    assert values[0] < table.baseline
+
+
+def test_the_table_goes_through_its_file(tmp_path):
+    table = analyze(network(), (X, Y), metric="accuracy", file=tmp_path / "a.json")
+    again = Analysis.from_json((tmp_path / "a.json").read_text())
+    assert again == table
+    assert "second/kernel" in str(again)
+    assert "accuracy as it is" in str(again)
+
+
+def test_predictions_add_up_single_changes():
+    table = analyze(network(), (X, Y))
+    one, two = table.kernels[:2]
+    changes = one.values[2] + two.values[4] - 2 * table.baseline
+    ranks = {one.path: one.ranks[2], two.path: two.ranks[4]}
+    assert table.predicted(ranks) == pytest.approx(table.baseline + changes)
+    assert table.predicted({one.path: 24}) == pytest.approx(table.baseline)
+    with pytest.raises(ArgumentError, match="nowhere"):
+        table.predicted({"nowhere": 3})
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "words"),
+    [
+        ((X[:, :7], Y), {}, "`data`"),
+        (X, {}, "needs targets"),
+        (None, {}, "needs data"),
+        ((X, Y), {"metric": "recall"}, "'accuracy'"),
+        ((X, Y), {"ratios": (0.5, 0.2)}, "must rise"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(data, arguments, words, tmp_path):
+    with pytest.raises(ReducibleError, match=words):
+        analyze(network(), data, file=tmp_path / "a.json", **arguments)
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("seed", "data", "metric", "words"),
+    [
+        (1, (X, Y), "loss", "same weights"),
+        (0, (X[:30], Y[:30]), "loss", "same data"),
+        (0, (X, Y), "accuracy", "same metric"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_before_anything_is_measured(
+    seed, data, metric, words, tmp_path, monkeypatch
+):
+    file = tmp_path / "a.json"
+    analyze(network(), (X, Y), file=file)
+    before = file.read_bytes()
+    model = network(seed)
+    monkeypatch.setattr(model, "test_on_batch", None)
+    with pytest.raises(ArgumentError, match=words):
+        analyze(model, data, metric=metric, file=file)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "reducible_train analysis 1"}'])
+def test_a_file_that_is_no_analysis_is_refused(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(FormatError, match=r"a\.json"):
+        analyze(network(), (X, Y), file=tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == text
+
+
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_path):
+    with pytest.raises(FileAccessError, match="nowhere"):
+        analyze(network(), metric=pytest.fail, file=tmp_path / "nowhere" / "a.json")
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from test_analyze import X, Y, analyze, network
+def stop(done, count, path):
+    os.kill(os.getpid(), signal.SIGKILL)
+analyze(network(), (X, Y), file=sys.argv[1], progress=stop)
+"""
+
+
+def test_a_killed_analysis_goes_on(tmp_path):
+    file = tmp_path / "a.json"
+    command = [sys.executable, "-c", KILLED, str(file), str(Path(__file__).parent)]
+    done = subprocess.run(command, check=False, timeout=300, env=os.environ)
+    assert done.returncode == -signal.SIGKILL
+    begun = Analysis.from_json(file.read_text())
+    assert [kernel.path for kernel in begun.kernels] == ["first/kernel"]
+    model, asked = network(), []
+    measure = model.test_on_batch
+    model.test_on_batch = lambda *a, **k: asked.append(1) or measure(*a, **k)
+    table = analyze(model, (X, Y), file=file)
+    assert table.kernels[0] == begun.kernels[0]
+    assert len(table.kernels) == 2
+    assert len(asked) == len(set(table.kernels[1].ranks))
+
+
+def test_a_plot_is_drawn_or_says_what_it_needs(tmp_path, monkeypatch):
+    table = analyze(network(), (X, Y), ratios=(0.5, 1.0))
+    pytest.importorskip("matplotlib")
+    table.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ArgumentError, match="pip install matplotlib"):
+        table.plot()
+
+
+def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    model = network()
+    model.layers[0].name, model.layers[3].name = "hidden_1", "hidden_2"
+    monkeypatch.chdir(tmp_path)
+    names = {"model": model, "x_val": X, "y_val": Y}
+    exec(program, names)
+    table = names["table"]
+    assert sorted(os.listdir()) == ["analysis.json", "analysis.png"]
+    for name in [*vars(table), *vars(table.kernels[0])]:
+        assert f"`{name}`" in page
