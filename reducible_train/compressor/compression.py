@@ -323,9 +323,7 @@ class Compression:
         )
 
 
-def _checked(
-    compression: Compression, rules: Sequence[LayerRule], trains: bool
-) -> list[Target]:
+def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool) -> list[Target]:
     """Refuse a model that cannot be brought to the target.
 
     Returns:

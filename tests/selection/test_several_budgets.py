@@ -231,14 +231,20 @@ def test_a_split_of_now_leaves_room_for_a_budget_of_later():
         ({"budget": {}}, "`budget` must name a measure at least"),
         ({"budget": {Flops(): 0.5}}, r"Write budget={'flops': \.\.\.} and measure=Flops"),
         ({"budget": {"flops": Ramp(0.5, 1.0)}}, r"`budget\.flops` must not rise"),
-        ({"budget": {"flops": Ramp(1.0, 0.0)}}, r"`budget\.flops\.final` must be a fraction in \(0, 1\]"),
+        (
+            {"budget": {"flops": Ramp(1.0, 0.0)}},
+            r"`budget\.flops\.final` must be a fraction in \(0, 1\]",
+        ),
         ({"budget": BOTH, "cost": {"file": 1000}}, "Exactly one of"),
         ({"budget": BOTH, "measure": "flops"}, "`measure` is said by the keys of `budget`"),
         ({"budget": BOTH, "measure": Latency()}, "`measure` must be of one of the keys"),
         ({"budget": BOTH, "measure": [Flops(), Flops()]}, "must say one thing of flops"),
         ({"budget": 0.5, "measure": [Flops()]}, "must be one measure, where one budget"),
         ({"rank": {"flops": 3}}, "`kind` of a schedule must be one of"),
-        ({"budget": BOTH, "search": Search(), "guard": Guard(max_drop=0.1)}, "Exactly one of .*budget and search"),
+        (
+            {"budget": BOTH, "search": Search(), "guard": Guard(max_drop=0.1)},
+            "Exactly one of .*budget and search",
+        ),
         (
             {
                 "budget": {"latency": 0.5, "flops": 0.5},
