@@ -83,8 +83,8 @@ def _torch_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[A
     try:
         for value in frozen:
             value.requires_grad_(True)
-        with torch.enable_grad():
-            return _torch_gradients(run(), values)
+        with torch.enable_grad(), keras.StatelessScope(collect_losses=True):
+            return _torch_gradients(run(), values)  # in it no state is overwritten
     finally:
         for value in frozen:
             value.requires_grad_(False)
