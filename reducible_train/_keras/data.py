@@ -185,9 +185,12 @@ def output_gradients(
         def symbolic(tensor: Any) -> bool:
             return is_symbolic(tensor) and type(tensor) is not having_values
 
-        with observing(model, layers, None, watch=watch, symbolic=symbolic):
+        with (
+            observing(model, layers, None, watch=watch, symbolic=symbolic),
+            keras.StatelessScope(collect_losses=True),
+        ):
             predicted = model(batch[0], training=False)
-        return _summed_loss(model, batch, predicted)
+            return _summed_loss(model, batch, predicted)
 
     with as_it_was(model):
         gradients = by_values(run, again)

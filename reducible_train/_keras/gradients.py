@@ -19,7 +19,8 @@ def by_values(run: Callable[[Watch], Any], again: Callable[[Watch, type], Any]) 
     Args:
         run: Runs the pass, gives each value to a function and goes on with what that returns;
             returns the loss.
-        again: Does the same once more; is also given the class of the tracers that have values.
+        again: Does the same once more, overwriting no state; is also given the class of the
+            tracers that have values.
 
     Returns:
         `None` where the loss does not depend on a value; on JAX zeros.
@@ -111,8 +112,7 @@ def _jax_values(run: Callable[[Watch], Any], again: Callable[[Watch, type], Any]
 
     def loss(added: Sequence[Any]) -> Any:
         left = iter(added)
-        with keras.StatelessScope(collect_losses=True):
-            return again(lambda value: value + next(left), type(added[0]))
+        return again(lambda value: value + next(left), type(added[0]))
 
     return list(jax.grad(loss)(zeros)) if zeros else []
 
