@@ -58,6 +58,7 @@ from reducible_train._keras.functions import (
     sync_state,
     trained_model,
 )
+from reducible_train._keras.gradients import DIFFERENTIABLE
 from reducible_train._keras.holders import find_holders
 from reducible_train._keras.layer_tree import (
     automatic_stem,
@@ -123,6 +124,7 @@ from reducible_train._keras.weights import (
 )
 
 __all__ = [
+    "DIFFERENTIABLE",
     "Ahead",
     "Broadcast",
     "Call",
