@@ -6,6 +6,7 @@ Keras moves, only this package and its test have to follow: `private_names` is t
 of what may move, `slots` that of the slots of optimizers.
 """
 
+from reducible_train._keras.answers import Output, answers, can_be_judged
 from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
@@ -126,11 +127,13 @@ __all__ = [
     "Meaning",
     "MonitorCallback",
     "Observation",
+    "Output",
     "Outputs",
     "StoredVariables",
     "align_derived",
     "all_optimizers",
     "allocate",
+    "answers",
     "arrays_of_fit",
     "assigned_in_calls",
     "attach_mask",
@@ -142,6 +145,7 @@ __all__ = [
     "broadcaster",
     "build_scope",
     "built_optimizer",
+    "can_be_judged",
     "carries_kernel",
     "children",
     "compares_with_targets",

@@ -101,6 +101,7 @@ ATTRIBUTES = (
     PrivateName(_MODEL, "_compiled_trainable_state", "dict", "what was frozen at `compile`"),
     PrivateName(_TF_MODEL, "_distribute_strategy", "StrategyBase | NoneType", "TensorFlow's scope"),
     PrivateName(_MODEL, "_initial_epoch", "int | NoneType", "begin a fit where another ended"),
+    PrivateName(_MODEL, "_loss_tracker", "Mean", "the loss of samples, as `evaluate` tells it"),
     PrivateName(_MODEL, "_unpickle_model", "(file)", "unpickle a model of a class made meanwhile"),
     PrivateName(_MODEL, "make_train_function", "(force=)", "a train function in mid-fit"),
     PrivateName(_MODEL, "train_function", "function", "thrown away when variables are dead"),
