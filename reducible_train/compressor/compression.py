@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from reducible_train import _keras
+from reducible_train.compressor.answers import AnswerWatch, NoAnswers
 from reducible_train.compressor.changes import (
     agreed,
     certificate,
@@ -67,6 +68,7 @@ class Compression:
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
         story: Of another fit that will be taken up: what it counted with is not measured anew.
+        answers: What compares the outputs before and after each cut; left out, nothing does.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -98,11 +100,13 @@ class Compression:
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
         story: Mapping[str, Any] | None = None,
+        answers: AnswerWatch | None = None,
     ):
         check_choices(allocation, criterion)
         self.model = model
         self.target = target
         self.samples = samples
+        self.answers = answers or NoAnswers()
         self.history = History()
         self.notes: tuple[str, ...] = ()
         self.hindrance: str | None = None
@@ -180,7 +184,11 @@ class Compression:
         kernels = self.told(tuple(kernel_cut(choice, name) for choice in selection.choices))
         if kernels:
             changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
+            self.answers.before_cut(first=not self.history.cuts)
             change_kernels(self.model, changes, training=training)
+            answers = self.answers.after_cut(
+                f"the cut before epoch {int(time)}" if training else "the cut"
+            )
             keep_dense_costs(self.survey, selection.choices)
             record = Cut(
                 epoch=int(time),
@@ -192,6 +200,7 @@ class Compression:
                 parameters=int(self.survey.total("parameters")),
                 seconds=seconds_of(started, decided, selection.seconds),
                 certificate=certificate(selection.allocation),
+                **vars(answers),
             )
         history = self.history if record is None else self.history.after(record)
         self.go_on_from(history.looked(reached))
@@ -294,6 +303,7 @@ class Compression:
             self.survey,
             self.history,
             remarks=self._remarks,
-            notes=self.notes,
+            notes=(*self.notes, *self.answers.notes),
             costs=cost_notes(self.survey, self._measure),
+            answers=self.answers.record(),
         )
