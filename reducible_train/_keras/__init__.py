@@ -34,6 +34,7 @@ from reducible_train._keras.data import (
     output_gradients,
     sample_batches,
 )
+from reducible_train._keras.fit_samples import some_of_fit
 from reducible_train._keras.fits import (
     MonitorCallback,
     arrays_of_fit,
@@ -90,6 +91,7 @@ from reducible_train._keras.outputs import Outputs, carries_kernel, output_layer
 from reducible_train._keras.processes import (
     Broadcast,
     broadcaster,
+    is_shared_by_processes,
     is_split_among_processes,
     workers,
 )
@@ -180,6 +182,7 @@ __all__ = [
     "is_graph_model",
     "is_in_fit",
     "is_of_keras",
+    "is_shared_by_processes",
     "is_split_among_processes",
     "is_unnamed_class",
     "itemsize",
@@ -219,6 +222,7 @@ __all__ = [
     "slots",
     "snake_case",
     "snapshot",
+    "some_of_fit",
     "stored_variables",
     "strategy_scope",
     "swapped_averages",

@@ -112,6 +112,7 @@ ATTRIBUTES = (
     PrivateName(_JAX, "jax_state_sync", "source", "bring variables up to date"),
     PrivateName("keras.Model.fit", "epoch_iterator", "variable", "know the data of the fit"),
     PrivateName("keras.Model.fit", "validation_data", "variable", "know the data of the fit"),
+    PrivateName("tensorflow.data.Dataset", "_inputs", "()", "whether a data set shuffles"),
     PrivateName(_ITERATOR, "_distributed_dataset", "DatasetV2", "shapes of the data of the fit"),
     PrivateName(_ITERATOR, "data_adapter", "DataAdapter", "whether it knows its length"),
     PrivateName("keras.KerasTensor", "_keras_history", "KerasHistory", "what made a tensor"),

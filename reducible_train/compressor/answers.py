@@ -47,6 +47,7 @@ class AnswerWatch:
         model: A model; of a `Distiller`, its student answers.
         samples: Samples to take some of; `None` if there are none.
         source: Where they come from, in words; without samples, why there are none, a sentence.
+        waits: False if samples that come later shall not be taken.
 
     Attributes:
         notes: Sentences for the reader of a report.
@@ -54,17 +55,25 @@ class AnswerWatch:
             all is over, still so; `None` if they are.
     """
 
-    def __init__(self, model: Any, samples: Samples | None, source: str):
+    def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
         self._model = model
         self._samples = samples
         self._source = source
+        self._waits = waits and samples is None
+        self._is_judged = True  # by its loss and metrics
         self._is_chosen = False  # some of the samples, for all that follows
         self._start: Answers | None = None  # right before the first cut
         self._before: Answers | None = None  # right before the cut that is being made
         self._is_measured = False
         self._end: Record | None = None
+
+    def learn_from(self, samples: Samples) -> None:
+        """Take samples of the training that somebody else has asked for, if there are no others."""
+        if self._waits:
+            self._waits, self.notes = False, ()
+            self._samples, self._source = samples, "the training data"
 
     def before_cut(self, *, first: bool) -> None:
         """A cut will be made.
@@ -105,6 +114,8 @@ class AnswerWatch:
                 self._end = self._recorded(_known(errors), now.metrics)
                 if spoilt is not None and _is_worse(cuts[0].metrics_before, now.metrics):
                     self.complaint = useless(errors)
+        if self.complaint is not None:
+            self.notes = (*self.notes, f"At the end of the training, {self.complaint}.")
         self._start = self._samples = None
 
     def record(self) -> Record | None:
@@ -117,6 +128,16 @@ class AnswerWatch:
         count = 0 if self._samples is None else len(self._samples)
         return Record(count, self._source, error, dict(metrics))
 
+    def _asked(self, samples: Samples) -> Answers:
+        """The answers, with metrics where these can be had."""
+        has_targets = samples.y is not None or not _keras.compares_with_targets(self._model)
+        if self._is_judged and has_targets and _keras.can_be_judged(self._model):
+            try:
+                return outputs_of(self._model, samples, judged=True)
+            except Exception:  # a loss or a metric that no eager call can have
+                self._is_judged = False
+        return outputs_of(self._model, samples)
+
     def _since_start(self, now: Answers) -> float | None:
         return None if self._start is None else _known(relative_output_errors(self._start, now))
 
@@ -128,10 +149,7 @@ class AnswerWatch:
             if not self._is_chosen:
                 self._samples = some_of(self._model, self._samples, MOST)
                 self._is_chosen = True
-            judged = self._samples.y is not None or not _keras.compares_with_targets(self._model)
-            return outputs_of(
-                self._model, self._samples, judged=judged and _keras.can_be_judged(self._model)
-            )
+            return self._asked(self._samples)
         except Exception as error:  # whatever a model or its metrics do with these samples
             self._samples = self._start = None
             self.notes = (
@@ -146,7 +164,7 @@ class NoAnswers(AnswerWatch):
     """In the place of an `AnswerWatch` where nobody wants to know."""
 
     def __init__(self) -> None:
-        super().__init__(None, None, "")
+        super().__init__(None, None, "", waits=False)
         self.notes = ()
 
 

@@ -257,6 +257,7 @@ class Compression:
     def learn_from(self, samples: Samples) -> None:
         """Give the data that the criterion, or who else is `asking`, waits for."""
         self.samples = samples
+        self.answers.learn_from(samples)
 
     def adapt(self, ranks: Mapping[str, float]) -> None:
         """Learn the ranks of single kernels, by path, that the target `StableRank` means."""
