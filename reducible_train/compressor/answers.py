@@ -187,5 +187,8 @@ def _known(errors: Mapping[str, float]) -> float | None:
 
 
 def _is_worse(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
-    """True if the loss is known to have risen: other answers may be better ones."""
-    return now.get("loss", -math.inf) > before.get("loss", math.inf)
+    """True if the loss is known to have risen by more than a tenth: else training has made other
+    answers of those of a network that was not trained before.
+    """
+    loss = before.get("loss", math.inf)
+    return now.get("loss", -math.inf) > loss + 0.1 * abs(loss)

@@ -267,14 +267,13 @@ class RankScheduler(keras.callbacks.Callback):
             warnings.warn(told, ShortfallWarning, stacklevel=3)
         run.tell_end(told)
         if run.answers.complaint is not None:
-            warnings.warn(
+            words = (
                 f"The training of model '{self.model.name}' has not made up for the cuts of its "
                 f"ranks: at its end, {run.answers.complaint}, and the loss is higher than before "
                 "them. Ask for less, judge by the data (criterion='activation', "
-                "allocation='knapsack'), or train for longer.",
-                OutputErrorWarning,
-                stacklevel=3,
+                "allocation='knapsack'), or train for longer."
             )
+            warnings.warn(words, OutputErrorWarning, stacklevel=3)
 
     # --- inside -----------------------------------------------------------------------
 
