@@ -6,6 +6,7 @@ Keras moves, only this package and its test have to follow: `private_names` is t
 of what may move, `slots` that of the slots of optimizers.
 """
 
+from reducible_train._keras.answers import Output, answers, can_be_judged
 from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
@@ -34,6 +35,7 @@ from reducible_train._keras.data import (
     loss_gradients,
     output_gradients,
 )
+from reducible_train._keras.fit_samples import some_of_fit
 from reducible_train._keras.fits import (
     MonitorCallback,
     arrays_of_fit,
@@ -92,6 +94,7 @@ from reducible_train._keras.outputs import Outputs, carries_kernel, output_layer
 from reducible_train._keras.processes import (
     Broadcast,
     broadcaster,
+    is_shared_by_processes,
     is_split_among_processes,
     workers,
 )
@@ -131,11 +134,13 @@ __all__ = [
     "Meaning",
     "MonitorCallback",
     "Observation",
+    "Output",
     "Outputs",
     "StoredVariables",
     "align_derived",
     "all_optimizers",
     "allocate",
+    "answers",
     "arrays_of_fit",
     "assigned_in_calls",
     "attach_mask",
@@ -148,6 +153,7 @@ __all__ = [
     "broadcaster",
     "build_scope",
     "built_optimizer",
+    "can_be_judged",
     "carries_kernel",
     "children",
     "compares_with_targets",
@@ -182,6 +188,7 @@ __all__ = [
     "is_graph_model",
     "is_in_fit",
     "is_of_keras",
+    "is_shared_by_processes",
     "is_split_among_processes",
     "is_unnamed_class",
     "itemsize",
@@ -220,6 +227,7 @@ __all__ = [
     "slots",
     "snake_case",
     "snapshot",
+    "some_of_fit",
     "stored_variables",
     "strategy_scope",
     "swapped_averages",
