@@ -102,6 +102,10 @@ class ShortfallWarning(UserWarning):
     """A training has ended without what it was asked for."""
 
 
+class OutputErrorWarning(UserWarning):
+    """The outputs of a model are no better than their mean, for its ranks are too low."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a configuration: where, what came, what to do."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression
-from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.compressor.answers import NO_DATA, AnswerWatch
+from reducible_train.errors import ArgumentError, ArgumentTypeError, OutputErrorWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.input_shapes import shapes_of_samples, shapes_told
@@ -135,6 +137,7 @@ def factorize(
         samples=samples,
         trains=False,
         shapes=shapes,
+        answers=AnswerWatch(model, samples, "the calibration set" if samples else NO_DATA),
     )
     if compression.waits_for_samples:  # of a criterion that was asked for
         raise ArgumentError(
@@ -142,6 +145,14 @@ def factorize(
             "Give some thousand samples of the training set, calibration=(x, y)."
         )
     compression.cut(0.0)
+    if compression.answers.complaint is not None:
+        warnings.warn(
+            f"factorize was asked for too much of model '{model.name}': right after it, "
+            f"{compression.answers.complaint}. Ask for less, judge by the data "
+            "(criterion='auto'), or train the model on.",
+            OutputErrorWarning,
+            stacklevel=2,
+        )
     return compression.report
 
 

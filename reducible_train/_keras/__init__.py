@@ -6,6 +6,7 @@ Keras moves, only this package and its test have to follow: `private_names` is t
 of what may move, `slots` that of the slots of optimizers.
 """
 
+from reducible_train._keras.answers import Output, answers, can_be_judged
 from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
@@ -34,6 +35,7 @@ from reducible_train._keras.data import (
     loss_gradients,
     output_gradients,
 )
+from reducible_train._keras.fit_samples import some_of_fit
 from reducible_train._keras.fits import (
     MonitorCallback,
     arrays_of_fit,
@@ -58,6 +60,7 @@ from reducible_train._keras.functions import (
     sync_state,
     trained_model,
 )
+from reducible_train._keras.gradients import DIFFERENTIABLE
 from reducible_train._keras.holders import find_holders
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import (
@@ -92,6 +95,7 @@ from reducible_train._keras.outputs import Outputs, carries_kernel, output_layer
 from reducible_train._keras.processes import (
     Broadcast,
     broadcaster,
+    is_shared_by_processes,
     is_split_among_processes,
     workers,
 )
@@ -131,17 +135,20 @@ from reducible_train._keras.weights import (
 )
 
 __all__ = [
+    "DIFFERENTIABLE",
     "Ahead",
     "Broadcast",
     "Call",
     "Meaning",
     "MonitorCallback",
     "Observation",
+    "Output",
     "Outputs",
     "StoredVariables",
     "align_derived",
     "all_optimizers",
     "allocate",
+    "answers",
     "arrays_of_fit",
     "as_it_was",
     "assigned_in_calls",
@@ -155,6 +162,7 @@ __all__ = [
     "broadcaster",
     "build_scope",
     "built_optimizer",
+    "can_be_judged",
     "carries_kernel",
     "children",
     "compares_with_targets",
@@ -189,6 +197,7 @@ __all__ = [
     "is_graph_model",
     "is_in_fit",
     "is_of_keras",
+    "is_shared_by_processes",
     "is_split_among_processes",
     "is_unnamed_class",
     "itemsize",
@@ -227,6 +236,7 @@ __all__ = [
     "slots",
     "snake_case",
     "snapshot",
+    "some_of_fit",
     "stored_variables",
     "strategy_scope",
     "swapped_averages",

@@ -13,8 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train._keras.cells import is_cell, projections_watched
 from reducible_train._keras.fits import has_unknown_length
 from reducible_train._keras.functions import is_distributed
+from reducible_train._keras.gradients import Watch, by_values, by_variables
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import Step, stepwise
@@ -27,9 +29,10 @@ from reducible_train.linalg.weighting import aligned, of_samples
 def observing(
     model: Any,
     layers: Sequence[Any],
-    tell: Callable[[Any, Any, Any, Step | None], None],
+    tell: Callable[[Any, Any, Any, Step | None], None] | None,
     *,
-    watch: Any = None,
+    watch: Watch | None = None,
+    symbolic: Callable[[Any], bool] = is_symbolic,
 ) -> Iterator[None]:
     """Within it, every eager call of a layer is told: the layer, its arguments, its output, and
     the step of the sequence that a cell is in.
@@ -41,8 +44,10 @@ def observing(
     Args:
         model: The model that is called.
         layers: The layers.
-        tell: Called after each call of one of them.
-        watch: A gradient tape, to watch the outputs; told are then those before the activation.
+        tell: Called after each call of one of them; `None` for nobody to be told.
+        watch: Is given each output, and returns what to go on with; told are then those before
+            the activation, and of a recurrent cell what its kernels give.
+        symbolic: True for tensors without a value.
     """
 
     def observe(layer: Any, present: Callable[[Any], Step | None]) -> None:
@@ -56,27 +61,39 @@ def observing(
             return activation(raw[-1])
 
         def _watched(output: Any) -> Any:
-            if watch is not None and not is_symbolic(output):
-                watch.watch(output)
-            return output
+            return output if watch is None or symbolic(output) else watch(output)
+
+        def called(args: Any, kwargs: Any, first: Any) -> tuple[Any, Any]:
+            """What the layer returns, and what is told of it."""
+            if is_cell(layer):
+                samples = keras.tree.flatten(first)[0].shape[0]
+                with projections_watched(layer, samples, watch) as told:
+                    return original(*args, **kwargs), told
+            raw.clear()
+            result = original(*args, **kwargs)
+            if raw or watch is None:
+                return result, raw[-1] if raw else result
+            watched = _watched(result)
+            return watched, watched
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             given = [*signature.bind(*args, **kwargs).arguments.values()]
-            if any(map(is_symbolic, keras.tree.flatten(given))):
+            if any(map(symbolic, keras.tree.flatten(given))):
                 return original(*args, **kwargs)
-            raw.clear()
-            result = original(*args, **kwargs)
+            result, told = called(args, kwargs, given[0])
+            if tell is None:
+                return result
             step = present(layer)
             having = None if step is None else step.having
             if having is not None:
                 given = keras.tree.map_structure(lambda each: _taken(each, having), given)
             if having is None or having.any():
-                tell(layer, given, raw[-1] if raw else _watched(result), step)
+                tell(layer, given, told, step)
             return result
 
         layer.__dict__["call"] = call
-        if activation is not None and watch is not None:
+        if activation is not None and watch is not None and not is_cell(layer):
             layer.__dict__["activation"] = activated
             undo.append((layer, activation))
 
@@ -110,12 +127,14 @@ class Observation:
             for, or the loss does not depend on it.
         weigh: The shape of an array's first axes, samples first -> how much each of its samples,
             or of their positions, counts; `None` if all count alike.
+        having: Of a cell, which samples have the step; `None` if all of them.
     """
 
     layer: Any
     given: Sequence[Any]
     gradient: Any
     weigh: Callable[[Sequence[int]], np.ndarray | None]
+    having: np.ndarray | None = None
 
 
 def layer_calls(
@@ -141,7 +160,9 @@ def output_gradients(
     """The same, with the gradient of the loss by each output.
 
     The gradient is that of a sample's own loss, before the layer's activation; `None`
-    where the loss does not depend on it. TensorFlow only.
+    where the loss does not depend on it. Of a recurrent cell it is that by what its kernels give,
+    all gates side by side: `(samples, 1, n)`; `(samples, 2, n)` of a GRU with `reset_after`, of
+    the input kernel and of the recurrent one.
 
     Args:
         model: A compiled model.
@@ -149,15 +170,44 @@ def output_gradients(
         batch: Inputs, targets and the weights within the loss of a sample (or `None`).
         weights: As `layer_calls` takes them.
     """
-    import tensorflow as tf  # noqa: PLC0415
-
     observed: list[Observation] = []
-    with as_it_was(model), tf.GradientTape() as tape:
-        with _listening(model, layers, weights, observed, watch=tape):
+    watched: list[Any] = []
+
+    def run(watch: Watch) -> Any:
+        def noted(value: Any) -> Any:
+            watched.append(watch(value))
+            return watched[-1]
+
+        with _listening(model, layers, weights, observed, watch=noted):
             predicted = model(batch[0], training=False)
-        loss = _summed_loss(model, batch, predicted)
-    gradients = tape.gradient(loss, [each.gradient for each in observed])
-    return [replace(each, gradient=g) for each, g in zip(observed, gradients, strict=True)]
+        return _summed_loss(model, batch, predicted)
+
+    def again(watch: Watch, having_values: type) -> Any:
+        def symbolic(tensor: Any) -> bool:
+            return is_symbolic(tensor) and type(tensor) is not having_values
+
+        with (
+            observing(model, layers, None, watch=watch, symbolic=symbolic),
+            keras.StatelessScope(collect_losses=True),
+        ):
+            predicted = model(batch[0], training=False)
+            return _summed_loss(model, batch, predicted)
+
+    with as_it_was(model):
+        gradients = by_values(run, again)
+    of_value = {id(value): g for value, g in zip(watched, gradients, strict=True)}
+    found = [replace(each, gradient=of_value[id(each.gradient)]) for each in observed]
+    reached = {
+        id(e.layer) for e in found if e.gradient is not None and host_value(e.gradient).any()
+    }
+    return [_of_present(e if id(e.layer) in reached else replace(e, gradient=None)) for e in found]
+
+
+def _of_present(observed: Observation) -> Observation:
+    """The gradients of the samples that have a step, as the arguments are."""
+    if observed.gradient is None or observed.having is None:
+        return observed
+    return replace(observed, gradient=_taken(observed.gradient, observed.having))
 
 
 @contextlib.contextmanager
@@ -166,15 +216,15 @@ def _listening(
     layers: Sequence[Any],
     weights: np.ndarray | None,
     observed: list[Observation],
-    watch: Any = None,
+    watch: Watch | None = None,
 ) -> Iterator[None]:
     """Within it, calls are added to a list, each with its output in the gradient's place."""
     with followed(model) as masks:
 
         def tell(layer: Any, given: Any, output: Any, step: Step | None) -> None:
-            observed.append(
-                Observation(layer, given, output, _weigher(masks, layer, given, step, weights))
-            )
+            weigher = _weigher(masks, layer, given, step, weights)
+            having = None if step is None else step.having
+            observed.append(Observation(layer, given, output, weigher, having))
 
         with observing(model, layers, tell, watch=watch):
             yield
@@ -210,13 +260,11 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
 
     Summed over the samples; `None` where the loss does not depend on a variable.
     """
-    import tensorflow as tf  # noqa: PLC0415
-
-    values = [variable.value for variable in variables]
-    with as_it_was(model), tf.GradientTape() as tape:
-        loss = _summed_loss(model, batch, model(batch[0], training=False))
-    found = tape.gradient(loss, values)
-    return [None if each is None else host_float(tf.convert_to_tensor(each)) for each in found]
+    with as_it_was(model):
+        found = by_variables(
+            lambda: _summed_loss(model, batch, model(batch[0], training=False)), variables
+        )
+    return [None if each is None else host_float(each) for each in found]
 
 
 def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:

@@ -45,18 +45,18 @@ def has_unknown_length(callback: Any) -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    found = _running_fit(callback, "epoch_iterator")
+    found = running_fit(callback, "epoch_iterator")
     return found is not None and found["epoch_iterator"].data_adapter.num_batches is None
 
 
 def is_in_fit(callback: Any) -> bool:
     """True if Keras's own loop calls a callback, which announces every step to it."""
-    return _running_fit(callback, "epoch_iterator") is not None
+    return running_fit(callback, "epoch_iterator") is not None
 
 
 def has_validation(callback: Any) -> bool | None:
     """Whether the fit that has called a callback has validation data; `None` outside of a fit."""
-    found = _running_fit(callback, "validation_data")
+    found = running_fit(callback, "validation_data")
     return None if found is None else found["validation_data"] is not None
 
 
@@ -69,7 +69,7 @@ def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
         Structures of what has a `shape`, samples first, and a `dtype`, `None` for what is not
         there; `None` for data that does not tell, or outside of a fit.
     """
-    found = _running_fit(callback, "epoch_iterator")
+    found = running_fit(callback, "epoch_iterator")
     return None if found is None else _spec(found)
 
 
@@ -80,7 +80,7 @@ def arrays_of_fit(callback: Any) -> list[tuple[str, Any, Any]]:
         For training and for validation: the name in `fit`, inputs and targets, nested as they were
         given, of numpy arrays; `None` in the place of what is none, such as a dataset.
     """
-    found = _running_fit(callback, "epoch_iterator")
+    found = running_fit(callback, "epoch_iterator")
     if found is None:
         return []
     parts = [("x and y", (found.get("x"), found.get("y")))]
@@ -97,7 +97,7 @@ def training_arrays(callback: Any) -> tuple[Any, Any, Any] | None:
         Numpy arrays or tensors, nested as they were given, `None` for what is not there; `None`
         for other data, outside of a fit, or where classes have weights.
     """
-    found = _running_fit(callback, "epoch_iterator")
+    found = running_fit(callback, "epoch_iterator")
     if found is None or found.get("class_weight") is not None:
         return None
     parts = [found.get(name) for name in ("x", "y", "sample_weight")]
@@ -151,7 +151,7 @@ def _swapping(callbacks: Sequence[Any]) -> list[Any]:
     return [each for each in callbacks if isinstance(each, keras.callbacks.SwapEMAWeights)]
 
 
-def _running_fit(callback: Any, having: str) -> Any | None:
+def running_fit(callback: Any, having: str) -> Any | None:
     """The local variables of the `fit` that has called a callback; `None` if something else did.
 
     Keras tells callbacks nothing of the data, so they are looked up where the call came from.

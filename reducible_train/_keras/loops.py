@@ -53,18 +53,20 @@ def stepwise(layers: Sequence[Any], cells: Sequence[Any]) -> Iterator[Callable[[
 
         def inner_loop(sequences: Any, initial_state: Any, mask: Any, **kwargs: Any) -> Any:
             steps.update((id(cell), iter(_present(loop, sequences, mask))) for cell in held(loop))
-            if not (loop.go_backwards and mask is not None and own.get("zero_output_for_mask")):
+            if loop.stateful:  # torch would assign to what a gradient is yet to be taken of
+                initial_state = keras.tree.map_structure(keras.ops.copy, initial_state)
+            if not loop.go_backwards or mask is None:
                 return original(sequences, initial_state, mask, **kwargs)
-            # Unrolled, Keras zeroes outputs of a backward loop by the mask of the forward order.
-            own["zero_output_for_mask"] = False
+            # Unrolled, Keras zeroes outputs of a backward loop by the mask of the forward order,
+            # and fails on torch: what is reversed runs forward.
+            own["go_backwards"] = False
             try:
-                last, outputs, states = original(sequences, initial_state, mask, **kwargs)
+                reversed_sequences, reversed_mask = keras.tree.map_structure(
+                    lambda each: keras.ops.flip(each, axis=1), (sequences, mask)
+                )
+                return original(reversed_sequences, initial_state, reversed_mask, **kwargs)
             finally:
-                own["zero_output_for_mask"] = True
-            there = keras.ops.flip(keras.ops.cast(mask, "bool"), axis=1)
-            if outputs.shape[1] == there.shape[1]:
-                outputs = _zeroed(outputs, there)
-            return _zeroed(last, there[:, -1]), outputs, states
+                own["go_backwards"] = True
 
         def restore() -> None:
             del own["inner_loop"]
@@ -94,13 +96,6 @@ def _present(loop: Any, sequences: Any, mask: Any) -> list[Step]:
         having = [*present.reshape(len(present), -1).T]
     steps = [Step(index, length, each) for index, each in enumerate(having)]
     return steps[::-1] if loop.go_backwards else steps
-
-
-def _zeroed(values: Any, there: Any) -> Any:
-    """Values, 0 where they are not there; the axes of `there` are the first of theirs."""
-    axes = len(values.shape) - len(there.shape)
-    wide = keras.ops.reshape(there, (*there.shape, *[1] * axes))
-    return keras.ops.where(wide, values, keras.ops.zeros_like(values))
 
 
 def _cells(cell: Any) -> list[Any]:

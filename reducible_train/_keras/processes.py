@@ -31,9 +31,12 @@ def broadcaster(variables: Iterable[Any]) -> Broadcast:
     Args:
         variables: Those of the model, which must be up to date.
     """
-    if any(_is_shared(variable) for variable in variables):
-        return _of_first
-    return _own
+    return _of_first if is_shared_by_processes(variables) else _own
+
+
+def is_shared_by_processes(variables: Iterable[Any]) -> bool:
+    """True if several processes hold any of these variables together."""
+    return any(_is_shared(variable) for variable in variables)
 
 
 def is_split_among_processes(variable: Any) -> bool:

@@ -20,7 +20,12 @@ from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._rescue import rescuing
 from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
 from reducible_train.config import Config
-from reducible_train.errors import ArgumentError, ShortfallWarning, first_sentence
+from reducible_train.errors import (
+    ArgumentError,
+    OutputErrorWarning,
+    ShortfallWarning,
+    first_sentence,
+)
 from reducible_train.preflight.data import check_data
 from reducible_train.saving.model_file import check_savable, save_model
 from reducible_train.settings.checkpoint_names import check_filled, fields_of
@@ -49,7 +54,8 @@ def train(
     lines = EpochLines(console, scheduler)
     with rescuing(network, out, lambda: lines.has_trained):
         with lines, warnings.catch_warnings():
-            warnings.simplefilter("ignore", ShortfallWarning)  # told below
+            for told_below in (ShortfallWarning, OutputErrorWarning):
+                warnings.simplefilter("ignore", told_below)
             network.fit(
                 *arrays.train,
                 epochs=training.epochs,

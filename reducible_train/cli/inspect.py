@@ -14,6 +14,7 @@ from rich.text import Text
 
 from reducible_train.container import Header, TensorRecord, read_header
 from reducible_train.errors import FormatError
+from reducible_train.report.records import Report, answer_lines
 
 
 def inspect(
@@ -64,17 +65,22 @@ def _show(file: Path, size: int, header: Header, tensors: bool) -> None:
 
 
 def _kernel_table(kernels: list[Mapping[str, Any]], tensors: tuple[TensorRecord, ...]) -> Table:
-    table = _table("kernel", "shape", "rank", "energy", "parameters", "bytes")
+    told = any(isinstance(kernel.get("output_error"), float) for kernel in kernels)
+    errors = ("output error",) if told else ()
+    table = _table("kernel", "shape", "rank", "energy", *errors, "parameters", "bytes")
     for kernel in kernels:
         path, rank = _words(kernel.get("path")), kernel.get("rank")
         energy, parameters = kernel.get("energy"), kernel.get("parameters")
         shape = [size for size in _list(kernel.get("shape")) if isinstance(size, int)]
+        error = kernel.get("output_error")
+        cells = [f"{error:.3f}" if isinstance(error, float) else ""] if told else []
         stored = sum(t.stored_bytes for t in tensors if _belongs(t.name, path))
         table.add_row(
             Text(path),
             " x ".join(map(str, shape)),
             f"{rank}/{min(shape, default=0)}" if isinstance(rank, int) else "dense",
             f"{energy:.3f}" if isinstance(energy, float) else "",
+            *cells,
             f"{parameters:,}" if isinstance(parameters, int) else "",
             f"{stored:,}" if stored else "",
         )
@@ -116,7 +122,16 @@ def _summary(report: Mapping[str, Any], header: Header, size: int) -> list[str]:
     if epochs:
         before = ", ".join(map(str, sorted(epochs)))
         lines.append(f"cuts: {len(cuts)}, before epochs {before} (counted from 0)")
-    return lines
+    return [*lines, *_answers(report)]
+
+
+def _answers(report: Mapping[str, Any]) -> list[str]:
+    """What became of the answers; nothing of a report that is not as it was written."""
+    try:
+        known = Report.from_dict(report)
+    except FormatError:
+        return []
+    return [_words(line) for line in answer_lines(known.cuts, known.answers)]
 
 
 def _plain(file: Path, size: int, header: Header) -> dict[str, Any]:

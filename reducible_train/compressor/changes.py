@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.compressor.kernel_errors import kernel_output_error
 from reducible_train.linalg.svd import energy, relative_error
 from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.report.records import KernelCut
@@ -74,6 +75,7 @@ def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:
         binding=choice.binding,
         spectrum=np.asarray(parts.values),
         criterion=criterion,
+        output_error=kernel_output_error(choice),
     )
 
 

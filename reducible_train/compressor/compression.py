@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from reducible_train import _keras
+from reducible_train.compressor.answers import AnswerWatch, NoAnswers, told_together
 from reducible_train.compressor.changes import (
     agreed,
     certificate,
@@ -77,6 +78,7 @@ class Compression:
         shapes: What may tell lengths that the model leaves open, the best first.
         comes: True if samples will be given later, where they are not there yet.
         state: Of another fit that will be taken up: what it counted with is not measured anew.
+        answers: What compares the outputs before and after each cut; left out, nothing does.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -109,9 +111,11 @@ class Compression:
         shapes: Sequence[InputShapes] = (),
         comes: bool = False,
         state: Mapping[str, Any] | None = None,
+        answers: AnswerWatch | None = None,
     ):
         check_choices(allocation, criterion)
         self.model, self.target, self.samples = model, target, samples
+        self.answers = answers or NoAnswers()
         self.notes: tuple[str, ...] = ()
         self.history = History()
         self.hindrance: str | None = None
@@ -183,7 +187,11 @@ class Compression:
         kernels = self.told(tuple(kernel_cut(choice, name) for choice in selection.choices))
         if kernels:
             changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
+            self.answers.before_cut(first=not self.history.cuts)
             change_kernels(self.model, changes, training=training)
+            answers = self.answers.after_cut(
+                f"the cut before epoch {int(time)}" if training else "the cut"
+            )
             keep_dense_costs(self.survey, selection.choices)
             record = Cut(
                 epoch=int(time),
@@ -196,6 +204,7 @@ class Compression:
                 parameters=int(self.survey.total("parameters")),
                 seconds=seconds_of(started, decided, selection.seconds),
                 certificate=certificate(selection.allocation),
+                **vars(answers),
             )
         history = self.history if record is None else self.history.after(record)
         self.go_on_from(history.looked(reached))
@@ -272,6 +281,8 @@ class Compression:
         self._judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
         told = (*listening_notes(self.model, self._judge.criterion), *self._judge.notes)
         self.notes = tuple(dict.fromkeys((*self.notes, *told)))
+        if samples is not None:
+            self.answers.learn_from(samples)
 
     def adapt(self, ranks: Mapping[str, float]) -> None:
         """Learn the ranks of single kernels, by path, that the target `StableRank` means."""
@@ -318,8 +329,9 @@ class Compression:
             self.survey,
             self.history,
             remarks=self._remarks,
-            notes=self.notes,
+            notes=told_together(self.notes, self.answers.notes),
             costs=cost_notes(self.survey, self._measures),
+            answers=self.answers.record(),
         )
 
 

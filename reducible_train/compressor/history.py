@@ -32,6 +32,15 @@ class History:
     growths: tuple[tuple[float, int], ...] = ()
     is_grown: bool = False
 
+    @property
+    def output_errors(self) -> dict[str, float]:
+        """Share of the variance of its outputs that each kernel has lost, by path, where known."""
+        left: dict[str, float] = {}
+        for each in (kernel for cut in self.cuts for kernel in cut.kernels):
+            if each.output_error is not None:
+                left[each.path] = left.get(each.path, 1.0) * max(1 - each.output_error, 0.0)
+        return {path: 1 - share for path, share in left.items()}
+
     def after(self, cut: Cut) -> History:
         """With one more cut; what its kernels have kept multiplies."""
         kept, by_criterion = dict(self.kept), dict(self.kept_by_criterion)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from reducible_train.compressor.history import History
-from reducible_train.report.records import Report
+from reducible_train.report.records import Answers, Report
 from reducible_train.selection.kernel_records import kernel_records
 from reducible_train.selection.survey import Survey
 
@@ -19,6 +20,7 @@ def report_of(
     remarks: Mapping[str, str],
     notes: Sequence[str],
     costs: Iterable[str],
+    answers: Answers | None = None,
 ) -> Report:
     """The report of a model.
 
@@ -28,6 +30,7 @@ def report_of(
         remarks: Why kernels that may change are dense, by path.
         notes: What the looks at it have told.
         costs: What it costs by measures that a report has no figures of, in sentences.
+        answers: What became of its answers, where that was measured.
     """
     traced = bool(survey.uses)
     return Report(
@@ -37,10 +40,14 @@ def report_of(
         bytes=int(survey.total("bytes")),
         dense_flops=int(survey.dense_total("flops")) if traced else None,
         flops=int(survey.total("flops")) if traced else None,
-        kernels=kernel_records(survey, history.kept, remarks),
+        kernels=tuple(
+            replace(each, output_error=history.output_errors.get(each.path))
+            for each in kernel_records(survey, history.kept, remarks)
+        ),
         cuts=history.cuts,
         notes=(*notes, *survey.notes, *_unknown(survey), *_growth(history), *costs),
         flops_at=None if survey.counted is None else str(survey.counted),
+        answers=answers,
     )
 
 

@@ -59,8 +59,16 @@ def _gru_bias(layer: Gated, kernel: str) -> Variable | None:
     return None if layer.reset_after else layer.bias
 
 
-_DATA = Data(RowReader(_input_rows), bias=own_bias, argument=_argument)
-_GRU_DATA = Data(RowReader(_gru_rows), bias=_gru_bias, argument=_argument)
+def _projections(
+    layer: Biased, kernel: str, outputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """What the kernels give, `(samples, 1, n)`; with `reset_after`, `(samples, 2, n)`, the
+    recurrent kernel's last."""
+    return outputs[None, :, 0 if kernel == "kernel" else -1]
+
+
+_DATA = Data(RowReader(_input_rows), RowReader(_projections), bias=own_bias, argument=_argument)
+_GRU_DATA = Data(RowReader(_gru_rows), RowReader(_projections), bias=_gru_bias, argument=_argument)
 
 
 def _kind(dense_class: type, data: Data[Any] = _DATA) -> KernelKind:
@@ -188,7 +196,7 @@ class LowRankLSTMCell(LowRankCell, keras.layers.LSTMCell):
         x, h = self._dropped(inputs, before, 4, training)
         z = _added(self.gates("kernel", x, 4), self.gates("recurrent_kernel", h, 4))
         if self.use_bias:
-            z = _added(z, ops.split(self.bias, 4, axis=0))
+            z = _added(z, ops.split(self.bias, 4, axis=-1))
         i, f, o = (self.recurrent_activation(z[k]) for k in (0, 1, 3))
         carry = f * carry + i * self.activation(z[2])
         hidden = o * self.activation(carry)
@@ -215,8 +223,8 @@ class LowRankGRUCell(LowRankCell, keras.layers.GRUCell):
             bias, inner_bias = self.bias, None
             if self.reset_after:
                 bias, inner_bias = (ops.squeeze(b, 0) for b in ops.split(self.bias, 2, axis=0))
-                inner = ops.split(inner_bias, 3, axis=0)
-            x = _added(x, ops.split(bias, 3, axis=0))
+                inner = ops.split(inner_bias, 3, axis=-1)
+            x = _added(x, ops.split(bias, 3, axis=-1))
         if self.reset_after:
             y = _added(self.gates("recurrent_kernel", parts, 3), inner)
         else:

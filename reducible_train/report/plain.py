@@ -43,7 +43,7 @@ def from_plain(kind: type[Record], plain: Any, where: str) -> Record:
     for name, field in known.items():
         if name in plain:
             values[name] = _value(hints[name], plain[name], f"{where}.{name}")
-        elif field.default is MISSING:
+        elif field.default is MISSING and field.default_factory is MISSING:
             values[name] = _value(hints[name], _empty(hints[name], where, name), where)
     return kind(**values)
 

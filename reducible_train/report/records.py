@@ -7,7 +7,7 @@ companion, the file and the command line read them. Nothing here knows Keras.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -33,6 +33,8 @@ class KernelRecord:
         count: Matrices of this shape, one for each group of a convolution.
         split: How it is split in two, where there is a choice.
         remark: Why it is dense though it is compressible.
+        output_error: Share of the variance of its outputs lost since the start, `1 - prod(1 - e)`
+            over its cuts, a fraction; `None` where no data has told.
     """
 
     path: str
@@ -46,6 +48,7 @@ class KernelRecord:
     count: int = 1
     split: str = ""
     remark: str = ""
+    output_error: float | None = None
 
     @property
     def dense_parameters(self) -> int:
@@ -67,6 +70,9 @@ class KernelCut:
         binding: What decided the rank (`"budget"`, `"energy"`, `"max_rank"`, ...).
         spectrum: Singular values before the cut, non-increasing, as the criterion weighs them.
         criterion: What said which directions to lose.
+        output_error: What this cut alone does to the outputs of the kernel, on inputs as they were
+            before it: `E||x W - x W'||^2` over the variance of `x W`, less what the bias makes up
+            for; `None` where the moments of `x` are not known.
     """
 
     path: str
@@ -78,6 +84,7 @@ class KernelCut:
     binding: str
     spectrum: np.ndarray = field(repr=False, compare=False)
     criterion: str = "frobenius"
+    output_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,14 @@ class Cut:
         certificate: Objective, bound and gap of the allocation, if one was solved.
         budgets: Of several budgets met at once the value of each, by its measure; `target` is the
             first of them.
+        output_error: How far the outputs of the model right after it are from those right before:
+            `||g - f||^2 / ||f - mean f||^2` over samples, of several outputs the largest. At 1 they
+            are no better than their mean. `None` where that was not measured.
+        output_error_since_start: The same, from those right before the first cut; of a model that
+            was not trained by then, this holds what it has learnt since, too.
+        metrics_before: Loss and metrics right before it, on the same samples; empty where they
+            were not measured.
+        metrics_after: The same, right after it.
     """
 
     epoch: int
@@ -109,6 +124,34 @@ class Cut:
     seconds: Mapping[str, float] = field(compare=False)
     certificate: Mapping[str, float] | None = field(default=None, hash=False)
     budgets: Mapping[str, float] | None = field(default=None, hash=False)
+    output_error: float | None = None
+    output_error_since_start: float | None = None
+    metrics_before: Mapping[str, float] = field(default_factory=dict, hash=False)
+    metrics_after: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What became of the answers of a model, measured on the same samples throughout.
+
+    Args:
+        samples: How many.
+        source: Where they come from, in words.
+        output_error: How far the outputs are, at the end, from those right before the first cut, as
+            `Cut.output_error` counts it; `None` while training goes on, and where no samples
+            could tell.
+        metrics: Loss and metrics at the end.
+    """
+
+    samples: int
+    source: str
+    output_error: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def measured_on(self) -> str:
+        """The samples, in words."""
+        return f"{self.samples:,} samples of {self.source}"
 
 
 @dataclass(frozen=True)
@@ -177,6 +220,7 @@ class Report:
         undone: Cuts that a guard had undone; they are not among `cuts`.
         flops_at: The input shape that FLOPs are counted for and where it comes from, in words;
             `None` for a model that leaves no length open.
+        answers: What became of the model's answers; `None` where that was not measured.
     """
 
     dense_parameters: int
@@ -190,6 +234,7 @@ class Report:
     notes: tuple[str, ...] = ()
     undone: tuple[UndoneCut, ...] = ()
     flops_at: str | None = None
+    answers: Answers | None = None
 
     @property
     def size_fraction(self) -> float:
@@ -219,6 +264,7 @@ class Report:
         plain["cuts"] = [lasting_dict(c) for c in self.cuts]
         plain["notes"] = list(self.notes)
         plain["undone"] = [_undone_to_dict(u) for u in self.undone]
+        plain["answers"] = None if self.answers is None else asdict(self.answers)
         return {name: _strict(value) for name, value in plain.items()}
 
     @classmethod
@@ -236,14 +282,14 @@ class Report:
         return from_plain(cls, plain, "The report")
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [
-            ("kernel", "shape", "rank", "energy", "parameters", "remark")
-        ]
-        rows += [_row(k) for k in self.kernels]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        told = any(k.output_error is not None for k in self.kernels)
+        names = ("kernel", "shape", "rank", "energy", "output error", "parameters", "remark")
+        rows = [names, *map(_row, self.kernels)]
+        if not told:
+            rows = [row[:4] + row[5:] for row in rows]
+        *widths, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
         lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-            + ("  " + row[5] if row[5] else "")
+            "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True))
             for row in rows
         ]
         lines = [line.rstrip() for line in lines]
@@ -254,7 +300,8 @@ class Report:
         if self.flops_fraction is not None:
             lines[-1] += f", FLOPs {_less(self.flops_fraction)}"
             lines[-1] += f" (at {self.flops_at})" if self.flops_at else ""
-        return "\n".join([*lines, *map(str, self.undone), *self.notes])
+        answers = answer_lines(self.cuts, self.answers)
+        return "\n".join([*lines, *answers, *map(str, self.undone), *self.notes])
 
 
 def _undone_to_dict(undone: UndoneCut) -> dict[str, Any]:
@@ -297,7 +344,38 @@ def _row(k: KernelRecord) -> tuple[str, ...]:
     if k.rank is not None:
         count = f"{k.dense_parameters:,} -> {count}"
     remark = f"{k.split} split" if k.split else ""
-    return k.path, shape, rank, energy, count, k.reason or k.remark or remark
+    error = "" if k.output_error is None else f"{k.output_error:.3f}"
+    return k.path, shape, rank, energy, error, count, k.reason or k.remark or remark
+
+
+def answer_lines(cuts: Sequence[Cut], answers: Answers | None) -> list[str]:
+    """What became of the answers of a model, in lines: the error of its outputs, its metrics.
+
+    Example:
+        >>> cut = Cut(2, 40, "budget", 0.5, (), 9, 5, {}, None, 0.25, 0.25, {"loss": 0.5},
+        ...           {"loss": 0.875})
+        >>> print(*answer_lines([cut], Answers(64, "the validation data", 0.125, {"loss": 0.375})),
+        ...       sep="\\n")
+        output error 0.25 right after the cut, 0.125 at the end, of the variance of the outputs \
+before it (64 samples of the validation data)
+        loss 0.5 before the cut, 0.875 right after it, 0.375 at the end
+    """
+    if answers is None or not cuts or cuts[-1].output_error_since_start is None:
+        return []
+    many = len(cuts) > 1
+    first, last = ("the first cut", "the last") if many else ("the cut", "it")
+    lines = [f"output error {cuts[-1].output_error_since_start:.3g} right after the "]
+    lines[0] += "last cut" if many else "cut"
+    if answers.output_error is not None:
+        lines[0] += f", {answers.output_error:.3g} at the end"
+    lines[0] += f", of the variance of the outputs before {'the first' if many else 'it'}"
+    lines[0] += f" ({answers.measured_on})"
+    for name, before in cuts[0].metrics_before.items():
+        after, now = cuts[-1].metrics_after.get(name), answers.metrics.get(name)
+        line = f"{name} {before:.4g} before {first}"
+        line += "" if after is None else f", {after:.4g} right after {last}"
+        lines.append(line + ("" if now is None else f", {now:.4g} at the end"))
+    return lines
 
 
 def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
@@ -308,6 +386,8 @@ def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
     del plain["budgets"]  # left out where there is one, as files of before do
     if cut.budgets is not None:
         plain["budgets"] = dict(cut.budgets)
+    plain["metrics_before"] = dict(cut.metrics_before)
+    plain["metrics_after"] = dict(cut.metrics_after)
     plain["kernels"] = [
         {f.name: getattr(k, f.name) for f in fields(k) if f.name != "spectrum"}
         | {"shape": list(k.shape)}

@@ -27,7 +27,7 @@ WITHOUT_DATA = "frobenius"
 _UNSEEN = 0.1  # of the parameters, by which a better judge may see less than another
 _MOST = 0.5  # of the parameters; if more are unseen, energies of two kinds would be added up
 
-_NO_DATA = (
+NO_DATA = (
     "The kernels were judged by themselves alone (criterion 'frobenius'), because there is no "
     "data. With samples of the training set, calibration=(x, y), what the data does not use goes "
     "first, and the same size loses far less."
@@ -102,7 +102,7 @@ def _best(
 ) -> tuple[str, list[str]]:
     """The best judge, and why better ones are none."""
     if samples is None:
-        return WITHOUT_DATA, [_NO_DATA]
+        return WITHOUT_DATA, [NO_DATA]
     reasons: list[str] = []
     known = {name: criterion_named(name) for name in JUDGES}
     unseen = {name: _unseen(kernels, each) for name, each in known.items()}

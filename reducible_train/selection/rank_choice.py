@@ -10,6 +10,7 @@ import numpy as np
 
 from reducible_train.selection.allocation import Allocation
 from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.scoring import Decomposition
 
@@ -25,6 +26,8 @@ class RankChoice:
         binding: What decided it.
         parts: The kernel's decomposition in that form.
         means: The means of its inputs that its bias shall make up for, if they are known.
+        statistics: What is known of the data of each of its matrices, in the usual split; `None`
+            if nothing is.
     """
 
     compressible: CompressibleKernel
@@ -33,6 +36,7 @@ class RankChoice:
     binding: str
     parts: Decomposition
     means: Sequence[np.ndarray] | None = None
+    statistics: Sequence[Statistics] | None = None
 
     def saves(self, measure: str) -> float:
         """What the change takes off the cost."""

@@ -62,7 +62,11 @@ class RankSelector:
         else:
             rest = RankSelection(hindrances=() if own else self._unmet_at_its_end(values))
         choices = [
-            replace(each, means=self.scorer.means(each.compressible, each.factorization))
+            replace(
+                each,
+                means=self.scorer.means(each.compressible, each.factorization),
+                statistics=self.scorer.statistics(each.compressible),
+            )
             for each in (*own, *rest.choices)
         ]
         return replace(

@@ -143,11 +143,12 @@ def check_gradients(model: Any, who: str) -> None:
         who: What asks for them, for messages.
 
     Raises:
-        ArgumentError: The model is not compiled, or not on TensorFlow and one device.
+        ArgumentError: The model is not compiled, or not on one device, or its backend knows no
+            gradients.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() not in _keras.DIFFERENTIABLE:
         raise ArgumentError(
-            f"{who} takes gradients by TensorFlow. Received: backend "
+            f"{who} takes gradients by TensorFlow, JAX or torch. Received: backend "
             f"{keras.backend.backend()!r}. Do without, or use criterion='activation'."
         )
     if _keras.is_distributed(model):

@@ -66,6 +66,11 @@ class DirectionScorer:
         means = [mean for each in seen if (mean := each.mean) is not None]
         return means if means and len(means) == len(seen) else None
 
+    def statistics(self, compressible: CompressibleKernel) -> tuple[Statistics, ...] | None:
+        """What the data says of a kernel, in its usual split; `None` if it says nothing."""
+        self._seen(compressible, compressible.forms[0].split)
+        return (self._statistics or {}).get(compressible.kernel.path)
+
     def _seen(self, compressible: CompressibleKernel, split: str) -> tuple[Statistics, ...] | None:
         """What the data says of a kernel in a split; `None` if it says nothing."""
         if self._statistics is None:

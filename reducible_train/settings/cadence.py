@@ -9,7 +9,7 @@ from typing import Any
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.base import Nested, OneOf, Settings, together
 from reducible_train.settings.faults import Fault
-from reducible_train.settings.fields import Count, option
+from reducible_train.settings.fields import Count, Truth, option
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,10 +40,19 @@ class Cadence(
         "cut to its stable rank. Not with a search, which chooses its own times.",
     )
 
+    compare: bool = option(
+        Truth(),
+        True,
+        help="Whether the outputs, loss and metrics of the model are measured right before and "
+        "after each cut, on at most 1024 samples of the validation data, or of the training data. "
+        "False saves these two runs of the model.",
+    )
+
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         start, *units = (values.get(name) for name in ("start", "epochs", "steps"))
-        alone = start is not None and units == [None, None]
+        said = start is not None or values.get("compare") is False
+        alone = said and units == [None, None]
         return {**values, "epochs": 1} if alone else values
 
     @together("epochs", "steps")
@@ -52,4 +61,6 @@ class Cadence(
 
     def __repr__(self) -> str:
         values = {name: value for name, value in vars(self).items() if value is not None}
+        if self.compare:
+            del values["compare"]
         return f"Cadence({', '.join(f'{name}={value!r}' for name, value in values.items())})"

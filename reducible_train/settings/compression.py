@@ -217,7 +217,7 @@ class CompressionSettings(
         Example:
             >>> config = compression_settings("", {"rank": 8}, guard=Guard(limit=0.9)).get_config()
             >>> config["rank"], config["guard"]["limit"], config["cadence"]
-            (8, 0.9, {'epochs': 1})
+            (8, 0.9, {'epochs': 1, 'compare': True})
         """
         return {name: plain_value(name, value) for name, value in self.arguments().items()}
 

@@ -22,6 +22,12 @@ _LAYOUT = {
     "Layers": {
         "rank": [r"^reducible_rank/.*$"],
         "energy kept by a cut": [r"^reducible_energy/.*$"],
+        "output error of a cut": [r"^reducible_error/.*$"],
+    },
+    "Cuts": {
+        "output error of the model": [r"^reducible/output_error$"],
+        "loss before and after": [r"^reducible/(before|after)_cut_(.*_)?loss$"],
+        "metrics before and after": [r"^reducible/(before|after)_cut_(?!(.*_)?loss$).*$"],
     },
 }
 
@@ -125,7 +131,8 @@ class RankTensorBoard(keras.callbacks.Callback):
                 values += _written_once(self.scheduler, report)
         self._last_step = epoch + self._offset
         values += [*_model_values(report, logs or {}), *_rank_values(report)]
-        values += _cut_values([c for c in report.cuts if not any(c is old for old in self._cuts)])
+        made = [c for c in report.cuts if not any(c is old for old in self._cuts)]
+        values += [*_cut_values(made), *_answer_values(made)]
         self._cuts = report.cuts
         self._writer.write(self._last_step, values)
 
@@ -223,12 +230,34 @@ def _cut_values(cuts: list[Cut]) -> Iterator[events.Value]:
             kernel.energy,
             "Energy kept by the cut made in this epoch alone, not since the start.",
         )
+        if kernel.output_error is not None:
+            yield events.scalar(
+                form.error_tag(path),
+                kernel.output_error,
+                "Share of the variance of the kernel's outputs lost by the cut of this epoch.",
+            )
         yield events.tensor(
             form.spectrum_tag(path),
             form.thin_spectrum(kernel.spectrum, kernel.rank).to_tensor(),
             form.PLUGIN_NAME,
             "Singular values before the cut of this epoch, thinned, and the rank kept.",
         )
+
+
+def _answer_values(cuts: list[Cut]) -> Iterator[events.Value]:
+    """What the cuts of an epoch did to the answers: from before the first to after the last."""
+    measured = [cut for cut in cuts if cut.output_error is not None]
+    if not measured:
+        return
+    worst = max(cut.output_error or 0.0 for cut in measured)
+    yield events.scalar(
+        form.OUTPUT_ERROR, worst, "Error of the outputs right after a cut, over their variance."
+    )
+    around = ("before", measured[0].metrics_before), ("after", measured[-1].metrics_after)
+    for side, metrics in around:
+        for name, value in metrics.items():
+            told = f"Measured right {side} the cuts of this epoch, on the same samples."
+            yield events.scalar(form.around_cut_tag(side, name), value, told)
 
 
 def _number(value: Any) -> float | None:

@@ -9,6 +9,9 @@ Scalars, one point an epoch, grouped by the stock dashboards at the first `/`:
 | `reducible/val_<metric>` | the validation metric measured at these sizes |
 | `reducible_rank/<layer path>` | rank in force; the full rank while dense |
 | `reducible_energy/<layer path>` | energy kept by the cut made in this epoch |
+| `reducible_error/<layer path>` | share of the variance of the kernel's outputs that it lost |
+| `reducible/output_error` | what the cut did to the outputs of the model, likewise |
+| `reducible/before_cut_<metric>`, `reducible/after_cut_<metric>` | loss and metrics around it |
 
 Tensors of the plugin `reducible`: `reducible/spectrum/<layer path>`, one where a cut was
 made, float32 of shape `(points + 1, 2)`. Row 0 is `(rank kept, full length)`, each other
@@ -33,6 +36,8 @@ FLOPS_FRACTION = "reducible/flops_fraction"
 CONFIGURATION = "reducible/configuration"
 RANK_GROUP = "reducible_rank"
 ENERGY_GROUP = "reducible_energy"
+ERROR_GROUP = "reducible_error"
+OUTPUT_ERROR = "reducible/output_error"
 
 MAX_POINTS = 512
 LEADING_POINTS = 64
@@ -61,6 +66,16 @@ def rank_tag(kernel_path: str) -> str:
 def energy_tag(kernel_path: str) -> str:
     """Tag of the energy kept by a kernel's cut."""
     return f"{ENERGY_GROUP}/{layer_of(kernel_path)}"
+
+
+def error_tag(kernel_path: str) -> str:
+    """Tag of what a kernel's cut did to its outputs."""
+    return f"{ERROR_GROUP}/{layer_of(kernel_path)}"
+
+
+def around_cut_tag(side: str, name: str) -> str:
+    """Tag of a metric right `"before"` or `"after"` a cut, such as `reducible/after_cut_loss`."""
+    return f"reducible/{side}_cut_{name}"
 
 
 def spectrum_tag(kernel_path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression
+from reducible_train.compressor.answers import AnswerWatch
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import smallest_fraction
 from reducible_train.selection.input_shapes import InputShapes
@@ -112,6 +113,7 @@ class RankControl:
         if self.compression.history.is_grown:  # stopped before the cut that would take it back
             value = self.controller.target_value
             self.compression.cut(float(epoch), value, step=step, training=True)
+        self.compression.answers.close(self.compression.history.cuts)
         self.abandon()
 
     def abandon(self) -> None:
@@ -148,6 +150,7 @@ def rank_control(
     comes: bool,
     shapes: Sequence[InputShapes],
     state: Mapping[str, Any] | None = None,
+    answers: AnswerWatch | None = None,
 ) -> RankControl:
     """Meet the model of a fit.
 
@@ -159,6 +162,7 @@ def rank_control(
         comes: True if it will be given later.
         shapes: All that tells lengths which the model leaves open, the best first.
         state: Of the compression in another fit, which this one goes on with.
+        answers: What compares outputs before and after each cut.
     """
     compression = Compression(
         model,
@@ -172,6 +176,7 @@ def rank_control(
         shapes=shapes,
         asking=asking_of_aids(settings),
         state=state,
+        answers=answers,
     )
     controller = _controller(settings, compression, epochs)
     guard: GuardRun | Unguarded = Unguarded(compression, controller)

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 import keras
 
 from reducible_train import _keras
-from reducible_train.errors import ArgumentError, ShortfallWarning
+from reducible_train.errors import ArgumentError, OutputErrorWarning, ShortfallWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.settings.agreement import resume_faults
@@ -24,6 +24,7 @@ from reducible_train.settings.measures import Measure
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.timing import final_epoch
+from reducible_train.training.answering import watch_of_fit
 from reducible_train.training.clock import timed
 from reducible_train.training.preflight import check_fit
 from reducible_train.training.run import TrainingRun
@@ -277,6 +278,14 @@ class RankScheduler(keras.callbacks.Callback):
         if told:
             warnings.warn(told, ShortfallWarning, stacklevel=3)
         run.tell_end(told)
+        if run.answers.complaint is not None:
+            words = (
+                f"The training of model '{self.model.name}' has not made up for the cuts of its "
+                f"ranks: at its end, {run.answers.complaint}, and the loss is higher than before "
+                "them. Ask for less, judge by the data (criterion='activation', "
+                "allocation='knapsack'), or train for longer."
+            )
+            warnings.warn(words, OutputErrorWarning, stacklevel=3)
 
     # --- inside -----------------------------------------------------------------------
 
@@ -310,7 +319,8 @@ class RankScheduler(keras.callbacks.Callback):
     def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:
         params = self.params or {}
         calibration = self._calibration.in_fit(_keras.training_arrays(self))
-        return TrainingRun(self.settings, self.model, params, calibration, data, others)
+        answers = watch_of_fit(self, self.settings, self._calibration)
+        return TrainingRun(self.settings, self.model, params, calibration, data, others, answers)
 
     @timed
     def _before_step(self, batch: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reducible_train import _keras
+from reducible_train.compressor.answers import AnswerWatch
 from reducible_train.errors import SpectrumError
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.timing import schedule_end
@@ -31,6 +32,7 @@ class TrainingRun:
         calibration: The calibration set.
         data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
         others: The other callbacks of the fit.
+        answers: What compares outputs before and after each cut.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class TrainingRun:
         calibration: CalibrationSet,
         data: Any,
         others: Sequence[Any],
+        answers: AnswerWatch,
     ):
         self.settings = settings
         self.model = model
+        self.answers = answers
         self.clock = Clock(settings.cadence, params, model)
         self.sampling = Sampling(model, settings, calibration, data)
         self.control: RankControl | NoModel = NoModel()
@@ -72,6 +76,7 @@ class TrainingRun:
             comes=self.sampling.takes,
             shapes=self.sampling.shapes(),
             state=state,
+            answers=self.answers,
         )
 
     # --- before a step ----------------------------------------------------------------

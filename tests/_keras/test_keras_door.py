@@ -447,6 +447,7 @@ def things_of_tensorflow(model: Any) -> dict[str, Any]:
         f"{traces}.concrete_function.ConcreteFunction": graph,
         "tensorflow.python.framework.registry.Registry": ops.gradient_registry,
         "tensorflow.distribute.StrategyExtended": alone.extended,
+        "tensorflow.data.Dataset": tf.data.Dataset.range(3),
         "keras.src.backend.tensorflow.trainer.TFEpochIterator": trainer.TFEpochIterator(
             x=np.zeros((4, 3)), batch_size=2, distribute_strategy=tf.distribute.get_strategy()
         ),

@@ -19,7 +19,7 @@ from reducible_train.cli._look import inspect_line, tensorboard_line
 from reducible_train.cli.preview import plot
 from reducible_train.config import config_schema
 from reducible_train.container import read_header, write_container
-from reducible_train.report.records import KernelRecord, Report
+from reducible_train.report.records import Answers, Cut, KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,6 +184,20 @@ def test_inspect_tells_ranks_sizes_and_energies(compact):
     assert f"{stored['d1/kernel_u'] + stored['d1/kernel_v']:,}" in result.output
     assert f"{compact.stat().st_size:,} bytes" in result.output
     assert "\x1b" not in result.output
+
+
+def test_inspect_tells_what_cuts_did_to_the_answers(tmp_path):
+    kernel = KernelRecord("d1/kernel", "Dense", (30, 20), 4, 11, 200, 0.875, output_error=0.375)
+    cut = Cut(2, 40, "budget", 0.5, (), 700, 300, {}, None, 0.25, 0.25, {"loss": 0.5}, {"loss": 1})
+    answers = Answers(64, "the validation data", 0.125, {"loss": 0.625})
+    report = Report(700, 300, 2800, 1200, 1400, 600, (kernel,), (cut,), answers=answers)
+    path = tmp_path / "m.reducible"
+    write_container(path, {"report": report.to_dict()}, [("a", np.zeros(2, "float32"))])
+    told = run("inspect", path).output
+    assert "output error" in told.split("shape")[1].splitlines()[0]
+    assert "0.375" in told
+    assert "output error 0.25 right after the cut, 0.125 at the end" in told
+    assert "loss 0.5 before the cut, 1 right after it, 0.625 at the end" in told
 
 
 def test_inspect_prints_json_for_programs(compact):

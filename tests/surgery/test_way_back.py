@@ -31,7 +31,14 @@ from reducible_train import (
 )
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.errors import ShortfallWarning
-from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut, empty_report
+from reducible_train.report.records import (
+    Answers,
+    Cut,
+    KernelCut,
+    KernelRecord,
+    UndoneCut,
+    empty_report,
+)
 from reducible_train.saving.allow_list import is_block
 from reducible_train.saving.model_file import check_savable
 
@@ -568,7 +575,9 @@ def test_a_large_model_is_looked_at_without_memory(monkeypatch):
 
 
 def a_report():
-    cut = KernelCut("a/kernel", (4, 3), None, 2, 0.5, 0.7, "budget", np.array([2.0, 1.0]))
+    spectrum = np.array([2.0, 1.0])
+    cut = KernelCut("a/kernel", (4, 3), None, 2, 0.5, 0.7, "budget", spectrum, output_error=0.2)
+    measured = (0.3, 0.4, {"loss": 0.5}, {"loss": 0.6})
     return Report(
         100,
         40,
@@ -580,9 +589,10 @@ def a_report():
             KernelRecord("a/kernel", "Dense", (4, 3), 2, 1, 14, energy=0.5, count=2, split="x"),
             KernelRecord("b/kernel", "Dense", (4, 3), None, 1, 12, reason="small"),
         ),
-        (Cut(1, 20, "budget", 0.5, (cut,), 100, 40, {"spectra": 0.1}, {"gap": 0.0}),),
+        (Cut(1, 20, "budget", 0.5, (cut,), 100, 40, {"spectra": 0.1}, {"gap": 0.0}, *measured),),
         ("A sentence.",),
         (UndoneCut(2, 3, "budget", 0.3, 40, 30, "loss", 0.1, 0.2, None, "why"),),
+        answers=Answers(64, "the validation data", 0.35, {"loss": 0.55}),
     )
 
 
@@ -724,6 +734,11 @@ def test_reports_of_older_and_newer_versions():
     plain = a_report().to_dict()
     old = json.loads(json.dumps(plain))
     del old["undone"], old["kernels"][0]["split"], old["cuts"][0]["certificate"]
+    del (
+        old["answers"],
+        old["cuts"][0]["metrics_before"],
+        old["cuts"][0]["kernels"][0]["output_error"],
+    )
     old["cuts"][0]["seconds"] = {"spectra": 0.25}
     assert Report.from_dict(old).cuts[0].seconds == {"spectra": 0.25}
     assert Report.from_dict(old).undone == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import os
 import pickle
@@ -392,3 +393,24 @@ def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(t
         small_model().fit(callbacks=[scheduler, board, probe], **fit)
     assert seen == []
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_cuts_did_to_the_answers_is_written_where_it_was_measured(tmp_path):
+    class Measured(Scripted):
+        def cut(self, epoch: int, rank: int | None) -> None:
+            before = self.cuts
+            super().cut(epoch, rank)
+            if self.cuts != before and epoch == 2:
+                kernel = dataclasses.replace(self.cuts[-1].kernels[0], output_error=0.125)
+                metrics = {"metrics_before": {"loss": 0.5}, "metrics_after": {"loss": 0.75}}
+                last = dataclasses.replace(
+                    self.cuts[-1], kernels=(kernel,), output_error=0.25, **metrics
+                )
+                self.cuts = (*before, last)
+
+    fit(RankTensorBoard(Measured([None, 100, 40]), tmp_path))
+    values = read(tmp_path)
+    assert points(values["reducible_error/net/d1"]) == [(2, 0.125)]
+    assert points(values["reducible/output_error"]) == [(2, 0.25)]
+    assert points(values["reducible/before_cut_loss"]) == [(2, 0.5)]
+    assert points(values["reducible/after_cut_loss"]) == [(2, 0.75)]

@@ -1,0 +1,123 @@
+"""Some samples of the fit that is running, read so that nobody notices."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train._keras.fits import running_fit
+from reducible_train._keras.values import host_value
+
+_BYTES = 2**27  # of the samples that are kept
+
+Batch = tuple[Any, Any, Any]  # inputs, targets and weights
+
+
+def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
+    """Samples of the fit that has called a callback: of its validation data, else of its arrays.
+
+    Read are only data that can be read again and again with nothing changed by it: arrays, data
+    sets of TensorFlow that shuffle nothing, `PyDataset`s for validation.
+
+    Args:
+        callback: The callback.
+        most: How many, spread evenly over arrays, the first of others.
+
+    Returns:
+        Where they come from, in words, and batches of numpy arrays; `None` where there are none.
+    """
+    found = running_fit(callback, "validation_data")
+    if found is None:
+        return None
+    validation = _batches(found["validation_data"], most)
+    if validation:
+        return "the validation data", validation
+    arrays = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
+    training = _of_arrays(arrays, most)
+    return ("the training data", training) if training else None
+
+
+def _batches(data: Any, most: int) -> list[Batch]:
+    if isinstance(data, keras.utils.PyDataset):
+        numbers = itertools.count() if data.num_batches is None else range(data.num_batches)
+        return _first((data[number] for number in numbers), most)
+    if hasattr(data, "element_spec"):
+        is_still = hasattr(data, "as_numpy_iterator") and not _shuffles(data)
+        return _first(data, most) if is_still else []
+    if isinstance(data, list | tuple) and 1 <= len(data) <= 3:
+        return _of_arrays((*data, None, None)[:3], most)
+    return []
+
+
+def _shuffles(dataset: Any) -> bool:
+    """True for a data set that another look at may leave in another order, or without an end."""
+    todo, seen = [dataset], 0
+    while todo:
+        each = todo.pop()
+        seen += 1
+        name = type(each).__name__
+        if any(word in name for word in ("Shuffle", "Random", "Generator", "Distributed")):
+            return True
+        if "FlatMap" in name or not hasattr(each, "_inputs"):  # what `from_generator` is made of
+            return True
+        todo += each._inputs()
+    return seen == 0
+
+
+def _first(batches: Iterable[Any], most: int) -> list[Batch]:
+    found: list[Batch] = []
+    count = size = 0
+    for each in batches:
+        batch = _mapped(_host, keras.utils.unpack_x_y_sample_weight(each))
+        arrays = keras.tree.flatten(batch[0])
+        found.append(batch)
+        count += len(arrays[0])
+        size += sum(array.nbytes for array in arrays)
+        if count >= most or size >= _BYTES:
+            break
+    return found
+
+
+def _of_arrays(parts: tuple[Any, ...], most: int) -> list[Batch]:
+    """Rows of arrays, as one batch; none of what is no array."""
+    leaves = [each for each in keras.tree.flatten(parts) if each is not None]
+    if not leaves or parts[0] is None or not all(map(_has_rows, leaves)):
+        return []
+    count = int(leaves[0].shape[0])
+    row = sum(_row_bytes(each) for each in leaves)
+    most = min(count, most, max(_BYTES // max(row, 1), 1))
+    if most == 0 or any(int(each.shape[0]) != count for each in leaves):
+        return []
+    places = np.linspace(0, count - 1, most).round().astype("int32")
+    return [_mapped(lambda each: _rows(each, places), parts)]
+
+
+def _has_rows(value: Any) -> bool:
+    dense = not (hasattr(value, "dense_shape") or hasattr(value, "nested_row_splits"))
+    return dense and hasattr(value, "dtype") and bool(getattr(value, "shape", ()))
+
+
+def _row_bytes(value: Any) -> int:
+    return int(np.prod(value.shape[1:], dtype=np.int64)) * 8
+
+
+def _rows(value: Any, places: np.ndarray) -> np.ndarray:
+    if keras.ops.is_tensor(value):
+        return host_value(keras.ops.take(value, places, axis=0))
+    rows: np.ndarray = np.asarray(value)[places]
+    return rows
+
+
+def _host(value: Any) -> np.ndarray:
+    return host_value(value) if keras.ops.is_tensor(value) else np.asarray(value)
+
+
+def _mapped(function: Any, parts: Any) -> Batch:
+    x, y, weight = (
+        None if part is None else keras.tree.map_structure(function, part) for part in parts
+    )
+    return x, y, weight

@@ -1,0 +1,145 @@
+"""Gradients of the loss by values within a forward pass, and by variables, on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+Watch = Callable[[Any], Any]  # a value that is met in the pass -> the one to go on with
+
+
+def by_values(run: Callable[[Watch], Any], again: Callable[[Watch, type], Any]) -> list[Any]:
+    """The gradient of a loss by each value that was watched on its way, in order.
+
+    JAX takes gradients of functions only: there the pass runs a second time, with zeros added to
+    each value, and the gradient is that by the zeros.
+
+    Args:
+        run: Runs the pass, gives each value to a function and goes on with what that returns;
+            returns the loss.
+        again: Does the same once more, overwriting no state; is also given the class of the
+            tracers that have values.
+
+    Returns:
+        `None` where the loss does not depend on a value; on JAX zeros.
+    """
+    return _OF_VALUES[keras.backend.backend()](run, again)
+
+
+def by_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
+    """The gradient of a loss by variables; `None` where it does not depend on one.
+
+    Args:
+        run: Returns the loss.
+        variables: The variables.
+    """
+    return _OF_VARIABLES[keras.backend.backend()](run, variables)
+
+
+def _tensorflow_values(run: Callable[[Watch], Any], again: Any) -> list[Any]:
+    import tensorflow as tf  # noqa: PLC0415
+
+    found: list[Any] = []
+    with tf.GradientTape() as tape:
+
+        def watch(value: Any) -> Any:
+            tape.watch(value)
+            found.append(value)
+            return value
+
+        loss = run(watch)
+    return list(tape.gradient(loss, found))
+
+
+def _tensorflow_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
+    import tensorflow as tf  # noqa: PLC0415
+
+    values = [variable.value for variable in variables]
+    with tf.GradientTape() as tape:
+        loss = run()
+    found = tape.gradient(loss, values)
+    return [None if each is None else tf.convert_to_tensor(each) for each in found]
+
+
+def _torch_values(run: Callable[[Watch], Any], again: Any) -> list[Any]:
+    import torch  # noqa: PLC0415
+
+    found: list[Any] = []
+
+    def watch(value: Any) -> Any:
+        found.append(value if value.requires_grad else value.clone().requires_grad_())
+        return found[-1]
+
+    with torch.enable_grad():
+        return _torch_gradients(run(watch), found)
+
+
+def _torch_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
+    import torch  # noqa: PLC0415
+
+    values = [variable.value for variable in variables]
+    frozen = [value for value in values if not value.requires_grad]
+    try:
+        for value in frozen:
+            value.requires_grad_(True)
+        with torch.enable_grad(), keras.StatelessScope(collect_losses=True):
+            return _torch_gradients(run(), values)  # in it no state is overwritten
+    finally:
+        for value in frozen:
+            value.requires_grad_(False)
+
+
+def _torch_gradients(loss: Any, values: Sequence[Any]) -> list[Any]:
+    import torch  # noqa: PLC0415
+
+    if not values or not getattr(loss, "requires_grad", False):
+        return [None] * len(values)
+    return list(torch.autograd.grad(loss, values, allow_unused=True))
+
+
+def _jax_values(run: Callable[[Watch], Any], again: Callable[[Watch, type], Any]) -> list[Any]:
+    import jax  # noqa: PLC0415
+
+    zeros: list[Any] = []
+
+    def note(value: Any) -> Any:
+        zeros.append(keras.ops.zeros_like(value))
+        return value
+
+    run(note)
+
+    def loss(added: Sequence[Any]) -> Any:
+        left = iter(added)
+        return again(lambda value: value + next(left), type(added[0]))
+
+    return list(jax.grad(loss)(zeros)) if zeros else []
+
+
+def _jax_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
+    import jax  # noqa: PLC0415
+
+    def loss(values: Sequence[Any]) -> Any:
+        pairs = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs, collect_losses=True):
+            return run()
+
+    if not variables:
+        run()
+        return []
+    return list(jax.grad(loss)([variable.value for variable in variables]))
+
+
+_OF_VALUES = {
+    "tensorflow": _tensorflow_values,
+    "jax": _jax_values,
+    "torch": _torch_values,
+}
+_OF_VARIABLES = {
+    "tensorflow": _tensorflow_variables,
+    "jax": _jax_variables,
+    "torch": _torch_variables,
+}
+
+DIFFERENTIABLE = tuple(_OF_VALUES)  # backends that have gradients

@@ -1,0 +1,204 @@
+"""What cuts do to the answers of one model, measured on the same samples throughout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.errors import first_sentence
+from reducible_train.report.records import Answers as Record
+from reducible_train.report.records import Cut
+from reducible_train.selection.answers import (
+    MOST,
+    Answers,
+    outputs_of,
+    relative_output_errors,
+    some_of,
+    worst,
+)
+from reducible_train.selection.judge import NO_DATA as UNJUDGED
+from reducible_train.selection.samples import Samples
+
+NO_DATA = (
+    "What the cut did to the outputs was not measured, for there is no data: calibration=(x, y), "
+    "some samples of the training or validation set, tells, and lets a criterion judge by it."
+)
+NEITHER = f"{UNJUDGED} Without it, nothing could be measured of what the cut did to the outputs."
+
+
+def told_together(judged: Sequence[str], answered: Sequence[str]) -> tuple[str, ...]:
+    """Notes of the ranks and of the answers; that both lack data is said once."""
+    if UNJUDGED not in judged or NO_DATA not in answered:
+        return (*judged, *answered)
+    apart = (NEITHER if note == UNJUDGED else note for note in judged)
+    return (*apart, *(note for note in answered if note != NO_DATA))
+
+
+@dataclass(frozen=True, eq=False)
+class CutAnswers:
+    """What one cut did to the answers, as `Cut` records it."""
+
+    output_error: float | None = None
+    output_error_since_start: float | None = None
+    metrics_before: Mapping[str, float] = field(default_factory=dict)
+    metrics_after: Mapping[str, float] = field(default_factory=dict)
+
+
+class AnswerWatch:
+    """Compares the outputs of a model right before each cut with those right after it.
+
+    Outputs are kept, never a model: those right before the first cut, to compare later ones with.
+    Nothing of it can make a cut fail: where outputs cannot be had, `notes` say why.
+
+    Args:
+        model: A model; of a `Distiller`, its student answers.
+        samples: Samples to take some of; `None` if there are none.
+        source: Where they come from, in words; without samples, why there are none, a sentence.
+        waits: False if samples that come later shall not be taken.
+
+    Attributes:
+        notes: Sentences for the reader of a report.
+        complaint: That outputs are no better than their mean, right after the last cut or, once
+            all is over, still so; `None` if they are.
+    """
+
+    def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
+        self.notes: tuple[str, ...] = () if samples is not None else (source,)
+        self.complaint: str | None = None
+        self._model = model
+        self._samples = samples
+        self._source = source
+        self._waits = waits and samples is None
+        self._is_judged = True  # by its loss and metrics
+        self._is_chosen = False  # some of the samples, for all that follows
+        self._start: Answers | None = None  # right before the first cut
+        self._before: Answers | None = None  # right before the cut that is being made
+        self._is_measured = False
+        self._end: Record | None = None
+
+    def learn_from(self, samples: Samples) -> None:
+        """Take samples of the training that somebody else has asked for, if there are no others."""
+        if self._waits:
+            self._waits, self.notes = False, ()
+            self._samples, self._source = samples, "the training data"
+
+    def before_cut(self, *, first: bool) -> None:
+        """A cut will be made.
+
+        Args:
+            first: True if there is none so far.
+        """
+        self._before = self._now()
+        if first:
+            self._start = self._before
+
+    def after_cut(self, which: str) -> CutAnswers:
+        """It was made; `which` it is, in words."""
+        before, self._before = self._before, None
+        after = None if before is None else self._now()
+        if before is None or after is None:
+            return CutAnswers()
+        errors = relative_output_errors(before, after)
+        self._is_measured = True
+        self.complaint = useless(errors)
+        if self.complaint is not None:
+            self.notes = (*self.notes, f"Right after {which}, {self.complaint}.")
+        return CutAnswers(
+            output_error=_known(errors),
+            output_error_since_start=self._since_start(after),
+            metrics_before=before.metrics,
+            metrics_after=after.metrics,
+        )
+
+    def close(self, cuts: Sequence[Cut]) -> None:
+        """Training is over: compare what there is now with what was before the first cut."""
+        spoilt, self.complaint = self.complaint, None
+        if self._is_measured and cuts:
+            _keras.sync_state(self._model)
+            now = self._now()
+            if now is not None and self._samples is not None:
+                errors = {} if self._start is None else relative_output_errors(self._start, now)
+                self._end = self._recorded(_known(errors), now.metrics)
+                if spoilt is not None and _is_worse(cuts[0].metrics_before, now.metrics):
+                    self.complaint = useless(errors)
+        if self.complaint is not None:
+            self.notes = (*self.notes, f"At the end of the training, {self.complaint}.")
+        self._start = self._samples = None
+
+    def record(self) -> Record | None:
+        """For the report."""
+        if self._end is None and self._is_measured and self._samples is not None:
+            return self._recorded(None, {})
+        return self._end
+
+    def _recorded(self, error: float | None, metrics: Mapping[str, float]) -> Record:
+        count = 0 if self._samples is None else len(self._samples)
+        return Record(count, self._source, error, dict(metrics))
+
+    def _asked(self, samples: Samples) -> Answers:
+        """The answers, with metrics where these can be had."""
+        has_targets = samples.y is not None or not _keras.compares_with_targets(self._model)
+        if self._is_judged and has_targets and _keras.can_be_judged(self._model):
+            try:
+                return outputs_of(self._model, samples, judged=True)
+            except Exception:  # a loss or a metric that no eager call can have
+                self._is_judged = False
+        return outputs_of(self._model, samples)
+
+    def _since_start(self, now: Answers) -> float | None:
+        return None if self._start is None else _known(relative_output_errors(self._start, now))
+
+    def _now(self) -> Answers | None:
+        """The answers of the model as it is; `None`, with a note, where it gives none."""
+        if self._samples is None:
+            return None
+        try:
+            if not self._is_chosen:
+                self._samples = some_of(self._model, self._samples, MOST)
+                self._is_chosen = True
+            return self._asked(self._samples)
+        except Exception as error:  # whatever a model or its metrics do with these samples
+            self._samples = self._start = None
+            self.notes = (
+                *self.notes,
+                "What cuts do to the outputs was not measured, for the model cannot be run on "
+                f"{self._source}: {first_sentence(error)}",
+            )
+            return None
+
+
+class NoAnswers(AnswerWatch):
+    """In the place of an `AnswerWatch` where nobody wants to know."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, "", waits=False)
+        self.notes = ()
+
+
+def useless(errors: Mapping[str, float]) -> str | None:
+    """Which outputs are no better than their mean, in words; `None` if all are."""
+    lost = {name: error for name, error in errors.items() if error >= 1}
+    if not lost:
+        return None
+    which = ", ".join(f"'{name}'" for name in lost if name)
+    error = worst(lost)
+    told = "not finite any more" if math.isinf(error) else f"{error:.3g} of their variance"
+    return (
+        f"the outputs {which} were" if which else "the outputs were"
+    ) + f" no better than their mean: their error is {told}"
+
+
+def _known(errors: Mapping[str, float]) -> float | None:
+    found = worst(errors)
+    return found if math.isfinite(found) else None
+
+
+def _is_worse(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+    """True if the loss is known to have risen by more than a tenth: else training has made other
+    answers of those of a network that was not trained before.
+    """
+    loss = before.get("loss", math.inf)
+    return now.get("loss", -math.inf) > loss + 0.1 * abs(loss)

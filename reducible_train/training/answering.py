@@ -1,0 +1,68 @@
+"""Which samples tell what the cuts of a fit do to the answers of its model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor.answers import AnswerWatch, NoAnswers
+from reducible_train.errors import ArgumentError
+from reducible_train.selection.answers import MOST
+from reducible_train.selection.samples import Samples, counting_samples, joined
+from reducible_train.settings.compression import CompressionSettings
+from reducible_train.training.sampling import CalibrationSet
+
+_UNSEEN = "What cuts do to the outputs was not measured: "
+_NO_DATA = (
+    f"{_UNSEEN}no data of this fit can be read twice. Give it arrays as validation data, or "
+    "samples as calibration=(x, y)."
+)
+
+
+def watch_of_fit(
+    scheduler: Any, settings: CompressionSettings, calibration: CalibrationSet
+) -> AnswerWatch:
+    """What compares the outputs of a model before and after the cuts of the fit that begins.
+
+    On samples of the validation data, where there are some that can be read twice; else of the
+    arrays that are trained on, the calibration set, or what a criterion has seen of the fit.
+
+    Args:
+        scheduler: The callback that the fit has called.
+        settings: What is asked for.
+        calibration: The calibration set.
+    """
+    model = scheduler.model
+    if not settings.cadence.compare:
+        return NoAnswers()
+    hindrance = _hindrance(model)
+    if hindrance is not None:
+        return AnswerWatch(model, None, f"{_UNSEEN}{hindrance}", waits=False)
+    source, samples = _found(scheduler, calibration)
+    return AnswerWatch(model, samples, source if samples is not None else _NO_DATA)
+
+
+def _hindrance(model: Any) -> str | None:
+    """Why a model cannot be asked, if so."""
+    part = _keras.trained_model(model)
+    if not _keras.has_call(part):
+        return f"model '{model.name}' cannot be called, for it has no `call`."
+    if _keras.is_distributed(model):
+        return f"model '{model.name}' is under a distribution strategy."
+    if _keras.is_shared_by_processes(part.variables):
+        return f"several processes hold model '{model.name}' together."
+    return None
+
+
+def _found(scheduler: Any, calibration: CalibrationSet) -> tuple[str, Samples | None]:
+    """The first source that has samples, in words, and these."""
+    found = _keras.some_of_fit(scheduler, MOST)
+    if found is not None:
+        source, batches = found
+        try:
+            samples = joined([counting_samples(batch) for batch in batches])
+        except ArgumentError:  # weights that are no weights
+            samples = joined([(x, y, None) for x, y, _ in batches])
+        if len(samples):
+            return source, samples
+    return "the calibration set", calibration.samples()

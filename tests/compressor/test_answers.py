@@ -1,0 +1,296 @@
+"""What the report says that cuts did to the answers, of models of many forms."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from reducible_train import Cadence, LayerRule, Ramp, RankScheduler, factorize
+from reducible_train.compressor.answers import NEITHER, NO_DATA
+from reducible_train.errors import OutputErrorWarning
+from reducible_train.report.records import Report
+
+L = keras.layers
+
+
+def trained(rng):
+    """A classifier that has learnt three clouds of points, with its data."""
+    y = rng.integers(0, 3, 240)
+    x = (rng.normal(size=(3, 16))[y] * 2 + rng.normal(size=(240, 16))).astype("float32")
+    hidden = [L.Dense(24, "relu", name=name) for name in ("a", "b")]
+    model = keras.Sequential([keras.Input((16,)), *hidden, L.Dense(3, "softmax", name="out")])
+    adam = keras.optimizers.Adam(0.01)
+    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, epochs=5, verbose=0)
+    return model, x, y
+
+
+def unexplained(before, after):
+    """The error of one output, reckoned anew."""
+    axes = tuple(range(before.ndim - 1))
+    return ((after - before) ** 2).sum() / ((before - before.mean(axes)) ** 2).sum()
+
+
+def test_factorize_tells_error_and_metrics_of_its_calibration_set(rng):
+    model, x, y = trained(rng)
+    before, metrics = model(x).numpy(), model.evaluate(x, y, verbose=0, return_dict=True)
+    report = factorize(model, rank=3, calibration=(x, y))
+    (cut,) = report.cuts
+    assert cut.output_error == pytest.approx(unexplained(before, model(x).numpy()), rel=1e-4)
+    assert cut.output_error_since_start == cut.output_error > 0
+    assert cut.metrics_before == pytest.approx(metrics, rel=1e-4)
+    after = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert cut.metrics_after == pytest.approx(after, rel=1e-4)
+    assert f"output error {cut.output_error:.3g} right after the cut" in str(report)
+    assert "(240 samples of the calibration set)" in str(report)
+    again = Report.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert again == report
+    assert str(again) == str(report)
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_error_of_a_kernel_is_that_of_its_outputs(rng, criterion, bias):
+    x = (rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12)) + 1).astype("float32")
+    model = keras.Sequential([keras.Input((12,)), L.Dense(16, use_bias=bias, name="a")])
+    model.add(L.Dense(2, name="out"))
+    model.compile("sgd", "mse")
+    hidden = model.get_layer("a")
+    before = hidden(x).numpy()
+    data = x, rng.normal(size=(300, 2))
+    report = factorize(model, rank=3, criterion=criterion, calibration=data)
+    expected = unexplained(before, hidden(x).numpy())
+    assert report.cuts[0].kernels[0].output_error == pytest.approx(expected, rel=1e-3)
+    assert report.kernels[0].output_error == pytest.approx(expected, rel=1e-3)
+    assert "output error" in str(report).splitlines()[0]
+
+
+def test_the_error_of_a_table_and_of_a_kernel_split_in_space(rng):
+    tokens = rng.integers(0, 40, (64, 9))
+    model = keras.Sequential([keras.Input((9,), dtype="int32"), L.Embedding(40, 24, name="t")])
+    model.add(L.Flatten())
+    model.add(L.Dense(2, name="out"))
+    table = model.get_layer("t")
+    before = table(tokens).numpy()
+    report = factorize(model, rank=4, criterion="activation", calibration=tokens)
+    expected = unexplained(before, table(tokens).numpy())
+    assert report.cuts[0].kernels[0].output_error == pytest.approx(expected, rel=1e-3)
+    images = rng.normal(size=(16, 8, 8, 6)).astype("float32")
+    model = keras.Sequential([keras.Input((8, 8, 6)), L.Conv2D(8, 3, name="c"), L.Flatten()])
+    model.add(L.Dense(2, name="out"))
+    conv = model.get_layer("c")
+    before = conv(images).numpy()
+    report = factorize(
+        model,
+        rank=4,
+        criterion="activation",
+        calibration=images,
+        rules=[LayerRule("c", split="spatial")],
+    )
+    assert report.kernels[0].split == "spatial"
+    expected = unexplained(before, conv(images).numpy())
+    assert report.cuts[0].kernels[0].output_error == pytest.approx(expected, rel=1e-2)
+
+
+def test_without_data_one_sentence_says_what_would_tell(rng):
+    model, _, _ = trained(rng)
+    report = factorize(model, rank=3)
+    assert report.notes == (NEITHER,)
+    model, _, _ = trained(rng)
+    assert factorize(model, rank=3, criterion="frobenius").notes == (NO_DATA,)
+    assert report.answers is report.cuts[0].output_error is None
+
+
+def only_small_directions_count(rng):
+    """A model whose kernel has eight large directions, which its outputs do not see."""
+    model = keras.Sequential([keras.Input((16,)), L.Dense(32, name="a"), L.Dense(8, name="b")])
+    left, right = (np.linalg.qr(rng.normal(size=(size, 16)))[0] for size in (16, 32))
+    model.get_layer("a").kernel.assign(left * np.repeat([10.0, 1.0], 8) @ right.T)
+    model.get_layer("b").kernel.assign(right[:, 8:])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+def test_outputs_no_better_than_their_mean_bring_a_warning(rng):
+    model = only_small_directions_count(rng)
+    x = (rng.normal(size=(200, 16)) + 1).astype("float32")
+    with pytest.warns(OutputErrorWarning, match="no better than their mean") as caught:
+        report = factorize(model, rank=8, calibration=x)
+    assert report.cuts[0].output_error >= 1
+    (warning,) = [w for w in caught if w.category is OutputErrorWarning]
+    assert warning.filename == __file__
+    assert "no better than their mean" in report.notes[-1]
+
+
+def sequences(rng):
+    tokens = keras.Input((None,), dtype="int32")
+    x = L.LSTM(16, return_sequences=True)(L.Embedding(30, 16, mask_zero=True)(tokens))
+    model = keras.Model(tokens, L.Dense(5, "softmax")(L.Dense(24)(x)))
+    model.compile("sgd", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
+    x = rng.integers(1, 30, (40, 7))
+    x[:, 5:] = 0
+    return model, x, rng.integers(0, 5, (40, 7))
+
+
+def many(rng):
+    one, two = keras.Input((12,), name="one"), keras.Input((12,), name="two")
+    x = L.Dense(24, "relu")(L.Concatenate()([one, two]))
+    outputs = {"left": L.Dense(3, name="l")(x), "right": L.Dense(1, name="r")(x)}
+    model = keras.Model({"one": one, "two": two}, outputs)
+    model.compile("sgd", {"left": "mse", "right": "mae"}, metrics={"left": ["mae"]})
+    data = {name: rng.normal(size=(40, 12)) for name in ("one", "two")}
+    return model, data, {"left": rng.normal(size=(40, 3)), "right": rng.normal(size=(40, 1))}
+
+
+def distiller(rng):
+    teacher, student = (
+        keras.Sequential([keras.Input((12,)), L.Dense(24, "relu"), L.Dense(3)]) for _ in range(2)
+    )
+    loss = keras.distillation.LogitsDistillation(temperature=2.0)
+    model = keras.distillation.Distiller(teacher, student, distillation_losses=loss)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model, rng.normal(size=(40, 12)), rng.integers(0, 3, 40)
+
+
+def own_step(rng):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.out = L.Dense(24), L.Dense(2)
+
+        def call(self, x):
+            return self.out(self.wide(x))
+
+        def train_step(self, data):
+            return {"loss": keras.ops.sum(self(data[0]))}
+
+    model = Own()
+    model.compile("sgd")
+    model(np.zeros((1, 12)))
+    return model, rng.normal(size=(40, 12)), rng.normal(size=(40, 2))
+
+
+@pytest.mark.parametrize("make", [sequences, many, distiller, own_step])
+@pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
+def test_a_fit_tells_of_models_of_every_form_and_trains_as_without(rng, make):
+    keras.utils.set_random_seed(3)
+    model, x, y = make(rng)
+    start = [np.array(v) for v in model.get_weights()]
+    ends = []
+    for compare in (True, False):
+        keras.utils.set_random_seed(3)
+        again, x, y = make(np.random.default_rng(1))
+        again.set_weights(start)
+        scheduler = RankScheduler(rank=2, cadence=Cadence(epochs=1, compare=compare))
+        history = again.fit(
+            x, y, epochs=2, verbose=0, validation_data=None, callbacks=[scheduler]
+        ).history
+        ends.append((again.get_weights(), history["loss"]))
+        report = scheduler.report
+        (cut,) = report.cuts
+        if not compare:
+            assert report.answers is cut.output_error is None
+            assert cut.metrics_before == {}
+            continue
+        assert 0 < cut.output_error < 10
+        assert report.answers.samples == 40
+        assert report.answers.source == "the training data"
+        assert report.answers.output_error > 0
+        judged = make is not own_step
+        assert ("loss" in cut.metrics_before) == ("loss" in report.answers.metrics) == judged
+    assert ends[0][1] == ends[1][1]
+    for one, other in zip(ends[0][0], ends[1][0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_each_cut_of_a_fit_is_measured_on_its_validation_data(rng):
+    model, x, y = trained(rng)
+    scheduler = RankScheduler(budget=Ramp(1.0, 0.4, start_epoch=1, end_epoch=3))
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.append(model.evaluate(x[:50], y[:50], verbose=0)[0])
+    )
+    part = {"validation_data": (x[:50], y[:50]), "callbacks": [scheduler, look]}
+    model.fit(x, y, epochs=5, verbose=0, **part)
+    report = scheduler.report
+    assert len(report.cuts) > 1
+    assert report.answers.source == "the validation data"
+    assert report.answers.samples == 50
+    for cut in report.cuts:
+        assert cut.metrics_before["loss"] == pytest.approx(seen[cut.epoch - 1], rel=1e-4)
+        assert cut.metrics_after["loss"] != cut.metrics_before["loss"]
+    assert report.cuts[0].output_error == report.cuts[0].output_error_since_start
+    assert report.cuts[-1].output_error != report.cuts[-1].output_error_since_start
+    assert report.answers.metrics["loss"] == pytest.approx(seen[-1], rel=1e-4)
+    assert "right after the last cut" in str(report)
+
+
+def test_data_that_reading_may_change_is_left_alone(rng):
+    import tensorflow as tf
+
+    model, x, y = trained(rng)
+    still = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    for validation, source in [
+        (still, "the validation data"),
+        (still.map(lambda a, b: (a, b)).prefetch(1).cache(), "the validation data"),
+        (still.shuffle(4), None),
+        (
+            tf.data.Dataset.from_generator(
+                lambda: iter(still), output_signature=still.element_spec
+            ),
+            None,
+        ),
+    ]:
+        scheduler = RankScheduler(rank=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(
+                still,
+                epochs=1,
+                shuffle=False,
+                verbose=0,
+                validation_data=validation,
+                callbacks=[scheduler],
+            )
+        report = scheduler.report
+        if source is None:
+            assert report.answers is None
+            assert any("no data of this fit can be read twice" in note for note in report.notes)
+        elif report.cuts:
+            assert report.answers.source == source
+        model, x, y = trained(rng)
+
+
+def test_what_a_criterion_has_seen_of_a_data_set_tells_too(rng):
+    import tensorflow as tf
+
+    model, x, y = trained(rng)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(240).batch(32)
+    scheduler = RankScheduler(rank=2, criterion="activation", calibration=96)
+    model.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[scheduler])
+    assert scheduler.report.answers.measured_on == "96 samples of the training data"
+    assert scheduler.report.cuts[0].output_error > 0
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_training_that_does_not_make_up_for_its_cuts_warns_at_its_end(rng, learns):
+    model = only_small_directions_count(rng)
+    x = (rng.normal(size=(200, 16)) + 1).astype("float32")
+    y = model(x).numpy() + (0 if not learns else 100)  # other answers are better ones
+    if learns:
+        model.optimizer.learning_rate = 0.01
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scheduler = RankScheduler(rank=8)
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[scheduler])
+    told = [str(w.message) for w in caught if w.category is OutputErrorWarning]
+    assert scheduler.report.cuts[0].output_error >= 1
+    assert len(told) == (not learns)
+    notes = [note for note in scheduler.report.notes if "no better than their mean" in note]
+    assert len(notes) == 2 - learns
+    if not learns:
+        assert "has not made up for the cuts" in told[0]
