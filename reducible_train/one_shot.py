@@ -10,6 +10,7 @@ from reducible_train.compressor import Compression
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.records import Report
 from reducible_train.selection.calibration import samples_of
+from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.input_shapes import shapes_of_samples, shapes_told
 from reducible_train.settings.compression import compression_settings
 from reducible_train.settings.measures import Measure
@@ -37,6 +38,7 @@ def factorize(
     allocation: str = "equal_energy",
     calibration: Any = None,
     rules: Sequence[LayerRule] = (),
+    cache: DecompositionCache | None = None,
     **target: Unpack[OnceTargets],
 ) -> Report:
     """Bring a built model to lower ranks at once, in place.
@@ -73,6 +75,8 @@ def factorize(
             samples do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask
             hides do not.
         rules: Rules for single layers.
+        cache: Keeps the decompositions, for another budget of the same weights: give the same
+            `DecompositionCache` to each call.
         **target: One target in place of a budget: `cost` (the same, not as a fraction: in
             parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
             each kernel keeps, in (0, 1]), `rtol` (the relative error each kernel may have,
@@ -115,6 +119,11 @@ def factorize(
         calibration=calibration,
         rules=rules,
     )
+    if not isinstance(cache, DecompositionCache | None):
+        raise ArgumentTypeError(
+            f"`cache` must be a DecompositionCache, or None. Received: {cache!r}. Write "
+            "cache=DecompositionCache(), and give the same one to each call."
+        )
     check_built(model)
     samples = None if calibration is None else samples_of(settings.calibration)
     told = settings.input_shape
@@ -131,6 +140,7 @@ def factorize(
         samples=samples,
         trains=False,
         shapes=shapes,
+        cache=cache,
     )
     if compression.waits_for_samples:
         raise ArgumentError(

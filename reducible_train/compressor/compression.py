@@ -28,6 +28,7 @@ from reducible_train.compressor.reporting import report_of
 from reducible_train.compressor.target_values import TargetValue, on_schedule, targets_of, values_at
 from reducible_train.report.records import Cut, Report
 from reducible_train.selection.criteria import criterion_named
+from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
     check_choices,
@@ -67,6 +68,8 @@ class Compression:
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
         story: Of another fit that will be taken up: what it counted with is not measured anew.
+        cache: Keeps decompositions beyond this compression; left out, its own keeps them until
+            training goes on.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -98,6 +101,7 @@ class Compression:
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
         story: Mapping[str, Any] | None = None,
+        cache: DecompositionCache | None = None,
     ):
         check_choices(allocation, criterion)
         self.model = model
@@ -106,6 +110,8 @@ class Compression:
         self.history = History()
         self.notes: tuple[str, ...] = ()
         self.hindrance: str | None = None
+        self._cache = DecompositionCache() if cache is None else cache
+        self._keeps_cache = cache is not None
         self._remarks: Mapping[str, str] = {}
         self._own_ranks: Mapping[str, float] = {}
         self._measure = checked_measure(measure)
@@ -193,6 +199,8 @@ class Compression:
                 seconds=seconds_of(started, decided, selection.seconds),
                 certificate=certificate(selection.allocation),
             )
+        if training and not self._keeps_cache:
+            self._cache.clear()  # the next step makes other numbers of them
         history = self.history if record is None else self.history.after(record)
         self.go_on_from(history.looked(reached))
         return record
@@ -207,6 +215,8 @@ class Compression:
         self._remarks = {**self._remarks, **remarks}
         changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
         pull_kernels(self.model, changes, fraction)
+        if not self._keeps_cache:
+            self._cache.clear()
 
     def regrow(self, time: float, fraction: float) -> None:
         """Let factorised kernels grow by a fraction of their rank, until the next cut.
@@ -228,7 +238,9 @@ class Compression:
 
     def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
         """What a look at the model as it is decides; what it tells is kept for the report."""
-        scorer = DirectionScorer(self.model, self.survey, self._criterion, self.samples)
+        scorer = DirectionScorer(
+            self.model, self.survey, self._criterion, self.samples, self._cache
+        )
         coming = [each.kernel.path for each in self.survey.compressible]
         after = self.survey.with_cuts(self.history.cuts, coming)
         selector = self._selector_for(survey=after, scorer=scorer, own_ranks=self._own_ranks)
