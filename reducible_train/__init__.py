@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from reducible_train.report.records import Report
     from reducible_train.saving.model_file import load_model, load_weights_into, save_model
     from reducible_train.saving.report_file import read_report
+    from reducible_train.selection.decomposition_cache import DecompositionCache
     from reducible_train.settings.adaptive import Adaptive
     from reducible_train.settings.aids import ProductDecay, Regrow, Rewarm, TailShrink
     from reducible_train.settings.cadence import Cadence
@@ -72,6 +73,7 @@ _HOMES = {
         "save_model",
     ),
     "saving.report_file": ("read_report",),
+    "selection.decomposition_cache": ("DecompositionCache",),
     "settings.adaptive": ("Adaptive",),
     "settings.aids": (
         "ProductDecay",
@@ -108,6 +110,7 @@ __all__ = [
     "Cadence",
     "ConfigError",
     "Constant",
+    "DecompositionCache",
     "FileAccessError",
     "Flops",
     "FormatError",

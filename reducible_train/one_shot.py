@@ -12,6 +12,7 @@ from reducible_train.compressor.answers import NO_DATA, AnswerWatch
 from reducible_train.errors import ArgumentError, ArgumentTypeError, OutputErrorWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.calibration import samples_of
+from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.input_shapes import shapes_of_samples, shapes_told
 from reducible_train.settings.compression import compression_settings
 from reducible_train.settings.measures import Measure
@@ -39,6 +40,7 @@ def factorize(
     allocation: str = "auto",
     calibration: Any = None,
     rules: Sequence[LayerRule] = (),
+    cache: DecompositionCache | None = None,
     **target: Unpack[OnceTargets],
 ) -> Report:
     """Bring a built model to lower ranks at once, in place.
@@ -78,6 +80,8 @@ def factorize(
             samples do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask
             hides do not.
         rules: Rules for single layers.
+        cache: Keeps the decompositions, for another budget of the same weights: give the same
+            `DecompositionCache` to each call.
         **target: One target in place of a budget: `cost` (the same, not as a fraction: in
             parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
             each kernel keeps, in (0, 1]), `rtol` (the relative error each kernel may have,
@@ -121,6 +125,11 @@ def factorize(
         calibration=calibration,
         rules=rules,
     )
+    if not isinstance(cache, DecompositionCache | None):
+        raise ArgumentTypeError(
+            f"`cache` must be a DecompositionCache, or None. Received: {cache!r}. Write "
+            "cache=DecompositionCache(), and give the same one to each call."
+        )
     check_built(model)
     samples = None if calibration is None else samples_of(settings.calibration)
     told = settings.input_shape
@@ -138,6 +147,7 @@ def factorize(
         trains=False,
         shapes=shapes,
         answers=AnswerWatch(model, samples, "the calibration set" if samples else NO_DATA),
+        cache=cache,
     )
     if compression.waits_for_samples:  # of a criterion that was asked for
         raise ArgumentError(

@@ -21,7 +21,7 @@ class Truncations:
     def __init__(self, kernel: Kernel, parts: Decomposition, split: str):
         self._kernel = kernel
         self._split = split
-        self._parts = parts
+        self._factors = parts.factors(len(parts.values))  # read of the kernel, so before it changes
         self._kept = _keras.values_kept(kernel.variables)
 
     def __enter__(self) -> Truncations:
@@ -33,7 +33,7 @@ class Truncations:
 
     def put(self, rank: int) -> None:
         """Give the kernel the values of its best approximation of a rank."""
-        u, v = self._parts.factors(rank)
+        u, v = self._factors[0][..., :rank], self._factors[1][..., :rank, :]
         matrices = [u @ v]
         if self._kernel.rank is not None:
             more = (0, self._kernel.rank - rank)

@@ -11,8 +11,6 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.compressor.kernel_errors import kernel_output_error
-from reducible_train.linalg.svd import energy, relative_error
-from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.report.records import KernelCut
 from reducible_train.selection.allocation import Allocation
 from reducible_train.selection.compressible import CompressibleKernel
@@ -60,21 +58,16 @@ def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:
         criterion: What said which directions to lose, where the data told of this kernel.
     """
     kernel, parts, rank = choice.compressible.kernel, choice.parts, choice.rank
-    if isinstance(parts, WeightedStack):
-        kept, lost = parts.energy(rank), parts.relative_error(rank)
-    else:
-        criterion = "frobenius"
-        kept, lost = energy(parts.values, rank), relative_error(parts.values, rank)
     return KernelCut(
         path=kernel.path,
         shape=choice.factorization.shape,
         rank_before=kernel.rank,
         rank=rank,
-        energy=kept,
-        relative_error=lost,
+        energy=parts.energy(rank),
+        relative_error=parts.relative_error(rank),
         binding=choice.binding,
         spectrum=np.asarray(parts.values),
-        criterion=criterion,
+        criterion=criterion if parts.weighted else "frobenius",
         output_error=kernel_output_error(choice),
     )
 

@@ -34,6 +34,7 @@ from reducible_train.compressor.target_values import (
     values_by_measure,
 )
 from reducible_train.report.records import Cut, Report
+from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
     check_choices,
@@ -79,6 +80,8 @@ class Compression:
         comes: True if samples will be given later, where they are not there yet.
         state: Of another fit that will be taken up: what it counted with is not measured anew.
         answers: What compares the outputs before and after each cut; left out, nothing does.
+        cache: Keeps decompositions beyond this compression; left out, its own keeps them until
+            training goes on.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -112,6 +115,7 @@ class Compression:
         comes: bool = False,
         state: Mapping[str, Any] | None = None,
         answers: AnswerWatch | None = None,
+        cache: DecompositionCache | None = None,
     ):
         check_choices(allocation, criterion)
         self.model, self.target, self.samples = model, target, samples
@@ -119,6 +123,8 @@ class Compression:
         self.notes: tuple[str, ...] = ()
         self.history = History()
         self.hindrance: str | None = None
+        self._cache = DecompositionCache() if cache is None else cache
+        self._keeps_cache = cache is not None
         self._remarks: Mapping[str, str] = {}
         self._own_ranks: Mapping[str, float] = {}
         rows = [measure] if isinstance(measure, str | Measure) else list(measure)
@@ -206,6 +212,8 @@ class Compression:
                 certificate=certificate(selection.allocation),
                 **vars(answers),
             )
+        if training and not self._keeps_cache:
+            self._cache.clear()  # the next step makes other numbers of them
         history = self.history if record is None else self.history.after(record)
         self.go_on_from(history.looked(reached))
         return record
@@ -220,6 +228,8 @@ class Compression:
         self._remarks = {**self._remarks, **remarks}
         changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
         pull_kernels(self.model, changes, fraction)
+        if not self._keeps_cache:
+            self._cache.clear()
 
     def regrow(self, time: float, fraction: float) -> None:
         """Let factorised kernels grow by a fraction of their rank, until the next cut.
@@ -241,7 +251,9 @@ class Compression:
 
     def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
         """What a look at the model as it is decides; what it tells is kept for the report."""
-        scorer = DirectionScorer(self.model, self.survey, self.judge.criterion, self.samples)
+        scorer = DirectionScorer(
+            self.model, self.survey, self.judge.criterion, self.samples, self._cache
+        )
         coming = [each.kernel.path for each in self.survey.compressible]
         after = self.survey.with_cuts(self.history.cuts, coming)
         selector = self._selector_for(

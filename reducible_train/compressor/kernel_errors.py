@@ -6,7 +6,6 @@ import numpy as np
 
 from reducible_train.layers import Kernel
 from reducible_train.linalg.moments import Counts
-from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.rank_choice import RankChoice
 
@@ -30,7 +29,7 @@ def kernel_output_error(choice: RankChoice) -> float | None:
     kernel, split = choice.compressible.kernel, choice.factorization.split
     if choice.statistics is None:
         return None
-    absorbed = choice.means is not None and isinstance(choice.parts, WeightedStack)
+    absorbed = choice.means is not None and choice.parts.weighted
     u, v = choice.parts.factors(choice.rank)
     before = _product(kernel.matrices(split))
     lost = spread = 0.0

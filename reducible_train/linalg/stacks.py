@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.linalg.svd import Array, ProductSvd, Svd, decompose, decompose_product
+from reducible_train.linalg.svd import Array, Svd, decompose
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +64,6 @@ class StackSvd(Stack):
     parts: tuple[Svd, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class ProductStackSvd(StackSvd):
-    """The decompositions of products `U V`, `U (g, m, r)` and `V (g, r, n)`."""
-
-    parts: tuple[ProductSvd, ...]
-
-
 def _stacked(pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
     left, right = zip(*pairs, strict=True)
     return np.stack(left), np.stack(right)
@@ -87,15 +80,3 @@ def decompose_stack(matrices: npt.NDArray[np.floating]) -> StackSvd:
         array([5.])
     """
     return StackSvd(tuple(decompose(matrix) for matrix in matrices))
-
-
-def decompose_product_stack(
-    u: npt.NDArray[np.floating], v: npt.NDArray[np.floating]
-) -> ProductStackSvd:
-    """Decompose each product of `U (g, m, r)` and `V (g, r, n)`, from the thin factors.
-
-    Raises:
-        SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
-    """
-    pairs = zip(u, v, strict=True)
-    return ProductStackSvd(tuple(decompose_product(left, right) for left, right in pairs))

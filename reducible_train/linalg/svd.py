@@ -54,7 +54,7 @@ class Svd:
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
-        rank = _checked_rank(rank, 1, len(self.values))
+        rank = checked_rank(rank, 1, len(self.values))
         root = np.sqrt(self.values[:rank])
         return self.left[:, :rank] * root, root[:, None] * self.right[:rank]
 
@@ -85,7 +85,7 @@ class ProductSvd(Svd):
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
-        rank = _checked_rank(rank, 1, len(self.values))
+        rank = checked_rank(rank, 1, len(self.values))
         root = np.sqrt(self.values[:rank])
         inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
         return self.into_left[:, :rank] * inverse, inverse[:, None] * self.into_right[:rank]
@@ -102,13 +102,13 @@ def singular_spectrum(matrix: npt.ArrayLike) -> Array:
         >>> singular_spectrum([[3.0, 0.0], [0.0, -4.0], [0.0, 0.0]])
         array([4., 3.])
     """
-    matrix = _checked_matrix(matrix)
+    matrix = _double(matrix)
     try:
         if min(matrix.shape) > GRAM_ABOVE:
             return _gram_spectrum(matrix)
         return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
     except np.linalg.LinAlgError as error:
-        raise _no_convergence(matrix) from error
+        raise no_convergence(matrix) from error
 
 
 def decompose(matrix: npt.ArrayLike, epsilon: float | None = None) -> Svd:
@@ -129,12 +129,12 @@ def decompose(matrix: npt.ArrayLike, epsilon: float | None = None) -> Svd:
                [0., 0.]])
     """
     epsilon = epsilon_of(matrix) if epsilon is None else epsilon
-    matrix = _checked_matrix(matrix)
+    matrix = _double(matrix)
     try:
         svd = _gram_svd(matrix) if min(matrix.shape) > GRAM_ABOVE else _lapack_svd(matrix)
     except np.linalg.LinAlgError as error:
-        raise _no_convergence(matrix) from error
-    signs = _signs(svd.left)
+        raise no_convergence(matrix) from error
+    signs = signs_of(svd.left)
     values = np.where(svd.values > epsilon * svd.values[0], svd.values, 0.0)
     return Svd(svd.left * signs, values, signs[:, None] * svd.right)
 
@@ -165,7 +165,7 @@ def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
         >>> decompose_product(u, v).values ** 2
         array([8., 2.])
     """
-    u, v = _checked_matrix(u), _checked_matrix(v)
+    u, v = _double(u), _double(v)
     if u.shape[1] != v.shape[0]:
         raise ArgumentError(
             "`u` (m, r) and `v` (r, n) must share their inner length r. "
@@ -177,11 +177,11 @@ def decompose_product(u: npt.ArrayLike, v: npt.ArrayLike) -> ProductSvd:
     try:
         small = _lapack_svd(core)
     except np.linalg.LinAlgError as error:
-        raise _no_convergence(core) from error
+        raise no_convergence(core) from error
     # What QR loses is a fraction of the factors, and those may be far larger than their product.
     floor = _EPSILON * max(*u.shape, *v.shape) * np.linalg.norm(r_left) * np.linalg.norm(r_right)
     left = q_left @ small.left
-    signs = _signs(left)
+    signs = signs_of(left)
     inner_left, inner_right = small.left * signs, signs[:, None] * small.right
     return ProductSvd(
         left=left * signs,
@@ -262,7 +262,7 @@ def energy(spectrum: npt.ArrayLike, rank: int) -> float:
         ArgumentError: `rank` is not in `[0, k]`.
     """
     kept = cumulative_energy(spectrum)
-    return float(kept[_checked_rank(rank, 0, len(kept) - 1)])
+    return float(kept[checked_rank(rank, 0, len(kept) - 1)])
 
 
 def relative_error(spectrum: npt.ArrayLike, rank: int) -> float:
@@ -272,7 +272,7 @@ def relative_error(spectrum: npt.ArrayLike, rank: int) -> float:
         ArgumentError: `rank` is not in `[0, k]`.
     """
     errors = relative_errors(spectrum)
-    return float(errors[_checked_rank(rank, 0, len(errors) - 1)])
+    return float(errors[checked_rank(rank, 0, len(errors) - 1)])
 
 
 def stable_rank(spectrum: npt.ArrayLike) -> float:
@@ -329,7 +329,8 @@ def _outside(basis: Array, count: int) -> Array:
     return columns
 
 
-def _signs(left: Array) -> Array:
+def signs_of(left: npt.NDArray[np.floating]) -> Array:
+    """The sign `(k,)` of the entry of largest magnitude of each column of `left (m, k)`."""
     largest = np.abs(left).argmax(axis=0)
     return np.where(left[largest, np.arange(left.shape[1])] < 0, -1.0, 1.0)
 
@@ -350,19 +351,27 @@ def _scaled_squares(spectrum: npt.ArrayLike) -> Array:
     return squares
 
 
-def _checked_matrix(matrix: npt.ArrayLike) -> Array:
+def checked_matrix(matrix: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """A matrix of finite numbers in single or double precision.
+
+    Raises:
+        ArgumentTypeError: It is complex.
+        ArgumentError: Not a matrix, or one without entries.
+        SpectrumError: Entries are NaN or infinite.
+    """
     if np.iscomplexobj(matrix):
         raise ArgumentTypeError(
             "A kernel matrix must be real. Received: complex entries. Pass its real part."
         )
-    checked = np.asarray(matrix, dtype=np.float64)
+    given = np.asarray(matrix)
+    checked = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
     if checked.ndim != 2 or not checked.size:
         raise ArgumentError(
             "A kernel matrix must have two axes, and entries. "
             f"Received: shape={checked.shape}. Matricize the kernel first, inputs x outputs."
         )
-    bad = checked.size - int(np.isfinite(checked).sum())
-    if bad:
+    if not (np.isfinite(checked.max()) and np.isfinite(checked.min())):
+        bad = checked.size - int(np.isfinite(checked).sum())
         m, n = checked.shape
         raise SpectrumError(
             "A matrix must be finite to have singular values. "
@@ -373,7 +382,16 @@ def _checked_matrix(matrix: npt.ArrayLike) -> Array:
     return checked
 
 
-def _checked_rank(rank: int, smallest: int, largest: int) -> int:
+def _double(matrix: npt.ArrayLike) -> Array:
+    return checked_matrix(matrix).astype(np.float64, copy=False)
+
+
+def checked_rank(rank: int, smallest: int, largest: int) -> int:
+    """A rank in `[smallest, largest]`, as an int.
+
+    Raises:
+        ArgumentError: It is not.
+    """
     checked = operator.index(rank)
     if not smallest <= checked <= largest:
         raise ArgumentError(
@@ -383,7 +401,8 @@ def _checked_rank(rank: int, smallest: int, largest: int) -> int:
     return checked
 
 
-def _no_convergence(matrix: Array) -> SpectrumError:
+def no_convergence(matrix: npt.NDArray[np.floating]) -> SpectrumError:
+    """What to raise where LAPACK gives up."""
     return SpectrumError(
         "The singular values of a finite matrix should converge. "
         f"Received: shape {matrix.shape}, largest entry {np.abs(matrix).max():.3g}; LAPACK "

@@ -5,54 +5,86 @@ value decomposition of `M = A^(1/2) W G^(1/2)`, as Eckart and Young (1936) say o
 
     M = P diag(s) Q        W_r = A^(-1/2) P_r diag(s_r) Q_r G^(-1/2)
 
-and the squares of the singular values that are left out sum to what is lost.
+and the squares of the singular values that are left out sum to what is lost. One side of the
+vectors is enough, since `P_r diag(s_r) = M Q_r^T` and `diag(s_r) Q_r = P_r^T M`:
+
+    W_r = W (G^(1/2) Q_r^T) (Q_r G^(-1/2)) = (A^(-1/2) P_r) (P_r^T A^(1/2)) W
+
+Only the smaller side is kept, with the values, and the kernel is read again where factors of it
+are asked for: the decompositions of all kernels of a model are smaller than the model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.metric import Array, Metric
+from reducible_train.linalg.small_side import Matrix, small_side, times
 from reducible_train.linalg.stacks import Stack
-from reducible_train.linalg.svd import ProductSvd, Svd, decompose, decompose_product, epsilon_of
+from reducible_train.linalg.svd import (
+    ProductSvd,
+    checked_rank,
+    decompose_product,
+    epsilon_of,
+    relative_error,
+    signs_of,
+)
+
+Matrices = Sequence[Matrix]
 
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """A kernel decomposed under a metric.
+    """A kernel decomposed under a metric: its spectrum, and what leads from it to thin factors.
 
     Args:
-        matrices: `[W (m, n)]`, or its factors `[U (m, r), V (r, n)]`.
-        metric: How an error of it is measured.
-        parts: The plain decomposition of `A^(1/2) W G^(1/2)`.
+        read: Gives `[W (m, n)]`, or the factors `[U (m, r), V (r, n)]`, as they were decomposed.
+        values: The weighted spectrum `(k,)`: the square of each is what losing its direction
+            costs.
+        right: `R`, of as many columns as directions are kept.
+        left: `L`, of as many rows. With `s` the kept values, factors of `W_r` are the first
+            columns and rows of `W R, L` of a kernel that is tall, of `R, L W` of a wide one, of
+            `U R, L V` of factors, up to a scale of each direction.
+        side: Which of these.
+        balanced: True if they are balanced with `1 / sqrt(s)` on what meets the kernel, as by the
+            Frobenius norm.
+        norm: `||W||_F`, of the kernel itself.
     """
 
-    matrices: tuple[Array, ...]
-    metric: Metric
-    parts: Svd
+    read: Callable[[], Matrices]
+    values: Array
+    right: Matrix
+    left: Matrix
+    side: Literal["tall", "wide", "factors"]
+    balanced: bool
+    norm: float
 
-    @property
-    def values(self) -> Array:
-        """The weighted spectrum `(k,)`: the square of each is what losing its direction costs."""
-        return self.parts.values
-
-    def factors(self, rank: int) -> tuple[Array, Array]:
+    def factors(self, rank: int) -> tuple[Matrix, Matrix]:
         """Balanced factors `U (m, rank)`, `V (rank, n)` of the best approximation of that rank.
 
         Best by the metric, at `sqrt(sum(values[rank:]**2))`; balanced by themselves, so that
-        `U.T @ U == V @ V.T`, whatever the metric.
+        `U.T @ U == V @ V.T`, whatever the metric. In the dtype of the kernel. The entry of largest
+        magnitude of each column of `U` is positive.
 
         Raises:
-            ArgumentError: `rank` is not in `[1, k]`.
+            ArgumentError: `rank` is not in `[1, k]`, or more than was kept.
         """
-        return self.parts.factors(rank) if self.metric.plain else self._back(rank).factors(rank)
+        u, v = self._product(rank)
+        if not self.balanced:
+            found = decompose_product(u, v).factors(rank)
+            return found[0].astype(u.dtype, copy=False), found[1].astype(v.dtype, copy=False)
+        if self.side == "factors":
+            return u, v
+        signs = signs_of(u).astype(u.dtype)
+        return u * signs, signs[:, None] * v
 
     def rotations(self, rank: int) -> tuple[Array, Array]:
         """`R (r, rank)` and `L (rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
@@ -63,31 +95,28 @@ class Weighted:
         Raises:
             ArgumentError: The kernel is dense, or `rank` is not in `[1, k]`.
         """
-        if not isinstance(self.parts, ProductSvd):
+        if self.side != "factors":
             raise ArgumentError(
                 "Only factors can be rotated. Received: the decomposition of a dense kernel. "
                 "Use `factors`."
             )
-        right, left = self.parts.rotations(rank)
-        if self.metric.plain:
-            return right, left
-        balance_right, balance_left = self._back(rank).rotations(rank)
+        right, left = self._maps(rank)
+        if self.balanced:
+            return np.asarray(right, dtype=np.float64), np.asarray(left, dtype=np.float64)
+        balance: ProductSvd = decompose_product(*self._product(rank))
+        balance_right, balance_left = balance.rotations(rank)
         return right @ balance_right, balance_left @ left
-
-    @cached_property
-    def norm(self) -> float:
-        """`||W||_F`, of the kernel itself."""
-        if len(self.matrices) == 1:
-            return float(np.linalg.norm(self.matrices[0]))
-        return _product_norm(*self.matrices)
 
     def error(self, rank: int) -> float:
         """`||W - W_r||_F` at `factors(rank)`: of the kernel itself, not by the metric."""
+        if self.balanced:
+            return relative_error(self.values, rank) * self.norm
         u, v = self.factors(rank)
-        if len(self.matrices) == 1:
-            return float(np.linalg.norm(self.matrices[0] - u @ v))
+        matrices = self.read()
+        if len(matrices) == 1:
+            return float(np.linalg.norm(matrices[0] - u.astype(np.float64) @ v))
         # W - W_r = [U, -U_r] [V; V_r]: a product of thin factors again, which is never formed.
-        old_u, old_v = self.matrices
+        old_u, old_v = matrices
         return _product_norm(np.hstack([old_u, -u]), np.vstack([old_v, v]))
 
     def output_shift(self, rank: int, mean: npt.ArrayLike) -> Array:
@@ -100,7 +129,7 @@ class Weighted:
         """
         u, v = self.factors(rank)
         before = after = np.atleast_2d(np.asarray(mean, dtype=np.float64))
-        for matrix in self.matrices:
+        for matrix in self.read():
             before = before @ matrix
         # Each mean has met all blocks of columns; what counts is that of piece i in block i.
         pieces = range(len(after))
@@ -108,10 +137,23 @@ class Weighted:
         shift: Array = change[pieces, pieces].sum(axis=0)
         return shift
 
-    def _back(self, rank: int) -> ProductSvd:
-        """`W_r` in the coordinates of the kernel, decomposed by itself."""
-        u, v = self.parts.factors(rank)
-        return decompose_product(self.metric.rows(u, undo=True), self.metric.columns(v, undo=True))
+    def _maps(self, rank: int) -> tuple[Matrix, Matrix]:
+        """`R_r` and `L_r`, each direction scaled so that plain factors are balanced."""
+        rank = checked_rank(rank, 1, self.right.shape[1])
+        root = np.sqrt(self.values[:rank])
+        inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
+        on_right = root if self.side == "wide" else inverse
+        on_left = root if self.side == "tall" else inverse
+        return self.right[:, :rank] * on_right, on_left[:, None] * self.left[:rank]
+
+    def _product(self, rank: int) -> tuple[Matrix, Matrix]:
+        """Factors of `W_r`, in the dtype of the kernel."""
+        right, left = self._maps(rank)
+        matrices = self.read()
+        kind = matrices[0].dtype
+        u = right.astype(kind) if self.side == "wide" else times(matrices[0], right)
+        v = left.astype(kind) if self.side == "tall" else times(matrices[-1].T, left.T).T
+        return u, v
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +164,38 @@ class WeightedStack(Stack):
 
     Args:
         parts: One for each matrix.
+        weighted: False if there was no metric but the Frobenius norm to judge by.
     """
 
     parts: tuple[Weighted, ...]
+    weighted: bool = True
+
+    @property
+    def rotates(self) -> bool:
+        """True of factors, which have `rotations`."""
+        return self.parts[0].side == "factors"
+
+    def keeps(self, most: int | None) -> bool:
+        """True if factors of every rank up to `most`, `None` for any, can be asked for."""
+        kept: int = self.parts[0].right.shape[1]
+        full = len(self.values)
+        return kept >= (full if most is None else min(most, full))
+
+    def reading(self, read: Callable[[], Matrices]) -> WeightedStack:
+        """The same of another kernel of equal numbers, whose matrices `read` gives."""
+        parts = (
+            replace(part, read=partial(_one_of, read, place))
+            for place, part in enumerate(self.parts)
+        )
+        return replace(self, parts=tuple(parts))
 
     def relative_error(self, rank: int) -> float:
         """Relative Frobenius error of the kernel itself at `factors(rank)`, 0 for a zero kernel.
 
         Not by the metric: `||W - W_r||_F / ||W||_F`, never below that of the plain truncation.
         """
+        if all(part.balanced for part in self.parts):
+            return relative_error(self.values, rank)
         size = math.hypot(*(part.norm for part in self.parts))
         return math.hypot(*(part.error(rank) for part in self.parts)) / size if size else 0.0
 
@@ -145,31 +210,54 @@ class WeightedStack(Stack):
 
 
 def weigh_stack(
-    matrices: Sequence[npt.NDArray[np.floating]], metrics: Sequence[Metric]
+    matrices: Sequence[Matrix],
+    metrics: Sequence[Metric] | None = None,
+    *,
+    most: int | None = None,
+    read: Callable[[], Sequence[Matrix]] | None = None,
 ) -> WeightedStack:
     """Decompose each matrix of a stack under its metric.
 
     Args:
         matrices: `[W (g, m, n)]`, or its factors `[U (g, m, r), V (g, r, n)]`.
-        metrics: One for each of the `g` matrices.
+        metrics: One for each of the `g` matrices; left out, the Frobenius norm.
+        most: The largest rank that will be asked for; left out, all directions are kept.
+        read: Gives the matrices again when factors are asked for, so that they need not be kept.
 
     Raises:
         SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
         ArgumentError: A metric of another shape.
     """
-    stacks = zip(*matrices, strict=True)
-    return WeightedStack(
-        tuple(weigh(each, metric) for each, metric in zip(stacks, metrics, strict=True))
-    )
+    given = metrics or [Metric()] * len(matrices[0])
+    again = read or (lambda: matrices)
+    pairs = zip(zip(*matrices, strict=True), given, strict=True)
+    parts = [
+        weigh(each, metric, most=most, read=partial(_one_of, again, place))
+        for place, (each, metric) in enumerate(pairs)
+    ]
+    return WeightedStack(tuple(parts), weighted=metrics is not None)
 
 
-def weigh(matrices: Sequence[npt.ArrayLike], metric: Metric | None = None) -> Weighted:
+def _one_of(read: Callable[[], Matrices], place: int) -> list[Matrix]:
+    """The matrices of one place of a stack."""
+    return [stack[place] for stack in read()]
+
+
+def weigh(
+    matrices: Sequence[npt.ArrayLike],
+    metric: Metric | None = None,
+    *,
+    most: int | None = None,
+    read: Callable[[], Matrices] | None = None,
+) -> Weighted:
     """Decompose a kernel under a metric.
 
     Args:
         matrices: `[W (m, n)]`, or its factors `[U (m, r), V (r, n)]`, which are never multiplied
             out.
         metric: How an error is measured; left out, by the Frobenius norm.
+        most: The largest rank that will be asked for; left out, all directions are kept.
+        read: Gives the matrices again when factors are asked for, so that they need not be kept.
 
     Raises:
         SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
@@ -184,13 +272,43 @@ def weigh(matrices: Sequence[npt.ArrayLike], metric: Metric | None = None) -> We
                [0., 0.]])
     """
     metric = metric or Metric()
-    exact = tuple(np.asarray(matrix, dtype=np.float64) for matrix in matrices)
-    metric.check(len(exact[0]), exact[-1].shape[1])
-    if len(exact) == 1:
-        weighed = metric.columns(metric.rows(exact[0]))
-        return Weighted(exact, metric, decompose(weighed, epsilon_of(matrices[0])))
-    u, v = exact
-    return Weighted(exact, metric, decompose_product(metric.rows(u), metric.columns(v)))
+    given = tuple(_floating(matrix) for matrix in matrices)
+    metric.check(len(given[0]), given[-1].shape[1])
+    again = read or (lambda: given)
+    if len(given) == 1:
+        return _dense(given[0], metric, most, again)
+    u, v = (factor.astype(np.float64, copy=False) for factor in given)
+    found = decompose_product(metric.rows(u), metric.columns(v))
+    right, left = found.into_left[:, :most].copy(), found.into_right[:most].copy()
+    size = _product_norm(u, v) if not metric.plain else float(np.linalg.norm(found.values))
+    return Weighted(again, found.values, right, left, "factors", metric.plain, size)
+
+
+def _dense(
+    matrix: Matrix, metric: Metric, most: int | None, read: Callable[[], Matrices]
+) -> Weighted:
+    """The decomposition of a dense kernel; by the Frobenius norm, vectors in its own precision."""
+    weighed = matrix if metric.plain else metric.columns(metric.rows(matrix.astype(np.float64)))
+    values, vectors = small_side(weighed, epsilon_of(matrix))
+    vectors = vectors[:, :most]
+    is_tall = matrix.shape[0] >= matrix.shape[1]
+    if metric.plain:
+        right = vectors.astype(matrix.dtype)
+        left = right.T
+    elif is_tall:
+        right = metric.columns(vectors.T).T
+        left = metric.columns(vectors.T, undo=True)
+    else:
+        right = metric.rows(vectors, undo=True)
+        left = metric.rows(vectors).T
+    side: Literal["tall", "wide"] = "tall" if is_tall else "wide"
+    size = float(np.linalg.norm(values if metric.plain else matrix.astype(np.float64)))
+    return Weighted(read, values, right, left, side, metric.plain, size)
+
+
+def _floating(matrix: npt.ArrayLike) -> Matrix:
+    array = np.asarray(matrix)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 def _product_norm(u: Array, v: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import numpy as np
 from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
 from reducible_train.linalg.metric import Metric
-from reducible_train.linalg.stacks import StackSvd, decompose_product_stack, decompose_stack
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, Statistics
+from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import LARGEST, collect, seen_in
@@ -34,27 +35,43 @@ class DirectionScorer:
         survey: The kernels.
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; without, kernels are scored by their energy.
+        cache: Decompositions of earlier looks, which hold for kernels of the same numbers.
 
     Attributes:
         seconds: What the decompositions took so far, the look at the data included.
         notes: Sentences for the reader of a report.
     """
 
-    def __init__(self, model: Any, survey: Survey, criterion: Criterion, samples: Samples | None):
+    def __init__(
+        self,
+        model: Any,
+        survey: Survey,
+        criterion: Criterion,
+        samples: Samples | None,
+        cache: DecompositionCache | None = None,
+    ):
         self.criterion = criterion
         self.seconds = 0.0
         self.notes: tuple[str, ...] = ()
         self._model = model
         self._survey = survey
         self._samples = samples
+        self._cache = DecompositionCache() if cache is None else cache
         self._statistics: dict[str, tuple[Statistics, ...]] | None = None  # before a question
 
     def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
-        """The decomposition of a kernel in one of its forms."""
+        """The decomposition of a kernel in one of its forms, up to the largest rank it may get."""
         seen = self._seen(compressible, form.split)
         started = clock.perf_counter()
         metrics = None if seen is None else [self.criterion.metric_of(each) for each in seen]
-        parts = decomposition(compressible.kernel, form.split, metrics)
+        kernel, split, most = compressible.kernel, form.split, _most(compressible, form)
+        parts = self._cache.get(
+            (kernel.path, split),
+            partial(kernel.matrices, split),
+            metrics,
+            most,
+            partial(decomposition, kernel, split, metrics, most=most),
+        )
         self.seconds += clock.perf_counter() - started
         return parts
 
@@ -110,28 +127,37 @@ class DirectionScorer:
         return note
 
 
-Decomposition = StackSvd | WeightedStack
+Decomposition = WeightedStack
+
+
+def _most(compressible: CompressibleKernel, form: Factorization) -> int:
+    """The largest rank that a kernel may get in a form."""
+    rank = compressible.kernel.rank
+    return max(form.max_rank, form.least) if rank is None else rank
 
 
 def decomposition(
-    kernel: Kernel, split: str | None = None, metrics: Sequence[Metric] | None = None
+    kernel: Kernel,
+    split: str | None = None,
+    metrics: Sequence[Metric] | None = None,
+    *,
+    most: int | None = None,
 ) -> Decomposition:
     """The singular value decomposition of a kernel, dense or factorised.
+
+    It reads the kernel again where factors are asked of it, so ask before the kernel changes.
 
     Args:
         kernel: The kernel.
         split: How it is split; the usual way if not given.
         metrics: How errors of each of its matrices are measured; left out, by their energy.
+        most: The largest rank that will be asked for; left out, any.
 
     Raises:
         SpectrumError: It holds NaN or infinity, or does not converge; names the kernel.
     """
-    matrices = kernel.matrices(split)
+    read = partial(kernel.matrices, split)
     try:
-        if metrics is not None:
-            return weigh_stack(matrices, metrics)
-        if len(matrices) == 1:
-            return decompose_stack(*matrices)
-        return decompose_product_stack(*matrices)
+        return weigh_stack(read(), metrics, most=most, read=read)
     except SpectrumError as error:
         raise SpectrumError(f"{kernel.path}: {error}") from error

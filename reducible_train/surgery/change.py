@@ -15,11 +15,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import SurgeryError
 from reducible_train.layers import Kernel, as_matrices, as_variables
-from reducible_train.linalg.stacks import (
-    ProductStackSvd,
-)
 from reducible_train.linalg.svd import awakened
-from reducible_train.linalg.weighted_svd import WeightedStack
 from reducible_train.selection.scoring import Decomposition
 from reducible_train.surgery.optimizer_state import (
     ChangeOfVariables,
@@ -80,12 +76,10 @@ def cut(
     u, v = parts.factors(rank)
     factors = np.stack([awakened(*pair) for pair in zip(u, v, strict=True)]), v
     state: ChangeOfVariables = Split(*factors)
-    if isinstance(parts, ProductStackSvd) or (
-        isinstance(parts, WeightedStack) and kernel.rank is not None
-    ):
+    if parts.rotates:
         state = Truncation(*parts.rotations(rank))
     shift = None
-    if means is not None and isinstance(parts, WeightedStack):
+    if means is not None:
         shift = parts.output_shift(rank, means)
     return KernelChange(kernel, factors, state, split, shift)
 

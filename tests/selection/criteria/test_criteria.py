@@ -122,7 +122,7 @@ def test_without_a_metric_the_numbers_are_those_of_the_plain_decomposition(rng):
         (found.rotations(2), plain.rotations(2)),
     ):
         for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
     assert error_of(found, 2) == pytest.approx(relative_error(plain.values, 2), rel=1e-9)
 
 

@@ -119,7 +119,7 @@ def test_outputs_no_better_than_their_mean_bring_a_warning(rng):
     model = only_small_directions_count(rng)
     x = (rng.normal(size=(200, 16)) + 1).astype("float32")
     with pytest.warns(OutputErrorWarning, match="no better than their mean") as caught:
-        report = factorize(model, rank=8, calibration=x)
+        report = factorize(model, rank=8, criterion="frobenius", calibration=x)
     assert report.cuts[0].output_error >= 1
     (warning,) = [w for w in caught if w.category is OutputErrorWarning]
     assert warning.filename == __file__
