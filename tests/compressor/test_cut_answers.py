@@ -119,7 +119,7 @@ def test_outputs_no_better_than_their_mean_bring_a_warning(rng):
     model = only_small_directions_count(rng)
     x = (rng.normal(size=(200, 16)) + 1).astype("float32")
     with pytest.warns(OutputErrorWarning, match="no better than their mean") as caught:
-        report = factorize(model, rank=8, calibration=x)
+        report = factorize(model, rank=8, criterion="frobenius", calibration=x)
     assert report.cuts[0].output_error >= 1
     (warning,) = [w for w in caught if w.category is OutputErrorWarning]
     assert warning.filename == __file__
@@ -245,7 +245,7 @@ def test_data_that_reading_may_change_is_left_alone(rng):
             None,
         ),
     ]:
-        scheduler = RankScheduler(rank=2)
+        scheduler = RankScheduler(rank=2, criterion="frobenius")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(
@@ -285,7 +285,7 @@ def test_a_training_that_does_not_make_up_for_its_cuts_warns_at_its_end(rng, lea
         model.optimizer.learning_rate = 0.01
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        scheduler = RankScheduler(rank=8)
+        scheduler = RankScheduler(rank=8, criterion="frobenius")
         model.fit(x, y, epochs=2, verbose=0, callbacks=[scheduler])
     told = [str(w.message) for w in caught if w.category is OutputErrorWarning]
     assert scheduler.report.cuts[0].output_error >= 1
