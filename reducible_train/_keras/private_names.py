@@ -90,7 +90,6 @@ ATTRIBUTES = (
         "keras.layers.RNN", "inner_loop", "(x, state, mask, training=)", "follow its steps"
     ),
     PrivateName("keras.layers.LSTM", "use_cudnn", "bool | str", "follow its steps"),
-    PrivateName("keras.layers.LSTM", "zero_output_for_mask", "bool", "follow its steps"),
     PrivateName(
         "torch.nn.Module", "_modules", "dict", "where torch keeps attributes that are layers"
     ),
