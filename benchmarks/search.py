@@ -50,8 +50,6 @@ def main() -> None:
             scheduler = RankScheduler(
                 search=Search(start_epoch=args.start_epoch),
                 guard=Guard("val_accuracy", max_drop=row["points"] / 100),
-                allocation="knapsack",
-                criterion="activation",
             )
             model = fit(seed, [scheduler])
             row["test_drop"].append(control - accuracy(model, data.x_test, data.y_test))

@@ -45,6 +45,7 @@ from reducible_train._keras.fits import (
     set_swapped_averages,
     swapped_averages,
     training_arrays,
+    validation_samples,
 )
 from reducible_train._keras.functions import (
     compares_with_targets,
@@ -73,7 +74,7 @@ from reducible_train._keras.layouts import factor_layouts, laid_out, undistribut
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
-from reducible_train._keras.metrics import logged_metrics
+from reducible_train._keras.metrics import answers_once, logged_metrics
 from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
@@ -134,6 +135,7 @@ __all__ = [
     "align_derived",
     "all_optimizers",
     "allocate",
+    "answers_once",
     "arrays_of_fit",
     "assigned_in_calls",
     "attach_mask",
@@ -234,6 +236,7 @@ __all__ = [
     "undistributed",
     "unpickler",
     "untouched_process",
+    "validation_samples",
     "variable_scope",
     "waiting_bytes",
     "walk",

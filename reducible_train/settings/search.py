@@ -71,6 +71,11 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
             return self.end_epoch
         return math.inf if epochs is None else max(3 * epochs // 4, self.start_epoch)
 
+    def memory(self, epochs: int | None) -> float:
+        """Epochs for which an undone budget is out of the question; one is tried anew after."""
+        span = self.last_epoch(epochs) - self.start_epoch
+        return math.inf if math.isinf(span) else max(2.0, span / 4)
+
     def time_fault(self, epochs: int) -> Fault | None:
         """A training that is over before it can begin, or before its last cut could be judged."""
         last = self.last_epoch(epochs)

@@ -89,6 +89,8 @@ class GuardRun:
             _unseen(self._bound.guard.monitor, self._missing),
             self.end,
         ]
+        if self.undone and self._reference is not None:
+            notes.append(self._bound.told_band(self._reference))
         if self._is_tired():
             notes.append(f"No more cuts are made after {len(self.undone)} that were undone.")
         return [note for note in notes if note]
@@ -102,7 +104,8 @@ class GuardRun:
 
     def _is_tired(self) -> bool:
         """True once no more cuts are made."""
-        return len(self.undone) >= self._bound.guard.tries
+        tries = self._bound.guard.tries
+        return len(self.undone) >= (self._controller.tries if tries is None else tries)
 
     def _below_limit(self) -> str | None:
         """That no cut can be made, because the dense model is not good enough."""

@@ -306,7 +306,8 @@ class RankScheduler(keras.callbacks.Callback):
     def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:
         params = self.params or {}
         calibration = self._calibration.in_fit(_keras.training_arrays(self))
-        return TrainingRun(self.settings, self.model, params, calibration, data, others)
+        validated = _keras.validation_samples(self)
+        return TrainingRun(self.settings, self.model, params, calibration, data, others, validated)
 
     @timed
     def _before_step(self, batch: int) -> None:

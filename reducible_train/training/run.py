@@ -31,6 +31,7 @@ class TrainingRun:
         calibration: The calibration set.
         data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
         others: The other callbacks of the fit.
+        validated: Number of its validation samples; `None` where nobody knows.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class TrainingRun:
         calibration: CalibrationSet,
         data: Any,
         others: Sequence[Any],
+        validated: int | None = None,
     ):
         self.settings = settings
         self.model = model
         self.clock = Clock(settings.cadence, params, model)
         self.sampling = Sampling(model, settings, calibration, data)
         self.control: RankControl | NoModel = NoModel()
+        self._validated = validated
         self._steps = params.get("steps")
         self._comparers = Comparers(others, model)
         self._loss: float | None = None  # of the last epoch
@@ -71,6 +74,7 @@ class TrainingRun:
             samples=self.sampling.samples,
             comes=self.sampling.takes,
             shapes=self.sampling.shapes(),
+            validated=self._validated,
             state=state,
         )
 

@@ -23,6 +23,10 @@ class TargetController(Protocol):
     def note(self) -> str | None:
         """What the reader of a report should know."""
 
+    @property
+    def tries(self) -> float:
+        """Undone cuts after which there shall be no more, unless the guard says how many."""
+
     def look(self, epoch: float) -> None:
         """An epoch has its first step: the kernels are as they will be cut."""
 
@@ -52,6 +56,10 @@ class _FromTheStart:
     @property
     def note(self) -> str | None:
         return None
+
+    @property
+    def tries(self) -> float:
+        return 3
 
     def look(self, epoch: float) -> None:
         """Kernels change nothing."""
@@ -109,20 +117,32 @@ class SearchController(_FromTheStart):
         present: The budget the model has.
         lowest: The lowest it may get.
         last_epoch: When the last cut may be made.
+        memory: Epochs for which an undone budget is not tried again, nor one below.
     """
 
-    def __init__(self, search: Search, present: float, lowest: float, last_epoch: float):
+    def __init__(
+        self,
+        search: Search,
+        present: float,
+        lowest: float,
+        last_epoch: float,
+        memory: float = math.inf,
+    ):
         self.accepted = present
-        self.undone: float | None = None
+        self.undone: float | None = None  # not to be tried
         self._search = search
         self._lowest = min(max(lowest, search.lowest or 0.0), present)
         self._last_epoch = last_epoch
+        self._memory = memory
         self._asked = present
+        self._undone_at = 0.0
 
     def target_value(self, goal: Target, time: float) -> float:
         if not isinstance(goal, SharedTarget):  # a rule's own
             return goal(time)
         self._asked = self.accepted
+        if self.undone is not None and time - self._undone_at >= self._memory:
+            self.undone = None
         if self._search.start_epoch <= time <= self._last_epoch:
             self._asked = self._next()
         return self._asked
@@ -146,6 +166,12 @@ class SearchController(_FromTheStart):
 
     def undo(self, time: float, mark: Any) -> None:
         self.accepted, self.undone = mark
+        self._undone_at = time
+
+    @property
+    def tries(self) -> float:
+        """As many as there is time for."""
+        return math.inf
 
     @property
     def note(self) -> str | None:
