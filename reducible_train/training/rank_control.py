@@ -208,6 +208,7 @@ def _controller(
             smallest_fraction(compression.survey, compression.measure),
             settings.search.last_epoch(epochs),
             settings.search.memory(epochs),
+            lambda time, budget: compression.told(compression.foreseen_loss(time, budget)),
         )
     schedules = ScheduleController(lambda goal: compression.progress.present(goal))
     if settings.adaptive is None:
