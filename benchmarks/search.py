@@ -26,7 +26,7 @@ def build(features: int) -> keras.Sequential:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--epochs", type=int, default=30)
-    options.add_argument("--start-epoch", type=int, default=6)
+    options.add_argument("--start-epoch", type=int, default=12)
     options.add_argument("--points", type=float, nargs="+", default=[0.2, 0.5, 1.0])
     options.set_defaults(seeds=3)
     args = options.parse_args()

@@ -82,7 +82,7 @@ class Guard(
     )
     band: float = option(
         Number(AMOUNT),
-        1.0,
+        0.0,
         help="Standard errors that an accuracy may lie below `max_drop` as well, where the number "
         "of validation samples is known: with one answer a sample, and validation data in arrays. "
         "0 for none; a `limit` has none.",
@@ -145,6 +145,16 @@ class Bound:
         if self.guard.limit is not None:
             return float(self.guard.limit)
         return reference - self.sign * ((self.guard.max_drop or 0.0) + self.band(reference))
+
+    def room(self, value: float, reference: float) -> float:
+        """What a value leaves of the way from the reference to the worst; 1 if there is no way.
+
+        Example:
+            >>> round(Bound(Guard("val_accuracy", max_drop=0.01), 1).room(0.895, 0.9), 6)
+            0.5
+        """
+        way = reference - self.worst(reference)
+        return 1.0 if not way else (value - self.worst(reference)) / way
 
     def band(self, reference: float) -> float:
         """How much of a drop may be luck of the reference; 0 where that is not known.

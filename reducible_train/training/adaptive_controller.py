@@ -118,6 +118,11 @@ class AdaptiveController:
         return self._controller.tries
 
     @property
+    def room(self) -> float:
+        """As what it holds."""
+        return self._controller.room
+
+    @property
     def note(self) -> str | None:
         steepest = f" (steepest: {self._steepest})" if self._steepest else ""
         if self._began is None:

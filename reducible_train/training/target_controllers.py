@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import SharedTarget, Target
 
+FACTOR = 0.7  # what a step of a search multiplies the budget by, where nothing tells better
 FIRST = 1e-3  # of all that can be lost, that the first step of a search may be foreseen to lose
 GROWTH = 4.0  # what a step may be foreseen to lose over what the last accepted one was
+ROOM = 0.5  # of the drop that a guard allows, left before a search cuts again
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
 
@@ -29,6 +31,10 @@ class TargetController(Protocol):
     @property
     def tries(self) -> float:
         """Undone cuts after which there shall be no more, unless the guard says how many."""
+
+    @property
+    def room(self) -> float:
+        """How much of a guard's drop must be left for a next cut, as a fraction of it."""
 
     def look(self, epoch: float) -> None:
         """An epoch has its first step: the kernels are as they will be cut."""
@@ -63,6 +69,10 @@ class _FromTheStart:
     @property
     def tries(self) -> float:
         return 3
+
+    @property
+    def room(self) -> float:
+        return 0.0
 
     def look(self, epoch: float) -> None:
         """Kernels change nothing."""
@@ -115,10 +125,10 @@ class ScheduleController(_FromTheStart):
 class SearchController(_FromTheStart):
     """Steps one budget down, and bisects once a step was undone.
 
-    How far a step goes is told by the loss it is foreseen to add: the first may lose a
-    thousandth of all there is to lose, and goes at least by the factor; each other, `GROWTH`
-    times what the last accepted one was foreseen to. Where nothing is foreseen, all go by the
-    factor.
+    How far a step goes is told by the loss it is foreseen to add: the first may lose `FIRST` of
+    all there is to lose, and goes at least by `FACTOR`; each other, `GROWTH` times what the last
+    accepted one was foreseen to. With a factor of its own, or where nothing is foreseen, all
+    steps are the same.
 
     Args:
         search: The search.
@@ -144,7 +154,7 @@ class SearchController(_FromTheStart):
         self._lowest = min(max(lowest, search.lowest or 0.0), present)
         self._last_epoch = last_epoch
         self._memory = memory
-        self._foreseen = foreseen
+        self._foreseen = None if search.factor else foreseen
         self._asked = present
         self._asked_at: float | None = None
         self._asked_loss: float | None = None
@@ -180,7 +190,7 @@ class SearchController(_FromTheStart):
 
     def _step(self, time: float) -> float:
         """How far to go from here, whatever was undone."""
-        step = self.accepted * self._search.factor
+        step = self.accepted * (self._search.factor or FACTOR)
         if self._foreseen is None or step <= self._lowest:
             return step
         foreseen = partial(self._foreseen, time)
@@ -222,6 +232,10 @@ class SearchController(_FromTheStart):
     def tries(self) -> float:
         """As many as there is time for."""
         return math.inf
+
+    @property
+    def room(self) -> float:
+        return ROOM
 
     @property
     def note(self) -> str | None:
