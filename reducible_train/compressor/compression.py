@@ -142,7 +142,10 @@ class Compression:
             target_value: The value that a target shall have at a time.
         """
         values = values_at(self._targets, time, target_value)
-        return tuple(values.values()) != self.history.reached
+        if tuple(values.values()) != self.history.reached:
+            return True
+        self._outlook = None  # what was foreseen led to nothing
+        return False
 
     def cut(
         self,

@@ -126,8 +126,8 @@ class SearchController(_FromTheStart):
     """Steps one budget down, and bisects once a step was undone.
 
     How far a step goes is told by the loss it is foreseen to add: the first may lose `FIRST` of
-    all there is to lose, and goes at least by `FACTOR`; each other, `GROWTH` times what the last
-    accepted one was foreseen to. With a factor of its own, or where nothing is foreseen, all
+    all there is to lose, and goes at least by `FACTOR`; each other, `GROWTH` times the most that
+    an accepted one was foreseen to. With a factor of its own, or where nothing is foreseen, all
     steps are the same.
 
     Args:
@@ -159,7 +159,7 @@ class SearchController(_FromTheStart):
         self._asked_at: float | None = None
         self._asked_loss: float | None = None
         self._undone_at = 0.0
-        self._loss: float | None = None  # foreseen of the last accepted step
+        self._loss: float | None = None  # the most foreseen of an accepted step
         self._too_much: float | None = None  # of the one that was undone
 
     def target_value(self, goal: Target, time: float) -> float:
@@ -218,7 +218,7 @@ class SearchController(_FromTheStart):
 
     def accept(self) -> None:
         if self._asked_loss:
-            self._loss = self._asked_loss
+            self._loss = max(self._loss or 0.0, self._asked_loss)
         self.accepted, self._asked_loss = self._asked, None
 
     def mark(self) -> Any:
