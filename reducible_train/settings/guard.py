@@ -160,7 +160,8 @@ class Bound:
         """How much of a drop may be luck of the reference; 0 where that is not known.
 
         Example:
-            >>> round(Bound(Guard("val_accuracy", max_drop=0.01), 1, samples=100).band(0.9), 6)
+            >>> bound = Bound(Guard("val_accuracy", max_drop=0.01, band=1), 1, samples=100)
+            >>> round(bound.band(0.9), 6)
             0.03
         """
         if self.guard.limit is not None or not self.samples or not 0.0 < reference < 1.0:
