@@ -45,7 +45,8 @@ class Guard(
 
     A best value is a lucky one, the more so the fewer samples it is of. So of an accuracy
     on `n` validation samples, `band` standard errors are added to `max_drop`, each
-    `sqrt(p (1 - p) / n)` where `p` is the reference; the report says how much that is.
+    `sqrt(p (1 - p) / n)` where `p` is the reference; the report says how much that is. Left
+    out there are none, and `max_drop` is kept to the letter.
 
     While a cut is on trial no other is made, and the schedule's clock stands still; time
     itself is not undone: epochs, the optimizer's `iterations` and the learning rate go on.

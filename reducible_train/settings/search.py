@@ -19,8 +19,8 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
     Use it instead of a budget when what is known is the accuracy, not the size. From
     `start_epoch` on, each turn of the cadence tries a budget below `b`, the smallest accepted
     so far: the first time one that is foreseen to lose a thousandth of all that can be lost,
-    or `0.7 b` if that is less; then one that is foreseen to lose four times the most
-    that an accepted one was. With a `factor` it is `b * factor` each time. What is foreseen is the
+    or `0.7 b` if that is less; then one that is foreseen to lose four times the most that an
+    accepted one was. With a `factor` it is `b * factor` each time. What is foreseen is the
     objective that the allocation makes least, as the criterion tells it of the model as it is.
 
     When the guard undoes a cut to `c`, the next loses the geometric mean of what was good and
