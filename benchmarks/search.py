@@ -26,7 +26,7 @@ def build(features: int) -> keras.Sequential:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--epochs", type=int, default=30)
-    options.add_argument("--start-epoch", type=int, default=6)
+    options.add_argument("--start-epoch", type=int, default=12)
     options.add_argument("--points", type=float, nargs="+", default=[0.2, 0.5, 1.0])
     options.set_defaults(seeds=3)
     args = options.parse_args()
@@ -50,8 +50,6 @@ def main() -> None:
             scheduler = RankScheduler(
                 search=Search(start_epoch=args.start_epoch),
                 guard=Guard("val_accuracy", max_drop=row["points"] / 100),
-                allocation="knapsack",
-                criterion="activation",
             )
             model = fit(seed, [scheduler])
             row["test_drop"].append(control - accuracy(model, data.x_test, data.y_test))

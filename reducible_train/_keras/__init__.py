@@ -47,6 +47,7 @@ from reducible_train._keras.fits import (
     set_swapped_averages,
     swapped_averages,
     training_arrays,
+    validation_samples,
 )
 from reducible_train._keras.functions import (
     compares_with_targets,
@@ -77,7 +78,7 @@ from reducible_train._keras.layouts import factor_layouts, laid_out, undistribut
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
-from reducible_train._keras.metrics import logged_metrics
+from reducible_train._keras.metrics import answers_once, logged_metrics
 from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
@@ -149,6 +150,7 @@ __all__ = [
     "all_optimizers",
     "allocate",
     "answers",
+    "answers_once",
     "arrays_of_fit",
     "as_it_was",
     "assigned_in_calls",
@@ -253,6 +255,7 @@ __all__ = [
     "undistributed",
     "unpickler",
     "untouched_process",
+    "validation_samples",
     "values_kept",
     "variable_scope",
     "waiting_bytes",

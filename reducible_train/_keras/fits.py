@@ -60,6 +60,16 @@ def has_validation(callback: Any) -> bool | None:
     return None if found is None else found["validation_data"] is not None
 
 
+def validation_samples(callback: Any) -> int | None:
+    """Of how many samples the validation data of a running fit are; `None` if no array tells."""
+    found = running_fit(callback, "validation_data")
+    data = None if found is None else found["validation_data"]
+    if not isinstance(data, list | tuple):
+        return None
+    leaves = [each for each in keras.tree.flatten(data[0]) if getattr(each, "shape", None)]
+    return int(leaves[0].shape[0]) if leaves else None
+
+
 def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
     """Inputs, targets and weights of the fit that has called a callback, as far as it shows.
 

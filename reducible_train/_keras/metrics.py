@@ -33,6 +33,12 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
     return {"loss": "down"} | named | {"loss": "down"}
 
 
+def answers_once(model: Any) -> bool:
+    """True for a model that is known to give one row of numbers for a sample, and no more."""
+    outputs = getattr(model, "outputs", None)
+    return outputs is not None and len(outputs) == 1 and len(outputs[0].shape) == 2
+
+
 def _name_and_direction(metric: Any) -> tuple[str, str | None]:
     if metric in ("accuracy", "acc"):
         return metric, "up"

@@ -24,6 +24,7 @@ from reducible_train.compressor.costs import cost_models_of, cost_notes, keep_de
 from reducible_train.compressor.data import check_data, listening_notes
 from reducible_train.compressor.growth import grown, room_to_grow
 from reducible_train.compressor.history import History
+from reducible_train.compressor.outlook import Outlook, RememberingScorer
 from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of
 from reducible_train.compressor.target_values import (
@@ -130,6 +131,7 @@ class Compression:
         rows = [measure] if isinstance(measure, str | Measure) else list(measure)
         self._measures = tuple(checked_measure(each) for each in rows)
         self.measure = self._measures[0].name
+        self._outlook: Outlook | None = None
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
         self.survey = survey(
@@ -159,7 +161,10 @@ class Compression:
             target_value: The value that a target shall have at a time.
         """
         values = values_at(self._targets, time, target_value)
-        return tuple(values.values()) != self.history.reached
+        if tuple(values.values()) != self.history.reached:
+            return True
+        self._outlook = None  # what was foreseen led to nothing
+        return False
 
     def cut(
         self,
@@ -249,19 +254,51 @@ class Compression:
             directions = sum(counts[change.kernel] for change in changes)
             self.history = self.history.grown(time, directions)
 
-    def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
-        """What a look at the model as it is decides; what it tells is kept for the report."""
-        scorer = DirectionScorer(
-            self.model, self.survey, self.judge.criterion, self.samples, self._cache
-        )
+    def foreseen_loss(
+        self, time: float, value: float, target_value: TargetValue = on_schedule
+    ) -> float:
+        """What a cut to a budget would lose, as its allocation sees it: its objective.
+
+        Nothing is cut. The look at the data and the decompositions are done once for all budgets
+        of a time, and serve the cut that is then made.
+
+        Args:
+            time: Epochs since the start, fractions allowed.
+            value: The budget.
+            target_value: The value that another target, of a rule, shall have at a time.
+
+        Returns:
+            The loss on top of what the model has lost; 0 where it meets the budget.
+        """
+        if self._outlook is None or not self._outlook.holds(time, self.history):
+            _keras.sync_state(self.model)
+            self._outlook = Outlook(time, self.history, self._scorer(RememberingScorer))
+        (budget,) = self.target.parts  # a search has one
+        values = values_at(self._targets, time, target_value) | {budget: value}
+        selector = self._selector(self._outlook.scorer)
+        found = selector.select(values, time, self.history.kept_by_criterion)
+        return 0.0 if found.allocation is None else found.allocation.objective
+
+    def _scorer(self, kind: type[DirectionScorer] = DirectionScorer) -> DirectionScorer:
+        """A look at the model as it is."""
+        return kind(self.model, self.survey, self.judge.criterion, self.samples, self._cache)
+
+    def _selector(self, scorer: DirectionScorer) -> RankSelector:
+        """What chooses ranks by a look at the model."""
         coming = [each.kernel.path for each in self.survey.compressible]
-        after = self.survey.with_cuts(self.history.cuts, coming)
-        selector = self._selector_for(
-            survey=after,
+        return self._selector_for(
+            survey=self.survey.with_cuts(self.history.cuts, coming),
             scorer=scorer,
             allocation=self.judge.allocation,
             own_ranks=self._own_ranks,
         )
+
+    def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
+        """What a look at the model as it is decides; what it tells is kept for the report."""
+        outlook, self._outlook = self._outlook, None
+        if outlook is None or not outlook.holds(time, self.history):
+            outlook = Outlook(time, self.history, self._scorer())
+        selector = self._selector(outlook.scorer)
         selection = selector.select(values, time, self.history.kept_by_criterion)
         self._remarks, self.hindrance = selection.remarks, selection.hindrance
         told = (*self.notes, *selection.notes, *selection.hindrances)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ class Guard(
     has learned, or give a `limit`, if the bound shall be to its final quality. A loss or
     metric that is NaN or infinite undoes the last cut at once, even if it was accepted.
 
+    A best value is a lucky one, the more so the fewer samples it is of. So of an accuracy
+    on `n` validation samples, `band` standard errors are added to `max_drop`, each
+    `sqrt(p (1 - p) / n)` where `p` is the reference; the report says how much that is. Left
+    out there are none, and `max_drop` is kept to the letter.
+
     While a cut is on trial no other is made, and the schedule's clock stands still; time
     itself is not undone: epochs, the optimizer's `iterations` and the learning rate go on.
     No cut is made before the metric was seen once, nor after an epoch without it.
@@ -69,8 +75,18 @@ class Guard(
         "before the metric has reached it.",
     )
     patience: int = option(Count(), 2, help="Epochs that a cut has to recover.")
-    tries: int = option(
-        Count(), 3, help="Undone cuts after which no more are made. Each halves the step."
+    tries: int | None = option(
+        Count(),
+        None,
+        help="Undone cuts after which no more are made. Left out: 3 along a schedule, where each "
+        "halves the step; under a search as many as its epochs have room for.",
+    )
+    band: float = option(
+        Number(AMOUNT),
+        0.0,
+        help="Standard errors that an accuracy may lie below `max_drop` as well, where the number "
+        "of validation samples is known: with one answer a sample, and validation data in arrays. "
+        "0 for none; a `limit` has none.",
     )
     mode: str = option(Choice(MODES), "auto", help=MODE_HELP)
     folder: str | os.PathLike[str] | None = option(
@@ -106,6 +122,8 @@ class Bound:
     Args:
         guard: The guard.
         sign: 1 if the metric should be large, -1 if small.
+        samples: Of how many answers, right or wrong, the metric is the mean; `None` if it is not,
+            or nobody knows.
 
     Example:
         >>> bound = Bound(Guard("val_loss", max_drop=0.1), -1)
@@ -117,6 +135,7 @@ class Bound:
 
     guard: Guard
     sign: int
+    samples: int | None = None
 
     def better(self, one: float, other: float | None) -> float:
         """The better of two values."""
@@ -126,7 +145,40 @@ class Bound:
         """The worst value that is good enough."""
         if self.guard.limit is not None:
             return float(self.guard.limit)
-        return reference - self.sign * (self.guard.max_drop or 0.0)
+        return reference - self.sign * ((self.guard.max_drop or 0.0) + self.band(reference))
+
+    def room(self, value: float, reference: float) -> float:
+        """What a value leaves of the way from the reference to the worst; 1 if there is no way.
+
+        Example:
+            >>> round(Bound(Guard("val_accuracy", max_drop=0.01), 1).room(0.895, 0.9), 6)
+            0.5
+        """
+        way = reference - self.worst(reference)
+        return 1.0 if not way else (value - self.worst(reference)) / way
+
+    def band(self, reference: float) -> float:
+        """How much of a drop may be luck of the reference; 0 where that is not known.
+
+        Example:
+            >>> bound = Bound(Guard("val_accuracy", max_drop=0.01, band=1), 1, samples=100)
+            >>> round(bound.band(0.9), 6)
+            0.03
+        """
+        if self.guard.limit is not None or not self.samples or not 0.0 < reference < 1.0:
+            return 0.0
+        return self.guard.band * math.sqrt(reference * (1.0 - reference) / self.samples)
+
+    def told_band(self, reference: float) -> str | None:
+        """How wide the band is, in a sentence; `None` if there is none."""
+        band, guard = self.band(reference), self.guard
+        if not band:
+            return None
+        return (
+            f"{guard.monitor} is of {self.samples:,} samples, so its best value of "
+            f"{reference:.6g} is known to {band / guard.band:.2g} at best: {band:.2g} was added to "
+            f"max_drop={guard.max_drop:g} (band={guard.band:g} standard errors)."
+        )
 
     def allows(self, value: float, reference: float) -> bool:
         """True for a value that is good enough."""

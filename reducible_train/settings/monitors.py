@@ -26,6 +26,16 @@ _FRACTION = re.compile(
 )
 
 
+def is_validation_accuracy(monitor: str) -> bool:
+    """True for a metric that is the fraction of right answers on validation data, by its name.
+
+    >>> is_validation_accuracy("val_accuracy"), is_validation_accuracy("val_auc")
+    (True, False)
+    """
+    name = monitor.lower()
+    return name.startswith("val_") and bool({"acc", "accuracy"} & set(name.split("_")))
+
+
 def percent_fault(name: str, value: object, monitor: str) -> str | None:
     """What is wrong with a bound on a metric that lies between 0 and 1, or `None`.
 

@@ -17,11 +17,21 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
     """Steps the budget down during one fit, as far as the guard allows.
 
     Use it instead of a budget when what is known is the accuracy, not the size. From
-    `start_epoch` on, each turn of the cadence tries the budget `b * factor`, `b` being the
-    smallest accepted so far. When the guard undoes a cut to `c`, the next goes to
-    `sqrt(b c)`, so that the search bisects on a logarithmic scale. It ends when the guard
-    has had enough tries, when `b` and `c` are within 2 %, at `lowest`, or at `end_epoch`;
-    the rest of the training goes on at the smallest accepted budget.
+    `start_epoch` on, each turn of the cadence tries a budget below `b`, the smallest accepted
+    so far: the first time one that is foreseen to lose a thousandth of all that can be lost,
+    or `0.7 b` if that is less; then one that is foreseen to lose four times the most that an
+    accepted one was. With a `factor` it is `b * factor` each time. What is foreseen is the
+    objective that the allocation makes least, as the criterion tells it of the model as it is.
+
+    When the guard undoes a cut to `c`, the next loses the geometric mean of what was good and
+    what was too much, and does not go below `sqrt(b c)`: the search bisects on a logarithmic
+    scale, in the loss and in the budget. As training goes on, what failed may pass: after a
+    quarter of the epochs from start to end (2 at least) `c` counts no more. No cut is tried
+    while `b` and `c` are within 2 %, nor while the metric leaves less than half of the drop
+    that the guard allows: a best value that is never renewed as the learning rate falls would
+    let the model stay that much behind. It ends at `lowest`, at `end_epoch`, or after as many
+    undone cuts as the guard's `tries` says, if it does; the rest of the training goes on at
+    the smallest accepted budget.
 
     Raises:
         ArgumentError: Unusable values.
@@ -31,10 +41,11 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
         Search(factor=0.5, start_epoch=3, end_epoch=None, lowest=None)
     """
 
-    factor: float = option(
+    factor: float | None = option(
         Number(PART, "For steps of 30 % write 0.7."),
-        0.7,
-        help="What a step multiplies the budget by, in (0, 1).",
+        None,
+        help="What a step multiplies the budget by, in (0, 1). Left out: what a cut is foreseen to "
+        "lose tells how far it goes.",
     )
     start_epoch: int = option(
         EpochNumber(),
@@ -70,6 +81,11 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
         if self.end_epoch is not None:
             return self.end_epoch
         return math.inf if epochs is None else max(3 * epochs // 4, self.start_epoch)
+
+    def memory(self, epochs: int | None) -> float:
+        """Epochs for which an undone budget is out of the question; one is tried anew after."""
+        span = self.last_epoch(epochs) - self.start_epoch
+        return math.inf if math.isinf(span) else max(2.0, span / 4)
 
     def time_fault(self, epochs: int) -> Fault | None:
         """A training that is over before it can begin, or before its last cut could be judged."""

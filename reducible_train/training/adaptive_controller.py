@@ -113,6 +113,16 @@ class AdaptiveController:
         self._controller.undo(time - (self._began or 0.0), mark)
 
     @property
+    def tries(self) -> float:
+        """As what it holds."""
+        return self._controller.tries
+
+    @property
+    def room(self) -> float:
+        """As what it holds."""
+        return self._controller.room
+
+    @property
     def note(self) -> str | None:
         steepest = f" (steepest: {self._steepest})" if self._steepest else ""
         if self._began is None:

@@ -70,6 +70,7 @@ class GuardRun:
         self._warn = WarnOnce()
         self._lost = LostWeights(model, self._warn)
         self._reference: float | None = None  # the best value on accepted ranks
+        self._last: float | None = None  # the last one on them
         self._trial: CutOnTrial | None = None
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []  # epochs that said nothing
@@ -89,6 +90,8 @@ class GuardRun:
             _unseen(self._bound.guard.monitor, self._missing),
             self.end,
         ]
+        if self.undone and self._reference is not None:
+            notes.append(self._bound.told_band(self._reference))
         if self._is_tired():
             notes.append(f"No more cuts are made after {len(self.undone)} that were undone.")
         return [note for note in notes if note]
@@ -102,7 +105,8 @@ class GuardRun:
 
     def _is_tired(self) -> bool:
         """True once no more cuts are made."""
-        return len(self.undone) >= self._bound.guard.tries
+        tries = self._bound.guard.tries
+        return len(self.undone) >= (self._controller.tries if tries is None else tries)
 
     def _below_limit(self) -> str | None:
         """That no cut can be made, because the dense model is not good enough."""
@@ -156,6 +160,7 @@ class GuardRun:
             if not trial.see(value):
                 return
             self._controller.accept()
+        self._last = value
         self._reference = self._bound.better(value, self._reference)
 
     # --- what is done -----------------------------------------------------------------
@@ -181,10 +186,19 @@ class GuardRun:
             return
         trial = self._trial
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
-        if waits or self._blind:
+        if waits or self._blind or self._is_at_its_limit(self._reference):
             self._controller.wait(passed)
         elif self._cutter.due(time, self._controller.target_value):
             self._cut(time, step, self._reference)
+
+    def _is_at_its_limit(self, reference: float) -> bool:
+        """True while the last accepted value leaves less of the drop than the controller asks for.
+
+        What is accepted at the limit would stay there, as the best value is then never renewed.
+        """
+        if self._last is None or not self._controller.room:
+            return False
+        return self._bound.room(self._last, reference) < self._controller.room
 
     def _cut(self, time: float, step: int, reference: float) -> None:
         """Cut; cuts of one epoch are one trial."""

@@ -14,7 +14,8 @@ from reducible_train.selection.feasibility import smallest_fraction
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.samples import Samples
 from reducible_train.settings.compression import CompressionSettings
-from reducible_train.settings.guard import Bound, direction_of
+from reducible_train.settings.guard import Bound, Guard, direction_of
+from reducible_train.settings.monitors import is_validation_accuracy
 from reducible_train.training.adaptive_controller import AdaptiveController
 from reducible_train.training.aid_context import AidRun, ModelAidContext
 from reducible_train.training.guard_run import GuardRun
@@ -149,6 +150,7 @@ def rank_control(
     samples: Samples | None,
     comes: bool,
     shapes: Sequence[InputShapes],
+    validated: int | None = None,
     state: Mapping[str, Any] | None = None,
     answers: AnswerWatch | None = None,
 ) -> RankControl:
@@ -161,6 +163,7 @@ def rank_control(
         samples: The data to learn from, where it is at hand.
         comes: True if it will be given later.
         shapes: All that tells lengths which the model leaves open, the best first.
+        validated: Number of validation samples; `None` where nobody knows.
         state: Of the compression in another fit, which this one goes on with.
         answers: What compares outputs before and after each cut.
     """
@@ -181,14 +184,22 @@ def rank_control(
     controller = _controller(settings, compression, epochs)
     guard: GuardRun | Unguarded = Unguarded(compression, controller)
     if settings.guard is not None:
-        sign = direction_of(settings.guard, _keras.logged_metrics(model))
         guarded = KerasModel(model, settings.guard.folder)
-        guard = GuardRun(Bound(settings.guard, sign), compression, controller, guarded)
+        bound = _bound(settings.guard, model, validated)
+        guard = GuardRun(bound, compression, controller, guarded)
     context = ModelAidContext(model, compression, controller.target_value)
     aids = AidRun(settings.aids, context)
     if state is not None:
         compression.set_state(state)
     return RankControl(compression, controller, guard, aids)
+
+
+def _bound(guard: Guard, model: Any, validated: int | None) -> Bound:
+    """A guard with what is known of its metric: the direction, of how many answers it is."""
+    known, name = _keras.logged_metrics(model), guard.monitor.removeprefix("val_")
+    counts = is_validation_accuracy(guard.monitor) and name in known
+    one_each = counts and _keras.answers_once(_keras.trained_model(model))
+    return Bound(guard, direction_of(guard, known), samples=validated if one_each else None)
 
 
 def _controller(
@@ -201,6 +212,8 @@ def _controller(
             compression.progress.present(settings.search.target),
             smallest_fraction(compression.survey, compression.measure),
             settings.search.last_epoch(epochs),
+            settings.search.memory(epochs),
+            lambda time, budget: compression.told(compression.foreseen_loss(time, budget)),
         )
     schedules = ScheduleController(lambda goal: compression.progress.present(goal))
     if settings.adaptive is None:

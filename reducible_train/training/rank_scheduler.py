@@ -320,7 +320,10 @@ class RankScheduler(keras.callbacks.Callback):
         params = self.params or {}
         calibration = self._calibration.in_fit(_keras.training_arrays(self))
         answers = watch_of_fit(self, self.settings, self._calibration)
-        return TrainingRun(self.settings, self.model, params, calibration, data, others, answers)
+        validated = _keras.validation_samples(self)
+        return TrainingRun(
+            self.settings, self.model, params, calibration, data, others, answers, validated
+        )
 
     @timed
     def _before_step(self, batch: int) -> None:

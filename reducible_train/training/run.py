@@ -33,6 +33,7 @@ class TrainingRun:
         data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
         others: The other callbacks of the fit.
         answers: What compares outputs before and after each cut.
+        validated: Number of its validation samples; `None` where nobody knows.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TrainingRun:
         data: Any,
         others: Sequence[Any],
         answers: AnswerWatch,
+        validated: int | None = None,
     ):
         self.settings = settings
         self.model = model
@@ -51,6 +53,7 @@ class TrainingRun:
         self.clock = Clock(settings.cadence, params, model)
         self.sampling = Sampling(model, settings, calibration, data)
         self.control: RankControl | NoModel = NoModel()
+        self._validated = validated
         self._steps = params.get("steps")
         self._comparers = Comparers(others, model)
         self._loss: float | None = None  # of the last epoch
@@ -75,6 +78,7 @@ class TrainingRun:
             samples=self.sampling.samples,
             comes=self.sampling.takes,
             shapes=self.sampling.shapes(),
+            validated=self._validated,
             state=state,
             answers=self.answers,
         )

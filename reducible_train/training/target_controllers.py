@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import SharedTarget, Target
 
+FACTOR = 0.7  # what a step of a search multiplies the budget by, where nothing tells better
+FIRST = 1e-3  # of all that can be lost, that the first step of a search may be foreseen to lose
+GROWTH = 4.0  # what a step may be foreseen to lose over what the last accepted one was
+ROOM = 0.5  # of the drop that a guard allows, left before a search cuts again
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
 
@@ -22,6 +27,14 @@ class TargetController(Protocol):
     @property
     def note(self) -> str | None:
         """What the reader of a report should know."""
+
+    @property
+    def tries(self) -> float:
+        """Undone cuts after which there shall be no more, unless the guard says how many."""
+
+    @property
+    def room(self) -> float:
+        """How much of a guard's drop must be left for a next cut, as a fraction of it."""
 
     def look(self, epoch: float) -> None:
         """An epoch has its first step: the kernels are as they will be cut."""
@@ -52,6 +65,14 @@ class _FromTheStart:
     @property
     def note(self) -> str | None:
         return None
+
+    @property
+    def tries(self) -> float:
+        return 3
+
+    @property
+    def room(self) -> float:
+        return 0.0
 
     def look(self, epoch: float) -> None:
         """Kernels change nothing."""
@@ -102,50 +123,119 @@ class ScheduleController(_FromTheStart):
 
 
 class SearchController(_FromTheStart):
-    """Steps one budget down by a factor, and bisects once a step was undone.
+    """Steps one budget down, and bisects once a step was undone.
+
+    How far a step goes is told by the loss it is foreseen to add: the first may lose `FIRST` of
+    all there is to lose, and goes at least by `FACTOR`; each other, `GROWTH` times the most that
+    an accepted one was foreseen to. With a factor of its own, or where nothing is foreseen, all
+    steps are the same.
 
     Args:
         search: The search.
         present: The budget the model has.
         lowest: The lowest it may get.
         last_epoch: When the last cut may be made.
+        memory: Epochs for which an undone budget is not tried again, nor one below.
+        foreseen: Time, budget -> the loss that a cut to it is foreseen to add.
     """
 
-    def __init__(self, search: Search, present: float, lowest: float, last_epoch: float):
+    def __init__(
+        self,
+        search: Search,
+        present: float,
+        lowest: float,
+        last_epoch: float,
+        memory: float = math.inf,
+        foreseen: Callable[[float, float], float] | None = None,
+    ):
         self.accepted = present
-        self.undone: float | None = None
+        self.undone: float | None = None  # not to be tried
         self._search = search
         self._lowest = min(max(lowest, search.lowest or 0.0), present)
         self._last_epoch = last_epoch
+        self._memory = memory
+        self._foreseen = None if search.factor else foreseen
         self._asked = present
+        self._asked_at: float | None = None
+        self._asked_loss: float | None = None
+        self._undone_at = 0.0
+        self._loss: float | None = None  # the most foreseen of an accepted step
+        self._too_much: float | None = None  # of the one that was undone
 
     def target_value(self, goal: Target, time: float) -> float:
         if not isinstance(goal, SharedTarget):  # a rule's own
             return goal(time)
-        self._asked = self.accepted
+        if time == self._asked_at:
+            return self._asked
+        self._asked, self._asked_at = self.accepted, time
+        if self.undone is not None and time - self._undone_at >= self._memory:
+            self.undone = self._too_much = None
         if self._search.start_epoch <= time <= self._last_epoch:
-            self._asked = self._next()
+            self._asked = self._next(time)
+            self._asked_loss = self._loss_of(self._asked, time)
         return self._asked
 
-    def _next(self) -> float:
-        step = max(self.accepted * self._search.factor, self._lowest)
-        if self.undone is None:
-            return step
-        if self.accepted < CLOSE * self.undone:
+    def _loss_of(self, budget: float, time: float) -> float | None:
+        """What a cut to a budget is foreseen to lose; `None` where nothing is foreseen."""
+        if self._foreseen is None or budget >= self.accepted:
+            return None
+        return self._foreseen(time, budget)
+
+    def _next(self, time: float) -> float:
+        """The budget to try; the accepted one if nothing worth trying is left."""
+        if self.undone is not None and self.accepted < CLOSE * self.undone:
             return self.accepted
-        return max(step, math.sqrt(self.accepted * self.undone))
+        step = max(self._step(time), self._lowest)
+        return step if self.undone is None else max(step, math.sqrt(self.accepted * self.undone))
+
+    def _step(self, time: float) -> float:
+        """How far to go from here, whatever was undone."""
+        step = self.accepted * (self._search.factor or FACTOR)
+        if self._foreseen is None or step <= self._lowest:
+            return step
+        foreseen = partial(self._foreseen, time)
+        if self._loss is None and self._too_much is None:
+            return min(step, self._budget_at(FIRST * foreseen(self._lowest), foreseen))
+        return min(self._budget_at(self._allowed(), foreseen), self.accepted / CLOSE)
+
+    def _allowed(self) -> float:
+        """The loss that the next step may be foreseen to add."""
+        if self._too_much is None:
+            return GROWTH * (self._loss or 0.0)
+        good = self._too_much / GROWTH**2
+        return math.sqrt(self._too_much * (good if self._loss is None else min(self._loss, good)))
+
+    def _budget_at(self, loss: float, foreseen: Callable[[float], float]) -> float:
+        """The smallest budget that is foreseen to add no more than a loss, to within 2 %."""
+        low, high = self._lowest, self.accepted
+        while high > CLOSE * low:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if foreseen(middle) <= loss else (middle, high)
+        return high
 
     def wait(self, epochs: float) -> None:
         """A search has no clock."""
 
     def accept(self) -> None:
-        self.accepted = self._asked
+        if self._asked_loss:
+            self._loss = max(self._loss or 0.0, self._asked_loss)
+        self.accepted, self._asked_loss = self._asked, None
 
     def mark(self) -> Any:
-        return self.accepted, self._asked
+        return self.accepted, self._asked, self._asked_loss
 
     def undo(self, time: float, mark: Any) -> None:
-        self.accepted, self.undone = mark
+        self.accepted, self.undone, self._too_much = mark
+        self._undone_at, self._asked_at = time, None
+
+    @property
+    def tries(self) -> float:
+        """As many as there is time for."""
+        return math.inf
+
+    @property
+    def room(self) -> float:
+        return ROOM
 
     @property
     def note(self) -> str | None:

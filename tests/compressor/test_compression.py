@@ -6,11 +6,13 @@ import dataclasses
 import json
 
 import keras
+import numpy as np
 import pytest
 import zoo
 
 from reducible_train import LayerRule, PiecewiseConstant
 from reducible_train.compressor import Compression, History
+from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.settings.targets import target
 
 FALL = target("budget", PiecewiseConstant((0.8, 0.6, 0.4), (0, 1, 2)))
@@ -125,3 +127,35 @@ def test_a_cut_leaves_the_survey_of_before_as_it_was(measure):
     assert {name: each.record_cost for name, each in before.cost_models.items()} == records
     if measure == "file":
         assert compression.survey.cost_models["file"].record_cost > 0
+
+
+def test_what_is_foreseen_of_a_budget_is_what_its_cut_then_loses():
+    compression = Compression(zoo.sequential(), FALL)
+    weights = compression.model.get_weights()
+    losses = [compression.foreseen_loss(0.0, value) for value in (1.0, 0.8, 0.6, 0.4)]
+    assert losses[0] == 0.0
+    assert losses == sorted(losses)
+    np.testing.assert_equal(compression.model.get_weights(), weights)
+    assert compression.history.cuts == ()
+    record = compression.cut(2.0)
+    assert record.target == 0.4
+    assert record.certificate["objective"] == pytest.approx(losses[3])
+
+
+def test_a_look_ahead_serves_the_cut_that_follows_and_no_other(monkeypatch):
+    looks = []
+    parts = DirectionScorer.parts
+
+    def counted(scorer, compressible, form):
+        looks.append(compressible.kernel.path)
+        return parts(scorer, compressible, form)
+
+    monkeypatch.setattr(DirectionScorer, "parts", counted)
+    compression = Compression(zoo.sequential(), FALL)
+    for value in (0.7, 0.6, 0.5):
+        compression.foreseen_loss(0.0, value)
+    compression.cut(0.0)
+    assert sorted(looks) == sorted(set(looks)), "each kernel is decomposed once"
+    once = len(looks)
+    compression.cut(1.0)
+    assert len(looks) == 2 * once, "the model is another now"

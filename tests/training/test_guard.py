@@ -410,6 +410,47 @@ def test_a_limit_the_dense_model_does_not_reach_ends_clearly():
     assert "No cut was made" in scheduler.report.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        (lambda x, y: {"validation_data": (x[:50], y[:50])}, "50"),
+        (lambda x, y: {"validation_split": 0.25}, "20"),
+        (lambda x, y: {"validation_data": _batches(x, y)}, None),
+    ],
+)
+def test_the_band_is_of_the_samples_that_the_fit_validates_with(given, count):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 6)).astype("float32"), rng.integers(0, 2, 80)
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(16, name="hidden"), keras.layers.Dense(2)]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    watch = Guard("val_accuracy", max_drop=0.01, band=1e-9, patience=1, tries=1)
+    scheduler = RankScheduler(rank=2, guard=watch)
+    worsens = Says(0.5, 0.1, name="val_accuracy")
+    model.fit(x, y, epochs=4, callbacks=[worsens, scheduler], verbose=0, **given(x, y))
+    assert len(scheduler.report.undone) == 1
+    told = [note for note in scheduler.report.notes if "samples, so its best value" in note]
+    assert len(told) == (count is not None)
+    assert all(f"val_accuracy is of {count} samples" in note for note in told)
+
+
+def _batches(x, y):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+
+
+def test_a_search_foresees_what_its_cuts_lose():
+    scheduler = RankScheduler(search=Search(end_epoch=6), guard=guard())
+    fit(scheduler, Says(0.9), 9)
+    losses = [cut.certificate["objective"] for cut in scheduler.report.cuts]
+    assert len(losses) > 1
+    most = np.maximum.accumulate(losses)
+    assert all(after <= 4.01 * before for before, after in zip(most, losses[1:], strict=False))
+
+
 # --- the search ------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from reducible_train.report.records import Cut
@@ -89,7 +90,17 @@ class Cutter:
 class Training:
     """A guard, and what a fit tells it: one turn before each epoch, a metric after it."""
 
-    def __init__(self, fall=STEPS, *, quantity="budget", sign=1, search=None, **options):
+    def __init__(
+        self,
+        fall=STEPS,
+        *,
+        quantity="budget",
+        sign=1,
+        search=None,
+        samples=None,
+        foreseen=None,
+        **options,
+    ):
         if not options.keys() & {"limit", "max_drop"}:
             options["max_drop"] = 0.01
         goal = target(quantity, fall) if search is None else search.target
@@ -98,8 +109,9 @@ class Training:
         self.cutter = Cutter(self.model, goal)
         self.controller = ScheduleController(lambda _: start)
         if search is not None:
-            self.controller = SearchController(search, 1.0, 0.1, search.last_epoch(24))
-        bound = Bound(Guard("val_quality", mode="max", **options), sign)
+            times = search.last_epoch(24), search.memory(24)
+            self.controller = SearchController(search, 1.0, 0.1, *times, foreseen)
+        bound = Bound(Guard("val_quality", mode="max", **options), sign, samples)
         self.guard = GuardRun(bound, self.cutter, self.controller, self.model)
         self.sizes, self.cuts = [], []
 
@@ -382,6 +394,131 @@ def test_nan_takes_a_search_back_behind_the_cut():
     training = Training(search=Search(end_epoch=2)).run((0.9,), 6, losses=(4,))
     assert training.undone == [(2, 4, 0.7)]
     assert training.guard.notes == ["The search has accepted a budget of 1, and not 0.7."]
+
+
+def test_undone_cuts_do_not_end_a_search_unless_the_guard_says_how_many():
+    def is_good(size):
+        return 0.9 if size >= 0.93 else 0.5
+
+    training = Training(search=Search(start_epoch=1), patience=1).run(is_good, 24)
+    assert len(training.undone) > 3
+    assert 0.93 <= training.model.size < 0.95
+    assert not any("No more cuts" in note for note in training.guard.notes)
+    training = Training(search=Search(start_epoch=1), patience=1, tries=2).run(is_good, 24)
+    assert len(training.undone) == 2
+    assert "No more cuts are made after 2" in training.guard.notes[-1]
+
+
+def test_a_search_tries_anew_what_failed_long_ago():
+    epochs = iter(range(24))
+
+    def learns(size):  # until then too little is known for a small model
+        return 0.9 if size >= (0.8 if next(epochs) < 6 else 0.3) else 0.5
+
+    training = Training(search=Search(), patience=1).run(learns, 24)
+    assert training.undone[0][:2] == (2, 3)
+    assert 0.3 <= training.model.size < 0.4, "not the 0.7 that failed at first"
+
+
+def test_a_search_goes_by_the_loss_that_is_foreseen_not_by_the_budget():
+    def loss(size):  # of a network that needs little of what it has
+        return math.exp(-40 * size)
+
+    def foreseen(_, budget):
+        return loss(budget) - loss(training.model.size)
+
+    training = Training(search=Search(), foreseen=foreseen, patience=1)
+    training.run(lambda size: 0.9 if size >= 0.25 else 0.5, 24)
+    sizes = [size for _, size in training.cuts]
+    assert loss(sizes[0]) == pytest.approx(1e-3 * loss(0.1), rel=0.3)
+    assert loss(sizes[1]) / loss(sizes[0]) == pytest.approx(5, rel=0.3), "four times as much anew"
+    assert 0.25 <= training.model.size < 0.265
+    least = min(size for size in sizes if size < 0.25)
+    assert least > 0.2, "no leap far below what is good"
+
+
+def test_a_search_without_losses_left_to_foresee_goes_down_by_the_factor():
+    def foreseen(_, budget):
+        raise AssertionError
+
+    training = Training(search=Search(factor=0.5, lowest=0.2), foreseen=foreseen).run((0.9,), 24)
+    assert [size for _, size in training.cuts] == [0.5, 0.25, 0.2]
+
+
+def test_a_first_step_is_not_smaller_than_one_of_a_search_that_foresees_nothing():
+    training = Training(search=Search(), foreseen=lambda _, budget: 1 - budget).run((0.9,), 24)
+    assert training.cuts[0] == (2, 0.7)
+    assert training.model.size == 0.1
+
+
+def test_a_search_waits_until_half_of_the_drop_is_left():
+    values = (0.9, 0.9, 0.894, 0.894, 0.8955, 0.9)
+    training = Training(search=Search(factor=0.7)).run(values, 6)
+    assert [epoch for epoch, _ in training.cuts] == [2, 5]
+    assert training.undone == []
+    ramp = PiecewiseConstant((1.0, 0.7, 0.5), (0, 2, 3))
+    assert [epoch for epoch, _ in Training(ramp).run(values, 6).cuts] == [2, 3], (
+        "a schedule goes on"
+    )
+
+
+# --- luck ------------------------------------------------------------------------------
+
+
+def accuracies(true, epochs, seed, samples=200):
+    """The accuracy of every epoch on so many samples, drawn anew: all that differs is luck."""
+    return tuple(np.random.default_rng(seed).binomial(samples, true, epochs) / samples)
+
+
+def share_undone(drop, band):
+    """How often a cut is undone that takes so much of the true accuracy, after eight epochs."""
+    undone = 0
+    for seed in range(200):
+        values = accuracies(0.9, 8, seed) + accuracies(0.9 - drop, 2, 1000 + seed)
+        fall = PiecewiseConstant((1.0, 0.5), (0, 8))
+        undone += bool(Training(fall, samples=200, band=band, tries=1).run(values, 10).undone)
+    return undone / 200
+
+
+def test_a_band_keeps_good_cuts_that_are_not_as_lucky_as_the_reference():
+    assert share_undone(0.0, band=0.0) > 0.3
+    assert share_undone(0.0, band=2.0) < 0.1
+    assert share_undone(0.1, band=2.0) > 0.9, "bad ones are undone all the same"
+
+
+def test_a_band_is_as_wide_as_the_samples_make_it_and_told():
+    values = (0.9, 0.9, 0.87, 0.85)
+    assert Training(patience=1, band=1.0, samples=100).run(values[:3], 5).undone == []
+    assert Training(patience=1, band=1.0, samples=None).run(values, 4).undone[0] == (2, 3, 0.5)
+    assert Training(patience=1, band=0.0, samples=100).run(values, 4).undone[0] == (2, 3, 0.5)
+    training = Training(patience=1, band=0.5, samples=100).run(values, 4)
+    assert training.guard.undone[0].worst == pytest.approx(0.9 - 0.01 - 0.5 * 0.03)
+    (note,) = training.guard.notes
+    assert "of 100 samples, so its best value of 0.9 is known to 0.03 at best" in note
+    assert "0.015 was added to max_drop=0.01 (band=0.5 standard errors)" in note
+    limited = Training(limit=0.88, patience=1, band=1.0, samples=100).run(values, 4)
+    assert limited.guard.undone[0].worst == 0.88
+    assert len(limited.guard.notes) == 0
+
+
+def sizes_found(tries, memory):
+    """What 200 searches find whose metric is half luck, where 0.3 is the smallest that is good."""
+
+    def found(seed):
+        luck = np.random.default_rng(seed)
+        training = Training(search=Search(), max_drop=0.015, tries=tries)
+        training.controller._memory = memory
+        training.run(lambda size: 0.9 - (size < 0.3) + 0.01 * luck.standard_normal(), 24)
+        return training.model.size
+
+    return np.array([found(seed) for seed in range(200)])
+
+
+def test_bad_luck_does_not_end_a_search():
+    ended, goes_on = sizes_found(3, math.inf), sizes_found(None, Search().memory(24))
+    assert np.mean(ended > 0.45) > 1.4 * np.mean(goes_on > 0.45)
+    assert goes_on.mean() < ended.mean() - 0.02
+    assert goes_on.min() >= 0.3, "and good luck does not let a bad cut pass"
 
 
 # --- without a guard -------------------------------------------------------------------
