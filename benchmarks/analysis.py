@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from common import command, console, finish, show
 
 from reducible_train import LayerRule, analyze, factorize
 from reducible_train.datasets import Dataset, load
@@ -85,15 +86,20 @@ def measured(name: str, seed: int, epochs: int, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a line of JSON for each seed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cuts", type=int, default=40)
-    given = parser.parse_args()
-    for seed in range(given.seeds):
-        print(json.dumps(measured(given.data, seed, given.epochs, given.cuts)), flush=True)
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--data", default="digits")
+    options.add_argument("--epochs", type=int, default=12)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--cuts", type=int, default=40)
+    args = options.parse_args()
+    console.print(f"$ {command()}")
+    rows = []
+    for seed in range(args.seeds):
+        rows.append(measured(args.data, seed, args.epochs, args.cuts))
+        console.print(json.dumps(rows[-1]))
+    names = ["spearman", "spearman_test", "epoch_seconds", "analysis_seconds", "kernels"]
+    show(args.data, ["seed", *names], [[f"{row[n]:.3g}" for n in ("seed", *names)] for row in rows])
+    finish({"data": args.data, "epochs": args.epochs, "cuts": args.cuts, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -106,7 +106,8 @@ def check_fit(make: Callable[[], Any], optimizer: Callable[[], Any], cadence: Ca
     x, y = learnable(model)
     watch = GuardRun(x)
     second = 2 if cadence.epochs else 2.5
-    scheduler = RankScheduler(rank=PiecewiseConstant((99, 11, 4), (0, 1, second)), cadence=cadence)
+    fall = PiecewiseConstant((99, 11, 4), (0, 1, second))
+    scheduler = RankScheduler(rank=fall, criterion="frobenius", cadence=cadence)
     history = model.fit(
         x,
         y,

@@ -511,7 +511,9 @@ def test_an_old_backup_goes_on_as_it_would_have_when_it_was_written(broken_off, 
     expected = json.loads((GOLDEN / "backup.json").read_text(encoding="utf-8"))
     losses = []
     for last in [3, None] if broken_off else [None]:
-        scheduler = RankScheduler(budget=Ramp(1.0, 0.5, start_epoch=0, end_epoch=3))
+        scheduler = RankScheduler(
+            budget=Ramp(1.0, 0.5, start_epoch=0, end_epoch=3), criterion="frobenius"
+        )
         backup = RankBackupAndRestore(scheduler, folder)
         seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: losses.append(logs))
         if last is None:
@@ -599,4 +601,4 @@ def test_a_resumed_training_gathers_its_samples_anew_and_goes_on_to_cut(
     _, model = fit(second, RankBackupAndRestore(second, tmp_path), model=start(), epochs=6)
     assert [cut.epoch for cut in second.report.cuts] == [1, 2, 4]
     assert set(plan_of(model).values()) == {4}
-    assert learnt == [min(count, 64)] * 2, "of the whole epoch, where it holds fewer"
+    assert set(learnt) == {min(count, 64)}, "of the whole epoch, where it holds fewer"
