@@ -18,7 +18,7 @@ from reducible_train.selection.input_shapes import (
     shapes_told,
 )
 from reducible_train.selection.judge import asking_of, takes_samples
-from reducible_train.selection.sample_checks import check_asking, try_out
+from reducible_train.selection.sample_checks import check_asking, check_samples, try_out
 from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.samples import ROOM, Samples
 from reducible_train.settings.compression import CompressionSettings
@@ -126,7 +126,18 @@ class Sampling:
         asked = _takes_samples(settings) or not calibration.is_of_the_fit
         self.samples = calibration.samples() if asked else None  # at hand before the fit
         self.takes = asked and self.samples is None
+        self._drop_unusable()
         self._is_tried = False  # the model, on the first of the samples
+
+    def _drop_unusable(self) -> None:
+        """Do without data of the fit that only its own training step can use, if nobody asks."""
+        asked = any(asking_in(self._settings).values())
+        if self.samples is None or asked or not self.calibration.is_of_the_fit:
+            return
+        try:
+            check_samples(self.samples, self._model, None, run=False)
+        except ArgumentError:
+            self.samples = None
 
     def shapes(self) -> list[InputShapes]:
         """All that tells lengths which the model leaves open, the best first."""

@@ -103,7 +103,14 @@ def test_what_a_model_cannot_be_called_on_is_told_before_the_first_step():
     data = ({"left": X, "right": X},)
     steps, message = fitted(model, (data[0], X), criterion="activation")
     assert steps == 0
-    assert "cannot be run on the calibration samples" in message
+    assert "must be inputs of model 'pairs': (None, 16)" in message
+
+
+def test_what_nobody_asked_for_is_done_without():
+    data = ({"left": X, "right": X}, X)
+    steps, scheduler = fitted(chain(Pairs), data)
+    assert steps is None, scheduler
+    assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"frobenius"}
 
 
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])

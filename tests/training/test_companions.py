@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -225,16 +226,19 @@ LATER = {"latency": {"measure": Latency(timer=clock_of_another_day)}}  # when it
 
 @pytest.mark.parametrize("case", OPTIONS)
 def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
-    whole = RankScheduler(**OPTIONS[case])
+    # Without answers: what they are compared with, the outputs of the start, is not kept.
+    cadence = OPTIONS[case].get("cadence", Cadence(epochs=1))
+    options = OPTIONS[case] | {"cadence": replace(cadence, compare=False)}
+    whole = RankScheduler(**options)
     history, expected = fit(whole, model=start(), epochs=6)
-    first = RankScheduler(**OPTIONS[case])
+    first = RankScheduler(**options)
     with pytest.raises(InterruptedError):
         fit(first, RankBackupAndRestore(first, tmp_path / "b"), BreakOff(3), model=start())
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
         "epoch_3.weights.h5",
         "state.json",
     ]
-    second = RankScheduler(**OPTIONS[case] | LATER.get(case, {}))
+    second = RankScheduler(**options | LATER.get(case, {}))
     callbacks = [
         second,
         RankTensorBoard(second, tmp_path / "logs"),
