@@ -9,7 +9,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor.answers import AnswerWatch, NoAnswers, told_together
@@ -45,7 +45,7 @@ from reducible_train.selection.feasibility import (
     check_together,
 )
 from reducible_train.selection.input_shapes import InputShapes
-from reducible_train.selection.judge import Judge, asking_of, judge_for
+from reducible_train.selection.judge import asking_of, judge_for
 from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
 from reducible_train.selection.samples import Samples
@@ -90,6 +90,8 @@ class Compression:
         samples: The data to learn from; `None` while there is none.
         notes: What the looks at the model have told, for the reader of a report.
         hindrance: Why the last look found no ranks that do what was asked; `None` if it did.
+        judge: What says what a lost direction costs.
+        own_ranks: The ranks of single kernels, by path, that the target `StableRank` means.
         told: Gives, for a value of one's own, that of the first of several processes.
 
     Raises:
@@ -127,7 +129,7 @@ class Compression:
         self._cache = DecompositionCache() if cache is None else cache
         self._keeps_cache = cache is not None
         self._remarks: Mapping[str, str] = {}
-        self._own_ranks: Mapping[str, float] = {}
+        self.own_ranks: dict[str, float] = {}
         rows = [measure] if isinstance(measure, str | Measure) else list(measure)
         self._measures = tuple(checked_measure(each) for each in rows)
         self.measure = self._measures[0].name
@@ -149,7 +151,7 @@ class Compression:
             RankSelector, target=target, measure=self.measure, trains=trains, apart=apart
         )
         self._judged_by = partial(judge_for, criterion, allocation, model=model, target=target)
-        self._judge: Judge | None = None
+        self._comes, self.judge = comes, self._judged_by(kernels=(), samples=None)
         if samples is not None or not comes:
             self.learn_from(samples)
 
@@ -272,33 +274,19 @@ class Compression:
         """
         if self._outlook is None or not self._outlook.holds(time, self.history):
             _keras.sync_state(self.model)
-            self._outlook = Outlook(time, self.history, self._scorer(RememberingScorer))
+            self._outlook = Outlook(time, self.history, _scorer(self, RememberingScorer))
         (budget,) = self.target.parts  # a search has one
         values = values_at(self._targets, time, target_value) | {budget: value}
-        selector = self._selector(self._outlook.scorer)
+        selector = _selector(self, self._outlook.scorer)
         found = selector.select(values, time, self.history.kept_by_criterion)
         return 0.0 if found.allocation is None else found.allocation.objective
-
-    def _scorer(self, kind: type[DirectionScorer] = DirectionScorer) -> DirectionScorer:
-        """A look at the model as it is."""
-        return kind(self.model, self.survey, self.judge.criterion, self.samples, self._cache)
-
-    def _selector(self, scorer: DirectionScorer) -> RankSelector:
-        """What chooses ranks by a look at the model."""
-        coming = [each.kernel.path for each in self.survey.compressible]
-        return self._selector_for(
-            survey=self.survey.with_cuts(self.history.cuts, coming),
-            scorer=scorer,
-            allocation=self.judge.allocation,
-            own_ranks=self._own_ranks,
-        )
 
     def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
         """What a look at the model as it is decides; what it tells is kept for the report."""
         outlook, self._outlook = self._outlook, None
         if outlook is None or not outlook.holds(time, self.history):
-            outlook = Outlook(time, self.history, self._scorer())
-        selector = self._selector(outlook.scorer)
+            outlook = Outlook(time, self.history, _scorer(self))
+        selector = _selector(self, outlook.scorer)
         selection = selector.select(values, time, self.history.kept_by_criterion)
         self._remarks, self.hindrance = selection.remarks, selection.hindrance
         told = (*self.notes, *selection.notes, *selection.hindrances)
@@ -308,18 +296,11 @@ class Compression:
     # --- what is learned on the way ---------------------------------------------------
 
     @property
-    def judge(self) -> Judge:
-        """What says what a lost direction costs, once it is known whether there are samples."""
-        if self._judge is None:
-            self.learn_from(None)
-        return cast(Judge, self._judge)
-
-    @property
     def waits_for_samples(self) -> bool:
         """True while the criterion asks for data and has none."""
         if self.samples is not None:
             return False
-        return self._judge is None or bool(self._judge.criterion.needs)
+        return self._comes or bool(self.judge.criterion.needs)
 
     def learn_from(self, samples: Samples | None) -> None:
         """Give the data that the criterion, or who else is `asking`, waits for.
@@ -327,15 +308,12 @@ class Compression:
         `None` if there will be none: then it is judged by what there is.
         """
         self.samples = samples
-        self._judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
-        told = (*listening_notes(self.model, self._judge.criterion), *self._judge.notes)
+        self._comes = False
+        self.judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
+        told = (*listening_notes(self.model, self.judge.criterion), *self.judge.notes)
         self.notes = tuple(dict.fromkeys((*self.notes, *told)))
         if samples is not None:
             self.answers.learn_from(samples)
-
-    def adapt(self, ranks: Mapping[str, float]) -> None:
-        """Learn the ranks of single kernels, by path, that the target `StableRank` means."""
-        self._own_ranks = dict(ranks)
 
     def count_uses(self, shapes: InputShapes) -> None:
         """Learn lengths that the model leaves open, for the FLOPs of the report."""
@@ -368,7 +346,7 @@ class Compression:
             self.target,
             self.measure,
             self.history.reached,
-            self._own_ranks,
+            self.own_ranks,
         )
 
     @property
@@ -402,3 +380,20 @@ def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool)
         check_rank(seen, target)
     check_finite(seen)
     return apart
+
+
+def _scorer(compression: Compression, kind: type[DirectionScorer] = DirectionScorer) -> Any:
+    """A look at the model as it is."""
+    known = compression
+    return kind(known.model, known.survey, known.judge.criterion, known.samples, known._cache)
+
+
+def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector:
+    """What chooses ranks by a look at the model."""
+    coming = [each.kernel.path for each in compression.survey.compressible]
+    return compression._selector_for(
+        survey=compression.survey.with_cuts(compression.history.cuts, coming),
+        scorer=scorer,
+        allocation=compression.judge.allocation,
+        own_ranks=compression.own_ranks,
+    )

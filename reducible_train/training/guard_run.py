@@ -186,19 +186,11 @@ class GuardRun:
             return
         trial = self._trial
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
-        if waits or self._blind or self._is_at_its_limit(self._reference):
+        room = None if self._last is None else self._bound.room(self._last, self._reference)
+        if waits or self._blind or _is_too_little(room, self._controller.room):
             self._controller.wait(passed)
         elif self._cutter.due(time, self._controller.target_value):
             self._cut(time, step, self._reference)
-
-    def _is_at_its_limit(self, reference: float) -> bool:
-        """True while the last accepted value leaves less of the drop than the controller asks for.
-
-        What is accepted at the limit would stay there, as the best value is then never renewed.
-        """
-        if self._last is None or not self._controller.room:
-            return False
-        return self._bound.room(self._last, reference) < self._controller.room
 
     def _cut(self, time: float, step: int, reference: float) -> None:
         """Cut; cuts of one epoch are one trial."""
@@ -235,6 +227,14 @@ class GuardRun:
         if self._trial is not None:
             self._lost.forget(self._trial.snapshot)
         self._trial = trial
+
+
+def _is_too_little(left: float | None, asked: float) -> bool:
+    """True while the last accepted value leaves less of the drop than the controller asks for.
+
+    What is accepted at the limit would stay there, as the best value is then never renewed.
+    """
+    return left is not None and bool(asked) and left < asked
 
 
 def _unseen(monitor: str, epochs: Sequence[int]) -> str | None:

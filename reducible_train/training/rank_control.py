@@ -222,7 +222,7 @@ def _controller(
         settings.adaptive,
         compression.survey.compressible,
         schedules,
-        compression.adapt,
+        compression.own_ranks.update,
         settings.adaptive.last_epoch(epochs),
         compression.told,
     )

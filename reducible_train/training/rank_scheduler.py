@@ -256,7 +256,7 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._fit.acts:
-            _keras.before_step(self, lambda: self._before_step(batch), self._fit.ahead)
+            _keras.before_step(self, lambda: self._before_step(batch), self._fit.sampling.ahead)
 
     @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -277,7 +277,8 @@ class RankScheduler(keras.callbacks.Callback):
         told = "" if self.shortfall is None else str(self.shortfall)
         if told:
             warnings.warn(told, ShortfallWarning, stacklevel=3)
-        run.tell_end(told)
+        if run.control.guard is not None:
+            run.control.guard.tell_end(told)
         if run.answers.complaint is not None:
             words = (
                 f"The training of model '{self.model.name}' has not made up for the cuts of its "

@@ -94,11 +94,6 @@ class TrainingRun:
             check_steps(self.settings, epochs, steps, epoch, self.control.began)
 
     @property
-    def ahead(self) -> _keras.Ahead | None:
-        """What fetches batches before the first step, if somebody wants them."""
-        return self.sampling.ahead
-
-    @property
     def acts(self) -> bool:
         """True if something is to be done before the next step."""
         return self.clock.opens or self.clock.is_turn(opens=False) or self._is_awaited()
@@ -198,11 +193,6 @@ class TrainingRun:
             searching=self.settings.search is not None,
         )
         return shortfall_of(outcome, self.settings.target)
-
-    def tell_end(self, told: str) -> None:
-        """Warn of why training was stopped, if what was told at its end does not say it."""
-        if self.control.guard is not None:
-            self.control.guard.tell_end(told)
 
     def abandon(self) -> None:
         """The fit was broken off: take away what it has added to the model."""
