@@ -102,8 +102,6 @@ class Cut:
         parameters: Parameters of the whole model after.
         seconds: Wall time of each part: `"spectra"`, `"allocation"`, `"surgery"`.
         certificate: Objective, bound and gap of the allocation, if one was solved.
-        budgets: Of several budgets met at once the value of each, by its measure; `target` is the
-            first of them.
         output_error: How far the outputs of the model right after it are from those right before:
             `||g - f||^2 / ||f - mean f||^2` over samples, of several outputs the largest. At 1 they
             are no better than their mean. `None` where that was not measured.
@@ -112,6 +110,8 @@ class Cut:
         metrics_before: Loss and metrics right before it, on the same samples; empty where they
             were not measured.
         metrics_after: The same, right after it.
+        budgets: Of several budgets met at once the value of each, by its measure; `target` is the
+            first of them.
     """
 
     epoch: int
@@ -123,11 +123,11 @@ class Cut:
     parameters: int
     seconds: Mapping[str, float] = field(compare=False)
     certificate: Mapping[str, float] | None = field(default=None, hash=False)
-    budgets: Mapping[str, float] | None = field(default=None, hash=False)
     output_error: float | None = None
     output_error_since_start: float | None = None
     metrics_before: Mapping[str, float] = field(default_factory=dict, hash=False)
     metrics_after: Mapping[str, float] = field(default_factory=dict, hash=False)
+    budgets: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def plain_value(name: str, value: Any) -> Any:
         ArgumentError: It holds data, or a function.
 
     Example:
-        >>> plain_value("guard", Guard("val_accuracy", limit=0.9, tries=1))
-        {'monitor': 'val_accuracy', 'limit': 0.9, 'patience': 2, 'tries': 1, 'mode': 'auto'}
+        >>> plain_value("guard", Guard("val_accuracy", limit=0.9, tries=1))  # doctest: +ELLIPSIS
+        {'monitor': 'val_accuracy', 'limit': 0.9, 'patience': 2, 'tries': 1, 'band': 0.0, ...}
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -35,8 +35,8 @@ from reducible_train.selection.costs.tables import CostModel, CostTable
 BITS = {"float32": 27.3, "float16": 14.4, "bfloat16": 11.4, "float64": 57.5}
 _HEADER = 600  # bytes of a file before its layers: prefix, versions, checksum
 _RECORD = 60  # of one variable in the header, its share of the configuration of the layer included
-_REPORT = 450  # of a report, beside its kernels
-_CUT = 60  # of one kernel in one cut
+_REPORT = 700  # of a report, beside its kernels
+_CUT = 75  # of one kernel in one cut
 _TABLES = 12  # of the codes of a small tensor, beside its numbers
 
 
