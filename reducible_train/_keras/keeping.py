@@ -10,6 +10,7 @@ import keras
 
 from reducible_train._keras.functions import is_distributed
 from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
+from reducible_train._keras.states import global_seed
 from reducible_train._keras.values import values_kept
 
 
@@ -29,6 +30,8 @@ def as_it_was(model: Any) -> Iterator[None]:
     variables = [v for layer in layers for v in _state(layer, weights=bool(foreign))]
     if not is_distributed(model):  # there each replica has a part of a metric's value
         variables += list(getattr(model, "metrics_variables", ()))
+    if global_seed() is not None:  # for layers that draw without one of their own
+        variables.append(global_seed())
     kept = list({id(each): each for each in variables}.values())
     with values_kept(kept), notes_kept(model):
         yield
