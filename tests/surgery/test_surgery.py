@@ -280,7 +280,7 @@ def test_apply_plan_brings_any_model_to_a_plan():
         apply_plan(model, {"first/kernel": 25})
 
 
-def test_forty_cuts_do_not_pile_up_memory():
+def test_twenty_cuts_do_not_pile_up_memory():
     """TensorFlow keeps dead graphs, JAX what it compiled: what stays must be small."""
     model = keras.Sequential(
         [
@@ -294,12 +294,12 @@ def test_forty_cuts_do_not_pile_up_memory():
     y = np.zeros(64, "int64")
     model.fit(x, y, verbose=0)
     start = None
-    for rank in range(140, 99, -1):
+    for rank in range(140, 119, -1):
         change_kernels(model, [cut(k, rank, decomposition(k)) for k in find_kernels(model)[:2]])
         model.fit(x, y, verbose=0)
         gc.collect()
         start = start or resident_megabytes()
-    assert (resident_megabytes() - start) / 40 < (6 if BACKEND == "jax" else 2)
+    assert (resident_megabytes() - start) / 20 < (6 if BACKEND == "jax" else 2)
 
 
 def resident_megabytes() -> float:
