@@ -24,7 +24,7 @@ from reducible_train.compressor.costs import cost_models_of, cost_notes, keep_de
 from reducible_train.compressor.data import check_data, listening_notes
 from reducible_train.compressor.growth import grown, room_to_grow
 from reducible_train.compressor.history import History
-from reducible_train.compressor.outlook import Outlook, RememberingScorer
+from reducible_train.compressor.outlook import Outlook
 from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of
 from reducible_train.compressor.target_values import (
@@ -274,7 +274,7 @@ class Compression:
         """
         if self._outlook is None or not self._outlook.holds(time, self.history):
             _keras.sync_state(self.model)
-            self._outlook = Outlook(time, self.history, _scorer(self, RememberingScorer))
+            self._outlook = Outlook(time, self.history, _scorer(self))
         (budget,) = self.target.parts  # a search has one
         values = values_at(self._targets, time, target_value) | {budget: value}
         selector = _selector(self, self._outlook.scorer)
@@ -382,10 +382,12 @@ def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool)
     return apart
 
 
-def _scorer(compression: Compression, kind: type[DirectionScorer] = DirectionScorer) -> Any:
+def _scorer(compression: Compression) -> DirectionScorer:
     """A look at the model as it is."""
     known = compression
-    return kind(known.model, known.survey, known.judge.criterion, known.samples, known._cache)
+    return DirectionScorer(
+        known.model, known.survey, known.judge.criterion, known.samples, known._cache
+    )
 
 
 def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector:

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from reducible_train.compressor.history import History
-from reducible_train.selection.compressible import CompressibleKernel
-from reducible_train.selection.factorizations import Factorization
-from reducible_train.selection.scoring import Decomposition, DirectionScorer
-
-
-class RememberingScorer(DirectionScorer):
-    """Decomposes each kernel once in each form, however often it is asked."""
-
-    def __init__(self, *args: Any):
-        super().__init__(*args)
-        self._parts: dict[tuple[str, str], Decomposition] = {}
-
-    def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
-        """The decomposition of a kernel in one of its forms."""
-        asked = compressible.kernel.path, form.split
-        if asked not in self._parts:
-            self._parts[asked] = super().parts(compressible, form)
-        return self._parts[asked]
+from reducible_train.selection.scoring import DirectionScorer
 
 
 @dataclass(frozen=True, eq=False)

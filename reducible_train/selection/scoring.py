@@ -57,16 +57,20 @@ class DirectionScorer:
         self._survey = survey
         self._samples = samples
         self._cache = DecompositionCache() if cache is None else cache
+        self._parts: dict[tuple[str, str], Decomposition] = {}  # of this look, by path and split
         self._statistics: dict[str, tuple[Statistics, ...]] | None = None  # before a question
 
     def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
         """The decomposition of a kernel in one of its forms, up to the largest rank it may get."""
-        seen = self._seen(compressible, form.split)
+        kernel, split, most = compressible.kernel, form.split, _most(compressible, form)
+        asked = kernel.path, split
+        if asked in self._parts:
+            return self._parts[asked]
+        seen = self._seen(compressible, split)
         started = clock.perf_counter()
         metrics = None if seen is None else [self.criterion.metric_of(each) for each in seen]
-        kernel, split, most = compressible.kernel, form.split, _most(compressible, form)
-        parts = self._cache.get(
-            (kernel.path, split),
+        parts = self._parts[asked] = self._cache.get(
+            asked,
             partial(kernel.matrices, split),
             metrics,
             most,

@@ -12,7 +12,7 @@ import zoo
 
 from reducible_train import LayerRule, PiecewiseConstant
 from reducible_train.compressor import Compression, History
-from reducible_train.selection.scoring import DirectionScorer
+from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.settings.targets import target
 
 FALL = target("budget", PiecewiseConstant((0.8, 0.6, 0.4), (0, 1, 2)))
@@ -144,13 +144,13 @@ def test_what_is_foreseen_of_a_budget_is_what_its_cut_then_loses():
 
 def test_a_look_ahead_serves_the_cut_that_follows_and_no_other(monkeypatch):
     looks = []
-    parts = DirectionScorer.parts
+    get = DecompositionCache.get
 
-    def counted(scorer, compressible, form):
-        looks.append(compressible.kernel.path)
-        return parts(scorer, compressible, form)
+    def counted(cache, key, *rest):
+        looks.append(key[0])
+        return get(cache, key, *rest)
 
-    monkeypatch.setattr(DirectionScorer, "parts", counted)
+    monkeypatch.setattr(DecompositionCache, "get", counted)
     compression = Compression(zoo.sequential(), FALL)
     for value in (0.7, 0.6, 0.5):
         compression.foreseen_loss(0.0, value)
