@@ -16,7 +16,7 @@ BACKENDS := jax torch
 BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench clean
+.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench docs clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
@@ -27,6 +27,7 @@ help:
 	@echo "make backends  the tests of JAX and of torch, each in .venv-NAME (BACKENDS=jax: only one)"
 	@echo "make bounds   the tests on the lowest and the newest packages that pyproject.toml allows (ENDS=lowest: one)"
 	@echo "make peer     tensorly-torch in .venv-peer, for benchmarks/published.py --peer"
+	@echo "make docs     the site, in build/site"
 	@echo "make bench    every script in benchmarks/"
 	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
 	@echo "make clean    remove what was built"
@@ -132,6 +133,9 @@ bench: env
 	  echo "== $$script"; $(QUIET) $(BIN)/python $$script 2>/dev/null | tee $(VENV)/bench.log; \
 	  tail -n 1 $(VENV)/bench.log > benchmarks/results/$$(basename $$script .py).json; \
 	done
+
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

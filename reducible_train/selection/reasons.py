@@ -109,6 +109,8 @@ def _reason(
     limit = max(form.max_rank for form in forms)
     if limit < 1 and all(form.uses == Uses.alike(0) for form in forms):
         return "no forward pass calls it, so it costs no FLOPs"
+    if limit < 1 and all(form.uses is not None and form.uses.dense == 0 for form in forms):
+        return "looked up, which takes no FLOPs, and factors would take some"
     if limit < 1:
         m, n = kernel.shape
         return f"too small: no rank of a {m} x {n} kernel saves enough"
