@@ -1,4 +1,4 @@
-"""The pages of the site: their programs run, their errors are those that come, and the site builds."""
+"""The pages of the site: programs run, errors are those that come, and the site builds."""
 
 from __future__ import annotations
 
