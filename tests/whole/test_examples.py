@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TOP = Path(__file__).parents[2]
@@ -13,17 +14,31 @@ EXAMPLES = sorted(path.name for path in (TOP / "examples").glob("*.py"))
 
 # Options that make it short, and what it must say in the end.
 RUNS = {
+    "accuracy_first.py": (["--epochs", "4"], "a search: test accuracy"),
     "analyze_model.py": (["--epochs", "2"], "predicted loss"),
     "compress_trained_model.py": (["--epochs", "2"], "cut slowly while it trains on"),
+    "convolutional.py": (["--epochs", "3"], "bytes in convolutional.reducible"),
     "distill.py": (["--epochs", "3"], "student: "),
     "export.py": (["--epochs", "2"], "model.onnx"),
     "from_yaml.py": ([str(TOP / "configs" / "layer_rules.yaml")], "% fewer"),
+    "gan.py": (["--epochs", "4"], "losses at the end"),
+    "in_numpy.py": (["--steps", "100"], "with 12 of 64 ranks"),
+    "keras_hub_model.py": (["--epochs", "1"], "answers of shape (256, 2)"),
+    "litert_int8.py": (["--epochs", "3"], "low rank, int8"),
+    "lstm.py": (["--epochs", "3"], "half the size: test accuracy"),
+    "resume.py": (["--epochs", "6"], "best epoch: test accuracy"),
     "subclassed_model.py": (["--epochs", "3"], "the same predictions"),
     "train_smaller.py": (["--epochs", "7"], "test accuracy of the file"),
+    "transfer_learning.py": (["--epochs", "2"], "a fifth of it: test accuracy"),
+    "transformer.py": (["--windows", "200", "--epochs", "1"], "half the size: 'The layer"),
 }
 
 # Examples that need more than the package itself.
-NEEDS = {"export.py": ("ai_edge_litert", "onnxruntime", "tf2onnx")}
+NEEDS = {
+    "export.py": ("ai_edge_litert", "onnxruntime", "tf2onnx"),
+    "keras_hub_model.py": ("keras_hub",),
+    "litert_int8.py": ("ai_edge_litert",),
+}
 
 
 def test_every_example_is_run():
@@ -45,6 +60,47 @@ def test_example(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     run(name, *options, monkeypatch=monkeypatch)
     assert last_words in capfd.readouterr().out
+
+
+def test_a_training_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="broken off before epoch 3"):
+        run("resume.py", "--epochs", "5", "--stop", "3", monkeypatch=monkeypatch)
+    run("resume.py", "--epochs", "5", monkeypatch=monkeypatch)
+    assert "epochs trained by this process: [4, 5]" in capfd.readouterr().out
+
+
+def test_the_package_does_what_numpy_does_step_for_step():
+    """A dense hidden kernel is trained, cut and trained on; every loss is that of the oracle."""
+    import keras
+
+    from reducible_train import PiecewiseConstant, RankScheduler
+
+    oracle = runpy.run_path(str(TOP / "examples" / "in_numpy.py"))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(60, 24)).astype("float32"), rng.integers(0, 5, 60)
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            keras.layers.Dense(32, activation="relu", name="hidden"),
+            keras.layers.Dense(5, name="output"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.2), loss)
+    expected = oracle["train"](x, y, model.get_weights(), rank=4, cut_at=6, steps=14)
+    ranks = PiecewiseConstant(values=(24, 4), start_epochs=(0, 6))
+    history = model.fit(
+        x,
+        y,
+        epochs=14,
+        batch_size=60,
+        shuffle=False,
+        callbacks=[RankScheduler(rank=ranks, criterion="frobenius")],
+        verbose=0,
+    )
+    np.testing.assert_allclose(history.history["loss"], expected, rtol=1e-4)
+    assert expected[6] > expected[5], "the cut is felt"
 
 
 def test_a_bad_file_is_told_in_full(tmp_path, monkeypatch, capfd):
