@@ -23,7 +23,7 @@ from reducible_train.report.records import Answers, Cut, KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "schema")
+COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "report", "schema")
 CONFIG = """\
 compression:
   budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
@@ -227,6 +227,20 @@ def test_inspect_trusts_no_report(tmp_path, report):
     result = run("inspect", path)
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.output
+
+
+def test_report_shows_what_a_file_keeps_and_writes_it_as_a_page(compact, tmp_path):
+    told = run("report", compact)
+    assert told.exit_code == 0, told.output
+    assert "output [bold]layer" in told.output
+    plain = tmp_path / "report.json"
+    plain.write_text(json.dumps(json.loads(run("inspect", compact, "--json").stdout)["report"]))
+    for file in (compact, plain):
+        assert run("report", file, "--html", tmp_path / "r.html").exit_code == 0
+        assert "output [bold]layer" in (tmp_path / "r.html").read_text("utf-8")
+    other = tmp_path / "m.keras"
+    other.write_bytes(b"PK")
+    assert "keeps no report" in run("report", other).stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
