@@ -323,6 +323,7 @@ def test_finetune_goes_the_whole_way(network_file, data_file, config, tmp_path, 
     assert float(accuracy) == pytest.approx((predicted == arrays["y_test"]).mean(), abs=1e-4)
     assert list(logs.rglob("events.out.tfevents.*"))
     assert f"tensorboard --logdir {logs}" in result.output
+    assert result.output.splitlines()[-1] == f"saved   {out}"
     shown = run("inspect", out)
     assert shown.exit_code == 0
     assert "hidden/kernel" in shown.output
