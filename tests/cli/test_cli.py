@@ -85,6 +85,12 @@ def test_what_needs_no_keras_loads_none(arguments):
     assert not {"keras", "tensorflow", "tensorboard"} & loaded_after(*arguments)
 
 
+def test_a_shell_completes_commands():
+    env = {"_REDUCIBLE_TRAIN_COMPLETE": "complete_bash", "COMP_WORDS": "reducible-train fine"}
+    answer = CliRunner().invoke(app, [], prog_name="reducible-train", env=env | {"COMP_CWORD": "1"})
+    assert answer.output.split() == ["finetune"]
+
+
 # --- preview and schema ---------------------------------------------------------------
 
 
