@@ -73,7 +73,7 @@ pytest: env
 	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKS)"
 
 # `PURE` of tests/conftest.py; a test of them that loads Keras fails here.
-PURE := config container linalg selection/allocation selection/criteria settings
+PURE := config container linalg report selection/allocation selection/criteria settings
 
 test-pure: env
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m "not keras and not slow" $(PURE:%=tests/%)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from reducible_train.training.checkpoint import RankModelCheckpoint
     from reducible_train.training.early_stopping import RankEarlyStopping
     from reducible_train.training.rank_scheduler import RankScheduler
+    from reducible_train.training.records import RankRecords
 
 _HOMES = {
     "analysis": ("analyze",),
@@ -99,6 +100,7 @@ _HOMES = {
     "training.checkpoint": ("RankModelCheckpoint",),
     "training.early_stopping": ("RankEarlyStopping",),
     "training.rank_scheduler": ("RankScheduler",),
+    "training.records": ("RankRecords",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -126,6 +128,7 @@ __all__ = [
     "RankEarlyStopping",
     "RankError",
     "RankModelCheckpoint",
+    "RankRecords",
     "RankScheduler",
     "RankTensorBoard",
     "ReducibleError",

@@ -65,6 +65,20 @@ class NumberError(ArgumentTypeError, ArgumentError):
     """A number is wanted, and what came is none: a text with a value as much as a wrong type."""
 
 
+def missing_package(owner: str, package: str, extra: str, instead: str) -> ArgumentError:
+    """The error of a call that needs a package which is not installed.
+
+    Example:
+        >>> print(missing_package("report.plot()", "matplotlib", "plot", "print(report)"))
+        report.plot() needs matplotlib. Received: none is installed. Install it (pip install \
+matplotlib, or this package with its extra 'plot'), or print(report).
+    """
+    return ArgumentError(
+        f"{owner} needs {package}. Received: none is installed. Install it (pip install {package},"
+        f" or this package with its extra {extra!r}), or {instead}."
+    )
+
+
 class RankError(ReducibleError, ValueError):
     """No choice of ranks meets what was asked for."""
 

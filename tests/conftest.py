@@ -23,7 +23,15 @@ import numpy as np
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-PURE = ("config", "container", "linalg", "selection/allocation", "selection/criteria", "settings")
+PURE = (
+    "config",
+    "container",
+    "linalg",
+    "report",
+    "selection/allocation",
+    "selection/criteria",
+    "settings",
+)
 EAGER = ("selection", "tensorboard", "training")
 
 

@@ -25,7 +25,6 @@ app = typer.Typer(
     name="reducible-train",
     epilog="What goes wrong is told in a sentence and by the exit code: see finetune --help.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

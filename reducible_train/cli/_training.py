@@ -141,7 +141,8 @@ def _code(shortfall: Any) -> int:
 
 
 def _say_where(console: Console, loaded: Config, out: Path) -> None:
-    console.print(Text(f"saved   {inspect_line(out)}"), soft_wrap=True)
+    console.print(Text(f"look    {inspect_line(out)}"), soft_wrap=True)
     if loaded.tensorboard is not None:
         line = tensorboard_line(Path(loaded.tensorboard.log_dir))
         console.print(Text(f"logs    {line}\n        {ADDRESS}"), soft_wrap=True)
+    console.print(Text(f"saved   {out}"), soft_wrap=True)

@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.report.figures import analysis_figure, finished
+from reducible_train.report.page import analysis_page
 from reducible_train.report.plain import from_plain
+from reducible_train.report.tables import (
+    html_lines,
+    html_table,
+    on_terminal,
+    text_table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 FORMAT = "reducible_train analysis 1"
 
@@ -125,6 +136,46 @@ class Analysis:
         return from_plain(cls, plain, source)
 
     def __str__(self) -> str:
+        return "\n".join([*text_table(self._rows()), self._baseline()])
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """A table for a terminal; plain lines in a file."""
+        yield from on_terminal(self._rows(), [self._baseline()], console)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_table(self._rows()) + html_lines([self._baseline()])
+
+    def to_html(self, title: str = "Analysis") -> str:
+        """One page with the table and, where matplotlib is installed, a picture.
+
+        Args:
+            title: Its heading.
+        """
+        return analysis_page(self, title)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Any:
+        """Draw the metric over the kept ratio, and the spectra, a line for each kernel.
+
+        Args:
+            path: File to write, such as `"analysis.png"`; none if not given.
+            ax: Axes of matplotlib to draw the metric on, in place of a figure of its own.
+
+        Returns:
+            The figure of matplotlib.
+
+        Raises:
+            ArgumentError: matplotlib is not installed.
+        """
+        return finished(analysis_figure(self, ax), path)
+
+    def _baseline(self) -> str:
+        return f"{self.metric} as it is: {self.baseline:.4g}"
+
+    def _rows(self) -> list[list[str]]:
+        """The table, a row for each kernel after the head."""
         head = ["kernel", "shape", "params", "FLOPs", "effective", "above noise", "break-even"]
         rows = [[*head, *(f"{100 * ratio:g} %" for ratio in self.ratios)]]
         for kernel in self.kernels:
@@ -134,49 +185,7 @@ class Analysis:
             measured = [f"{value:.4g}" for value in kernel.values]
             row = [kernel.path, f"{m} x {n}", *shares, *ranks, f"{kernel.break_even_rank}"]
             rows.append([*row, *measured])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join([*lines, f"{self.metric} as it is: {self.baseline:.4g}"])
-
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw the metric over the kept ratio, and the spectra, a line for each kernel.
-
-        Args:
-            path: File to write, such as `"analysis.png"`; none if not given.
-
-        Returns:
-            The figure of matplotlib.
-
-        Raises:
-            ArgumentError: matplotlib is not installed.
-        """
-        try:
-            from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
-        except ImportError as error:
-            raise ArgumentError(
-                "analysis.plot() needs matplotlib. Received: none is installed. "
-                "Install it (pip install matplotlib), or print the table: print(analysis)."
-            ) from error
-        figure = Figure(figsize=(11, 4.5), layout="constrained")
-        measured, spectra = figure.subplots(1, 2)
-        for kernel in self.kernels:
-            measured.plot(self.ratios, kernel.values, marker="o", label=kernel.path)
-            spectra.semilogy(
-                range(1, len(kernel.spectrum) + 1),
-                [value if value > 0 else math.nan for value in kernel.spectrum],
-                label=kernel.path,
-            )
-        measured.axhline(self.baseline, color="grey", linestyle=":")
-        measured.set(xlabel="parameters kept of the kernel, as a fraction", ylabel=self.metric)
-        spectra.set(xlabel="index", ylabel="singular value")
-        if self.kernels:
-            spectra.legend(fontsize="x-small")
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return rows
 
 
 def _finite(value: Any) -> Any:

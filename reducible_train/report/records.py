@@ -7,13 +7,25 @@ companion, the file and the command line read them. Nothing here knows Keras.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reducible_train.report.figures import finished, report_figure, spectra_figure
+from reducible_train.report.page import report_page
 from reducible_train.report.plain import from_plain
+from reducible_train.report.tables import (
+    html_lines,
+    html_table,
+    on_terminal,
+    text_table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 
 @dataclass(frozen=True)
@@ -253,15 +265,19 @@ class Report:
         """Rank of every factorised kernel, by path."""
         return {k.path: k.rank for k in self.kernels if k.rank is not None}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the spectra and the wall times.
+    def to_dict(self, *, spectra: bool = False) -> dict[str, Any]:
+        """Plain JSON values, without the spectra, if not asked for, and the wall times.
 
         So equal trainings with equal results say the same. `None` stands for a number that is
         not finite.
+
+        Args:
+            spectra: True to keep the singular values that each cut met, for `plot_spectra`:
+                about 20 bytes each.
         """
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["kernels"] = [asdict(k) | {"shape": list(k.shape)} for k in self.kernels]
-        plain["cuts"] = [lasting_dict(c) for c in self.cuts]
+        plain["cuts"] = [lasting_dict(c, spectra=spectra) for c in self.cuts]
         plain["notes"] = list(self.notes)
         plain["undone"] = [_undone_to_dict(u) for u in self.undone]
         plain["answers"] = None if self.answers is None else asdict(self.answers)
@@ -282,26 +298,82 @@ class Report:
         return from_plain(cls, plain, "The report")
 
     def __str__(self) -> str:
+        return "\n".join([*text_table(self._rows()), *self._lines()])
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """A table for a terminal; plain lines in a file."""
+        yield from on_terminal(self._rows(), self._lines(), console)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_table(self._rows()) + html_lines(self._lines())
+
+    def to_html(self, title: str = "Ranks") -> str:
+        """One page with tables and, where matplotlib is installed, pictures; it needs no network.
+
+        Args:
+            title: Its heading.
+
+        Example:
+            >>> Report(100, 40, 400, 160, None, None, ()).to_html()[:15]
+            '<!DOCTYPE html>'
+        """
+        return report_page(self, title)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, ax: Any = None) -> Any:
+        """Draw the parameters of each kernel, dense and now, and its rank over the epochs.
+
+        Args:
+            path: File to write, such as `"report.png"`; none if not given.
+            ax: Axes of matplotlib to draw the parameters on, in place of a figure of its own.
+
+        Returns:
+            The figure of matplotlib.
+
+        Raises:
+            ArgumentError: matplotlib is not installed.
+        """
+        return finished(report_figure(self, ax), path)
+
+    def plot_spectra(
+        self, layer: str, path: str | os.PathLike[str] | None = None, *, ax: Any = None
+    ) -> Any:
+        """Draw the singular values of a kernel before each of its cuts, and where it was cut.
+
+        They are in the report of a fit or of `factorize`, not in one that a compact file kept.
+        The first of several is dotted.
+
+        Args:
+            layer: Path of the layer, or of the kernel where the layer has several.
+            path: File to write, such as `"spectra.png"`; none if not given.
+            ax: Axes of matplotlib to draw on, in place of a figure of its own.
+
+        Returns:
+            The figure of matplotlib.
+
+        Raises:
+            ArgumentError: The kernel was never cut, or its spectra are not in the report; or
+                matplotlib is not installed.
+        """
+        return finished(spectra_figure(self, layer, ax), path)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The table, a row for each kernel after the head."""
         told = any(k.output_error is not None for k in self.kernels)
         names = ("kernel", "shape", "rank", "energy", "output error", "parameters", "remark")
         rows = [names, *map(_row, self.kernels)]
-        if not told:
-            rows = [row[:4] + row[5:] for row in rows]
-        *widths, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True))
-            for row in rows
-        ]
-        lines = [line.rstrip() for line in lines]
-        lines.append(
-            f"parameters {self.dense_parameters:,} -> {self.parameters:,}"
-            f" ({_less(self.size_fraction)})"
-        )
+        return rows if told else [row[:4] + row[5:] for row in rows]
+
+    def _lines(self) -> list[str]:
+        """What stands below it."""
+        line = f"parameters {self.dense_parameters:,} -> {self.parameters:,}"
+        line += f" ({_less(self.size_fraction)})"
         if self.flops_fraction is not None:
-            lines[-1] += f", FLOPs {_less(self.flops_fraction)}"
-            lines[-1] += f" (at {self.flops_at})" if self.flops_at else ""
-        answers = answer_lines(self.cuts, self.answers)
-        return "\n".join([*lines, *answers, *map(str, self.undone), *self.notes])
+            line += f", FLOPs {_less(self.flops_fraction)}"
+            line += f" (at {self.flops_at})" if self.flops_at else ""
+        return [line, *answer_lines(self.cuts, self.answers), *map(str, self.undone), *self.notes]
 
 
 def _undone_to_dict(undone: UndoneCut) -> dict[str, Any]:
@@ -397,9 +469,9 @@ def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
     return plain
 
 
-def lasting_dict(cut: Cut) -> dict[str, Any]:
+def lasting_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:
     """Plain JSON values of a cut, without what differs from one run to the next."""
-    return cut_to_dict(cut) | {"seconds": {}}
+    return cut_to_dict(cut, spectra=spectra) | {"seconds": {}}
 
 
 def cut_from_dict(plain: Mapping[str, Any]) -> Cut:

@@ -12,6 +12,7 @@ from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.timing import schedule_end
 from reducible_train.training.clock import Clock
 from reducible_train.training.comparisons import Comparers
+from reducible_train.training.listeners import Listeners
 from reducible_train.training.no_model import NoModel
 from reducible_train.training.preflight import check_steps
 from reducible_train.training.rank_control import RankControl, rank_control
@@ -56,6 +57,7 @@ class TrainingRun:
         self._validated = validated
         self._steps = params.get("steps")
         self._comparers = Comparers(others, model)
+        self._listeners = Listeners(others)
         self._loss: float | None = None  # of the last epoch
         self._postponed: float | None = None  # time of a cut that waits for samples
 
@@ -109,6 +111,7 @@ class TrainingRun:
             self._look_at_data()
         if opens:
             self.control.open(clock.epoch)
+            self._listeners.look(self.control)
         if clock.is_turn(opens=opens):
             self._act(clock.take_turn(batch))
         elif self._postponed is not None and (opens or self._is_awaited()):
@@ -139,6 +142,7 @@ class TrainingRun:
         if falls:
             self.sampling.go_on()
         self._comparers.look(self.model)
+        self._listeners.look(self.control)
 
     def _is_awaited(self) -> bool:
         """True if a cut waits for a step only, no longer for samples."""
@@ -153,6 +157,7 @@ class TrainingRun:
         self.clock.end_step(batch)
         self._look_at_data()
         self.control.see_loss(logs, self.clock.epoch)
+        self._listeners.look(self.control)
 
     def _look_at_data(self) -> None:
         """Learn lengths of the first batch, and meet a model that has weights now."""
@@ -214,3 +219,4 @@ class TrainingRun:
         self._meet(state["compression"])
         self.clock.step, self.clock.last_turn = state["step"], state["last_turn"]
         self._comparers.look(self.model)
+        self._listeners.skip(self.control)

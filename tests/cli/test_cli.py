@@ -23,7 +23,7 @@ from reducible_train.report.records import Answers, Cut, KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "schema")
+COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "report", "schema")
 CONFIG = """\
 compression:
   budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
@@ -83,6 +83,12 @@ def loaded_after(*arguments: str) -> set[str]:
 def test_what_needs_no_keras_loads_none(arguments):
     arguments = [str(ROOT / a) if a.startswith("configs") else a for a in arguments]
     assert not {"keras", "tensorflow", "tensorboard"} & loaded_after(*arguments)
+
+
+def test_a_shell_completes_commands():
+    env = {"_REDUCIBLE_TRAIN_COMPLETE": "complete_bash", "COMP_WORDS": "reducible-train fine"}
+    answer = CliRunner().invoke(app, [], prog_name="reducible-train", env=env | {"COMP_CWORD": "1"})
+    assert answer.output.split() == ["finetune"]
 
 
 # --- preview and schema ---------------------------------------------------------------
@@ -229,6 +235,20 @@ def test_inspect_trusts_no_report(tmp_path, report):
     assert "\x1b" not in result.output
 
 
+def test_report_shows_what_a_file_keeps_and_writes_it_as_a_page(compact, tmp_path):
+    told = run("report", compact)
+    assert told.exit_code == 0, told.output
+    assert "output [bold]layer" in told.output
+    plain = tmp_path / "report.json"
+    plain.write_text(json.dumps(json.loads(run("inspect", compact, "--json").stdout)["report"]))
+    for file in (compact, plain):
+        assert run("report", file, "--html", tmp_path / "r.html").exit_code == 0
+        assert "output [bold]layer" in (tmp_path / "r.html").read_text("utf-8")
+    other = tmp_path / "m.keras"
+    other.write_bytes(b"PK")
+    assert "keeps no report" in run("report", other).stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind"])
 def test_inspect_refuses_other_files(tmp_path, content):
     path = tmp_path / "m.reducible"
@@ -309,6 +329,7 @@ def test_finetune_goes_the_whole_way(network_file, data_file, config, tmp_path, 
     assert float(accuracy) == pytest.approx((predicted == arrays["y_test"]).mean(), abs=1e-4)
     assert list(logs.rglob("events.out.tfevents.*"))
     assert f"tensorboard --logdir {logs}" in result.output
+    assert result.output.splitlines()[-1] == f"saved   {out}"
     shown = run("inspect", out)
     assert shown.exit_code == 0
     assert "hidden/kernel" in shown.output

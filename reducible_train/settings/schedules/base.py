@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import is_number, register
+from reducible_train.settings.drawing import draw, html_of, length_of
 from reducible_train.settings.faults import Fault, Path, raise_first
 from reducible_train.settings.fields import Items, Kind, Time, Value, fields_of, kind_of
 
@@ -85,6 +86,26 @@ class Schedule(Settings, ABC):
         often = int(per_epoch)
         times = [i / often for i in range(int(epochs) * often)]
         return [(time, self(time)) for time in times]
+
+    def plot(self, epochs: int | None = None, *, ax: Any = None) -> Any:
+        """Draw the target over the epochs; a dot is what the first step of an epoch sees.
+
+        Args:
+            epochs: Length of the training; a few epochs beyond its end, if not given.
+            ax: Axes of matplotlib to draw on, in place of a figure of its own.
+
+        Returns:
+            The figure of matplotlib.
+
+        Raises:
+            ArgumentError: `epochs` is not a whole number, at least 1; or matplotlib is not
+                installed.
+        """
+        return draw(self, length_of(epochs, self.end_epoch), repr(self), ax)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: its arguments and a small picture."""
+        return html_of(self, length_of(None, self.end_epoch), repr(self))
 
     @property
     def end_at(self) -> Path:
