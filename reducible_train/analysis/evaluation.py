@@ -14,7 +14,7 @@ from reducible_train import _keras
 from reducible_train.errors import ArgumentError, first_sentence
 from reducible_train.selection.samples import Samples, count_of
 
-_SPREAD = 8  # batches at least, to tell how far the metric is by chance
+_SPREAD = 4  # batches at least, to tell how far the metric is by chance
 _BATCH = 128
 
 
@@ -119,7 +119,7 @@ class Evaluation:
         return Measured(value, tuple(batches))
 
     def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
-        """The samples, in batches as the model takes them; eight at least, if there are so many."""
+        """The samples, in batches as the model takes them; four at least, if there are so many."""
         samples = cast(Samples, self.samples)
         size = min(_BATCH, max(1, -(-len(samples) // _SPREAD)))
         return samples.batches(_keras.fixed_batch(self.model), most=size)

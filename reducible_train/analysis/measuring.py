@@ -37,7 +37,7 @@ from reducible_train.surgery.merge import check_built
 MEASURES = ("parameters", "flops", "bytes")
 RATIOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
 
-_PASSES = 256_000  # of single samples; what some 60,000 take in an epoch, forward and backward
+_PASSES = 128_000  # of single samples; an epoch of MNIST takes as long, forward and backward
 _FEWEST, _MOST = 256, 2048
 
 Progress = Callable[[int, int, str], None]
@@ -73,7 +73,7 @@ def analyze(
         ratios: Kept parameters of a kernel, as a fraction of its own, rising in (0, 1].
         rules: Rules for single layers; `keep_dense=False` takes an output layer in.
         samples: How many of `data` to measure on, drawn evenly from first to last. Left out, as
-            many as make 256,000 passes through the model, 256 at least and 2048 at most.
+            many as make 128,000 passes through the model, 256 at least and 2048 at most.
         file: JSON file that keeps the analysis, written after every kernel. One that is there, of
             the same weights, data, metric and ratios, is gone on with.
         progress: Is told kernels done, kernels in all, and the path of the last.
@@ -106,7 +106,7 @@ def analyze(
     if file is not None:
         check_path(file)
         check_writable(Path(file), "file")
-    wanted = None if samples is None else checked_count("samples", samples, "", 1)
+    wanted = None if samples is None else checked_count("samples", samples, "an analysis")
     given = None if data is None else _samples(data, model)
     Evaluation(model, given, metric).check()
     shapes = [] if given is None else [shapes_of_samples(given, "data")]
