@@ -10,7 +10,12 @@ from typing import Any, TypedDict
 
 from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.agreement import ONE_MEASURE, disagreements, measure_faults
+from reducible_train.settings.agreement import (
+    ONE_MEASURE,
+    analysis_fault,
+    disagreements,
+    measure_faults,
+)
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Nested, Settings, together
 from reducible_train.settings.cadence import Cadence
@@ -165,21 +170,9 @@ class CompressionSettings(
 
     @together("target", "criterion", "allocation", "analysis")
     def _analysis_is_used(self) -> Fault | None:
-        if self.criterion != MEASURED:
-            if self.analysis is None:
-                return None
-            return Fault(
-                ("analysis",),
-                "`analysis` is read by criterion='measured' alone. Received: "
-                f"criterion={self.criterion!r} beside it. Write criterion='measured', or leave "
-                "`analysis` out.",
-            )
-        if self.analysis is None:
-            return Fault(
-                ("analysis",),
-                "criterion='measured' shares a budget by an analysis. Received: none. Give it, or "
-                "its file: analysis='analysis.json', as analyze(model, data, file=...) writes it.",
-            )
+        fault = analysis_fault(self.criterion, self.analysis)
+        if fault is not None or self.criterion != MEASURED:
+            return fault
         if not any(isinstance(part, SharedTarget) for part in self.target.parts):
             return Fault(
                 ("criterion",),
