@@ -14,6 +14,7 @@ from reducible_train.report.records import Report
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.input_shapes import shapes_of_samples, shapes_told
+from reducible_train.selection.measured import check_weights, losses_of
 from reducible_train.settings.compression import compression_settings
 from reducible_train.settings.measures import Measure
 from reducible_train.settings.rules import LayerRule
@@ -38,6 +39,7 @@ def factorize(
     measure: str | Measure | Sequence[Measure] = "parameters",
     criterion: str = "auto",
     allocation: str = "auto",
+    analysis: Any = None,
     calibration: Any = None,
     rules: Sequence[LayerRule] = (),
     cache: DecompositionCache | None = None,
@@ -70,7 +72,10 @@ def factorize(
         criterion: What a lost direction costs: `"fisher"` (in the loss of the compiled model, to
             second order), `"activation"` (of the kernel's output on data, the mean made up for by
             the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
-            data allow; of an energy or an error, the last.
+            data allow; of an energy or an error, the last. `"measured"`: that within a kernel, and
+            between kernels what `analysis` has measured.
+        analysis: For `criterion="measured"`, what `analyze` has returned of this model, or its
+            file.
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
             `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
             full rank). `"auto"`: the first where data judges, else the second.
@@ -122,6 +127,7 @@ def factorize(
         measure=measure,
         criterion=criterion,
         allocation=allocation,
+        analysis=analysis,
         calibration=calibration,
         rules=rules,
     )
@@ -131,6 +137,9 @@ def factorize(
             "cache=DecompositionCache(), and give the same one to each call."
         )
     check_built(model)
+    losses = losses_of(settings.analysis)
+    if losses is not None:
+        check_weights(losses, _keras.trained_model(model))
     samples = None if calibration is None else samples_of(settings.calibration)
     told = settings.input_shape
     shapes = [] if told is None else [shapes_told(told, _keras.trained_model(model))]
@@ -143,6 +152,7 @@ def factorize(
         allocation=allocation,
         rules=settings.rules,
         criterion=criterion,
+        analysis=losses,
         samples=samples,
         trains=False,
         shapes=shapes,

@@ -78,7 +78,7 @@ from reducible_train._keras.layouts import factor_layouts, laid_out, undistribut
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
-from reducible_train._keras.metrics import answers_once, logged_metrics
+from reducible_train._keras.metrics import answers_once, logged_metrics, metrics_begun
 from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
@@ -210,6 +210,7 @@ __all__ = [
     "logged_metrics",
     "loss_gradients",
     "meaning_of",
+    "metrics_begun",
     "move_parameters",
     "note_place",
     "one_sample",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -31,6 +33,21 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
         named |= {f"{output}_{name}": named[name] for name in list(named) for output in outputs}
         named |= {f"{output}_loss": "down" for output in outputs}
     return {"loss": "down"} | named | {"loss": "down"}
+
+
+@contextlib.contextmanager
+def metrics_begun(model: Any) -> Iterator[None]:
+    """Metrics begin anew, and count on from batch to batch: `test_on_batch` resets them each time.
+
+    Args:
+        model: A compiled model.
+    """
+    model.reset_metrics()
+    vars(model)["reset_metrics"] = lambda: None  # where Keras looks first
+    try:
+        yield
+    finally:
+        del vars(model)["reset_metrics"]
 
 
 def answers_once(model: Any) -> bool:

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
+import numpy as np
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError, first_sentence
-from reducible_train.selection.samples import Samples
+from reducible_train.selection.samples import Samples, count_of
+
+_SPREAD = 4  # batches at least, to tell how far the metric is by chance
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric of a model on samples.
+
+    Args:
+        value: The metric.
+        batches: Samples of each batch, and the metric on it alone; empty where not known.
+    """
+
+    value: float
+    batches: tuple[tuple[int, float], ...] = ()
+
+    def error_beside(self, batches: Sequence[tuple[int, float]]) -> float:
+        """The standard error of the difference to another model on the same batches.
+
+        NaN where there are not two of them. Of a metric that is no mean over samples, such as an
+        AUC, about that.
+        """
+        if len(batches) != len(self.batches) or len(batches) < 2:
+            return math.nan
+        share = np.array([count for count, _ in batches], dtype=float)
+        share /= share.sum()
+        apart = np.array([b - a for (_, a), (_, b) in zip(batches, self.batches, strict=True)])
+        spread = share**2 @ (apart - share @ apart) ** 2
+        return float(math.sqrt(spread * len(share) / (len(share) - 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +73,11 @@ class Evaluation:
             ArgumentError: No data or no targets, or a model that is not compiled.
         """
         if not isinstance(self.metric, str):
+            if not callable(self.metric):
+                raise ArgumentError(
+                    "`metric` must be a name of what model.evaluate tells, or a function: model -> "
+                    f"number. Received: {self.metric!r}. Write for example metric='accuracy'."
+                )
             return
         what = f"metric={self.metric!r} is what model.evaluate tells"
         if self.samples is None:
@@ -55,31 +93,59 @@ class Evaluation:
                 "metric= a function of the model that needs none."
             )
 
-    def __call__(self) -> float:
+    @property
+    def better(self) -> str:
+        """`"less"` or `"more"`; empty where nobody knows."""
+        if not isinstance(self.metric, str):
+            return ""
+        known = {"up": "more", "down": "less", None: ""}
+        return known[_keras.logged_metrics(self.model).get(self.metric)]
+
+    def __call__(self) -> Measured:
         """The metric now.
 
         Raises:
             ArgumentError: The model cannot be evaluated, or tells no such metric.
         """
         if not isinstance(self.metric, str):
-            return float(keras.ops.convert_to_numpy(self.metric(self.model)))
-        told = self._told()
-        if self.metric not in told:
-            raise ArgumentError(
-                f"`metric` must be one of {', '.join(map(repr, told))}, or a function: model -> "
-                f"number. Received: {self.metric!r}. Compile the model with it, or choose one."
-            )
-        return float(told[self.metric])
+            return Measured(self._of_function(self.metric))
+        batches, seen, value = list[tuple[int, float]](), 0, math.nan
+        with _keras.metrics_begun(self.model):
+            for x, y, weight in self._batches():
+                count, before = count_of(x), value if seen else 0.0
+                value = float(self._told(x, y, weight)[self.metric])  # of all so far
+                batches.append((count, value + (value - before) * seen / count))
+                seen += count
+        return Measured(value, tuple(batches))
 
-    def _told(self) -> dict[str, Any]:
-        told: dict[str, Any] = {}
-        self.model.reset_metrics()
+    def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
+        """The samples, in batches as the model takes them; four at least, if there are so many."""
+        samples = cast(Samples, self.samples)
+        size = min(_BATCH, max(1, -(-len(samples) // _SPREAD)))
+        return samples.batches(_keras.fixed_batch(self.model), most=size)
+
+    def _of_function(self, metric: Callable[[Any], float]) -> float:
+        """What a function says of the model."""
+        told = metric(self.model)
         try:
-            for x, y, weight in () if self.samples is None else self.samples.batches():
-                told = self.model.test_on_batch(x, y, weight, return_dict=True)
+            return float(keras.ops.convert_to_numpy(told))
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                "`metric` must be a function: model -> one number. Received: a "
+                f"{type(told).__name__} of '{self.name}'. Return a float."
+            ) from error
+
+    def _told(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
+        try:
+            told = self.model.test_on_batch(x, y, weight, return_dict=True)
         except Exception as error:
             raise ArgumentError(
                 f"Model '{self.model.name}' cannot be evaluated on `data`; nothing was changed. "
                 f"Received: {first_sentence(error)} Give it as you give model.evaluate its data."
             ) from error
-        return told
+        if self.metric not in told:
+            raise ArgumentError(
+                f"`metric` must be one of {', '.join(map(repr, told))}, or a function: model -> "
+                f"number. Received: {self.metric!r}. Compile the model with it, or choose one."
+            )
+        return cast(dict[str, Any], told)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.analysis import fingerprints
-from reducible_train.analysis.evaluation import Evaluation
+from reducible_train.analysis.evaluation import Evaluation, Measured
 from reducible_train.analysis.truncations import Truncations
 from reducible_train.container.files import accessing, check_path, write_text
 from reducible_train.errors import ArgumentError, SpectrumError
@@ -23,15 +23,22 @@ from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.costs import break_even_rank
+from reducible_train.selection.feasibility import check_finite
+from reducible_train.selection.fingerprints import of_samples, of_weights
 from reducible_train.selection.input_shapes import shapes_of_samples
 from reducible_train.selection.sample_checks import check_samples
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import decomposition
 from reducible_train.selection.survey import Survey, survey
+from reducible_train.settings.checks import checked_count
 from reducible_train.settings.rules import LayerRule
 from reducible_train.surgery.merge import check_built
 
+MEASURES = ("parameters", "flops", "bytes")
 RATIOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+
+_PASSES = 128_000  # of single samples; an epoch of MNIST takes as long, forward and backward
+_FEWEST, _MOST = 256, 2048
 
 Progress = Callable[[int, int, str], None]
 
@@ -43,6 +50,7 @@ def analyze(
     metric: str | Callable[[Any], float] = "loss",
     ratios: Sequence[float] = RATIOS,
     rules: Sequence[LayerRule] = (),
+    samples: int | None = None,
     file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -51,7 +59,9 @@ def analyze(
     Each kernel is decomposed once. The model stays as it is, bit for bit: a kernel has the values
     of its truncation while it is measured, in the same variables, so nothing is traced anew.
 
-    It takes `len(ratios)` evaluations for each kernel: give `data` of a few hundred samples.
+    It takes `len(ratios)` evaluations for each kernel, on so few samples that the table of ten
+    kernels or of a hundred takes about as long as an epoch of 60,000. What a value then is by
+    chance, the table says: the standard error of a change.
 
     Args:
         model: A built Keras model.
@@ -62,6 +72,8 @@ def analyze(
             function: model -> number. A function must leave the model as it is.
         ratios: Kept parameters of a kernel, as a fraction of its own, rising in (0, 1].
         rules: Rules for single layers; `keep_dense=False` takes an output layer in.
+        samples: How many of `data` to measure on, drawn evenly from first to last. Left out, as
+            many as make 128,000 passes through the model, 256 at least and 2048 at most.
         file: JSON file that keeps the analysis, written after every kernel. One that is there, of
             the same weights, data, metric and ratios, is gone on with.
         progress: Is told kernels done, kernels in all, and the path of the last.
@@ -94,26 +106,49 @@ def analyze(
     if file is not None:
         check_path(file)
         check_writable(Path(file), "file")
-    samples = None if data is None else _samples(data, model)
-    evaluation = Evaluation(model, samples, metric)
-    evaluation.check()
-    shapes = [] if samples is None else [shapes_of_samples(samples, "data")]
+    wanted = None if samples is None else checked_count("samples", samples, "an analysis")
+    given = None if data is None else _samples(data, model)
+    Evaluation(model, given, metric).check()
+    shapes = [] if given is None else [shapes_of_samples(given, "data")]
     found = survey(model, rules, shapes=shapes)
+    check_finite(found)
+    drawn = None
+    if given is not None:
+        few = _PASSES // (len(checked) * len(found.compressible))
+        drawn = given.spread(wanted or min(max(few, _FEWEST), _MOST))
+    evaluation = Evaluation(model, drawn, metric)
     begun = Analysis(
         format=FORMAT,
         model=model.name,
-        weights=fingerprints.of_weights(model),
-        data=fingerprints.of_samples(samples),
+        weights=of_weights(model),
+        data=of_samples(drawn),
         metric=evaluation.name,
         ratios=checked,
         baseline=float("nan"),
         paths=tuple(each.kernel.path for each in found.compressible),
         kernels=(),
+        samples=0 if drawn is None else len(drawn),
+        given=0 if given is None else len(given),
+        better=evaluation.better,
     )
     kept = None if file is None else _kept(file, begun)
     with _keras.as_it_was(model):
-        analysis = kept or replace(begun, baseline=evaluation())
+        analysis = kept or _with_baseline(begun, evaluation())
         return _completed(analysis, found, evaluation, file, progress)
+
+
+def _with_baseline(begun: Analysis, now: Measured) -> Analysis:
+    """The analysis with the metric of the model as it is.
+
+    Raises:
+        ArgumentError: It is no number, so nothing can be compared with it.
+    """
+    if not math.isfinite(now.value):
+        raise ArgumentError(
+            f"The {begun.metric} of model '{begun.model}' must be finite as it is. Received: "
+            f"{now.value}. Look for what makes it so in `data` or in the metric."
+        )
+    return replace(begun, baseline=now.value, batches=now.batches)
 
 
 def _completed(
@@ -124,13 +159,14 @@ def _completed(
     progress: Progress | None,
 ) -> Analysis:
     """The analysis with the kernels that it lacks, kept after each."""
+    totals = _totals(found)
     done = {kernel.path for kernel in analysis.kernels}
     if file is not None and not done:
         write_text(file, analysis.to_json())
     for compressible in found.compressible:
         path = compressible.kernel.path
         if path not in done:
-            row = _row(compressible, found, analysis.ratios, evaluation)
+            row = _row(compressible, totals, analysis, evaluation)
             analysis = replace(analysis, kernels=(*analysis.kernels, row))
             if file is not None:
                 write_text(file, analysis.to_json())
@@ -141,8 +177,8 @@ def _completed(
 
 def _row(
     compressible: CompressibleKernel,
-    found: Survey,
-    ratios: Sequence[float],
+    totals: Mapping[str, float],
+    analysis: Analysis,
     evaluation: Evaluation,
 ) -> KernelAnalysis:
     """Decompose one kernel, and measure the model at each of its ranks."""
@@ -151,8 +187,8 @@ def _row(
     parts = decomposition(kernel, split)
     m, n = shape = compressible.factorization.shape
     most = kernel.rank or min(shape)
-    ranks = tuple(min(max(1, int(ratio * m * n / (m + n))), most) for ratio in ratios)
-    measured: dict[int, float] = {}
+    ranks = tuple(min(max(1, int(ratio * m * n / (m + n))), most) for ratio in analysis.ratios)
+    measured: dict[int, Measured] = {}
     with Truncations(kernel, parts, split) as truncations:
         for rank in sorted(set(ranks)):
             truncations.put(rank)
@@ -163,24 +199,33 @@ def _row(
         path=kernel.path,
         kind=kernel.kind.dense_class.__name__,
         shape=shape,
-        parameters=_share(compressible, found, "parameters"),
-        flops=_share(compressible, found, "flops"),
-        bytes=_share(compressible, found, "bytes"),
+        **{each: _share(compressible, each, totals[each]) for each in MEASURES},
         break_even_rank=break_even_rank(shape),
         effective_rank=effective_rank(parts.values),
         noise_edge=edge,
         noise_rank=int(np.sum(parts.values > edge)),
         spectrum=tuple(float(value) for value in parts.values),
         ranks=ranks,
-        values=tuple(measured[rank] for rank in ranks),
+        values=tuple(measured[rank].value for rank in ranks),
+        errors=_errors([measured[rank] for rank in ranks], analysis),
     )
 
 
-def _share(compressible: CompressibleKernel, found: Survey, measure: str) -> float | None:
-    """What a kernel costs of the whole dense model; `None` where uses are not known."""
-    if measure == "flops" and (found.uses is None or not found.dense_total(measure)):
-        return None
-    return float(compressible.dense_cost(measure) / found.dense_total(measure))
+def _errors(measured: Sequence[Measured], analysis: Analysis) -> tuple[float, ...]:
+    """The standard errors of what was measured, beside the model as it is."""
+    found = [each.error_beside(analysis.batches) for each in measured]
+    return () if any(map(math.isnan, found)) else tuple(found)
+
+
+def _totals(found: Survey) -> dict[str, float]:
+    """What the whole dense model costs, by measure; 0 where that is not known."""
+    known = [each for each in MEASURES if each != "flops" or found.uses is not None]
+    return dict.fromkeys(MEASURES, 0.0) | {each: found.dense_total(each) for each in known}
+
+
+def _share(compressible: CompressibleKernel, measure: str, total: float) -> float | None:
+    """What a kernel costs of the whole dense model; `None` where that is not known."""
+    return float(compressible.dense_cost(measure) / total) if total else None
 
 
 def _samples(data: Any, model: Any) -> Samples:

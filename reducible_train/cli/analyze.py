@@ -31,7 +31,10 @@ def analyze(
     metric: Annotated[
         str, typer.Option(help="What is measured, as model.evaluate calls it.")
     ] = "loss",
-    samples: Annotated[int, typer.Option(min=1, help="Samples to measure on, the first.")] = 512,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples to measure on; else so many that it takes an epoch."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write, such as analysis.png.")
     ] = None,
@@ -60,9 +63,9 @@ def analyze(
         console.print(f"{done}/{count} {path}", markup=False, highlight=False, soft_wrap=True)
 
     arrays = arrays.with_words(keras.ops.convert_to_tensor)
-    x, y = arrays.val or arrays.train
-    pair: Any = (x[:samples], y[:samples])
-    found = measured(load_network(model), pair, metric=metric, file=file, progress=progress)
+    pair: Any = arrays.val or arrays.train
+    network = load_network(model)
+    found = measured(network, pair, metric=metric, samples=samples, file=file, progress=progress)
     typer.echo(found.to_json() if as_json else str(found))
     if plot is not None:
         found.plot(plot)

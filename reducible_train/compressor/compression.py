@@ -26,7 +26,7 @@ from reducible_train.compressor.growth import grown, room_to_grow
 from reducible_train.compressor.history import History
 from reducible_train.compressor.outlook import Outlook
 from reducible_train.compressor.progress import Progress
-from reducible_train.compressor.reporting import report_of
+from reducible_train.compressor.reporting import report_of, shared_by
 from reducible_train.compressor.target_values import (
     TargetValue,
     on_schedule,
@@ -46,6 +46,7 @@ from reducible_train.selection.feasibility import (
 )
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.judge import asking_of, judge_for
+from reducible_train.selection.measured import check_kernels, losses_of
 from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
 from reducible_train.selection.samples import Samples
@@ -72,7 +73,9 @@ class Compression:
             those of all.
         allocation: How a budget is shared among the kernels.
         rules: Rules for single layers.
-        criterion: What a lost direction costs; by `"auto"`, the best that samples allow.
+        criterion: What a lost direction costs; by `"auto"`, the best that samples allow; by
+            `"measured"`, that within a kernel, and between kernels what an analysis says.
+        analysis: The analysis for that, or its file.
         samples: Data for a criterion that asks for it; may be given later.
         asking: What else must be known of the data, as criteria say it, by who asks.
         trains: True if training goes on after the cuts. Then kernels that it does not reach are
@@ -111,6 +114,7 @@ class Compression:
         allocation: str = AUTO,
         rules: Sequence[LayerRule] = (),
         criterion: str = AUTO,
+        analysis: Any = None,
         samples: Samples | None = None,
         asking: Mapping[str, Sequence[str]] | None = None,
         trains: bool = True,
@@ -121,6 +125,7 @@ class Compression:
         cache: DecompositionCache | None = None,
     ):
         check_choices(allocation, criterion)
+        measured = losses_of(analysis)
         self.model, self.target, self.samples = model, target, samples
         self.answers = answers or NoAnswers()
         self.notes: tuple[str, ...] = ()
@@ -144,14 +149,18 @@ class Compression:
             trains=trains,
             shapes=shapes,
         )
+        self._judged_by = partial(
+            judge_for, criterion, allocation, model=model, target=target, measured=measured
+        )
+        self._comes, self.judge = comes, self._judged_by(kernels=(), samples=None)
+        if measured is not None:
+            check_kernels(measured, part, {each.path: each for each in self.survey.kernels})
         self._targets = targets_of(self.survey, target)
         apart = _checked(self, rules, trains)
         check_data(model, asking_of(criterion) | dict(asking or {}), samples)
         self._selector_for = partial(
             RankSelector, target=target, measure=self.measure, trains=trains, apart=apart
         )
-        self._judged_by = partial(judge_for, criterion, allocation, model=model, target=target)
-        self._comes, self.judge = comes, self._judged_by(kernels=(), samples=None)
         if samples is not None or not comes:
             self.learn_from(samples)
 
@@ -357,7 +366,10 @@ class Compression:
             self.history,
             remarks=self._remarks,
             notes=told_together(self.notes, self.answers.notes),
-            costs=cost_notes(self.survey, self._measures),
+            costs=(
+                *shared_by(self.judge, self.history.cuts),
+                *cost_notes(self.survey, self._measures),
+            ),
             answers=self.answers.record(),
         )
 
@@ -397,5 +409,6 @@ def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector
         survey=compression.survey.with_cuts(compression.history.cuts, coming),
         scorer=scorer,
         allocation=compression.judge.allocation,
+        measured=compression.judge.measured,
         own_ranks=compression.own_ranks,
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reducible_train.compressor.history import History
-from reducible_train.report.records import Answers, Report
+from reducible_train.report.records import Answers, Cut, Report
+from reducible_train.selection.judge import Judge
 from reducible_train.selection.kernel_records import kernel_records
 from reducible_train.selection.survey import Survey
 
@@ -48,6 +49,25 @@ def report_of(
         notes=(*notes, *survey.notes, *_unknown(survey), *_growth(history), *costs),
         flops_at=None if survey.counted is None else str(survey.counted),
         answers=answers,
+    )
+
+
+def shared_by(judge: Judge, cuts: Sequence[Cut]) -> Iterator[str]:
+    """By which analysis a budget was shared, and how old that was then."""
+    measured = judge.measured
+    if measured is None or not cuts:
+        return
+    analysis = measured.analysis
+    on = f" ({analysis.measured_on})" if analysis.samples else ""
+    steps = sorted({cut.step for cut in cuts})
+    age = "as they were at the cut"
+    if steps[-1]:
+        told = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+        age = f"which training had moved by {told} steps at the cut{'s' * (len(cuts) > 1)}"
+    yield (
+        f"The budget was shared by criterion 'measured': by the {analysis.metric} with each kernel "
+        f"alone cut{on}, in {measured.source}, of the weights at the start, {age}. Directions "
+        f"within a kernel were judged by {judge.criterion.name!r}."
     )
 
 

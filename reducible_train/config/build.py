@@ -16,10 +16,12 @@ from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.sections import built
 from reducible_train.config.training import training_problems
-from reducible_train.errors import ArgumentError, RankError
+from reducible_train.errors import ArgumentError, FileAccessError, FormatError, RankError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.input_shapes import InputShapes, shapes_told
+from reducible_train.selection.measured import MeasuredLosses, check_weights, losses_of
+from reducible_train.settings.compression import AUTO, MEASURED
 from reducible_train.settings.measures import CountedMeasure, Measure, Parameters
 from reducible_train.settings.rules import LayerRule, unmatched
 from reducible_train.settings.targets import SharedTargets, Target, target
@@ -107,19 +109,31 @@ def _plan_problems(
             goal,
             measure=measures,
             allocation=asked.allocation,
+            criterion=MEASURED if asked.analysis is not None else AUTO,
+            analysis=_analysis_of(asked.analysis, part),
             rules=rules,
             shapes=shapes,
         )
-    except (ArgumentError, RankError) as error:
+    except (ArgumentError, FileAccessError, FormatError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        words = r"`(budget|cost|allocation|measure|input_shape)(\.\w+)?`"
+        words = r"`(budget|cost|allocation|measure|input_shape|analysis)(\.\w+)?`"
         named = [each for found in re.findall(words, sentence)[:1] for each in found if each]
         named = [each.removeprefix(".") for each in named]
         if named == ["input_shape"]:
             named = ["measure", "input_shape"]
         if config.compression.search is not None and named == ["budget"]:
             named = ["search", "lowest"]
+        if isinstance(error, FileAccessError | FormatError):
+            named = ["analysis"]
         yield ("compression", *named), sentence
+
+
+def _analysis_of(given: Any, model: Any) -> MeasuredLosses | None:
+    """What an analysis says of a model, of whose weights it must be."""
+    losses = losses_of(given)
+    if losses is not None:
+        check_weights(losses, model)
+    return losses
 
 
 def _part_of(

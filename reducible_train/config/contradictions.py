@@ -17,6 +17,7 @@ from reducible_train.config.reading import Place
 from reducible_train.config.schedules import as_config
 from reducible_train.settings.agreement import (
     ONE_MEASURE,
+    analysis_fault,
     disagreements,
     measure_faults,
     resume_faults,
@@ -44,6 +45,8 @@ def contradictions(values: Any) -> Found:
     )
     yield from _one_quantity(compression, place)
     yield from _idle_options(compression, place)
+    fault = analysis_fault(compression.get("criterion") or "auto", compression.get("analysis"))
+    yield from placed([] if fault is None else [fault], place)
     yield from placed(_of_several(compression), place)
     yield from _idle_aids(compression, place)
     for where, fault in _disagreements(compression, values.get("backup")):

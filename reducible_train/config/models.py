@@ -19,9 +19,10 @@ from reducible_train.settings.callbacks import (
     EarlyStoppingSettings,
     TensorBoardSettings,
 )
-from reducible_train.settings.compression import AUTO, CompressionSettings
+from reducible_train.settings.compression import AUTO, MEASURED, CompressionSettings
 from reducible_train.settings.compression_kinds import (
     AidsKind,
+    AnalysisKind,
     CalibrationKind,
     MeasureKind,
     NameKind,
@@ -92,7 +93,10 @@ else:
     Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
 
 
-NAMES = {"criterion": criterion_names, "allocation": allocator_names}
+NAMES = {
+    "criterion": lambda: (*criterion_names(), MEASURED),
+    "allocation": allocator_names,
+}
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {
@@ -116,6 +120,7 @@ else:
             MeasureKind: lambda kind: Measure,
             NameKind: lambda kind: Literal[(AUTO, *NAMES[kind.of]())],
             CalibrationKind: lambda kind: Annotated[int, Field(ge=1)],
+            AnalysisKind: lambda kind: Annotated[str, Field(min_length=1)],
             RulesKind: lambda kind: list[section_of(LayerRule, "RuleSection")],
             AidsKind: lambda kind: AidsSection,
         },

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.report.figures import analysis_figure, finished
@@ -26,6 +27,31 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 FORMAT = "reducible_train analysis 1"
+
+Array = npt.NDArray[np.float64]
+
+
+def along(discarded: npt.ArrayLike, at: Array, changes: npt.ArrayLike) -> Array:
+    """What changes where some energy of a kernel is discarded, on straight lines between known.
+
+    Beyond the last it goes on in proportion to the energy; where none is discarded nothing changes.
+
+    Args:
+        discarded: Shares of the energy.
+        at: `(ranks,)`, those at which changes are known, in any order.
+        changes: `(ranks,)`.
+
+    Example:
+        >>> along([1.0, 0.5, 0.1, 0.0], np.array([0.2]), [0.4]).round(3).tolist()
+        [2.0, 1.0, 0.2, 0.0]
+    """
+    wanted = np.asarray(discarded, dtype=np.float64)
+    order = np.argsort(at, kind="stable")
+    known, found = at[order], np.asarray(changes, dtype=np.float64)[order]
+    some = known > 0
+    known, found = np.append(0.0, known[some]), np.append(0.0, found[some])
+    beyond = np.maximum(wanted / (known[-1] or 1.0), 1.0)
+    return np.asarray(np.interp(wanted, known, found) * beyond)
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,8 @@ class KernelAnalysis:
         spectrum: Singular values, falling.
         ranks: What it was cut to, one for each ratio.
         values: The metric of the model then.
+        errors: The standard error of what each adds to the baseline, as the same samples tell both;
+            empty where single batches are not known.
     """
 
     path: str
@@ -60,12 +88,30 @@ class KernelAnalysis:
     spectrum: tuple[float, ...]
     ranks: tuple[int, ...]
     values: tuple[float, ...]
+    errors: tuple[float, ...] = ()
+
+    def discarded(self) -> Array:
+        """The share of the kernel's energy `sum(s[r:]**2) / sum(s**2)` beyond rank r = 0, 1, ...
+
+        0 everywhere for a kernel of zeros.
+        """
+        squares = np.square(np.asarray(self.spectrum, dtype=np.float64))
+        tails = np.append(np.cumsum(squares[::-1])[::-1], 0.0)
+        return tails / (tails[0] or 1.0)
+
+    def discarded_at_ranks(self) -> Array:
+        """The same at each of `ranks`."""
+        own = self.discarded()
+        return own[np.minimum(self.ranks, len(own) - 1)]
 
     def change(self, rank: int, baseline: float) -> float:
-        """The metric at a rank less the baseline, between measured ranks on a straight line."""
-        known = {min(self.shape): baseline, **dict(zip(self.ranks, self.values, strict=True))}
-        ranks = sorted(known)
-        return float(np.interp(rank, ranks, [known[each] for each in ranks])) - baseline
+        """The metric at a rank less the baseline.
+
+        Between measured ranks it goes by the energy that is discarded, which a small error of a
+        kernel costs in proportion; so it does below the least of them.
+        """
+        own, changes = self.discarded(), np.asarray(self.values) - baseline
+        return float(along(own[min(rank, len(own) - 1)], self.discarded_at_ranks(), changes))
 
 
 @dataclass(frozen=True)
@@ -84,6 +130,11 @@ class Analysis:
         baseline: The metric of the model as it is.
         paths: Kernels to analyse, in the model's order.
         kernels: Those done so far, in that order.
+        samples: How many samples it was measured on; 0 where a function brings its own.
+        given: How many there were to draw them from.
+        better: `"less"` or `"more"`, where the metric tells; else the table does, since cuts do
+            harm.
+        batches: Of each batch of them how many it holds, and the metric of the model as it is.
     """
 
     format: str
@@ -95,6 +146,38 @@ class Analysis:
     baseline: float
     paths: tuple[str, ...]
     kernels: tuple[KernelAnalysis, ...]
+    samples: int = 0
+    given: int = 0
+    better: str = ""
+    batches: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """True if all kernels are done."""
+        return len(self.kernels) == len(self.paths)
+
+    @property
+    def less_is_better(self) -> bool:
+        """True for a metric that cuts make larger."""
+        if self.better:
+            return self.better == "less"
+        least = [kernel.values[int(np.argmin(kernel.ranks))] for kernel in self.kernels]
+        return bool(np.nansum(np.asarray(least) - self.baseline) >= 0)
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of a change, the median of all; `None` if not known."""
+        told = [each for kernel in self.kernels for each in kernel.errors if math.isfinite(each)]
+        return float(np.median(told)) if told else None
+
+    @property
+    def measured_on(self) -> str:
+        """The samples, in words; nothing where a function brings its own."""
+        if not self.samples:
+            return ""
+        of = f" of {self.given:,}" if self.given > self.samples else ""
+        error = "" if self.error is None else f", standard error of a change {self.error:.2g}"
+        return f"{self.samples:,}{of} samples{error}"
 
     def predicted(self, ranks: Mapping[str, int]) -> float:
         """The metric to expect when several kernels are cut at once: the single changes added up.
@@ -172,7 +255,8 @@ class Analysis:
         return finished(analysis_figure(self, ax), path)
 
     def _baseline(self) -> str:
-        return f"{self.metric} as it is: {self.baseline:.4g}"
+        on = f" ({self.measured_on})" if self.samples else ""
+        return f"{self.metric} as it is: {self.baseline:.4g}{on}"
 
     def _rows(self) -> list[list[str]]:
         """The table, a row for each kernel after the head."""

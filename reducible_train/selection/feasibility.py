@@ -16,7 +16,7 @@ from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.splits import nearest_splits
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.compression import AUTO
+from reducible_train.settings.compression import AUTO, MEASURED
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import RankTarget, SharedTarget, SharedTargets, Target
@@ -30,7 +30,7 @@ def check_choices(allocation: str, criterion: str) -> None:
     Raises:
         ArgumentError: An unknown allocation or criterion.
     """
-    if criterion != AUTO:
+    if criterion not in (AUTO, MEASURED):
         criterion_named(criterion)
     if allocation not in (AUTO, *allocator_names()):
         raise ArgumentError(

@@ -8,17 +8,18 @@ the least sum of energies says little of what a model does (`benchmarks/finetune
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, criterion_named
+from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.selection.sample_checks import check_asking, check_samples
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import can_be_observed
-from reducible_train.settings.compression import AUTO
+from reducible_train.settings.compression import AUTO, MEASURED
 from reducible_train.settings.targets import LossTarget, SharedTargets, Target
 
 JUDGES = ("fisher", "activation")  # the best first
@@ -42,23 +43,25 @@ class Judge:
         criterion: The first.
         allocation: Name of the second.
         notes: Sentences for the reader of a report, where it is not the best there is.
+        measured: What kernels lose by measurement, where a budget is shared by that.
     """
 
     criterion: Criterion
     allocation: str
     notes: tuple[str, ...] = ()
+    measured: MeasuredLosses | None = None
 
 
 def takes_samples(criterion: str, target: Target | SharedTargets) -> bool:
     """True if a judge will look at samples, where there are any."""
-    if criterion == AUTO:
+    if criterion in (AUTO, MEASURED):
         return not isinstance(target, LossTarget)
     return bool(criterion_named(criterion).needs)
 
 
 def asking_of(criterion: str) -> dict[str, tuple[str, ...]]:
     """What must be known of the data, by who asks: the criterion; `"auto"` takes what there is."""
-    if criterion == AUTO:
+    if criterion in (AUTO, MEASURED):
         return {}
     return {f"criterion={criterion!r}": criterion_named(criterion).needs}
 
@@ -71,6 +74,7 @@ def judge_for(
     kernels: Sequence[CompressibleKernel],
     target: Target | SharedTargets,
     samples: Samples | None,
+    measured: MeasuredLosses | None = None,
 ) -> Judge:
     """The judge that was asked for, or the best one there can be.
 
@@ -78,23 +82,37 @@ def judge_for(
     means the same for any data; who wants it weighed by data names a criterion.
 
     Args:
-        criterion: Its name, or `"auto"`.
+        criterion: Its name, or `"auto"`, or `"measured"`, which is that within a kernel.
         allocation: Name of the way to share a budget, or `"auto"`: the one that goes with it.
         model: The model in training.
         kernels: The kernels that may change.
         target: What the model is brought to.
         samples: The data; `None` where there is none.
+        measured: What an analysis says of the kernels.
     """
     found, notes = criterion, list[str]()
-    if criterion == AUTO:
+    if criterion in (AUTO, MEASURED):
         found = WITHOUT_DATA
         if takes_samples(criterion, target):
             found, notes = _best(model, kernels, samples)
     judged = criterion_named(found)
+    if measured is not None:
+        allocation = "knapsack" if allocation == AUTO else allocation
+        notes = [*notes, *_unmeasured(measured, kernels)]
     if allocation == AUTO:
         seen = 1.0 - _unseen(kernels, judged)
         allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
-    return Judge(judged, allocation, tuple(notes))
+    return Judge(judged, allocation, tuple(notes), measured)
+
+
+def _unmeasured(measured: MeasuredLosses, kernels: Sequence[CompressibleKernel]) -> Iterator[str]:
+    """That an analysis lacks some kernels, and what they count then."""
+    paths = measured.without(kernels)
+    if paths:
+        yield (
+            "Not in the analysis, so each share of their energy counts as much as it does, by what "
+            f"was measured, in the others on average: {', '.join(paths)}."
+        )
 
 
 def _best(

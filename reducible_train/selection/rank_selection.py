@@ -8,6 +8,7 @@ from math import inf
 
 from reducible_train.linalg.svd import relative_errors
 from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.selection.own_targets import OwnTargetSelector
 from reducible_train.selection.rank_choice import RankChoice, RankSelection
 from reducible_train.selection.scoring import DirectionScorer
@@ -26,6 +27,7 @@ class RankSelector:
         scorer: What the directions of a kernel are worth.
         measure: What a budget counts, where it does not say so itself.
         allocation: How a budget is shared among the kernels.
+        measured: What each rank of each kernel loses by measurement, where that shall decide.
         trains: True if training goes on after a cut.
         apart: The budgets that are asked of the kernels that may change only, as a fraction of
             theirs.
@@ -38,6 +40,7 @@ class RankSelector:
     scorer: DirectionScorer
     measure: str = "parameters"
     allocation: str = "knapsack"
+    measured: MeasuredLosses | None = None
     trains: bool = True
     apart: Collection[Target] = ()
     own_ranks: Mapping[str, float] = field(default_factory=dict)
@@ -111,6 +114,7 @@ class RankSelector:
             allocation=self.allocation,
             trains=self.trains,
             apart=self.apart,
+            measured=self.measured,
         )
 
     def _of_dense(self, remarks: Mapping[str, str]) -> dict[str, str]:

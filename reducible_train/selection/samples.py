@@ -41,19 +41,35 @@ class Samples:
     def __len__(self) -> int:
         return count_of(self.x) + sum(map(len, self.more))
 
-    def batches(self, size: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
+    def batches(
+        self, size: int | None = None, *, most: int = _BATCH
+    ) -> Iterator[tuple[Any, Any, Any]]:
         """Inputs, targets and weights of a few samples at a time.
 
         Args:
             size: The only size that the model takes, if there is one; samples left over are not
                 shown then.
+            most: How many at a time, where it takes any.
         """
         count = count_of(self.x)
-        end, step = (count, _BATCH) if size is None else (count - count % size, size)
+        end, step = (count, most) if size is None else (count - count % size, size)
         for start in range(0, end, step):
             yield part_of(slice(start, start + step), self.x, self.y, self.weight)
         for each in self.more:
-            yield from each.batches(size)
+            yield from each.batches(size, most=most)
+
+    def spread(self, count: int) -> Samples:
+        """So many of the samples, evenly from first to last; all, if there are no more.
+
+        Where they differ in shape, of each shape its share, one at least.
+        """
+        if count >= len(self):
+            return self
+        part, whole = count / len(self), count_of(self.x)
+        places = np.linspace(0, whole - 1, max(1, round(part * whole))).round().astype(int)
+        rows = part_of(places, self.x, self.y, self.weight)
+        more = (each.spread(max(1, round(part * len(each)))) for each in self.more)
+        return Samples(*rows, more=tuple(more))
 
     @property
     def mean_inputs(self) -> Any:

@@ -18,6 +18,7 @@ from reducible_train.selection.allocation import (
 )
 from reducible_train.selection.compressible import CompressibleKernel, smallest_costs
 from reducible_train.selection.factorizations import Factorization
+from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
 from reducible_train.selection.splits import changed_splits
@@ -69,6 +70,7 @@ class SharedBudget:
         scorer: What the directions of a kernel are worth.
         measure: What a budget counts that does not say so itself.
         allocation: How it is shared.
+        measured: What each rank of each kernel loses by measurement, where that shall decide.
         trains: True if training goes on after a cut.
         apart: The budgets that are asked of the kernels that may change only, as a fraction of
             theirs.
@@ -84,6 +86,7 @@ class SharedBudget:
         allocation: str,
         trains: bool,
         apart: Collection[Target],
+        measured: MeasuredLosses | None = None,
     ):
         self._survey = survey
         self._targets = targets
@@ -92,6 +95,7 @@ class SharedBudget:
         self._allocation = allocation
         self._trains = trains
         self._apart = apart
+        self._measured = measured
 
     def share(
         self,
@@ -253,7 +257,8 @@ class SharedBudget:
                 exceeded.append(limit)
             capacities.append(max(limit.capacity, smallest))
             mine = [self._candidate(m, *forms[m.kernel.path], level, limit) for m in shared]
-            candidates.append(weighted(mine) if self._scorer.criterion.comparable else mine)
+            comparable = self._scorer.criterion.comparable and self._measured is None
+            candidates.append(weighted(mine) if comparable else mine)
         if len(limits) == 1:
             return allocate(candidates[0], capacities[0], self._allocation), exceeded
         return allocate_several(candidates, capacities, self._allocation), exceeded
@@ -270,6 +275,7 @@ class SharedBudget:
         blank = self._trains and is_blank(compressible, parts)
         kernel, measure = compressible.kernel, limit.measure
         most = form.max_rank if kernel.rank is None else kernel.rank
+        known = None if blank else self._measured
         return Candidate(
             path=kernel.path,
             spectrum=np.full_like(parts.values, level) if blank else parts.values,
@@ -278,6 +284,7 @@ class SharedBudget:
             min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
             max_rank=most,
             group=compressible.group,
+            losses=None if known is None else known.losses(kernel.path, parts.values, most),
         )
 
     def _remarks(self, forms: Forms, allocation: Allocation) -> dict[str, str]:

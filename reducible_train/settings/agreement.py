@@ -64,6 +64,28 @@ def disagreements(
             )
 
 
+def analysis_fault(criterion: str, analysis: Any) -> Fault | None:
+    """What a criterion has against an analysis, or against none.
+
+    >>> analysis_fault("measured", "a.json"), analysis_fault("auto", "a.json").argument
+    (None, ('analysis',))
+    """
+    if criterion == "measured" and analysis is None:
+        return Fault(
+            ("analysis",),
+            "criterion='measured' shares a budget by an analysis. Received: none. Give it, or "
+            "its file: analysis='analysis.json', as analyze(model, data, file=...) writes it.",
+        )
+    if criterion != "measured" and analysis is not None:
+        return Fault(
+            ("analysis",),
+            "`analysis` is read by criterion='measured' alone. Received: "
+            f"criterion={criterion!r} beside it. Write criterion='measured', or leave "
+            "`analysis` out.",
+        )
+    return None
+
+
 def measure_faults(
     quantity: str, measures: Sequence[str], given: Sequence[Any] | Any
 ) -> Iterator[Fault]:

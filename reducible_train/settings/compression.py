@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypedDict
 
 from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.agreement import ONE_MEASURE, disagreements, measure_faults
+from reducible_train.settings.agreement import (
+    ONE_MEASURE,
+    analysis_fault,
+    disagreements,
+    measure_faults,
+)
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Nested, Settings, together
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.compression_kinds import (
     AidsKind,
+    AnalysisKind,
     CalibrationKind,
     MeasureKind,
     NameKind,
@@ -30,6 +37,7 @@ from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import (
+    SharedTarget,
     SharedTargets,
     Target,
     choice_faults,
@@ -38,6 +46,7 @@ from reducible_train.settings.targets import (
 )
 
 AUTO = "auto"  # for a criterion or an allocation: the best there can be
+MEASURED = "measured"  # the criterion of an analysis
 
 _MOVED = {
     "adaptive": "`cadence`: write cadence=Cadence(start=Adaptive(...))",
@@ -93,7 +102,14 @@ class CompressionSettings(
         AUTO,
         help="What a lost direction costs: the loss (fisher), the kernel's output on data "
         "(activation), or its energy (frobenius). The first two judge by samples of the training; "
-        "auto: the best of them that the model allows.",
+        "auto: the best of them that the model allows; measured: auto within a kernel, and between "
+        "kernels what `analysis` has measured.",
+    )
+    analysis: Any = option(
+        AnalysisKind(),
+        None,
+        help="File of an analysis of the weights at the start, as `reducible-train analyze --file` "
+        "writes it, for criterion: measured.",
     )
     allocation: str = option(
         NameKind("allocation"),
@@ -151,6 +167,25 @@ class CompressionSettings(
             start=self.adaptive,
         )
         return next(found, None)
+
+    @together("target", "criterion", "allocation", "analysis")
+    def _analysis_is_used(self) -> Fault | None:
+        fault = analysis_fault(self.criterion, self.analysis)
+        if fault is not None or self.criterion != MEASURED:
+            return fault
+        if not any(isinstance(part, SharedTarget) for part in self.target.parts):
+            return Fault(
+                ("criterion",),
+                "criterion='measured' says how a budget is shared. Received: "
+                f"{self.target.quantity}, which shares none. Give a budget, or leave it out.",
+            )
+        if self.allocation == "uniform":
+            return Fault(
+                ("allocation",),
+                "allocation='uniform' looks at no losses, so criterion='measured' says nothing to "
+                "it. Received: both. Leave `allocation` out.",
+            )
+        return None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
@@ -212,7 +247,8 @@ class CompressionSettings(
         """The same in plain values for JSON or YAML, for `arguments_from_config`.
 
         Raises:
-            ArgumentError: There are calibration data, or a function, which no such value can hold.
+            ArgumentError: There are calibration data, an analysis or a function, which no such
+                value can hold.
 
         Example:
             >>> config = compression_settings("", {"rank": 8}, guard=Guard(limit=0.9)).get_config()
@@ -231,6 +267,8 @@ class CompressionSettings(
         }
         if not _of_the_fit(self.calibration):
             given["calibration"] = _Elided()
+        if not isinstance(self.analysis, str | os.PathLike | None):
+            given["analysis"] = _Elided()
         if isinstance(self.measure, Measure) and "measure" in given and self.measure.is_default:
             given["measure"] = self.measure.name
         return f"{caller}({', '.join(f'{name}={value!r}' for name, value in given.items())})"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.aids import checked_aids
 from reducible_train.settings.checks import checked_all, is_count, plain
 from reducible_train.settings.fields import Kind
@@ -51,6 +52,21 @@ class CalibrationKind(Kind):
                 f"Received: {name}={value!r}. Leave it out for 2048 samples of the fit."
             )
         return number
+
+
+@dataclass(frozen=True)
+class AnalysisKind(Kind):
+    """An analysis, or the name of its file."""
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        is_path = isinstance(value, str | os.PathLike) and os.fspath(value)
+        if not is_path and not all(hasattr(value, each) for each in ("kernels", "baseline")):
+            raise ArgumentTypeError(
+                f"`{name}` must be an Analysis, or the path of its file. Received: "
+                f"{name}={value!r}. Give what analyze(model, data, file='analysis.json') returns, "
+                "or that file."
+            )
+        return value
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def plain_value(name: str, value: Any) -> Any:
         return {key: plain_value(name, each) for key, each in value.items()}
     if isinstance(value, list | tuple) and name != "calibration":
         return [plain_value(name, each) for each in value]
-    if is_dataclass(value):
+    if is_dataclass(value) and name != "analysis":
         return _named(value) | {
             each.name: plain_value(f"{each.name} of {name}", held)
             for each in fields(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -40,6 +41,12 @@ class AtFinalRanks:
     def counts(self, epoch: int) -> bool:
         """True for an epoch at the final ranks."""
         return epoch >= self.scheduler.final_epoch
+
+
+def goes_on(callbacks: Sequence[Any]) -> bool:
+    """True where one brings back the weights of another fit when this one begins."""
+    folders = (getattr(each, "backup_dir", None) for each in callbacks)
+    return any(folder is not None and Path(folder).exists() for folder in folders)
 
 
 def check_other_callbacks(callbacks: Sequence[Any], final_epoch: float) -> None:

@@ -11,13 +11,14 @@ from reducible_train.errors import ArgumentError
 from reducible_train.preflight.paths import check_folder
 from reducible_train.preflight.values import check_values
 from reducible_train.selection.distribution import check_workers
+from reducible_train.selection.measured import check_weights, losses_of
 from reducible_train.selection.sample_checks import check_asking
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.timing import final_epoch, timing_faults
-from reducible_train.training.other_callbacks import check_other_callbacks
+from reducible_train.training.other_callbacks import check_other_callbacks, goes_on
 from reducible_train.training.sampling import CalibrationSet, asking_in
 
 
@@ -48,6 +49,9 @@ def check_fit(
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
         check_guard(settings.guard, model, _keras.has_validation(scheduler))
+    losses = losses_of(settings.analysis)
+    if losses is not None and not goes_on(others):
+        check_weights(losses, _keras.trained_model(model))
     for where, x, y in _keras.arrays_of_fit(scheduler):
         check_values(model, x, y, f"{where} of the fit")
     check_asking(model, asking_in(settings), data if calibration.is_of_the_fit else None)

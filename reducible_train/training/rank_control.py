@@ -174,6 +174,7 @@ def rank_control(
         allocation=settings.allocation,
         rules=settings.rules,
         criterion=settings.criterion,
+        analysis=settings.analysis,
         samples=samples,
         comes=comes,
         shapes=shapes,

@@ -60,7 +60,11 @@ class RankScheduler(keras.callbacks.Callback):
         criterion: What a lost direction costs: `"fisher"` (in the loss of the compiled model, to
             second order), `"activation"` (of the kernel's output on data, the mean made up for by
             the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
-            data allow; of an energy or an error, the last.
+            data allow; of an energy or an error, the last. `"measured"`: that within a kernel, and
+            between kernels what `analysis` has measured.
+        analysis: For `criterion="measured"`, what `analyze` has returned, or its file: of the
+            weights that the model has when `fit` begins. A budget is then shared by what the user's
+            own metric loses where each kernel alone is cut.
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
             `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
             full rank). `"auto"`: the first where data judges, else the second.
@@ -121,6 +125,7 @@ class RankScheduler(keras.callbacks.Callback):
         measure: str | Measure | Sequence[Measure] = "parameters",
         criterion: str = "auto",
         allocation: str = "auto",
+        analysis: Any = None,
         calibration: Any = None,
         rules: Sequence[LayerRule] = (),
         cadence: Cadence | None = None,
@@ -135,6 +140,7 @@ class RankScheduler(keras.callbacks.Callback):
             measure=measure,
             criterion=criterion,
             allocation=allocation,
+            analysis=analysis,
             calibration=calibration,
             rules=rules,
             cadence=cadence,
@@ -154,6 +160,7 @@ class RankScheduler(keras.callbacks.Callback):
     measure = property(attrgetter("settings.measure"))
     criterion = property(attrgetter("settings.criterion"))
     allocation = property(attrgetter("settings.allocation"))
+    analysis = property(attrgetter("settings.analysis"))
     calibration = property(attrgetter("settings.calibration"))
     rules = property(attrgetter("settings.rules"))
     cadence = property(attrgetter("settings.cadence"))

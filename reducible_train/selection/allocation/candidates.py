@@ -33,6 +33,8 @@ class Candidate:
         max_rank: Largest rank it may get, inclusive.
         group: Candidates of one group get equal ranks, or all stay dense; `None` for no group.
         weight: What its relative discarded energy counts among those of others.
+        losses: What each rank 0 ... `max_rank` loses, where that was measured: it takes the place
+            of the discarded energy. In [0, 1], never rising.
 
     Raises:
         ArgumentError: One of them cannot be used.
@@ -46,9 +48,11 @@ class Candidate:
     max_rank: int
     group: str | None = None
     weight: float = 1.0
+    losses: npt.ArrayLike | None = None
 
     def __post_init__(self) -> None:
         fault = _spectrum_fault(self.spectrum) or self._rank_fault() or self._cost_fault()
+        fault = fault or self._loss_fault()
         if fault is not None:
             raise ArgumentError(f"{self.path}: {fault}")
 
@@ -83,6 +87,19 @@ class Candidate:
                 )
         return None
 
+    def _loss_fault(self) -> str | None:
+        if self.losses is None:
+            return None
+        losses = np.asarray(self.losses, dtype=np.float64)
+        falls = losses.shape == (int(self.max_rank) + 1,) and (np.diff(losses) <= 0).all()
+        if falls and losses[-1] >= 0 and losses[0] <= 1:
+            return None
+        return (
+            "`losses` must be of each rank 0 ... max_rank, in [0, 1], never rising. Received: "
+            f"{losses[:4]} of shape {losses.shape} for max_rank={self.max_rank}. Divide all "
+            "by the largest, and smooth what rises."
+        )
+
     @property
     def costs(self) -> Array:
         """What each rank 0 ... `max_rank` costs."""
@@ -101,12 +118,14 @@ class Candidate:
     def discarded(self, max_rank: int) -> Array:
         """Relative discarded energy `sum(s[r:]**2) / sum(s**2)` for r = 0 ... `max_rank`.
 
-        0 everywhere for a zero matrix.
+        0 everywhere for a zero matrix. Where losses were measured, these.
 
         Example:
             >>> Candidate("w", [2.0, 1.0, 1.0], 7, 12, 1, 2).discarded(3).round(3)
             array([1.   , 0.333, 0.167, 0.   ])
         """
+        if self.losses is not None:
+            return np.asarray(self.losses, dtype=np.float64)[: max_rank + 1]
         values = np.asarray(self.spectrum, dtype=np.float64)
         squares = (values / (values[0] or 1.0)) ** 2  # scaled first, so that none overflows
         tails = np.cumsum(squares[::-1])[::-1]

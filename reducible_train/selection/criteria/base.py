@@ -135,7 +135,8 @@ def criterion_named(name: str) -> Criterion:
     """
     if name not in _CRITERIA:
         raise ArgumentError(
-            f"`criterion` must be one of {', '.join(map(repr, ('auto', *criterion_names())))}. "
+            f"`criterion` must be one of "
+            f"{', '.join(map(repr, ('auto', *criterion_names(), 'measured')))}. "
             f"Received: criterion={name!r}. If unsure, leave it out."
         )
     return _CRITERIA[name]

@@ -1,0 +1,165 @@
+"""A budget shared by what an analysis has measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from test_analyze import X, Y, network
+
+from reducible_train import (
+    Analysis,
+    ArgumentError,
+    LayerRule,
+    Ramp,
+    RankScheduler,
+    analyze,
+    factorize,
+)
+from reducible_train.compressor import Compression
+from reducible_train.errors import FileAccessError, FormatError, ReducibleError
+from reducible_train.selection.measured import MeasuredLosses, isotonic, losses_of
+from reducible_train.settings.targets import target
+
+
+@pytest.fixture(scope="module")
+def table() -> Analysis:
+    return analyze(network(), (X, Y))
+
+
+def told(table: Analysis, path: str, *losses: float) -> Analysis:
+    """The same, where a kernel was measured to lose so much at its ranks."""
+    kernels = [
+        replace(each, values=tuple(table.baseline + np.array(losses)), errors=())
+        if each.path == path
+        else each
+        for each in table.kernels
+    ]
+    return replace(table, kernels=tuple(kernels))
+
+
+def test_the_kernel_that_was_measured_to_matter_is_spared(table):
+    free, dear = [0.0] * 10, list(np.linspace(9.0, 1.0, 10))
+    ranks = {}
+    for spared, other in (("first", "second"), ("second", "first")):
+        said = told(told(table, f"{spared}/kernel", *dear), f"{other}/kernel", *free)
+        report = factorize(network(), 0.7, criterion="measured", analysis=said)
+        ranks[spared] = {k.path: k.rank for k in report.kernels if k.reason is None}
+        assert ranks[spared][f"{spared}/kernel"] is None
+        assert ranks[spared][f"{other}/kernel"] < 14
+        assert "The budget was shared by criterion 'measured': by the loss" in str(report)
+        assert "as they were at the cut" in str(report)
+
+
+def test_losses_never_rise_with_rank_whatever_was_measured(table):
+    noisy = (0.5, 0.1, np.nan, -0.2, 0.3, -0.1, 0.0, 0.2, -0.3, 0.0)
+    losses = MeasuredLosses(told(table, "first/kernel", *noisy), "a file")
+    found = losses.losses("first/kernel", table.kernels[0].spectrum, 13)
+    assert found[0] <= 1
+    assert (np.diff(found) < 0).all()  # below what chance does, the energy tells
+    assert found[-1] >= 0
+
+
+def test_pooling_is_the_nearest_that_never_falls():
+    values = np.random.default_rng(0).normal(size=12)
+    found = isotonic(values)
+    assert (np.diff(found) >= 0).all()
+    assert found.mean() == pytest.approx(values.mean())
+    assert ((values - found) @ found) == pytest.approx(0, abs=1e-9)  # as of any projection
+
+
+def test_a_metric_that_should_be_large_is_one_that_cuts_make_smaller(table):
+    assert table.better == "less"
+    table = told(table, "second/kernel", *np.linspace(2.0, 0.1, 10))
+    turned = replace(
+        table,
+        better="",
+        baseline=-table.baseline,
+        kernels=tuple(replace(k, values=tuple(-v for v in k.values)) for k in table.kernels),
+    )
+    assert table.less_is_better
+    assert not turned.less_is_better
+    one, two = (MeasuredLosses(each, "") for each in (table, turned))
+    spectrum = table.kernels[1].spectrum
+    np.testing.assert_allclose(
+        one.losses("second/kernel", spectrum, 14), two.losses("second/kernel", spectrum, 14)
+    )
+
+
+def test_a_fit_says_how_old_the_analysis_is_and_takes_a_second_cut(table, tmp_path):
+    (tmp_path / "a.json").write_text(table.to_json())
+    model = network()
+    scheduler = RankScheduler(
+        Ramp(1.0, 0.5, start_epoch=0, end_epoch=2),
+        criterion="measured",
+        analysis=tmp_path / "a.json",
+    )
+    assert RankScheduler.from_config(scheduler.get_config()).analysis == str(tmp_path / "a.json")
+    model.fit(X, Y, epochs=4, verbose=0, callbacks=[scheduler])
+    report = scheduler.report
+    assert len(report.cuts) == 2
+    assert report.size_fraction <= 0.5
+    assert f"in {tmp_path / 'a.json'}, of the weights at the start, which training" in str(report)
+    assert "moved by 2 to 4 steps at the cuts" in str(report)
+
+
+def test_several_budgets_are_met_and_a_kernel_that_is_not_in_the_analysis_is_named(table):
+    report = factorize(
+        network(),
+        {"parameters": 0.7, "flops": 0.7},
+        criterion="measured",
+        analysis=table,
+        rules=[LayerRule("output", keep_dense=False)],
+    )
+    assert report.size_fraction <= 0.7
+    assert report.flops_fraction <= 0.7
+    assert "Not in the analysis" in str(report)
+    assert "output/kernel" in str(report).partition("Not in the analysis")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"criterion": "measured"}, "Give it, or its file"),
+        ({"analysis": "a.json"}, "read by criterion='measured' alone"),
+        ({"criterion": "measured", "analysis": 3}, "must be an Analysis"),
+        ({"criterion": "measured", "analysis": "a.json", "allocation": "uniform"}, "no losses"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_once(arguments, words):
+    with pytest.raises(ReducibleError, match=words):
+        RankScheduler(0.5, **arguments)
+
+
+def test_a_target_that_shares_nothing_is_refused(table):
+    with pytest.raises(ArgumentError, match="shares none"):
+        factorize(network(), rank=4, criterion="measured", analysis=table)
+
+
+def test_an_analysis_of_something_else_is_refused_before_anything_is_done(table, tmp_path):
+    other = network(1)
+    before = other.get_weights()
+    with pytest.raises(ArgumentError, match="of the weights that model"):
+        factorize(other, 0.5, criterion="measured", analysis=table)
+    scheduler = RankScheduler(0.5, criterion="measured", analysis=table)
+    with pytest.raises(ArgumentError, match="of the weights that model"):
+        other.fit(X, Y, epochs=1, verbose=0, callbacks=[scheduler])
+    for one, two in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    begun = replace(table, kernels=table.kernels[:1])
+    with pytest.raises(ArgumentError, match="with 1 of 2 kernels"):
+        factorize(network(), 0.5, criterion="measured", analysis=begun)
+    with pytest.raises(FileAccessError, match="nowhere"):
+        factorize(network(), 0.5, criterion="measured", analysis="nowhere.json")
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(FormatError, match="must be an analysis"):
+        factorize(network(), 0.5, criterion="measured", analysis=tmp_path / "b.json")
+
+
+def test_an_analysis_of_another_architecture_names_the_kernel(table):
+    small = keras.Sequential([keras.Input((24,)), keras.layers.Dense(20, name="first")])
+    small.add(keras.layers.Dense(5, name="output"))
+    with pytest.raises(ArgumentError, match=r"first/kernel of shape \(24, 32\)"):
+        Compression(small, target("budget", 0.9), criterion="measured", analysis=losses_of(table))
