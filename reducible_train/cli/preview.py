@@ -32,10 +32,12 @@ def preview(
     targets = loaded.schedules()
     search = loaded.compression.search
     if search is not None:
+        first = search.first_epoch(epochs or loaded.training.epochs)
+        how = f"by a factor of {search.factor:g}" if search.factor else "by the loss foreseen"
         Console().print(
             Text(
-                f"{config}: no schedule to show. From epoch {search.start_epoch} on the budget is "
-                f"multiplied by {search.factor:g} as often as the guard lets it."
+                f"{config}: no schedule to show. From epoch {first} on the budget is stepped down "
+                f"{how}, as often as the guard lets it."
             )
         )
         return
