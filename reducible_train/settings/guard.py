@@ -50,7 +50,8 @@ class Guard(
 
     While a cut is on trial no other is made, and the schedule's clock stands still; time
     itself is not undone: epochs, the optimizer's `iterations` and the learning rate go on.
-    No cut is made before the metric was seen once, nor after an epoch without it.
+    No cut is made before the metric was seen once, nor after an epoch without it. Under a
+    search a cut may lie farther below at first and is judged until the end, as `Search` says.
     Leave out `TerminateOnNaN`: it ends the training, though with the cut undone.
 
     Raises:
@@ -93,7 +94,7 @@ class Guard(
         PathName(),
         None,
         help="Where the state before a cut is kept, as much as the weights and the optimizer's "
-        "variables. Left out: in memory.",
+        "variables; under a search that before each cut until training ends. Left out: in memory.",
     )
 
     @together("monitor", "max_drop", "mode")

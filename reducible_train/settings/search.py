@@ -22,7 +22,7 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
     Use it instead of a budget when what is known is the accuracy, not the size. From
     `start_epoch` on, each turn of the cadence tries a budget below `b`, the smallest accepted
     so far: the first time one that is foreseen to lose a thousandth of all that can be lost,
-    or `0.7 b` if that is less; then one that is foreseen to lose four times the most that an
+    or `0.7 b` if that is less; then one that is foreseen to lose twice the most that an
     accepted one was. With a `factor` it is `b * factor` each time. What is foreseen is the
     objective that the allocation makes least, as the criterion tells it of the model as it is.
 
@@ -30,12 +30,19 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
     what was too much, and does not go below `sqrt(b c)`: the search bisects on a logarithmic
     scale, in the loss and in the budget. As training goes on, what failed may pass: after a
     quarter of the epochs from start to end (2 at least) `c` counts no more. No cut is tried
-    while `b` and `c` are within 2 %, nor while the metric leaves less than half of the drop
-    that the guard allows: a best value that is never renewed as the learning rate falls would
+    while `b` and `c` are within 2 %, nor while the metric leaves less than a quarter of the
+    drop that the guard allows: a best value that is never renewed as the learning rate falls would
     let the model stay that much behind. It ends at `lowest`, at `end_epoch`, or after as many
     undone cuts as the guard's `tries` says, if it does; the rest of the training goes on at
-    the smallest accepted budget. What that has at its end must be within the bound as well: if
-    not, the last cut is undone, and the report says so.
+    the smallest accepted budget.
+
+    While the learning rate has still to fall, a cut may lie farther below than the guard's drop:
+    twice as far when the search begins, once from when half of the epochs after `end_epoch` are
+    over, on a straight line between (once throughout, where nobody says how long the training
+    is). So each is judged until the end, and undone if it is beyond the line for the guard's
+    `patience` epochs in a row; then the one before it is judged. When the training ends, cuts are
+    undone until the last value that the model had is within the guard's drop, be it of the last
+    epoch or of before an undone cut; the report tells of each.
 
     A search that looks often at the same validation samples is lucky sooner or later. So of
     the drop that the guard allows, `margin` standard errors `sqrt(p (1 - p) / n)` are kept
@@ -43,14 +50,19 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
     That is the error of the difference of two networks whose mistakes on these samples are
     correlated by a half, as those of a network and of its compressed self are; with `b` and
     `c` samples that one of both alone gets right, it is `sqrt(b + c) / n` (McNemar, 1947). The
-    best of `k` looks at equally good networks would be lucky by up to `sqrt(2 ln k)` of them.
+    best of `k` equally good networks would be lucky by up to `sqrt(2 ln k)` of them; of budgets
+    that are each worse than the one before, what a search accepts is by less than half of one.
 
     Raises:
         ArgumentError: Unusable values.
 
     Example:
-        >>> Search(factor=0.5, start_epoch=3).end_epoch is None
-        True
+        >>> search = Search(start_epoch=3)
+        >>> search.last_epoch(epochs=20)
+        15
+
+    Reference: the error of a difference of accuracies on the same samples is that of McNemar,
+    *Note on the sampling error of the difference between correlated proportions*, 1947.
     """
 
     factor: float | None = option(

@@ -211,7 +211,7 @@ class GuardRun:
         if trial is None or trial.accepted:
             snapshot, fresh = self._model.take_snapshot(), True
             history = self._cutter.history
-            trial = CutOnTrial(self._bound, snapshot, history, int(time), reference)
+            trial = CutOnTrial(self._bound, snapshot, history, int(time), reference, self._last)
         record = self._cutter.cut(time, self._controller.target_value, step=step, training=True)
         if record is not None:
             if fresh:
@@ -225,16 +225,17 @@ class GuardRun:
     def close(self, epochs: float) -> None:
         """The end of the training: a cut that has not shown itself good is undone.
 
-        One that was accepted, too, if it was judged all the time and is not good at the end. The
-        state before it was good enough when it was left.
+        One that was accepted, too, if it was judged all the time and is not good at the end; and
+        those before it, until the last value that the model had is good enough.
         """
-        last = self._last if self._controller.lenience(epochs) is not None else None
-        trial = self._last_cut
+        judges = self._controller.lenience(epochs) is not None
+        last, trial = self._last, self._last_cut
         while trial is not None:
-            trial.end(last)
-            failed, was_accepted = trial.failure is not None, trial.accepted
+            trial.end(last if judges else None)
+            if trial.failure is None:
+                break
             self.go_back(epochs, training=False)
-            trial = self._last_cut if failed and not was_accepted else None
+            last, trial = trial.before, self._last_cut
         for each in (self._trial, *self._held):
             if each is not None:
                 self._lost.forget(each.snapshot)

@@ -12,8 +12,8 @@ from reducible_train.settings.targets import SharedTarget, Target
 
 FACTOR = 0.7  # what a step of a search multiplies the budget by, where nothing tells better
 FIRST = 1e-3  # of all that can be lost, that the first step of a search may be foreseen to lose
-GROWTH = 4.0  # what a step may be foreseen to lose over what the last accepted one was
-ROOM = 0.5  # of the drop that a guard allows, left before a search cuts again
+GROWTH = 2.0  # what a step may be foreseen to lose over what the last accepted one was
+ROOM = 0.25  # of the drop that a guard allows, left before a search cuts again
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
 
@@ -250,14 +250,16 @@ class SearchController(_FromTheStart):
         return ROOM
 
     def lenience(self, time: float) -> float | None:
-        """Twice the drop when cuts begin, once the drop at the end, a straight line between.
+        """Twice the drop when cuts begin, once from when half of the epochs after them are over.
 
-        A bound is what a search was asked for, not a size, so it must hold at the end. Before that
-        the learning rate has still to fall, from which cut models gain more than the dense one.
+        A straight line lies between. A bound is what a search was asked for, not a size, so it must
+        hold at the end. Before that the learning rate has still to fall, from which cut models gain
+        more than the dense one.
         """
         if math.isinf(self._epochs):
             return 1.0
-        left = (self._epochs - time) / max(self._epochs - self._first_epoch, 1.0)
+        strict = (self._last_epoch + self._epochs) / 2
+        left = (strict - time) / max(strict - self._first_epoch, 1.0)
         return 1.0 + min(max(left, 0.0), 1.0)
 
     @property

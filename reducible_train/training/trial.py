@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from reducible_train.report.records import Cut, UndoneCut
@@ -26,6 +26,7 @@ class CutOnTrial:
         history: What had been done to it by then.
         epoch: The epoch before which it was made.
         reference: The best value of the metric on accepted ranks.
+        before: The last value on them.
     """
 
     bound: Bound
@@ -33,6 +34,7 @@ class CutOnTrial:
     history: Any
     epoch: int
     reference: float
+    before: float | None = None
     cuts: list[Cut] = field(default_factory=list)
     bad_epochs: int = 0
     value: float | None = None
@@ -72,9 +74,14 @@ class CutOnTrial:
             self.failure = f"the training ended before {self.bound.guard.monitor} was seen"
         elif not self.accepted:
             self.failure = f"the training ended while {self._beyond()}"
-        elif last is not None and not self.bound.allows(last, self.reference):
-            self.value, self.lenience = last, 1.0
+        elif last is not None and not self._is_good_enough(last):
+            self.value = last
             self.failure = f"at the end of the training {self._beyond()}"
+
+    def _is_good_enough(self, last: float) -> bool:
+        """Judge it for good: by the drop as it was given, without lenience and with no margin."""
+        self.bound, self.lenience = replace(self.bound, margin=0.0), 1.0
+        return self.bound.allows(last, self.reference)
 
     def undone(self, epoch: int, reason: str) -> UndoneCut:
         """The record of its end."""

@@ -434,7 +434,7 @@ def test_a_search_goes_by_the_loss_that_is_foreseen_not_by_the_budget():
     training.run(lambda size: 0.9 if size >= 0.25 else 0.5, 24)
     sizes = [size for _, size in training.cuts]
     assert loss(sizes[0]) == pytest.approx(1e-3 * loss(0.1), rel=0.3)
-    assert loss(sizes[1]) / loss(sizes[0]) == pytest.approx(5, rel=0.3), "four times as much anew"
+    assert loss(sizes[1]) / loss(sizes[0]) == pytest.approx(3, rel=0.3), "twice as much anew"
     assert 0.25 <= training.model.size < 0.265
     least = min(size for size in sizes if size < 0.25)
     assert least > 0.2, "no leap far below what is good"
@@ -458,8 +458,8 @@ def test_a_first_step_is_not_smaller_than_one_of_a_search_that_foresees_nothing(
     assert training.model.size == 0.1
 
 
-def test_a_search_waits_until_half_of_the_drop_is_left():
-    values = (0.9, 0.9, 0.894, 0.894, 0.8955, 0.9)
+def test_a_search_waits_until_a_quarter_of_the_drop_is_left():
+    values = (0.9, 0.9, 0.892, 0.892, 0.893, 0.9)
     training = Training(search=Search(factor=0.7, start_epoch=2)).run(values, 6)
     assert [epoch for epoch, _ in training.cuts] == [2, 5]
     assert training.undone == []
@@ -523,18 +523,49 @@ def test_a_schedule_keeps_what_was_accepted():
 
 def test_a_cut_of_a_search_may_be_twice_as_far_below_while_the_learning_rate_has_to_fall():
     search = Search(factor=0.5, start_epoch=2, end_epoch=2, lowest=0.5)
-    options = {"search": search, "epochs": 12, "patience": 1}
-    recovering = (0.9, 0.9, 0.8815, 0.8835, 0.885, 0.886, 0.887, 0.888, 0.8885, 0.889, 0.8895, 0.89)
-    assert Training(**options).run(recovering, 12).undone == []
-    behind = (*recovering[:-1], 0.8895)
-    assert Training(**options).run(behind, 12).undone == [(2, 12, 0.5)], (
-        "at the end the bound holds"
-    )
-    never = Training(**options).run((0.9, 0.9, 0.8805), 12)
-    assert never.undone == [(2, 3, 0.5)]
-    assert never.guard.undone[0].worst == pytest.approx(0.9 - 1.9 * 0.01)
-    unknown = Training(**options | {"epochs": math.inf}).run(recovering, 12)
+    options = {"search": search, "epochs": 14, "patience": 1}  # strict from epoch 8 on
+    line = [0.9 - 0.01 * (1 + max(8 - epoch, 0) / 6) for epoch in range(3, 15)]
+    assert Training(**options).run((0.9, 0.9, *line), 14).undone == []
+    for epoch in (2, 5, 8, 12):
+        beyond = [0.9, 0.9, *line]
+        beyond[epoch] -= 1e-4
+        training = Training(**options).run(tuple(beyond), 14)
+        assert training.undone == [(2, epoch + 1, 0.5)]
+        worst = training.guard.undone[0].worst
+        assert worst == pytest.approx(line[epoch - 2])
+    unknown = Training(**options | {"epochs": math.inf}).run((0.9, 0.9, 0.889), 14)
     assert unknown.undone == [(2, 3, 0.5)], "where nobody says how long it lasts it holds at once"
+
+
+def test_only_epochs_in_a_row_undo_what_was_accepted():
+    search = Search(factor=0.5, start_epoch=2, end_epoch=2, lowest=0.5)
+    options = {"search": search, "epochs": 14, "patience": 2}
+    turns = (*(0.9,) * 10, 0.88, 0.9, 0.88, 0.9)
+    assert Training(**options).run(turns, 14).undone == []
+    assert Training(**options).run((*(0.9,) * 10, 0.88, 0.88, 0.9), 14).undone == [(2, 12, 0.5)]
+
+
+def test_at_the_end_a_search_goes_back_until_the_last_value_was_good_enough():
+    search = Search(factor=0.5, start_epoch=2, end_epoch=5, lowest=0.25)
+    options = {"search": search, "epochs": 8, "patience": 2, "max_drop": 0.02}
+    values = (0.9, 0.9, 0.87, 0.88, 0.88, 0.9, 0.9, 0.8)  # 0.88 at the cut to 0.25: good enough
+    training = Training(**options).run(values, 8)
+    assert training.undone == [(5, 8, 0.25)]
+    assert training.model.size == 0.5
+    values = (0.9, 0.9, 0.875, 0.9, 0.9, 0.9, 0.9, 0.8)  # 0.875 then: only while there was time
+    training = Training(**options).run(values, 8)
+    assert training.undone == [(3, 8, 0.25), (2, 8, 0.5)]
+    assert training.model.size == 1.0
+    assert all(state.forgotten for state in training.model.taken)
+
+
+def test_what_was_kept_back_is_no_reason_to_go_back_at_the_end():
+    search = Search(factor=0.5, start_epoch=2, end_epoch=2, lowest=0.5, margin=1.0)
+    options = {"search": search, "epochs": 14, "samples": 10_000}  # 0.003 kept back of 0.01
+    values = (*(0.9,) * 13, 0.8905)
+    assert Training(**options, patience=2).run(values, 14).undone == []
+    assert Training(**options, patience=1).run(values, 14).undone == [(2, 14, 0.5)]
+    assert Training(**options, patience=2).run((*values[:-1], 0.889), 14).undone == [(2, 14, 0.5)]
 
 
 # --- luck ------------------------------------------------------------------------------
@@ -596,6 +627,56 @@ def test_a_search_keeps_standard_errors_back_and_tells():
     )
     ramp = Training(patience=1, max_drop=0.02, samples=10_000).run((0.9, 0.9, 0.881), 4)
     assert ramp.undone == [], "a schedule keeps nothing back"
+
+
+ERROR = math.sqrt(0.98 * 0.02 / 5000)  # of an accuracy of 0.98
+
+
+def true_loss(size):
+    """Accuracy that a size costs on samples without end: 0.3 points at a quarter, 0.7 at 0.15."""
+    return 0.0006 * (size**-1.35 - 1.0)
+
+
+def searched(seed, **options):
+    """What a search accepts at last where all networks are judged by the same 5,000 samples.
+
+    Every budget has its luck on these, for good, every epoch has some more, which calms down as the
+    learning rate falls; and a cut takes epochs to recover.
+
+    Returns:
+        What it truly loses, and how lucky it was, in standard errors.
+    """
+    draw, luck, age = np.random.default_rng(seed), {1.0: 0.0}, {}
+    search = Search(start_epoch=12, **options)
+    training = Training(
+        search=search,
+        foreseen=lambda _, budget: true_loss(budget) - true_loss(training.model.size),
+        samples=5000,
+        epochs=24,
+    )
+
+    def quality(size):
+        left = 1 - len(training.sizes) / 24
+        age[size] = age.get(size, -1) + 1
+        luck.setdefault(size, ERROR * draw.standard_normal())
+        shock = 0.004 * math.exp(-age[size]) + 0.003 * left if size < 1 else 0.0
+        return 0.98 - true_loss(size) - shock + luck[size] + 0.002 * left * draw.standard_normal()
+
+    training.run(quality, 24)
+    return true_loss(training.model.size), luck[training.model.size] / ERROR
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+def test_what_a_search_finds_loses_no_more_than_it_may_on_samples_it_never_saw(margin):
+    lost, luck = np.array([searched(seed, margin=margin) for seed in range(200)]).T
+    assert 0.002 < lost.mean() < 0.01, "of 0.01 that it may"
+    assert np.mean(lost > 0.01) < 0.05
+    assert luck.mean() < 0.5, "of what it accepts, not the best of many equally good ones"
+
+
+def test_a_margin_makes_a_search_lose_less():
+    lost = [np.mean([searched(seed, margin=m)[0] for seed in range(100)]) for m in (0.0, 2.0)]
+    assert lost[1] < 0.6 * lost[0]
 
 
 def sizes_found(tries, memory):
