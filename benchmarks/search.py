@@ -81,7 +81,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--epochs", type=int, default=30)
     options.add_argument("--first-seed", type=int, default=0)
-    options.add_argument("--points", type=float, nargs="+", default=[0.5, 1.0])
+    options.add_argument("--points", type=float, nargs="+", default=[0.5, 1.0, 1.5])
     options.add_argument("--search", type=json.loads, default={}, help="options of it, in JSON")
     options.add_argument("--measure", choices=("test", "validation"), default="test")
     options.add_argument("--runs", type=Path, default=RUNS)

@@ -101,7 +101,7 @@ def test_preview_shows_every_example(path):
         ("{}", "From epoch 6 on the budget is stepped down by the loss foreseen"),
         (
             "{factor: 0.5, start_epoch: 3}",
-            "From epoch 3 on the budget is stepped down by a factor of",
+            "From epoch 3 on the budget is multiplied by 0.5",
         ),
     ],
 )

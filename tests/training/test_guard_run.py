@@ -550,7 +550,7 @@ def test_at_the_end_a_search_goes_back_until_the_last_value_was_good_enough():
     options = {"search": search, "epochs": 8, "patience": 2, "max_drop": 0.02}
     values = (0.9, 0.9, 0.87, 0.88, 0.88, 0.9, 0.9, 0.8)  # 0.88 at the cut to 0.25: good enough
     training = Training(**options).run(values, 8)
-    assert training.undone == [(5, 8, 0.25)]
+    assert training.undone == [(4, 8, 0.25)]
     assert training.model.size == 0.5
     values = (0.9, 0.9, 0.875, 0.9, 0.9, 0.9, 0.9, 0.8)  # 0.875 then: only while there was time
     training = Training(**options).run(values, 8)
