@@ -239,7 +239,7 @@ def _search_row() -> list[str]:
     rows = results("search")["rows"]
     told = [
         f"{row['points']:g} points: {100 * sum(row['removed']) / len(row['removed']):.1f} % fewer,"
-        f" {sum(row['test_drop']) / len(row['test_drop']):+.2f}"
+        f" {sum(row['drop']) / len(row['drop']):+.2f}"
         for row in rows
     ]
     what = (

@@ -30,12 +30,18 @@ def preview(
     overrides = {} if epochs is None else {"training.epochs": epochs}
     loaded = load_config(config, overrides)
     targets = loaded.schedules()
-    search = loaded.compression.search
-    if search is not None:
+    if loaded.compression.search is not None:
+        search = loaded.compression.search.build()
+        first = search.first_epoch(epochs or loaded.training.epochs)
+        how = (
+            f"multiplied by {search.factor:g}"
+            if search.factor
+            else "stepped down by the loss foreseen"
+        )
         Console().print(
             Text(
-                f"{config}: no schedule to show. From epoch {search.start_epoch} on the budget is "
-                f"multiplied by {search.factor:g} as often as the guard lets it."
+                f"{config}: no schedule to show. From epoch {first} on the budget is "
+                f"{how}, as often as the guard lets it."
             )
         )
         return

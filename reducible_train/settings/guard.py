@@ -50,7 +50,8 @@ class Guard(
 
     While a cut is on trial no other is made, and the schedule's clock stands still; time
     itself is not undone: epochs, the optimizer's `iterations` and the learning rate go on.
-    No cut is made before the metric was seen once, nor after an epoch without it.
+    No cut is made before the metric was seen once, nor after an epoch without it. Under a
+    search a cut may lie farther below at first and is judged until the end, as `Search` says.
     Leave out `TerminateOnNaN`: it ends the training, though with the cut undone.
 
     Raises:
@@ -93,7 +94,7 @@ class Guard(
         PathName(),
         None,
         help="Where the state before a cut is kept, as much as the weights and the optimizer's "
-        "variables. Left out: in memory.",
+        "variables; under a search that before each cut until training ends. Left out: in memory.",
     )
 
     @together("monitor", "max_drop", "mode")
@@ -124,6 +125,7 @@ class Bound:
         sign: 1 if the metric should be large, -1 if small.
         samples: Of how many answers, right or wrong, the metric is the mean; `None` if it is not,
             or nobody knows.
+        margin: Standard errors of it that are kept back of the drop, half of that at most.
 
     Example:
         >>> bound = Bound(Guard("val_loss", max_drop=0.1), -1)
@@ -136,26 +138,32 @@ class Bound:
     guard: Guard
     sign: int
     samples: int | None = None
+    margin: float = 0.0
 
     def better(self, one: float, other: float | None) -> float:
         """The better of two values."""
         return one if other is None or self.sign * one > self.sign * other else other
 
-    def worst(self, reference: float) -> float:
-        """The worst value that is good enough."""
+    def worst(self, reference: float, lenience: float = 1.0) -> float:
+        """The worst value that is good enough, or so many times as far from the reference.
+
+        A `limit` knows no lenience.
+        """
         if self.guard.limit is not None:
             return float(self.guard.limit)
-        return reference - self.sign * ((self.guard.max_drop or 0.0) + self.band(reference))
+        drop = (self.guard.max_drop or 0.0) + self.band(reference) - self.kept_back(reference)
+        return reference - self.sign * lenience * drop
 
-    def room(self, value: float, reference: float) -> float:
+    def room(self, value: float, reference: float, lenience: float = 1.0) -> float:
         """What a value leaves of the way from the reference to the worst; 1 if there is no way.
 
         Example:
             >>> round(Bound(Guard("val_accuracy", max_drop=0.01), 1).room(0.895, 0.9), 6)
             0.5
         """
-        way = reference - self.worst(reference)
-        return 1.0 if not way else (value - self.worst(reference)) / way
+        worst = self.worst(reference, lenience)
+        way = reference - worst
+        return 1.0 if not way else (value - worst) / way
 
     def band(self, reference: float) -> float:
         """How much of a drop may be luck of the reference; 0 where that is not known.
@@ -165,9 +173,23 @@ class Bound:
             >>> round(bound.band(0.9), 6)
             0.03
         """
+        return self.guard.band * self._error(reference)
+
+    def kept_back(self, reference: float) -> float:
+        """How much of a drop is not given away, as it may be luck of what is accepted.
+
+        Example:
+            >>> bound = Bound(Guard("val_accuracy", max_drop=0.01), 1, samples=10_000, margin=1)
+            >>> round(bound.kept_back(0.9), 6), round(bound.worst(0.9), 6)
+            (0.003, 0.893)
+        """
+        return min(self.margin * self._error(reference), 0.5 * (self.guard.max_drop or 0.0))
+
+    def _error(self, reference: float) -> float:
+        """The standard error of an accuracy; 0 where that is not known."""
         if self.guard.limit is not None or not self.samples or not 0.0 < reference < 1.0:
             return 0.0
-        return self.guard.band * math.sqrt(reference * (1.0 - reference) / self.samples)
+        return math.sqrt(reference * (1.0 - reference) / self.samples)
 
     def told_band(self, reference: float) -> str | None:
         """How wide the band is, in a sentence; `None` if there is none."""
@@ -175,15 +197,35 @@ class Bound:
         if not band:
             return None
         return (
-            f"{guard.monitor} is of {self.samples:,} samples, so its best value of "
-            f"{reference:.6g} is known to {band / guard.band:.2g} at best: {band:.2g} was added to "
+            f"{self._told_error(reference)}: {band:.2g} was added to "
             f"max_drop={guard.max_drop:g} (band={guard.band:g} standard errors)."
         )
 
-    def allows(self, value: float, reference: float) -> bool:
-        """True for a value that is good enough."""
+    def told_margin(self, reference: float) -> str | None:
+        """How much was kept back, in a sentence; `None` if nothing was."""
+        kept, wanted = self.kept_back(reference), self.margin * self._error(reference)
+        if not kept:
+            return None
+        told = (
+            f"{self._told_error(reference)}: {kept:.2g} of max_drop={self.guard.max_drop:g} was "
+            f"kept back (margin={self.margin:g} standard errors"
+        )
+        if kept >= wanted:
+            return f"{told})."
+        enough = math.ceil((self.samples or 0) * (wanted / kept) ** 2)
+        return f"{told} are more, {wanted:.2g}; {enough:,} samples would tell so small a drop)."
+
+    def _told_error(self, reference: float) -> str:
+        """How well the best value is known, in the words that a sentence begins with."""
+        return (
+            f"{self.guard.monitor} is of {self.samples:,} samples, so its best value of "
+            f"{reference:.6g} is known to {self._error(reference):.2g} at best"
+        )
+
+    def allows(self, value: float, reference: float, lenience: float = 1.0) -> bool:
+        """True for a value that is good enough, or within so many times the drop."""
         slack = 1e-9 * max(1.0, abs(reference))  # 0.1 - 0.01 is more than 0.09
-        return self.sign * (value - self.worst(reference)) >= -slack
+        return self.sign * (value - self.worst(reference, lenience)) >= -slack
 
 
 def direction_of(guard: Guard, known: dict[str, str | None]) -> int:

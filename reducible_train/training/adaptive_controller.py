@@ -122,6 +122,10 @@ class AdaptiveController:
         """As what it holds."""
         return self._controller.room
 
+    def lenience(self, time: float) -> float | None:
+        """As what it holds."""
+        return self._controller.lenience(time)
+
     @property
     def note(self) -> str | None:
         steepest = f" (steepest: {self._steepest})" if self._steepest else ""

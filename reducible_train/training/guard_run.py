@@ -72,6 +72,7 @@ class GuardRun:
         self._reference: float | None = None  # the best value on accepted ranks
         self._last: float | None = None  # the last one on them
         self._trial: CutOnTrial | None = None
+        self._held: list[CutOnTrial] = []  # accepted before it, and still judged
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []  # epochs that said nothing
         self._last_turn: float | None = None
@@ -92,6 +93,8 @@ class GuardRun:
         ]
         if self.undone and self._reference is not None:
             notes.append(self._bound.told_band(self._reference))
+        if self._reference is not None:
+            notes.append(self._bound.told_margin(self._reference))
         if self._is_tired():
             notes.append(f"No more cuts are made after {len(self.undone)} that were undone.")
         return [note for note in notes if note]
@@ -141,7 +144,7 @@ class GuardRun:
         self._blind = value is None or not math.isfinite(value)
         if not self._blind:
             self._lost.is_over(epoch)
-            self._judge(value)
+            self._judge(value, self._controller.lenience(epoch + 1.0))
             return
         self._missing.append(epoch)
         if value is None:
@@ -153,21 +156,28 @@ class GuardRun:
             self._trial.value = value
             self._lost.keep(self._trial.snapshot)
 
-    def _judge(self, value: float) -> None:
+    def _judge(self, value: float, lenience: float | None) -> None:
         """A value of the metric: of ranks that are accepted, or of the cut on trial."""
-        trial = self._trial
+        trial = self._last_cut
         if trial is not None and not trial.accepted:
-            if not trial.see(value):
+            if not trial.see(value, lenience or 1.0):
                 return
             self._controller.accept()
+        elif trial is not None and lenience is not None:
+            trial.see(value, lenience)
         self._last = value
         self._reference = self._bound.better(value, self._reference)
+
+    @property
+    def _last_cut(self) -> CutOnTrial | None:
+        """The last cut that was not undone, if there is a way back behind it."""
+        return self._trial or (self._held[-1] if self._held else None)
 
     # --- what is done -----------------------------------------------------------------
 
     def go_back(self, time: float, *, training: bool = True) -> None:
-        """Undo the cut on trial, if it has failed."""
-        trial = self._trial
+        """Undo the last cut, if it has failed."""
+        trial = self._last_cut
         if trial is None or trial.failure is None:
             return
         self._model.restore(trial.snapshot, training=training)
@@ -176,7 +186,11 @@ class GuardRun:
         self._cutter.go_on_from(trial.history)
         self._controller.undo(time, trial.mark)
         self._last_turn = time
-        self._put_on_trial(None)
+        if trial is self._trial:
+            self._trial = None
+        else:
+            self._held.pop()
+        self._lost.forget(trial.snapshot)
 
     def act(self, time: float, step: int) -> None:
         """Cut, if the guard lets it and the controller says so."""
@@ -186,8 +200,7 @@ class GuardRun:
             return
         trial = self._trial
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
-        room = None if self._last is None else self._bound.room(self._last, self._reference)
-        if waits or self._blind or _is_too_little(room, self._controller.room):
+        if waits or self._blind or self._is_at_the_limit(time, self._reference):
             self._controller.wait(passed)
         elif self._cutter.due(time, self._controller.target_value):
             self._cut(time, step, self._reference)
@@ -198,7 +211,7 @@ class GuardRun:
         if trial is None or trial.accepted:
             snapshot, fresh = self._model.take_snapshot(), True
             history = self._cutter.history
-            trial = CutOnTrial(self._bound, snapshot, history, int(time), reference)
+            trial = CutOnTrial(self._bound, snapshot, history, int(time), reference, self._last)
         record = self._cutter.cut(time, self._controller.target_value, step=step, training=True)
         if record is not None:
             if fresh:
@@ -210,11 +223,23 @@ class GuardRun:
             self._controller.accept()
 
     def close(self, epochs: float) -> None:
-        """The end of the training: a cut that has not shown itself good is undone."""
-        if self._trial is not None:
-            self._trial.end()
+        """The end of the training: a cut that has not shown itself good is undone.
+
+        One that was accepted, too, if it was judged all the time and is not good at the end; and
+        those before it, until the last value that the model had is good enough.
+        """
+        judges = self._controller.lenience(epochs) is not None
+        last, trial = self._last, self._last_cut
+        while trial is not None:
+            trial.end(last if judges else None)
+            if trial.failure is None:
+                break
             self.go_back(epochs, training=False)
-        self._put_on_trial(None)
+            last, trial = trial.before, self._last_cut
+        for each in (self._trial, *self._held):
+            if each is not None:
+                self._lost.forget(each.snapshot)
+        self._trial, self._held = None, []
         self._lost.let_go()
 
     def tell_end(self, told: str) -> None:
@@ -222,19 +247,26 @@ class GuardRun:
         if self.end is not None and self.end not in told:
             self._warn(f"{self.end} {NAN_REMEDY}")
 
-    def _put_on_trial(self, trial: CutOnTrial | None) -> None:
-        """From now on this is the last cut; no way leads back behind the one before it."""
-        if self._trial is not None:
-            self._lost.forget(self._trial.snapshot)
-        self._trial = trial
+    def _put_on_trial(self, trial: CutOnTrial) -> None:
+        """From now on this is the last cut; no way leads back behind the one before it.
 
+        But where what was accepted is judged to the end, ways lead back behind each.
+        """
+        last, self._trial = self._trial, trial
+        if last is not None and self._controller.lenience(trial.epoch) is None:
+            self._lost.forget(last.snapshot)
+        elif last is not None:
+            self._held.append(last)
 
-def _is_too_little(left: float | None, asked: float) -> bool:
-    """True while the last accepted value leaves less of the drop than the controller asks for.
+    def _is_at_the_limit(self, time: float, reference: float) -> bool:
+        """True while the last accepted value leaves less of the drop than the controller asks for.
 
-    What is accepted at the limit would stay there, as the best value is then never renewed.
-    """
-    return left is not None and bool(asked) and left < asked
+        What is accepted at the limit would stay there, as the best value is then never renewed.
+        """
+        asked, lenience = self._controller.room, self._controller.lenience(time) or 1.0
+        if self._last is None or not asked:
+            return False
+        return self._bound.room(self._last, reference, lenience) < asked
 
 
 def _unseen(monitor: str, epochs: Sequence[int]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from reducible_train.selection.samples import Samples
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.guard import Bound, Guard, direction_of
 from reducible_train.settings.monitors import is_validation_accuracy
+from reducible_train.settings.search import Search
 from reducible_train.training.adaptive_controller import AdaptiveController
 from reducible_train.training.aid_context import AidRun, ModelAidContext
 from reducible_train.training.guard_run import GuardRun
@@ -186,7 +188,7 @@ def rank_control(
     guard: GuardRun | Unguarded = Unguarded(compression, controller)
     if settings.guard is not None:
         guarded = KerasModel(model, settings.guard.folder)
-        bound = _bound(settings.guard, model, validated)
+        bound = _bound(settings.guard, settings.search, model, validated)
         guard = GuardRun(bound, compression, controller, guarded)
     context = ModelAidContext(model, compression, controller.target_value)
     aids = AidRun(settings.aids, context)
@@ -195,12 +197,13 @@ def rank_control(
     return RankControl(compression, controller, guard, aids)
 
 
-def _bound(guard: Guard, model: Any, validated: int | None) -> Bound:
+def _bound(guard: Guard, search: Search | None, model: Any, validated: int | None) -> Bound:
     """A guard with what is known of its metric: the direction, of how many answers it is."""
     known, name = _keras.logged_metrics(model), guard.monitor.removeprefix("val_")
     counts = is_validation_accuracy(guard.monitor) and name in known
     one_each = counts and _keras.answers_once(_keras.trained_model(model))
-    return Bound(guard, direction_of(guard, known), samples=validated if one_each else None)
+    samples, margin = validated if one_each else None, 0.0 if search is None else search.margin
+    return Bound(guard, direction_of(guard, known), samples, margin)
 
 
 def _controller(
@@ -212,9 +215,10 @@ def _controller(
             settings.search,
             compression.progress.present(settings.search.target),
             smallest_fraction(compression.survey, compression.measure),
-            settings.search.last_epoch(epochs),
+            (settings.search.first_epoch(epochs), settings.search.last_epoch(epochs)),
             settings.search.memory(epochs),
             lambda time, budget: compression.told(compression.foreseen_loss(time, budget)),
+            math.inf if epochs is None else epochs,
         )
     schedules = ScheduleController(lambda goal: compression.progress.present(goal))
     if settings.adaptive is None:

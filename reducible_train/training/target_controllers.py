@@ -12,8 +12,8 @@ from reducible_train.settings.targets import SharedTarget, Target
 
 FACTOR = 0.7  # what a step of a search multiplies the budget by, where nothing tells better
 FIRST = 1e-3  # of all that can be lost, that the first step of a search may be foreseen to lose
-GROWTH = 4.0  # what a step may be foreseen to lose over what the last accepted one was
-ROOM = 0.5  # of the drop that a guard allows, left before a search cuts again
+GROWTH = 2.0  # what a step may be foreseen to lose over what the last accepted one was
+ROOM = 0.25  # of the drop that a guard allows, left before a search cuts again
 CLOSE = 1.02  # accepted over undone budget, below which nothing worth trying lies between
 
 
@@ -35,6 +35,12 @@ class TargetController(Protocol):
     @property
     def room(self) -> float:
         """How much of a guard's drop must be left for a next cut, as a fraction of it."""
+
+    def lenience(self, time: float) -> float | None:
+        """How many times a guard's drop a cut may have at a time, be it accepted or not.
+
+        `None` if a cut that was accepted once is not judged again.
+        """
 
     def look(self, epoch: float) -> None:
         """An epoch has its first step: the kernels are as they will be cut."""
@@ -73,6 +79,9 @@ class _FromTheStart:
     @property
     def room(self) -> float:
         return 0.0
+
+    def lenience(self, time: float) -> float | None:
+        return None
 
     def look(self, epoch: float) -> None:
         """Kernels change nothing."""
@@ -134,9 +143,10 @@ class SearchController(_FromTheStart):
         search: The search.
         present: The budget the model has.
         lowest: The lowest it may get.
-        last_epoch: When the last cut may be made.
+        span: When the first cut may be made, and the last.
         memory: Epochs for which an undone budget is not tried again, nor one below.
         foreseen: Time, budget -> the loss that a cut to it is foreseen to add.
+        epochs: Epochs of the training; infinite where nobody says.
     """
 
     def __init__(
@@ -144,16 +154,18 @@ class SearchController(_FromTheStart):
         search: Search,
         present: float,
         lowest: float,
-        last_epoch: float,
+        span: tuple[float, float],
         memory: float = math.inf,
         foreseen: Callable[[float, float], float] | None = None,
+        epochs: float = math.inf,
     ):
         self.accepted = present
         self.undone: float | None = None  # not to be tried
         self._search = search
         self._lowest = min(max(lowest, search.lowest or 0.0), present)
-        self._last_epoch = last_epoch
+        self._first_epoch, self._last_epoch = span
         self._memory = memory
+        self._epochs = epochs
         self._foreseen = None if search.factor else foreseen
         self._asked = present
         self._asked_at: float | None = None
@@ -170,7 +182,7 @@ class SearchController(_FromTheStart):
         self._asked, self._asked_at = self.accepted, time
         if self.undone is not None and time - self._undone_at >= self._memory:
             self.undone = self._too_much = None
-        if self._search.start_epoch <= time <= self._last_epoch:
+        if self._first_epoch <= time <= self._last_epoch:
             self._asked = self._next(time)
             self._asked_loss = self._loss_of(self._asked, time)
         return self._asked
@@ -236,6 +248,19 @@ class SearchController(_FromTheStart):
     @property
     def room(self) -> float:
         return ROOM
+
+    def lenience(self, time: float) -> float | None:
+        """Twice the drop when cuts begin, once from when half of the epochs after them are over.
+
+        A straight line lies between. A bound is what a search was asked for, not a size, so it must
+        hold at the end. Before that the learning rate has still to fall, from which cut models gain
+        more than the dense one.
+        """
+        if math.isinf(self._epochs):
+            return 1.0
+        strict = (self._last_epoch + self._epochs) / 2
+        left = (strict - time) / max(strict - self._first_epoch, 1.0)
+        return 1.0 + min(max(left, 0.0), 1.0)
 
     @property
     def note(self) -> str | None:

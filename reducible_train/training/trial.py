@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from reducible_train.report.records import Cut, UndoneCut
@@ -26,6 +26,7 @@ class CutOnTrial:
         history: What had been done to it by then.
         epoch: The epoch before which it was made.
         reference: The best value of the metric on accepted ranks.
+        before: The last value on them.
     """
 
     bound: Bound
@@ -33,18 +34,27 @@ class CutOnTrial:
     history: Any
     epoch: int
     reference: float
+    before: float | None = None
     cuts: list[Cut] = field(default_factory=list)
     bad_epochs: int = 0
     value: float | None = None
+    lenience: float = 1.0  # how many times the drop it was allowed when it was judged last
     accepted: bool = False
     failure: str | None = None  # why it must be undone
     mark: Any = None  # of the target controller
 
-    def see(self, value: float) -> bool:
-        """Judge it by the metric of an epoch; True once it is accepted."""
-        self.value = value
-        if self.bound.allows(value, self.reference):
-            self.accepted = True
+    def see(self, value: float, lenience: float = 1.0) -> bool:
+        """Judge it by the metric of an epoch; True if that is good enough.
+
+        The first time that accepts it; after `patience` in a row that are not it has failed.
+
+        Args:
+            value: The metric.
+            lenience: How many times the drop it may have.
+        """
+        self.value, self.lenience = value, lenience
+        if self.bound.allows(value, self.reference, lenience):
+            self.accepted, self.bad_epochs = True, 0
             return True
         self.bad_epochs += 1
         if self.bad_epochs >= self.bound.guard.patience:
@@ -52,14 +62,26 @@ class CutOnTrial:
             self.failure = f"{self._beyond()} for {count}"
         return False
 
-    def end(self) -> None:
-        """The training is over: what has not shown itself good has failed."""
-        if self.accepted or self.failure is not None:
+    def end(self, last: float | None = None) -> None:
+        """The training is over: what has not shown itself good has failed.
+
+        Args:
+            last: The last value of the metric, if what was accepted must be good then as well.
+        """
+        if self.failure is not None:
             return
-        if self.value is None:
+        if not self.accepted and self.value is None:
             self.failure = f"the training ended before {self.bound.guard.monitor} was seen"
-        else:
+        elif not self.accepted:
             self.failure = f"the training ended while {self._beyond()}"
+        elif last is not None and not self._is_good_enough(last):
+            self.value = last
+            self.failure = f"at the end of the training {self._beyond()}"
+
+    def _is_good_enough(self, last: float) -> bool:
+        """Judge it for good: by the drop as it was given, without lenience and with no margin."""
+        self.bound, self.lenience = replace(self.bound, margin=0.0), 1.0
+        return self.bound.allows(last, self.reference)
 
     def undone(self, epoch: int, reason: str) -> UndoneCut:
         """The record of its end."""
@@ -73,16 +95,21 @@ class CutOnTrial:
             parameters=last.parameters,
             monitor=self.bound.guard.monitor,
             reference=self.reference,
-            worst=self.bound.worst(self.reference),
+            worst=self._worst,
             value=self.value,
             reason=reason,
             budgets=last.budgets,
         )
 
+    @property
+    def _worst(self) -> float:
+        """The worst value that would have been good enough, when it was judged last."""
+        return self.bound.worst(self.reference, self.lenience)
+
     def _beyond(self) -> str:
         """That the metric was not good enough, with the numbers."""
         where = "below" if self.bound.sign > 0 else "above"
         return (
-            f"{self.bound.guard.monitor} was {where} {self.bound.worst(self.reference):.6g} "
+            f"{self.bound.guard.monitor} was {where} {self._worst:.6g} "
             f"(last {self.value:.6g}, best before {self.reference:.6g})"
         )

@@ -101,6 +101,26 @@ def test_preview_shows_every_example(path):
     assert "epoch" in result.output
 
 
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ("{}", "From epoch 6 on the budget is stepped down by the loss foreseen"),
+        (
+            "{factor: 0.5, start_epoch: 3}",
+            "From epoch 3 on the budget is multiplied by 0.5",
+        ),
+    ],
+)
+def test_preview_tells_when_a_search_begins(tmp_path, search, told):
+    path = tmp_path / "search.yaml"
+    path.write_text(
+        f"compression: {{search: {search}, guard: {{max_drop: 0.1}}}}\ntraining: {{epochs: 12}}"
+    )
+    result = run("preview", path)
+    assert result.exit_code == 0, result.output
+    assert told in " ".join(result.output.split())
+
+
 def test_preview_draws_each_of_several_budgets(tmp_path):
     path = tmp_path / "both.yaml"
     path.write_text(

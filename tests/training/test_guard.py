@@ -444,7 +444,7 @@ def _batches(x, y):
 
 
 def test_a_search_foresees_what_its_cuts_lose():
-    scheduler = RankScheduler(search=Search(end_epoch=6), guard=guard())
+    scheduler = RankScheduler(search=Search(start_epoch=2, end_epoch=6), guard=guard())
     fit(scheduler, Says(0.9), 9)
     losses = [cut.certificate["objective"] for cut in scheduler.report.cuts]
     assert len(losses) > 1
@@ -457,7 +457,9 @@ def test_a_search_foresees_what_its_cuts_lose():
 
 def test_the_search_finds_the_smallest_size_that_is_good():
     smallest = 0.62
-    scheduler = RankScheduler(search=Search(factor=0.7), guard=guard(patience=1, tries=4))
+    scheduler = RankScheduler(
+        search=Search(factor=0.7, start_epoch=2), guard=guard(patience=1, tries=4)
+    )
     says = SaysBySize(smallest)
     model, _ = fit(scheduler, says, 24)
     fraction = model.count_params() / says.dense
@@ -470,7 +472,7 @@ def test_the_search_finds_the_smallest_size_that_is_good():
 
 
 def test_the_search_stays_at_the_lowest_it_may_go_to():
-    scheduler = RankScheduler(search=Search(factor=0.3), guard=guard())
+    scheduler = RankScheduler(search=Search(factor=0.3, start_epoch=2), guard=guard())
     model, _ = fit(scheduler, Says(0.9), 8)
     assert set(plan_of(model).values()) == {1}, "without one, down to rank 1"
 
@@ -487,7 +489,10 @@ def test_the_search_holds_as_long_as_the_cadence_says():
 
 def test_a_search_of_flops():
     scheduler = RankScheduler(
-        search=Search(factor=0.7), guard=guard(patience=1), measure="flops", allocation="knapsack"
+        search=Search(factor=0.7, start_epoch=2),
+        guard=guard(patience=1),
+        measure="flops",
+        allocation="knapsack",
     )
     fit(scheduler, Says(0.9), 6)
     report = scheduler.report
