@@ -55,14 +55,15 @@ _MOVED = {
 }
 
 
-class TargetKeywords(TypedDict, total=False):
-    """The targets beside `budget`, for editors; exactly one of all is given."""
+class CompressionKeywords(TypedDict, total=False):
+    """For editors: targets beside `budget`, exactly one of all; and options that few need."""
 
     cost: float | Schedule | Mapping[str, float | Schedule]
     energy: float | Schedule
     rtol: float | Schedule
     rank: float | Schedule
     search: Search
+    analysis: Any
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from reducible_train.settings.guard import Bound
 from reducible_train.settings.targets import Target
 from reducible_train.training.lost_weights import NAN_REMEDY, GuardedModel, LostWeights
 from reducible_train.training.target_controllers import TargetController
-from reducible_train.training.trial import CutOnTrial
+from reducible_train.training.trial import CutOnTrial, CutsThatMayFail
 from reducible_train.training.warn_once import WarnOnce
 
 TargetValue = Callable[[Target, float], float]
@@ -71,8 +71,7 @@ class GuardRun:
         self._lost = LostWeights(model, self._warn)
         self._reference: float | None = None  # the best value on accepted ranks
         self._last: float | None = None  # the last one on them
-        self._trial: CutOnTrial | None = None
-        self._held: list[CutOnTrial] = []  # accepted before it, and still judged
+        self._cuts = CutsThatMayFail(self._lost.forget)
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []  # epochs that said nothing
         self._last_turn: float | None = None
@@ -129,17 +128,18 @@ class GuardRun:
         loss = _number((logs or {}).get("loss"))
         if loss is None or math.isfinite(loss):
             return
-        if self._trial is None:
+        trial = self._cuts.newest
+        if trial is None:
             self._lost.meet(f"The loss is {loss}", epoch)
             return
-        self._trial.failure = f"the loss was {loss}"
-        self._lost.keep(self._trial.snapshot)
+        trial.failure = f"the loss was {loss}"
+        self._lost.keep(trial.snapshot)
         self.go_back(float(epoch))
         self._model.reset_metrics()
 
     def see(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         """The metrics of an epoch."""
-        monitor, logs = self._bound.guard.monitor, logs or {}
+        monitor, logs, trial = self._bound.guard.monitor, logs or {}, self._cuts.newest
         value = self._cutter.told(_number(logs.get(monitor)))
         self._blind = value is None or not math.isfinite(value)
         if not self._blind:
@@ -149,16 +149,15 @@ class GuardRun:
         self._missing.append(epoch)
         if value is None:
             self._warn(_not_there(monitor, logs, epoch))
-        elif self._trial is None:
+        elif trial is None:
             self._lost.meet(f"{monitor} is {value}", epoch)
         else:
-            self._trial.failure = f"{monitor} was {value}"
-            self._trial.value = value
-            self._lost.keep(self._trial.snapshot)
+            trial.failure, trial.value = f"{monitor} was {value}", value
+            self._lost.keep(trial.snapshot)
 
     def _judge(self, value: float, lenience: float | None) -> None:
         """A value of the metric: of ranks that are accepted, or of the cut on trial."""
-        trial = self._last_cut
+        trial = self._cuts.last
         if trial is not None and not trial.accepted:
             if not trial.see(value, lenience or 1.0):
                 return
@@ -168,16 +167,11 @@ class GuardRun:
         self._last = value
         self._reference = self._bound.better(value, self._reference)
 
-    @property
-    def _last_cut(self) -> CutOnTrial | None:
-        """The last cut that was not undone, if there is a way back behind it."""
-        return self._trial or (self._held[-1] if self._held else None)
-
     # --- what is done -----------------------------------------------------------------
 
     def go_back(self, time: float, *, training: bool = True) -> None:
         """Undo the last cut, if it has failed."""
-        trial = self._last_cut
+        trial = self._cuts.last
         if trial is None or trial.failure is None:
             return
         self._model.restore(trial.snapshot, training=training)
@@ -186,11 +180,7 @@ class GuardRun:
         self._cutter.go_on_from(trial.history)
         self._controller.undo(time, trial.mark)
         self._last_turn = time
-        if trial is self._trial:
-            self._trial = None
-        else:
-            self._held.pop()
-        self._lost.forget(trial.snapshot)
+        self._cuts.drop_last()
 
     def act(self, time: float, step: int) -> None:
         """Cut, if the guard lets it and the controller says so."""
@@ -198,7 +188,7 @@ class GuardRun:
         self._last_turn = time
         if self._reference is None or self._is_tired() or self._below_limit() is not None:
             return
-        trial = self._trial
+        trial = self._cuts.newest
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
         if waits or self._blind or self._is_at_the_limit(time, self._reference):
             self._controller.wait(passed)
@@ -207,7 +197,7 @@ class GuardRun:
 
     def _cut(self, time: float, step: int, reference: float) -> None:
         """Cut; cuts of one epoch are one trial."""
-        trial, fresh = self._trial, False
+        trial, fresh = self._cuts.newest, False
         if trial is None or trial.accepted:
             snapshot, fresh = self._model.take_snapshot(), True
             history = self._cutter.history
@@ -215,7 +205,8 @@ class GuardRun:
         record = self._cutter.cut(time, self._controller.target_value, step=step, training=True)
         if record is not None:
             if fresh:
-                self._put_on_trial(trial)
+                judged = self._controller.lenience(trial.epoch) is not None
+                self._cuts.add(trial, keep_ways_back=judged)
             trial.cuts.append(record)
             trial.mark = self._controller.mark()
         elif fresh:  # the ranks in force meet it already
@@ -229,34 +220,20 @@ class GuardRun:
         those before it, until the last value that the model had is good enough.
         """
         judges = self._controller.lenience(epochs) is not None
-        last, trial = self._last, self._last_cut
+        last, trial = self._last, self._cuts.last
         while trial is not None:
             trial.end(last if judges else None)
             if trial.failure is None:
                 break
             self.go_back(epochs, training=False)
-            last, trial = trial.before, self._last_cut
-        for each in (self._trial, *self._held):
-            if each is not None:
-                self._lost.forget(each.snapshot)
-        self._trial, self._held = None, []
+            last, trial = trial.before, self._cuts.last
+        self._cuts.forget_all()
         self._lost.let_go()
 
     def tell_end(self, told: str) -> None:
         """Warn of why training was stopped, if what was told at its end does not say it."""
         if self.end is not None and self.end not in told:
             self._warn(f"{self.end} {NAN_REMEDY}")
-
-    def _put_on_trial(self, trial: CutOnTrial) -> None:
-        """From now on this is the last cut; no way leads back behind the one before it.
-
-        But where what was accepted is judged to the end, ways lead back behind each.
-        """
-        last, self._trial = self._trial, trial
-        if last is not None and self._controller.lenience(trial.epoch) is None:
-            self._lost.forget(last.snapshot)
-        elif last is not None:
-            self._held.append(last)
 
     def _is_at_the_limit(self, time: float, reference: float) -> bool:
         """True while the last accepted value leaves less of the drop than the controller asks for.

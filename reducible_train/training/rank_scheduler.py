@@ -16,7 +16,7 @@ from reducible_train.selection.feasibility import check_choices
 from reducible_train.settings.agreement import resume_faults
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.compression import TargetKeywords, compression_settings
+from reducible_train.settings.compression import CompressionKeywords, compression_settings
 from reducible_train.settings.configuration import arguments_from_config
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard
@@ -62,9 +62,6 @@ class RankScheduler(keras.callbacks.Callback):
             the bias), `"frobenius"` (of the kernel). `"auto"`: the best of them that model and
             data allow; of an energy or an error, the last. `"measured"`: that within a kernel, and
             between kernels what `analysis` has measured.
-        analysis: For `criterion="measured"`, what `analyze` has returned, or its file: of the
-            weights that the model has when `fit` begins. A budget is then shared by what the user's
-            own metric loses where each kernel alone is cut.
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
             `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
             full rank). `"auto"`: the first where data judges, else the second.
@@ -81,13 +78,15 @@ class RankScheduler(keras.callbacks.Callback):
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and
             `TailShrink`, `Regrow` (not with `guard`, `search`, `energy`, `rtol` or a lone
             `Adaptive`).
-        **target: One target in place of a budget: `cost` (the same, not as a fraction: in
+        **more: One target in place of a budget: `cost` (the same, not as a fraction: in
             parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
             each kernel keeps, since the start), `rtol` (the relative error that each kernel may
             have, `sqrt(1 - energy)` since the start, as the criterion weighs it, in [0, 1)) or
             `rank` (of every kernel, which stays dense while that would not make it smaller), each a
             number or a schedule; or `search`, a `Search` that steps the budget down as far as the
-            guard allows.
+            guard allows. And `analysis`, for `criterion="measured"`: what `analyze` returned, or
+            its file, of the weights that the model has when `fit` begins. A budget is then shared
+            by what the user's own metric loses where each kernel alone is cut.
 
     Attributes:
         settings: What was asked for, as one frozen value.
@@ -125,22 +124,20 @@ class RankScheduler(keras.callbacks.Callback):
         measure: str | Measure | Sequence[Measure] = "parameters",
         criterion: str = "auto",
         allocation: str = "auto",
-        analysis: Any = None,
         calibration: Any = None,
         rules: Sequence[LayerRule] = (),
         cadence: Cadence | None = None,
         guard: Guard | None = None,
         aids: Sequence[Aid] = (),
-        **target: Unpack[TargetKeywords],
+        **more: Unpack[CompressionKeywords],
     ):
         super().__init__()
         self.settings = compression_settings(
             type(self).__name__,
-            {"budget": budget, **target},
+            {"budget": budget, **more},
             measure=measure,
             criterion=criterion,
             allocation=allocation,
-            analysis=analysis,
             calibration=calibration,
             rules=rules,
             cadence=cadence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -113,3 +114,39 @@ class CutOnTrial:
             f"{self.bound.guard.monitor} was {where} {self._worst:.6g} "
             f"(last {self.value:.6g}, best before {self.reference:.6g})"
         )
+
+
+class CutsThatMayFail:
+    """The newest cut, and those accepted before it that a way leads back behind.
+
+    Args:
+        forget: What lets go of a snapshot.
+    """
+
+    def __init__(self, forget: Callable[[Any], None]):
+        self.newest: CutOnTrial | None = None
+        self._held: list[CutOnTrial] = []
+        self._forget = forget
+
+    @property
+    def last(self) -> CutOnTrial | None:
+        """The last one that was not undone."""
+        return self.newest or (self._held[-1] if self._held else None)
+
+    def add(self, trial: CutOnTrial, *, keep_ways_back: bool) -> None:
+        """A cut is made; no way leads back behind the one before it, if it is not to be kept."""
+        before, self.newest = self.newest, trial
+        if before is not None and keep_ways_back:
+            self._held.append(before)
+        elif before is not None:
+            self._forget(before.snapshot)
+
+    def drop_last(self) -> None:
+        """The last one was undone."""
+        gone, self.newest = self.newest or self._held.pop(), None
+        self._forget(gone.snapshot)
+
+    def forget_all(self) -> None:
+        """All of them stay."""
+        while self.last is not None:
+            self.drop_last()
