@@ -80,12 +80,35 @@ def _shown_by(place: str) -> str:
 def programs() -> Iterator[str]:
     """Every example, with what it printed."""
     yield "# Examples\n\nEach is run by the tests. Below it is what it printed.\n"
+    for path in sorted((TOP / "examples").glob("*.ipynb")):
+        yield f"## {path.name}\n\nA notebook, `examples/{path.name}`.\n"
+        yield from _cells(json.loads(path.read_text(encoding="utf-8")))
     for path in sorted((TOP / "examples").glob("*.py")):
         yield f"## {path.stem.replace('_', ' ').capitalize()}\n\n`examples/{path.name}`\n"
         yield f"```python\n{path.read_text(encoding='utf-8').rstrip()}\n```\n"
         printed = TOP / "docs" / "outputs" / f"{path.stem}.txt"
         if printed.exists():
             yield f"```text\n{printed.read_text(encoding='utf-8').rstrip()}\n```\n"
+
+
+def _cells(book: Mapping[str, Any]) -> Iterator[str]:
+    """Text, programs and outputs of a notebook, its pictures within the page."""
+    for cell in book["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield re.sub(r"^#", "###", text, flags=re.MULTILINE) + "\n"
+            continue
+        yield f"```python\n{text}\n```\n"
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            plain = "".join(output.get("text") or data.get("text/plain", ""))
+            if "image/png" in data:
+                picture = data["image/png"].strip()
+                yield f'<img alt="drawn by the cell above" src="data:image/png;base64,{picture}">\n'
+            elif "text/html" in data:
+                yield "".join(data["text/html"]) + "\n"
+            else:
+                yield f"```text\n{plain.rstrip()}\n```\n"
 
 
 def configurations() -> Iterator[str]:

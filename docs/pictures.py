@@ -20,6 +20,7 @@ from reducible_train.report.records import Report
 FOLDER = Path(__file__).parent / "pictures"
 BLUE, ORANGE, GREEN = "#2a6fbb", "#d9772b", "#3a8f5c"
 mpl.rcParams["svg.hashsalt"] = "reducible_train"  # the same picture gives the same bytes
+mpl.rcParams["svg.fonttype"] = "none"
 
 
 def trained(data: Dataset) -> keras.Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -60,6 +61,19 @@ def test_example(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     run(name, *options, monkeypatch=monkeypatch)
     assert last_words in capfd.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", sorted((TOP / "examples").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebook(path, tmp_path, monkeypatch):
+    """Its cells run in their order; what it shows was made by `docs/outputs.py`."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] for cell in cells if cell["cell_type"] == "code")
+    names: dict = {}
+    for number, text in enumerate(code):
+        exec(compile(text.replace("epochs=12", "epochs=1"), f"{path.name}:{number}", "exec"), names)
 
 
 def test_a_training_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capfd):
