@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         SurgeryError,
     )
     from reducible_train.layers import LowRankDense
-    from reducible_train.one_shot import factorize
     from reducible_train.report.analysis import Analysis
     from reducible_train.report.records import Report
     from reducible_train.saving.model_file import load_model, load_weights_into, save_model
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from reducible_train.training.backup import RankBackupAndRestore
     from reducible_train.training.checkpoint import RankModelCheckpoint
     from reducible_train.training.early_stopping import RankEarlyStopping
+    from reducible_train.training.one_shot import factorize
     from reducible_train.training.rank_scheduler import RankScheduler
 
 _HOMES = {
@@ -64,7 +64,6 @@ _HOMES = {
         "SurgeryError",
     ),
     "layers": ("LowRankDense",),
-    "one_shot": ("factorize",),
     "report.analysis": ("Analysis",),
     "report.records": ("Report",),
     "saving.model_file": (
@@ -98,6 +97,7 @@ _HOMES = {
     "training.backup": ("RankBackupAndRestore",),
     "training.checkpoint": ("RankModelCheckpoint",),
     "training.early_stopping": ("RankEarlyStopping",),
+    "training.one_shot": ("factorize",),
     "training.rank_scheduler": ("RankScheduler",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

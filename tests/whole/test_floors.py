@@ -24,7 +24,7 @@ FLOORS = (
     {"selection"},
     {"surgery"},
     {"analysis", "compressor", "saving"},
-    {"one_shot", "training"},
+    {"training"},
     {"config"},
     {"cli"},
 )
