@@ -25,7 +25,7 @@ FLOORS = (
     {"surgery"},
     {"analysis", "compressor", "saving"},
     {"training"},
-    {"config"},
+    {"config", "tuner"},
     {"cli"},
 )
 FLOOR_OF = {room: height for height, floor in enumerate(FLOORS) for room in floor}
