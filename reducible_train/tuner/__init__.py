@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from reducible_train.settings.search_space import SearchSpace
     from reducible_train.tuner.evaluation import evaluate_settings
     from reducible_train.tuner.hypermodel import RankHyperModel
-    from reducible_train.tuner.pareto import ParetoFront, pareto
+    from reducible_train.tuner.front import ParetoFront, pareto
     from reducible_train.tuner.start import Start
 
 _HOMES = {
-    "ParetoFront": "tuner.pareto",
+    "ParetoFront": "tuner.front",
     "QualityAtSize": "settings.objectives",
     "RankHyperModel": "tuner.hypermodel",
     "SearchSpace": "settings.search_space",
     "SizeAtQuality": "settings.objectives",
     "Start": "tuner.start",
     "evaluate_settings": "tuner.evaluation",
-    "pareto": "tuner.pareto",
+    "pareto": "tuner.front",
 }
 
 __all__ = [
