@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
     from reducible_train.settings.search_space import SearchSpace
     from reducible_train.tuner.evaluation import evaluate_settings
-    from reducible_train.tuner.hypermodel import RankHyperModel
     from reducible_train.tuner.front import ParetoFront, pareto
+    from reducible_train.tuner.hypermodel import RankHyperModel
     from reducible_train.tuner.start import Start
 
 _HOMES = {
