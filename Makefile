@@ -107,7 +107,7 @@ bounds: $(ENDS:%=.venv-%/.at-bounds)
 
 .venv-%/.at-bounds: pyproject.toml .ci/bounds.py $(STAMP)
 	$(BIN)/python -m venv --clear .venv-$*
-	$(BIN)/python .ci/bounds.py $* demo tuner > .venv-$*/wanted.txt
+	$(BIN)/python .ci/bounds.py $* demo > .venv-$*/wanted.txt
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --requirement .venv-$*/wanted.txt --editable . hypothesis pytest pytest-xdist safetensors
 	touch $@

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reducible_train import layers
+    from reducible_train import layers, tuner
     from reducible_train.analysis import analyze
     from reducible_train.config import load_config
     from reducible_train.errors import (
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         SurgeryError,
     )
     from reducible_train.layers import LowRankDense
-    from reducible_train.one_shot import factorize
     from reducible_train.report.analysis import Analysis
     from reducible_train.report.records import Report
     from reducible_train.saving.model_file import load_model, load_weights_into, save_model
@@ -38,17 +37,21 @@ if TYPE_CHECKING:
     from reducible_train.settings.cadence import Cadence
     from reducible_train.settings.guard import Guard
     from reducible_train.settings.measures import Flops, Latency
+    from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
     from reducible_train.settings.rules import LayerRule
     from reducible_train.settings.schedules import Constant, Join, PiecewiseConstant, Ramp
     from reducible_train.settings.search import Search
+    from reducible_train.settings.search_space import SearchSpace
     from reducible_train.surgery.merge import merge
     from reducible_train.surgery.stock_layers import to_stock_layers
     from reducible_train.tensorboard.callback import RankTensorBoard
     from reducible_train.training.backup import RankBackupAndRestore
     from reducible_train.training.checkpoint import RankModelCheckpoint
     from reducible_train.training.early_stopping import RankEarlyStopping
+    from reducible_train.training.one_shot import factorize
     from reducible_train.training.rank_scheduler import RankScheduler
     from reducible_train.training.records import RankRecords
+    from reducible_train.tuner.hypermodel import RankHyperModel
 
 _HOMES = {
     "analysis": ("analyze",),
@@ -65,7 +68,6 @@ _HOMES = {
         "SurgeryError",
     ),
     "layers": ("LowRankDense",),
-    "one_shot": ("factorize",),
     "report.analysis": ("Analysis",),
     "report.records": ("Report",),
     "saving.model_file": (
@@ -85,6 +87,7 @@ _HOMES = {
     "settings.cadence": ("Cadence",),
     "settings.guard": ("Guard",),
     "settings.measures": ("Flops", "Latency"),
+    "settings.objectives": ("QualityAtSize", "SizeAtQuality"),
     "settings.rules": ("LayerRule",),
     "settings.schedules": (
         "Constant",
@@ -93,14 +96,17 @@ _HOMES = {
         "PiecewiseConstant",
     ),
     "settings.search": ("Search",),
+    "settings.search_space": ("SearchSpace",),
     "surgery.merge": ("merge",),
     "surgery.stock_layers": ("to_stock_layers",),
     "tensorboard.callback": ("RankTensorBoard",),
     "training.backup": ("RankBackupAndRestore",),
     "training.checkpoint": ("RankModelCheckpoint",),
     "training.early_stopping": ("RankEarlyStopping",),
+    "training.one_shot": ("factorize",),
     "training.rank_scheduler": ("RankScheduler",),
     "training.records": ("RankRecords",),
+    "tuner.hypermodel": ("RankHyperModel",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -123,10 +129,12 @@ __all__ = [
     "LowRankDense",
     "PiecewiseConstant",
     "ProductDecay",
+    "QualityAtSize",
     "Ramp",
     "RankBackupAndRestore",
     "RankEarlyStopping",
     "RankError",
+    "RankHyperModel",
     "RankModelCheckpoint",
     "RankRecords",
     "RankScheduler",
@@ -136,6 +144,8 @@ __all__ = [
     "Report",
     "Rewarm",
     "Search",
+    "SearchSpace",
+    "SizeAtQuality",
     "SpectrumError",
     "SurgeryError",
     "TailShrink",
@@ -149,14 +159,15 @@ __all__ = [
     "read_report",
     "save_model",
     "to_stock_layers",
+    "tuner",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":  # pyproject.toml is its one place
         return importlib.import_module("importlib.metadata").version("reducible-train")
-    if name == "layers":  # a public module; it needs Keras
-        return importlib.import_module("reducible_train.layers")
+    if name in ("layers", "tuner"):  # public modules
+        return importlib.import_module(f"reducible_train.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

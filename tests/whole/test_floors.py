@@ -24,8 +24,8 @@ FLOORS = (
     {"selection"},
     {"surgery"},
     {"analysis", "compressor", "saving"},
-    {"one_shot", "training"},
-    {"config"},
+    {"training"},
+    {"config", "tuner"},
     {"cli"},
 )
 FLOOR_OF = {room: height for height, floor in enumerate(FLOORS) for room in floor}

@@ -17,6 +17,7 @@ _REMAINING: dict[str, Callable[[float], float]] = {
     "cubic": lambda t: (1 - t) ** 3,
     "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
 }
+SHAPES = tuple(_REMAINING)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Ramp(Schedule, help="Warm-up at `initial`, a ramp, then a hold at `final`.
     )
     end_epoch: float = option(Time(), 6, help="End of the ramp, in epochs.")
     shape: Literal["linear", "cubic", "cosine"] = option(
-        Choice(tuple(_REMAINING), "If unsure, leave it out: it is 'cubic'."),
+        Choice(SHAPES, "If unsure, leave it out: it is 'cubic'."),
         "cubic",
         help='`"linear"`, `"cubic"` or `"cosine"`.',
     )

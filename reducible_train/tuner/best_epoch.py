@@ -1,0 +1,83 @@
+"""The best epoch of a trial, among those at its final ranks, in the checkpoint of the trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from reducible_train.training.rank_scheduler import RankScheduler
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Keeps the best epoch of a trial at the final ranks, and has it saved.
+
+    keras-tuner's own saver takes the best of all epochs, which is one of before the cuts.
+
+    Args:
+        scheduler: The `RankScheduler` of the trial.
+        monitor: The metric that tells the quality.
+        sign: 1 if it should be large, -1 if small.
+        save: Saves the model as it is; left out, nothing is saved.
+        threshold: A value that must be passed for an epoch to be saved, of another execution of
+            the same trial.
+
+    Attributes:
+        logs: What the best epoch has logged; empty before there was one.
+        best: Its metric; `None` where it has none.
+        epoch: That epoch, from 0; `None` before there was one.
+        saved: True if the saved model is of this execution.
+    """
+
+    def __init__(
+        self,
+        scheduler: RankScheduler,
+        monitor: str,
+        sign: int,
+        save: Callable[[Any], None] | None = None,
+        threshold: float | None = None,
+    ):
+        super().__init__()
+        self.scheduler, self.metric, self.sign = scheduler, monitor, sign
+        self.logs: dict[str, float] = {}
+        self.best: float | None = None
+        self.epoch: int | None = None
+        self.saved = False
+        self._weights: list[Any] | None = None  # of the best epoch, where it is not the last
+        self._save, self._threshold = save, threshold
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch < self.scheduler.final_epoch:
+            return
+        value = (logs or {}).get(self.metric)
+        value = None if value is None or math.isnan(value) else float(value)
+        if self.epoch is not None and not _better(value, self.best, self.sign):
+            return
+        self.logs = {name: float(each) for name, each in (logs or {}).items() if _is_scalar(each)}
+        self.best, self.epoch, self._weights = value, epoch, self.model.get_weights()
+        others = self._threshold
+        if self._save is not None and (others is None or _better(value, others, self.sign)):
+            self._save(self.model)
+            self.saved = True
+
+    def put_back(self) -> None:
+        """Give the model the weights of its best epoch, after the fit."""
+        if self._weights is not None:
+            self.model.set_weights(self._weights)
+            self._weights = None
+
+
+def _better(value: float | None, other: float | None, sign: int) -> bool:
+    if value is None:
+        return False
+    return other is None or sign * value > sign * other
+
+
+def _is_scalar(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

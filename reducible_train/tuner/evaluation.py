@@ -1,0 +1,311 @@
+"""One trial: settings in, metrics out, whatever engine has chosen the settings."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.report.records import Report
+from reducible_train.saving.model_file import save_model
+from reducible_train.settings.monitors import direction
+from reducible_train.settings.objectives import SearchObjective
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.search_space import SearchSpace
+from reducible_train.tensorboard.callback import RankTensorBoard
+from reducible_train.tuner.best_epoch import BestEpoch
+from reducible_train.tuner.reference import dense_quality
+from reducible_train.tuner.seconds import seconds_of_batch
+from reducible_train.tuner.start import Start
+from reducible_train.tuner.trial_settings import scheduler_of
+
+# The metrics that every trial has beside those of its logs, where they can be known.
+SIZE_METRICS = (
+    "params",
+    "params_fraction",
+    "bytes_fraction",
+    "flops_fraction",
+    "file_bytes",
+    "file_fraction",
+)
+LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What tells how good a model is.
+
+    Args:
+        monitor: The metric of the logs.
+        sign: 1 if it should be large, -1 if small.
+    """
+
+    monitor: str
+    sign: int
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What all trials of a search have in common.
+
+    Args:
+        space: What is chosen.
+        objective: What is made best; `None` where that is a metric of the logs.
+        rules: Rules for single layers, after those of the space.
+        calibration: As a `RankScheduler` takes it.
+        latency: True to measure the seconds of a batch.
+    """
+
+    space: SearchSpace
+    objective: SearchObjective | None = None
+    rules: tuple[LayerRule, ...] = ()
+    calibration: Any = None
+    latency: bool = False
+
+    def quality(self, model: Any, monitor: str | None = None, mode: str = "auto") -> Quality:
+        """What tells how good a model is.
+
+        Args:
+            model: A compiled model.
+            monitor: The metric where no objective names one; left out, the loss.
+            mode: Its direction.
+
+        Raises:
+            ArgumentError: There will be no such metric, or nobody knows its direction.
+        """
+        if self.objective is not None:
+            monitor, mode = self.objective.monitor, self.objective.mode
+        if monitor is None:
+            return Quality("val_loss", -1)
+        known = _keras.logged_metrics(model)
+        return Quality(monitor, direction(monitor, mode, known, "a search"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial has come to.
+
+    Args:
+        metrics: Those of its best epoch at the final ranks, and its sizes.
+        report: What became of every kernel.
+        saved: True if the best epoch was saved.
+        best: The quality of the best epoch.
+        file: The compact file; `None` where the model cannot be held by one.
+    """
+
+    metrics: dict[str, float]
+    report: Report
+    saved: bool
+    best: float | None
+    file: Path | None
+
+
+def evaluate_settings(
+    start: Any,
+    space: SearchSpace,
+    settings: Mapping[str, Any],
+    *fit_args: Any,
+    objective: SearchObjective | None = None,
+    monitor: str | None = None,
+    mode: str = "auto",
+    file: str | os.PathLike[str] | None = None,
+    rules: Sequence[LayerRule] = (),
+    calibration: Any = None,
+    latency: bool = False,
+    seed: int | None = None,
+    **fit_kwargs: Any,
+) -> dict[str, float]:
+    """Compress and fine-tune a copy of a model as some settings say: settings in, metrics out.
+
+    For any engine that chooses settings; `RankHyperModel` does this for those of keras-tuner.
+
+    Args:
+        start: A `Start`, made once for all trials; or what it is made of.
+        space: What may be chosen.
+        settings: A value for each of `space.domains` that is searched, by name.
+        *fit_args: As `model.fit` takes them, such as `x` and `y`.
+        objective: Adds its value to the metrics, under its `name`.
+        monitor: The metric of the best epoch, where there is no objective; left out, `val_loss`.
+        mode: Whether that should be `"max"` or `"min"`.
+        file: Where the compact file of the best epoch goes; left out, nowhere.
+        rules: Rules for single layers, after those of the space.
+        calibration: As a `RankScheduler` takes it.
+        latency: True to measure the seconds of a batch.
+        seed: For everything that is random.
+        **fit_kwargs: As `model.fit` takes them, such as `epochs` and `validation_data`.
+
+    Returns:
+        The logs of the best epoch at the final ranks, and `params`, `params_fraction`,
+        `bytes_fraction`, `flops_fraction`, `file_bytes`, `file_fraction` where they are known:
+        fractions of the dense model's.
+
+    Raises:
+        ArgumentError: Settings outside of the space, or no epoch ran at the final ranks.
+        RankError: A budget that no ranks meet.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from reducible_train.settings.search_space import SearchSpace
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(32, name="hidden"),
+        ...                           keras.layers.Dense(1, name="output")])
+        >>> model.compile("adam", "mse", run_eagerly=True)
+        >>> x, y = np.ones((8, 8), "float32"), np.ones((8, 1), "float32")
+        >>> found = evaluate_settings(model, SearchSpace(budget=(0.5, 0.9)), {"budget": 0.7}, x, y,
+        ...     validation_data=(x, y), epochs=1, verbose=0)
+        >>> found["params_fraction"] <= 0.7, model.layers[0].kernel.shape
+        (True, (8, 32))
+    """
+    begun = start if isinstance(start, Start) else Start(start)
+    plan = TrialPlan(space, objective, tuple(rules), calibration, latency)
+    model = begun.new_model(dict(settings))
+    quality = plan.quality(model, monitor, mode)
+    dense = None
+    if objective is not None and objective.needs_dense:
+        dense = dense_quality(model, fit_arguments(model, fit_args, fit_kwargs), quality.monitor)
+    told = space.completed_choice(settings)
+    with seeded(seed):
+        return run_trial(
+            plan, model, told, quality, fit_args, fit_kwargs, dense=dense, file=file
+        ).metrics
+
+
+def run_trial(
+    plan: TrialPlan,
+    model: Any,
+    told: Mapping[str, Any],
+    quality: Quality,
+    fit_args: Sequence[Any],
+    fit_kwargs: Mapping[str, Any],
+    *,
+    dense: float | None = None,
+    file: str | os.PathLike[str] | None = None,
+    save: Callable[[Any], None] | None = None,
+    threshold: float | None = None,
+) -> Outcome:
+    """Train one model as it is told; it ends with the weights of its best epoch.
+
+    Args:
+        plan: What all trials have in common.
+        model: The model of this trial.
+        told: All that was chosen.
+        quality: What tells how good it is.
+        fit_args: As `model.fit` takes them.
+        fit_kwargs: The same; with an `initial_epoch` the model has the ranks of another trial.
+        dense: The quality of the dense start, where the objective needs it.
+        file: Where the compact file goes.
+        save: Saves a model, called for each epoch better than those before.
+        threshold: A quality that must be passed for an epoch to be saved.
+    """
+    arguments = fit_arguments(model, fit_args, fit_kwargs)
+    goes_on = arguments.get("initial_epoch", 0) > 0
+    if "learning_rate" in told and not goes_on:
+        set_learning_rate(model, told["learning_rate"])
+    scheduler = scheduler_of(
+        told,
+        int(arguments.get("epochs", 1)),
+        goes_on=goes_on,
+        rules=plan.rules,
+        calibration=plan.calibration,
+    )
+    best = BestEpoch(scheduler, quality.monitor, quality.sign, save, threshold)
+    others = list(fit_kwargs.get("callbacks") or ())
+    boards = [each for each in others if isinstance(each, keras.callbacks.TensorBoard)]
+    ranks = [RankTensorBoard(scheduler, each) for each in boards]
+    model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, *ranks, best]})
+    if best.epoch is None:
+        raise ArgumentError(
+            "A trial must reach its final ranks before training ends. Received: no epoch from "
+            f"epoch {scheduler.final_epoch:g} on, counted from 0. Let ranks fall earlier, or stop "
+            "later."
+        )
+    best.put_back()
+    report = scheduler.report
+    written, sizes = _written(model, report, file if best.saved or save is None else None)
+    metrics = best.logs | _sizes(report) | sizes
+    if plan.latency:
+        metrics[LATENCY] = seconds_of_batch(model, arguments.get("x"))
+    if plan.objective is not None:
+        metrics[plan.objective.name] = _value(plan.objective, metrics, quality.sign, dense)
+    return Outcome(metrics, report, best.saved, best.best, written)
+
+
+def fit_arguments(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `model.fit`, by name."""
+    return dict(inspect.signature(model.fit).bind_partial(*args, **kwargs).arguments)
+
+
+def set_learning_rate(model: Any, rate: float) -> None:
+    """Give the optimizer of a model a learning rate.
+
+    Raises:
+        ArgumentError: It has a schedule of its own.
+    """
+    try:
+        model.optimizer.learning_rate = rate
+    except TypeError as error:
+        raise ArgumentError(
+            "`learning_rate` cannot be searched where the optimizer has a schedule of its own. "
+            f"Received: {type(model.optimizer).__name__} with a schedule. Compile the model with a "
+            "number, or leave `learning_rate` out of the space."
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Begin with the same random numbers each time; Python's and numpy's go on after it."""
+    python, arrays = random.getstate(), np.random.get_state()
+    if seed is not None:
+        keras.utils.set_random_seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+
+
+def _value(
+    objective: SearchObjective, metrics: Mapping[str, float], sign: int, dense: float | None
+) -> float:
+    lacking = [each for each in (objective.monitor, objective.size_name) if each not in metrics]
+    if lacking:
+        raise ArgumentError(
+            f"`{objective.name}` needs {lacking[0]!r}, which this trial has not shown. Received: "
+            f"{', '.join(metrics)}. Choose another metric or measure."
+        )
+    return objective.value(metrics, sign, dense)
+
+
+def _sizes(report: Report) -> dict[str, float]:
+    found = {"params": float(report.parameters), "params_fraction": report.size_fraction}
+    found["bytes_fraction"] = report.bytes / max(report.dense_bytes, 1)
+    if report.flops_fraction is not None:
+        found["flops_fraction"] = report.flops_fraction
+    return found
+
+
+def _written(
+    model: Any, report: Report, file: str | os.PathLike[str] | None
+) -> tuple[Path | None, dict[str, float]]:
+    """The compact file, where one is wanted, and how large it is."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(is|will be) written", category=UserWarning)
+        path = Path(folder) / "model.reducible" if file is None else Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            saved = save_model(model, path, report)
+        except FormatError:  # the checkpoint holds it
+            return None, {}
+    sizes = {"file_bytes": float(saved.bytes), "file_fraction": saved.size_fraction}
+    return (None if file is None else path), sizes

@@ -1,0 +1,250 @@
+"""The trials of a search that no other one beats in everything: a true front, not a sum."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
+from reducible_train.tuner.keras_tuner_side import FILE
+
+# What a trial may cost, in the order of the table; the smaller the better.
+COSTS = ("params_fraction", "flops_fraction", "file_bytes", "latency")
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """One finished trial.
+
+    Args:
+        trial_id: Its name in the search.
+        metrics: All that it has reported.
+        settings: What was chosen for it.
+        file: Its compact file; `None` where there is none.
+        is_best: True if no other trial is at least as good in everything, and better in something.
+    """
+
+    trial_id: str
+    metrics: Mapping[str, float]
+    settings: Mapping[str, Any]
+    file: Path | None
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class ParetoFront:
+    """The finished trials of a search, and which of them none beats in everything.
+
+    Its `str` is a table of these, the smallest first.
+
+    Args:
+        trials: All that have finished, in the order of the first cost.
+        quality: The metric that tells how good a model is.
+        sign: 1 if it should be large, -1 if small.
+        costs: The metrics that should be small.
+    """
+
+    trials: tuple[TrialPoint, ...]
+    quality: str
+    sign: int
+    costs: tuple[str, ...]
+
+    @property
+    def best(self) -> tuple[TrialPoint, ...]:
+        """The trials that none beats in everything, the smallest first."""
+        return tuple(each for each in self.trials if each.is_best)
+
+    def data(self) -> list[dict[str, Any]]:
+        """A row for each trial in plain values, for a table or a plot of one's own."""
+        return [
+            {
+                "trial": each.trial_id,
+                "best": each.is_best,
+                **{name: each.metrics[name] for name in (self.quality, *self.costs)},
+                "settings": dict(each.settings),
+                "file": None if each.file is None else str(each.file),
+            }
+            for each in self.trials
+        ]
+
+    def __str__(self) -> str:
+        names = ("trial", self.quality, *self.costs, "settings")
+        rows = [names, *(tuple(self._cells(each)) for each in self.best)]
+        *widths, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True))
+            for row in rows
+        ]
+        told = f"{len(self.best)} of {len(self.trials)} trials that none beats in everything"
+        return "\n".join([*(line.rstrip() for line in lines), told])
+
+    def _cells(self, point: TrialPoint) -> Iterator[str]:
+        yield point.trial_id
+        yield f"{point.metrics[self.quality]:.4f}"
+        for name in self.costs:
+            value = point.metrics[name]
+            yield f"{value:.1%}" if name.endswith("_fraction") else f"{value:,.5g}"
+        yield ", ".join(
+            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in point.settings.items()
+        )
+
+    def plot(self, path: str | os.PathLike[str] | None = None, cost: str | None = None) -> Any:
+        """Draw all trials, quality against one cost, the front as a line.
+
+        Args:
+            path: A file for the picture; left out, none is written.
+            cost: One of `costs`; the first, if not given.
+
+        Returns:
+            The figure of matplotlib.
+
+        Raises:
+            ArgumentError: matplotlib is not installed, or no trial has this cost.
+        """
+        name = self.costs[0] if cost is None else cost
+        if name not in self.costs:
+            raise ArgumentError(
+                f"`cost` must be one of {', '.join(map(repr, self.costs))}. Received: {cost!r}."
+            )
+        try:
+            from matplotlib.figure import Figure  # noqa: PLC0415
+        except ImportError as error:
+            raise ArgumentError(
+                "A plot needs matplotlib. Received: an environment without it. Install it with "
+                "pip install matplotlib, or take the numbers of data()."
+            ) from error
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot()
+        rest = [each for each in self.trials if not each.is_best]
+        # On a front over more than two numbers, the line of these two is a part of it.
+        values = [[each.metrics[name] for each in some] for some in (rest, self.best)]
+        qualities = [[each.metrics[self.quality] for each in some] for some in (rest, self.best)]
+        axes.plot(values[0], qualities[0], "o", color="0.7", label="trials")
+        axes.plot(values[1], qualities[1], "o", color="C0", label="none beats them in everything")
+        line = non_dominated(
+            [(-self.sign * q, c) for q, c in zip(qualities[1], values[1], strict=True)]
+        )
+        steps = sorted((values[1][i], qualities[1][i]) for i in line)
+        axes.plot([x for x, _ in steps], [y for _, y in steps], "-", color="C0")
+        axes.set(xlabel=name.replace("_", " "), ylabel=self.quality)
+        axes.legend(frameon=False)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+
+def pareto(
+    tuner: Any,
+    quality: str | None = None,
+    *,
+    mode: str = "auto",
+    costs: Sequence[str] | None = None,
+) -> ParetoFront:
+    """The trials of a search that no other one beats in quality and in every cost.
+
+    It looks at what a search has reported, whatever its objective was, also while it runs.
+
+    Args:
+        tuner: Any tuner of keras-tuner over a `RankHyperModel`.
+        quality: The metric that tells how good a model is; left out, that of the search.
+        mode: `"max"` or `"min"`; left out, that of the search, or as keras-tuner knows it.
+        costs: Metrics that should be small; left out, all of `params_fraction`, `flops_fraction`,
+            `file_bytes` and `latency` that every finished trial has reported.
+
+    Returns:
+        All finished trials, and which of them none beats.
+
+    Raises:
+        ArgumentError: No trial has finished, or one lacks the metric.
+
+    Example:
+        >>> # front = pareto(tuner)
+        >>> # print(front)
+        >>> # front.plot("front.png", cost="flops_fraction")
+
+    Reference: Deb, *Multi-objective optimization using evolutionary algorithms*, Wiley 2001.
+    """
+    done = [each for each in tuner.oracle.trials.values() if each.status == "COMPLETED"]
+    if not done:
+        raise ArgumentError(
+            "A front is there once a trial has finished. Received: a search with none. Call "
+            "tuner.search(...) first."
+        )
+    name, known = _quality_of(tuner) if quality is None else (quality, None)
+    rows = [{key: float(each.metrics.get_best_value(key)) for key in each.metrics.metrics}
+            for each in done]  # fmt: skip
+    wanted = (
+        [each for each in COSTS if all(each in row for row in rows)] if costs is None else costs
+    )
+    for each, row in zip(done, rows, strict=True):
+        lacking = [key for key in (name, *wanted) if key not in row]
+        if lacking:
+            raise ArgumentError(
+                f"Every trial must have reported {lacking[0]!r}. Received: trial {each.trial_id} "
+                f"with {', '.join(row)}. Choose among these."
+            )
+    sign = _sign(name, mode, known, done[0])
+    best = set(non_dominated([(-sign * row[name], *(row[key] for key in wanted)) for row in rows]))
+    points = [
+        TrialPoint(each.trial_id, row, _settings(each), _file(tuner, each), index in best)
+        for index, (each, row) in enumerate(zip(done, rows, strict=True))
+    ]
+    key = wanted[0] if wanted else name
+    points.sort(key=lambda point: point.metrics[key])
+    return ParetoFront(tuple(points), name, sign, tuple(wanted))
+
+
+def non_dominated(rows: Sequence[Sequence[float]]) -> list[int]:
+    """The rows that no other one is below or level with in all, and below in one.
+
+    Of equal rows all are kept; one with NaN is beaten by every other.
+
+    >>> non_dominated([(1, 5), (2, 2), (3, 3), (2, 2), (5, 1)])
+    [0, 1, 3, 4]
+    """
+    plain = [tuple(math.inf if math.isnan(value) else value for value in row) for row in rows]
+    return [
+        index
+        for index, row in enumerate(plain)
+        if not any(other != row and _all_below(other, row) for other in plain)
+    ]
+
+
+def _all_below(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _quality_of(tuner: Any) -> tuple[str, int | None]:
+    plan = getattr(tuner.hypermodel, "plan", None)
+    asked = getattr(plan, "objective", None)
+    if isinstance(asked, SizeAtQuality | QualityAtSize):
+        return asked.monitor, tuner.hypermodel.plan.quality(tuner.hypermodel.start.model).sign
+    wanted = tuner.oracle.objective
+    if wanted.name in (*COSTS, "params", "bytes_fraction", "file_fraction"):
+        return "val_loss", -1
+    return wanted.name, 1 if wanted.direction == "max" else -1
+
+
+def _sign(name: str, mode: str, known: int | None, trial: Any) -> int:
+    if mode in ("max", "min"):
+        return 1 if mode == "max" else -1
+    if known is not None:
+        return known
+    return 1 if trial.metrics.get_direction(name) == "max" else -1
+
+
+def _settings(trial: Any) -> dict[str, Any]:
+    """What was chosen, without what a tuner notes for itself."""
+    values = trial.hyperparameters.values
+    return {name: value for name, value in values.items() if not name.startswith("tuner/")}
+
+
+def _file(tuner: Any, trial: Any) -> Path | None:
+    path = Path(tuner.project_dir) / f"trial_{trial.trial_id}" / FILE
+    return path if path.is_file() else None

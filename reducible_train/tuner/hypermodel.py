@@ -1,0 +1,360 @@
+"""The hypermodel: what any tuner of keras-tuner needs to search how a model is compressed."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras_tuner
+
+from reducible_train import _keras
+from reducible_train.compressor import Compression
+from reducible_train.errors import ArgumentError, ArgumentTypeError, RankError, ReducibleError
+from reducible_train.saving.model_file import load_weights_into
+from reducible_train.selection import fingerprints
+from reducible_train.settings.checks import checked_all
+from reducible_train.settings.monitors import check_validated
+from reducible_train.settings.objectives import SearchObjective
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.search_space import SearchSpace
+from reducible_train.settings.targets import target
+from reducible_train.training.rank_scheduler import RankScheduler
+from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.evaluation import (
+    LATENCY,
+    SIZE_METRICS,
+    Outcome,
+    Quality,
+    TrialPlan,
+    fit_arguments,
+    run_trial,
+    seeded,
+    set_learning_rate,
+)
+from reducible_train.tuner.hparams import declare_hparams, write_results
+from reducible_train.tuner.keras_tuner_side import (
+    FILE,
+    Savers,
+    TunerTrial,
+    declare,
+    seed_of,
+    users_own,
+)
+from reducible_train.tuner.project import Project
+from reducible_train.tuner.reference import dense_quality
+from reducible_train.tuner.start import Start
+from reducible_train.tuner.trial_settings import check_space
+
+
+class RankHyperModel(keras_tuner.HyperModel):
+    """Searches how a trained model is best compressed, with any tuner of keras-tuner.
+
+    Each trial begins from a copy of the trained model, lowers its ranks as the trial says, and
+    trains on. `get_best_models`, `load_model` and the trials that `Hyperband` continues have the
+    ranks of their trial; beside the checkpoint of a trial lies its compact file,
+    `model.reducible`. The best epoch of a trial is one at its final ranks, by the metric that
+    tells the quality: that of the objective, or else of the tuner.
+
+    Each trial reports the logs of that epoch and `params`, `params_fraction`, `bytes_fraction`,
+    `flops_fraction`, `file_bytes`, `file_fraction` and, if asked for, `latency`; the fractions are
+    of the dense model. `results_summary` shows them. A trial that cannot be done, such as
+    one with a budget that its floors do not allow, is a failed trial, with its reason as a warning.
+
+    Args:
+        model: A trained model, of which a copy is kept; a `.keras` or `.reducible` file, which is
+            read once; or a function that builds a new model at each call, and takes
+            keras-tuner's `HyperParameters` if it has an argument.
+        space: What is searched.
+        objective: `SizeAtQuality(...)` or `QualityAtSize(...)`, whose value each trial then reports
+            under its name: give `hypermodel.objective` to the tuner. Left out, the tuner's own
+            objective is a metric of the logs or one of those above.
+        rules: Rules for single layers, after those of the space.
+        calibration: As a `RankScheduler` takes it.
+        latency: True to measure the seconds of a batch of 32 at the end of each trial.
+        custom_objects: Name -> class or function, for what is not Keras's own.
+        name: As of any hypermodel.
+
+    Attributes:
+        start: The model that trials begin from.
+        plan: What all trials have in common.
+
+    Raises:
+        ArgumentTypeError: An argument of the wrong type.
+        ArgumentError: A model that cannot be copied, a function that gives the same model twice, or
+            a space with unknown names.
+        RankError: No ranks meet the smallest budget of the space.
+
+    Example:
+        >>> import keras
+        >>> from reducible_train import SearchSpace, SizeAtQuality
+        >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
+        ...                           keras.layers.Dense(10, "softmax", name="output")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> hypermodel = RankHyperModel(model, SearchSpace(budget=(0.3, 0.8)),
+        ...                             objective=SizeAtQuality("val_accuracy", max_drop=0.003))
+        >>> print(hypermodel.objective)
+        Objective(name="size_at_quality", direction="min")
+        >>> # tuner = keras_tuner.RandomSearch(hypermodel, hypermodel.objective, max_trials=20)
+        >>> # tuner.search(x, y, validation_data=(x_val, y_val), epochs=3)
+        >>> # best = tuner.get_best_models(1)[0]
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        space: SearchSpace,
+        *,
+        objective: SearchObjective | None = None,
+        rules: Sequence[LayerRule] = (),
+        calibration: Any = None,
+        latency: bool = False,
+        custom_objects: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ):
+        _check_kinds(space, objective)
+        check_space(space)
+        ruled = checked_all(
+            "`rules` must hold LayerRule objects", rules, LayerRule, "rules=[LayerRule('hidden_*')]"
+        )
+        self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency)
+        self.start = Start(model, custom_objects, keras_tuner.HyperParameters)
+        _check_budgets(self.plan, self.start.model)
+        if self.start.model.compiled and space.learning_rate is not None:
+            set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
+        self._fingerprint = "" if self.start.builds else fingerprints.of_weights(self.start.model)
+        self._savers = Savers()
+        self._checked: set[str] = set()
+        super().__init__(name)
+
+    @property
+    def space(self) -> SearchSpace:
+        """What is searched."""
+        return self.plan.space
+
+    @property
+    def objective(self) -> keras_tuner.Objective:
+        """What the tuner is asked to make best.
+
+        Raises:
+            ArgumentError: None was given.
+        """
+        wanted = self.plan.objective
+        if wanted is None:
+            raise ArgumentError(
+                "`objective` is there if the hypermodel was given one. Received: none. Give "
+                "objective=SizeAtQuality('val_accuracy', max_drop=0.003) to RankHyperModel, or a "
+                "metric to the tuner: objective='val_accuracy'."
+            )
+        sign = self.plan.quality(self.start.model).sign
+        return keras_tuner.Objective(wanted.name, wanted.direction(sign))
+
+    # --- what keras-tuner calls -----------------------------------------------------------
+
+    def build(self, hp: keras_tuner.HyperParameters) -> Any:
+        """A model for one trial, dense as the start; weights that it loads bring their ranks."""
+        declare(self.space, hp)
+        model = self.start.new_model(hp)
+        model.load_weights = types.MethodType(_load_weights, model)
+        return model
+
+    def fit(self, hp: keras_tuner.HyperParameters, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Train the model of one trial as its hyperparameters say.
+
+        Returns:
+            The metrics of its best epoch at the final ranks, and its sizes.
+        """
+        callbacks = list(kwargs.pop("callbacks", None) or ())
+        trial = TunerTrial.of(callbacks)
+        told = self.space.completed_choice(hp.values)
+        if trial is None:
+            given = {**kwargs, "callbacks": callbacks}
+            return run_trial(self.plan, model, told, self.plan.quality(model), args, given).metrics
+        arguments = fit_arguments(model, args, kwargs)
+        self._check(trial, model, arguments)
+        try:
+            outcome = self._run(trial, told, model, args, kwargs)
+        except SearchError:
+            raise
+        except ReducibleError as error:  # it would be the same again
+            words = f"Trial {trial.trial.trial_id} failed: {type(error).__name__}: {error}"
+            warnings.warn(words, stacklevel=2)
+            raise keras_tuner.errors.FailedTrialError(words) from error
+        return outcome.metrics
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def _run(
+        self, trial: TunerTrial, told: dict[str, Any], model: Any, args: Any, kwargs: Any
+    ) -> Outcome:
+        quality = _quality(self.plan, trial, model)
+        saved = self._savers.of(trial.saver)
+        seed = seed_of(trial.seed, told, saved.executions)
+        saved.executions += 1
+        dense = self._dense(trial, model, fit_arguments(model, args, kwargs), quality)
+        declare_hparams(trial.others, self.plan, quality)
+        with seeded(seed):
+            outcome = run_trial(
+                self.plan,
+                model,
+                told,
+                quality,
+                args,
+                {**kwargs, "callbacks": trial.others},
+                dense=dense,
+                file=trial.folder / FILE,
+                save=trial.save,
+                threshold=saved.best,
+            )
+        if outcome.saved:
+            saved.best = outcome.best
+        trial.trial.message = _line(outcome.metrics, quality)
+        write_results(trial.others, outcome.metrics, quality)
+        return outcome
+
+    def _dense(
+        self, trial: TunerTrial, model: Any, arguments: Mapping[str, Any], quality: Quality
+    ) -> float | None:
+        """The quality of the dense start, measured once in a search."""
+        if self.plan.objective is None or not self.plan.objective.needs_dense:
+            return None
+        project = self._project(trial)
+        if quality.monitor not in project.dense:
+            try:
+                goes_on = arguments.get("initial_epoch", 0) > 0
+                whole = self.start.new_model(trial.trial.hyperparameters) if goes_on else model
+                project.keep(quality.monitor, dense_quality(whole, arguments, quality.monitor))
+            except ArgumentError as error:
+                raise SearchError(str(error)) from error
+        return float(project.dense[quality.monitor])
+
+    def _project(self, trial: TunerTrial) -> Project:
+        return Project(trial.project, self.space, self._fingerprint)
+
+    def _check(self, trial: TunerTrial, model: Any, arguments: Mapping[str, Any]) -> None:
+        """Refuse, before the first trial, a search whose trials would all fail."""
+        place = str(trial.project)
+        if place in self._checked:
+            return
+        _check_search(self.plan, trial, model, arguments)
+        self._project(trial)
+        self._checked.add(place)
+
+
+def _load_weights(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    """Stands for `load_weights` of a trial's model: it gets the ranks of the file as well."""
+    if args or kwargs:  # Keras's own way, which the other goes in the end
+        type(self).load_weights(self, filepath, *args, **kwargs)
+    else:
+        load_weights_into(self, filepath)
+
+
+def _check_kinds(space: Any, objective: Any) -> None:
+    if not isinstance(space, SearchSpace):
+        raise ArgumentTypeError(
+            f"`space` must be a SearchSpace. Received: {space!r}. Write "
+            "space=SearchSpace(budget=(0.05, 0.5))."
+        )
+    if objective is not None and not isinstance(objective, SearchObjective):
+        raise ArgumentTypeError(
+            f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. A "
+            "metric of the logs is told to the tuner: objective='val_accuracy'."
+        )
+
+
+def _check_budgets(plan: TrialPlan, model: Any) -> None:
+    """Refuse a space whose smallest budget no ranks meet, as far as it is known beforehand."""
+    for each in plan.space.domains:
+        name, _, measure = each.name.partition("/")
+        if name != "budget" or (measure or "parameters") not in ("parameters", "bytes"):
+            continue
+        if not _keras.has_weights(model):
+            return
+        lowest = min(float(value) for value in each.values if not isinstance(value, str))
+        try:
+            Compression(
+                _keras.trained_model(model),
+                target("budget", lowest),
+                measure=measure or "parameters",
+                rules=plan.rules,
+            )
+        except RankError as error:
+            raise RankError(
+                f"`budget` of the search space goes lower than any ranks do: {lowest:g}. {error}"
+            ) from error
+
+
+def _check_search(
+    plan: TrialPlan, trial: TunerTrial, model: Any, arguments: Mapping[str, Any]
+) -> None:
+    wanted = trial.objective
+    if hasattr(wanted, "name_to_direction"):  # a list of them
+        names = ", ".join(wanted.name_to_direction)
+        raise SearchError(
+            "keras-tuner adds several objectives up as they are, so that the one with the largest "
+            f"numbers decides. Received: {names}. Ask for one of them, or for "
+            "SizeAtQuality(...), and see all trials by pareto(tuner)."
+        )
+    if not model.compiled:
+        raise SearchError(
+            f"Model '{model.name}' must be compiled, for each trial trains it. Received: one that "
+            "is not. Call model.compile(...) first, or give optimizer= and loss= to the tuner."
+        )
+    if any(isinstance(each, RankScheduler) for each in trial.others):
+        raise SearchError(
+            "Each trial makes a RankScheduler of its own, by its settings. Received: one more "
+            "among the callbacks of search. Leave it out; rules are given to RankHyperModel."
+        )
+    validates = bool(
+        arguments.get("validation_data") is not None or arguments.get("validation_split")
+    )
+    try:
+        quality = _quality(plan, trial, model)
+        check_validated(
+            quality.monitor, "auto", _keras.logged_metrics(model), validates, "a search"
+        )
+        _check_reported(plan, trial, model, validates)
+    except SearchError:
+        raise
+    except ArgumentError as error:
+        raise SearchError(str(error)) from error
+
+
+def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, validates: bool) -> None:
+    """Refuse an objective that no trial will report."""
+    logged = list(_keras.logged_metrics(model))
+    if not logged or users_own(trial.others):
+        return  # what logs anything it likes
+    names = [*logged, *(f"val_{each}" for each in logged if validates), *SIZE_METRICS]
+    names += [LATENCY] if plan.latency else []
+    names += [plan.objective.name] if plan.objective is not None else []
+    if trial.objective.name not in names:
+        raise SearchError(
+            f"The objective of the tuner must be what trials report. Received: "
+            f"{trial.objective.name!r}. They will report {', '.join(names)}."
+            + ("" if validates else " With validation data there are more.")
+        )
+
+
+def _quality(plan: TrialPlan, trial: TunerTrial, model: Any) -> Quality:
+    """What tells the quality: of the objective, or else what the tuner goes by."""
+    name = trial.objective.name
+    if plan.objective is not None:
+        return plan.quality(model)
+    if name in (*SIZE_METRICS, LATENCY):
+        return plan.quality(model)
+    return Quality(name, 1 if trial.objective.direction == "max" else -1)
+
+
+def _line(metrics: Mapping[str, float], quality: Quality) -> str:
+    """What `results_summary` shows of a trial beside its settings and its score."""
+    parts = [f"{quality.monitor}: {metrics.get(quality.monitor, float('nan')):.4f}"]
+    parts.append(f"params: {metrics['params']:,.0f} ({metrics['params_fraction']:.1%})")
+    if "flops_fraction" in metrics:
+        parts.append(f"flops: {metrics['flops_fraction']:.1%}")
+    if "file_bytes" in metrics:
+        parts.append(f"file: {metrics['file_bytes']:,.0f} bytes")
+    if LATENCY in metrics:
+        parts.append(f"latency: {1000 * metrics[LATENCY]:.3f} ms")
+    return ", ".join(parts)

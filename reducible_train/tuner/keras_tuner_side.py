@@ -1,0 +1,132 @@
+"""What a trial of keras-tuner is, seen from its hypermodel: by the callbacks it is given.
+
+`HyperModel.fit` is told neither the trial nor the tuner. keras-tuner's own callbacks know both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+
+from reducible_train.settings.search_space import SearchSpace
+from reducible_train.training.comparisons import is_tuner_saver
+
+FILE = "model.reducible"  # the compact file of a trial, in its folder
+
+
+@dataclass
+class Saved:
+    """What keras-tuner's saver has saved, which all executions of a trial share.
+
+    Args:
+        executions: How many have run.
+        best: The quality of what is saved.
+    """
+
+    executions: int = 0
+    best: float | None = None
+
+
+@dataclass(frozen=True)
+class TunerTrial:
+    """The trial that a fit belongs to.
+
+    Args:
+        tuner: The tuner.
+        trial: The trial.
+        saver: Its saver; `None` where a tuner of another kind has none.
+        others: The callbacks of the fit without the saver.
+    """
+
+    tuner: Any
+    trial: Any
+    saver: Any
+    others: list[Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, callbacks: Sequence[Any]) -> TunerTrial | None:
+        """The trial whose callbacks these are; `None` for a fit without a tuner."""
+        told = [each for each in callbacks if hasattr(each, "tuner") and hasattr(each, "trial")]
+        if not told:
+            return None
+        savers = [each for each in callbacks if is_tuner_saver(each)]
+        others = [each for each in callbacks if not any(each is saver for saver in savers)]
+        return cls(told[-1].tuner, told[-1].trial, savers[-1] if savers else None, others)
+
+    @property
+    def folder(self) -> Path:
+        """Its folder."""
+        return Path(self.tuner.get_trial_dir(self.trial.trial_id))
+
+    @property
+    def project(self) -> Path:
+        """The folder of the search."""
+        return Path(self.tuner.project_dir)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the search; 0 where a worker does not know it."""
+        return int(getattr(self.tuner.oracle, "seed", 0) or 0)
+
+    @property
+    def objective(self) -> Any:
+        """What the tuner makes best."""
+        return self.tuner.oracle.objective
+
+    def save(self, model: Any) -> None:
+        """Save a model as keras-tuner does, where `load_model` of the tuner finds it."""
+        if self.saver is not None:
+            self.saver.set_model(model)
+            self.saver.on_epoch_end(0, {})  # without a value it saves the model as it is
+
+
+class Savers:
+    """What is known of the savers of the trials that run."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[Any, Saved] = weakref.WeakKeyDictionary()
+
+    def of(self, callback: Any) -> Saved:
+        """What is known of one."""
+        return Saved() if callback is None else self._known.setdefault(callback, Saved())
+
+
+def declare(space: SearchSpace, hp: keras_tuner.HyperParameters) -> None:
+    """Tell keras-tuner what is searched."""
+    for each in space.domains:
+        if not each.is_searched:
+            continue
+        if not each.is_range:
+            numbers = each.whole or isinstance(each.values[0], str)
+            hp.Choice(each.name, list(each.values) if numbers else [*map(float, each.values)])
+            continue
+        scale = "log" if each.log else "linear"
+        if each.whole:
+            hp.Int(each.name, int(each.values[0]), int(each.values[1]), sampling=scale)
+        else:
+            hp.Float(each.name, float(each.values[0]), float(each.values[1]), sampling=scale)
+
+
+def seed_of(search: int, told: dict[str, Any], execution: int) -> int:
+    """A seed by what a trial is, not by when it runs: the same with one worker and with many."""
+    text = json.dumps([search, told, execution], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def users_own(callbacks: Sequence[Any]) -> list[Any]:
+    """The callbacks that may put anything into the logs: of neither Keras nor keras-tuner."""
+    known = ("keras", "keras_tuner", "tensorboard", "reducible_train")
+    return [
+        each
+        for each in callbacks
+        if type(each).__module__.partition(".")[0] not in known
+        or isinstance(each, keras.callbacks.LambdaCallback)
+    ]

@@ -1,0 +1,228 @@
+"""The model that every trial begins from: read once, copied for each of them, never changed."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import random
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from reducible_train import _keras
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FileAccessError,
+    FormatError,
+    first_sentence,
+)
+from reducible_train.saving.model_file import load_model
+from reducible_train.surgery.merge import check_built
+
+
+class Start:
+    """Where trials begin: each gets a model of its own, with the weights of the start.
+
+    Args:
+        source: A model, which is copied now; a `.keras` or `.reducible` file, which is read now; or
+            a function that builds a new model whenever it is called, with keras-tuner's
+            `HyperParameters` if it takes an argument.
+        custom_objects: Name -> class or function, for what is not Keras's own.
+        hyperparameters: What a function is called with to try it.
+
+    Attributes:
+        model: The dense start, to look at.
+        builds: True if a function builds it anew for each trial.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+        ArgumentError: A model that cannot be copied, or a function that gives the same twice.
+        FileAccessError: There is no such file.
+        FormatError: It is no model.
+        SurgeryError: The model is not built.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        custom_objects: Mapping[str, Any] | None = None,
+        hyperparameters: Callable[[], Any] = dict,
+    ):
+        self.builds = False
+        self._new: Callable[[Any], Any]
+        if isinstance(source, keras.Model):
+            self.model = source
+        elif isinstance(source, str | os.PathLike):
+            self.model = _read(Path(source), custom_objects)
+        elif callable(source):
+            self.builds, builder = True, _Builder(source)
+            self.model, self._new = builder(hyperparameters()), builder
+            builder(hyperparameters())  # the same again would be found now
+            return
+        else:
+            raise ArgumentTypeError(
+                "A search begins from a model, a file or a function that builds one. Received: "
+                f"{source!r}. Write RankHyperModel('trained.keras', space=...)."
+            )
+        check_built(self.model)
+        copier = _Copier(self.model, custom_objects)
+        self.model = copier(None)  # what becomes of the user's own is not ours to follow
+        self._new = copier
+
+    def new_model(self, hyperparameters: Any = None) -> Any:
+        """A model for one trial."""
+        return self._new(hyperparameters)
+
+
+class _Builder:
+    """A user's function, each of whose models must be another one."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self._takes = _takes_argument(function)
+        self._last: Any = None
+
+    def __call__(self, hyperparameters: Any) -> Any:
+        model = self._function(hyperparameters) if self._takes else self._function()
+        name = getattr(self._function, "__name__", repr(self._function))
+        if not isinstance(model, keras.Model):
+            raise ArgumentTypeError(
+                f"{name} must return a Keras model. Received: {model!r}, a "
+                f"{type(model).__name__}. Return the model that a trial shall begin from."
+            )
+        if self._last is not None and self._last() is model:
+            raise ArgumentError(
+                f"{name} must build a new model at each call, for a trial changes its model. "
+                f"Received: model {model.name!r} twice. Give the model itself in place of the "
+                "function, and each trial gets a copy of it."
+            )
+        self._last = weakref.ref(model)
+        return model
+
+
+def _takes_argument(function: Callable[..., Any]) -> bool:
+    """True where a call without an argument lacks one."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # no signature to be known
+        return False
+    return False
+
+
+class _Copier:
+    """The bytes of a model as Keras writes it, with its compilation and optimizer state."""
+
+    def __init__(self, model: Any, custom_objects: Mapping[str, Any] | None):
+        self._objects = {**_own_objects(model), **(custom_objects or {})}
+        try:
+            with _quiet():
+                self._bytes = pickle.dumps(model)
+            copied = self(None)
+        except Exception as error:  # a layer's own code may fail in any way
+            raise _no_copy(model, first_sentence(error)) from error
+        different = _difference(model, copied)
+        if different:
+            raise _no_copy(model, different)
+
+    def __call__(self, _: Any) -> Any:
+        with keras.saving.custom_object_scope(self._objects), _quiet(), _settled_numbers():
+            return pickle.loads(self._bytes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+        yield
+
+
+@contextmanager
+def _settled_numbers() -> Iterator[None]:
+    """Layers draw their seeds from Python's generator: the same for each copy, nobody notices."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _own_objects(model: Any) -> dict[str, Any]:
+    """Classes and functions that a model is made of, by the names that Keras writes."""
+    found: dict[str, Any] = {}
+    parts = [model, *(layer for _, layer in _keras.walk(model))]
+    told = [type(each) for each in parts]
+    if model.compiled:
+        asked = keras.tree.flatten([getattr(model, "loss", None), model.metrics])
+        compiled = (
+            (model.get_compile_config() or {}) if hasattr(model, "get_compile_config") else {}
+        )
+        del compiled  # Keras names them by what they are, which is found below
+        for each in asked:
+            told += [each] if callable(each) and hasattr(each, "__name__") else [type(each)]
+        told.append(type(model.optimizer))
+    for kind in told:
+        if getattr(kind, "__module__", "").partition(".")[0] in ("keras", "builtins"):
+            continue
+        found.setdefault(kind.__name__, kind)
+    return found
+
+
+def _difference(model: Any, copied: Any) -> str:
+    """What a copy lacks of its model; empty where it is the same."""
+    if type(copied) is not type(model):
+        return f"the copy is a {type(copied).__name__}"
+    if bool(model.compiled) != bool(copied.compiled):
+        return "its compilation does not come back: its loss, metrics or optimizer cannot be saved"
+    layers = [[path for path, _ in _keras.walk(each)] for each in (model, copied)]
+    ours, theirs = model.weights, copied.weights
+    shapes = [[(each.name, tuple(each.shape)) for each in some] for some in (ours, theirs)]
+    if layers[0] != layers[1] or shapes[0] != shapes[1]:
+        return "the copy has other layers or variables"
+    for one, other in zip(ours, theirs, strict=True):
+        if not np.array_equal(_keras.host_value(one), _keras.host_value(other), equal_nan=True):
+            return f"the copy has other values in {one.path!r}"
+    return ""
+
+
+def _no_copy(model: Any, why: str) -> ArgumentError:
+    return ArgumentError(
+        f"Model '{model.name}' must be one that can be copied, for each trial changes its own. "
+        f"Received: a {type(model).__name__} of which Keras makes no copy: {why.rstrip('.')}. Give "
+        "custom_objects={...} if a class is not known, or a function that builds the model and "
+        "loads its weights: RankHyperModel(build, space=...)."
+    )
+
+
+def _read(path: Path, custom_objects: Mapping[str, Any] | None) -> Any:
+    if not path.is_file():
+        raise FileAccessError(
+            f"A search begins from a model in a file. Received: {str(path)!r}, which is not a "
+            "file. Check the path."
+        )
+    if path.suffix == ".reducible":
+        return load_model(path, custom_objects)
+    try:
+        with _quiet():
+            model = keras.saving.load_model(path, custom_objects=dict(custom_objects or {}))
+    except Exception as error:  # Keras and h5py raise whatever they like for a damaged file
+        raise FormatError(
+            f"{path} must be a model that Keras can load. Received: {first_sentence(error)} Save "
+            "it again with model.save('model.keras'), or give custom_objects={...}."
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise FormatError(
+            f"{path} must be a model that Keras can load. Received: a {type(model).__name__}."
+        )
+    return model

@@ -1,0 +1,115 @@
+"""From what an engine has chosen to the scheduler of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reducible_train.errors import ArgumentError
+from reducible_train.selection.feasibility import check_choices
+from reducible_train.settings.compression import CompressionSettings
+from reducible_train.settings.fields import fields_of
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.schedules import PiecewiseConstant, Ramp, Schedule
+from reducible_train.settings.search_space import SearchSpace
+from reducible_train.training.rank_scheduler import RankScheduler
+
+
+def check_space(space: SearchSpace) -> None:
+    """Refuse what this version cannot do, before the first trial.
+
+    Raises:
+        ArgumentError: An unknown allocation or criterion, or multiples that nobody keeps.
+    """
+    for each in space.domains:
+        for value in each.values:
+            if each.name in ("allocation", "criterion"):
+                names = {"allocation": "auto", "criterion": "auto", each.name: str(value)}
+                check_choices(**names)
+    if space.multiple is not None and _home_of_multiple() is None:
+        raise ArgumentError(
+            f"`multiple` of a search space is not known here. Received: {space.multiple!r}. Leave "
+            "it out."
+        )
+
+
+def schedule(final: float, start: float, ramp: float, shape: str, epochs: int) -> float | Schedule:
+    """What a budget does over the epochs of a trial: dense, then falling, then at its end.
+
+    Cuts are made before epochs, so times are rounded to them; the last epoch at the latest runs
+    at the final budget, however short the trial.
+
+    Args:
+        final: The budget in the end.
+        start: When it begins to fall, as a fraction of the epochs.
+        ramp: How long it falls, as a fraction of the epochs.
+        shape: How it falls.
+        epochs: Epochs of the trial.
+
+    Example:
+        >>> schedule(0.2, 0.25, 0.5, "cubic", epochs=8)
+        Ramp(initial=1.0, final=0.2, start_epoch=2, end_epoch=6, shape='cubic')
+        >>> schedule(0.2, 0.25, 0.5, "cubic", epochs=1)
+        0.2
+    """
+    first = min(round(start * epochs), epochs - 1)
+    last = min(round((start + ramp) * epochs), epochs - 1)
+    if last > first:
+        return Ramp(1.0, final, start_epoch=first, end_epoch=last, shape=shape)  # type: ignore[arg-type]
+    if first == 0:
+        return final
+    return PiecewiseConstant(values=(1.0, final), start_epochs=(0, first))
+
+
+def scheduler_of(
+    told: Mapping[str, Any],
+    epochs: int,
+    *,
+    goes_on: bool = False,
+    rules: Sequence[LayerRule] = (),
+    **others: Any,
+) -> RankScheduler:
+    """The callback that does in a trial what was chosen.
+
+    Args:
+        told: All that a trial is told, as `SearchSpace.completed_choice` gives it.
+        epochs: Epochs of the trial.
+        goes_on: True where its model has the final ranks of another trial.
+        rules: Rules for single layers, after those of the space.
+        **others: More arguments of a `RankScheduler`.
+    """
+    parts = {name: value for name, value in told.items() if name.split("/")[0] == "budget"}
+    falls = {
+        name.removeprefix("budget").removeprefix("/"): value
+        if goes_on
+        else schedule(value, told["start"], told["ramp"], told["shape"], epochs)
+        for name, value in parts.items()
+    }
+    home = _home_of_multiple() if "multiple" in told else None
+    if home is CompressionSettings:
+        others["multiple"] = told["multiple"]
+    ruled = [*_floors(told), *rules]
+    if home is LayerRule:
+        given: Any = {"multiple": told["multiple"]}
+        ruled.append(LayerRule("*", **given))
+    return RankScheduler(
+        falls.get("", falls),
+        allocation=told["allocation"],
+        criterion=told["criterion"],
+        rules=ruled,
+        **others,
+    )
+
+
+def _floors(told: Mapping[str, Any]) -> list[LayerRule]:
+    return [
+        LayerRule(name.removeprefix("min_rank/"), min_rank=value)
+        for name, value in told.items()
+        if name.startswith("min_rank/")
+    ]
+
+
+def _home_of_multiple() -> type | None:
+    """The settings class that knows of multiples, if one does."""
+    homes = (CompressionSettings, LayerRule)
+    return next((home for home in homes if "multiple" in fields_of(home)), None)
