@@ -157,7 +157,7 @@ def _kept(run: Run) -> Iterator[str]:
     name = run["main"]
     known = [
         (value, size)
-        for value, size in zip(run["metrics"].get(name, ()), run["params"], strict=True)
+        for value, size in zip(run["metrics"].get(name, ()), run["params"], strict=False)
         if value is not None and size is not None
     ]
     if not known or not run["cut_steps"]:

@@ -41,7 +41,7 @@ class ReducibleTab(base_plugin.TBPlugin):
         """Routes below `data/plugin/reducible`."""
         files = {
             f"/static/{file.name}": _file(file)
-            for file in sorted(STATIC.iterdir())
+            for file in sorted(STATIC.glob("*"))
             if file.suffix in _TYPES
         }
         answers = {
