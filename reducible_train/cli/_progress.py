@@ -72,7 +72,7 @@ class EpochLines(keras.callbacks.Callback):
 
 
 def _metric_names(logs: Mapping[str, Any]) -> list[str]:
-    names = [name for name in logs if not name.startswith(("params", "learning_rate"))]
+    names = [name for name in logs if not name.startswith(("params", "rank/", "learning_rate"))]
     names.sort(key=lambda name: not name.endswith("loss"))  # it comes first, as in Keras's own bar
     trained = [name for name in names if not name.startswith("val_")]
     held_out = [name for name in names if name.startswith("val_")]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError
-from reducible_train.report.records import Cut, KernelCut, Report
-from reducible_train.tensorboard import events
+from reducible_train.linalg.noise import effective_rank, noise_edge_of_spectrum
+from reducible_train.report.analysis import Analysis
+from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report, UndoneCut
+from reducible_train.tensorboard import events, measured
+from reducible_train.tensorboard import outcome as told
 from reducible_train.tensorboard import tags as form
 
 _LAYOUT = {
@@ -21,15 +26,20 @@ _LAYOUT = {
     },
     "Layers": {
         "rank": [r"^reducible_rank/.*$"],
-        "energy kept by a cut": [r"^reducible_energy/.*$"],
-        "output error of a cut": [r"^reducible_error/.*$"],
+        "energy kept since the start": [r"^reducible_energy_kept/.*$"],
+        "energy kept by a cut": [r"^reducible_cut_energy/.*$"],
+        "output error of a cut": [r"^reducible_cut_error/.*$"],
     },
     "Cuts": {
+        "cuts undone so far": [r"^reducible/undone_cuts$"],
         "output error of the model": [r"^reducible/output_error$"],
         "loss before and after": [r"^reducible/(before|after)_cut_(.*_)?loss$"],
         "metrics before and after": [r"^reducible/(before|after)_cut_(?!(.*_)?loss$).*$"],
     },
 }
+
+# What logs hold beside metrics.
+_OF_THE_MODEL = ("params", "rank/", "learning_rate")
 
 
 class HasReport(Protocol):
@@ -46,19 +56,27 @@ class RankTensorBoard(keras.callbacks.Callback):
     `<log_dir>/reducible`, at the end of every epoch: the ranks in force while the epoch
     ran, next to the validation metrics measured under them. With a cadence in steps these
     are the ranks at the end of the epoch, and of several cuts of one kernel in one epoch
-    the last is shown. Tags and tensors are listed in `tensorboard_format`.
+    the last is shown. What the tab *Reducible* shows beside them is written too; all tags are
+    listed in `reducible_train.tensorboard.tags`.
+
+    For a dense run to compare with, give it and the fit a `RankScheduler(1.0)`, which cuts
+    nothing: the tags are the same.
 
     The step is the epoch, `initial_epoch` included; used for another fit, it goes on after
-    the last epoch written.
+    the last epoch written. A new fit that finds logs of another one in its folder writes to
+    `reducible_2`, so that nothing is lost.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
         log_dir: Folder of the logs, or a `keras.callbacks.TensorBoard`, whose `log_dir` is
             then read when training begins (Keras Tuner gives each trial its own).
+        analysis: What `analyze` has found of the dense model, for the tab's view *sensitivity*.
+        latency: Whether the seconds of a prediction for 32 samples are measured when training
+            ends, so that the tab can show accuracy against latency.
 
     Raises:
-        ArgumentTypeError: If `scheduler` has no report, or `log_dir` is neither a path nor
-            a callback with a log folder.
+        ArgumentTypeError: If `scheduler` has no report, `log_dir` is neither a path nor
+            a callback with a log folder, or `analysis` is no `Analysis`.
         ArgumentError: When `fit` begins, if the scheduler does not take part in it.
         FileAccessError: When `fit` begins, if the log folder is a file.
 
@@ -74,6 +92,9 @@ class RankTensorBoard(keras.callbacks.Callback):
         self,
         scheduler: HasReport,
         log_dir: str | os.PathLike[str] | keras.callbacks.TensorBoard,
+        *,
+        analysis: Analysis | None = None,
+        latency: bool = False,
     ):
         super().__init__()
         if not (hasattr(type(scheduler), "report") or hasattr(scheduler, "report")):
@@ -86,13 +107,23 @@ class RankTensorBoard(keras.callbacks.Callback):
                 "`log_dir` must be a folder or a keras.callbacks.TensorBoard. "
                 f'Received: {log_dir!r}. Write RankTensorBoard(scheduler, "logs").'
             )
+        if analysis is not None and not isinstance(analysis, Analysis):
+            raise ArgumentTypeError(
+                "`analysis` must be an Analysis, as analyze(model, data) gives it. "
+                f"Received: {analysis!r}. Read a file with Analysis.from_json(text)."
+            )
         self.scheduler = scheduler
         self.log_dir = log_dir
+        self.analysis = analysis
+        self.latency = latency
         self._writer: events.RunWriter | None = None
-        self._folder = ""
+        self._asked = ""  # the folder of the run
+        self._folder = ""  # the one that was free
         self._last_step = -1
         self._offset = 0  # from epoch to step
         self._cuts: tuple[Cut, ...] = ()  # already written
+        self._undone = 0  # how many of those that were undone
+        self._metrics: dict[str, None] = {}  # names seen, in their order
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is in no fit yet: it opens its own file when one begins.
@@ -115,26 +146,52 @@ class RankTensorBoard(keras.callbacks.Callback):
                     f"`log_dir` must be a folder. Received: {log_dir!r}, but {path!r} is a file. "
                     "Choose another place for the logs."
                 )
-        if folder != self._folder:
-            self._folder, self._last_step = folder, -1
+        if folder != self._asked:
+            self._asked = self._folder = folder
+            self._last_step = -1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         report = self._report()
         if report is None:
             return
         values: list[events.Value] = []
+        opens = self._writer is None
         if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
+            if self._last_step < 0 and epoch == 0:
+                self._folder = _free(self._folder)
             self._writer = events.RunWriter(self._folder)
             self._offset = max(self._last_step + 1 - epoch, 0)
             self._cuts = tuple(c for c in report.cuts if c.epoch < epoch)  # of a fit before
+            self._undone, self._metrics = 0, {}
             if self._last_step < 0:
-                values += _written_once(self.scheduler, report)
+                values += _written_once(self.scheduler, report, self.analysis)
         self._last_step = epoch + self._offset
-        values += [*_model_values(report, logs or {}), *_rank_values(report)]
-        made = [c for c in report.cuts if not any(c is old for old in self._cuts)]
-        values += [*_cut_values(made), *_answer_values(made)]
-        self._cuts = report.cuts
+        metrics = list(_metric_values(logs or {}))
+        self._metrics |= dict.fromkeys(each.tag.removeprefix("reducible/") for each in metrics)
+        values += [*_model_values(report), *metrics, *_kernel_values(report)]
+        made, undone = self._news(report)
+        values += [*_cut_values(made), *_answer_values(made), *_decided(epoch, made, undone)]
+        if opens or made or undone:
+            values.append(self._outcome_value(report))
         self._writer.write(self._last_step, values)
+
+    def _news(self, report: Report) -> tuple[list[Cut], Sequence[UndoneCut]]:
+        """The cuts that were made, and those that were undone, since the last call."""
+        made = [c for c in report.cuts if not any(c is old for old in self._cuts)]
+        undone = report.undone[self._undone :]
+        self._cuts, self._undone = report.cuts, len(report.undone)
+        return made, undone
+
+    def _outcome_value(self, report: Report, **more: Any) -> events.Value:
+        """The model as it is; what it says takes the place of what was said before."""
+        values = told.outcome(report, self.scheduler, self._metrics)
+        epochs = (self.params or {}).get("epochs")
+        return events.json_text(
+            form.OUTCOME,
+            form.to_json(values | {"epochs": epochs, "done": False} | more),
+            form.PLUGIN_NAME,
+            "The model as it is, what was asked for and what was reached; the last one counts.",
+        )
 
     def _report(self) -> Report | None:
         """What there is to show; nothing while no step has given the model its weights."""
@@ -144,7 +201,19 @@ class RankTensorBoard(keras.callbacks.Callback):
             return None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        report = None if self._writer is None else self._report()
+        if self._writer is not None and report is not None:
+            decided = _decided(self._last_step - self._offset, *self._news(report))
+            self._writer.write(self._last_step, [*decided, self._at_the_end(report)])
         self._close()
+
+    def _at_the_end(self, report: Report) -> events.Value:
+        """The outcome, with what is measured of the trained model."""
+        if not isinstance(self.model, keras.Model):  # a loop of one's own
+            return self._outcome_value(report, done=True)
+        seconds = measured.latency(self.model) if self.latency else None
+        size = measured.file_bytes(self.model)
+        return self._outcome_value(report, done=True, file_bytes=size, latency=seconds)
 
     def _close(self) -> None:
         if self._writer is not None:
@@ -152,8 +221,26 @@ class RankTensorBoard(keras.callbacks.Callback):
             self._writer = None
 
 
-def _written_once(scheduler: HasReport, report: Report) -> Iterator[events.Value]:
+def _free(folder: str) -> str:
+    """The folder, or one beside it if another fit has written there: its points would be lost."""
+    found, count = folder, 1
+    while os.path.isdir(found) and os.listdir(found):
+        count += 1
+        found = f"{folder}_{count}"
+    return found
+
+
+def _written_once(
+    scheduler: HasReport, report: Report, analysis: Analysis | None
+) -> Iterator[events.Value]:
     yield events.custom_scalars_layout(_LAYOUT)
+    if analysis is not None:
+        yield events.json_text(
+            form.ANALYSIS,
+            form.to_json(told.sensitivity(analysis)),
+            form.PLUGIN_NAME,
+            "The metric of the dense model with each kernel alone cut to each of some ranks.",
+        )
     table = configuration_table(scheduler, report)
     yield events.text(form.CONFIGURATION, table, "What the rank callback was told to do.")
 
@@ -193,7 +280,7 @@ def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def _model_values(report: Report, logs: Mapping[str, Any]) -> Iterator[events.Value]:
+def _model_values(report: Report) -> Iterator[events.Value]:
     yield events.scalar(form.PARAMS, report.parameters, "Parameters of the whole model.")
     yield events.scalar(
         form.PARAMS_FRACTION, report.size_fraction, "Parameters over those of the dense model."
@@ -204,44 +291,91 @@ def _model_values(report: Report, logs: Mapping[str, Any]) -> Iterator[events.Va
             report.flops_fraction,
             "FLOPs of one sample over those of the dense model.",
         )
-    for name, value in logs.items():
-        if name.startswith("val_") and (number := _number(value)) is not None:
-            yield events.scalar(
-                form.metric_tag(name), number, "Measured at the sizes and ranks of this step."
-            )
+    yield events.scalar(
+        form.UNDONE_CUTS, len(report.undone), "Cuts that the guard has undone so far."
+    )
 
 
-def _rank_values(report: Report) -> Iterator[events.Value]:
+def _metric_values(logs: Mapping[str, Any]) -> Iterator[events.Value]:
+    """The validation metrics; where nothing is validated those of the training data."""
+    numbers = {name: number for name in logs if (number := _number(logs[name])) is not None}
+    validated = {name: value for name, value in numbers.items() if name.startswith("val_")}
+    for name, value in validated.items():
+        words = "Measured at the sizes and ranks of this step."
+        yield events.scalar(form.metric_tag(name), value, words)
+    if validated:
+        return
+    for name, value in numbers.items():
+        if not name.startswith(_OF_THE_MODEL):
+            words = "Of the training data while the epoch ran; nothing was validated."
+            yield events.scalar(form.metric_tag(f"train_{name}"), value, words)
+
+
+def _kernel_values(report: Report) -> Iterator[events.Value]:
     for kernel in report.kernels:
         if kernel.rank is not None or kernel.reason is None:
-            rank = min(kernel.shape) if kernel.rank is None else kernel.rank
-            yield events.scalar(
-                form.rank_tag(kernel.path),
-                rank,
-                "Rank in force while the epoch ran; the full rank while the layer is dense.",
-            )
+            yield from _values_of(kernel)
+
+
+def _values_of(kernel: KernelRecord) -> Iterator[events.Value]:
+    yield events.scalar(
+        form.rank_tag(kernel.path),
+        min(kernel.shape) if kernel.rank is None else kernel.rank,
+        "Rank in force while the epoch ran; the full rank while the layer is dense.",
+    )
+    yield events.scalar(
+        form.energy_kept_tag(kernel.path),
+        1.0 if kernel.energy is None else kernel.energy,
+        "Energy that the kernel has kept since the start, over all its cuts; 1 while dense.",
+    )
 
 
 def _cut_values(cuts: list[Cut]) -> Iterator[events.Value]:
     last: dict[str, KernelCut] = {kernel.path: kernel for cut in cuts for kernel in cut.kernels}
     for path, kernel in last.items():
         yield events.scalar(
-            form.energy_tag(path),
+            form.cut_energy_tag(path),
             kernel.energy,
             "Energy kept by the cut made in this epoch alone, not since the start.",
         )
         if kernel.output_error is not None:
             yield events.scalar(
-                form.error_tag(path),
+                form.cut_error_tag(path),
                 kernel.output_error,
                 "Share of the variance of the kernel's outputs lost by the cut of this epoch.",
             )
         yield events.tensor(
             form.spectrum_tag(path),
-            form.thin_spectrum(kernel.spectrum, kernel.rank).to_tensor(),
+            _spectrum(kernel).to_tensor(),
             form.PLUGIN_NAME,
             "Singular values before the cut of this epoch, thinned, and the rank kept.",
         )
+
+
+def _spectrum(kernel: KernelCut) -> form.ThinnedSpectrum:
+    """Some of its values, and what all of them tell."""
+    values = np.asarray(kernel.spectrum)
+    return dataclasses.replace(
+        form.thin_spectrum(values, kernel.rank),
+        effective_rank=effective_rank(values),
+        noise_edge=noise_edge_of_spectrum(values, kernel.shape),
+    )
+
+
+def _decided(
+    epoch: int, cuts: Sequence[Cut], undone: Sequence[UndoneCut]
+) -> Iterator[events.Value]:
+    """For the tab and, in words, for the text dashboard; nothing if nothing was decided."""
+    if not cuts and not undone:
+        return
+    yield events.json_text(
+        form.DECISIONS,
+        form.to_json(told.decisions(epoch, cuts, undone)),
+        form.PLUGIN_NAME,
+        "The cuts of this epoch, and those that were undone in it.",
+    )
+    words = told.sentences(cuts, undone)
+    yield events.text(form.CUTS, words, "The cuts of this epoch, and those undone in it.")
 
 
 def _answer_values(cuts: list[Cut]) -> Iterator[events.Value]:
@@ -256,8 +390,8 @@ def _answer_values(cuts: list[Cut]) -> Iterator[events.Value]:
     around = ("before", measured[0].metrics_before), ("after", measured[-1].metrics_after)
     for side, metrics in around:
         for name, value in metrics.items():
-            told = f"Measured right {side} the cuts of this epoch, on the same samples."
-            yield events.scalar(form.around_cut_tag(side, name), value, told)
+            words = f"Measured right {side} the cuts of this epoch, on the same samples."
+            yield events.scalar(form.around_cut_tag(side, name), value, words)
 
 
 def _number(value: Any) -> float | None:

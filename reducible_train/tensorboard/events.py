@@ -48,6 +48,11 @@ def tensor(tag: str, array: np.ndarray, plugin: str, description: str = "") -> V
     return _value(tag, array, metadata, DATA_CLASS_TENSOR)
 
 
+def json_text(tag: str, words: str, plugin: str, description: str = "") -> Value:
+    """One JSON text for a plugin of our own."""
+    return tensor(tag, np.array(words.encode(), dtype=object), plugin, description)
+
+
 def custom_scalars_layout(categories: Mapping[str, Mapping[str, Sequence[str]]]) -> Value:
     """Charts of the Custom Scalars dashboard: category -> chart -> patterns of tags."""
     layout = layout_pb2.Layout(
@@ -64,11 +69,11 @@ def custom_scalars_layout(categories: Mapping[str, Mapping[str, Sequence[str]]])
             for title, charts in categories.items()
         ]
     )
+    metadata = custom_scalar_metadata.create_summary_metadata()
+    metadata.summary_description = "The charts of the Custom Scalars dashboard."
+    layout_bytes = np.array(layout.SerializeToString(), dtype=object)
     return _value(
-        custom_scalar_metadata.CONFIG_SUMMARY_TAG,
-        np.array(layout.SerializeToString(), dtype=object),
-        custom_scalar_metadata.create_summary_metadata(),
-        DATA_CLASS_TENSOR,
+        custom_scalar_metadata.CONFIG_SUMMARY_TAG, layout_bytes, metadata, DATA_CLASS_TENSOR
     )
 
 

@@ -24,6 +24,7 @@ class NoModel:
     guard: GuardRun | Unguarded | None = None
     began: float | None = None
     counts_uses = waits_for_samples = False
+    ranks: Mapping[str, int] = {}
 
     def open(self, epoch: int) -> None:
         """An epoch has its first step, which will build the model."""

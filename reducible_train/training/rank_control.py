@@ -69,6 +69,12 @@ class RankControl:
         """True if FLOPs are known."""
         return self.compression.survey.uses is not None
 
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank in force of every kernel that may change, by path; the full one while dense."""
+        kernels = [each.kernel for each in self.compression.survey.compressible]
+        return {k.path: min(k.shape) if k.rank is None else k.rank for k in kernels}
+
     def open(self, epoch: int) -> None:
         """An epoch has its first step: undo what has failed, look at the kernels."""
         self.guard.go_back(float(epoch))

@@ -27,6 +27,7 @@ from reducible_train.settings.timing import final_epoch
 from reducible_train.training.answering import watch_of_fit
 from reducible_train.training.clock import timed
 from reducible_train.training.preflight import check_fit
+from reducible_train.training.rank_logs import tell_ranks
 from reducible_train.training.run import TrainingRun
 from reducible_train.training.sampling import CalibrationSet
 from reducible_train.training.shortfall import Shortfall
@@ -41,8 +42,9 @@ class RankScheduler(keras.callbacks.Callback):
     an epoch belong to the ranks in force while it ran.
 
     Put it before `TensorBoard` and `CSVLogger` in the list of callbacks: it adds
-    `params` and `params_fraction` to the logs of each epoch, and callbacks before it do
-    not see them.
+    `params`, `params_fraction` and the ranks to the logs of each epoch, and callbacks before it
+    do not see them. A rank is `rank/<layer>`, the full one while the layer is dense; of more than
+    twelve kernels they are in the `History` alone, as Keras's progress bar prints all logs.
 
     Args:
         budget: Fraction of the whole dense model it may cost, in (0, 1]: a number or a schedule.
@@ -269,6 +271,7 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._fit.end_epoch(epoch, logs)
+        tell_ranks(self._fit.control.ranks, logs, getattr(self.model, "history", None))
 
     @timed
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -116,10 +116,14 @@ def test_tags_plugins_and_data_classes(tmp_path):
     values = read(tmp_path)
     scalars = {
         *("reducible/params", "reducible/params_fraction", "reducible/flops_fraction"),
-        *("reducible/val_loss", "reducible_rank/net/d1", "reducible_energy/net/d1"),
+        *("reducible/val_loss", "reducible_rank/net/d1", "reducible_cut_energy/net/d1"),
+        *("reducible/undone_cuts", "reducible_energy_kept/net/d1"),
     }
     others = {
         "reducible/spectrum/net/d1": "reducible",
+        "reducible/outcome": "reducible",
+        "reducible/decisions": "reducible",
+        "reducible/cuts": "text",
         "custom_scalars__config__": "custom_scalars",
         "reducible/configuration": "text",
     }
@@ -146,7 +150,7 @@ def test_ranks_and_sizes_stand_at_the_epoch_they_were_in_force(tmp_path):
     fractions = points(values["reducible/params_fraction"])
     assert fractions == [(i, np.float32(size / DENSE)) for i, size in enumerate(sizes)]
     assert points(values["reducible/val_loss"]) == [(i, np.float32(0.5 - i / 10)) for i in range(3)]
-    assert points(values["reducible_energy/net/d1"]) == [
+    assert points(values["reducible_cut_energy/net/d1"]) == [
         (1, np.float32(0.6)),
         (2, np.float32(0.54)),
     ]
@@ -171,7 +175,7 @@ def test_last_of_several_cuts_in_an_epoch(tmp_path):
     board.on_epoch_end(0, {})
     board.on_train_end()
     values = read(tmp_path)
-    assert points(values["reducible_energy/net/d1"]) == [(0, np.float32(0.6))]
+    assert points(values["reducible_cut_energy/net/d1"]) == [(0, np.float32(0.6))]
     assert points(values["reducible_rank/net/d1"]) == [(0, 100)]
 
 
@@ -262,7 +266,7 @@ def test_layout_reads_back_and_matches_the_tags(tmp_path):
     ((_, value),) = values["custom_scalars__config__"]
     layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(value.tensor).item())
     patterns = [p for c in layout.category for chart in c.chart for p in chart.multiline.tag]
-    compared = re.compile(r"\^reducible(_error/|/output_error|/\(before)")  # nothing was, here
+    compared = re.compile(r"\^reducible(_cut_error/|/output_error|/\(before)")  # nothing was, here
     for pattern in patterns:
         assert compared.match(pattern) or any(re.match(pattern, tag) for tag in values), pattern
 
@@ -411,7 +415,7 @@ def test_what_cuts_did_to_the_answers_is_written_where_it_was_measured(tmp_path)
 
     fit(RankTensorBoard(Measured([None, 100, 40]), tmp_path))
     values = read(tmp_path)
-    assert points(values["reducible_error/net/d1"]) == [(2, 0.125)]
+    assert points(values["reducible_cut_error/net/d1"]) == [(2, 0.125)]
     assert points(values["reducible/output_error"]) == [(2, 0.25)]
     assert points(values["reducible/before_cut_loss"]) == [(2, 0.5)]
     assert points(values["reducible/after_cut_loss"]) == [(2, 0.75)]

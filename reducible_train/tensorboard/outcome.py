@@ -1,0 +1,136 @@
+"""What the tab is told in JSON: the model as it is, and what was decided, in plain values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reducible_train.report.analysis import Analysis
+from reducible_train.report.records import Cut, KernelRecord, Report, UndoneCut
+
+# What is told of each kernel in each cut, in this order: a row a kernel keeps it short.
+CUT_COLUMNS = ("path", "rank_before", "rank", "energy", "output_error", "binding", "criterion")
+
+# Metrics that should be small, by their names; all others should be large.
+_SMALL = re.compile(
+    r"(loss|error|err|mae|mse|rmse|mape|msle|perplexity|entropy|divergence|hinge|poisson|distance)"
+)
+
+
+def outcome(report: Report, scheduler: Any, metrics: Iterable[str]) -> dict[str, Any]:
+    """The model as it is, what was asked for, what was reached.
+
+    Args:
+        report: The model as it is.
+        scheduler: What was asked, a `RankScheduler` in practice.
+        metrics: Names of the metrics that are logged.
+    """
+    settings = getattr(scheduler, "settings", scheduler)
+    guard, search = getattr(settings, "guard", None), getattr(settings, "search", None)
+    shortfall = getattr(scheduler, "shortfall", None)
+    sizes = ("parameters", "bytes", "flops")
+    return {
+        "kernels": [_kernel(kernel) for kernel in report.kernels],
+        **{name: getattr(report, name) for name in sizes},
+        **{f"dense_{name}": getattr(report, f"dense_{name}") for name in sizes},
+        "flops_at": report.flops_at,
+        "asked": [] if search is not None else list(_asked(settings, report)),
+        "guard": None if guard is None else str(guard),
+        "search": None if search is None else str(search),
+        "monitor": getattr(guard, "monitor", None),
+        "directions": {name: _direction(name, guard) for name in metrics},
+        "notes": list(report.notes),
+        "shortfall": None if shortfall is None else str(shortfall),
+        "held_back": bool(getattr(shortfall, "held_back", False)),
+    }
+
+
+def _kernel(kernel: KernelRecord) -> dict[str, Any]:
+    return asdict(kernel) | {"dense_parameters": kernel.dense_parameters}
+
+
+def _asked(settings: Any, report: Report) -> Iterator[dict[str, Any]]:
+    """Each target, with the value it ends at and, where a report tells it, the one reached."""
+    target = getattr(settings, "target", None)
+    several = len(getattr(target, "parts", ())) > 1
+    for part in getattr(target, "parts", ()):
+        name, _, measure = part.name.partition(".")
+        measure = measure or _measure_of(settings)
+        fraction = _fraction(report, measure) if name == "budget" else None
+        yield {
+            "name": f"{name} of {measure}" if name in ("budget", "cost") else part.name,
+            "schedule": str(part.schedule),
+            "value": part(math.inf),
+            "reached": fraction,
+            "one_of_several": several,
+        }
+
+
+def _measure_of(settings: Any) -> str:
+    measure = getattr(settings, "measure", "parameters")
+    return str(getattr(measure, "name", measure))
+
+
+def _fraction(report: Report, measure: str) -> float | None:
+    if measure == "bytes":
+        return report.bytes / report.dense_bytes if report.dense_bytes else None
+    fractions = {"parameters": report.size_fraction, "flops": report.flops_fraction}
+    return fractions.get(measure)
+
+
+def _direction(metric: str, guard: Any) -> int:
+    """1 if a metric should be large, -1 if small; the guard's word counts, else its name."""
+    mode = getattr(guard, "mode", "auto") if getattr(guard, "monitor", None) == metric else "auto"
+    if mode in ("max", "min"):
+        return 1 if mode == "max" else -1
+    return -1 if _SMALL.search(metric.lower()) else 1
+
+
+def decisions(epoch: int, cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> dict[str, Any]:
+    """What was decided in one epoch: the cuts made, and those of before that were undone."""
+    return {
+        "epoch": epoch,
+        "columns": CUT_COLUMNS,
+        "cuts": [_cut(cut) for cut in cuts],
+        "undone": [asdict(each) for each in undone],
+    }
+
+
+def _cut(cut: Cut) -> dict[str, Any]:
+    names = ("epoch", "step", "quantity", "target", "parameters_before", "parameters")
+    more = ("output_error", "metrics_before", "metrics_after", "budgets")
+    told = {name: getattr(cut, name) for name in (*names, *more)}
+    rows = [[getattr(kernel, name) for name in CUT_COLUMNS] for kernel in cut.kernels]
+    return told | {"kernels": rows}
+
+
+def sentences(cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> str:
+    """The same in words, as a Markdown list."""
+    lines = [_sentence(cut) for cut in cuts] + [f"**Undone.** {each}" for each in undone]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _sentence(cut: Cut) -> str:
+    asked: Mapping[str, float] = cut.budgets or {"": cut.target}
+    aims = " and ".join(f"{f'{cut.quantity} {m}'.rstrip()} {v:.4g}" for m, v in asked.items())
+    line = f"The cut in epoch {cut.epoch} to {aims} changed {len(cut.kernels)} kernels: "
+    line += f"{cut.parameters_before:,} -> {cut.parameters:,} parameters"
+    if cut.output_error is not None:
+        line += f", output error {cut.output_error:.3g}"
+    return f"{line}."
+
+
+def sensitivity(analysis: Analysis) -> dict[str, Any]:
+    """An analysis as the tab shows it, without the spectra."""
+    plain = asdict(analysis)
+    plain["kernels"] = [_without_spectrum(each) for each in plain["kernels"]]
+    plain["direction"] = _direction(analysis.metric, None)
+    del plain["format"]
+    return plain
+
+
+def _without_spectrum(kernel: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kernel.items() if name != "spectrum"}

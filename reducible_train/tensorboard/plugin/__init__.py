@@ -1,0 +1,1 @@
+"""The tab *Reducible* of TensorBoard: it reads what `RankTensorBoard` wrote, without Keras."""
