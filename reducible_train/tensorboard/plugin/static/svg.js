@@ -107,7 +107,7 @@ export const COLOURS = [
 export function shade(share) {
   const low = [12, 44, 92];
   const high = [186, 216, 240];
-  const part = Math.max(0, Math.min(1, share));
+  const part = Math.sqrt(Math.max(0, Math.min(1, share))); // small shares stay apart
   const mixed = low.map((each, i) => Math.round(each + part * (high[i] - each)));
   return `rgb(${mixed.join(' ')})`;
 }
