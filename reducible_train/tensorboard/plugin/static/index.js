@@ -104,6 +104,16 @@ async function open(name) {
   show();
 }
 
+const SOON = 3000; // milliseconds to the next look where nothing is there yet
+const LATER = 20000; // while a training goes on
+
+// Looks again by itself until the runs that are shown have ended.
+function lookAgain() {
+  clearTimeout(parts.timer);
+  if (!state.run) parts.timer = setTimeout(refresh, SOON);
+  else if (!state.run.done) parts.timer = setTimeout(refresh, LATER);
+}
+
 async function refresh() {
   parts.status.textContent = 'reading …';
   const answer = await askRuns();
@@ -114,12 +124,14 @@ async function refresh() {
   if (answer.problem || !state.runs.length) {
     state.run = null;
     tell(answer.problem || 'No run is here yet.');
+    lookAgain();
     return;
   }
   const names = state.runs.map((each) => each.run);
   const first = state.runs.find((each) => !each.dense) ?? state.runs[0];
   parts.runs.value = names.includes(before) ? before : first.run;
   await open(parts.runs.value);
+  lookAgain();
 }
 
 export async function render() {
