@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import io
 import json
 import re
 import shlex
@@ -17,11 +19,12 @@ from urllib.request import url2pathname
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from setuptools import find_namespace_packages
 from typer.testing import CliRunner
 
 from reducible_train.cli import app
-from reducible_train.cli._look import inspect_line, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, tensorboard_line
 from reducible_train.cli.preview import plot
 from reducible_train.config import config_schema, parse_config
 from reducible_train.config.beginnings import schema_line
@@ -29,6 +32,7 @@ from reducible_train.container import read_header, write_container
 from reducible_train.report.records import Answers, Cut, KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
+TAB = "reducible_train.tensorboard.plugin.loader"
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("analyze", "demo", "finetune", "init", "inspect", "preview", "report", "schema")
 CONFIG = """\
@@ -588,15 +592,62 @@ def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
     out = tmp_path / "out"
     result = run("demo", "--epochs", 7, "--out-dir", out)
     assert result.exit_code == 0, result.output
-    assert list(out.rglob("events.out.tfevents.*"))
-    assert f"tensorboard --logdir {out / 'logs'}" in result.output
-    assert f"reducible-train inspect {out / 'model.reducible'}" in result.output
-    assert run("inspect", out / "model.reducible").exit_code == 0
+    name = "digits-budget-0.25-epochs-7"
+    assert result.output.rstrip().endswith(f"tensorboard --logdir {out / 'logs'}")
+    assert f"reducible-train inspect {out / name}.reducible" in result.output
+    assert run("inspect", out / f"{name}.reducible").exit_code == 0
     change = re.search(r"^parameters .* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
     assert float(change[1]) <= -74
     file = re.search(r"^file.* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
     assert float(file[1]) <= float(change[1])
     assert "predicts the same, bit for bit" in result.output
+
+    dense, compressed = (tags_of(out / "logs" / name / each) for each in ("dense", "compressed"))
+    assert {"reducible/params", "reducible/quality", "reducible_rank/hidden_1"} <= dense
+    apart = {
+        tag
+        for tag in compressed - dense
+        if not re.match(r".*(cut|decisions|spectrum|output_err)", tag)
+    }
+    assert not apart, "the dense control is comparable in all but its cuts"
+    assert not dense - compressed
+
+    from reducible_train.cli._demo import _new_run
+
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert _new_run(out, name) == (out / "logs" / f"{name}-2", out / f"{name}-2.reducible")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == kept
+
+
+def tags_of(folder: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = (folder / "reducible").iterdir()
+    return {
+        value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value
+    }
+
+
+def test_the_address_is_the_tab_of_the_package_where_tensorboard_knows_it(monkeypatch):
+    for module, place in (("strange.plugin", "#custom_scalars&"), (TAB, "#reducible")):
+        point = importlib.metadata.EntryPoint("x", f"{module}:Loader", "tensorboard_plugins")
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group, found=point: [found])
+        assert place in address()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_report_is_a_rich_table_on_terminals_and_whole_lines_elsewhere(terminal):
+    from reducible_train.cli._results import show_report
+
+    kernels = (KernelRecord("net/hidden[b]/kernel", "Dense", (64, 256), 37, 51, 11_840, 0.6),)
+    report = Report(85_002, 21_066, 4, 4, None, None, kernels, notes=("a word more " * 20,))
+    told = io.StringIO()
+    console = Console(file=told, force_terminal=terminal, width=100, color_system="truecolor")
+    show_report(console, report)
+    assert ("\x1b[1m" in told.getvalue()) is terminal, "its head is bold"
+    assert "net/hidden[b]/kernel" in told.getvalue()
+    if not terminal:
+        assert told.getvalue() == f"{report}\n"
 
 
 @pytest.mark.parametrize("activated", [True, False])
