@@ -18,8 +18,8 @@ from reducible_train.cli._errors import guarded
 _HELP = """\
 Lower the ranks of a Keras model while it trains, and save a file that is smaller.
 
-Begin with demo. For a model of your own: write a configuration (schema helps the editor), look at
-it with preview, train with finetune, and look at the result with inspect."""
+Begin with demo. For a model of your own: let init write a configuration, look at it with preview,
+train with finetune, and look at the result with inspect."""
 
 app = typer.Typer(
     name="reducible-train",

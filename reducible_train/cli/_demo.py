@@ -14,14 +14,15 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train import datasets
-from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, tensorboard_line
 from reducible_train.cli._progress import EpochLines
-from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
+from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows, show_report
 from reducible_train.config import Config, parse_config
 from reducible_train.errors import FileAccessError
 from reducible_train.saving.model_file import load_model, save_model
 
 _FINAL = {"digits": 0.25, "mnist": 0.1, "fashion_mnist": 0.2}  # fraction of the parameters
+_LOGS = "logs"  # of all runs
 _WIDTH = {"digits": 256}
 _BATCH = {"digits": 32}
 
@@ -30,21 +31,21 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     """Train, compare, save, and say how to look at what was saved."""
     console = Console()
     data = datasets.load(name)
-    log_dir = _new_run(out_dir)
-    config = _config(name, epochs, log_dir)
+    log_dir, path = _new_run(out_dir, f"{name}-budget-{_FINAL[name]:g}-epochs-{epochs}")
+    config = _config(name, epochs, log_dir / "compressed", _ramp(name, epochs))
     ramp = config.schedules()["budget"]
     console.print(Text(f"{name} ({data.source}): {len(data.x_train):,} samples to train on"))
 
     console.print(Text(f"\n1. The dense network, {epochs} epochs"), style="bold")
-    dense, _ = _trained(console, config, data, ranks_fall=False)
+    control = _config(name, epochs, log_dir / "dense", 1.0)  # a budget that cuts nothing
+    dense, _ = _trained(console, control, data, lines=False)
     before = dense.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
     console.print(Text(f"test accuracy {before['accuracy']:.4f}"))
 
     head = Text(f"\n2. The same network, {epochs} epochs, with {ramp}", "bold")
     console.print(head, soft_wrap=True)
-    small, scheduler = _trained(console, config, data, ranks_fall=True)
+    small, scheduler = _trained(console, config, data, lines=True)
     after = small.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
-    path = out_dir / "model.reducible"
     saved = save_model(small, path, scheduler.report)
     same = _reloads(small, path, data.x_test)
 
@@ -58,29 +59,33 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     ]
     console.print("\n[bold]3. Both, trained equally long[/bold]")
     console.print(comparison(rows, "dense", "compressed"))
-    console.print(Text(f"\n{report}"), soft_wrap=True)
+    console.print()
+    show_report(console, report)
     told = "predicts the same, bit for bit" if same else "predicts the same to round-off"
     console.print(Text(f"\nRead back, the compact file {told}."))
     console.print("\n[bold]Look at both[/bold]")
-    console.print(Text(f"  {tensorboard_line(log_dir.parent)}"), soft_wrap=True)
-    console.print(Text(f"  and in a browser: {ADDRESS}"), soft_wrap=True)
     console.print(Text(f"  {inspect_line(path)}"), soft_wrap=True)
+    console.print(Text(f"  and in a browser, at {address()}:"), soft_wrap=True)
+    console.print(Text(f"  {tensorboard_line(out_dir / _LOGS)}"), soft_wrap=True)
 
 
-def _config(name: str, epochs: int, log_dir: Path) -> Config:
+def _ramp(name: str, epochs: int) -> dict[str, Any]:
     """Two dense epochs, a ramp over a quarter of the training, the rest to recover."""
     end = 2 + max(4, epochs // 4)
+    return {
+        "schedule": "ramp",
+        "initial": 1.0,
+        "final": _FINAL[name],
+        "start_epoch": 2,
+        "end_epoch": min(end, epochs - 1),
+    }
+
+
+def _config(name: str, epochs: int, log_dir: Path, budget: Any) -> Config:
+    """What both trainings are told; they differ in the budget alone."""
     return parse_config(
         {
-            "compression": {
-                "budget": {
-                    "schedule": "ramp",
-                    "initial": 1.0,
-                    "final": _FINAL[name],
-                    "start_epoch": 2,
-                    "end_epoch": min(end, epochs - 1),
-                }
-            },
+            "compression": {"budget": budget},
             "training": {
                 "epochs": epochs,
                 "batch_size": _BATCH.get(name, 256),
@@ -97,9 +102,12 @@ def _config(name: str, epochs: int, log_dir: Path) -> Config:
     )
 
 
-def _new_run(out_dir: Path) -> Path:
-    """A log folder that does not exist yet, so that runs can be compared."""
-    logs = out_dir / "logs"
+def _new_run(out_dir: Path, wanted: str) -> tuple[Path, Path]:
+    """A folder for logs and a file, both named after the run, neither there yet.
+
+    What was done before stays, so that runs can be compared; the second of a name ends in `-2`.
+    """
+    logs = out_dir / _LOGS
     try:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,33 +115,33 @@ def _new_run(out_dir: Path) -> Path:
             f"--out-dir must be a folder that can be written. Received: {str(out_dir)!r}"
             f" ({error.strerror or error}). Choose another place."
         ) from error
-    count = 1
-    while (logs / f"run-{count}").exists():
+    name, count = wanted, 1
+    while (logs / name).exists() or (out_dir / f"{name}.reducible").exists():
         count += 1
-    return logs / f"run-{count}"
+        name = f"{wanted}-{count}"
+    return logs / name, out_dir / f"{name}.reducible"
 
 
 def _trained(
-    console: Console, config: Config, data: datasets.Dataset, *, ranks_fall: bool
+    console: Console, config: Config, data: datasets.Dataset, *, lines: bool
 ) -> tuple[Any, Any]:
-    """One training from the same start; the model, and its scheduler if ranks fell."""
+    """One training from the same start; the model, and its scheduler."""
     training = config.training
     keras.utils.set_random_seed(training.seed)
     model = _network(data)
     config.compile(model, len(data.x_train))
-    scheduler, *listeners = config.callbacks() if ranks_fall else [None]
-    callbacks = [scheduler, *listeners] if ranks_fall else []
-    with EpochLines(console, scheduler, lines=ranks_fall) as lines:
+    callbacks = config.callbacks()
+    with EpochLines(console, callbacks[0], lines=lines) as shown:
         model.fit(
             data.x_train,
             data.y_train,
             epochs=training.epochs,
             batch_size=training.batch_size,
             validation_data=(data.x_val, data.y_val),
-            callbacks=[*callbacks, lines],
+            callbacks=[*callbacks, shown],
             verbose=0,
         )
-    return model, scheduler
+    return model, callbacks[0]
 
 
 def _network(data: datasets.Dataset) -> Any:

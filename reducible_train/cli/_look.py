@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 # The first setting is of the Time Series tab, the last of the Custom Scalars one.
-ADDRESS = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
+_SITE = "http://localhost:6006/?smoothing=0#"
+_STOCK = "custom_scalars&_smoothingWeight=0"
+
+
+def address() -> str:
+    """Where TensorBoard shows what was logged: the tab of this package where it is installed."""
+    tabs = importlib.metadata.entry_points(group="tensorboard_plugins")
+    own = any(each.module.startswith("reducible_train.") for each in tabs)
+    return _SITE + ("reducible" if own else _STOCK)
 
 
 def program(name: str) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from rich.console import Console
 from rich.table import Table
+
+from reducible_train.report.records import Report
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ def comparison(rows: Sequence[Row], before: str, after: str) -> Table:
     for row in rows:
         table.add_row(*row.cells)
     return table
+
+
+def show_report(console: Console, report: Report) -> None:
+    """The report: a table where there is a terminal, plain text with whole lines where not."""
+    console.print(report, soft_wrap=not console.is_terminal)
 
 
 def metric_rows(before: Mapping[str, float], after: Mapping[str, float], part: str) -> list[Row]:

@@ -15,10 +15,10 @@ from rich.text import Text
 from reducible_train import _keras
 from reducible_train.cli._data import Arrays
 from reducible_train.cli._exit import DONE, HELD_BACK, SHORT
-from reducible_train.cli._look import ADDRESS, inspect_line, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, tensorboard_line
 from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._rescue import rescuing
-from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows
+from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows, show_report
 from reducible_train.config import Config
 from reducible_train.errors import (
     ArgumentError,
@@ -77,7 +77,7 @@ def train(
     console.print()
     console.print(comparison(rows, "before", "after"))
     console.print()
-    console.print(Text(str(report)), soft_wrap=True)
+    show_report(console, report)
     console.print()
     _say_where(console, loaded, out)
     code = _code(scheduler.shortfall)
@@ -144,5 +144,5 @@ def _say_where(console: Console, loaded: Config, out: Path) -> None:
     console.print(Text(f"look    {inspect_line(out)}"), soft_wrap=True)
     if loaded.tensorboard is not None:
         line = tensorboard_line(Path(loaded.tensorboard.log_dir))
-        console.print(Text(f"logs    {line}\n        {ADDRESS}"), soft_wrap=True)
+        console.print(Text(f"logs    {line}\n        {address()}"), soft_wrap=True)
     console.print(Text(f"saved   {out}"), soft_wrap=True)

@@ -14,7 +14,7 @@ from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessE
 from reducible_train.linalg.noise import effective_rank, noise_edge_of_spectrum
 from reducible_train.report.analysis import Analysis
 from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report, UndoneCut
-from reducible_train.tensorboard import events, measured
+from reducible_train.tensorboard import events, hparams, measured
 from reducible_train.tensorboard import outcome as told
 from reducible_train.tensorboard import tags as form
 
@@ -124,6 +124,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._cuts: tuple[Cut, ...] = ()  # already written
         self._undone = 0  # how many of those that were undone
         self._metrics: dict[str, None] = {}  # names seen, in their order
+        self._session = hparams.Session({})
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is in no fit yet: it opens its own file when one begins.
@@ -146,6 +147,7 @@ class RankTensorBoard(keras.callbacks.Callback):
                     f"`log_dir` must be a folder. Received: {log_dir!r}, but {path!r} is a file. "
                     "Choose another place for the logs."
                 )
+        self._session = hparams.session_of(self.scheduler, self.model, self.params)
         if folder != self._asked:
             self._asked = self._folder = folder
             self._last_step = -1
@@ -169,6 +171,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         metrics = list(_metric_values(logs or {}))
         self._metrics |= dict.fromkeys(each.tag.removeprefix("reducible/") for each in metrics)
         values += [*_model_values(report), *metrics, *_kernel_values(report)]
+        values += self._session.values(self._metrics, logs or {})
         made, undone = self._news(report)
         values += [*_cut_values(made), *_answer_values(made), *_decided(epoch, made, undone)]
         if opens or made or undone:
@@ -204,7 +207,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         report = None if self._writer is None else self._report()
         if self._writer is not None and report is not None:
             decided = _decided(self._last_step - self._offset, *self._news(report))
-            self._writer.write(self._last_step, [*decided, self._at_the_end(report)])
+            at_the_end = self._at_the_end(report), hparams.session_end()
+            self._writer.write(self._last_step, [*decided, *at_the_end])
         self._close()
 
     def _at_the_end(self, report: Report) -> events.Value:

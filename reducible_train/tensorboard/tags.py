@@ -8,6 +8,7 @@ Scalars, one point an epoch, grouped by the stock dashboards at the first `/`:
 | `reducible/flops_fraction` | FLOPs of one sample, over dense |
 | `reducible/val_<metric>` | the validation metric measured at these sizes |
 | `reducible/train_<metric>` | the same of the training data, where nothing is validated |
+| `reducible/quality` | the one metric that the HParams dashboard compares fits by |
 | `reducible/undone_cuts` | cuts that the guard has undone so far |
 | `reducible_rank/<layer path>` | rank in force; the full rank while dense |
 | `reducible_energy_kept/<layer path>` | energy kept since the start; 1 while dense |
@@ -54,6 +55,7 @@ PARAMS = "reducible/params"
 PARAMS_FRACTION = "reducible/params_fraction"
 FLOPS_FRACTION = "reducible/flops_fraction"
 CONFIGURATION = "reducible/configuration"
+QUALITY = "reducible/quality"
 CUTS = "reducible/cuts"
 UNDONE_CUTS = "reducible/undone_cuts"
 RANK_GROUP = "reducible_rank"

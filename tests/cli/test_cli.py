@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import io
 import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
+import yaml
+from rich.console import Console
+from setuptools import find_namespace_packages
 from typer.testing import CliRunner
 
 from reducible_train.cli import app
-from reducible_train.cli._look import inspect_line, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, tensorboard_line
 from reducible_train.cli.preview import plot
-from reducible_train.config import config_schema
+from reducible_train.config import config_schema, parse_config
+from reducible_train.config.beginnings import schema_line
 from reducible_train.container import read_header, write_container
 from reducible_train.report.records import Answers, Cut, KernelRecord, Report
 from reducible_train.settings.schedules import Constant, Ramp
 
+TAB = "reducible_train.tensorboard.plugin.loader"
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("analyze", "demo", "finetune", "inspect", "preview", "report", "schema")
+COMMANDS = ("analyze", "demo", "finetune", "init", "inspect", "preview", "report", "schema")
 CONFIG = """\
 compression:
   budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
@@ -89,6 +100,83 @@ def test_a_shell_completes_commands():
     env = {"_REDUCIBLE_TRAIN_COMPLETE": "complete_bash", "COMP_WORDS": "reducible-train fine"}
     answer = CliRunner().invoke(app, [], prog_name="reducible-train", env=env | {"COMP_CWORD": "1"})
     assert answer.output.split() == ["finetune"]
+
+
+# --- init -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_init_writes_every_example_with_a_schema_line_that_leads_to_the_schema(path, tmp_path):
+    file = tmp_path / "my settings.yaml"
+    result = run("init", file, "--like", path.stem)
+    assert result.exit_code == 0, result.output
+    first, *rest = file.read_text("utf-8").splitlines()
+    assert path.read_text("utf-8").splitlines()[1:] == rest
+    place = first.removeprefix("# yaml-language-server: $schema=")
+    assert json.loads(Path(url2pathname(urlparse(place).path)).read_text("utf-8"))["$defs"]
+    assert yaml.safe_load("\n".join(rest)) == yaml.safe_load(path.read_text("utf-8"))
+
+
+def test_init_names_its_file_and_what_to_type_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("init")
+    first, *commands = result.output.splitlines()
+    assert "reducible.yaml" in first
+    for line, name in zip(commands, ("preview", "finetune"), strict=True):
+        words = shlex.split(line)[2:]
+        assert words[0] == name
+        assert "reducible.yaml" in words
+    assert run(*shlex.split(commands[0])[2:]).exit_code == 0
+
+
+def test_init_writes_over_nothing(tmp_path):
+    file = tmp_path / "reducible.yaml"
+    file.write_text("mine")
+    dangling = tmp_path / "link.yaml"
+    dangling.symlink_to(tmp_path / "nowhere")
+    for path in (file, tmp_path, dangling):
+        assert "new file" in refusal(run("init", path), "FileAccessError")
+    assert file.read_text() == "mine"
+    assert dangling.is_symlink()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_init_tells_what_it_cannot_do(tmp_path):
+    told = refusal(run("init", tmp_path / "a.yaml", "--like", "../ramp"), "ArgumentError")
+    assert "start" in told
+    refusal(run("init", tmp_path / "no" / "a.yaml"), "FileAccessError")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_schema_is_named_from_where_the_file_lies(tmp_path, monkeypatch):
+    home = tmp_path / ".venv" / "schema.json"
+    monkeypatch.setattr("reducible_train.config.beginnings.SCHEMA", home)
+    near, far = schema_line(tmp_path), schema_line(tmp_path / "elsewhere")
+    assert near.endswith("$schema=.venv/schema.json")
+    assert far.endswith(f"$schema={home.as_uri()}")
+    spaced = tmp_path / "a b" / "schema.json"
+    monkeypatch.setattr("reducible_train.config.beginnings.SCHEMA", spaced)
+    assert schema_line(tmp_path).endswith("/a%20b/schema.json"), "the comment ends at a space"
+
+
+def test_a_wheel_holds_the_examples_and_the_schema():
+    """What setuptools is told to take; `configs/` is linked into the package."""
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    packages = find_namespace_packages(str(ROOT), include=asked["packages"]["find"]["include"])
+    home = ROOT / "reducible_train" / "config"
+    for folder, name in (("config", "schema.json"), ("config.examples", "ramp.yaml")):
+        assert f"reducible_train.{folder}" in packages
+        assert (home.parent / folder.replace(".", "/") / name).is_file()
+        assert any(fnmatch(name, each) for each in asked["package-data"]["*"])
+
+
+def test_what_the_first_file_has_commented_out_is_good_too():
+    text = (ROOT / "configs" / "start.yaml").read_text("utf-8")
+    body = text.split("compression:\n", 1)[1]
+    whole = "compression:\n" + re.sub(r"^( *)# ", r"\1", body, flags=re.MULTILINE)
+    parsed = parse_config(yaml.safe_load(whole))
+    assert parsed.compression.guard.max_drop == 0.005
+    assert parsed.training.loss == "sparse_categorical_crossentropy"
 
 
 # --- preview and schema ---------------------------------------------------------------
@@ -504,15 +592,62 @@ def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
     out = tmp_path / "out"
     result = run("demo", "--epochs", 7, "--out-dir", out)
     assert result.exit_code == 0, result.output
-    assert list(out.rglob("events.out.tfevents.*"))
-    assert f"tensorboard --logdir {out / 'logs'}" in result.output
-    assert f"reducible-train inspect {out / 'model.reducible'}" in result.output
-    assert run("inspect", out / "model.reducible").exit_code == 0
+    name = "digits-budget-0.25-epochs-7"
+    assert result.output.rstrip().endswith(f"tensorboard --logdir {out / 'logs'}")
+    assert f"reducible-train inspect {out / name}.reducible" in result.output
+    assert run("inspect", out / f"{name}.reducible").exit_code == 0
     change = re.search(r"^parameters .* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
     assert float(change[1]) <= -74
     file = re.search(r"^file.* (-[\d.]+) %$", result.output, flags=re.MULTILINE)
     assert float(file[1]) <= float(change[1])
     assert "predicts the same, bit for bit" in result.output
+
+    dense, compressed = (tags_of(out / "logs" / name / each) for each in ("dense", "compressed"))
+    assert {"reducible/params", "reducible/quality", "reducible_rank/hidden_1"} <= dense
+    apart = {
+        tag
+        for tag in compressed - dense
+        if not re.match(r".*(cut|decisions|spectrum|output_err)", tag)
+    }
+    assert not apart, "the dense control is comparable in all but its cuts"
+    assert not dense - compressed
+
+    from reducible_train.cli._demo import _new_run
+
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert _new_run(out, name) == (out / "logs" / f"{name}-2", out / f"{name}-2.reducible")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == kept
+
+
+def tags_of(folder: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = (folder / "reducible").iterdir()
+    return {
+        value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value
+    }
+
+
+def test_the_address_is_the_tab_of_the_package_where_tensorboard_knows_it(monkeypatch):
+    for module, place in (("strange.plugin", "#custom_scalars&"), (TAB, "#reducible")):
+        point = importlib.metadata.EntryPoint("x", f"{module}:Loader", "tensorboard_plugins")
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group, found=point: [found])
+        assert place in address()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_report_is_a_rich_table_on_terminals_and_whole_lines_elsewhere(terminal):
+    from reducible_train.cli._results import show_report
+
+    kernels = (KernelRecord("net/hidden[b]/kernel", "Dense", (64, 256), 37, 51, 11_840, 0.6),)
+    report = Report(85_002, 21_066, 4, 4, None, None, kernels, notes=("a word more " * 20,))
+    told = io.StringIO()
+    console = Console(file=told, force_terminal=terminal, width=100, color_system="truecolor")
+    show_report(console, report)
+    assert ("\x1b[1m" in told.getvalue()) is terminal, "its head is bold"
+    assert "net/hidden[b]/kernel" in told.getvalue()
+    if not terminal:
+        assert told.getvalue() == f"{report}\n"
 
 
 @pytest.mark.parametrize("activated", [True, False])

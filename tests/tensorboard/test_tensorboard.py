@@ -117,13 +117,16 @@ def test_tags_plugins_and_data_classes(tmp_path):
     scalars = {
         *("reducible/params", "reducible/params_fraction", "reducible/flops_fraction"),
         *("reducible/val_loss", "reducible_rank/net/d1", "reducible_cut_energy/net/d1"),
-        *("reducible/undone_cuts", "reducible_energy_kept/net/d1"),
+        *("reducible/undone_cuts", "reducible_energy_kept/net/d1", "reducible/quality"),
     }
     others = {
         "reducible/spectrum/net/d1": "reducible",
         "reducible/outcome": "reducible",
         "reducible/decisions": "reducible",
         "reducible/cuts": "text",
+        "_hparams_/experiment": "hparams",
+        "_hparams_/session_start_info": "hparams",
+        "_hparams_/session_end_info": "hparams",
         "custom_scalars__config__": "custom_scalars",
         "reducible/configuration": "text",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import os
 import re
@@ -14,11 +15,12 @@ import pytest
 TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs"
 HOW_TO = sorted((DOCS / "howto").glob("*.md"))
+RULE = re.MULTILINE | re.DOTALL
 RULES = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def python_of(page: Path) -> str:
-    found = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), RULE)
     return "\n".join(found)
 
 
@@ -28,6 +30,90 @@ def test_how_to(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     program = compile(python_of(page), str(page), "exec")
     exec(program, {"__name__": "__main__"})
+
+
+def test_the_quick_start_is_twelve_lines_that_need_nothing_else(tmp_path, monkeypatch, capsys):
+    program = python_of(DOCS / "quickstart.md")
+    assert len([line for line in program.splitlines() if line]) == 12
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setenv("REDUCIBLE_DATA", str(tmp_path))
+    exec(compile(program, "quickstart.md", "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    shown = re.search(r"^```text\n(.*?)^```", (DOCS / "quickstart.md").read_text("utf-8"), RULE)
+    assert shown[1].split()[:7] == printed[printed.index("kernel ") :].split()[:7]
+    fewer = re.search(r"parameters 85,002 -> [\d,]+ \(([\d.]+) % fewer\)", printed)
+    assert float(fewer[1]) >= 75
+    first, last = re.search(
+        r"^accuracy ([\d.]+) before.* ([\d.]+) at the end", printed, re.MULTILINE
+    ).groups()
+    assert float(last) > float(first), "smaller, and no worse"
+    assert (tmp_path / "small.reducible").stat().st_size < 0.25 * 4 * 85_002
+
+
+class Wandb:
+    """As much of `wandb` as the page uses, as strict as it is."""
+
+    def __init__(self):
+        self.project, self.axes, self.logged = None, {}, []
+
+    def init(self, project: str) -> Wandb:
+        self.project = project
+        return self
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        assert "*" not in name[:-1], "it takes a star at the end only"
+        self.axes[name] = step_metric
+
+    def log(self, data: dict, step: int | None = None, commit: bool | None = None) -> None:
+        assert type(data) is dict
+        assert all(type(value) in (int, float) for value in data.values())
+        self.logged.append(data)
+
+
+class MLflow:
+    """As much of `mlflow` as the page uses, as strict as it is."""
+
+    def __init__(self):
+        self.is_open, self.logged = False, []
+
+    @contextlib.contextmanager
+    def start_run(self):
+        self.is_open = True
+        yield self
+        self.is_open = False
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert self.is_open
+        assert type(step) is int
+        for name, value in metrics.items():
+            assert re.fullmatch(r"[\w\-. :/]+", name), f"MLflow refuses the name {name!r}"
+            assert type(value) in (int, float)
+        self.logged.append(metrics)
+
+
+def test_the_programs_for_trackers_tell_them_each_cut_and_each_epoch():
+    import keras
+    import numpy as np
+
+    from reducible_train import Ramp, RankRecords, RankScheduler
+
+    text = (DOCS / "configuration.md").read_text("utf-8")
+    to_wandb, to_mlflow = re.findall(r"^```py\n(.*?)^```", text, RULE)
+    x = np.ones((8, 12), "float32") * np.arange(12)
+    for program, tracker in ((to_wandb, Wandb()), (to_mlflow, MLflow())):
+        assert len(program.splitlines()) <= 20
+        model = keras.Sequential([keras.Input((12,)), *map(keras.layers.Dense, (12, 2))])
+        model.compile("sgd", "mse", run_eagerly=True)
+        names = {"wandb": tracker, "mlflow": tracker, "RankRecords": RankRecords, "model": model}
+        scheduler = RankScheduler(budget=Ramp(1.0, 0.6, start_epoch=1, end_epoch=2))
+        exec(program, names | {"scheduler": scheduler, "x": x, "y": x[:, :2]})
+        epochs = [record["epoch"] for record in tracker.logged if "loss" in record]
+        assert epochs == list(range(16))
+        cuts = [record["params"] for record in tracker.logged if "params_before" in record]
+        assert cuts == [cut.parameters for cut in scheduler.report.cuts] != []
+        if isinstance(tracker, Wandb):
+            assert (tracker.project, tracker.axes) == ("smaller", {"*": "epoch"})
 
 
 def test_frequent_errors_are_those_that_come(tmp_path, monkeypatch):

@@ -1,0 +1,55 @@
+"""`reducible-train init`: a configuration to begin from, with comments."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from reducible_train.cli._look import program
+from reducible_train.config.beginnings import DEFAULT, beginning, names
+from reducible_train.container.files import write_text
+from reducible_train.errors import FileAccessError
+from reducible_train.preflight.paths import check_writable
+
+
+def init(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File to write; one that is there stays.")
+    ] = Path("reducible.yaml"),
+    like: Annotated[
+        str,
+        typer.Option(
+            help=f"Example to begin from: {', '.join(names())}.",
+            autocompletion=names,
+        ),
+    ] = DEFAULT,
+) -> None:
+    """Write a configuration with comments, to begin from.
+
+    Its first line leads an editor to the schema, so that it completes and checks.
+
+    Example: reducible-train init guarded.yaml --like guard
+    """
+    text = beginning(like, file.parent)
+    if os.path.lexists(file):
+        kind = "a folder" if file.is_dir() else "a file that is there already"
+        raise FileAccessError(
+            f"FILE must be the name of a new file. Received: {str(file)!r}, {kind}. Choose another "
+            "name, or remove it first."
+        )
+    check_writable(file, "FILE")
+    write_text(file, text)
+    command, name = program("reducible-train"), shlex.quote(str(file))
+    told = (
+        f"written {file}, the example {like!r} (--like takes {', '.join(names())})",
+        f"look    {command} preview {name}",
+        f"train   {command} finetune MODEL.keras DATA.npz --config {name} --out small.reducible",
+    )
+    for line in told:
+        Console().print(Text(line), soft_wrap=True)

@@ -1,0 +1,140 @@
+"""The HParams dashboard, asked as its page asks it, about runs of real fits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, list_session_groups
+from tensorboard.plugins.hparams.backend_context import Context
+
+from reducible_train import Guard, Ramp, RankScheduler, RankTensorBoard, Search
+from reducible_train.tensorboard import hparams
+
+pytestmark = pytest.mark.filterwarnings("default")  # three epochs reach nothing
+
+RAMP = Ramp(1.0, 0.4, start_epoch=1, end_epoch=2)
+ASKED: dict[str, dict[str, Any]] = {
+    "dense": {"budget": 1.0},
+    "ramp": {"budget": {"parameters": RAMP, "flops": 0.6}},
+    "rank": {"rank": 4, "guard": Guard("val_mse", max_drop=0.1)},
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """What the server tells the page, and the models that were trained."""
+    logs = tmp_path_factory.mktemp("logs")
+    x = np.random.default_rng(0).normal(size=(32, 16)).astype("float32")
+    fit = {"x": x, "y": x[:, :2], "epochs": 3, "batch_size": 16, "verbose": 0}
+    histories = {}
+    for name, asked in ASKED.items():
+        layers = [keras.layers.Dense(16, name="d1"), keras.layers.Dense(2, name="out")]
+        model = keras.Sequential([keras.Input((16,)), *layers])
+        model.compile(keras.optimizers.SGD(0.125), "mse", metrics=["mae", "mse"])
+        scheduler = RankScheduler(**asked)
+        board = RankTensorBoard(scheduler, logs / name)
+        held_out = {} if name == "ramp" else {"validation_data": (x, x[:, :2])}
+        histories[name] = model.fit(**fit, **held_out, callbacks=[scheduler, board]).history
+    return asked_of_the_server(logs), histories
+
+
+def asked_of_the_server(logs) -> dict[str, Any]:
+    runs = EventMultiplexer().AddRunsFromDirectory(str(logs))
+    runs.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(logs))))
+    request = RequestContext()
+    told = context.hparams_metadata(request, "")
+    experiment = context.experiment_from_metadata(request, "", True, told, [])
+    statuses = [api_pb2.STATUS_SUCCESS, api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_RUNNING]
+    columns = [api_pb2.ColParams(metric=each.name) for each in experiment.metric_infos]
+    wanted = api_pb2.ListSessionGroupsRequest(
+        slice_size=99, allowed_statuses=statuses, col_params=columns, include_metrics=True
+    )
+    answer = list_session_groups.Handler(request, context, "", wanted).run()
+    return {"experiment": experiment, "groups": answer.session_groups}
+
+
+def plain(value) -> str | float | None:
+    return getattr(value, value.WhichOneof("kind"), None)
+
+
+def rows(page) -> dict[str, dict[str, Any]]:
+    found = {}
+    for group in page["groups"]:
+        (session,) = group.sessions
+        settings = {name: plain(value) for name, value in group.hparams.items()}
+        metrics = {each.name.tag: each.value for each in session.metric_values}
+        assert session.status == api_pb2.STATUS_SUCCESS
+        found[session.name.partition("/")[0]] = settings | metrics
+    return found
+
+
+def test_each_run_is_a_row_with_settings_and_three_metrics(page):
+    told, histories = page
+    found = rows(told)
+    assert found.keys() == ASKED.keys()
+    assert [each.display_name for each in told["experiment"].metric_infos] == [
+        *("quality", "parameters", "FLOPs")
+    ]
+    for name, row in found.items():
+        assert row["optimizer"] == "SGD"
+        assert (row["epochs"], row["steps"], row["learning_rate"]) == (3, 2, 0.125)
+        assert row["reducible/params"] == histories[name]["params"][-1]
+    assert found["dense"]["reducible/flops_fraction"] == 1
+    assert found["ramp"]["reducible/flops_fraction"] < 1
+
+
+def test_settings_are_those_that_were_asked_for(page):
+    found = rows(page[0])
+    expected = {"target": "budget", "final": 1.0, "schedule": "Constant", "start_epoch": 0}
+    assert expected.items() <= found["dense"].items()
+    ramp = {"final": 0.4, "schedule": "Constant, Ramp", "measure": "flops, parameters"}
+    assert (ramp | {"target": "budget", "end_epoch": 2}).items() <= found["ramp"].items()
+    assert {"target": "rank", "final": 4, "guard": "val_mse"}.items() <= found["rank"].items()
+
+
+def test_quality_is_the_metric_that_counts(page):
+    """What the guard watches; the first that is no loss; of the training where none is held out."""
+    told, histories = page
+    for name, metric in (("dense", "val_mae"), ("ramp", "train_mae"), ("rank", "val_mse")):
+        row = rows(told)[name]
+        assert row["quality_is"] == metric
+        last = histories[name][metric.removeprefix("train_")][-1]
+        assert row["reducible/quality"] == np.float32(last)
+
+
+def test_all_runs_have_the_same_columns(page):
+    """TensorBoard takes those of the run that it happens to find first."""
+    told, _ = page
+    columns = [each.name for each in told["experiment"].hparam_infos]
+    assert sorted(columns) == sorted(hparams.SETTINGS)
+    assert set(columns[:5]) == {"target", "final", "schedule", "guard", "quality_is"}, "shown first"
+    for row in rows(told).values():
+        assert row.keys() <= {*columns, *hparams.METRICS}
+
+
+def test_a_search_and_what_is_not_finite():
+    scheduler = RankScheduler(search=Search(start_epoch=1), guard=Guard("val_mae", max_drop=0.1))
+    asked = hparams.settings_of(scheduler)
+    assert asked["target"] == "search"
+    assert "final" not in asked
+    row = hparams.session_start(asked | {"learning_rate": float("nan")})
+    assert b"learning_rate" not in row.metadata.plugin_data.content
+
+
+def test_the_messages_do_without_tensorflow():
+    program = (
+        "import sys; from reducible_train.tensorboard import hparams;"
+        "hparams.experiment(); hparams.session_start({'final': 0.5}); hparams.session_end();"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
