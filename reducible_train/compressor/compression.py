@@ -46,6 +46,7 @@ from reducible_train.selection.feasibility import (
 )
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.judge import asking_of, judge_for
+from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
 from reducible_train.selection.samples import Samples
@@ -83,6 +84,8 @@ class Compression:
         answers: What compares the outputs before and after each cut; left out, nothing does.
         cache: Keeps decompositions beyond this compression; left out, its own keeps them until
             training goes on.
+        multiple: What ranks are multiples of, where no rule says so.
+        min_share: The least that a kernel keeps, as a share of its full rank, likewise.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -119,6 +122,8 @@ class Compression:
         state: Mapping[str, Any] | None = None,
         answers: AnswerWatch | None = None,
         cache: DecompositionCache | None = None,
+        multiple: int = 1,
+        min_share: float | None = None,
     ):
         check_choices(allocation, criterion)
         self.model, self.target, self.samples = model, target, samples
@@ -134,6 +139,7 @@ class Compression:
         self._measures = tuple(checked_measure(each) for each in rows)
         self.measure = self._measures[0].name
         self._outlook: Outlook | None = None
+        self._min_share = min_share
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
         self.survey = survey(
@@ -143,6 +149,7 @@ class Compression:
             cost_models=cost_models_of(self._measures, state),
             trains=trains,
             shapes=shapes,
+            lattice=Lattice(multiple, min_share or 0.0),
         )
         self._targets = targets_of(self.survey, target)
         apart = _checked(self, rules, trains)
@@ -398,4 +405,6 @@ def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector
         scorer=scorer,
         allocation=compression.judge.allocation,
         own_ranks=compression.own_ranks,
+        effective_ranks=compression.history.effective_ranks,
+        floor=compression.judge.floor if compression._min_share is None else 0.0,
     )

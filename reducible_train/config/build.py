@@ -109,6 +109,8 @@ def _plan_problems(
             allocation=asked.allocation,
             rules=rules,
             shapes=shapes,
+            multiple=asked.multiple,
+            min_share=asked.min_share,
         )
     except (ArgumentError, RankError) as error:
         sentence = str(error).splitlines()[0]

@@ -174,6 +174,8 @@ def rank_control(
         allocation=settings.allocation,
         rules=settings.rules,
         criterion=settings.criterion,
+        multiple=settings.multiple,
+        min_share=settings.min_share,
         samples=samples,
         comes=comes,
         shapes=shapes,

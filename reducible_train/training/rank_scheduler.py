@@ -77,12 +77,16 @@ class RankScheduler(keras.callbacks.Callback):
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and
             `TailShrink`, `Regrow` (not with `guard`, `search`, `energy`, `rtol` or a lone
             `Adaptive`).
+        multiple: What ranks are multiples of, such as 8, which hardware multiplies fastest; a
+            kernel of which no multiple saves anything stays dense, with the reason in the report.
+        min_share: The least that a factorised kernel keeps, as a share of its full rank, in [0, 1).
         **target: One target in place of a budget: `cost` (the same, not as a fraction: in
             parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
             each kernel keeps, since the start), `rtol` (the relative error that each kernel may
-            have, `sqrt(1 - energy)` since the start, as the criterion weighs it, in [0, 1)) or
-            `rank` (of every kernel, which stays dense while that would not make it smaller), each a
-            number or a schedule; or `search`, a `Search` that steps the budget down as far as the
+            have, `sqrt(1 - energy)` since the start, as the criterion weighs it, in [0, 1)), `rank`
+            (of every kernel, which stays dense while that would not make it smaller) or
+            `effective_rank` (the multiple of its own, before any cut, that each kernel keeps), each
+            a number or a schedule; or `search`, a `Search` that steps the budget down as far as the
             guard allows.
 
     Attributes:
@@ -126,6 +130,8 @@ class RankScheduler(keras.callbacks.Callback):
         cadence: Cadence | None = None,
         guard: Guard | None = None,
         aids: Sequence[Aid] = (),
+        multiple: int = 1,
+        min_share: float | None = None,
         **target: Unpack[TargetKeywords],
     ):
         super().__init__()
@@ -140,6 +146,8 @@ class RankScheduler(keras.callbacks.Callback):
             cadence=cadence,
             guard=guard,
             aids=aids,
+            multiple=multiple,
+            min_share=min_share,
         )
         check_choices(allocation, criterion)
         self.seconds = 0.0
@@ -160,6 +168,8 @@ class RankScheduler(keras.callbacks.Callback):
     adaptive = property(attrgetter("settings.adaptive"))
     guard = property(attrgetter("settings.guard"))
     aids = property(attrgetter("settings.aids"))
+    multiple = property(attrgetter("settings.multiple"))
+    min_share = property(attrgetter("settings.min_share"))
 
     def get_config(self) -> dict[str, Any]:
         """What was asked for, in plain values for JSON or YAML.
