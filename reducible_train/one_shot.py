@@ -42,7 +42,7 @@ def factorize(
     calibration: Any = None,
     rules: Sequence[LayerRule] = (),
     multiple: int = 1,
-    min_share: float | None = None,
+    min_share: float = 0.0,
     cache: DecompositionCache | None = None,
     **target: Unpack[OnceTargets],
 ) -> Report:

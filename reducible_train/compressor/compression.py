@@ -123,7 +123,7 @@ class Compression:
         answers: AnswerWatch | None = None,
         cache: DecompositionCache | None = None,
         multiple: int = 1,
-        min_share: float | None = None,
+        min_share: float = 0.0,
     ):
         check_choices(allocation, criterion)
         self.model, self.target, self.samples = model, target, samples
@@ -139,7 +139,6 @@ class Compression:
         self._measures = tuple(checked_measure(each) for each in rows)
         self.measure = self._measures[0].name
         self._outlook: Outlook | None = None
-        self._min_share = min_share
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
         self.survey = survey(
@@ -149,7 +148,7 @@ class Compression:
             cost_models=cost_models_of(self._measures, state),
             trains=trains,
             shapes=shapes,
-            lattice=Lattice(multiple, min_share or 0.0),
+            lattice=Lattice(multiple, min_share),
         )
         self._targets = targets_of(self.survey, target)
         apart = _checked(self, rules, trains)
@@ -406,5 +405,4 @@ def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector
         allocation=compression.judge.allocation,
         own_ranks=compression.own_ranks,
         effective_ranks=compression.history.effective_ranks,
-        floor=compression.judge.floor if compression._min_share is None else 0.0,
     )

@@ -23,7 +23,6 @@ from reducible_train.settings.targets import LossTarget, SharedTargets, Target
 
 JUDGES = ("fisher", "activation")  # the best first
 WITHOUT_DATA = "frobenius"
-FLOOR = 0.0
 
 _UNSEEN = 0.1  # of the parameters, by which a better judge may see less than another
 _MOST = 0.5  # of the parameters; if more are unseen, energies of two kinds would be added up
@@ -48,12 +47,6 @@ class Judge:
     criterion: Criterion
     allocation: str
     notes: tuple[str, ...] = ()
-
-    @property
-    def floor(self) -> float:
-        """The share of its full rank that a kernel keeps as far as the budget lets it."""
-        judged = bool(self.criterion.needs) and self.allocation == "knapsack"
-        return FLOOR if judged else 0.0
 
 
 def takes_samples(criterion: str, target: Target | SharedTargets) -> bool:

@@ -37,7 +37,6 @@ class RankSelector:
             theirs.
         own_ranks: The ranks that the target `StableRank` means, by path; those of kernels
             that have not settled are left out.
-        floor: The share of its full rank that a kernel keeps as far as a budget lets it.
         effective_ranks: What kernels that have factors had before their first cut, by path.
     """
 
@@ -49,7 +48,6 @@ class RankSelector:
     trains: bool = True
     apart: Collection[Target] = ()
     own_ranks: Mapping[str, float] = field(default_factory=dict)
-    floor: float = 0.0
     effective_ranks: Mapping[str, float] = field(default_factory=dict)
 
     def select(
@@ -125,7 +123,6 @@ class RankSelector:
             allocation=self.allocation,
             trains=self.trains,
             apart=self.apart,
-            floor=self.floor,
         )
 
     def _of_dense(self, remarks: Mapping[str, str]) -> dict[str, str]:

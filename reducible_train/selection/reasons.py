@@ -134,7 +134,7 @@ def _floor(rule: LayerRule | None, least: int) -> str:
     """What keeps ranks from being smaller, in words."""
     if rule is not None and rule.min_rank is not None and rule.min_share is None:
         return f"min_rank={rule.min_rank}"
-    return f"min_share, rank {least}"
+    return f"min_share (rank {least})"
 
 
 def _asks(rule: LayerRule | None) -> bool:

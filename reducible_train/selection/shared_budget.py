@@ -8,7 +8,6 @@ from math import sqrt
 
 import numpy as np
 
-from reducible_train.linalg.multiples import rounded_up
 from reducible_train.linalg.svd import cumulative_energy
 from reducible_train.selection.allocation import (
     Allocation,
@@ -19,7 +18,6 @@ from reducible_train.selection.allocation import (
 )
 from reducible_train.selection.compressible import CompressibleKernel, smallest_costs
 from reducible_train.selection.factorizations import Factorization
-from reducible_train.selection.lattice import share_of
 from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
 from reducible_train.selection.splits import changed_splits
@@ -28,7 +26,6 @@ from reducible_train.settings.targets import SharedTarget, Target
 
 Forms = Mapping[str, tuple[Factorization, Decomposition]]  # by path of the kernel
 
-_HALVINGS = 20
 _APART = (
     "Frozen layers stay dense, so what was asked of the model was asked of its other "
     "kernels alone, as a fraction of theirs."
@@ -75,7 +72,6 @@ class SharedBudget:
         trains: True if training goes on after a cut.
         apart: The budgets that are asked of the kernels that may change only, as a fraction of
             theirs.
-        floor: The share of its full rank that a kernel keeps as far as the budget lets it.
     """
 
     def __init__(
@@ -88,7 +84,6 @@ class SharedBudget:
         allocation: str,
         trains: bool,
         apart: Collection[Target],
-        floor: float = 0.0,
     ):
         self._survey = survey
         self._targets = targets
@@ -97,7 +92,6 @@ class SharedBudget:
         self._allocation = allocation
         self._trains = trains
         self._apart = apart
-        self._floor = floor
 
     def share(
         self,
@@ -251,17 +245,14 @@ class SharedBudget:
             The ranks, and the limits that these forms cannot keep.
         """
         level = _level([parts.values for _, parts in forms.values()])
-        capacities, exceeded, floor = [], [], self._floor
+        candidates, capacities, exceeded = [], [], []
         for limit in limits:
             costs = (m.smallest_cost(limit.measure, forms[m.kernel.path][0]) for m in shared)
             smallest = sum(costs)
             if smallest > limit.capacity * (1 + 1e-12):
                 exceeded.append(limit)
             capacities.append(max(limit.capacity, smallest))
-            floor = min(floor, _floor_within(shared, forms, limit.measure, capacities[-1], floor))
-        candidates = []
-        for limit in limits:
-            mine = [self._candidate(m, *forms[m.kernel.path], level, limit, floor) for m in shared]
+            mine = [self._candidate(m, *forms[m.kernel.path], level, limit) for m in shared]
             candidates.append(weighted(mine) if self._scorer.criterion.comparable else mine)
         if len(limits) == 1:
             return allocate(candidates[0], capacities[0], self._allocation), exceeded
@@ -274,7 +265,6 @@ class SharedBudget:
         parts: Decomposition,
         level: float,
         limit: Limit,
-        floor: float,
     ) -> Candidate:
         """A kernel as the allocation sees it; one that has not learned yet as all of one level."""
         blank = self._trains and is_blank(compressible, parts)
@@ -285,7 +275,7 @@ class SharedBudget:
             spectrum=np.full_like(parts.values, level) if blank else parts.values,
             rank_cost=form.costs(measure, most),
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
-            min_rank=_least_rank(compressible, form, floor),
+            min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
             max_rank=most,
             group=compressible.group,
             multiple=form.multiple,
@@ -302,46 +292,6 @@ class SharedBudget:
                     f"the largest that saves, it would keep {kept:.3f} of its energy"
                 )
         return remarks
-
-
-def _least_rank(compressible: CompressibleKernel, form: Factorization, floor: float) -> int:
-    """The smallest rank that a kernel may get, where all keep a share of their full rank.
-
-    A rule that says how small or large a rank may be is right for its layer.
-    """
-    rule, rank, least = compressible.rule, compressible.kernel.rank, form.least
-    told = rule is not None and (rule.min_rank or rule.max_rank or rule.min_share is not None)
-    if not told:
-        share = rounded_up(share_of(floor, min(form.shape)), form.multiple)
-        least = max(least, min(share, form.max_rank))
-    return least if rank is None else min(least, rank)
-
-
-def _floor_within(
-    shared: Sequence[CompressibleKernel],
-    forms: Forms,
-    measure: str,
-    capacity: float,
-    wanted: float,
-) -> float:
-    """The largest share, up to the one wanted, at which the smallest ranks cost no more."""
-
-    def fits(floor: float) -> bool:
-        costs = []
-        for each in shared:
-            form, _ = forms[each.kernel.path]
-            cost = form.cost(_least_rank(each, form, floor), measure)
-            dense = each.dense_cost(measure) if each.kernel.rank is None else cost
-            costs.append(min(cost, dense))
-        return sum(costs) <= capacity
-
-    if not wanted or fits(wanted):
-        return wanted
-    low, high = 0.0, wanted
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 def _choices(

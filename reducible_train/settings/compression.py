@@ -135,9 +135,9 @@ class CompressionSettings(
         help="What ranks are multiples of, such as 8, which hardware multiplies fastest. A kernel "
         "of which no multiple saves anything stays dense.",
     )
-    min_share: float | None = option(
+    min_share: float = option(
         Number(SHARE),
-        None,
+        0.0,
         help="The least that a factorised kernel keeps, as a share of its full rank, in [0, 1). "
         "Rules with a min_rank or a min_share go before it.",
     )

@@ -131,7 +131,7 @@ class RankScheduler(keras.callbacks.Callback):
         guard: Guard | None = None,
         aids: Sequence[Aid] = (),
         multiple: int = 1,
-        min_share: float | None = None,
+        min_share: float = 0.0,
         **target: Unpack[TargetKeywords],
     ):
         super().__init__()

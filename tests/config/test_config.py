@@ -176,7 +176,8 @@ training:
         (
             {},
             "$.compression",
-            "Exactly one of budget, cost, effective_rank, energy, rank, rtol or search must be given. Received: no",
+            "Exactly one of budget, cost, effective_rank, energy, rank, rtol or search must be "
+            "given. Received: no",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
