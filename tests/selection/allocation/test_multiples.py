@@ -58,7 +58,8 @@ def loss_of(candidate, rank):
     values = np.asarray(candidate.spectrum)
     if rank is None or not values.any():
         return 0.0
-    return (values[rank:] ** 2).sum() / (values**2).sum()
+    squares = (values / values.max()) ** 2  # scaled first, so that none vanishes
+    return squares[rank:].sum() / squares.sum()
 
 
 def every_allocation(made):
