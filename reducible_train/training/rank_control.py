@@ -60,11 +60,6 @@ class RankControl:
         return self.controller.began
 
     @property
-    def waits_for_samples(self) -> bool:
-        """True while no cut can be judged without them."""
-        return self.compression.waits_for_samples
-
-    @property
     def counts_uses(self) -> bool:
         """True if FLOPs are known."""
         return self.compression.survey.uses is not None

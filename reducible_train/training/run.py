@@ -128,7 +128,7 @@ class TrainingRun:
         self.control.learn(self.sampling.enough)
         if isinstance(self.control, NoModel):
             return
-        self._postponed = time if self.control.waits_for_samples else None
+        self._postponed = time if self.control.compression.waits_for_samples else None
         if self._postponed is not None:
             return
         clock = self.clock
@@ -148,7 +148,7 @@ class TrainingRun:
         """True if a cut waits for a step only, no longer for samples."""
         if self._postponed is None or isinstance(self.control, NoModel):
             return False
-        return not self.control.waits_for_samples or self.sampling.collector.done
+        return not self.control.compression.waits_for_samples or self.sampling.collector.done
 
     # --- after it ---------------------------------------------------------------------
 

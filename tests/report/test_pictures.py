@@ -166,6 +166,7 @@ def plots(axes=(None,) * 4):
 def test_pictures_go_where_they_are_wanted_and_nowhere_else(figure_of, tmp_path):
     from matplotlib.figure import Figure
 
+    loaded = set(sys.modules)
     mine = Figure()
     axes = mine.subplots(4)
     for figure in plots(axes):
@@ -176,7 +177,8 @@ def test_pictures_go_where_they_are_wanted_and_nowhere_else(figure_of, tmp_path)
         assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
         assert pickle.loads(pickle.dumps(figure)).axes
         assert copy.deepcopy(figure) is not figure
-    assert "matplotlib.pyplot" not in sys.modules, "which would keep figures and choose a display"
+    new = sys.modules.keys() - loaded
+    assert "matplotlib.pyplot" not in new, "which would keep figures and choose a display"
     report_of().plot(tmp_path / "report.svg")
     report_of().plot_spectra("d1", tmp_path / "spectra.pdf")
     assert {path.name for path in tmp_path.iterdir()} == {"report.svg", "spectra.pdf"}
