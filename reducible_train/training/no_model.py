@@ -23,7 +23,7 @@ class NoModel:
     controller: TargetController | None = None
     guard: GuardRun | Unguarded | None = None
     began: float | None = None
-    counts_uses = waits_for_samples = False
+    counts_uses = False
     ranks: Mapping[str, int] = {}
 
     def open(self, epoch: int) -> None:
