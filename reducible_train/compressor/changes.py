@@ -69,6 +69,7 @@ def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:
         spectrum=np.asarray(parts.values),
         criterion=criterion if parts.weighted else "frobenius",
         output_error=kernel_output_error(choice),
+        effective_rank=choice.effective_rank,
     )
 
 

@@ -46,6 +46,7 @@ from reducible_train.selection.feasibility import (
 )
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.judge import asking_of, judge_for
+from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.measured import check_kernels, losses_of
 from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
@@ -86,6 +87,8 @@ class Compression:
         answers: What compares the outputs before and after each cut; left out, nothing does.
         cache: Keeps decompositions beyond this compression; left out, its own keeps them until
             training goes on.
+        multiple: What ranks are multiples of, where no rule says so.
+        min_share: The least that a kernel keeps, as a share of its full rank, likewise.
 
     Attributes:
         survey: The kernels of the model, and what it costs.
@@ -123,6 +126,8 @@ class Compression:
         state: Mapping[str, Any] | None = None,
         answers: AnswerWatch | None = None,
         cache: DecompositionCache | None = None,
+        multiple: int = 1,
+        min_share: float = 0.0,
     ):
         check_choices(allocation, criterion)
         measured = losses_of(analysis)
@@ -148,6 +153,7 @@ class Compression:
             cost_models=cost_models_of(self._measures, state),
             trains=trains,
             shapes=shapes,
+            lattice=Lattice(multiple, min_share),
         )
         self._judged_by = partial(
             judge_for, criterion, allocation, model=model, target=target, measured=measured
@@ -411,4 +417,5 @@ def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector
         allocation=compression.judge.allocation,
         measured=compression.judge.measured,
         own_ranks=compression.own_ranks,
+        effective_ranks=compression.history.effective_ranks,
     )

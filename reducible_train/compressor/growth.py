@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reducible_train.layers import Kernel
+from reducible_train.linalg.multiples import rounded_up
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.samples import Samples
 from reducible_train.surgery.change import KernelChange
@@ -37,4 +38,6 @@ def _directions(compressible: CompressibleKernel, fraction: float) -> int:
     rank = kernel.rank
     if rank is None or not all(variable.trainable for variable in kernel.variables):
         return 0
-    return max(0, min(max(1, round(fraction * rank)), compressible.factorization.growth - rank))
+    form = compressible.factorization
+    wanted = rounded_up(rank + max(1, round(fraction * rank)), form.multiple)
+    return max(0, min(wanted, form.growth) - rank)

@@ -41,6 +41,14 @@ class History:
                 left[each.path] = left.get(each.path, 1.0) * max(1 - each.output_error, 0.0)
         return {path: 1 - share for path, share in left.items()}
 
+    @property
+    def effective_ranks(self) -> dict[str, float]:
+        """What each kernel had before its first cut, by path, where it was asked."""
+        records = [kernel for cut in self.cuts for kernel in cut.kernels]
+        return {
+            each.path: each.effective_rank for each in records if each.effective_rank is not None
+        }
+
     def after(self, cut: Cut) -> History:
         """With one more cut; what its kernels have kept multiplies."""
         kept, by_criterion = dict(self.kept), dict(self.kept_by_criterion)

@@ -113,6 +113,8 @@ def _plan_problems(
             analysis=_analysis_of(asked.analysis, part),
             rules=rules,
             shapes=shapes,
+            multiple=asked.multiple,
+            min_share=asked.min_share,
         )
     except (ArgumentError, FileAccessError, FormatError, RankError) as error:
         sentence = str(error).splitlines()[0]

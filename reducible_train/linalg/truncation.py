@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
+from reducible_train.linalg.multiples import rounded_down, rounded_up
 from reducible_train.linalg.svd import cumulative_energy, relative_errors
 
 
@@ -35,6 +36,7 @@ def choose_rank(
     min_rank: int | None = None,
     energy: float | None = None,
     rtol: float | None = None,
+    multiple: int = 1,
 ) -> Truncation:
     """The smallest rank that keeps what is asked for, cut off at `max_rank`.
 
@@ -43,7 +45,8 @@ def choose_rank(
     breaks `energy` or `rtol`: `binding` says so, and `energy` and `relative_error` of the answer
     are what the rank really keeps. At least one direction stays, at most full rank (a `min_rank`
     above it means full rank). Where two limits ask for the same rank, the one named first in the
-    list `energy`, `rtol`, `min_rank`, `max_rank` is the binding one.
+    list `energy`, `rtol`, `min_rank`, `max_rank` is the binding one. In multiples, what must stay
+    is rounded up and `max_rank` down; full rank is allowed as it is.
 
     Args:
         spectrum: Singular values `(k,)`, non-increasing.
@@ -51,9 +54,11 @@ def choose_rank(
         min_rank: Smallest rank allowed, at least 1.
         energy: Energy to keep at least, a fraction in (0, 1].
         rtol: Relative Frobenius error to stay within, in [0, 1).
+        multiple: What the rank is a multiple of, at least 1.
 
     Raises:
-        ArgumentError: A limit is out of range, or `min_rank` is greater than `max_rank`.
+        ArgumentError: A limit is out of range, `min_rank` is greater than `max_rank`, or no
+            multiple is as small as `max_rank`.
         SpectrumError: Not a spectrum.
 
     Example:
@@ -62,7 +67,7 @@ def choose_rank(
         >>> choose_rank([2.0, 1.0, 1.0, 1.0, 1.0], energy=0.7, max_rank=2).binding
         'max_rank'
     """
-    _check_limits(max_rank, min_rank, energy, rtol)
+    _check_limits(max_rank, min_rank, energy, rtol, multiple)
     kept, lost = cumulative_energy(spectrum), relative_errors(spectrum)
     full = len(kept) - 1
     asked: dict[str, int] = {}
@@ -75,17 +80,26 @@ def choose_rank(
     if min_rank is not None:
         asked["min_rank"] = int(min_rank)
     binding = max(asked, key=lambda name: asked[name])  # the first of equals
-    rank = max(1, asked[binding])
+    rank = rounded_up(max(1, asked[binding]), multiple)
     if rank > full:
         rank, binding = full, "full_rank"
     if max_rank is not None and rank > max_rank:
-        rank, binding = int(max_rank), "max_rank"
+        rank, binding = rounded_down(max_rank, multiple), "max_rank"
     return Truncation(rank, float(kept[rank]), float(lost[rank]), binding)
 
 
 def _check_limits(
-    max_rank: int | None, min_rank: int | None, energy: float | None, rtol: float | None
+    max_rank: int | None,
+    min_rank: int | None,
+    energy: float | None,
+    rtol: float | None,
+    multiple: int,
 ) -> None:
+    if not (multiple >= 1 and multiple % 1 == 0):
+        raise ArgumentError(
+            f"`multiple` must be a whole number, at least 1. Received: multiple={multiple}. "
+            "Write 1 for any rank."
+        )
     for name, limit in (("max_rank", max_rank), ("min_rank", min_rank)):
         if limit is not None and not (limit >= 1 and limit % 1 == 0):
             raise ArgumentError(
@@ -96,6 +110,11 @@ def _check_limits(
         raise ArgumentError(
             "`min_rank` must not be greater than `max_rank`. "
             f"Received: min_rank={min_rank}, max_rank={max_rank}. Lower the one or raise the other."
+        )
+    if max_rank is not None and max_rank < multiple:
+        raise ArgumentError(
+            "`max_rank` must not be below `multiple`. "
+            f"Received: max_rank={max_rank}, multiple={multiple}. Raise it, or lower `multiple`."
         )
     if energy is not None and not 0 < energy <= 1:
         raise ArgumentError(

@@ -85,6 +85,7 @@ class KernelCut:
         output_error: What this cut alone does to the outputs of the kernel, on inputs as they were
             before it: `E||x W - x W'||^2` over the variance of `x W`, less what the bias makes up
             for; `None` where the moments of `x` are not known.
+        effective_rank: That of the kernel before its first cut, where a multiple of it was asked.
     """
 
     path: str
@@ -97,6 +98,7 @@ class KernelCut:
     spectrum: np.ndarray = field(repr=False, compare=False)
     criterion: str = "frobenius"
     output_error: float | None = None
+    effective_rank: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Cut:
     Args:
         epoch: Epoch (0-based) before or in which the cut was made.
         step: Training steps done before the cut.
-        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`, or
-            `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
+        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`,
+            `"effective_rank"`, or `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
         target: The schedule's value.
         kernels: The kernels whose rank changed.
         parameters_before: Parameters of the whole model before.
@@ -174,8 +176,8 @@ class UndoneCut:
         epoch: Epoch (0-based) before or in which it was made.
         undone_epoch: Epoch before or in which it was undone; the number of epochs if that
             was after the last one.
-        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`, or
-            `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
+        quantity: What fell (or rose): `"budget"`, `"cost"`, `"energy"`, `"rtol"`, `"rank"`,
+            `"effective_rank"`, or `"stable_rank"`, by which `Adaptive` alone cuts each kernel.
         target: The value that was aimed at.
         parameters_before: Parameters of the whole model before it, and since.
         parameters: Parameters while it was on trial.

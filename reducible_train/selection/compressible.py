@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 
 import numpy as np
 
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import Kernel
+from reducible_train.linalg.multiples import rounded_down, rounded_up
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.settings.rules import LayerRule
 
@@ -85,9 +87,15 @@ def grouped(compressible: Sequence[CompressibleKernel]) -> tuple[CompressibleKer
     for (group, name), members in groups.items():
         low, high = _common_ranks(group, members)
         forms = [member.factorization for member in members]
+        multiple = lcm(*(form.multiple for form in forms))
         limit, growth = (min(getattr(f, n) for f in forms) for n in ("limit", "growth"))
+        growth = rounded_down(growth, multiple)
+        if all(member.kernel.rank is None for member in members):
+            limit = rounded_down(limit, multiple)
         for member, form in zip(members, forms, strict=True):
-            shared = replace(form, min_rank=low, max_rank=high, limit=limit, growth=growth)
+            shared = replace(
+                form, min_rank=low, max_rank=high, limit=limit, growth=growth, multiple=multiple
+            )
             together = replace(member, forms=(shared,), group=f"{group}/{name}")
             changed[member.kernel.path] = together
     return tuple(changed.get(each.kernel.path, each) for each in compressible)
@@ -102,11 +110,18 @@ def _common_ranks(group: str, members: Sequence[CompressibleKernel]) -> tuple[in
             f"The kernels of group {group!r} must have one shape. Received: {shapes}. Give those "
             "of another shape another group."
         )
-    low = max(form.least for form in forms.values())
+    multiple = lcm(*(form.multiple for form in forms.values()))
+    low = rounded_up(max(form.least for form in forms.values()), multiple)
     high = min(form.max_rank for form in forms.values())
+    if all(member.kernel.rank is None for member in members):
+        high = rounded_down(high, multiple)
+    else:  # what has factors may stay at the rank it has
+        low = min(low, max(high, max(form.least for form in forms.values())))
     if low > high:
         ranges = ", ".join(
-            f"{path} in [{form.least}, {form.max_rank}]" for path, form in forms.items()
+            f"{path} in [{form.least}, {form.max_rank}]"
+            + (f" in multiples of {form.multiple}" if form.multiple > 1 else "")
+            for path, form in forms.items()
         )
         raise ArgumentError(
             f"The kernels of group {group!r} must have a rank in common. Received: {ranges}. "

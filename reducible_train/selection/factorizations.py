@@ -9,6 +9,7 @@ import numpy as np
 
 from reducible_train.layers import Kernel
 from reducible_train.layers.uses import Uses
+from reducible_train.linalg.multiples import rounded_down, rounded_up
 from reducible_train.selection.costs import (
     CostModel,
     CostTable,
@@ -16,6 +17,7 @@ from reducible_train.selection.costs import (
     dense_cost,
     rank_cost,
 )
+from reducible_train.selection.lattice import Lattice
 from reducible_train.settings.measures import CountedMeasure, Flops, measure_kinds
 from reducible_train.settings.rules import LayerRule
 
@@ -37,6 +39,8 @@ class Factorization:
         growth: Largest rank it may grow to: one that saves enough, and that its rule allows, also
             where it has factors already.
         tables: What it costs by a measure that has no law.
+        multiple: What ranks are multiples of; limits are, but for the rank that a kernel has.
+        saves: Largest rank that saves enough, whatever it is a multiple of.
     """
 
     split: str
@@ -49,6 +53,8 @@ class Factorization:
     limit: int
     growth: int
     tables: Mapping[str, CostTable] = field(default_factory=dict)
+    multiple: int = 1
+    saves: int = 0
 
     def cost(self, rank: int, measure: str) -> float:
         """Cost of factors of a rank."""
@@ -85,10 +91,22 @@ def forms_of(
     rule: LayerRule | None,
     uses: Mapping[tuple[str, str], Uses] | None,
     measures: Sequence[str],
+    lattice: Lattice,
 ) -> list[Factorization]:
-    """The ways to split a kernel that its rule allows; no rank may make it larger or slower."""
+    """The ways to split a kernel that its rule allows; no rank may make it larger or slower.
+
+    Args:
+        kernel: The kernel.
+        rule: The rule for its layer, if any.
+        uses: How often one sample uses each number, by path and split, where known.
+        measures: What budgets count.
+        lattice: Which ranks there are, where its rule does not say so.
+
+    Raises:
+        ArgumentError: Its rule's share of full rank is above the rule's largest rank.
+    """
     forms = []
-    min_gain = _min_gain(rule)
+    min_gain, multiple = _min_gain(rule), lattice.multiple_for(rule)
     kinds = [measure_kinds()[measure] for measure in measures]
     weighs_uses = any(issubclass(k, CountedMeasure) and k.weighs_uses for k in kinds)
     wish = rule.split if rule else None
@@ -100,13 +118,28 @@ def forms_of(
         looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
         if used is not None and (weighs_uses or not looked_up):
             saves = min(saves, break_even_rank(shape, Flops.name, used, min_gain))
-        limit = saves if kernel.rank is None else kernel.rank
+        limit = rounded_down(saves, multiple) if kernel.rank is None else kernel.rank
+        own = rounded_down(rule.max_rank, multiple) if rule and rule.max_rank else None
         most, growth = (
-            min(rule.max_rank, rank) if rule and rule.max_rank else rank for rank in (limit, saves)
+            rank if own is None else min(own, rank)
+            for rank in (limit, rounded_down(saves, multiple))
         )
-        least = rule.min_rank if rule and rule.min_rank else 1
-        size = kernel.count, kernel.itemsize
-        forms.append(Factorization(split, shape, *size, used, least, most, limit, growth))
+        least = rounded_up(lattice.least_rank(rule, min(shape)), multiple)
+        forms.append(
+            Factorization(
+                split,
+                shape,
+                kernel.count,
+                kernel.itemsize,
+                used,
+                min_rank=least,
+                max_rank=most,
+                limit=limit,
+                growth=growth,
+                multiple=multiple,
+                saves=saves,
+            )
+        )
     return forms
 
 
@@ -115,11 +148,16 @@ def tabulated(
 ) -> Factorization:
     """A form with its table, its largest rank one that saves enough by it."""
     table = costs.tables[kernel.path, form.split]
-    saves = table.break_even_rank(_min_gain(rule))
-    limit = form.limit if kernel.rank is not None else min(form.limit, saves)
-    most, growth = min(form.max_rank, limit), min(form.growth, saves)
+    saves = min(form.saves, table.break_even_rank(_min_gain(rule)))
+    allowed = rounded_down(saves, form.multiple)
+    limit = form.limit if kernel.rank is not None else min(form.limit, allowed)
     return replace(
-        form, max_rank=most, limit=limit, tables={**form.tables, name: table}, growth=growth
+        form,
+        max_rank=min(form.max_rank, limit),
+        limit=limit,
+        growth=min(form.growth, allowed),
+        saves=saves,
+        tables={**form.tables, name: table},
     )
 
 

@@ -92,9 +92,16 @@ def check_target(
     raise RankError(
         f"`{target.name}` cannot be met: the smallest possible {what} of model '{name}' "
         f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
-        f"{target.name} of {target.lowest:g}. Raise it, or let more layers be "
+        f"{target.name} of {target.lowest:g}. Raise it, {_loosen(survey)}or let more layers be "
         f"factorised.\n{report}"
     )
+
+
+def _loosen(survey: Survey) -> str:
+    """What of the ranks that there are could be given up, as a piece of advice."""
+    lattice = survey.lattice
+    given = [("min_share", lattice.min_share > 0), ("multiple", lattice.multiple > 1)]
+    return "".join(f"lower `{name}`, " for name, limits in given if limits)
 
 
 def check_together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -24,6 +25,7 @@ class OwnTargetSelector:
         measure: What a choice among several forms shall save.
         trains: True if training goes on after a cut.
         own_ranks: The ranks that the target `StableRank` means, by path.
+        effective_ranks: What kernels that have factors had before their first cut, by path.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class OwnTargetSelector:
         measure: str,
         trains: bool,
         own_ranks: Mapping[str, float],
+        effective_ranks: Mapping[str, float],
     ):
         self._scorer = scorer
         self._measure = measure
         self._trains = trains
         self._own_ranks = own_ranks
+        self._effective_ranks = effective_ranks
 
     def select(
         self,
@@ -59,11 +63,16 @@ class OwnTargetSelector:
         path, remark = compressible.kernel.path, None
         outcomes: list[Outcome] = []
         if isinstance(goal, RankTarget):
+            if goal.scaled_by == "effective_rank":
+                return self._by_effective_rank(compressible, goal, value)
             own = self._own_ranks.get(path)
-            if own is None and not goal.foreseeable:
+            if own is None and goal.scaled_by:
                 remark = "its stable rank has not settled yet"
             rank = goal.rank(value, own)
-            outcomes = [self._by_rank(compressible, form, rank) for form in compressible.options]
+            outcomes = [
+                self._by_rank(compressible, form, rank, goal.rounds_up)
+                for form in compressible.options
+            ]
         elif isinstance(goal, LossTarget):
             limit = goal.limit(value, kept.get(path, 1.0))
             asked = f"{goal.quantity} {value:g}"
@@ -76,18 +85,32 @@ class OwnTargetSelector:
         return most, next(remarks, None)
 
     def _by_rank(
-        self, compressible: CompressibleKernel, form: Factorization, value: float
+        self, compressible: CompressibleKernel, form: Factorization, value: float, up: bool
     ) -> Outcome:
         """What a rank asks for; of several forms only the usual one is chosen."""
         current = compressible.kernel.rank
-        rank = as_rank(value, compressible, form)
+        rank = as_rank(value, compressible, form, up=up)
         if rank is None:
             over = f"rank {value:g} saves nothing: only up to {form.max_rank} would"
             return None, "no rank is asked for so far" if value == inf else over
         if form is not compressible.factorization or (current is not None and rank >= current):
             return None, None
         parts = self._scorer.parts(compressible, form)
-        return RankChoice(compressible, form, rank, _rank_binding(value, rank), parts), None
+        return RankChoice(compressible, form, rank, _rank_binding(value, rank, form), parts), None
+
+    def _by_effective_rank(
+        self, compressible: CompressibleKernel, goal: RankTarget, value: float
+    ) -> Outcome:
+        """What a multiple of the effective rank asks for: of the kernel as it was when dense."""
+        kernel, form = compressible.kernel, compressible.factorization
+        own = self._effective_ranks.get(kernel.path) if kernel.rank is not None else None
+        own = self._scorer.effective_rank(compressible) if own is None else own
+        if self._trains and kernel.rank is None and not own:
+            return None, f"holds only zeros, so {goal.quantity} {value:g} says nothing of its rank"
+        choice, remark = self._by_rank(compressible, form, goal.rank(value, own), goal.rounds_up)
+        if choice is not None:
+            return replace(choice, effective_rank=own), None
+        return None, remark and f"{remark}; its effective rank is {own:.1f}"
 
     def _by_spectrum(
         self,
@@ -103,17 +126,21 @@ class OwnTargetSelector:
         if self._trains and is_blank(compressible, parts):
             return None, f"holds only zeros, so {asked} says nothing about its rank"
         least = min(form.min_rank, *form.shape)
-        found = choose_rank(parts.values, **limit, min_rank=least)
+        found = choose_rank(parts.values, **limit, min_rank=least, multiple=form.multiple)
         current = compressible.kernel.rank
         if found.rank > (current - 1 if current is not None else form.limit):
             own = f"{found.binding} {found.rank}" if found.binding == "min_rank" else asked
-            return None, f"{own} takes rank {found.rank}: only up to {form.limit} would save"
+            told = f", a multiple of {form.multiple}" if found.rank % form.multiple == 0 else ""
+            told = told if form.multiple > 1 else ""
+            return None, f"{own} takes rank {found.rank}{told}: only up to {form.limit} would save"
         if found.rank > form.max_rank:
-            found = choose_rank(parts.values, **limit, max_rank=form.max_rank)
+            found = choose_rank(
+                parts.values, **limit, max_rank=form.max_rank, multiple=form.multiple
+            )
         return RankChoice(compressible, form, found.rank, found.binding, parts), None
 
 
-def _rank_binding(value: float, rank: int) -> str:
-    if rank == round(value):
+def _rank_binding(value: float, rank: int, form: Factorization) -> str:
+    if abs(rank - round(value)) < form.multiple:
         return "rank"
     return "min_rank" if rank > round(value) else "max_rank"

@@ -8,6 +8,7 @@ from math import inf
 
 import numpy as np
 
+from reducible_train.linalg.multiples import rounded_down, rounded_up
 from reducible_train.selection.allocation import Allocation
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Statistics
@@ -28,6 +29,7 @@ class RankChoice:
         means: The means of its inputs that its bias shall make up for, if they are known.
         statistics: What is known of the data of each of its matrices, in the usual split; `None`
             if nothing is.
+        effective_rank: That of the kernel before its first cut, where that decides.
     """
 
     compressible: CompressibleKernel
@@ -37,6 +39,7 @@ class RankChoice:
     parts: Decomposition
     means: Sequence[np.ndarray] | None = None
     statistics: Sequence[Statistics] | None = None
+    effective_rank: float | None = None
 
     def saves(self, measure: str) -> float:
         """What the change takes off the cost."""
@@ -69,16 +72,26 @@ class RankSelection:
         return self.hindrances[-1] if self.hindrances else None
 
 
-def as_rank(value: float, compressible: CompressibleKernel, form: Factorization) -> int | None:
-    """The rank a target value means for a kernel; `None` if it stays as it is."""
+def as_rank(
+    value: float, compressible: CompressibleKernel, form: Factorization, *, up: bool = False
+) -> int | None:
+    """The rank a target value means for a kernel; `None` if it stays as it is.
+
+    Args:
+        value: The value.
+        compressible: The kernel.
+        form: The form it shall have.
+        up: True to round to the next multiple above, where the value is what a kernel needs.
+    """
     if value == inf:
         return None
-    rank = max(round(value), form.min_rank)
+    rounded = rounded_up if up else rounded_down
+    rank = max(rounded(round(value), form.multiple), form.min_rank)
     current = compressible.kernel.rank
     limit = current if current is not None else form.max_rank
     own_limit = compressible.rule.max_rank if compressible.rule else None
     if own_limit is not None:
-        rank = min(rank, own_limit)
+        rank = min(rank, rounded_down(own_limit, form.multiple))
     return None if rank > limit else rank
 
 

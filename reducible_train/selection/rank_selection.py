@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import floor, inf
 
 from reducible_train.linalg.svd import relative_errors
 from reducible_train.selection.compressible import CompressibleKernel
@@ -14,7 +14,13 @@ from reducible_train.selection.rank_choice import RankChoice, RankSelection
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.shared_budget import SharedBudget
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import LossTarget, SharedTarget, SharedTargets, Target
+from reducible_train.settings.targets import (
+    LossTarget,
+    RankTarget,
+    SharedTarget,
+    SharedTargets,
+    Target,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +39,7 @@ class RankSelector:
             theirs.
         own_ranks: The ranks that the target `StableRank` means, by path; those of kernels
             that have not settled are left out.
+        effective_ranks: What kernels that have factors had before their first cut, by path.
     """
 
     survey: Survey
@@ -44,6 +51,7 @@ class RankSelector:
     trains: bool = True
     apart: Collection[Target] = ()
     own_ranks: Mapping[str, float] = field(default_factory=dict)
+    effective_ranks: Mapping[str, float] = field(default_factory=dict)
 
     def select(
         self, values: Mapping[Target, float], time: float, kept: Mapping[str, float]
@@ -85,7 +93,11 @@ class RankSelector:
     ) -> tuple[list[RankChoice], dict[str, str], list[CompressibleKernel]]:
         """Choices and remarks for kernels that share no budget, and the kernels that do."""
         selector = OwnTargetSelector(
-            self.scorer, measure=self.measure, trains=self.trains, own_ranks=self.own_ranks
+            self.scorer,
+            measure=self.measure,
+            trains=self.trains,
+            own_ranks=self.own_ranks,
+            effective_ranks=self.effective_ranks,
         )
         choices, remarks, shared = [], {}, []
         for compressible in self.survey.compressible:
@@ -141,6 +153,9 @@ class RankSelector:
             ranks = {m.kernel.path: m.factorization.max_rank for m in compressible}
             path = max(ranks, key=lambda path: ranks[path])
             return (_nearest(goal, f"{goal.quantity}={ranks[path]}", path),)
+        if isinstance(goal, RankTarget) and goal.scaled_by == "effective_rank":
+            path, factor = self._largest_factor()
+            return (_nearest(goal, f"{goal.quantity}={factor:.4f}", path),)
         return ("No kernel would be smaller at its stable rank, so all stay dense. Give a budget.",)
 
     def _least_error(self) -> tuple[str, float]:
@@ -151,6 +166,15 @@ class RankSelector:
             errors[each.kernel.path] = float(lost[min(each.factorization.limit, len(lost) - 1)])
         path = min(errors, key=lambda path: errors[path])
         return path, errors[path]
+
+    def _largest_factor(self) -> tuple[str, float]:
+        """The kernel that the largest multiple of its effective rank cuts, and the multiple."""
+        factors = {}
+        for each in self.survey.compressible:
+            own = max(self.scorer.effective_rank(each), 1.0)
+            factors[each.kernel.path] = floor(1e4 * each.factorization.limit / own) / 1e4
+        path = max(factors, key=lambda path: factors[path])
+        return path, factors[path]
 
 
 def _nearest(goal: Target, value: str, path: str) -> str:

@@ -112,11 +112,31 @@ def _reason(
     if limit < 1 and all(form.uses is not None and form.uses.dense == 0 for form in forms):
         return "looked up, which takes no FLOPs, and factors would take some"
     if limit < 1:
-        m, n = kernel.shape
-        return f"too small: no rank of a {m} x {n} kernel saves enough"
-    if rule is not None and rule.min_rank is not None and rule.min_rank > limit:
-        return f"min_rank={rule.min_rank} is above its break-even rank {limit}"
+        return _too_small(kernel, forms)
+    form = max(forms, key=lambda form: form.max_rank)
+    least = min(form.min_rank for form in forms)
+    if least > limit:
+        multiples = f", in multiples of {form.multiple}," if form.multiple > 1 else ""
+        return f"{_floor(rule, least)}{multiples} is above its break-even rank {form.saves}"
     return None
+
+
+def _too_small(kernel: Kernel, forms: Sequence[Factorization]) -> str:
+    """Why no rank saves enough."""
+    (m, n), form = kernel.shape, max(forms, key=lambda form: form.saves)
+    if form.saves < 1:
+        return f"too small: no rank of a {m} x {n} kernel saves enough"
+    return (
+        f"too small: no multiple of {form.multiple} saves enough, as ranks of a {m} x {n} kernel "
+        f"do only up to {form.saves}"
+    )
+
+
+def _floor(rule: LayerRule | None, least: int) -> str:
+    """What keeps ranks from being smaller, in words."""
+    if rule is not None and rule.min_rank is not None and rule.min_share is None:
+        return f"min_rank={rule.min_rank}"
+    return f"min_share (rank {least})"
 
 
 def _asks(rule: LayerRule | None) -> bool:

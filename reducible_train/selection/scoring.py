@@ -12,6 +12,7 @@ import numpy as np
 from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
 from reducible_train.linalg.metric import Metric
+from reducible_train.linalg.noise import effective_rank
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, Statistics
@@ -59,6 +60,7 @@ class DirectionScorer:
         self._cache = DecompositionCache() if cache is None else cache
         self._parts: dict[tuple[str, str], Decomposition] = {}  # of this look, by path and split
         self._statistics: dict[str, tuple[Statistics, ...]] | None = None  # before a question
+        self._effective_ranks: dict[str, float] = {}  # of this look, by path
 
     def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
         """The decomposition of a kernel in one of its forms, up to the largest rank it may get."""
@@ -78,6 +80,15 @@ class DirectionScorer:
         )
         self.seconds += clock.perf_counter() - started
         return parts
+
+    def effective_rank(self, compressible: CompressibleKernel) -> float:
+        """That of a kernel as it is, whatever the criterion says of its directions."""
+        path, split = compressible.kernel.path, compressible.factorization.split
+        if path not in self._effective_ranks:
+            started = clock.perf_counter()
+            self._effective_ranks[path] = effective_rank_of(compressible.kernel, split)
+            self.seconds += clock.perf_counter() - started
+        return self._effective_ranks[path]
 
     def means(
         self, compressible: CompressibleKernel, form: Factorization
@@ -132,6 +143,11 @@ class DirectionScorer:
 
 
 Decomposition = WeightedStack
+
+
+def effective_rank_of(kernel: Kernel, split: str | None = None) -> float:
+    """The effective rank of a kernel, dense or factorised, as `analyze` tells it."""
+    return effective_rank(decomposition(kernel, split, most=1).values)
 
 
 def _most(compressible: CompressibleKernel, form: Factorization) -> int:

@@ -285,6 +285,7 @@ class SharedBudget:
             max_rank=most,
             group=compressible.group,
             losses=None if known is None else known.losses(kernel.path, parts.values, most),
+            multiple=form.multiple,
         )
 
     def _remarks(self, forms: Forms, allocation: Allocation) -> dict[str, str]:

@@ -19,6 +19,7 @@ from reducible_train.selection.compressible import CompressibleKernel, grouped
 from reducible_train.selection.costs import CostModel, dense_cost, rank_cost
 from reducible_train.selection.factorizations import Factorization, forms_of, tabulated
 from reducible_train.selection.input_shapes import InputShapes
+from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.reasons import FROZEN, Reasons
 from reducible_train.settings.measures import counted_measure
 from reducible_train.settings.rules import LayerRule, rule_for, unmatched
@@ -28,6 +29,7 @@ MakeCostModel = Callable[
     [Any, Sequence[Kernel], Mapping[str, Sequence[Factorization]], Sequence[Any] | None], CostModel
 ]
 
+ANY_RANK = Lattice()
 
 Skipped = tuple[str, str, tuple[int, int], str]  # path, class name, shape as a matrix, reason
 
@@ -47,6 +49,7 @@ class Survey:
         counted: The shapes that uses are counted for, where the model leaves them open.
         notes: What a reader of a report should know of it.
         frozen: The kernels that stay as they are because no step trains them, and could change.
+        lattice: Which ranks there are, for kernels whose rules do not say so.
     """
 
     model: Any
@@ -58,6 +61,7 @@ class Survey:
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[CompressibleKernel, ...] = ()
+    lattice: Lattice = ANY_RANK
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
@@ -133,6 +137,7 @@ def survey(
     cost_models: Mapping[str, MakeCostModel] | None = None,
     trains: bool = False,
     shapes: Sequence[InputShapes] = (),
+    lattice: Lattice = ANY_RANK,
 ) -> Survey:
     """Look through a built model.
 
@@ -144,10 +149,11 @@ def survey(
         trains: True if training goes on after a cut, so that kernels it does not reach could not
             recover, and are left.
         shapes: What may tell lengths that the model leaves open, the best first.
+        lattice: Which ranks there are, for kernels whose rules do not say so.
 
     Raises:
-        ArgumentError: A rule matches no layer, or a group has kernels of unequal shapes or no
-            rank in common.
+        ArgumentError: A rule matches no layer, or asks for a share above its `max_rank`, or a group
+            has kernels of unequal shapes or no rank in common.
         RankError: There is nothing to compress.
     """
     _check_rules(model, rules)
@@ -159,7 +165,8 @@ def survey(
     looks = []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
-        looks.append(_Look(kernel, rule, forms_of(kernel, rule, uses, measures), reasons))
+        forms = forms_of(kernel, rule, uses, measures, lattice)
+        looks.append(_Look(kernel, rule, forms, reasons))
     made: dict[str, CostModel] = {}
     for measure, cost_model in (cost_models or {}).items():
         wanted = {look.kernel.path: look.forms for look in looks if look.reason is None}
@@ -179,6 +186,7 @@ def survey(
         counted,
         seen.notes,
         frozen=tuple(look.compressible for look in looks if look.is_frozen),
+        lattice=lattice,
     )
 
 

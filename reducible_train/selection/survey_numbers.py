@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reducible_train.selection.scoring import effective_rank_of
 from reducible_train.selection.survey import Survey
 
 
@@ -48,3 +49,12 @@ class SurveyNumbers:
             if m.kernel.path in self.stable_ranks
         ]
         return max(factors, default=math.inf)
+
+    @property
+    def effective_rank_factor(self) -> float:
+        factors = [
+            (m.kernel.rank or m.factorization.max_rank) / max(own, 1.0)
+            for m in self.survey.compressible
+            for own in [effective_rank_of(m.kernel, m.factorization.split)]
+        ]
+        return max(factors)

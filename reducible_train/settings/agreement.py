@@ -130,6 +130,24 @@ def measure_faults(
         )
 
 
+def multiple_faults(target: Any, rules: Sequence[Any], multiple: int) -> Iterator[Fault]:
+    """What ranks that were asked for have against multiples of a number.
+
+    Args:
+        target: What the model is brought to.
+        rules: The rules for single layers, which may have a multiple of their own.
+        multiple: The number.
+    """
+    for part in target.parts:
+        words = part.multiple_fault(multiple)
+        if words is not None:
+            yield Fault(("multiple",), words)
+    for place, rule in enumerate(rules):
+        words = rule.multiple_fault(multiple if rule.multiple is None else rule.multiple)
+        if words is not None:
+            yield Fault(("rules", place), words)
+
+
 def resume_faults(
     aids: Sequence[type[Aid]], *, guard: Any = None, start: Any = None
 ) -> list[Fault]:

@@ -156,9 +156,9 @@ def checked_count(name: str, value: Any, owner: str, least: int = 1) -> int:
     """
     if not is_count(value, least):
         error = ArgumentError if is_number(value) and value % 1 == 0 else NumberError
+        whose = f"`{name}` of {owner}" if owner else f"`{name}`"
         raise error(
-            f"`{name}` of {owner} must be a whole number, at least {least}. "
-            f"Received: {name}={value!r}."
+            f"{whose} must be a whole number, at least {least}. Received: {name}={value!r}."
         )
     return int(value)
 

@@ -15,10 +15,12 @@ from reducible_train.settings.agreement import (
     analysis_fault,
     disagreements,
     measure_faults,
+    multiple_faults,
 )
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Nested, Settings, together
 from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.checks import SHARE
 from reducible_train.settings.compression_kinds import (
     AidsKind,
     AnalysisKind,
@@ -30,7 +32,7 @@ from reducible_train.settings.compression_kinds import (
 )
 from reducible_train.settings.configuration import plain_value
 from reducible_train.settings.faults import Fault, raise_first
-from reducible_train.settings.fields import fields_of, kind_of, option
+from reducible_train.settings.fields import Count, Number, fields_of, kind_of, option
 from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import InputShape, Measure, Parameters, measure_kinds
 from reducible_train.settings.rules import LayerRule
@@ -62,14 +64,18 @@ class CompressionKeywords(TypedDict, total=False):
     energy: float | Schedule
     rtol: float | Schedule
     rank: float | Schedule
+    effective_rank: float | Schedule
     search: Search
+    multiple: int
+    min_share: float
     analysis: Any
 
 
 @dataclass(frozen=True, eq=False)
 class CompressionSettings(
     Settings,
-    help="What falls, how far, how often: one of budget, cost, energy, rtol, rank and search."
+    help="What falls, how far, how often: one of budget, cost, energy, rtol, rank, "
+    "effective_rank and search."
     "\n\nWith a start of its cadence none of them is needed.",
 ):
     """What shall fall, by which measure and criterion, when, and what watches and helps.
@@ -138,6 +144,18 @@ class CompressionSettings(
     aids: tuple[Aid, ...] = option(
         AidsKind(), (), help="What helps the training while ranks fall, by kind of aid."
     )
+    multiple: int = option(
+        Count(),
+        1,
+        help="What ranks are multiples of, such as 8, which hardware multiplies fastest. A kernel "
+        "of which no multiple saves anything stays dense.",
+    )
+    min_share: float = option(
+        Number(SHARE),
+        0.0,
+        help="The least that a factorised kernel keeps, as a share of its full rank, in [0, 1). "
+        "Rules with a min_rank or a min_share go before it.",
+    )
 
     @classmethod
     def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -187,6 +205,11 @@ class CompressionSettings(
                 "it. Received: both. Leave `allocation` out.",
             )
         return None
+
+    @together("target", "rules", "multiple")
+    def _ranks_are_multiples(self) -> Fault | None:
+        found = multiple_faults(self.target, self.rules, self.multiple)
+        return next(found, None)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):

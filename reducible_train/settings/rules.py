@@ -17,6 +17,11 @@ from reducible_train.settings.targets import Target, target, target_kinds
 
 SPLITS = ("channel", "spatial")
 OWN = tuple(name for name, kind in target_kinds().items() if kind.for_layers)
+_OF_RANKS = (
+    *("min_rank", "max_rank", "min_share", "multiple"),
+    *OWN,
+    *("split", "group", "min_gain"),
+)
 _LISTED = ", ".join(f"`{name}`" for name in OWN[:-1]) + f" or `{OWN[-1]}`"
 
 
@@ -49,6 +54,15 @@ class LayerRule(
     max_rank: int | None = option(
         Count(), None, help="Largest rank it may get once it is factorised."
     )
+    min_share: float | None = option(
+        Number(SHARE),
+        None,
+        help="The least that it keeps once it is factorised, as a share of its full rank, in "
+        "[0, 1). Beside min_rank the larger of the two holds.",
+    )
+    multiple: int | None = option(
+        Count(), None, help="What its rank is a multiple of, such as 8; 1 for any rank."
+    )
     rank: float | Schedule | None = option(
         Goal("rank"),
         None,
@@ -61,6 +75,11 @@ class LayerRule(
         Goal("rtol"),
         None,
         help="Its own relative error, in [0, 1): a number, or a schedule that rises.",
+    )
+    effective_rank: float | Schedule | None = option(
+        Goal("effective_rank"),
+        None,
+        help="Its own multiple of its effective rank to keep: a number or a schedule.",
     )
     split: str | None = option(
         Choice(SPLITS),
@@ -96,9 +115,9 @@ class LayerRule(
             f"max_rank={self.max_rank} in {self.whose(vars(self))}. Exchange or change them.",
         )
 
-    @together("match", "keep_dense", "min_rank", "max_rank", *OWN, "split", "group", "min_gain")
+    @together("match", "keep_dense", *_OF_RANKS)
     def _dense_or_ranks(self) -> Fault | None:
-        others = self._given("min_rank", "max_rank", *OWN, "split", "group", "min_gain")
+        others = self._given(*_OF_RANKS)
         if not (self.keep_dense and others):
             return None
         return Fault(
@@ -125,10 +144,23 @@ class LayerRule(
             return None
         return Fault(
             ("group",),
-            "A group shares what a budget gives it, so its rule can set no `rank`, `energy` or "
-            f"`rtol`. Received: group and {own[0]} in {self.whose(vars(self))}. Remove one "
+            f"A group shares what a budget gives it, so its rule can set no {_LISTED}. "
+            f"Received: group and {own[0]} in {self.whose(vars(self))}. Remove one "
             "of them.",
         )
+
+    def multiple_fault(self, multiple: int) -> str | None:
+        """What is wrong with its ranks, if they are multiples of a number; `None` if nothing is."""
+        whose, least = self.whose(vars(self)), -(-(self.min_rank or 1) // multiple) * multiple
+        if self.max_rank and least > self.max_rank:
+            limits = f"max_rank={self.max_rank}"
+            limits = f"min_rank={self.min_rank}, {limits}" if self.min_rank else limits
+            return (
+                f"`max_rank` must leave a multiple of `multiple`. Received: {limits} in {whose}, "
+                f"in multiples of {multiple}. Raise it to {least}, or give "
+                "the rule multiple=1."
+            )
+        return None if self.target is None else self.target.multiple_fault(multiple, f" in {whose}")
 
     def _given(self, *names: str) -> list[str]:
         """Which of some options are not left out."""

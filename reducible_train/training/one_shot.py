@@ -30,6 +30,7 @@ class OnceTargets(TypedDict, total=False):
     energy: float
     rtol: float
     rank: int
+    effective_rank: float
 
 
 def factorize(
@@ -42,6 +43,8 @@ def factorize(
     analysis: Any = None,
     calibration: Any = None,
     rules: Sequence[LayerRule] = (),
+    multiple: int = 1,
+    min_share: float = 0.0,
     cache: DecompositionCache | None = None,
     **target: Unpack[OnceTargets],
 ) -> Report:
@@ -85,12 +88,16 @@ def factorize(
             samples do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask
             hides do not.
         rules: Rules for single layers.
+        multiple: What ranks are multiples of, such as 8, which hardware multiplies fastest; a
+            kernel of which no multiple saves anything stays dense.
+        min_share: The least that a factorised kernel keeps, as a share of its full rank, in [0, 1).
         cache: Keeps the decompositions, for another budget of the same weights: give the same
             `DecompositionCache` to each call.
         **target: One target in place of a budget: `cost` (the same, not as a fraction: in
             parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
             each kernel keeps, in (0, 1]), `rtol` (the relative error each kernel may have,
-            `sqrt(1 - energy)`, in [0, 1), as the criterion weighs it) or `rank` (of every kernel).
+            `sqrt(1 - energy)`, in [0, 1), as the criterion weighs it), `rank` (of every kernel) or
+            `effective_rank` (the multiple of its own that each kernel keeps, 1.0 for all of it).
 
     Returns:
         What was done to every kernel, or why not.
@@ -130,6 +137,8 @@ def factorize(
         analysis=analysis,
         calibration=calibration,
         rules=rules,
+        multiple=multiple,
+        min_share=min_share,
     )
     if not isinstance(cache, DecompositionCache | None):
         raise ArgumentTypeError(
@@ -153,6 +162,8 @@ def factorize(
         rules=settings.rules,
         criterion=criterion,
         analysis=losses,
+        multiple=settings.multiple,
+        min_share=settings.min_share,
         samples=samples,
         trains=False,
         shapes=shapes,

@@ -183,6 +183,8 @@ def rank_control(
         rules=settings.rules,
         criterion=settings.criterion,
         analysis=settings.analysis,
+        multiple=settings.multiple,
+        min_share=settings.min_share,
         samples=samples,
         comes=comes,
         shapes=shapes,

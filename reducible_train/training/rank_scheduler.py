@@ -83,12 +83,17 @@ class RankScheduler(keras.callbacks.Callback):
         **more: One target in place of a budget: `cost` (the same, not as a fraction: in
             parameters, bytes or whatever `measure` counts), `energy` (the fraction of its energy
             each kernel keeps, since the start), `rtol` (the relative error that each kernel may
-            have, `sqrt(1 - energy)` since the start, as the criterion weighs it, in [0, 1)) or
-            `rank` (of every kernel, which stays dense while that would not make it smaller), each a
-            number or a schedule; or `search`, a `Search` that steps the budget down as far as the
-            guard allows. And `analysis`, for `criterion="measured"`: what `analyze` returned, or
-            its file, of the weights that the model has when `fit` begins. A budget is then shared
-            by what the user's own metric loses where each kernel alone is cut.
+            have, `sqrt(1 - energy)` since the start, as the criterion weighs it, in [0, 1)), `rank`
+            (of every kernel, which stays dense while that would not make it smaller) or
+            `effective_rank` (the multiple of its own, before any cut, that each kernel keeps), each
+            a number or a schedule; or `search`, a `Search` that steps the budget down as far as the
+            guard allows. And what few need: `multiple`, what ranks are multiples of, such as 8,
+            which hardware multiplies fastest (a kernel of which no multiple saves anything stays
+            dense, with the reason in the report); `min_share`, the least that a factorised kernel
+            keeps, as a share of its full rank, in [0, 1); and, for `criterion="measured"`,
+            `analysis`: what `analyze` returned, or its file, of the weights that the model has when
+            `fit` begins. A budget is then shared by what the user's own metric loses where each
+            kernel alone is cut.
 
     Attributes:
         settings: What was asked for, as one frozen value.
@@ -166,6 +171,8 @@ class RankScheduler(keras.callbacks.Callback):
     adaptive = property(attrgetter("settings.adaptive"))
     guard = property(attrgetter("settings.guard"))
     aids = property(attrgetter("settings.aids"))
+    multiple = property(attrgetter("settings.multiple"))
+    min_share = property(attrgetter("settings.min_share"))
 
     def get_config(self) -> dict[str, Any]:
         """What was asked for, in plain values for JSON or YAML.

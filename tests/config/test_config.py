@@ -176,7 +176,8 @@ training:
         (
             {},
             "$.compression",
-            "Exactly one of budget, cost, energy, rank, rtol or search must be given. Received: no",
+            "Exactly one of budget, cost, effective_rank, energy, rank, rtol or search must be "
+            "given. Received: no",
         ),
         ({"budget": 0.5, "rank": 3}, "$.compression", "Received: budget and rank"),
         ({"budget": 25}, "$.compression.budget", "For 25 % write 0.25."),
@@ -264,7 +265,7 @@ training:
         (
             {"rank": 3, "rules": [{"match": "a", "energy": 0.5, "rank": 3}]},
             "$.compression.rules[0]",
-            "at most one of energy, rank or rtol",
+            "at most one of effective_rank, energy, rank or rtol",
         ),
         (
             {"rank": 3, "rules": [{"match": "a", "min_rank": 9, "max_rank": 3}]},

@@ -522,7 +522,7 @@ def test_a_file_and_a_call_say_with_one_sentence_that_one_target_is_given(given)
     values = {"compression": {**in_file, "guard": {"limit": 0.9}}}
     found = refusal(lambda: parse_config(values))
     words = str(told).replace("`", "")
-    assert words.startswith("Exactly one of budget, cost, energy, rank, rtol or search must be")
+    assert words.startswith("Exactly one of budget, cost, effective_rank, energy, rank, rtol or")
     assert words in [each.message for each in found.problems]
 
 

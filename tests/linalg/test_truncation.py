@@ -127,3 +127,19 @@ def test_contradictions_are_refused_with_their_values(limits, match):
 def test_what_is_no_spectrum_is_refused():
     with pytest.raises(SpectrumError):
         choose_rank([1.0, np.nan])
+
+
+@given(
+    st.lists(st.floats(0.01, 9), min_size=1, max_size=20),
+    st.floats(0.05, 1),
+    st.integers(1, 9),
+)
+def test_in_multiples_the_smallest_one_is_chosen_that_keeps_what_is_asked(values, energy, multiple):
+    spectrum = np.sort(values)[::-1]
+    free = choose_rank(spectrum, energy=energy).rank
+    found = choose_rank(spectrum, energy=energy, multiple=multiple)
+    assert found.rank == min(-(-free // multiple) * multiple, len(spectrum))
+    assert found.energy >= energy - 1e-12
+    if len(spectrum) > multiple:
+        capped = choose_rank(spectrum, energy=1.0, max_rank=len(spectrum) - 1, multiple=multiple)
+        assert capped.rank == (len(spectrum) - 1) // multiple * multiple

@@ -97,7 +97,7 @@ def test_limits_without_a_rank_in_common_are_refused():
 def test_a_group_needs_a_budget_and_a_name():
     with pytest.raises(ArgumentError, match="Give a budget, or remove the group"):
         factorize(zoo.sequential(), rank=4, rules=[LayerRule("first", group="a")])
-    with pytest.raises(ArgumentError, match="no `rank`, `energy` or `rtol`"):
+    with pytest.raises(ArgumentError, match="no `effective_rank`, `energy`, `rank` or `rtol`"):
         LayerRule("first", group="a", rank=3)
     with pytest.raises(ArgumentError, match="keep_dense=True"):
         LayerRule("first", group="a", keep_dense=True)

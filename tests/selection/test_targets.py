@@ -194,7 +194,7 @@ def test_a_file_asks_for_an_error():
         parse_config({"compression": {"rtol": 10, "rules": [{"match": "a", "rtol": 1, "rank": 2}]}})
     for words in (
         "$.compression.rtol: rtol must be a fraction in [0, 1). Received: 10. For 10 % write 0.1.",
-        "$.compression.rules[0]: A rule may set at most one of energy, rank or rtol. Received:",
+        "$.compression.rules[0]: A rule may set at most one of effective_rank, energy, rank",
         "$.compression.rules[0].rtol: rtol must be a fraction in [0, 1). Received: 1.",
     ):
         assert words in str(caught.value)

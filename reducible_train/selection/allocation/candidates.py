@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
+from reducible_train.linalg.multiples import rounded_up
 
 Array = npt.NDArray[np.float64]
 
@@ -35,6 +36,8 @@ class Candidate:
         weight: What its relative discarded energy counts among those of others.
         losses: What each rank 0 ... `max_rank` loses, where that was measured: it takes the place
             of the discarded energy. In [0, 1], never rising.
+        multiple: What its rank is a multiple of. One that is already factorised may also stay at
+            `max_rank`, the rank it has.
 
     Raises:
         ArgumentError: One of them cannot be used.
@@ -49,6 +52,7 @@ class Candidate:
     group: str | None = None
     weight: float = 1.0
     losses: npt.ArrayLike | None = None
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         fault = _spectrum_fault(self.spectrum) or self._rank_fault() or self._cost_fault()
@@ -107,13 +111,38 @@ class Candidate:
         return costs if costs.ndim else costs * np.arange(int(self.max_rank) + 1)
 
     def _rank_fault(self) -> str | None:
-        low, high = self.min_rank, self.max_rank
-        if low >= 1 and low % 1 == 0 and high % 1 == 0 and low <= high:
-            return None
-        return (
-            "`min_rank` and `max_rank` must be whole numbers, 1 <= min_rank <= max_rank. "
-            f"Received: min_rank={low}, max_rank={high}. Lower the one or raise the other."
-        )
+        low, high, multiple = self.min_rank, self.max_rank, self.multiple
+        if not (low >= 1 and low % 1 == 0 and high % 1 == 0 and low <= high):
+            return (
+                "`min_rank` and `max_rank` must be whole numbers, 1 <= min_rank <= max_rank. "
+                f"Received: min_rank={low}, max_rank={high}. Lower the one or raise the other."
+            )
+        if not (multiple >= 1 and multiple % 1 == 0):
+            return (
+                "`multiple` must be a whole number, at least 1. "
+                f"Received: multiple={multiple}. Write 1 for any rank."
+            )
+        if not len(self.ranks):
+            return (
+                "A multiple of `multiple` must lie from `min_rank` to `max_rank`. Received: "
+                f"min_rank={low}, max_rank={high}, multiple={multiple}. Leave out of the "
+                "allocation what can only stay dense."
+            )
+        return None
+
+    @property
+    def ranks(self) -> npt.NDArray[np.int64]:
+        """The ranks it may get, rising.
+
+        >>> Candidate("w", [1.0], 7, 120, 3, 20, multiple=8).ranks
+        array([ 8, 16])
+        >>> Candidate("w", [1.0], 7, None, 3, 20, multiple=8).ranks  # it has rank 20
+        array([ 8, 16, 20])
+        """
+        low, high = rounded_up(self.min_rank, self.multiple), int(self.max_rank)
+        ranks = np.arange(low, high + 1, int(self.multiple))
+        kept = [high] if self.dense_cost is None else []
+        return np.union1d(ranks, kept).astype(np.int64)
 
     def discarded(self, max_rank: int) -> Array:
         """Relative discarded energy `sum(s[r:]**2) / sum(s**2)` for r = 0 ... `max_rank`.
@@ -164,16 +193,14 @@ class Group:
 
     Args:
         members: The candidates, at least one.
-        min_rank: The largest of their `min_rank`.
-        max_rank: The smallest of their `max_rank`.
+        ranks: `(ranks,)`, those that all of them may get, rising, at least one.
         costs: `(max_rank + 1,)`, cost of each rank of all members, in whole units.
         dense_cost: Cost of all members dense, in whole units; `None` if any of them cannot be.
         cost_unit: The unit, the same for all groups of an allocation.
     """
 
     members: tuple[Candidate, ...]
-    min_rank: int
-    max_rank: int
+    ranks: npt.NDArray[np.int64]
     costs: Array
     dense_cost: float | None
     cost_unit: float = 1.0
@@ -185,24 +212,34 @@ class Group:
         Raises:
             ArgumentError: No rank lies within the limits of all of them.
         """
-        low = max(int(m.min_rank) for m in members)
+        ranks = reduce(np.intersect1d, [m.ranks for m in members])
         high = min(int(m.max_rank) for m in members)
-        if low > high:
+        if not len(ranks):
             raise ArgumentError(
                 f"The members of group {members[0].group!r} must have a rank in common. Received: "
-                + ", ".join(f"{m.path} in [{m.min_rank}, {m.max_rank}]" for m in members)
+                + ", ".join(f"{m.path} in {_told(m)}" for m in members)
                 + f". Lower `min_rank` to {high}, or take a member out of the group."
             )
+        high = int(ranks[-1])
         dense = [m.dense_cost for m in members if m.dense_cost is not None]
         can_be_dense = len(dense) == len(members)
         return cls(
             members=tuple(members),
-            min_rank=low,
-            max_rank=high,
+            ranks=ranks,
             costs=_rounded(np.sum([m.costs[: high + 1] for m in members], axis=0), cost_unit),
             dense_cost=float(_rounded(math.fsum(dense), cost_unit)) if can_be_dense else None,
             cost_unit=cost_unit,
         )
+
+    @property
+    def min_rank(self) -> int:
+        """The smallest rank that all members may get."""
+        return int(self.ranks[0])
+
+    @property
+    def max_rank(self) -> int:
+        """The largest rank that all members may get."""
+        return int(self.ranks[-1])
 
     @cached_property
     def losses(self) -> Array:
@@ -231,11 +268,17 @@ class Group:
         return self.max_rank if self.dense_cost is None else None
 
     def within_limits(self, rank: int) -> int | None:
-        """The nearest rank allowed, or dense where that costs no more."""
-        rank = min(max(rank, self.min_rank), self.max_rank)
-        if self.dense_cost is not None and self.dense_cost <= self.cost(rank):
+        """The largest rank allowed up to this one, or else the smallest; dense if not dearer."""
+        place = max(int(np.searchsorted(self.ranks, rank, side="right")) - 1, 0)
+        found = int(self.ranks[place])
+        if self.dense_cost is not None and self.dense_cost <= self.cost(found):
             return None
-        return rank
+        return found
+
+    def at_least(self, rank: int) -> int | None:
+        """The smallest rank allowed from this one on, or what is uncut; dense if not dearer."""
+        place = int(np.searchsorted(self.ranks, rank))
+        return self.largest if place == len(self.ranks) else self.within_limits(self.ranks[place])
 
 
 def grouped(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
@@ -270,6 +313,12 @@ def _cost_unit(candidates: Sequence[Candidate]) -> float:
     if total < _EXACT and all((each == np.rint(each)).all() for each in costs):
         return 1.0
     return float(2.0 ** math.ceil(math.log2(2 * total / _EXACT)))
+
+
+def _told(member: Candidate) -> str:
+    """Its limits, for a message."""
+    words = f"[{member.min_rank}, {member.max_rank}]"
+    return words if member.multiple == 1 else f"{words} in multiples of {member.multiple}"
 
 
 def _rounded(cost: npt.ArrayLike, unit: float) -> Array:

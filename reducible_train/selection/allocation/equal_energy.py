@@ -26,7 +26,7 @@ def equal_energy(groups: Sequence[Group], capacity: float) -> tuple[Ranks, float
     def ranks_at(lost: float) -> Ranks:
         return [_smallest_rank(g, lost) for g in groups]
 
-    losses = [g.worst[g.min_rank :] for g in groups]
+    losses = [g.worst[g.ranks] for g in groups]
     thresholds = np.unique(np.concatenate([[0.0, 1.0], *losses]))[::-1]
     return last_that_fits(thresholds, ranks_at, groups, capacity), lower_bound(groups, capacity)
 
@@ -34,4 +34,4 @@ def equal_energy(groups: Sequence[Group], capacity: float) -> tuple[Ranks, float
 def _smallest_rank(group: Group, lost: float) -> int | None:
     """The smallest rank at which no member discards more than `lost`, a fraction of its energy."""
     rank = int(np.searchsorted(-group.worst, -lost))
-    return group.largest if rank > group.max_rank else group.within_limits(rank)
+    return group.at_least(rank)

@@ -80,8 +80,8 @@ def tabulate(groups: Sequence[Group], capacity: float) -> Options:
 
 def _rows(group: Group, loss_unit: float) -> tuple[Integers, Integers, Integers]:
     """Ranks, costs and losses of one group."""
-    ranks = np.arange(group.min_rank, group.max_rank + 1)
-    costs, losses = group.costs[group.min_rank :], group.losses[group.min_rank :]
+    ranks = group.ranks
+    costs, losses = group.costs[ranks], group.losses[ranks]
     if group.dense_cost is not None:
         ranks = np.append(ranks, DENSE)
         costs, losses = np.append(costs, group.dense_cost), np.append(losses, 0.0)

@@ -161,9 +161,9 @@ def _rows(same: tuple[Group, ...], loss_unit: float) -> tuple[Integers, Integers
     Left out is what loses no less than a smaller rank, and what costs no less than dense.
     """
     group = same[0]
-    ranks = np.arange(group.min_rank, group.max_rank + 1)
-    costs = np.stack([_whole(each.costs[each.min_rank :], each) for each in same], axis=1)
-    losses = np.rint(group.losses[group.min_rank :] / loss_unit).astype(np.int64)
+    ranks = group.ranks
+    costs = np.stack([_whole(each.costs[ranks], each) for each in same], axis=1)
+    losses = np.rint(group.losses[ranks] / loss_unit).astype(np.int64)
     kept = np.append(True, np.diff(losses) < 0)
     if group.dense_cost is not None:
         dense = np.array([_whole(each.dense_cost, each) for each in same])

@@ -15,7 +15,7 @@ _ROUND_OFF = 1e-9  # of a rank
 
 @allocator("uniform")
 def uniform(groups: Sequence[Group], capacity: float) -> tuple[Ranks, float]:
-    """The largest fraction f that fits, rank `floor(f * max_rank)` within each one's limits.
+    """The largest fraction f that fits, `floor(f * max_rank)` or the next rank allowed below.
 
     Nothing is cut if everything fits uncut; short of that every kernel is factorised, except
     where dense costs no more than its rank would. What is left of the capacity stays unused.

@@ -43,6 +43,10 @@ class ModelNumbers(Protocol):
     def stable_rank_factor(self) -> float:
         """The least multiple of their stable ranks at which no kernel is cut."""
 
+    @property
+    def effective_rank_factor(self) -> float:
+        """The least multiple of their effective ranks at which no kernel is cut."""
+
 
 class Misfit(NamedTuple):
     """What a value should have been, as in "must be ...", and what to do."""
@@ -104,6 +108,15 @@ class Target(ABC):
     def name(self) -> str:
         """What it is called in messages: its quantity, and of several also its measure."""
         return self.quantity
+
+    def multiple_fault(self, multiple: int, place: str = "") -> str | None:
+        """What it has against ranks that are multiples of a number; `None` if nothing.
+
+        Args:
+            multiple: The number.
+            place: Where it was given, for messages.
+        """
+        return None
 
     @property
     def parts(self) -> tuple[Target, ...]:
@@ -246,15 +259,24 @@ class LossTarget(Target):
 
 
 class RankTarget(Target):
-    """The rank of each kernel."""
+    """The rank of each kernel.
+
+    Attributes:
+        rounds_up: True if ranks in multiples must not be smaller than what a value means.
+        scaled_by: What number of each kernel a value is a multiple of: `"stable_rank"` or
+            `"effective_rank"`; empty where it is a rank.
+    """
+
+    rounds_up: ClassVar[bool] = False
+    scaled_by: ClassVar[str] = ""
 
     @abstractmethod
-    def rank(self, value: float, stable_rank: float | None) -> float:
+    def rank(self, value: float, own: float | None) -> float:
         """The rank that a value means for one kernel; infinity where it stays as it is.
 
         Args:
             value: The value.
-            stable_rank: That of the kernel, scaled, where `Adaptive` has found it.
+            own: The number of the kernel that it is a multiple of; `None` where not known.
         """
 
 
@@ -262,6 +284,6 @@ def target_kinds() -> dict[str, type[Target]]:
     """Every kind of target that can be asked for, by quantity.
 
     >>> list(target_kinds())
-    ['budget', 'cost', 'energy', 'rank', 'rtol']
+    ['budget', 'cost', 'effective_rank', 'energy', 'rank', 'rtol']
     """
     return {name: kind for name, kind in sorted(_KINDS.items()) if kind.public}

@@ -32,7 +32,23 @@ class Rank(RankTarget):
             return Misfit("a whole number", f" Write {round(value)}.")
         return None
 
-    def rank(self, value: float, stable_rank: float | None) -> float:
+    def multiple_fault(self, multiple: int, place: str = "") -> str | None:
+        """A rank at the end that is none of them; on the way, ranks are rounded down.
+
+        >>> print(Rank(12).multiple_fault(8))
+        `rank` must end at a multiple of 8. Received: rank=12 with multiple=8. Write 8 or 16.
+        """
+        least = int(self.lowest)
+        if least % multiple == 0:
+            return None
+        below = least // multiple * multiple
+        ways = [rank for rank in (below, below + multiple) if rank]
+        return (
+            f"`rank` must end at a multiple of {multiple}. Received: rank={least} with "
+            f"multiple={multiple}{place}. Write {' or '.join(map(str, ways))}."
+        )
+
+    def rank(self, value: float, own: float | None) -> float:
         return value
 
     def present(self, model: ModelNumbers) -> float:

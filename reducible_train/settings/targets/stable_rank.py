@@ -23,9 +23,11 @@ class StableRank(RankTarget):
     within: ClassVar[Range] = POSITIVE
     foreseeable: ClassVar[bool] = False
     public: ClassVar[bool] = False
+    rounds_up: ClassVar[bool] = True
+    scaled_by: ClassVar[str] = "stable_rank"
 
-    def rank(self, value: float, stable_rank: float | None) -> float:
-        return math.inf if stable_rank is None else max(1, round(value * stable_rank))
+    def rank(self, value: float, own: float | None) -> float:
+        return math.inf if own is None else max(1, round(value * own))
 
     def present(self, model: ModelNumbers) -> float:
         return model.stable_rank_factor

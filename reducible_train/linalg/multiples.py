@@ -1,0 +1,25 @@
+"""Ranks in multiples of a number, as hardware likes them: the next one up, or down.
+
+Matrix units work on tiles of 8, 16 or more columns, and a product of rank 13 takes as long as one
+of rank 16 (NVIDIA, *Matrix multiplication background user's guide*, 2023).
+"""
+
+from __future__ import annotations
+
+
+def rounded_down(rank: float, multiple: int) -> int:
+    """The largest multiple that is not above a rank; 0 if there is none.
+
+    >>> rounded_down(23, 8), rounded_down(7, 8), rounded_down(23, 1)
+    (16, 0, 23)
+    """
+    return int(rank // multiple) * multiple
+
+
+def rounded_up(rank: float, multiple: int) -> int:
+    """The smallest multiple that is not below a rank.
+
+    >>> rounded_up(17, 8), rounded_up(16, 8), rounded_up(1, 1)
+    (24, 16, 1)
+    """
+    return -int(-rank // multiple) * multiple

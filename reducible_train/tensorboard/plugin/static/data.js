@@ -1,0 +1,63 @@
+// What the server tells. Relative to this module, so that a path prefix makes no difference.
+
+const BASE = new URL('../', import.meta.url);
+
+// An answer as an object; what went wrong stands in `problem`, in words, and nothing is thrown.
+async function ask(route, parameters = {}) {
+  const url = new URL(route, BASE);
+  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+  try {
+    const answer = await fetch(url, {cache: 'no-store'});
+    return await answer.json();
+  } catch (error) {
+    return {problem: `TensorBoard does not answer (${error.message}). Is it still running?`};
+  }
+}
+
+export const askRuns = () => ask('runs');
+export const askRun = (run) => ask('run', {run});
+export const askSpectra = (run, layer) => ask('spectra', {run, layer});
+
+// --- numbers in words ---
+
+const UNITS = [[1e9, ' G'], [1e6, ' M'], [1e3, ' k']];
+
+export function isNumber(value) {
+  return typeof value === 'number' && Number.isFinite(value);
+}
+
+export function short(value) {
+  if (!isNumber(value)) return '–';
+  for (const [size, unit] of UNITS) {
+    if (Math.abs(value) >= 10 * size) return `${+(value / size).toPrecision(3)}${unit}`;
+  }
+  return Number.isInteger(value) ? value.toLocaleString('en') : `${+value.toPrecision(4)}`;
+}
+
+export function bytes(value) {
+  if (!isNumber(value)) return '–';
+  for (const [size, unit] of [[1e9, 'GB'], [1e6, 'MB'], [1e3, 'kB']]) {
+    if (value >= size) return `${+(value / size).toPrecision(3)} ${unit}`;
+  }
+  return `${value} B`;
+}
+
+export function seconds(value) {
+  if (!isNumber(value)) return '–';
+  return value < 1 ? `${+(1000 * value).toPrecision(3)} ms` : `${+value.toPrecision(3)} s`;
+}
+
+export function percent(value, digits = 3) {
+  return isNumber(value) ? `${+(100 * value).toPrecision(digits)} %` : '–';
+}
+
+// A metric that is a fraction is shown in percent, another one as it is.
+export function metricText(value, name) {
+  const fraction = /acc|auc|precision|recall|f1/.test(name || '');
+  return fraction ? percent(value, 4) : short(value);
+}
+
+// "logs/ramp/reducible" -> "logs/ramp": the last part is the same for all.
+export function runName(run) {
+  return run.replace(/\/?reducible(_\d+)?$/, (_, more) => (more ? ` ${more.slice(1)}` : '')) || run;
+}

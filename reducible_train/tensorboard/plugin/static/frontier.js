@@ -1,0 +1,120 @@
+// A metric against size over all runs, the best of each size marked.
+
+import {bytes, isNumber, metricText, runName, seconds, short} from './data.js';
+import {COLOURS, axes, html, inNumbers, linear, logarithmic, picture, svg, table} from './svg.js';
+
+const SIZES = {
+  params: ['parameters', short], flops: ['FLOPs of a sample', short],
+  file: ['file', bytes], latency: ['latency of a batch', seconds],
+};
+
+// Runs that no other one beats in both.
+export function pareto(points, direction) {
+  const order = [...points].sort((a, b) => a.size - b.size || direction * (b.value - a.value));
+  let best = -Infinity;
+  return order.filter((each) => {
+    const gain = direction * each.value;
+    if (gain <= best) return false;
+    best = gain;
+    return true;
+  });
+}
+
+function pointsOf(runs, size, metric) {
+  return runs
+    .map((each, i) => ({
+      run: each.run, dense: each.dense, colour: COLOURS[i % COLOURS.length],
+      size: each.final[size], value: each.final.metrics[metric],
+    }))
+    .filter((each) => isNumber(each.size) && isNumber(each.value) && each.size > 0);
+}
+
+// "1 MB", "300k", "2e6" -> a number; null where it is none.
+export function sizeOf(text) {
+  const found = /^\s*([\d.]+(?:e\d+)?)\s*([kmg]?)i?b?\s*$/i.exec(text);
+  if (!found || !isNumber(Number(found[1]))) return null;
+  return Number(found[1]) * {'': 1, k: 1e3, m: 1e6, g: 1e9}[found[2].toLowerCase()];
+}
+
+function chart(points, front, size, metric, limit) {
+  const [left, right, top, bottom] = [72, 680, 28, 340];
+  const [name, text] = SIZES[size];
+  const sizes = points.map((each) => each.size);
+  const values = points.map((each) => each.value);
+  const span = Math.max(...values) - Math.min(...values) || Math.abs(values[0]) || 1;
+  const x = logarithmic([Math.min(...sizes) / 1.3, Math.max(...sizes) * 1.6], [left, right]);
+  const y = linear([Math.min(...values) - span / 10, Math.max(...values) + span / 10], [bottom, top]);
+  const stairs = front.map((each, i) => {
+    const next = i + 1 < front.length ? x(front[i + 1].size) : right;
+    return `${i ? 'L' : 'M'}${x(each.size)} ${y(each.value)}L${next} ${y(each.value)}`;
+  }).join('');
+  const within = limit && limit >= Math.min(...sizes) / 1.3 && limit <= Math.max(...sizes) * 1.6;
+  return picture(
+    700, 380, `${metric} against ${name} of ${points.length} runs`,
+    axes({x, y, left, right, top, bottom, xName: name, yName: metric, xText: text, yText: (v) => metricText(v, metric)}),
+    svg('path', {d: stairs, class: 'front'}),
+    within ? svg('line', {x1: x(limit), x2: x(limit), y1: top, y2: bottom, class: 'limit'}) : null,
+    points.map((each) => svg(
+      'g', {},
+      svg(each.dense ? 'rect' : 'circle', {
+        ...(each.dense ? {x: x(each.size) - 5, y: y(each.value) - 5, width: 10, height: 10}
+          : {cx: x(each.size), cy: y(each.value), r: 6}),
+        fill: each.colour, class: front.includes(each) ? 'best' : 'other',
+      }, svg('title', {}, `${runName(each.run)}: ${metricText(each.value, metric)} at ${text(each.size)}`)),
+      svg('text', {x: x(each.size) + 9, y: y(each.value) - 8, class: 'mark'}, runName(each.run)),
+    )),
+  );
+}
+
+function answer(points, direction, limit, size, metric) {
+  const text = SIZES[size][1];
+  const fitting = points.filter((each) => each.size <= limit);
+  if (!fitting.length) return `No run is within ${text(limit)}.`;
+  const best = fitting.reduce((a, b) => (direction * b.value > direction * a.value ? b : a));
+  return `Best within ${text(limit)}: ${runName(best.run)}, ${metric} ${metricText(best.value, metric)} at ${text(best.size)}.`;
+}
+
+export function frontier(state) {
+  const {runs} = state;
+  const metrics = [...new Set(runs.flatMap((each) => Object.keys(each.final.metrics)))];
+  const sizes = Object.keys(SIZES).filter((key) => runs.some((each) => isNumber(each.final[key])));
+  if (!metrics.length || !sizes.length) {
+    return html('p', {}, 'No metric is in these logs: give fit validation data, or metrics.');
+  }
+  const chosen = state.frontier;
+  if (!metrics.includes(chosen.metric)) chosen.metric = state.run.main ?? metrics[0];
+  if (!sizes.includes(chosen.size)) chosen.size = sizes.includes('file') ? 'file' : sizes[0];
+  const place = html('div', {'aria-live': 'polite'});
+  const show = () => {
+    const points = pointsOf(runs, chosen.size, chosen.metric);
+    if (!points.length) {
+      place.replaceChildren(html('p', {}, 'No run has both this size and this metric.'));
+      return;
+    }
+    const direction = runs.map((each) => each.directions[chosen.metric]).find(Boolean) ?? 1;
+    const front = pareto(points, direction);
+    const limit = sizeOf(chosen.limit);
+    const text = SIZES[chosen.size][1];
+    const rows = [...points].sort((a, b) => a.size - b.size).map((each) => [
+      runName(each.run), text(each.size), metricText(each.value, chosen.metric),
+      front.includes(each) ? 'yes' : '', each.dense ? 'dense' : '',
+    ]);
+    place.replaceChildren(
+      limit ? html('p', {class: 'answer'}, answer(points, direction, limit, chosen.size, chosen.metric)) : '',
+      chart(points, front, chosen.size, chosen.metric, limit),
+      html('p', {class: 'hint'}, 'Line and ringed points: no other run is better at that size. Squares: dense runs.'),
+      inNumbers(table('All runs, by size', ['run', SIZES[chosen.size][0], chosen.metric, 'on the front', ''], rows)),
+    );
+  };
+  const select = (name, values, told) => html('label', {}, `${name} `, html(
+    'select', {onchange: (event) => { chosen[name] = event.target.value; show(); }},
+    values.map((value) => html('option', {value, selected: value === chosen[name]}, told(value))),
+  ));
+  const limit = html('label', {}, 'at most ', html('input', {
+    type: 'text', size: 8, placeholder: '1 MB', value: chosen.limit, 'aria-label': 'largest size',
+    oninput: (event) => { chosen.limit = event.target.value; show(); },
+  }));
+  show();
+  return html('div', {}, html('div', {class: 'choices'},
+    select('metric', metrics, String), select('size', sizes, (key) => SIZES[key][0]), limit), place);
+}

@@ -1,0 +1,100 @@
+// Singular values of one layer before each cut: what was kept, and what looks like noise.
+
+import {askSpectra, isNumber, short} from './data.js';
+import {axes, html, inNumbers, linear, logarithmic, path, picture, svg, table} from './svg.js';
+
+const [LEFT, RIGHT, TOP, BOTTOM] = [64, 640, 28, 320];
+
+function positive(spectrum) {
+  return spectrum.positions
+    .map((position, i) => [position, spectrum.values[i]])
+    .filter(([, value]) => isNumber(value) && value > 0);
+}
+
+// A line with its name, on the side where there is room.
+function upright(place, height, kind, name) {
+  const before = place > (LEFT + RIGHT) / 2;
+  return svg(
+    'g', {},
+    svg('line', {x1: place, x2: place, y1: TOP, y2: BOTTOM, class: kind}),
+    svg('text', {x: place + (before ? -5 : 5), y: height, class: 'mark', 'text-anchor': before ? 'end' : 'start'}, name),
+  );
+}
+
+function drawn(spectra, at, layer) {
+  const first = positive(spectra[0]);
+  const now = positive(spectra[at]);
+  const {rank, length, effective_rank: effective, noise_edge: edge, step} = spectra[at];
+  const values = [...first, ...now].map(([, value]) => value);
+  if (!values.length) return html('p', {}, 'All singular values are zero, or no numbers.');
+  const high = Math.max(...values);
+  const low = Math.max(Math.min(...values), high * 1e-6);
+  const most = Math.max(length, spectra[0].length, 2);
+  const x = linear([1, most], [LEFT, RIGHT]);
+  const y = logarithmic([low * 0.9, high * 1.1], [BOTTOM, TOP]);
+  const line = (points) => points.filter(([, value]) => value >= low).map(([p, value]) => [x(p), y(value)]);
+  const marks = [];
+  if (isNumber(rank) && rank < length) {
+    const [from, to] = [x(rank + 0.5), x(length)];
+    marks.push(
+      svg('rect', {x: from, y: TOP, width: Math.max(to - from, 0), height: BOTTOM - TOP, class: 'gone'}),
+      upright(from, TOP + 14, 'cut', `cut at rank ${rank}`),
+    );
+  }
+  if (isNumber(effective)) {
+    const place = x(Math.min(Math.max(effective, 1), length));
+    marks.push(upright(place, BOTTOM - 8, 'effective', `effective rank ${short(effective)}`));
+  }
+  if (isNumber(edge) && edge >= low && edge <= high) {
+    marks.push(
+      svg('line', {x1: LEFT, x2: RIGHT, y1: y(edge), y2: y(edge), class: 'edge'}),
+      svg('text', {x: RIGHT - 4, y: y(edge) - 5, class: 'mark', 'text-anchor': 'end'}, 'noise edge'),
+    );
+  }
+  return html(
+    'div', {},
+    picture(
+      660, 360, `Singular values of ${layer} before the cut of epoch ${step}, ${rank} of ${length} kept`,
+      axes({x, y, left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, xName: 'index', yName: 'singular value', yText: short}),
+      marks,
+      at ? path(line(first), {class: 'first'}) : null,
+      path(line(now), {class: 'now'}),
+    ),
+    html('p', {class: 'hint'}, at ? `Dotted: before the first cut, epoch ${spectra[0].step}. ` : '',
+      'Shaded: what the cut has taken.'),
+    inNumbers(table(`Before the cut of epoch ${step}`, ['index', 'singular value'],
+      now.slice(0, 64).map(([position, value]) => [position, short(value)]))),
+  );
+}
+
+// The view begins empty, and is filled when the answer has come.
+export function spectrum(state) {
+  const known = state.run.layers.map((each) => each.name);
+  if (!known.length) return html('p', {}, 'No layer is in these logs.');
+  const layer = known.includes(state.layer) ? state.layer : state.worstLayer() ?? known[0];
+  const place = html('div', {'aria-live': 'polite'}, 'Loading …');
+  const options = known.map((name) => html('option', {value: name, selected: name === layer}, name));
+  const choice = html('select', {onchange: (event) => state.openLayer(event.target.value)}, options);
+  askSpectra(state.run.run, layer).then((answer) => {
+    const problems = [answer.problem, ...(answer.problems || [])].filter(Boolean);
+    const told = problems.map((each) => html('p', {class: 'warning'}, each));
+    const spectra = (answer.spectra || []).filter((each) => each.values.length);
+    if (!spectra.length) {
+      place.replaceChildren(...told, html('p', {}, `No singular values of ${layer} are here: it was never cut.`));
+      return;
+    }
+    const shown = html('div', {});
+    const label = html('output', {}, '');
+    const show = (at) => {
+      label.textContent = ` epoch ${spectra[at].step} (cut ${at + 1} of ${spectra.length})`;
+      shown.replaceChildren(drawn(spectra, at, layer));
+    };
+    const slider = html('input', {
+      type: 'range', min: 0, max: spectra.length - 1, value: spectra.length - 1, 'aria-label': 'cut',
+      oninput: (event) => show(Number(event.target.value)),
+    });
+    show(spectra.length - 1);
+    place.replaceChildren(...told, html('label', {class: 'slider'}, 'before the cut of', slider, label), shown);
+  });
+  return html('div', {}, html('label', {}, 'layer ', choice), place);
+}
