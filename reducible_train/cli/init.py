@@ -14,7 +14,7 @@ from rich.text import Text
 from reducible_train.cli._look import program
 from reducible_train.config.beginnings import DEFAULT, beginning, names
 from reducible_train.container.files import write_text
-from reducible_train.errors import FileAccessError
+from reducible_train.errors import ArgumentError, FileAccessError
 from reducible_train.preflight.paths import check_writable
 
 
@@ -37,12 +37,7 @@ def init(
     Example: reducible-train init guarded.yaml --like guard
     """
     text = beginning(like, file.parent)
-    if os.path.lexists(file):
-        kind = "a folder" if file.is_dir() else "a file that is there already"
-        raise FileAccessError(
-            f"FILE must be the name of a new file. Received: {str(file)!r}, {kind}. Choose another "
-            "name, or remove it first."
-        )
+    _check_new(file)
     check_writable(file, "FILE")
     write_text(file, text)
     command, name = program("reducible-train"), shlex.quote(str(file))
@@ -53,3 +48,22 @@ def init(
     )
     for line in told:
         Console().print(Text(line), soft_wrap=True)
+
+
+def _check_new(file: Path) -> None:
+    """Refuse what is there already, and names by which no editor knows a configuration."""
+    if file.is_dir():
+        raise FileAccessError(
+            f"FILE must be the name of a new file. Received: {str(file)!r}, a folder. "
+            f"Write {str(file / 'reducible.yaml')!r}."
+        )
+    if os.path.lexists(file):
+        raise FileAccessError(
+            f"FILE must be the name of a new file. Received: {str(file)!r}, which is there "
+            "already. Choose another name, or remove it first."
+        )
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        raise ArgumentError(
+            f"FILE must end in .yaml or .yml, by which editors know it. Received: {str(file)!r}. "
+            f"Name it {file.with_suffix('.yaml').name!r}."
+        )

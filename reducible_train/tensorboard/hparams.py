@@ -17,7 +17,6 @@ from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from reducible_train.report.scalars import numbers
-from reducible_train.settings.schedules import Schedule
 from reducible_train.tensorboard import events, tags
 
 Plain: TypeAlias = str | float
@@ -116,7 +115,7 @@ class Session:
                 is validated.
             logs: Those of the epoch.
         """
-        self._quality = self._quality or quality_name(metrics, self.watched)
+        self._quality = self._quality or self.watched or quality_name(metrics)
         if not self._is_told:
             self._is_told = True
             named = {"quality_is": self._quality} if self._quality else {}
@@ -128,8 +127,8 @@ class Session:
             yield events.scalar(tags.QUALITY, value, words)
 
 
-def quality_name(metrics: Iterable[str], watched: str | None = None) -> str | None:
-    """The metric to judge a fit by: what its guard watches, the first that is no loss, the loss.
+def quality_name(metrics: Iterable[str]) -> str | None:
+    """The metric to judge a fit by that has no guard: the first that is no loss, else the loss.
 
     >>> quality_name(["val_loss", "val_accuracy"])
     'val_accuracy'
@@ -137,8 +136,7 @@ def quality_name(metrics: Iterable[str], watched: str | None = None) -> str | No
     'val_loss'
     """
     known = list(metrics)
-    wanted = [name for name in known if name in (watched, f"train_{watched}")]
-    wanted += [name for name in known if not name.endswith("loss")]
+    wanted = [name for name in known if not name.endswith("loss")]
     wanted += [name for name in known if name in ("val_loss", "train_loss")]
     return next(iter(wanted + known), None)
 
@@ -177,7 +175,7 @@ def _targets(asked: Any) -> Iterator[tuple[str, Plain]]:
     target = getattr(asked, "target", None)
     if target is None:
         return
-    schedules: list[Schedule] = [part.schedule for part in target.parts]
+    schedules = [part.schedule for part in target.parts]
     counts = [part.counts(_measure(asked)) for part in target.parts if hasattr(part, "counts")]
     yield "measure", ", ".join(counts)
     yield "target", target.parts[0].name.partition(".")[0]

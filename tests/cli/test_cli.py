@@ -145,6 +145,8 @@ def test_init_tells_what_it_cannot_do(tmp_path):
     told = refusal(run("init", tmp_path / "a.yaml", "--like", "../ramp"), "ArgumentError")
     assert "start" in told
     refusal(run("init", tmp_path / "no" / "a.yaml"), "FileAccessError")
+    assert "'model.yaml'" in refusal(run("init", tmp_path / "model.keras"), "ArgumentError")
+    assert str(tmp_path / "reducible.yaml") in refusal(run("init", tmp_path), "FileAccessError")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,11 +15,10 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, list_session_groups
 from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.util import tensor_util
 
 from reducible_train import Guard, Ramp, RankScheduler, RankTensorBoard, Search
 from reducible_train.tensorboard import hparams
-
-pytestmark = pytest.mark.filterwarnings("default")  # three epochs reach nothing
 
 RAMP = Ramp(1.0, 0.4, start_epoch=1, end_epoch=2)
 ASKED: dict[str, dict[str, Any]] = {
@@ -129,6 +128,14 @@ def test_a_search_and_what_is_not_finite():
     assert "final" not in asked
     row = hparams.session_start(asked | {"learning_rate": float("nan")})
     assert b"learning_rate" not in row.metadata.plugin_data.content
+
+
+def test_what_the_guard_watches_is_the_quality_where_not_every_epoch_is_validated():
+    session = hparams.Session({"final": 0.5}, watched="val_mse")
+    _, start = session.values(["train_mae"], {"mae": 0.75, "loss": 0.5})
+    assert b"val_mse" in start.metadata.plugin_data.content
+    (value,) = session.values(["train_mae", "val_mse"], {"mae": 0.75, "val_mse": 0.25})
+    assert (value.tag, tensor_util.make_ndarray(value.tensor)) == ("reducible/quality", 0.25)
 
 
 def test_the_messages_do_without_tensorflow():
