@@ -99,6 +99,6 @@ def test_editors_know_its_words_and_ranges():
     keys = defs["SearchSpaceSection"]["properties"]
     one, several = keys["allocation"]["oneOf"]
     assert "knapsack" in one["enum"]
-    assert several["items"] == one and several["minItems"] == 1
+    assert (several["items"], several["minItems"]) == (one, 1)
     assert "flops" in defs["EachMeasureSection"]["properties"]
     assert "minimum" in str(keys["min_rank"])
