@@ -32,7 +32,7 @@ PURE = (
     "selection/criteria",
     "settings",
 )
-EAGER = ("selection", "tensorboard", "training")
+EAGER = ("selection", "tensorboard", "training", "tuner")
 
 
 @pytest.fixture(autouse=True)

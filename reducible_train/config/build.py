@@ -80,7 +80,24 @@ def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
                 f"matches no layer of model {model.name!r}. Received: {shown(rule.match)}."
                 f"{advice} Its layers: {_some(paths)}.",
             )
+    yield from _idle_floors(config, model)
     yield from _plan_problems(config, model, tuple(rule for rule in rules if rule not in idle))
+
+
+def _idle_floors(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
+    """Floors of the search space that match no layer with a kernel."""
+    space = config.search_space
+    floors = {} if space is None else space.min_rank or {}
+    layers = [(kernel.layer_path, kernel.layer.name) for kernel in find_kernels(model)]
+    for pattern in floors:
+        if unmatched([LayerRule(pattern)], layers):
+            paths = list(dict.fromkeys(path for path, _ in layers))
+            yield (
+                ("search_space", "min_rank", pattern),
+                f"matches no layer with a kernel of model {model.name!r}. Received: "
+                f"{shown(pattern)}.{nearest(pattern, paths) or ' Correct or remove it.'}"
+                f" There are: {_some(paths) or 'none'}.",
+            )
 
 
 def _measurable(measure: Measure, model: Any, shapes: Sequence[InputShapes]) -> bool:

@@ -24,6 +24,7 @@ from reducible_train.errors import ArgumentError, ConfigError, Problem
 from reducible_train.settings.checks import plain
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import Schedule, schedule_from_config
+from reducible_train.settings.search_space import SearchSpace
 from reducible_train.settings.targets import target_kinds
 
 
@@ -55,6 +56,12 @@ class Config:
     def tensorboard(self) -> TensorBoardSection | None:
         """Where logs go; `None` if none are written."""
         return self.model.tensorboard
+
+    @property
+    def search_space(self) -> SearchSpace | None:
+        """What a search over many trainings may choose from; `None` if the file does not say."""
+        asked = self.model.search_space
+        return None if asked is None else asked.build()
 
     def schedules(self) -> dict[str, Schedule]:
         """Every schedule by what falls, the whole model's first: `"budget"`, `"rank of d1"`."""

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from reducible_train.config.aids import AidsSection
 from reducible_train.config.schedules import SharedTarget, Target
-from reducible_train.config.sections import Section, section_of
+from reducible_train.config.sections import Section, section_of, words
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
 from reducible_train.settings import targets
@@ -31,6 +31,7 @@ from reducible_train.settings.compression_kinds import (
 from reducible_train.settings.fields import fields_of, kind_of
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.search_space import SearchSpace, Words
 from reducible_train.settings.targets import target_kinds
 
 OPTIMIZERS = (
@@ -97,6 +98,7 @@ NAMES = {
     "criterion": lambda: (*criterion_names(), MEASURED),
     "allocation": allocator_names,
 }
+WORDS = {"criterion": criterion_names, "allocation": allocator_names}  # a search has no analysis
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {
@@ -110,6 +112,14 @@ def _form_of(kind: type[targets.Target]) -> Any:
     """What a target may be: one that all kernels share, also by several measures."""
     return SharedTarget if issubclass(kind, targets.SharedTarget) else Target
 
+
+if TYPE_CHECKING:
+    SearchSpaceSection = Section
+else:
+    SearchSpaceSection = section_of(
+        SearchSpace,
+        forms={Words: lambda kind: words(kind.options or (AUTO, *WORDS[kind.of]()))},
+    )
 
 if TYPE_CHECKING:
     CompressionSection = Section
@@ -215,4 +225,9 @@ class ConfigModel(
     )
     backup: BackupSection | None = Field(
         default=None, description="Where to go on from if broken off. Left out: from the start."
+    )
+    search_space: SearchSpaceSection | None = Field(
+        default=None,
+        description="What a search over many trainings may choose from, with the rules of "
+        "`compression`. Left out: the default space.",
     )

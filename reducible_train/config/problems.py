@@ -102,6 +102,7 @@ def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, st
     return {
         "bool_type": ("true or false", _truth_advice(value)),
         "list_type": ("a list", " Begin every item with '- ', or write [first, second]."),
+        "dict_type": ("a mapping of keys to values", " Write 'key: value' lines below it."),
         "model_type": ("a mapping of keys to values", " Write 'key: value' lines below it."),
         "string_too_short": ("text that is not empty", ""),
         "finite_number": ("a finite number", ""),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, create_model
 from typing_extensions import TypeAliasType
 
-from reducible_train.config.sections import Section, built, section_of
+from reducible_train.config.sections import Section, SeveralSection, section_of
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.schedules import schedule_kinds
 from reducible_train.settings.targets.several import is_several
@@ -72,26 +72,18 @@ else:
     )
 
 
-class SeveralSection(Section, help="A target of its own for each measure; all are met."):
-    tag: ClassVar[str] = "<several>"
-
-    def build(self) -> dict[str, Any]:
-        """By measure what was given for it."""
-        return {name: built(value) for name, value in self if value is not None}
-
-
 if TYPE_CHECKING:
     SharedTarget = float | Section
 else:
     MeasuresSection = create_model(
         "MeasuresSection",
         __base__=SeveralSection,
+        __cls_kwargs__={"help": "A target of its own for each measure; all are met."},
         **{
             name: (Target | None, Field(None, description=f"Of the {measure.unit}."))
             for name, measure in measure_kinds().items()
         },
     )
-    MeasuresSection.help = SeveralSection.help
     _SHARED = [*_FORMS, Annotated[MeasuresSection, Tag(SeveralSection.tag)]]
     SharedTarget = TypeAliasType(
         "SharedTarget",

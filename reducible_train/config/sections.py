@@ -32,6 +32,7 @@ from reducible_train.settings.goals import Goal
 from reducible_train.settings.measures.base import ShapeKind
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.schedules.base import ScheduleKind
+from reducible_train.settings.search_space import Each, Sweep, Words
 
 Forms = Mapping[type[Kind], Callable[[Any], Any]]
 TARGET = "Target"  # a number or a schedule, which `schedules` knows
@@ -154,8 +155,8 @@ def sections_in(annotation: Any) -> Iterator[type[Section]]:
 
 def form_of(kind: Kind, forms: Forms | None = None) -> Any:
     """The type, for pydantic, of what an option may be; `forms` knows more kinds than `FORMS`."""
-    known = {**(forms or {}), **FORMS}
-    return next(form(kind) for of, form in known.items() if isinstance(kind, of))
+    known = [*(forms or {}).items(), *FORMS.items()]
+    return next(form(kind) for of, form in known if isinstance(kind, of))
 
 
 def form_of_hint(hint: Any) -> Any:
@@ -173,6 +174,58 @@ def _bounded(within: Range) -> Any:
     low = {"gt" if within.above else "ge": within.least} if within.least > -float("inf") else {}
     high = {"lt" if within.below else "le": within.most} if within.most < float("inf") else {}
     return Annotated[float, Field(**cast(Mapping[str, Any], low | high))]
+
+
+class SeveralSection(Section, help="One for each of some names."):
+    """A mapping of which each key has the same form."""
+
+    tag: ClassVar[str] = "<several>"
+
+    def build(self) -> dict[str, Any]:
+        """By name what was given for it."""
+        return {name: built(value) for name, value in self if value is not None}
+
+
+def _one_or_list(one: Any) -> Any:
+    """A value, or a list of some to choose from."""
+    return Annotated[
+        Annotated[one, Tag("<one>")]
+        | Annotated[list[one], Tag("<list>"), Field(json_schema_extra={"minItems": 1})],
+        Discriminator(lambda value: "<list>" if isinstance(value, list | tuple) else "<one>"),
+    ]
+
+
+def _sweep(kind: Sweep) -> Any:
+    return _one_or_list(Annotated[int, Field(ge=1)] if kind.whole else _bounded(kind.within))
+
+
+def words(names: Sequence[str]) -> Any:
+    """The form of some words; any text where there are no names."""
+    return _one_or_list(Literal[tuple(names)] if names else _TEXT)
+
+
+def _each_form(value: Any) -> str:
+    return "<several>" if isinstance(value, Mapping | SeveralSection) else "<alone>"
+
+
+def _each(kind: Each) -> Any:
+    """A form for each name, known or not; or one alone."""
+    one = form_of(kind.of)
+    by_name: Any = dict[_TEXT, one]  # type: ignore[valid-type]
+    if kind.names:
+        keys = {each: (one | None, Field(None, description=f"By {each}.")) for each in kind.names}
+        by_name = cast(Any, create_model)(
+            f"Each{kind.what.title()}Section",
+            __base__=SeveralSection,
+            __cls_kwargs__={"help": f"What is searched for each {kind.what}; all are met."},
+            **keys,
+        )
+    if not kind.alone:
+        return by_name
+    return Annotated[
+        Annotated[one, Tag("<alone>")] | Annotated[by_name, Tag("<several>")],
+        Discriminator(_each_form),
+    ]
 
 
 Shape = list[Annotated[int, Field(ge=1)]]
@@ -208,5 +261,8 @@ FORMS: Forms = {
     Nested: lambda kind: section_of(kind.made),
     ShapeKind: lambda kind: InputShape,
     ScheduleKind: lambda kind: TARGET,
+    Sweep: _sweep,
+    Words: lambda kind: words(kind.options),
+    Each: _each,
     Goal: lambda kind: TARGET,
 }

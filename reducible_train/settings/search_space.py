@@ -13,11 +13,18 @@ from reducible_train.settings.checks import (
     POSITIVE,
     SHARE,
     Range,
-    checked_count,
-    checked_number,
 )
-from reducible_train.settings.faults import Fault
-from reducible_train.settings.fields import Kind, fields_of, kind_of, option
+from reducible_train.settings.faults import Fault, Path, argument_text
+from reducible_train.settings.fields import (
+    Choice,
+    Count,
+    Kind,
+    Number,
+    Text,
+    fields_of,
+    kind_of,
+    option,
+)
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.schedules.ramp import SHAPES
 
@@ -63,15 +70,23 @@ class Sweep(Kind):
     log: bool = False
     whole: bool = False
 
-    def checked(self, name: str, value: Any, owner: str) -> Any:
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
         if not isinstance(value, list | tuple):
-            return self._one(name, value, owner)
-        if not value:
+            return self._number.read(path, value, owner, found)
+        before = len(found)
+        kept = tuple(
+            self._number.read((*path, i), each, owner, found) for i, each in enumerate(value)
+        )
+        return kept if len(found) > before else super().read(path, kept, owner, found)
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        """Several numbers, each of them good by itself."""
+        found: tuple[float, ...] = value
+        if not found:
             raise ArgumentError(
-                f"`{name}` of {owner} must leave something to choose. Received: {name}={value!r}. "
+                f"`{name}` of {owner} must leave something to choose. Received: {name}=[]. "
                 "Give a number, the two ends of a range, or three and more numbers."
             )
-        found = tuple(self._one(f"{name}[{i}]", each, owner) for i, each in enumerate(value))
         if len(found) == 2 and found[0] >= found[1]:
             raise ArgumentError(
                 f"`{name}` of {owner} must be a range from a smaller to a larger number. Received: "
@@ -84,10 +99,9 @@ class Sweep(Kind):
             )
         return found[0] if len(found) == 1 else found
 
-    def _one(self, name: str, value: Any, owner: str) -> float:
-        if self.whole:
-            return checked_count(name, value, owner)
-        return checked_number(name, value, self.within, owner)
+    @property
+    def _number(self) -> Kind:
+        return Count() if self.whole else Number(self.within)
 
     def domain(self, name: str, kept: Any) -> Domain:
         """What is chosen, of a value as it is kept."""
@@ -109,25 +123,27 @@ class Words(Kind):
     options: tuple[str, ...] = ()
     of: str = ""
 
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
+        if not isinstance(value, list | tuple):
+            return self._word.read(path, value, owner, found)
+        before = len(found)
+        kept = tuple(
+            self._word.read((*path, i), each, owner, found) for i, each in enumerate(value)
+        )
+        return kept if len(found) > before else super().read(path, kept, owner, found)
+
     def checked(self, name: str, value: Any, owner: str) -> Any:
-        words = (value,) if isinstance(value, str) else value
-        if not isinstance(words, list | tuple) or not all(isinstance(each, str) for each in words):
-            raise ArgumentTypeError(
-                f"`{name}` of {owner} must be a word, or a list of words. Received: "
-                f"{name}={value!r}. Write for example {name}=['knapsack', 'uniform']."
-            )
-        if not words or len(set(words)) < len(words):
+        """Several words, each of them good by itself."""
+        if not value or len(set(value)) < len(value):
             raise ArgumentError(
                 f"`{name}` of {owner} must name what to choose from, each once. Received: "
-                f"{name}={value!r}."
+                f"{name}={list(value)!r}. Write one word, or several in a list."
             )
-        wrong = [each for each in words if self.options and each not in self.options]
-        if wrong:
-            raise ArgumentError(
-                f"`{name}` of {owner} must be of {', '.join(map(repr, self.options))}. "
-                f"Received: {wrong[0]!r}."
-            )
-        return words[0] if len(words) == 1 else tuple(words)
+        return value[0] if len(value) == 1 else value
+
+    @property
+    def _word(self) -> Kind:
+        return Choice(self.options) if self.options else Text("a word", "'auto'")
 
     def domain(self, name: str, kept: Any) -> Domain:
         """What is chosen, of a value as it is kept."""
@@ -150,25 +166,36 @@ class Each(Kind):
     alone: bool = False
     names: tuple[str, ...] = ()
 
-    def checked(self, name: str, value: Any, owner: str) -> Any:
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
         if not isinstance(value, Mapping):
             if self.alone:
-                return self.of.checked(name, value, owner)
-            raise ArgumentTypeError(
-                f"`{name}` of {owner} must be a mapping by {self.what}. Received: "
-                f"{name}={value!r}. Write for example {name}={{'hidden_*': (4, 32)}}."
-            )
+                return self.of.read(path, value, owner, found)
+            return super().read(path, value, owner, found)
         if not value:
+            return super().read(path, value, owner, found)
+        name, kept = argument_text(path), {}
+        for key, each in value.items():
+            if isinstance(key, str) and key and (not self.names or key in self.names):
+                kept[key] = self.of.read((*path, key), each, owner, found)
+                continue
+            known = f", one of {', '.join(map(repr, self.names))}" if self.names else ""
+            message = f"A key of `{name}` of {owner} must be a {self.what}{known}. Received: "
+            found.append(Fault((*path, str(key)), f"{message}{key!r}. Correct it or remove it."))
+        if self.names:  # the same space, in whatever order they were written
+            return {each: kept[each] for each in self.names if each in kept}
+        return kept
+
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        """What is no mapping, or an empty one."""
+        if isinstance(value, Mapping):
             raise ArgumentError(
-                f"`{name}` of {owner} must leave something to choose. Received: {name}={{}}."
+                f"`{name}` of {owner} must leave something to choose. Received: {name}={{}}. Name "
+                f"a {self.what}, or leave it out."
             )
-        for key in value:
-            if not isinstance(key, str) or not key or (self.names and key not in self.names):
-                known = f", one of {', '.join(map(repr, self.names))}" if self.names else ""
-                raise ArgumentError(
-                    f"A key of `{name}` of {owner} must be a {self.what}{known}. Received: {key!r}."
-                )
-        return {key: self.of.checked(f"{name}.{key}", each, owner) for key, each in value.items()}
+        raise ArgumentTypeError(
+            f"`{name}` of {owner} must be a mapping by {self.what}. Received: "
+            f"{name}={value!r}. Write for example {name}={{'hidden_*': (4, 32)}}."
+        )
 
     def domains(self, name: str, kept: Any) -> Iterator[Domain]:
         """What is chosen, of a value as it is kept."""

@@ -63,7 +63,7 @@ class TrialPlan:
     Args:
         space: What is chosen.
         objective: What is made best; `None` where that is a metric of the logs.
-        rules: Rules for single layers, after those of the space.
+        rules: Rules for single layers, which come before the floors of the space.
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
     """
@@ -140,7 +140,7 @@ def evaluate_settings(
         monitor: The metric of the best epoch, where there is no objective; left out, `val_loss`.
         mode: Whether that should be `"max"` or `"min"`.
         file: Where the compact file of the best epoch goes; left out, nowhere.
-        rules: Rules for single layers, after those of the space.
+        rules: Rules for single layers, which come before the floors of the space.
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
         seed: For everything that is random.

@@ -161,7 +161,7 @@ def pareto(
         All finished trials, and which of them none beats.
 
     Raises:
-        ArgumentError: No trial has finished, or one lacks the metric.
+        ArgumentError: No trial has finished, one lacks the metric, or they are of another search.
 
     Example:
         >>> # front = pareto(tuner)
@@ -170,6 +170,8 @@ def pareto(
 
     Reference: Deb, *Multi-objective optimization using evolutionary algorithms*, Wiley 2001.
     """
+    if hasattr(tuner.hypermodel, "check_folder"):
+        tuner.hypermodel.check_folder(tuner.project_dir)
     done = [each for each in tuner.oracle.trials.values() if each.status == "COMPLETED"]
     if not done:
         raise ArgumentError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import types
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
-from reducible_train.errors import ArgumentError, ArgumentTypeError, RankError, ReducibleError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, ReducibleError
 from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
 from reducible_train.settings.checks import checked_all
@@ -19,7 +21,6 @@ from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
-from reducible_train.settings.targets import target
 from reducible_train.training.rank_scheduler import RankScheduler
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
@@ -33,6 +34,7 @@ from reducible_train.tuner.evaluation import (
     seeded,
     set_learning_rate,
 )
+from reducible_train.tuner.feasibility import check_feasible
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.keras_tuner_side import (
     FILE,
@@ -42,7 +44,7 @@ from reducible_train.tuner.keras_tuner_side import (
     seed_of,
     users_own,
 )
-from reducible_train.tuner.project import Project
+from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trial_settings import check_space
@@ -70,7 +72,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         objective: `SizeAtQuality(...)` or `QualityAtSize(...)`, whose value each trial then reports
             under its name: give `hypermodel.objective` to the tuner. Left out, the tuner's own
             objective is a metric of the logs or one of those above.
-        rules: Rules for single layers, after those of the space.
+        rules: Rules for single layers; the first that matches applies, floors of the space last.
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch of 32 at the end of each trial.
         custom_objects: Name -> class or function, for what is not Keras's own.
@@ -120,12 +122,13 @@ class RankHyperModel(keras_tuner.HyperModel):
         )
         self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency)
         self.start = Start(model, custom_objects, keras_tuner.HyperParameters)
-        _check_budgets(self.plan, self.start.model)
+        check_feasible(space, ruled, self.start.model)
         if self.start.model.compiled and space.learning_rate is not None:
             set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
         self._fingerprint = "" if self.start.builds else fingerprints.of_weights(self.start.model)
         self._savers = Savers()
         self._checked: set[str] = set()
+        self._folder = Folder(self.plan, self._fingerprint)
         super().__init__(name)
 
     @property
@@ -153,10 +156,15 @@ class RankHyperModel(keras_tuner.HyperModel):
     # --- what keras-tuner calls -----------------------------------------------------------
 
     def build(self, hp: keras_tuner.HyperParameters) -> Any:
-        """A model for one trial, dense as the start; weights that it loads bring their ranks."""
+        """A model for one trial, dense as the start; weights that it loads bring their ranks.
+
+        Raises:
+            SearchError: The hyperparameters are of another space, or weights are of another search.
+        """
         declare(self.space, hp)
+        self._told(hp)
         model = self.start.new_model(hp)
-        model.load_weights = types.MethodType(_load_weights, model)
+        model.load_weights = types.MethodType(partial(_load_weights, self._folder), model)
         return model
 
     def fit(self, hp: keras_tuner.HyperParameters, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -167,12 +175,13 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         callbacks = list(kwargs.pop("callbacks", None) or ())
         trial = TunerTrial.of(callbacks)
-        told = self.space.completed_choice(hp.values)
         if trial is None:
+            told = self._told(hp)
             given = {**kwargs, "callbacks": callbacks}
             return run_trial(self.plan, model, told, self.plan.quality(model), args, given).metrics
         arguments = fit_arguments(model, args, kwargs)
         self._check(trial, model, arguments)
+        told = self._told(hp)
         try:
             outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
@@ -182,6 +191,14 @@ class RankHyperModel(keras_tuner.HyperModel):
             warnings.warn(words, stacklevel=2)
             raise keras_tuner.errors.FailedTrialError(words) from error
         return outcome.metrics
+
+    def check_folder(self, folder: str | os.PathLike[str]) -> None:
+        """Refuse results of another search: keras-tuner takes up whatever its folder holds.
+
+        Raises:
+            SearchError: The folder is that of a search with another space, start or objective.
+        """
+        self._folder.check(Path(folder))
 
     # --- inside ---------------------------------------------------------------------------
 
@@ -219,7 +236,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         """The quality of the dense start, measured once in a search."""
         if self.plan.objective is None or not self.plan.objective.needs_dense:
             return None
-        project = self._project(trial)
+        project = self._folder.opened(trial.project)
         if quality.monitor not in project.dense:
             try:
                 goes_on = arguments.get("initial_epoch", 0) > 0
@@ -229,8 +246,15 @@ class RankHyperModel(keras_tuner.HyperModel):
                 raise SearchError(str(error)) from error
         return float(project.dense[quality.monitor])
 
-    def _project(self, trial: TunerTrial) -> Project:
-        return Project(trial.project, self.space, self._fingerprint)
+    def _told(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
+        """All that a trial is told by its hyperparameters."""
+        try:
+            return self.space.completed_choice(hp.values)
+        except ArgumentError as error:
+            raise SearchError(
+                f"{error} A search of another space in the same folder has other values: give "
+                "another project_name, or overwrite=True to begin anew."
+            ) from error
 
     def _check(self, trial: TunerTrial, model: Any, arguments: Mapping[str, Any]) -> None:
         """Refuse, before the first trial, a search whose trials would all fail."""
@@ -238,12 +262,15 @@ class RankHyperModel(keras_tuner.HyperModel):
         if place in self._checked:
             return
         _check_search(self.plan, trial, model, arguments)
-        self._project(trial)
+        self._folder.opened(trial.project)
         self._checked.add(place)
 
 
-def _load_weights(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
+def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
     """Stands for `load_weights` of a trial's model: it gets the ranks of the file as well."""
+    folder.check(
+        Path(filepath).absolute().parent.parent
+    )  # that of the search, for the checkpoint of a trial
     if args or kwargs:  # Keras's own way, which the other goes in the end
         type(self).load_weights(self, filepath, *args, **kwargs)
     else:
@@ -261,28 +288,6 @@ def _check_kinds(space: Any, objective: Any) -> None:
             f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. A "
             "metric of the logs is told to the tuner: objective='val_accuracy'."
         )
-
-
-def _check_budgets(plan: TrialPlan, model: Any) -> None:
-    """Refuse a space whose smallest budget no ranks meet, as far as it is known beforehand."""
-    for each in plan.space.domains:
-        name, _, measure = each.name.partition("/")
-        if name != "budget" or (measure or "parameters") not in ("parameters", "bytes"):
-            continue
-        if not _keras.has_weights(model):
-            return
-        lowest = min(float(value) for value in each.values if not isinstance(value, str))
-        try:
-            Compression(
-                _keras.trained_model(model),
-                target("budget", lowest),
-                measure=measure or "parameters",
-                rules=plan.rules,
-            )
-        except RankError as error:
-            raise RankError(
-                f"`budget` of the search space goes lower than any ranks do: {lowest:g}. {error}"
-            ) from error
 
 
 def _check_search(

@@ -11,38 +11,50 @@ from reducible_train.container.files import accessing, replacing_by
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.evaluation import TrialPlan
 
 FILE = "reducible_search.json"
+_OTHER = {  # what it says -> what is wrong where it says something else
+    "space": "another space",
+    "start": "another trained model",
+    "objective": "another objective",
+    "rules": "other rules",
+}
 
 
 class Project:
-    """The file in the folder of a search: its space, its start, the quality of the dense start.
+    """The file in the folder of a search: what it searches, the quality of the dense start.
 
     Args:
         folder: The folder.
-        space: What this search chooses from.
-        start: Fingerprint of the weights it begins from; empty where a function builds them.
-
-    Raises:
-        SearchError: The folder is that of another search.
+        searched: What makes it this search, in plain values: see `Folder`.
     """
 
-    def __init__(self, folder: Path, space: SearchSpace, start: str):
+    def __init__(self, folder: Path, searched: Mapping[str, Any]):
+        self.folder, self._searched = folder, searched
         self._path = folder / FILE
-        told = {name: getattr(space, name) for name in fields_of(SearchSpace)}
-        self._content: dict[str, Any] = json.loads(json.dumps({"space": told, "start": start}))
-        self._content["dense"] = {}
+
+    def check(self) -> None:
+        """Refuse the folder of another search; one that says nothing is nobody's yet.
+
+        Raises:
+            SearchError: It is that of another search.
+        """
         found = self._found()
         if found is None:
-            self._write()
             return
-        for name, what in (("space", "another space"), ("start", "another trained model")):
-            if found.get(name) != self._content[name]:
+        for name, what in _OTHER.items():
+            if found.get(name) != self._searched[name]:
                 raise SearchError(
-                    f"{folder} must be the folder of this search. Received: that of a search with "
-                    f"{what}. Give another project_name, or overwrite=True to begin anew."
+                    f"{self.folder} must be the folder of this search. Received: that of a search "
+                    f"with {what}. Give another project_name, or overwrite=True to begin anew."
                 )
-        self._content["dense"] = found.get("dense", {})
+
+    def begin(self) -> None:
+        """Say whose folder it is, if it does not yet."""
+        self.check()
+        if self._found() is None:
+            self._write({})
 
     @property
     def dense(self) -> Mapping[str, float]:
@@ -52,8 +64,7 @@ class Project:
 
     def keep(self, monitor: str, value: float) -> None:
         """Keep the value of a metric of the dense start."""
-        self._content["dense"] = {**self.dense, monitor: value}
-        self._write()
+        self._write({**self.dense, monitor: value})
 
     def _found(self) -> dict[str, Any] | None:
         if not self._path.is_file():
@@ -65,7 +76,44 @@ class Project:
             return None
         return found if isinstance(found, dict) else None
 
-    def _write(self) -> None:
+    def _write(self, dense: Mapping[str, float]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with accessing(self._path, "write"), replacing_by(self._path) as beside:
-            beside.write_text(json.dumps(self._content, indent=1), "utf-8")
+            beside.write_text(json.dumps({**self._searched, "dense": dense}, indent=1), "utf-8")
+
+
+class Folder:
+    """What makes a search this one, to be compared with what its folder says.
+
+    Args:
+        plan: What all trials have in common.
+        start: Fingerprint of the weights it begins from; empty where a function builds them.
+    """
+
+    def __init__(self, plan: TrialPlan, start: str):
+        space = {name: getattr(plan.space, name) for name in fields_of(SearchSpace)}
+        told = {
+            "space": space,
+            "start": start,
+            "objective": repr(plan.objective),
+            "rules": [repr(rule) for rule in plan.rules],
+        }
+        self._searched = json.loads(json.dumps(told))  # as it is read again
+
+    def check(self, folder: Path) -> None:
+        """Refuse the folder of another search.
+
+        Raises:
+            SearchError: It is one.
+        """
+        Project(folder, self._searched).check()
+
+    def opened(self, folder: Path) -> Project:
+        """The file of the folder, which belongs to this search from now on.
+
+        Raises:
+            SearchError: It is that of another search.
+        """
+        project = Project(folder, self._searched)
+        project.begin()
+        return project

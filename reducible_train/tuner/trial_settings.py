@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reducible_train.errors import ArgumentError
+from reducible_train.layers import find_kernels
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.fields import fields_of
-from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.rules import LayerRule, rule_for
 from reducible_train.settings.schedules import PiecewiseConstant, Ramp, Schedule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.rank_scheduler import RankScheduler
@@ -26,7 +27,7 @@ def check_space(space: SearchSpace) -> None:
             if each.name in ("allocation", "criterion"):
                 names = {"allocation": "auto", "criterion": "auto", each.name: str(value)}
                 check_choices(**names)
-    if space.multiple is not None and _home_of_multiple() is None:
+    if space.multiple is not None and "multiple" not in fields_of(CompressionSettings):
         raise ArgumentError(
             f"`multiple` of a search space is not known here. Received: {space.multiple!r}. Leave "
             "it out."
@@ -75,7 +76,7 @@ def scheduler_of(
         told: All that a trial is told, as `SearchSpace.completed_choice` gives it.
         epochs: Epochs of the trial.
         goes_on: True where its model has the final ranks of another trial.
-        rules: Rules for single layers, after those of the space.
+        rules: The user's rules for single layers, which come before the floors of the space.
         **others: More arguments of a `RankScheduler`.
     """
     parts = {name: value for name, value in told.items() if name.split("/")[0] == "budget"}
@@ -85,20 +86,41 @@ def scheduler_of(
         else schedule(value, told["start"], told["ramp"], told["shape"], epochs)
         for name, value in parts.items()
     }
-    home = _home_of_multiple() if "multiple" in told else None
-    if home is CompressionSettings:
+    if "multiple" in told:
         others["multiple"] = told["multiple"]
-    ruled = [*_floors(told), *rules]
-    if home is LayerRule:
-        given: Any = {"multiple": told["multiple"]}
-        ruled.append(LayerRule("*", **given))
     return RankScheduler(
         falls.get("", falls),
         allocation=told["allocation"],
         criterion=told["criterion"],
-        rules=ruled,
+        rules=[*rules, *_floors(told)],
         **others,
     )
+
+
+def check_floors(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -> None:
+    """Refuse floors that would be searched and change nothing, since the first rule applies.
+
+    Raises:
+        ArgumentError: A floor matches no layer, or none that a rule before it has left.
+    """
+    lowest = {each.name: each.values[0] for each in space.domains}
+    paths = [(kernel.layer_path, kernel.layer.name) for kernel in find_kernels(model)]
+    before = list(rules)
+    for floor in _floors(lowest):
+        own = [each for each in paths if floor.matches(*each)]
+        if not own:
+            raise ArgumentError(
+                f"`min_rank` of a search space must match layers with a kernel. Received: "
+                f"{floor.match!r}, which matches none. There are "
+                f"{', '.join(dict.fromkeys(path for path, _ in paths)) or 'none'}."
+            )
+        if all(rule_for(before, *each) is not None for each in own):
+            raise ArgumentError(
+                f"`min_rank` of a search space must leave something to choose. Received: "
+                f"{floor.match!r}, and each layer that it matches has a rule before it, which "
+                "applies in its place. Remove one of them, or write the floor into the rule."
+            )
+        before.append(floor)
 
 
 def _floors(told: Mapping[str, Any]) -> list[LayerRule]:
@@ -107,9 +129,3 @@ def _floors(told: Mapping[str, Any]) -> list[LayerRule]:
         for name, value in told.items()
         if name.startswith("min_rank/")
     ]
-
-
-def _home_of_multiple() -> type | None:
-    """The settings class that knows of multiples, if one does."""
-    homes = (CompressionSettings, LayerRule)
-    return next((home for home in homes if "multiple" in fields_of(home)), None)

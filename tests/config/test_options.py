@@ -35,9 +35,11 @@ from reducible_train.settings.compression import CompressionSettings, compressio
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Number, Text, fields_of, help_of, option
 from reducible_train.settings.measures import Flops, measure_kinds
+from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Constant, schedule_kinds
 from reducible_train.settings.search import Search
+from reducible_train.settings.search_space import SearchSpace
 from reducible_train.settings.targets import target
 from reducible_train.settings.timing import timing_faults
 
@@ -52,6 +54,9 @@ ENOUGH = {  # what must be given, as plain values
     CheckpointSettings: {"filepath": "best.keras"},
     BackupSettings: {"backup_dir": "kept"},
     TensorBoardSettings: {"log_dir": "logs"},
+    SearchSpace: {},
+    SizeAtQuality: {"max_drop": 0.1},
+    QualityAtSize: {"monitor": "val_accuracy", "limit": 0.5},
     **{made: {} for made in measure_kinds().values()},
     **{made: {"steps": 3} if name == "rewarm" else {} for name, made in aid_kinds().items()},
     schedule_kinds()["constant"]: {"value": 0.5},

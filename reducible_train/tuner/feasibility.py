@@ -1,0 +1,85 @@
+"""What of a space can be done at all, as far as it is known before the first trial."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor import Compression
+from reducible_train.errors import RankError, ShortfallWarning
+from reducible_train.layers import find_kernels
+from reducible_train.selection.call_counts import count_calls
+from reducible_train.settings.measures import CountedMeasure, Measure
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.search_space import SearchSpace
+from reducible_train.tuner.trial_settings import check_floors, scheduler_of
+
+
+def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -> None:
+    """Refuse a space whose smallest budgets no ranks meet; tell where only some floors forbid them.
+
+    Budgets of measures that are tried or encoded, such as latency, are known in a trial alone.
+
+    Args:
+        space: What is chosen.
+        rules: The user's rules for single layers.
+        model: The dense start; of one without weights nothing is known yet.
+
+    Raises:
+        RankError: The smallest budgets of the space are met by no ranks above its smallest floors.
+        ArgumentError: A floor that changes nothing.
+    """
+    if not _keras.has_weights(model):
+        return
+    check_floors(space, rules, model)
+    try:
+        _plan(space, rules, model, min)
+    except RankError as error:
+        raise RankError(f"`budget` of the search space goes too low: {error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShortfallWarning)  # it was told by the first look
+            _plan(space, rules, model, max)
+    except RankError as error:
+        reason = str(error).splitlines()[0]
+        warnings.warn(
+            "The smallest budgets of the search space and its largest floors do not go together: "
+            f"trials of both fail. {reason}",
+            ShortfallWarning,
+            stacklevel=4,
+        )
+
+
+def _plan(
+    space: SearchSpace, rules: Sequence[LayerRule], model: Any, floor: Callable[..., Any]
+) -> None:
+    """Look for ranks that meet the smallest budgets with the smallest, or the largest, floors."""
+    told = {each.name: each.values[0] for each in space.domains}
+    for each in space.domains:
+        if each.name.startswith("budget"):
+            told[each.name] = min(each.values)
+        elif each.name.startswith("min_rank/"):
+            told[each.name] = floor(each.values)
+    asked = scheduler_of(told, epochs=1, rules=rules).settings
+    part = _keras.trained_model(model)
+    known = [each for each in asked.measures if _is_known(each, part)]
+    if not known:
+        return
+    names = {each.name for each in known}
+    left = {
+        name: value
+        for name, value in told.items()
+        if not name.startswith("budget/") or name.removeprefix("budget/") in names
+    }
+    asked = scheduler_of(left, epochs=1, rules=rules).settings
+    Compression(part, asked.target, measure=known, rules=asked.rules)
+
+
+def _is_known(measure: Measure, model: Any) -> bool:
+    """False for what is measured in a trial, or counted by the lengths of its data."""
+    if not measure.needs_shapes:
+        return True
+    known = isinstance(measure, CountedMeasure)
+    return known and count_calls(model, find_kernels(model), [])[1] is not None
