@@ -182,6 +182,8 @@ MODELS = {
     "first_mobile_net": (first_mobile_net, 0.6),
 }
 IMAGES = ("mobile_net", "first_mobile_net")
+# Each has a sibling here that meets the same code: the other way to write it, a later network.
+SIBLINGS = ("decoder_subclassed", "first_mobile_net")
 # Of each pair that computes the same one is enough to trace, which takes seconds.
 EAGER = ("encoder_subclassed", "decoder", "mobile_net")
 LAYER_SCALE = import_module("keras.src.applications.convnext").LayerScale
@@ -221,7 +223,11 @@ def agree(ours, theirs, rtol=1e-5):
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=rtol * np.abs(ours).max())
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SIBLINGS else ()) for name in MODELS
+    ]
+)
 def name(request):
     return request.param
 
