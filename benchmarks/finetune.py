@@ -61,13 +61,14 @@ class Way:
         pace: `"cut"` (once, when the fit begins), `"steps"` (half of the way then, the rest after
             a third), `"ramp"` (three cuts over the first half), `"untrained"` (by `factorize`, and
             no fit), `"halved"` (the same, to half of the parameters).
-        rate: Where the learning rate begins, as a fraction of the training's.
+        rate: Where the learning rate begins, as a fraction of the training's; the network's own, if
+            not given.
         warmup: Fraction of the fine-tuning over which it rises to that.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     pace: str = "cut"
-    rate: float = 0.5
+    rate: float | None = None
     warmup: float = 0.0
 
     @property
@@ -137,7 +138,8 @@ class FineTuning:
         """The trained network, with a new optimizer."""
         keras.utils.set_random_seed(self.seed)
         model = keras.models.load_model(self.path, compile=False)
-        rate, steps = way.rate * self.recipe.learning_rate, self.steps * self.network.epochs
+        rate = self.network.rate if way.rate is None else way.rate
+        rate, steps = rate * self.recipe.learning_rate, self.steps * self.network.epochs
         rising = round(way.warmup * steps)
         if not rising:
             optimizer = adam(rate, self.network.epochs, len(self.x), self.recipe.batch_size)

@@ -10,6 +10,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 _RUNTIMES = ("Keras", "LiteRT", "onnxruntime")
 OURS = "RankScheduler"
+FINETUNED = ("default", "default untrained", "default halved")
 BESIDE = {  # ways of published.py -> columns
     OURS: "`RankScheduler`",
     "energy allocation": "same, by kernel energy",
@@ -48,7 +49,7 @@ WAYS = {
 
 def text() -> str:
     """All tables, as Markdown."""
-    return f"{accuracy_table()}\n\n{published_table()}\n\n{other_table()}"
+    return f"{accuracy_table()}\n\n{finetune_table()}\n\n{published_table()}\n\n{other_table()}"
 
 
 def results(name: str) -> dict[str, Any]:
@@ -75,6 +76,26 @@ def accuracy_table() -> str:
         f"784-128-128-128-10 on MNIST, {settings['epochs']} epochs for every way, mean and standard"
         f" deviation of {settings['seeds']} seeds; dense it\nreaches {dense['accuracy']:.2f} ±"
         f" {dense['accuracy_std']:.2f} % (`{found['command']}`):\n\n" + _markdown(rows)
+    )
+
+
+def finetune_table() -> str:
+    """Points that a trained network loses by the default, trained on and not, and at half size."""
+    found = results("finetune")
+    of = {(r["network"], r["method"], r["epochs"] > 0): r for r in found}
+    rows = [["trained network, removed", "cut and trained on", "not trained", "half, not trained"]]
+    rows.append(["---"] * 4)
+    for name in dict.fromkeys(r["network"] for r in found):
+        ways = [of.get((name, w, t)) for w, t in zip(FINETUNED, (True, False, False), strict=True)]
+        told = [
+            f"{r['drop_mean']:.2f} ± {r['drop_std']:.2f} ({r['rise_mean']:+.0f} %)" if r else ""
+            for r in ways
+        ]
+        rows.append([f"{name}, {ways[0]['seeds']} seeds", *told])
+    return (
+        "Points of test accuracy that trained networks lose by default arguments, and how the loss"
+        f" changed; trained\non for a third of their epochs, against the dense network trained on"
+        f" as long (`python benchmarks/finetune.py`):\n\n{_markdown(rows)}"
     )
 
 
@@ -174,6 +195,7 @@ def other_table() -> str:
         _loop_row(),
         _search_row(),
         _aids_row(),
+        _label_noise_row(),
     ]
     return _markdown(rows)
 
@@ -270,6 +292,21 @@ def _aids_row() -> list[str]:
         f" parameters, {of['ramp']['seeds']} seeds"
     )
     return [what.replace("%", " %"), "<br>".join(told), "`python benchmarks/aids.py`"]
+
+
+def _label_noise_row() -> list[str]:
+    """What falling ranks do where most labels are wrong."""
+    found = results("label_noise")
+    told = [
+        f"{name}: {fmean(r for r, _ in runs):.1f} %, {fmean(m for _, m in runs):.1f} %"
+        for name, runs in found["ways"].items()
+    ]
+    wrong = f"{100 * found['settings']['fraction']:.0f} %"
+    what = (
+        f"MNIST with {wrong} wrong labels, 784-512-512-512-512-10: test accuracy, and wrong labels"
+        " given back"
+    )
+    return [what, "<br>".join(told), _command("label_noise")]
 
 
 def _transport_row() -> list[str]:
