@@ -6,6 +6,7 @@ import inspect
 import os
 import random
 import tempfile
+import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -242,8 +243,12 @@ def run_trial(
 
 
 def fit_arguments(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `model.fit`, by name."""
-    return dict(inspect.signature(model.fit).bind_partial(*args, **kwargs).arguments)
+    """The arguments of `model.fit`, by name; of a `fit(*args, **kwargs)`, as Keras names them."""
+    told = inspect.signature(model.fit)
+    kinds = {each.kind for each in told.parameters.values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        told = inspect.signature(types.MethodType(keras.Model.fit, model))
+    return dict(told.bind_partial(*args, **kwargs).arguments)
 
 
 def set_learning_rate(model: Any, rate: float) -> None:

@@ -164,6 +164,8 @@ class RankHyperModel(keras_tuner.HyperModel):
         declare(self.space, hp)
         self._told(hp)
         model = self.start.new_model(hp)
+        if not model.compiled:  # keras-tuner asks for these before it compiles with its own
+            model.optimizer = model.loss = None
         model.load_weights = types.MethodType(partial(_load_weights, self._folder), model)
         return model
 
@@ -268,9 +270,9 @@ class RankHyperModel(keras_tuner.HyperModel):
 
 def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
     """Stands for `load_weights` of a trial's model: it gets the ranks of the file as well."""
-    folder.check(
-        Path(filepath).absolute().parent.parent
-    )  # that of the search, for the checkpoint of a trial
+    folder.check(Path(filepath).absolute().parent.parent)  # where the checkpoint of a trial lies
+    if self.compiled and not self.optimizer.built:  # of a builder, or compiled by the tuner
+        self.optimizer.build(self.trainable_variables)
     if args or kwargs:  # Keras's own way, which the other goes in the end
         type(self).load_weights(self, filepath, *args, **kwargs)
     else:
@@ -310,6 +312,12 @@ def _check_search(
         raise SearchError(
             "Each trial makes a RankScheduler of its own, by its settings. Received: one more "
             "among the callbacks of search. Leave it out; rules are given to RankHyperModel."
+        )
+    if plan.latency and hasattr(arguments.get("x"), "__next__"):
+        raise SearchError(
+            "`latency` is measured on data of the search after each trial. Received: a "
+            f"{type(arguments['x']).__name__}, which can be read only once. Give arrays or a "
+            "Dataset, or leave `latency` out."
         )
     validates = bool(
         arguments.get("validation_data") is not None or arguments.get("validation_split")

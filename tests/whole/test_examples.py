@@ -30,6 +30,7 @@ RUNS = {
     "resume.py": (["--epochs", "6"], "best epoch: test accuracy"),
     "subclassed_model.py": (["--epochs", "3"], "the same predictions"),
     "train_smaller.py": (["--epochs", "7"], "test accuracy of the file"),
+    "tune.py": (["--trials", "2", "--epochs", "1"], "best: "),
     "transfer_learning.py": (["--epochs", "2"], "a fifth of it: test accuracy"),
     "transformer.py": (["--windows", "200", "--epochs", "1"], "half the size: 'The layer"),
 }

@@ -1,0 +1,41 @@
+"""A search in TensorBoard: what is searched, with its domains, and what each trial came to."""
+
+from __future__ import annotations
+
+import keras
+from searches import hypermodel, metrics_of, search, trials_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from reducible_train import SearchSpace
+
+
+def read(folder):
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def test_hparams_has_domains_and_three_metrics(tmp_path):
+    space = SearchSpace(
+        budget=(0.5, 0.8), shape=("linear", "cubic"), min_rank={"hidden": (1, 2)}, multiple=None
+    )
+    board = keras.callbacks.TensorBoard(tmp_path / "logs", write_graph=False)
+    fit = {"callbacks": [board], "epochs": 1}
+    tuner = search(tmp_path, hypermodel(space=space), "val_accuracy", 2, fit=fit)
+    (root,) = (tmp_path / "logs").glob("events*")
+    content = read(root).SummaryMetadata("_hparams_/experiment").plugin_data.content
+    told = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    domains = {each.name: each for each in told.hparam_infos}
+    assert sorted(domains) == ["budget", "min_rank/hidden", "shape"]
+    ends = domains["budget"].domain_interval
+    assert (ends.min_value, ends.max_value) == (0.5, 0.8)
+    words = sorted(each.string_value for each in domains["shape"].domain_discrete.values)
+    assert words == ["cubic", "linear"]
+    tags = [each.name.tag.removeprefix("reducible/") for each in told.metric_infos]
+    assert tags == ["val_accuracy", "params_fraction", "flops_fraction"]
+    for trial in trials_of(tuner):
+        (run,) = (tmp_path / "logs" / trial.trial_id).glob("*/trial")
+        written = read(run).Tensors("reducible/params_fraction")
+        (value,) = written[0].tensor_proto.float_val
+        assert abs(value - metrics_of(trial)["params_fraction"]) < 1e-6

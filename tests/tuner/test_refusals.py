@@ -1,0 +1,165 @@
+"""What ends a search before its first trial, with words; what is done about folders."""
+
+from __future__ import annotations
+
+import keras
+import keras_tuner
+import pytest
+from searches import FIT, SPACE, X, Y, hypermodel, network, random_search, search, trials_of
+
+from reducible_train import LayerRule, RankScheduler, SearchSpace
+from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
+from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
+from reducible_train.tuner import pareto
+from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.trial_settings import schedule, scheduler_of
+
+
+def refused(words, tmp_path, hyper=None, objective="val_accuracy", data=(X, Y), fit=(), **more):
+    tuner = random_search(tmp_path, hypermodel() if hyper is None else hyper, objective, **more)
+    with pytest.raises(SearchError, match=words):
+        tuner.search(*data, **(FIT | dict(fit)))
+    assert not trials_of(tuner)
+
+
+def test_several_objectives_are_no_sum(tmp_path):
+    wanted = [keras_tuner.Objective("val_loss", "min"), "val_accuracy"]
+    refused("adds several objectives up as they are", tmp_path, objective=wanted)
+
+
+def test_a_model_must_be_compiled(tmp_path):
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(24, name="hidden"),
+                              keras.layers.Dense(4, name="output")])  # fmt: skip
+    refused("must be compiled", tmp_path, hypermodel(model))
+
+
+def test_a_scheduler_among_the_callbacks(tmp_path):
+    fit = {"callbacks": [RankScheduler(0.5)]}
+    refused("makes a RankScheduler of its own", tmp_path, fit=fit)
+
+
+def test_an_objective_that_no_trial_reports(tmp_path):
+    wanted = keras_tuner.Objective("val_f1", "max")
+    refused("val_f1", tmp_path, objective=wanted)
+    wanted = keras_tuner.Objective("latency", "min")
+    refused("must be what trials report. Received: 'latency'", tmp_path, objective=wanted)
+
+
+def test_validation_data_that_are_not_there(tmp_path):
+    refused("valid", tmp_path, fit={"validation_split": 0.0})
+    hyper = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.1))
+    refused("valid", tmp_path / "b", hyper, hyper.objective, fit={"validation_split": 0.0})
+
+
+def test_data_that_can_be_read_once(tmp_path):
+    once = iter([(X, Y)])
+    hyper = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.1))
+    fit = {"validation_split": 0.0, "validation_data": once, "validation_steps": 1}
+    refused("which can be read only once", tmp_path, hyper, hyper.objective, fit=fit)
+    data = (iter([(X, Y)] * 99),)
+    fit = {"validation_split": 0.0, "validation_data": (X, Y), "steps_per_epoch": 1}
+    fit |= {"batch_size": None}
+    hyper = hypermodel(latency=True)
+    refused("`latency`.*read only once", tmp_path / "b", hyper, data=data, fit=fit)
+
+
+def test_a_space_that_cannot_be_done_is_refused_at_once():
+    for budget in (0.01, {"bytes": 0.01}, {"flops": (0.01, 0.5)}):
+        with pytest.raises(RankError, match="search space goes too low"):
+            hypermodel(space=SearchSpace(budget=budget, start=(0.0, 0.1)))
+    with pytest.raises(RankError, match="search space goes too low"):
+        hypermodel(space=SearchSpace(budget=(0.4, 0.8), min_rank={"hidden": (5, 6)}))
+    with pytest.warns(ShortfallWarning, match="do not go together"):
+        hypermodel(space=SearchSpace(budget=(0.4, 0.8), min_rank={"hidden": (1, 6)}))
+    with pytest.raises(ArgumentError, match="knapsak"):
+        hypermodel(space=SearchSpace(allocation=("knapsack", "knapsak")))
+    with pytest.raises(TypeError, match="must be a SearchSpace"):
+        hypermodel(space={"budget": 0.5})
+    with pytest.raises(TypeError, match="must be a SizeAtQuality"):
+        hypermodel(objective="val_accuracy")
+    with pytest.raises(ArgumentError, match="`objective` is there if"):
+        _ = hypermodel().objective
+
+
+def test_a_learning_rate_beside_a_schedule():
+    model = network()
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    with pytest.raises(ArgumentError, match="has a schedule of its own"):
+        hypermodel(model, SearchSpace(budget=0.5, learning_rate=(1e-4, 1e-2)))
+
+
+# --- rules -----------------------------------------------------------------------------
+
+
+def test_the_rules_of_the_user_come_first():
+    mine = LayerRule("hidden", max_rank=3)
+    space = SearchSpace(min_rank={"hid*": 2, "out*": (2, 3)}, budget=0.5)
+    told = space.completed_choice({"min_rank/out*": 3})
+    rules = scheduler_of(told, 4, rules=[mine]).settings.rules
+    assert [(rule.match, rule.min_rank) for rule in rules] == [
+        ("hidden", None), ("hid*", 2), ("out*", 3)]  # fmt: skip
+
+
+def test_floors_that_change_nothing_are_refused():
+    rules = [LayerRule("hidden", max_rank=3)]
+    space = SearchSpace(budget=(0.45, 0.8), min_rank={"hid*": (1, 2)})
+    with pytest.raises(ArgumentError, match="has a rule before it"):
+        hypermodel(space=space, rules=rules)
+    with pytest.raises(ArgumentError, match=r"matches none\. There are hidden, output"):
+        hypermodel(space=SearchSpace(budget=0.5, min_rank={"encoder*": (1, 2)}))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 50])
+def test_the_last_epoch_is_at_the_final_ranks(epochs):
+    for start, ramp in ((0.0, 0.0), (0.0, 0.99), (0.99, 0.0), (0.3, 0.6)):
+        falls = schedule(0.2, start, ramp, "cubic", epochs)
+        assert (falls if isinstance(falls, float) else falls(epochs - 1)) == 0.2
+
+
+# --- the folder of another search ------------------------------------------------------
+
+
+def test_a_folder_of_another_search_is_noticed_wherever_it_is_read(tmp_path):
+    model = network()
+    goal = QualityAtSize("val_accuracy", limit=0.9)
+    first = search(tmp_path, hypermodel(model, objective=goal), goal_of(goal), 1, fit={"epochs": 1})
+    (trial,) = trials_of(first)
+    retrained = network()
+    wide = SearchSpace(budget=(0.4, 0.9), start=(0.0, 0.45), ramp=(0.0, 0.5), criterion="frobenius")
+    others = {
+        "another space": hypermodel(model, wide, objective=goal),
+        "another trained model": hypermodel(retrained, objective=goal),
+        "another objective": hypermodel(model, objective=QualityAtSize("val_accuracy", limit=0.8)),
+        "other rules": hypermodel(model, objective=goal, rules=[LayerRule("hidden", max_rank=2)]),
+    }
+    for words, hyper in others.items():
+        tuner = random_search(tmp_path, hyper, goal_of(goal), 1)
+        tuner.search(X, Y, **FIT)  # it is finished, so keras-tuner asks nobody
+        with pytest.raises(SearchError, match=f"a search with {words}"):
+            tuner.get_best_models(1)
+        with pytest.raises(SearchError, match=f"a search with {words}"):
+            pareto(tuner)
+    same = random_search(tmp_path, hypermodel(model, objective=goal), goal_of(goal), 1)
+    same.search(X, Y, **FIT)
+    assert same.get_best_models(1)
+    assert [each.trial_id for each in pareto(same).trials] == [trial.trial_id]
+    with pytest.raises(SearchError, match="a search with other rules"):
+        search(tmp_path, hyper, goal_of(goal), 2)
+    search(tmp_path, hyper, goal_of(goal), 1, fit={"epochs": 1}, overwrite=True)
+
+
+def goal_of(goal):
+    return keras_tuner.Objective(goal.name, goal.direction(1))
+
+
+def test_values_of_another_space_are_refused_when_a_model_is_built():
+    hp = keras_tuner.HyperParameters()
+    hp.Fixed("budget", 0.1)
+    with pytest.raises(SearchError, match="`budget` must be chosen in"):
+        hypermodel().build(hp)
+
+
+def test_a_front_needs_a_trial(tmp_path):
+    with pytest.raises(ArgumentError, match="once a trial has finished"):
+        pareto(random_search(tmp_path, hypermodel(space=SPACE)))

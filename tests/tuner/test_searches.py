@@ -1,0 +1,263 @@
+"""Every tuner of keras-tuner finds models at their final ranks, from a start that stays."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from searches import (
+    FIT,
+    SPACE,
+    X,
+    Y,
+    answers,
+    file_of,
+    hypermodel,
+    metrics_of,
+    network,
+    random_search,
+    ranks,
+    search,
+    trials_of,
+)
+
+from reducible_train import SearchSpace, factorize, save_model
+from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
+from reducible_train.tuner import Start, evaluate_settings, pareto
+from reducible_train.tuner import hypermodel as hypermodel_module
+
+TUNERS = {
+    "random": lambda hyper, **kw: keras_tuner.RandomSearch(hyper, max_trials=2, **kw),
+    "grid": lambda hyper, **kw: keras_tuner.GridSearch(hyper, max_trials=2, **kw),
+    "bayes": lambda hyper, **kw: keras_tuner.BayesianOptimization(
+        hyper, max_trials=3, num_initial_points=2, **kw
+    ),
+    "hyperband": lambda hyper, **kw: keras_tuner.Hyperband(hyper, max_epochs=3, factor=3, **kw),
+}
+
+
+@pytest.mark.parametrize("name", TUNERS)
+def test_the_best_model_is_that_of_its_file_at_its_final_ranks(name, tmp_path, monkeypatch):
+    start = network()
+    before = [np.array(each) for each in start.get_weights()]
+    space = SPACE if name != "grid" else SearchSpace(budget=(0.45, 0.6, 0.8), start=0.4)
+    tuner = TUNERS[name](hypermodel(start, space), objective="val_loss", seed=1, directory=tmp_path)
+    began = begins_of(monkeypatch)
+    tuner.search(X, Y, **FIT)
+    for trial in trials_of(tuner):
+        found, kept = metrics_of(trial), file_of(tuner, trial)
+        (model,) = [tuner.load_model(trial)]
+        assert ranks(model) == ranks(kept) != {}
+        assert np.array_equal(answers(model), answers(kept))
+        assert found["params"] == model.count_params()
+        assert found["params_fraction"] <= trial.hyperparameters.get("budget") + 1e-6
+        held = model.evaluate(X[32:], Y[32:], verbose=0, return_dict=True)
+        assert held["loss"] == pytest.approx(found["val_loss"], abs=1e-5)
+    best = tuner.oracle.get_best_trials(1)[0]
+    assert np.array_equal(answers(tuner.get_best_models(1)[0]), answers(file_of(tuner, best)))
+    assert all(map(np.array_equal, before, start.get_weights()))
+    assert ranks(start) == {}
+    if name == "hyperband":
+        _parents(tuner, began)
+
+
+def begins_of(monkeypatch):
+    """For each fit of a model: the epoch it begins at, and its ranks then."""
+    found, fit = [], keras.Model.fit
+
+    @functools.wraps(fit)
+    def noted(self, *args, **kwargs):
+        found.append((kwargs.get("initial_epoch", 0), ranks(self)))
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", noted)
+    return found
+
+
+def _parents(tuner, began):
+    """Trials that go on begin with the ranks of their parent, and keep them."""
+    on = [each for each in trials_of(tuner) if "tuner/trial_id" in each.hyperparameters.values]
+    first = [found for epoch, found in began if epoch > 0]
+    assert on
+    assert len(on) == len(first)
+    for trial, ranked in zip(on, first, strict=True):
+        parent = tuner.oracle.trials[trial.hyperparameters.get("tuner/trial_id")]
+        assert ranked == ranks(file_of(tuner, parent)) == ranks(file_of(tuner, trial)) != {}
+    assert all(found == {} for epoch, found in began if epoch == 0)
+
+
+# --- what a search begins from ---------------------------------------------------------
+
+
+def keras_file(folder):
+    network().save(folder / "start.keras")
+    return folder / "start.keras"
+
+
+def compact_file(folder):
+    model = network()
+    save_model(model, folder / "start.reducible")
+    return folder / "start.reducible"
+
+
+def test_it_begins_from_files_and_builders(tmp_path):
+    built = []
+
+    def build(hp):
+        built.append(hp.Int("units", 16, 24))
+        return network()
+
+    from_keras = search(tmp_path / "k", hypermodel(keras_file(tmp_path)), trials=1)
+    builder = search(tmp_path / "b", hypermodel(build), trials=1)
+    for tuner in (from_keras, builder):
+        (trial,) = trials_of(tuner)
+        assert np.array_equal(answers(tuner.load_model(trial)), answers(file_of(tuner, trial)))
+    assert "units" in trial.hyperparameters.values
+    assert len(built) > 2
+
+
+def test_a_compact_file_is_compiled_by_the_tuner(tmp_path):
+    given = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy"}
+    hyper = hypermodel(compact_file(tmp_path))
+    tuner = search(tmp_path / "r", hyper, "val_loss", trials=1, **given)
+    (trial,) = trials_of(tuner)
+    assert ranks(file_of(tuner, trial))
+
+
+def test_a_builder_must_build_and_a_start_must_be_one():
+    model = network()
+    with pytest.raises(ValueError, match="must build a new model at each call"):
+        hypermodel(lambda: model)
+    with pytest.raises(TypeError, match="must return a Keras model"):
+        hypermodel(lambda: 3)
+    with pytest.raises(TypeError, match="begins from a model"):
+        hypermodel(3)
+    with pytest.raises(OSError, match="not a file"):
+        hypermodel("nowhere.keras")
+
+
+class Odd(keras.Model):
+    """A model that cannot be made from its configuration."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.hidden = keras.layers.Dense(width)
+
+    def call(self, inputs):
+        return self.hidden(inputs)
+
+
+def test_a_model_that_cannot_be_copied_is_refused_with_the_way_out():
+    model = Odd(16)
+    model(X)
+    with pytest.raises(ValueError, match="a function that builds the model"):
+        hypermodel(model)
+
+
+# --- reproducible, several executions, failures ----------------------------------------
+
+
+def test_equal_seeds_give_equal_results_in_any_order(tmp_path):
+    model = network()
+    runs = [search(tmp_path / name, hypermodel(model)) for name in "ab"]
+    told = [[metrics_of(each) for each in trials_of(tuner)] for tuner in runs]
+    assert told[0] == told[1]
+    settings = trials_of(runs[0])[1].hyperparameters.values
+    again = random_search(tmp_path / "c", hypermodel(model))
+    trial = again.oracle.create_trial("tuner0")
+    trial.hyperparameters.values.update(settings)
+    assert again.run_trial(trial, X, Y, **FIT)[0] == pytest.approx(told[0][1])
+
+
+def test_of_two_executions_the_better_one_is_kept(tmp_path):
+    space = SearchSpace(budget=(0.45, 0.8))
+    hyper = hypermodel(space=space, latency=True)
+    fit = {"epochs": 1, "shuffle": True}
+    tuner = search(tmp_path, hyper, "val_loss", 1, fit=fit, executions_per_trial=2)
+    (trial,) = trials_of(tuner)
+    model = tuner.load_model(trial)
+    assert np.array_equal(answers(model), answers(file_of(tuner, trial)))
+    assert len(trial.metrics.get_history("val_loss")) == 1  # their mean
+    assert model.evaluate(X[32:], Y[32:], verbose=0)[0] <= trial.score + 1e-6
+    assert 0 < metrics_of(trial)["latency"] < 10
+
+
+@pytest.mark.filterwarnings("ignore:Trial .* failed:UserWarning")
+@pytest.mark.filterwarnings("ignore:The smallest budgets of the search space")
+def test_a_failed_trial_is_no_failed_search(tmp_path):
+    space = SearchSpace(budget=(0.45, 0.5, 0.9), min_rank={"hidden": (1, 5)})
+    tuner = search(tmp_path, hypermodel(space=space), trials=6, fit={"epochs": 1})
+    failed, done = trials_of(tuner, "FAILED"), trials_of(tuner)
+    assert failed
+    assert done
+    assert all("`budget` cannot be met" in each.message for each in failed)
+    assert len(pareto(tuner).trials) == len(done)
+
+
+# --- objectives, front, summary --------------------------------------------------------
+
+
+def test_quality_at_size_and_the_front(tmp_path, capsys):
+    space = SearchSpace(budget=(0.45, 0.6, 0.8))
+    goal = QualityAtSize("val_accuracy", limit=0.65)
+    hyper = hypermodel(space=space, objective=goal)
+    tuner = search(tmp_path, hyper, hyper.objective, trials=3, fit={"epochs": 1})
+    best = metrics_of(tuner.oracle.get_best_trials(1)[0])
+    assert best["params_fraction"] <= 0.65
+    small = [each for each in map(metrics_of, trials_of(tuner)) if each["params_fraction"] <= 0.65]
+    assert best["val_accuracy"] == max(each["val_accuracy"] for each in small)
+    front = pareto(tuner)
+    assert (front.quality, front.sign, len(front.trials)) == ("val_accuracy", 1, 3)
+    assert front.costs == ("params_fraction", "flops_fraction", "file_bytes")
+    assert all(each.file.is_file() for each in front.trials)
+    assert front.plot().axes
+    assert pareto(tuner, "val_loss", mode="min", costs=["params"]).sign == -1
+    with pytest.raises(ValueError, match="must have reported 'f1'"):
+        pareto(tuner, "f1")
+    tuner.results_summary()
+    assert "flops: " in capsys.readouterr().out
+
+
+def test_size_at_quality_measures_the_start_once(tmp_path, monkeypatch):
+    measured, measure = [], hypermodel_module.dense_quality
+    monkeypatch.setattr(
+        hypermodel_module,
+        "dense_quality",
+        lambda *args: measured.append(measure(*args)) or measured[-1],
+    )
+    start, space = network(), SearchSpace(budget=(0.45, 0.8), criterion="frobenius")
+    goal = SizeAtQuality("val_loss", max_drop=9.0)
+    for trials in (2, 3):  # the second goes on with the first
+        hyper = hypermodel(start, space, objective=goal)
+        search(tmp_path, hyper, hyper.objective, trials, fit={"epochs": 1})
+    rows = [metrics_of(each) for each in trials_of(random_search(tmp_path, hyper, "val_loss"))]
+    assert [row["size_at_quality"] for row in rows] == [row["params_fraction"] for row in rows]
+    assert len(rows) == 3
+    assert measured == [pytest.approx(start.evaluate(X[32:], Y[32:], verbose=0)[0])]
+
+
+# --- one trial as a function -----------------------------------------------------------
+
+
+def test_settings_in_metrics_out(tmp_path):
+    start = Start(network())
+    given = {"budget": 0.6, "start": 0.3, "ramp": 0.3}
+    runs = [
+        evaluate_settings(start, SPACE, given, X, Y, seed=5, file=tmp_path / name, **FIT)
+        for name in ("a.reducible", "b.reducible")
+    ]
+    assert runs[0] == runs[1]
+    files = [(tmp_path / name).read_bytes() for name in ("a.reducible", "b.reducible")]
+    assert files[0] == files[1]
+    assert runs[0]["file_bytes"] == len(files[0])
+    with pytest.raises(ValueError, match="`budget` must be chosen in"):
+        evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
+
+
+def test_a_low_rank_start_stays_one():
+    model = network()
+    factorize(model, budget=0.6)
+    assert ranks(Start(model).new_model()) == ranks(model) != {}
