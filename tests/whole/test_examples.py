@@ -27,6 +27,7 @@ RUNS = {
     "keras_hub_model.py": (["--epochs", "1"], "answers of shape (256, 2)"),
     "litert_int8.py": (["--epochs", "3"], "low rank, int8"),
     "lstm.py": (["--epochs", "3"], "half the size: test accuracy"),
+    "optuna_search.py": (["--trials", "2", "--epochs", "1"], "trials on the front"),
     "resume.py": (["--epochs", "6"], "best epoch: test accuracy"),
     "subclassed_model.py": (["--epochs", "3"], "the same predictions"),
     "train_smaller.py": (["--epochs", "7"], "test accuracy of the file"),
@@ -40,6 +41,7 @@ NEEDS = {
     "export.py": ("ai_edge_litert", "onnxruntime", "tf2onnx"),
     "keras_hub_model.py": ("keras_hub",),
     "litert_int8.py": ("ai_edge_litert",),
+    "optuna_search.py": ("optuna",),
 }
 
 

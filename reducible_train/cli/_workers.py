@@ -1,0 +1,212 @@
+"""A chief and some workers of keras-tuner on this machine, watched until all trials are done.
+
+Processes are told by the environment that keras-tuner reads, so the same command on several
+machines does the same: `KERASTUNER_TUNER_ID` (`chief`, `worker-1`, ...), `KERASTUNER_ORACLE_IP`
+and `KERASTUNER_ORACLE_PORT`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from reducible_train.errors import ArgumentError, FileAccessError
+
+_ID, _IP, _PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
+_PARENT = "REDUCIBLE_TUNE_PARENT"  # the process that has started this one, and watches it
+CHIEF = "chief"
+_HOST = "127.0.0.1"
+_PATIENCE = 60.0  # seconds that a worker waits for its chief
+_TRIES = 5  # times that processes which died are begun anew
+_LOOK = 0.5  # seconds between two looks at the processes
+
+
+def role() -> str | None:
+    """`"chief"` or the name of a worker; `None` for a search of one process."""
+    return os.environ.get(_ID)
+
+
+def follow_parent() -> None:
+    """End with the process that has started this one, whatever has ended it.
+
+    A chief that is left over would write into the folder of the search that goes on.
+    """
+    parent = os.environ.get(_PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def check_place(workers: int) -> None:
+    """Refuse a worker without its chief, a second chief, and workers of workers.
+
+    Raises:
+        ArgumentError: The environment says half of it, or two chiefs would share a port.
+        FileAccessError: Nobody answers where the chief should be.
+    """
+    name = role()
+    if name is None:
+        return
+    missing = [each for each in (_IP, _PORT) if not os.environ.get(each)]
+    if missing:
+        raise ArgumentError(
+            f"{_ID} must come with the address of the chief. Received: {_ID}={name} without "
+            f"{' and '.join(missing)}. Set all three, or none for a search of one process."
+        )
+    if workers > 1:
+        raise ArgumentError(
+            f"--workers must be 1 where {_ID} is set. Received: {workers} workers of {name!r}. "
+            "Start a process for each worker, or unset it to have them started here."
+        )
+    place = os.environ[_IP], int(os.environ[_PORT])
+    if name == CHIEF:
+        _check_free(*place)
+    else:
+        _wait_for_chief(*place)
+
+
+def _check_free(ip: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, port))
+        except OSError as error:
+            raise ArgumentError(
+                f"The chief must have its port for itself. Received: {ip}:{port}, "
+                f"{error.strerror or error}. Another chief may be running there: end it, or "
+                f"choose another {_PORT}."
+            ) from error
+
+
+def _wait_for_chief(ip: str, port: int) -> None:
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with socket.create_connection((ip, port), timeout=2):
+                return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise FileAccessError(
+                    f"A worker needs its chief. Received: nobody at {ip}:{port} for "
+                    f"{_PATIENCE:.0f} s ({error.strerror or error}). Start the chief first "
+                    f"({_ID}={CHIEF}), and check {_IP} and {_PORT}."
+                ) from error
+            time.sleep(1)
+
+
+class Workers:
+    """A chief and its workers, all running this very command.
+
+    A worker that dies is begun anew and does its trial again; where the chief dies, all are. No
+    finished trial is lost, for each is a file before the next one begins.
+
+    Args:
+        count: How many workers.
+        folder: Of the search; their output goes to `chief.log` and `worker-1.log`, ... in it.
+    """
+
+    def __init__(self, count: int, folder: Path):
+        self._names = [CHIEF, *(f"worker-{i + 1}" for i in range(count))]
+        self._folder = folder
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._deaths = 0
+        with socket.socket() as probe:
+            probe.bind((_HOST, 0))
+            self._port = probe.getsockname()[1]
+
+    def run(self, console: Console, look: Callable[[], None]) -> None:
+        """Run them until all trials are done.
+
+        Args:
+            console: Where to say what happens to them.
+            look: Called now and then, to tell of finished trials.
+
+        Raises:
+            ArgumentError: They died again and again; with the last lines of one.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start(*self._names)
+            while self._processes[CHIEF].poll() != 0:
+                look()
+                self._mend(console)
+                time.sleep(_LOOK)
+            look()
+        finally:
+            self._stop(*self._names)
+
+    def _mend(self, console: Console) -> None:
+        """Begin anew what has died."""
+        dead = [name for name, each in self._processes.items() if each.poll() not in (None, 0)]
+        if not dead:
+            return
+        self._deaths += 1
+        if self._deaths > _TRIES:
+            raise ArgumentError(
+                f"Processes of the search must live. Received: {', '.join(dead)} died, after "
+                f"{_TRIES} that were begun anew. The end of {self._log(dead[0])}:\n"
+                f"{self._last_words(dead[0])}"
+            )
+        code = self._processes[dead[0]].poll()
+        told = f"{', '.join(dead)} died (exit status {code}) and is begun anew; see its log"
+        console.print(Text(f"{told} {self._log(dead[0])}"), soft_wrap=True)
+        if CHIEF in dead:
+            dead = self._names
+        self._stop(*dead)
+        self._start(*dead)
+
+    def _start(self, *names: str) -> None:
+        for name in names:
+            place = {_ID: name, _IP: _HOST, _PORT: str(self._port), _PARENT: str(os.getpid())}
+            with open(self._log(name), "ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "reducible_train", *_without_workers(sys.argv[1:])],
+                    env=os.environ | place,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def _stop(self, *names: str) -> None:
+        running = [self._processes[name] for name in names if name in self._processes]
+        for each in running:
+            if each.poll() is None:
+                each.kill()
+        for each in running:
+            each.wait()
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def _last_words(self, name: str) -> str:
+        lines = self._log(name).read_text("utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-15:])
+
+
+def _without_workers(arguments: list[str]) -> list[str]:
+    """The same command line for one process.
+
+    >>> _without_workers(["tune", "a", "--workers", "4", "b"]), _without_workers(["--workers=4"])
+    (['tune', 'a', 'b'], [])
+    """
+    found, skip = [], False
+    for each in arguments:
+        if not skip and each != "--workers" and not each.startswith("--workers="):
+            found.append(each)
+        skip = each == "--workers"
+    return found

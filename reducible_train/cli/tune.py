@@ -1,0 +1,113 @@
+"""`reducible-train tune`: many fine-tunings of one trained model, and the best of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from reducible_train.cli._data import read_arrays
+from reducible_train.cli._network import check_model_file, load_network
+from reducible_train.cli._quiet import load_keras
+from reducible_train.cli._workers import Workers, check_place, follow_parent, role
+from reducible_train.config import load_config
+from reducible_train.preflight.paths import check_folder, check_output
+
+EPILOG = """\
+Exit codes: 0 done; 1 bad input, told before training; 2 a wrong command line; 3 saved, but no \
+trial kept to the bound on quality or size; 5 broken off: finished trials are kept, and the same \
+command goes on."""
+
+
+class Tuner(StrEnum):
+    """Which tuner of keras-tuner chooses the trials."""
+
+    BAYESIAN = "bayesian"
+    RANDOM = "random"
+    GRID = "grid"
+
+
+def tune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Trained model, a .keras file.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="An .npz of x_train, y_train (or x, y), and x_val, y_val."
+        ),
+    ],
+    config: Annotated[
+        Path,
+        typer.Option(
+            "--config", "-c", help="A YAML file; its section search_space says what is searched."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Compact file for the best trial.")],
+    trials: Annotated[int, typer.Option(min=1, help="How many trainings in all.")] = 20,
+    folder: Annotated[
+        Path, typer.Option(help="Where trials are kept; the same folder goes on with them.")
+    ] = Path("search"),
+    tuner: Annotated[Tuner, typer.Option(help="How trials are chosen.")] = Tuner.BAYESIAN,
+    monitor: Annotated[
+        str, typer.Option(help="The metric that tells how good a model is.")
+    ] = "val_accuracy",
+    max_drop: Annotated[
+        float, typer.Option(min=0.0, help="What it may be worse than the model as it is.")
+    ] = 0.005,
+    max_size: Annotated[
+        float | None,
+        typer.Option(
+            help="In place of --max-drop: the largest fraction of the parameters, in (0, 1]; then"
+            " the best quality within it is searched."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of a trial; else as configured.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that train at once on this machine.")
+    ] = 1,
+) -> None:
+    """Search how a trained model is best compressed: the smallest that keeps its quality.
+
+    Finished trials stay in the folder; run the same command again to go on after a break.
+
+    Example: reducible-train tune model.keras data.npz -c search.yaml -o best.reducible
+    """
+    follow_parent()
+    console = Console()
+    overrides = {} if epochs is None else {"training.epochs": epochs}
+    loaded = load_config(config, overrides)
+    missing: list[tuple[tuple[str, ...], str]] = []
+    if loaded.training.epochs is None:
+        message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."
+        missing.append((("training", "epochs"), message))
+    space = loaded.search_space
+    if space is None:
+        message = (
+            "search_space says what is searched. Received: none. Add for example"
+            " search_space: {budget: [0.1, 0.5]}."
+        )
+        missing.append((("search_space",), message))
+    loaded.refuse(missing)
+    assert space is not None  # noqa: S101
+    check_output(out, "--out", (model, data, config))
+    check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
+    check_model_file(model)
+    arrays = read_arrays(data).with_validation(loaded.training.validation_split)
+    check_place(workers)
+    load_keras()
+    from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
+
+    asked: dict[str, Any] = {"monitor": monitor, "max_drop": max_drop, "max_size": max_size}
+    tuning = Tuning(loaded, space, load_network(model), arrays, folder, tuner.value, trials, asked)
+    if role() is not None:  # the chief, or a worker, of a search of several processes
+        tuning.run(console)
+        return
+    if workers > 1:
+        Workers(workers, folder).run(console, tuning.progress(console))
+    else:
+        tuning.run(console)
+    tuning.finish(console, out)
