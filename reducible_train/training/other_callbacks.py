@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.monitors import check_validated, direction
+from reducible_train.training.comparisons import is_tuner_saver
 
 
 class AtFinalRanks:
@@ -97,6 +99,19 @@ def check_other_callbacks(callbacks: Sequence[Any], final_epoch: float) -> None:
                 f"monitor={metric}) after the RankScheduler, which waits for the final ranks, or "
                 "save_best_only=False for a file of each epoch."
             )
+
+
+def tell_of_plain_search(callbacks: Sequence[Any]) -> None:
+    """Warn in a trial of keras-tuner whose hypermodel will not bring its ranks back."""
+    trial = any(hasattr(each, "tuner") and hasattr(each, "trial") for each in callbacks)
+    if trial and any(map(is_tuner_saver, callbacks)):  # which a RankHyperModel keeps to itself
+        warnings.warn(
+            "This search of keras-tuner will not find its models again: get_best_models and the "
+            "trials that Hyperband continues build them dense, into which these ranks do not go. "
+            "Received: a RankScheduler among the callbacks of search. Give the tuner "
+            "RankHyperModel(build, SearchSpace(budget=(0.1, 0.5))) in place of them.",
+            stacklevel=2,
+        )
 
 
 def _shown(callback: Any) -> str:

@@ -18,7 +18,11 @@ from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.timing import final_epoch, timing_faults
-from reducible_train.training.other_callbacks import check_other_callbacks, goes_on
+from reducible_train.training.other_callbacks import (
+    check_other_callbacks,
+    goes_on,
+    tell_of_plain_search,
+)
 from reducible_train.training.sampling import CalibrationSet, asking_in
 
 
@@ -89,6 +93,7 @@ def check_callbacks(
         )
     last = math.inf if settings.guard is not None else final_epoch(settings, epochs)
     check_other_callbacks(others, last)
+    tell_of_plain_search(others)
 
 
 def check_guard(guard: Guard, model: Any, validates: bool | None) -> None:

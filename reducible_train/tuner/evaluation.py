@@ -165,7 +165,7 @@ def evaluate_settings(
         >>> x, y = np.ones((8, 8), "float32"), np.ones((8, 1), "float32")
         >>> found = evaluate_settings(model, SearchSpace(budget=(0.5, 0.9)), {"budget": 0.7}, x, y,
         ...     validation_data=(x, y), epochs=1, verbose=0)
-        >>> found["params_fraction"] <= 0.7, model.layers[0].kernel.shape
+        >>> found["params_fraction"] <= 0.7, tuple(model.layers[0].kernel.shape)
         (True, (8, 32))
     """
     begun = start if isinstance(start, Start) else Start(start)

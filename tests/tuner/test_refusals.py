@@ -38,6 +38,12 @@ def test_a_scheduler_among_the_callbacks(tmp_path):
     refused("makes a RankScheduler of its own", tmp_path, fit=fit)
 
 
+def test_a_plain_hypermodel_with_a_scheduler_is_told_what_will_not_work(tmp_path):
+    tuner = random_search(tmp_path, lambda hp: network() if hp.Int("u", 1, 4) else None, trials=1)
+    with pytest.warns(UserWarning, match="Give the tuner RankHyperModel"):
+        tuner.search(X, Y, **FIT | {"epochs": 1}, callbacks=[RankScheduler(0.5)])
+
+
 def test_an_objective_that_no_trial_reports(tmp_path):
     wanted = keras_tuner.Objective("val_f1", "max")
     refused("val_f1", tmp_path, objective=wanted)

@@ -162,14 +162,43 @@ def test_a_model_that_cannot_be_copied_is_refused_with_the_way_out():
 
 def test_equal_seeds_give_equal_results_in_any_order(tmp_path):
     model = network()
-    runs = [search(tmp_path / name, hypermodel(model)) for name in "ab"]
+    fit = {"batch_size": 8}  # in an order that is drawn
+    runs = []
+    for seed in (5, 6):  # whatever was drawn before
+        keras.utils.set_random_seed(seed)
+        runs.append(search(tmp_path / str(seed), hypermodel(model), fit=fit))
     told = [[metrics_of(each) for each in trials_of(tuner)] for tuner in runs]
     assert told[0] == told[1]
     settings = trials_of(runs[0])[1].hyperparameters.values
     again = random_search(tmp_path / "c", hypermodel(model))
     trial = again.oracle.create_trial("tuner0")
     trial.hyperparameters.values.update(settings)
-    assert again.run_trial(trial, X, Y, **FIT)[0] == pytest.approx(told[0][1])
+    assert again.run_trial(trial, X, Y, **(FIT | fit))[0] == pytest.approx(told[0][1])
+
+
+SEEN = []  # the answers after each epoch; keras-tuner copies callbacks for each execution
+
+
+class Worse(keras.callbacks.Callback):
+    """A metric that is the worse the later, from epoch to epoch and from fit to fit."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        SEEN.append(answers(self.model))
+        logs["score"] = 1.0 - len(SEEN) / 100
+
+
+def test_the_best_epoch_is_one_at_the_final_ranks_of_whichever_execution(tmp_path):
+    SEEN.clear()
+    space = SearchSpace(budget=(0.45, 0.8), start=0.4, criterion="frobenius")  # at epoch 1 of 3
+    fit = {"callbacks": [Worse()], "batch_size": 8}  # executions differ by the order of samples
+    wanted = keras_tuner.Objective("score", "max")
+    tuner = search(tmp_path, hypermodel(space=space), wanted, 1, fit, executions_per_trial=2)
+    (trial,) = trials_of(tuner)
+    for model in (tuner.load_model(trial), file_of(tuner, trial)):
+        assert ranks(model)
+        assert np.allclose(answers(model), SEEN[1], atol=1e-6)
+    assert not np.allclose(SEEN[1], SEEN[2], atol=1e-6)
+    assert trial.score == pytest.approx((0.98 + 0.95) / 2)
 
 
 def test_of_two_executions_the_better_one_is_kept(tmp_path):
