@@ -23,6 +23,8 @@ from reducible_train.cli._workers import CHIEF, role
 from reducible_train.config import Config
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.errors import ArgumentError
+from reducible_train.preflight.data import check_data
+from reducible_train.saving.model_file import check_savable
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.front import pareto
@@ -71,6 +73,9 @@ class Tuning:
                 " or set training.validation_split: 0.1."
             )
         loaded.compile(network, len(arrays.train[0]))
+        for name, pair in arrays.parts.items():
+            check_data(network, *pair, name)
+        check_savable(network)
         self._loaded, self._trials, self._folder = loaded, trials, folder
         self._arrays = arrays.with_words(keras.ops.convert_to_tensor)
         self._asked = _objective(asked)

@@ -34,7 +34,7 @@ from reducible_train.settings.schedules import Constant, Ramp
 
 TAB = "reducible_train.tensorboard.plugin.loader"
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("analyze", "demo", "finetune", "init", "inspect", "preview", "report", "schema")
+COMMANDS = ("analyze", "demo", "finetune", "init", "inspect", "preview", "report", "schema", "tune")
 CONFIG = """\
 compression:
   budget: {schedule: piecewise_constant, values: [1.0, 0.4], start_epochs: [0, 1]}
