@@ -16,7 +16,7 @@ BACKENDS := jax torch
 BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench docs clean
+.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench docs test-browser clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
@@ -28,6 +28,7 @@ help:
 	@echo "make bounds   the tests on the lowest and the newest packages that pyproject.toml allows (ENDS=lowest: one)"
 	@echo "make peer     tensorly-torch in .venv-peer, for benchmarks/published.py --peer"
 	@echo "make docs     the site, in build/site"
+	@echo "make test-browser  the tab of TensorBoard in Chromium, which it installs if it can"
 	@echo "make bench    every script in benchmarks/"
 	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
 	@echo "make clean    remove what was built"
@@ -133,6 +134,12 @@ bench: env
 	  echo "== $$script"; $(QUIET) $(BIN)/python $$script 2>/dev/null | tee $(VENV)/bench.log; \
 	  tail -n 1 $(VENV)/bench.log > benchmarks/results/$$(basename $$script .py).json; \
 	done
+
+# Debian's packages; elsewhere any chromium or Google Chrome with its chromedriver on the PATH.
+test-browser: env
+	@command -v chromedriver >/dev/null || apt-get install -y chromium chromium-driver || \
+	  { echo "install Chromium and its chromedriver, and run it again" >&2; exit 1; }
+	$(QUIET) $(BIN)/python -m pytest tests/tensorboard/test_tab.py
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

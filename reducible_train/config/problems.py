@@ -166,8 +166,13 @@ def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
     )
 
 
-def _not_a_measure(place: Place, value: Mapping[str, Any]) -> tuple[Place, str]:
+def _not_a_measure(place: Place, value: Any) -> tuple[Place, str]:
     kinds = listed(measure_kinds())
+    if not isinstance(value, Mapping):
+        return place, (
+            f"a measure must be {kinds}, or a mapping with its 'name' and options."
+            f" Received: {shown(value)}. Write for example {{name: latency, batch_size: 1}}."
+        )
     if "name" not in value:
         return place, (
             f"{place[-1]} is a mapping without the key 'name', which must be {kinds}."

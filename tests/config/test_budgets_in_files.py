@@ -56,6 +56,11 @@ def test_the_schema_knows_every_measure():
             "measure[0].round",
             "Did you mean 'rounds'?",
         ),
+        (
+            {"budget": {"latency": 0.5}, "measure": [None]},
+            "measure[0]",
+            "Received: nothing. Write for example {name: latency",
+        ),
         ({"budget": {"flops": 0.5}, "rank": 3}, "", "Received: budget and rank"),
         ({"energy": {"flops": 0.5}}, "energy", "without the key 'schedule'"),
     ],

@@ -257,7 +257,7 @@ def test_a_run_that_is_gone_is_told(tab, logs, tmp_path):
         )
     finally:
         shutil.move(kept, logs / "ramp")
-    assert tab.find(".card-value"), "another one is shown"
+    assert tab.wait(lambda: tab.find(".card-value")), "another one is shown"
 
 
 def test_nothing_of_ours_is_told_in_words(browser, tmp_path):
