@@ -103,6 +103,8 @@ class OwnTargetSelector:
     ) -> Outcome:
         """What a multiple of the effective rank asks for: of the kernel as it was when dense."""
         kernel, form = compressible.kernel, compressible.factorization
+        if value == inf:
+            return self._by_rank(compressible, form, inf, goal.rounds_up)
         own = self._effective_ranks.get(kernel.path) if kernel.rank is not None else None
         own = self._scorer.effective_rank(compressible) if own is None else own
         if self._trains and kernel.rank is None and not own:

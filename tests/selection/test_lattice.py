@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reducible_train import (
+    Adaptive,
     Cadence,
     LayerRule,
     PiecewiseConstant,
@@ -160,6 +161,16 @@ def test_a_falling_multiple_is_of_what_the_kernel_had_before_its_first_cut():
     x, y = samples()
     model.fit(x, y, epochs=3, verbose=0, callbacks=[scheduler])
     assert scheduler.report.ranks["a/kernel"] == math.ceil(0.25 * own)
+    assert scheduler.shortfall is None
+
+
+def test_a_multiple_waits_for_the_stable_ranks_where_that_is_asked():
+    wait = Cadence(start=Adaptive(end_epoch=1))
+    scheduler = RankScheduler(effective_rank=Ramp(1.0, 0.3, 0, 1), cadence=wait)
+    x, y = samples()
+    network().fit(x, y, epochs=4, verbose=0, callbacks=[scheduler])
+    assert scheduler.report.ranks
+    assert scheduler.report.cuts[0].epoch >= 1
     assert scheduler.shortfall is None
 
 

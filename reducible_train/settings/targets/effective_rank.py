@@ -45,7 +45,9 @@ class EffectiveRank(RankTarget):
         return Misfit(str(cls.within), " It is a factor: 1.0 for the effective rank itself.")
 
     def rank(self, value: float, own: float | None) -> float:
-        return math.inf if own is None else max(1, math.ceil(value * own - _ROUND_OFF))
+        if own is None or value == self.idle:
+            return math.inf
+        return max(1, math.ceil(value * own - _ROUND_OFF))
 
     def present(self, model: ModelNumbers) -> float:
         return model.effective_rank_factor

@@ -144,3 +144,10 @@ def test_what_has_no_multiple_is_refused_by_name():
     made = [Candidate(f"k{m}", [1.0], 1, 9, 1, 10, "g", multiple=m) for m in (4, 6)]
     with pytest.raises(ArgumentError, match=r"in multiples of 4, k6 in .* in multiples of 6"):
         allocate(made, 9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_has_factors_keeps_its_rank_while_there_is_room(method):
+    made = [Candidate("w", np.arange(20, 0, -1.0), 1, None, 3, 13, multiple=8)]
+    assert allocate(made, 13, method).ranks == {"w": 13}
+    assert allocate(made, 12, method).ranks == {"w": 8}
