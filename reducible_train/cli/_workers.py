@@ -8,6 +8,7 @@ and `KERASTUNER_ORACLE_PORT`.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def follow_parent() -> None:
     def watch() -> None:
         while os.getppid() == int(parent):
             time.sleep(_LOOK)
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 

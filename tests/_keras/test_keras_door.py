@@ -284,6 +284,8 @@ def is_of_an_ending(node: ast.AST) -> bool:
 
 
 def is_private(name: str) -> bool:
+    if name == "_repr_html_":  # what notebooks ask of any object, not Keras's
+        return False
     return is_inside(name) or (name.startswith("_") and name.strip("_") != "" and name[1] != "_")
 
 
