@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from reducible_train.cli._quiet import load_keras
 from reducible_train.cli._workers import Workers, check_place, follow_parent, role
 from reducible_train.config import load_config
 from reducible_train.preflight.paths import check_folder, check_output
+from reducible_train.settings.search_space import SearchSpace
 
 EPILOG = """\
 Exit codes: 0 done; 1 bad input, told before training; 2 a wrong command line; 3 saved, but no \
@@ -92,7 +93,6 @@ def tune(
         )
         missing.append((("search_space",), message))
     loaded.refuse(missing)
-    assert space is not None  # noqa: S101
     check_output(out, "--out", (model, data, config))
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
     check_model_file(model)
@@ -102,7 +102,16 @@ def tune(
     from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
 
     asked: dict[str, Any] = {"monitor": monitor, "max_drop": max_drop, "max_size": max_size}
-    tuning = Tuning(loaded, space, load_network(model), arrays, folder, tuner.value, trials, asked)
+    tuning = Tuning(
+        loaded,
+        cast(SearchSpace, space),
+        load_network(model),
+        arrays,
+        folder,
+        tuner.value,
+        trials,
+        asked,
+    )
     if role() is not None:  # the chief, or a worker, of a search of several processes
         tuning.run(console)
         return
