@@ -19,7 +19,7 @@ from rich.text import Text
 from reducible_train.cli._data import Arrays
 from reducible_train.cli._exit import RESCUED, SHORT
 from reducible_train.cli._look import inspect_line
-from reducible_train.cli._workers import CHIEF, role
+from reducible_train.cli._workers import BROKEN_OFF, CHIEF, role
 from reducible_train.config import Config
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.errors import ArgumentError
@@ -27,6 +27,7 @@ from reducible_train.preflight.data import check_data
 from reducible_train.saving.model_file import check_savable
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
+from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.front import pareto
 from reducible_train.tuner.hypermodel import RankHyperModel
 
@@ -82,8 +83,20 @@ class Tuning:
         self._hypermodel = RankHyperModel(
             network, space, objective=self._asked, rules=loaded.callbacks()[0].rules
         )
-        self._hypermodel.check_folder(folder / _PROJECT)
+        self._check_folder(tuner)
         self._tuner = self._made(tuner)
+
+    def _check_folder(self, tuner: str) -> None:
+        """Refuse the folder of another search, and one that this tuner cannot go on in."""
+        try:
+            self._hypermodel.check_folder(self._project)
+        except SearchError as error:
+            raise ArgumentError(f"{error} Here: choose another place with --folder.") from error
+        if tuner == "grid" and role() is None and self._project.exists():
+            raise ArgumentError(
+                "keras-tuner's grid cannot go on with a search. Received: --tuner grid, and "
+                f"{self._folder}, which holds one. Choose another place with --folder."
+            )
 
     def _made(self, name: str) -> Any:
         """The tuner, with what its folder holds: that of one process, or of a chief."""
@@ -128,8 +141,7 @@ class Tuning:
                 verbose=0,
             )
         except KeyboardInterrupt:
-            words = "Broken off. Finished trials are kept; run the same command again to go on."
-            console.print(Text(words))
+            console.print(Text(BROKEN_OFF))
             raise typer.Exit(RESCUED) from None
 
     def progress(self, console: Console) -> Callable[[], None]:
@@ -137,7 +149,7 @@ class Tuning:
         began, before = time.monotonic(), set(_finished(self._project))
         told = set(before)
         if before:
-            console.print(Text(f"{len(before)} trials were done before"))
+            console.print(Text(f"done before: {len(before)} of {self._trials} trials"))
 
         def look() -> None:
             done = _finished(self._project)

@@ -17,10 +17,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from reducible_train.cli._exit import RESCUED
 from reducible_train.errors import ArgumentError, FileAccessError
+
+BROKEN_OFF = "Broken off. Finished trials are kept; run the same command again to go on."
 
 _ID, _IP, _PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 _PARENT = "REDUCIBLE_TUNE_PARENT"  # the process that has started this one, and watches it
@@ -73,6 +77,10 @@ def check_place(workers: int) -> None:
         raise ArgumentError(
             f"--workers must be 1 where {_ID} is set. Received: {workers} workers of {name!r}. "
             "Start a process for each worker, or unset it to have them started here."
+        )
+    if not os.environ[_PORT].isdigit():
+        raise ArgumentError(
+            f"{_PORT} must be a number. Received: {os.environ[_PORT]!r}. Write for example 8000."
         )
     place = os.environ[_IP], int(os.environ[_PORT])
     if name == CHIEF:
@@ -148,6 +156,9 @@ class Workers:
                 self._mend(console)
                 time.sleep(_LOOK)
             look()
+        except KeyboardInterrupt:
+            console.print(Text(BROKEN_OFF))
+            raise typer.Exit(RESCUED) from None
         finally:
             self._stop(*self._names)
 

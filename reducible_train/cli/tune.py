@@ -75,7 +75,7 @@ def tune(
 
     Finished trials stay in the folder; run the same command again to go on after a break.
 
-    Example: reducible-train tune model.keras data.npz -c search.yaml -o best.reducible
+    Example: reducible-train tune model.keras data.npz -c configs/search.yaml -o best.reducible
     """
     follow_parent()
     console = Console()

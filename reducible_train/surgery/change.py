@@ -126,11 +126,13 @@ def change_kernels(
                 )
             mark_containers(model, *holders.models)
             _shift_biases(changes, holders.optimizers)
-    except Exception as error:
+    except BaseException as error:  # an interruption too leaves the model as it was
         for restore in restores:
             restore()
         mark_containers(model, *holders.models)
         _keras.rebuild_functions(model, *holders.models, training=training)
+        if not isinstance(error, Exception):
+            raise
         raise SurgeryError(
             f"The ranks of model '{model.name}' could not be changed; it is as it was. "
             f"{type(error).__name__}: {error}"

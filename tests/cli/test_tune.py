@@ -68,16 +68,21 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     small = load_model(place / "best.reducible")
     assert small.count_params() < keras.models.load_model(place / "model.keras").count_params()
     again = run(*asked(place, "--trials", 2, *free))
-    assert "1 trials were done before" in again.output
+    assert "done before: 1 of 2 trials" in again.output
     assert "trial 2 of 2" in again.output
     assert "trial 1 of" not in again.output
     done = run(*asked(place, "--trials", 2, *free))
-    assert "2 trials were done before" in done.output
+    assert "done before: 2 of 2 trials" in done.output
     assert "trial 2 of" not in done.output
     (place / "search.yaml").write_text(SEARCH.replace("0.8", "0.7"))
     other = run(*asked(place, "--trials", 2, *free))
     assert other.exit_code == 1
     assert "that of a search with another space" in other.output
+    assert "choose another place with --folder" in other.output
+    (place / "search.yaml").write_text(SEARCH)
+    grid = run(*asked(place, "--trials", 3, "--max-drop", 0.9, "--tuner", "grid"))
+    assert grid.exit_code == 1
+    assert "grid cannot go on" in grid.output
     assert load_model(place / "best.reducible").count_params() > 0, "the file is as it was"
 
 

@@ -343,3 +343,26 @@ def test_a_part_of_a_model_can_be_merged():
     model.fit(x, y, verbose=0)
     merge(model, layers=["second"])
     assert plan_of(model) == {}
+
+
+def test_an_interruption_leaves_the_model_as_it_was(monkeypatch):
+    import zoo
+
+    from reducible_train import factorize
+    from reducible_train.surgery import change
+
+    model = zoo.compiled(zoo.sequential(), "adam")
+    x, y = zoo.data(model)
+    model.train_on_batch(x, y)
+    before = [np.array(each) for each in (*model.variables, *model.optimizer.variables)]
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(change, "transfer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        factorize(model, 0.6)
+    after = [np.array(each) for each in (*model.variables, *model.optimizer.variables)]
+    for ours, theirs in zip(before, after, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    model.train_on_batch(x, y)

@@ -90,6 +90,8 @@ def _cost_alone(analysis: Any, layer: Mapping[str, Any]) -> str | None:
         near, value = min(known, key=lambda each: abs(each[0] - rank))
         if found["baseline"] is not None:
             cost = found["direction"] * (found["baseline"] - value)
+            if cost <= 0:
+                return None
             return f"cost {amount(cost, found['metric'])} alone at rank {near:g}"
     return None
 
@@ -166,9 +168,10 @@ def _kept(run: Run) -> Iterator[str]:
     best = max((run["directions"][name] * v for v, size in known if size == dense))
     value, size = known[-1]
     change = run["directions"][name] * value - best
-    words = "better" if change >= 0 else "worse"
+    if change >= 0:  # also of a short run, whose dense epochs had learned little
+        return
     yield (
-        f"{name} is {value:.4g} at the end, {amount(abs(change), name)} {words} than the best of "
+        f"{name} is {value:.4g} at the end, {amount(-change, name)} worse than the best of "
         f"the epochs at full size, with {100 * (1 - size / dense):.0f} % fewer parameters."
     )
 

@@ -35,7 +35,9 @@ function cards(run) {
 }
 
 function asked(outcome) {
-  if (!outcome.asked.length) return html('p', {}, 'What was asked for is not in these logs.');
+  if (!outcome.asked.length) {
+    return html('p', {}, outcome.search ? 'The search chose the budget; see its decisions.' : 'What was asked for is not in these logs.');
+  }
   const rows = outcome.asked.map((each) => [
     each.name, each.schedule || short(each.value), short(each.value), short(each.reached),
   ]);
