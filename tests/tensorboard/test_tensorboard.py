@@ -95,7 +95,8 @@ def fit(board: RankTensorBoard, epochs=range(3), logs=None) -> None:
 def read(folder: Path) -> dict[str, list[tuple[int, summary_pb2.Summary.Value]]]:
     """Every value in the run's event files, by tag: (step, value)."""
     found: dict[str, list] = {}
-    for file in sorted((folder / "reducible").iterdir()):
+    files = (folder / "reducible").iterdir()
+    for file in sorted(files, key=lambda path: int(path.name.rpartition(".")[2])):  # their count
         for event in EventFileLoader(os.fspath(file)).Load():
             for value in event.summary.value:
                 found.setdefault(value.tag, []).append((event.step, value))
