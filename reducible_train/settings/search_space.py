@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +57,26 @@ class Domain:
         return len(self.values) > 1
 
 
+class _OneOrSeveral(Kind, ABC):
+    """One value, or a list of them to choose from; each is read by itself, then all together."""
+
+    @property
+    @abstractmethod
+    def _single(self) -> Kind:
+        """Of what kind each is."""
+
+    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
+        if not isinstance(value, list | tuple):
+            return self._single.read(path, value, owner, found)
+        before = len(found)
+        kept = tuple(
+            self._single.read((*path, i), each, owner, found) for i, each in enumerate(value)
+        )
+        return kept if len(found) > before else super().read(path, kept, owner, found)
+
+
 @dataclass(frozen=True)
-class Sweep(Kind):
+class Sweep(_OneOrSeveral):
     """A number, the two ends of a range, or three and more numbers to choose from.
 
     Args:
@@ -69,15 +88,6 @@ class Sweep(Kind):
     within: Range = POSITIVE
     log: bool = False
     whole: bool = False
-
-    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
-        if not isinstance(value, list | tuple):
-            return self._number.read(path, value, owner, found)
-        before = len(found)
-        kept = tuple(
-            self._number.read((*path, i), each, owner, found) for i, each in enumerate(value)
-        )
-        return kept if len(found) > before else super().read(path, kept, owner, found)
 
     def checked(self, name: str, value: Any, owner: str) -> Any:
         """Several numbers, each of them good by itself."""
@@ -100,7 +110,7 @@ class Sweep(Kind):
         return found[0] if len(found) == 1 else found
 
     @property
-    def _number(self) -> Kind:
+    def _single(self) -> Kind:
         return Count() if self.whole else Number(self.within)
 
     def domain(self, name: str, kept: Any) -> Domain:
@@ -112,7 +122,7 @@ class Sweep(Kind):
 
 
 @dataclass(frozen=True)
-class Words(Kind):
+class Words(_OneOrSeveral):
     """A word, or some to choose from.
 
     Args:
@@ -122,15 +132,6 @@ class Words(Kind):
 
     options: tuple[str, ...] = ()
     of: str = ""
-
-    def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
-        if not isinstance(value, list | tuple):
-            return self._word.read(path, value, owner, found)
-        before = len(found)
-        kept = tuple(
-            self._word.read((*path, i), each, owner, found) for i, each in enumerate(value)
-        )
-        return kept if len(found) > before else super().read(path, kept, owner, found)
 
     def checked(self, name: str, value: Any, owner: str) -> Any:
         """Several words, each of them good by itself."""
@@ -142,7 +143,7 @@ class Words(Kind):
         return value[0] if len(value) == 1 else value
 
     @property
-    def _word(self) -> Kind:
+    def _single(self) -> Kind:
         return Choice(self.options) if self.options else Text("a word", "'auto'")
 
     def domain(self, name: str, kept: Any) -> Domain:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reducible_train.errors import ArgumentError
+from reducible_train.report.figures import finished, new_figure
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner.keras_tuner_side import FILE
 
@@ -112,14 +113,7 @@ class ParetoFront:
             raise ArgumentError(
                 f"`cost` must be one of {', '.join(map(repr, self.costs))}. Received: {cost!r}."
             )
-        try:
-            from matplotlib.figure import Figure  # noqa: PLC0415
-        except ImportError as error:
-            raise ArgumentError(
-                "A plot needs matplotlib. Received: an environment without it. Install it with "
-                "pip install matplotlib, or take the numbers of data()."
-            ) from error
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = new_figure(6, 4, "front.plot()", "take the numbers of front.data()")
         axes = figure.add_subplot()
         rest = [each for each in self.trials if not each.is_best]
         # On a front over more than two numbers, the line of these two is a part of it.
@@ -134,9 +128,7 @@ class ParetoFront:
         axes.plot([x for x, _ in steps], [y for _, y in steps], "-", color="C0")
         axes.set(xlabel=name.replace("_", " "), ylabel=self.quality)
         axes.legend(frameon=False)
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return finished(figure, path)
 
 
 def pareto(

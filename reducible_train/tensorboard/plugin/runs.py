@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -269,22 +269,32 @@ def _energy(read: _Read, name: str, kernel: Mapping[str, Any]) -> float | None:
 
 def _cuts(read: _Read) -> list[dict[str, Any]]:
     """Every cut that stood at the end of its epoch, with its step (`at`)."""
-    found = []
+    return [
+        _in_common(cut, at, ("output_error",))
+        | {side: numbers(cut.get(side)) for side in ("metrics_before", "metrics_after")}
+        | {"kernels": _kernels_of(cut, told)}
+        for told, cut, at in _decided(read, "cuts")
+    ]
+
+
+def _decided(read: _Read, kind: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], int]]:
+    """Of each decision of a kind: all that was told with it, itself, and its step."""
     for step, told in read.decisions:
         epoch = number(told.get("epoch"))
-        for cut in objects(told.get("cuts")):
-            own = number(cut.get("epoch"))
-            if epoch is None or own is None:
-                continue
-            names = ("epoch", "target", "parameters_before", "parameters", "output_error")
-            found.append(
-                {name: number(cut.get(name)) for name in names}
-                | {"at": int(step - epoch + own), "quantity": text(cut.get("quantity"))}
-                | {"budgets": numbers(cut.get("budgets"))}
-                | {side: numbers(cut.get(side)) for side in ("metrics_before", "metrics_after")}
-                | {"kernels": _kernels_of(cut, told)}
-            )
-    return found
+        for each in objects(told.get(kind)):
+            own = number(each.get("epoch"))
+            if epoch is not None and own is not None:
+                yield told, each, int(step - epoch + own)
+
+
+def _in_common(each: Mapping[str, Any], at: int, more: Sequence[str]) -> dict[str, Any]:
+    """What is told of a cut, whether it stood or was undone, and `more` numbers."""
+    names = ("epoch", "target", "parameters_before", "parameters", *more)
+    return {name: number(each.get(name)) for name in names} | {
+        "at": at,
+        "quantity": text(each.get("quantity")),
+        "budgets": numbers(each.get("budgets")),
+    }
 
 
 def _kernels_of(cut: Mapping[str, Any], told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -303,22 +313,11 @@ def _kernels_of(cut: Mapping[str, Any], told: Mapping[str, Any]) -> list[dict[st
 
 
 def _undone(read: _Read) -> list[dict[str, Any]]:
-    found = []
-    for step, told in read.decisions:
-        epoch = number(told.get("epoch"))
-        for each in objects(told.get("undone")):
-            own = number(each.get("epoch"))
-            if epoch is None or own is None:
-                continue
-            names = ("epoch", "undone_epoch", "target", "parameters_before", "parameters")
-            more = ("reference", "worst", "value")
-            found.append(
-                {name: number(each.get(name)) for name in (*names, *more)}
-                | {"at": int(step - epoch + own), "quantity": text(each.get("quantity"))}
-                | {"budgets": numbers(each.get("budgets"))}
-                | {name: text(each.get(name)) for name in ("monitor", "reason")}
-            )
-    return found
+    more = ("undone_epoch", "reference", "worst", "value")
+    return [
+        _in_common(each, at, more) | {name: text(each.get(name)) for name in ("monitor", "reason")}
+        for _, each, at in _decided(read, "undone")
+    ]
 
 
 def _told(outcome: Mapping[str, Any], series: Mapping[str, Series]) -> dict[str, Any]:
