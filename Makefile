@@ -77,7 +77,7 @@ pytest: env
 PURE := config container linalg report selection/allocation selection/criteria settings
 
 test-pure: env
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -m "not keras and not slow" $(PURE:%=tests/%)
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS) -m "not keras and not slow" $(PURE:%=tests/%)
 
 test-slow: env
 	$(QUIET) $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow

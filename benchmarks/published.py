@@ -192,6 +192,7 @@ def ways(trainer: Trainer, case: Case, only: list[str]) -> Iterator[tuple[str, f
         for goal in case.goals:
             budget = fraction_left(dense[0], goal, case.counted)
             yield OURS, goal, lambda b=budget: trainer.ramp(b, **case.settings)
+            yield "defaults", goal, lambda b=budget: trainer.defaults(b)
         for goal in case.compared:
             budget = fraction_left(dense[0], goal, case.counted)
             yield (

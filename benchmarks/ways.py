@@ -95,6 +95,14 @@ class Trainer:
         self._train(model, recipe.warmup, recipe.epochs, [scheduler])
         return model
 
+    def defaults(self, budget: float) -> keras.Model:
+        """The same ramp with nothing else said: no rule, no aid, no criterion, no allocation."""
+        recipe = self.recipe
+        model = self._resumed(recipe.warmup)
+        ramp = Ramp(1.0, budget, recipe.warmup - 1, recipe.ramp_end)
+        self._train(model, recipe.warmup, recipe.epochs, [RankScheduler(ramp)])
+        return model
+
     def late_cut(self, budget: float) -> keras.Model:
         """Dense for three quarters of the epochs, cut at once, fine-tuned for the rest."""
         model = self._resumed(self.recipe.late_epoch)
