@@ -20,7 +20,8 @@ from reducible_train.settings.targets import target
 from reducible_train.surgery.change import change_kernels
 from reducible_train.surgery.growth import grow, whole_gradients
 
-KINDS = {name: kind for name, kind in kinds.KINDS.items() if not kind.variant}
+GROUPS = "conv2d groups"  # a variant with a whole gradient of its own
+KINDS = {name: kind for name, kind in kinds.KINDS.items() if not kind.variant or name == GROUPS}
 # One of each way to keep state: momenta, squares, factors of squares, copies, wrappers.
 OPTIMIZERS = (
     "sgd momentum",
