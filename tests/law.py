@@ -4,25 +4,16 @@ At full rank nothing moves beyond round-off: outputs, masks, random numbers in t
 After a cut the kernel and the output are wrong by the error that is reported, the layer computes
 what a dense layer with kernel `U V` computes, and the gradients of both factors are those of
 that layer, `G V^T` and `U^T G`. Frozen layers stay frozen. What is then trained and saved is the
-same in another process:
-
-    python tests/law.py     # reads what `check` has saved in each folder that it is given
+same in another process, which `FAULTS` asks for what differs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-# Read by TensorFlow and Keras when they load.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import kinds
@@ -580,43 +571,19 @@ def faults_of(name: str, wanted: dict[str, Any], stem: str) -> Iterator[str]:
             yield f"{suffix}: {type(fault).__name__}: {fault}"
 
 
-class Reader:
-    """Another process, which reads what `check` has saved."""
-
-    def __init__(self, errors: Path):
-        self.errors = errors
-        with errors.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-            )
-
-    def read(self, folder: Path) -> dict[str, list[str]]:
-        """Combination -> what is not as it was, of the files in a folder."""
-        print(folder, file=self.process.stdin, flush=True)
-        answers = (line for line in self.process.stdout if line.startswith("{"))
-        answer = next(answers, None)
-        assert answer is not None, self.errors.read_text()[-3000:]
-        return json.loads(answer)
-
-    def close(self) -> None:
-        with self.process:  # closes its pipes and waits
-            self.process.stdin.close()
-        assert self.process.returncode == 0
-
-
-def main() -> None:
+def faults_in(folder: Path) -> dict[str, list[str]]:
+    """Combination -> what is not as it was, of all files in a folder."""
     keras.config.set_dtype_policy("mixed_bfloat16")  # nothing may depend on it
-    for line in sys.stdin:
-        found = {
-            file.stem: list(faults_of(file.stem, json.loads(file.read_text()), f"{file}"[:-5]))
-            for file in sorted(Path(line.rstrip("\n")).glob("*.json"))
-        }
-        print(json.dumps(found), flush=True)
+    return {
+        file.stem: list(faults_of(file.stem, json.loads(file.read_text()), f"{file}"[:-5]))
+        for file in sorted(folder.glob("*.json"))
+    }
 
 
-if __name__ == "__main__":
-    main()
+# A program for another process.
+FAULTS = """
+import json, sys
+from pathlib import Path
+import law
+print(json.dumps(law.faults_in(Path(sys.argv[1]))))
+"""

@@ -8,6 +8,8 @@ been in five of the models, with one policy each, in every file.
 
 from __future__ import annotations
 
+import json
+
 import keras
 import law
 import numpy as np
@@ -51,17 +53,9 @@ def combinations(model, shift=0):
             yield kind, policy, some, shift > 0 or i % 2 == 0
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    """One process for all models, since each takes seconds to load TensorFlow."""
-    reader = law.Reader(tmp_path_factory.mktemp("reader") / "errors.txt")
-    yield reader
-    reader.close()
-
-
 @pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_law(model, shift, reader, tmp_path):
+def test_the_law(model, shift, elsewhere, tmp_path):
     chosen = list(combinations(model, shift))
     faults = {}
     for kind, policy, files, anew in chosen:
@@ -70,7 +64,7 @@ def test_the_law(model, shift, reader, tmp_path):
         except Exception as fault:
             faults[f"{kind}, {policy}"] = f"{type(fault).__name__}: {fault}"
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
-    read = reader.read(tmp_path)
+    read = json.loads(elsewhere.run(law.FAULTS, tmp_path))
     assert len(read) == len(chosen)
     faults = {name: found for name, found in read.items() if found}
     assert not faults, "\n".join(f"{name}: {found}" for name, found in faults.items())
