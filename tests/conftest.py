@@ -21,6 +21,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from elsewhere import Elsewhere
 
 TESTS = Path(__file__).resolve().parent
 PURE = (
@@ -32,7 +33,16 @@ PURE = (
     "selection/criteria",
     "settings",
 )
-EAGER = ("selection", "tensorboard", "training", "tuner")
+EAGER = (
+    "compressor",
+    "layers",
+    "saving",
+    "selection",
+    "surgery",
+    "tensorboard",
+    "training",
+    "tuner",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +71,14 @@ def few_objects() -> None:
 def rng() -> np.random.Generator:
     """A generator that starts at the same place in every test."""
     return np.random.default_rng(1)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Another process that runs programs."""
+    process = Elsewhere(tmp_path_factory.mktemp("elsewhere") / "errors.txt")
+    yield process
+    process.close()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
@@ -96,7 +114,7 @@ def eagerly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """In folders of `EAGER`, models are compiled to run eagerly, unless a test is marked `traced`.
 
     To trace the graph of a small model takes as long as a dozen of its epochs, and each cut has
-    it traced anew. Whether a graph is stale after a cut is a law of the other folders.
+    it traced anew. Whether a graph is stale after a cut is a law of its own, in `surgery`.
     """
     keras = sys.modules.get("keras")
     rooms = [TESTS / room for room in EAGER]

@@ -12,6 +12,7 @@ import numpy as np
 L = keras.layers
 VOCABULARY = 20
 IMAGE, ROWS, WORDS = (5, 4, 6), (5, 6), (5,)
+STEPS = (3, 6)  # of loops, each of which takes as long as all of another layer
 IMAGE_FIRST = (6, 5, 4)
 L1, L2 = keras.regularizers.L1(0.02), keras.regularizers.L2(0.03)
 # Keras draws orthogonal kernels, its default for recurrent ones, in no dtype of 16 bits.
@@ -186,7 +187,9 @@ KINDS: dict[str, Kind] = {
     "conv2d groups": Kind(
         IMAGE, plain(L.Conv2D, 8, 3, groups=2, padding="same", kernel_regularizer=L2), variant=True
     ),
-    "conv2d groups first": Kind(IMAGE_FIRST, first(L.Conv2D, 8, 3, groups=2, padding="same")),
+    "conv2d groups first": Kind(
+        IMAGE_FIRST, first(L.Conv2D, 8, 3, groups=2, padding="same"), variant=True
+    ),
     "conv2d pointwise": Kind(
         IMAGE, plain(L.Conv2D, 8, 1, use_bias=False), exact=True, variant=True
     ),
@@ -227,28 +230,28 @@ KINDS: dict[str, Kind] = {
         lambda dtype=None: Tied(L.ReversibleEmbedding(VOCABULARY, 8, dtype=dtype), dtype=dtype),
         exact=True,
     ),
-    "simple rnn": Kind(ROWS, plain(L.SimpleRNN, 8, return_sequences=True, **DROPS), masked=True),
-    "lstm": Kind(ROWS, plain(L.LSTM, 8, **DROPS), masked=True),
+    "simple rnn": Kind(STEPS, plain(L.SimpleRNN, 8, return_sequences=True, **DROPS), masked=True),
+    "lstm": Kind(STEPS, plain(L.LSTM, 8, **DROPS), masked=True),
     "lstm by gates": Kind(
-        ROWS,
+        STEPS,
         lambda dtype=None: L.RNN(
             L.LSTMCell(8, implementation=1, dtype=dtype, **DROPS), unroll=True, dtype=dtype
         ),
         masked=True,
         variant=True,
     ),
-    "gru": Kind(ROWS, plain(L.GRU, 8, return_sequences=True, **DROPS), masked=True),
+    "gru": Kind(STEPS, plain(L.GRU, 8, return_sequences=True, **DROPS), masked=True),
     "gru reset before": Kind(
-        ROWS,
+        STEPS,
         plain(L.GRU, 8, reset_after=False, implementation=1, **DROPS),
         masked=True,
         variant=True,
     ),
     "gru without bias": Kind(
-        ROWS, plain(L.GRU, 8, use_bias=False, **CELL), masked=True, variant=True
+        STEPS, plain(L.GRU, 8, use_bias=False, **CELL), masked=True, variant=True
     ),
     "stacked cells": Kind(
-        ROWS,
+        STEPS,
         lambda dtype=None: L.RNN(
             L.StackedRNNCells(
                 [L.LSTMCell(8, dtype=dtype, **CELL), L.GRUCell(7, dtype=dtype, **CELL)],
@@ -259,7 +262,7 @@ KINDS: dict[str, Kind] = {
         variant=True,
     ),
     "bidirectional": Kind(
-        ROWS,
+        STEPS,
         lambda dtype=None: L.Bidirectional(L.LSTM(7, dtype=dtype, **DROPS), dtype=dtype),
         masked=True,
     ),

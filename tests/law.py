@@ -4,34 +4,36 @@ At full rank nothing moves beyond round-off: outputs, masks, random numbers in t
 After a cut the kernel and the output are wrong by the error that is reported, the layer computes
 what a dense layer with kernel `U V` computes, and the gradients of both factors are those of
 that layer, `G V^T` and `U^T G`. Frozen layers stay frozen. What is then trained and saved is the
-same in another process:
-
-    python tests/law.py     # reads what `check` has saved in each folder that it is given
+same in another process, which `FAULTS` asks for what differs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-# Read by TensorFlow and Keras when they load.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import kinds
 import numpy as np
 from kinds import KINDS, Kind
 
-from reducible_train import LayerRule, factorize, load_model, load_weights_into, merge, save_model
+from reducible_train import (
+    LayerRule,
+    PiecewiseConstant,
+    factorize,
+    load_model,
+    load_weights_into,
+    merge,
+    save_model,
+)
+from reducible_train.compressor import Compression
 from reducible_train.layers import LowRank, as_matrices, find_kernels
+from reducible_train.report.records import Cut
 from reducible_train.selection.scoring import decomposition
+from reducible_train.settings.targets import target
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.plans import plan_of
 
@@ -297,9 +299,23 @@ def close(found: Any, wanted: Any, tolerance: float, what: str) -> None:
 
 
 def check(
-    kind: str, model: str, policy: str, folder: Path | None = None, files: Sequence[str] = ()
+    kind: str,
+    model: str,
+    policy: str,
+    folder: Path | None = None,
+    files: Sequence[str] = (),
+    anew: bool = True,
 ) -> None:
     """Check the law for one combination; then train a step, and save files in the folder.
+
+    Args:
+        kind: Name of a kind of layer.
+        model: Name of a kind of model.
+        policy: Name of a dtype policy.
+        folder: Where files are saved; left out, nothing is trained and saved.
+        files: Suffixes of the files.
+        anew: True to look at the model again before the second cut, as a call of its own does;
+            False to do as a fit, which takes half of the time.
 
     Raises:
         AssertionError: It does not hold.
@@ -313,8 +329,9 @@ def check(
     assert kernels
     assert len({k.path for k in kernels}) == len(kernels)
     nothing_moves_at_full_rank(made, x, round_off, split)
-    for rank in (3, 2):
-        a_cut_is_as_wrong_as_reported(made, rank, split, exact, compute, storage)
+    cut_to = twice_factorized if anew else cut_by_a_schedule
+    for rank, cut_there in cut_to(made, (3, 2), split):
+        a_cut_is_as_wrong_as_reported(made, rank, cut_there, split, exact, compute, storage)
     it_computes_and_learns_as_its_product(made, x, round_off, split)
     if folder is not None:
         trained_and_saved(made, x, split, folder / f"{kind}|{model}|{policy}", files)
@@ -370,15 +387,42 @@ def nothing_moves_at_full_rank(
     assert len(model.trainable_variables) == trainable
 
 
+Cuts = Iterator[tuple[int, Callable[[], Cut]]]
+
+
+def twice_factorized(model: keras.Model, ranks: Sequence[int], split: str | None) -> Cuts:
+    """For each rank, what cuts the model to it in a call of its own."""
+    for rank in ranks:
+        rules = rules_of(model, split)
+        yield rank, lambda rank=rank, rules=rules: factorize(model, rank=rank, rules=rules).cuts[-1]
+
+
+def cut_by_a_schedule(model: keras.Model, ranks: Sequence[int], split: str | None) -> Cuts:
+    """For each rank, what cuts the model to it, as one compression that goes down in steps."""
+    falling = PiecewiseConstant(ranks, range(len(ranks)))
+    rules = rules_of(model, split)
+    compression = Compression(model, target("rank", falling), rules=rules, trains=False)
+    for time, rank in enumerate(ranks):
+        yield rank, lambda time=time: compression.cut(float(time))
+
+
+def rules_of(model: keras.Model, split: str | None) -> list[LayerRule]:
+    return [LayerRule(k.layer_path, split=split) for k in kernels_of(model) if split]
+
+
 def a_cut_is_as_wrong_as_reported(
-    model: keras.Model, rank: int, split: str | None, exact: bool, compute: str, storage: str
+    model: keras.Model,
+    rank: int,
+    cut_there: Callable[[], Cut],
+    split: str | None,
+    exact: bool,
+    compute: str,
+    storage: str,
 ) -> None:
     kernels = kernels_of(model)
     before = {k.path: _whole(k, split) for k in kernels}
     answers = {k.path: responses(k.layer) for k in kernels}
-    rules = [LayerRule(k.layer_path, split=split) for k in kernels if split]
-    report = factorize(model, rank=rank, rules=rules)
-    made = {each.path: each for each in report.cuts[-1].kernels}
+    made = {each.path: each for each in cut_there().kernels}
     assert set(made) == {k.path for k in kernels_of(model)}, "a kernel was left"
     for k in kernels:
         told = made[k.path]
@@ -527,43 +571,19 @@ def faults_of(name: str, wanted: dict[str, Any], stem: str) -> Iterator[str]:
             yield f"{suffix}: {type(fault).__name__}: {fault}"
 
 
-class Reader:
-    """Another process, which reads what `check` has saved."""
-
-    def __init__(self, errors: Path):
-        self.errors = errors
-        with errors.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-            )
-
-    def read(self, folder: Path) -> dict[str, list[str]]:
-        """Combination -> what is not as it was, of the files in a folder."""
-        print(folder, file=self.process.stdin, flush=True)
-        answers = (line for line in self.process.stdout if line.startswith("{"))
-        answer = next(answers, None)
-        assert answer is not None, self.errors.read_text()[-3000:]
-        return json.loads(answer)
-
-    def close(self) -> None:
-        with self.process:  # closes its pipes and waits
-            self.process.stdin.close()
-        assert self.process.returncode == 0
-
-
-def main() -> None:
+def faults_in(folder: Path) -> dict[str, list[str]]:
+    """Combination -> what is not as it was, of all files in a folder."""
     keras.config.set_dtype_policy("mixed_bfloat16")  # nothing may depend on it
-    for line in sys.stdin:
-        found = {
-            file.stem: list(faults_of(file.stem, json.loads(file.read_text()), f"{file}"[:-5]))
-            for file in sorted(Path(line.rstrip("\n")).glob("*.json"))
-        }
-        print(json.dumps(found), flush=True)
+    return {
+        file.stem: list(faults_of(file.stem, json.loads(file.read_text()), f"{file}"[:-5]))
+        for file in sorted(folder.glob("*.json"))
+    }
 
 
-if __name__ == "__main__":
-    main()
+# A program for another process.
+FAULTS = """
+import json, sys
+from pathlib import Path
+import law
+print(json.dumps(law.faults_in(Path(sys.argv[1]))))
+"""

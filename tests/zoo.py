@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 
 def sequential() -> keras.Model:
@@ -110,6 +111,16 @@ MODELS = {
 }
 
 
+# One whose graph calls other graphs, and one without a graph of its own: traced, the other forms
+# meet nothing that these do not, and are slow.
+TRACED = ("nested", "subclassed")
+
+
+def traced_or_slow() -> list[Any]:
+    """The names of `MODELS` for a test that is marked `traced`."""
+    return [pytest.param(name, marks=() if name in TRACED else pytest.mark.slow) for name in MODELS]
+
+
 @keras.saving.register_keras_serializable("evil")
 class Evil(keras.layers.Layer):
     """A registered layer that tells when it is made: no file may have that done."""
@@ -154,6 +165,23 @@ def compiled(model: keras.Model, optimizer: Any = "adam", **kwargs: Any) -> kera
     losses = [loss, loss] if model.name == "branches" else loss
     model.compile(optimizer, losses, **kwargs)
     return model
+
+
+def as_trained(model: keras.Model) -> keras.Model:
+    """Numbers for all that training moves from where it was, without a step."""
+    rng = np.random.default_rng(3)
+    model.optimizer.build(model.trainable_variables)
+    moved = [v for v in model.weights if len(v.shape) == 1 and "seed" not in v.path]
+    moved += [v for v in model.optimizer.variables if v.shape]
+    for variable in moved:
+        variable.assign(rng.uniform(0.1, 1.0, variable.shape))
+    model.optimizer.iterations.assign(2)
+    return model
+
+
+def step(model: keras.Model, x: Any, y: Any, times: int = 1) -> list[float]:
+    """Train with all samples as one batch, some times; the losses. A fit takes thrice as long."""
+    return [float(np.ravel(model.train_on_batch(x, y))[0]) for _ in range(times)]
 
 
 def outputs(model: keras.Model, x: Any) -> np.ndarray:

@@ -121,7 +121,7 @@ def trained(request):
     keras.utils.set_random_seed(3)
     middle = LAYERS[request.param]()
     model = keras.Sequential([keras.Input(batch_shape=(8, 6)), L.Dense(12), middle, L.Dense(3)])
-    zoo.compiled(model, metrics=["accuracy"])
+    zoo.compiled(model, metrics=["accuracy"], run_eagerly=True)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(16, 6)).astype("float32"), rng.integers(3, size=16)
     factorize(model, rank=2)

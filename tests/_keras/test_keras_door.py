@@ -28,10 +28,7 @@ from reducible_train._keras.slots import SLOTS
 
 @pytest.fixture
 def model():
-    model = zoo.compiled(zoo.sequential())
-    x, y = zoo.data(model)
-    model.fit(x, y, verbose=0)
-    return model
+    return zoo.as_trained(zoo.compiled(zoo.sequential()))
 
 
 def test_a_layer_has_the_stores_and_the_tracker_we_rewrite(model):
@@ -54,6 +51,7 @@ def test_an_optimizer_has_the_bookkeeping_we_empty(model):
 
 
 def test_a_model_makes_its_functions_anew(model):
+    model.fit(*zoo.data(model), verbose=0)
     assert model.train_function is not None
     old = model.train_function
     _keras.rebuild_functions(model, training=True)
@@ -143,8 +141,7 @@ def test_a_snapshot_puts_everything_back(model):
 
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_the_walk_through_the_state_is_that_of_keras(name, tmp_path):
-    model = zoo.compiled(zoo.MODELS[name]())
-    model.fit(*zoo.data(model), verbose=0)
+    model = zoo.as_trained(zoo.compiled(zoo.MODELS[name]()))
     model.save_weights(tmp_path / "all.weights.h5")
     file = _keras.stored_variables(tmp_path / "all.weights.h5")
     shapes = {}

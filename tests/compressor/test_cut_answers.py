@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import cache
 
 import keras
 import numpy as np
@@ -17,15 +18,30 @@ from reducible_train.report.records import Report
 L = keras.layers
 
 
-def trained(rng):
-    """A classifier that has learnt three clouds of points, with its data."""
-    y = rng.integers(0, 3, 240)
-    x = (rng.normal(size=(3, 16))[y] * 2 + rng.normal(size=(240, 16))).astype("float32")
+def classifier():
     hidden = [L.Dense(24, "relu", name=name) for name in ("a", "b")]
     model = keras.Sequential([keras.Input((16,)), *hidden, L.Dense(3, "softmax", name="out")])
     adam = keras.optimizers.Adam(0.01)
     model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@cache
+def learnt():
+    """The weights of a classifier that has learnt three clouds of points, with its data."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, 240)
+    x = (rng.normal(size=(3, 16))[y] * 2 + rng.normal(size=(240, 16))).astype("float32")
+    model = classifier()
     model.fit(x, y, epochs=5, verbose=0)
+    return model.get_weights(), x, y
+
+
+def trained():
+    """A classifier that has learnt, with its data."""
+    weights, x, y = learnt()
+    model = classifier()
+    model.set_weights(weights)
     return model, x, y
 
 
@@ -35,8 +51,8 @@ def unexplained(before, after):
     return ((after - before) ** 2).sum() / ((before - before.mean(axes)) ** 2).sum()
 
 
-def test_factorize_tells_error_and_metrics_of_its_calibration_set(rng):
-    model, x, y = trained(rng)
+def test_factorize_tells_error_and_metrics_of_its_calibration_set():
+    model, x, y = trained()
     before, metrics = model(x).numpy(), model.evaluate(x, y, verbose=0, return_dict=True)
     report = factorize(model, rank=3, calibration=(x, y))
     (cut,) = report.cuts
@@ -96,11 +112,11 @@ def test_the_error_of_a_table_and_of_a_kernel_split_in_space(rng):
     assert report.cuts[0].kernels[0].output_error == pytest.approx(expected, rel=1e-2)
 
 
-def test_without_data_one_sentence_says_what_would_tell(rng):
-    model, _, _ = trained(rng)
+def test_without_data_one_sentence_says_what_would_tell():
+    model, _, _ = trained()
     report = factorize(model, rank=3)
     assert report.notes == (NEITHER,)
-    model, _, _ = trained(rng)
+    model, _, _ = trained()
     assert factorize(model, rank=3, criterion="frobenius").notes == (NO_DATA,)
     assert report.answers is report.cuts[0].output_error is None
 
@@ -207,8 +223,8 @@ def test_a_fit_tells_of_models_of_every_form_and_trains_as_without(rng, make):
         np.testing.assert_array_equal(one, other)
 
 
-def test_each_cut_of_a_fit_is_measured_on_its_validation_data(rng):
-    model, x, y = trained(rng)
+def test_each_cut_of_a_fit_is_measured_on_its_validation_data():
+    model, x, y = trained()
     scheduler = RankScheduler(budget=Ramp(1.0, 0.4, start_epoch=1, end_epoch=3))
     seen = []
     look = keras.callbacks.LambdaCallback(
@@ -229,10 +245,10 @@ def test_each_cut_of_a_fit_is_measured_on_its_validation_data(rng):
     assert "right after the last cut" in str(report)
 
 
-def test_data_that_reading_may_change_is_left_alone(rng):
+def test_data_that_reading_may_change_is_left_alone():
     import tensorflow as tf
 
-    model, x, y = trained(rng)
+    model, x, y = trained()
     still = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
     for validation, source in [
         (still, "the validation data"),
@@ -262,13 +278,13 @@ def test_data_that_reading_may_change_is_left_alone(rng):
             assert any("no data of this fit can be read twice" in note for note in report.notes)
         elif report.cuts:
             assert report.answers.source == source
-        model, x, y = trained(rng)
+        model, x, y = trained()
 
 
-def test_what_a_criterion_has_seen_of_a_data_set_tells_too(rng):
+def test_what_a_criterion_has_seen_of_a_data_set_tells_too():
     import tensorflow as tf
 
-    model, x, y = trained(rng)
+    model, x, y = trained()
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(240).batch(32)
     scheduler = RankScheduler(rank=2, criterion="activation", calibration=96)
     model.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[scheduler])

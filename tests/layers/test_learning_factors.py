@@ -49,7 +49,9 @@ def fill(kernel: Any, split: str, stripe: bool) -> None:
     kernel.variables[0].assign(value)
 
 
+# Of a kernel of zeros and of rank 1; grouped, a stripe leaves a whole group at zero.
 CASES = [(n, s) for n, kind in KINDS.items() if not kind.variant for s in (False, True)]
+CASES.append(("conv2d groups", True))
 
 
 @pytest.mark.parametrize(("name", "stripe"), CASES)

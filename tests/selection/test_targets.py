@@ -238,7 +238,7 @@ def test_the_file_after_a_fit_is_within_its_budget(tmp_path):
     dense = saved(model, tmp_path)
     model.optimizer.learning_rate = 0.01
     scheduler = RankScheduler(budget=Ramp(1.0, 0.3, 0, 4), measure="file")
-    model.fit(x, y, epochs=7, verbose=0, callbacks=[scheduler])
+    model.fit(x, y, batch_size=128, epochs=7, verbose=0, callbacks=[scheduler])
     assert len(scheduler.report.cuts) >= 4, "whose record is in the file"
     assert saved(model, tmp_path, scheduler.report) <= 0.3 * dense
     assert saved(model, tmp_path, scheduler.report) > 0.25 * dense

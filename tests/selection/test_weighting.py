@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import zoo
+from models import CATALOGUE, chosen
 
 from reducible_train import ArgumentError, RankScheduler, _keras, factorize
 from reducible_train.layers import find_kernels
@@ -64,41 +65,16 @@ def test_a_weight_of_three_is_as_good_as_three_vectors(rng):
 # --- weights of samples -------------------------------------------------------------------
 
 
-def over(shape, *layers, dtype="float32"):
-    model = keras.Sequential([keras.Input(shape, dtype=dtype), *layers, L.Dense(3, name="out")])
-    return zoo.compiled(model)
-
-
-MODELS = {
-    "dense": lambda: over((6,), L.Dense(8, "tanh"), L.BatchNormalization()),
-    "conv": lambda: over((5, 5, 2), L.Conv2D(4, 3, padding="same"), L.Conv2D(4, 2), L.Flatten()),
-    "groups": lambda: over((7, 4), L.Conv1D(4, 3, groups=2, padding="causal"), L.Flatten()),
-    "separable": lambda: over((7, 3), L.SeparableConv1D(5, 3, padding="same"), L.Flatten()),
-    "transpose": lambda: over((4, 4, 3), L.Conv2DTranspose(4, 2, strides=2), L.Flatten()),
-    "einsum": lambda: over(
-        (4, 6), L.EinsumDense("abc,cd->abd", (4, 5), bias_axes="d"), L.Flatten()
-    ),
-    "lstm": lambda: over((4, 3), L.LSTM(5)),
-    "both ways": lambda: over((4, 3), L.Bidirectional(L.GRU(4))),
-    "steps": lambda: over((4, 3), L.TimeDistributed(L.Dense(5)), L.Flatten()),
-    "table": lambda: over((4,), L.Embedding(9, 6), L.Flatten(), dtype="int32"),
-}
-
-
-def samples_for(model, count=24, seed=0):
-    rng = np.random.default_rng(seed)
-    given = model.inputs[0]
-    shape = (count, *given.shape[1:])
-    whole = given.dtype == "int32"
-    x = rng.integers(9, size=shape) if whole else rng.normal(size=shape).astype("float32") + 0.3
-    return x, rng.integers(3, size=count)
+def of_dense(samples=24):
+    """A model with its data."""
+    entry = CATALOGUE["dense"]
+    return entry.compiled(), *entry.data(samples)
 
 
 @NEEDS
-@pytest.mark.parametrize("name", MODELS)
-def test_a_weight_of_k_is_a_sample_k_times(name, needs):
-    model = MODELS[name]()
-    x, y = samples_for(model)
+@pytest.mark.parametrize("entry", chosen(lambda entry: entry.weighed))
+def test_a_weight_of_k_is_a_sample_k_times(entry, needs):
+    model, (x, y) = entry.compiled(), entry.data(24)
     weights = np.arange(len(x)) % 3
     rubbish = np.where((weights == 0).reshape(-1, *[1] * (x.ndim - 1)), 8, x)
     expected = observed(model, tuple(np.repeat(each, weights, axis=0) for each in (x, y)), needs)
@@ -145,8 +121,7 @@ def test_positions_of_weight_zero_are_not_heard(needs):
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
 def test_weights_that_say_nothing_are_refused(weight):
-    model = MODELS["dense"]()
-    x, y = samples_for(model)
+    model, x, y = of_dense()
     weights = np.ones(len(x))
     weights[3] = weight
     with pytest.raises(ArgumentError, match=r"finite and at least 0.*Received"):
@@ -160,8 +135,7 @@ def test_weights_that_say_nothing_are_refused(weight):
 
 @pytest.mark.parametrize("source", ["arrays", "dataset"])
 def test_weights_and_class_weights_of_a_fit_are_heard(source):
-    model = MODELS["dense"]()
-    x, y = samples_for(model, 32)
+    model, x, y = of_dense(32)
     collector = None
 
     class GuardRun(keras.callbacks.Callback):
@@ -200,7 +174,7 @@ def test_weights_and_class_weights_of_a_fit_are_heard(source):
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])
 def test_what_does_not_count_changes_no_factor_of_a_fit(criterion):
     weights = np.arange(64) % 2
-    x, y = samples_for(MODELS["dense"](), 64)
+    _, x, y = of_dense(64)
     found = []
     for size in (1.0, 30.0):
         keras.utils.set_random_seed(2)
@@ -345,6 +319,6 @@ def test_half_precision_does_not_overflow():
     policy = keras.mixed_precision.DTypePolicy("mixed_float16")
     layers = [L.Dense(8, dtype=policy), L.Dense(3, dtype=policy)]
     model = zoo.compiled(keras.Sequential([keras.Input((6,)), *layers]))
-    x, y = samples_for(MODELS["dense"](), 600)
+    _, x, y = of_dense(600)
     found = observed(model, (300 * x, y, np.full(600, 1e4)), BOTH)
     assert all(np.isfinite(each[0].inputs.scatter).all() for each in found.values())

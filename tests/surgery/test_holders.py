@@ -36,6 +36,8 @@ if keras.backend.backend() != "tensorflow":
 
 import tensorflow as tf
 
+pytestmark = pytest.mark.traced
+
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(32, 12)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(32, 3)).astype("float32")

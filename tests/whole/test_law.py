@@ -1,11 +1,14 @@
-"""The law over layer kinds, model kinds and dtype policies: every pair of them meets here.
+"""The law over layer kinds, model kinds and dtype policies.
 
-A shift from 1 to 5 lets each pair of layer and model meet another policy, and another of the
-files; these are slow. After all of them each pair has met every policy, in one file each; a variant
-of a kind has been in five of the models, with one policy each, in every file.
+A run meets every kind in every class of policies, and every model in every policy, with one file
+each. A shift from 1 to 5 lets each pair of kind and model meet another policy, and another of the
+files; these are slow. After all of them each pair has met every policy; a variant of a kind has
+been in five of the models, with one policy each, in every file.
 """
 
 from __future__ import annotations
+
+import json
 
 import keras
 import law
@@ -27,55 +30,57 @@ from reducible_train.layers import dense_classes
 SHIFTS = [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, len(POLICIES) + 1))]
 MAIN = [name for name, kind in KINDS.items() if not kind.variant]
 VARIANTS = [name for name, kind in KINDS.items() if kind.variant]
+# What a layer may have to do: nothing more, cast variables at each call, round its own variables.
+CLASSES = (("float32", "float64"), ("mixed_float16", "mixed_bfloat16"), ("bfloat16",))
 
 
 def combinations(model, shift=0):
-    """Kind, policy and files for one model: with all models, every kind meets every policy.
-
-    Of more models than policies, each kind leaves some out, others each; the slow ones have all.
-    """
-    place = list(MODELS).index(model) + shift
+    """Kind, policy and files for one model, and whether each cut is a call of its own."""
+    place = list(MODELS).index(model)
     policies, files = list(POLICIES), list(FILES)
     for i, kind in enumerate(MAIN):
-        turn = (i + place - shift) % len(MODELS)
-        if turn < len(policies) or shift:
-            yield kind, policies[(turn + shift) % len(policies)], [files[(i + place) % len(files)]]
+        turn = (i + place) % len(MODELS)
+        file = files[(i + place + shift) % len(files)]
+        if shift:
+            yield kind, policies[(turn + shift) % len(policies)], [file], True
+        elif turn < len(CLASSES):
+            alike = CLASSES[turn]
+            yield kind, alike[i // len(MODELS) % len(alike)], [file], turn == 0
     for i, kind in enumerate(VARIANTS):
-        if i % len(MODELS) == place % len(MODELS):
-            yield kind, policies[shift % len(policies)], files  # the strictest tolerance first
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    """One process for all models, since each takes seconds to load TensorFlow."""
-    reader = law.Reader(tmp_path_factory.mktemp("reader") / "errors.txt")
-    yield reader
-    reader.close()
+        if i % len(MODELS) == (place + shift) % len(MODELS):
+            some = files if shift else [files[i % len(files)]]
+            policy = policies[shift % len(policies)]  # the strictest tolerance first
+            yield kind, policy, some, shift > 0 or i % 2 == 0
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_law(model, shift, reader, tmp_path):
+def test_the_law(model, shift, elsewhere, tmp_path):
     chosen = list(combinations(model, shift))
     faults = {}
-    for kind, policy, files in chosen:
+    for kind, policy, files, anew in chosen:
         try:
-            law.check(kind, model, policy, tmp_path, files)
+            law.check(kind, model, policy, tmp_path, files, anew)
         except Exception as fault:
             faults[f"{kind}, {policy}"] = f"{type(fault).__name__}: {fault}"
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
-    read = reader.read(tmp_path)
+    read = json.loads(elsewhere.run(law.FAULTS, tmp_path))
     assert len(read) == len(chosen)
     faults = {name: found for name, found in read.items() if found}
     assert not faults, "\n".join(f"{name}: {found}" for name, found in faults.items())
 
 
 def test_every_pair_meets():
-    met = {(kind, policy) for model in MODELS for kind, policy, _ in combinations(model)}
-    assert {(kind, policy) for kind in MAIN for policy in POLICIES} <= met
-    pairs = {(model, policy) for model in MODELS for _, policy, _ in combinations(model)}
+    met = {(kind, policy) for model in MODELS for kind, policy, *_ in combinations(model)}
+    assert sum(CLASSES, ()) == tuple(POLICIES)
+    for alike in CLASSES:
+        assert {kind for kind, policy in met if policy in alike} >= set(MAIN)
+    pairs = {(model, policy) for model in MODELS for _, policy, *_ in combinations(model)}
     assert len(pairs) == len(MODELS) * len(POLICIES)
     assert {kind for kind, _ in met} == set(KINDS)
+    shifts = range(1, len(POLICIES) + 1)
+    slow = {(k, m, p) for m in MODELS for shift in shifts for k, p, *_ in combinations(m, shift)}
+    assert {(k, m, p) for k in MAIN for m in MODELS for p in POLICIES} <= slow
 
 
 def test_every_class_that_can_be_factorised_is_here():

@@ -7,6 +7,7 @@ from importlib import import_module
 import keras
 import numpy as np
 import pytest
+from models import CATALOGUE, CLASSES, LENGTH, OWN_CLASSES, TOKENS, WIDTH, chosen
 
 from reducible_train import (
     PiecewiseConstant,
@@ -21,280 +22,111 @@ from reducible_train import (
 from reducible_train.layers import LowRank
 from reducible_train.surgery.plans import plan_of
 
-TOKENS, LENGTH, WIDTH, CLASSES = 60, 8, 24, 5
-
-
-# --- models -------------------------------------------------------------------------------
-
-
-@keras.saving.register_keras_serializable("models")
-class Positions(keras.layers.Layer):
-    """Adds a vector for each position: a table that is a weight of its own."""
-
-    def build(self, input_shape):
-        self.table = self.add_weight(shape=input_shape[1:], name="table")
-
-    def call(self, x):
-        return x + self.table
-
-
-@keras.saving.register_keras_serializable("models")
-class Block(keras.layers.Layer):
-    """Attention and a feed-forward part, each beside a residual."""
-
-    def __init__(self, causal=False, **kwargs):
-        super().__init__(**kwargs)
-        self.causal = causal
-        self.attention = keras.layers.MultiHeadAttention(2, WIDTH // 2)
-        self.norms = [keras.layers.LayerNormalization() for _ in range(2)]
-        self.feed = keras.Sequential(
-            [keras.layers.Dense(2 * WIDTH, activation="gelu"), keras.layers.Dense(WIDTH)]
-        )
-        self.supports_masking = True
-
-    def build(self, input_shape):
-        self.attention.build(input_shape, input_shape)
-        for norm in self.norms:
-            norm.build(input_shape)
-        self.feed.build(input_shape)
-
-    def call(self, x):
-        x = self.norms[0](x + self.attention(x, x, use_causal_mask=self.causal))
-        return self.norms[1](x + self.feed(x))
-
-    def get_config(self):
-        return {**super().get_config(), "causal": self.causal}
-
-
-@keras.saving.register_keras_serializable("models")
-class Encoder(keras.Model):
-    """A small encoder with a class for each sequence."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.tokens = keras.layers.Embedding(TOKENS, WIDTH, mask_zero=True)
-        self.positions = keras.layers.Embedding(LENGTH, WIDTH)
-        self.blocks = [Block() for _ in range(2)]
-        self.head = {
-            "pool": keras.layers.GlobalAveragePooling1D(),
-            "output": keras.layers.Dense(CLASSES),
-        }
-
-    def call(self, ids):
-        x = self.tokens(ids) + self.positions(keras.ops.arange(LENGTH))
-        for block in self.blocks:
-            x = block(x)
-        return self.head["output"](self.head["pool"](x))
-
-
-@keras.saving.register_keras_serializable("models")
-class Decoder(keras.Model):
-    """A small decoder whose output is its table of tokens, read in reverse."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.tokens = keras.layers.ReversibleEmbedding(TOKENS, WIDTH)
-        self.positions = Positions()
-        self.blocks = [Block(causal=True) for _ in range(2)]
-
-    def call(self, ids):
-        x = self.positions(self.tokens(ids))
-        for block in self.blocks:
-            x = block(x)
-        return self.tokens(x, reverse=True)
-
-
-def attended(x, **kwargs):
-    """A block of stock layers in the graph of the model itself."""
-    attention = keras.layers.MultiHeadAttention(2, WIDTH // 2)(x, x, **kwargs)
-    x = keras.layers.LayerNormalization()(keras.layers.Add()([x, attention]))
-    y = keras.layers.Dense(2 * WIDTH, activation="gelu")(x)
-    y = keras.layers.Dense(WIDTH)(y)
-    return keras.layers.LayerNormalization()(keras.layers.Add()([x, y]))
-
-
-def encoder():
-    ids, places = keras.Input((LENGTH,), dtype="int32"), keras.Input((LENGTH,), dtype="int32")
-    x = keras.layers.Embedding(TOKENS, WIDTH, mask_zero=True, name="tokens")(ids)
-    x = keras.layers.Add()([x, keras.layers.Embedding(LENGTH, WIDTH, name="positions")(places)])
-    for _ in range(2):
-        x = attended(x)
-    x = keras.layers.GlobalAveragePooling1D()(x)
-    return keras.Model([ids, places], keras.layers.Dense(CLASSES, name="output")(x))
-
-
-def decoder():
-    ids = keras.Input((LENGTH,), dtype="int32")
-    tokens = keras.layers.ReversibleEmbedding(TOKENS, WIDTH, name="tokens")
-    x = Positions(name="positions")(tokens(ids))
-    for _ in range(2):
-        x = attended(x, use_causal_mask=True)
-    return keras.Model(ids, tokens(x, reverse=True))
-
-
-def called(model):
-    model(np.ones((1, LENGTH), "int32"))
-    return model
-
-
-def mobile_net():
-    return keras.applications.MobileNetV3Small(
-        (32, 32, 3), weights=None, classes=CLASSES, classifier_activation=None, alpha=0.75
-    )
-
-
-def first_mobile_net():
-    return keras.applications.MobileNet(
-        (32, 32, 3), weights=None, classes=CLASSES, classifier_activation=None, alpha=0.25
-    )
-
-
-@keras.saving.register_keras_serializable("models")
-class Tower(keras.Model):
-    """A Functional model with recurrent layers in a Sequential, one layer frozen."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        ids = keras.Input((LENGTH,), dtype="int32")
-        recurrent = keras.Sequential(
-            [
-                keras.layers.Embedding(TOKENS, WIDTH, mask_zero=True, name="words"),
-                keras.layers.Bidirectional(keras.layers.GRU(WIDTH, return_sequences=True)),
-                keras.layers.LSTM(WIDTH),
-            ]
-        )
-        frozen = keras.layers.Dense(2 * WIDTH, activation="relu", trainable=False, name="frozen")
-        self.graph = keras.Model(ids, frozen(recurrent(ids)))
-        self.output_dense = keras.layers.Dense(CLASSES)
-
-    def call(self, ids):
-        return self.output_dense(self.graph(ids))
-
-
-# Name -> how it is made, and the part of its parameters that is asked for.
-MODELS = {
-    "encoder": (encoder, 0.6),
-    "encoder_subclassed": (lambda: called(Encoder()), 0.6),
-    "decoder": (decoder, 0.6),
-    "decoder_subclassed": (lambda: called(Decoder()), 0.6),
-    "tower": (lambda: called(Tower()), 0.6),
-    "mobile_net": (mobile_net, 0.6),
-    "first_mobile_net": (first_mobile_net, 0.6),
-}
-IMAGES = ("mobile_net", "first_mobile_net")
-# Each has a sibling here that meets the same code: the other way to write it, a later network.
-SIBLINGS = ("decoder_subclassed", "first_mobile_net")
-# Of each pair that computes the same one is enough to trace, which takes seconds.
-EAGER = ("encoder_subclassed", "decoder", "mobile_net")
 LAYER_SCALE = import_module("keras.src.applications.convnext").LayerScale
-OWN = {
-    keras.saving.get_registered_name(kind): kind
-    for kind in (Positions, Block, Encoder, Decoder, Tower)
-}
 
 
-# --- data and measures --------------------------------------------------------------------
-
-
-def data(name, samples=16):
-    rng = np.random.default_rng(0)
-    if name in IMAGES:
-        x = rng.uniform(0, 255, (samples, 32, 32, 3)).astype("float32")
-    else:
-        x = rng.integers(1, TOKENS, (samples, LENGTH)).astype("int32")
-        x[: samples // 2, -2:] = 0
-    if name.startswith("decoder"):
-        return x, np.roll(x, -1, axis=1)
-    y = rng.integers(CLASSES, size=samples)
-    places = np.tile(np.arange(LENGTH, dtype="int32"), (samples, 1))
-    return ([x, places], y) if name == "encoder" else (x, y)
-
-
-def compiled(model, **kwargs):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, **kwargs)
+# --- measures -----------------------------------------------------------------------------
 
 
 def called_on(model, x):
-    return keras.ops.convert_to_numpy(model(x, training=False))
+    return joined(model(x, training=False))
+
+
+def predicted(model, x):
+    return joined(model.predict(x, verbose=0))
+
+
+def joined(outputs):
+    """All outputs, one after the other."""
+    parts = [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(outputs)]
+    return np.concatenate([each.reshape(len(each), -1) for each in parts], axis=1)
 
 
 def agree(ours, theirs, rtol=1e-5):
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=rtol * np.abs(ours).max())
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=pytest.mark.slow if name in SIBLINGS else ()) for name in MODELS
-    ]
-)
-def name(request):
-    return request.param
-
-
 # --- laws ---------------------------------------------------------------------------------
 
 
-def test_a_cut_meets_the_budget_and_merge_ends_it(name):
-    make, budget = MODELS[name]
-    model, (x, _) = make(), data(name)
+@pytest.mark.parametrize("entry", chosen())
+def test_a_cut_meets_the_budget_and_merge_ends_it(entry):
+    model, (x, _) = entry.make(), entry.data()
     layers = [layer for _, layer in _keras.walk(model)]
     kinds = [type(layer) for layer in layers]
     shapes = [tuple(v.shape) for v in model.weights]
     dense = model.count_params()
     before = called_on(model, x)
-    report = factorize(model, budget=budget)
+    kind, value = entry.target
+    report = factorize(model, **{kind: value})
     assert report.dense_parameters == dense
-    assert report.parameters == model.count_params() <= budget * dense
-    assert sum(isinstance(layer, LowRank) for layer in layers) >= 4
+    assert report.parameters == model.count_params()
+    assert report.parameters <= (value * dense if kind == "budget" else dense - 1)
+    assert any(isinstance(layer, LowRank) for layer in layers)
     assert report.ranks == {path: _rank(entry) for path, entry in plan_of(model).items()}
+    every_kernel_is_in(report, model)
     after = called_on(model, x)
     assert np.abs(after - before).max() > 0
-    agree(after, model.predict(x, verbose=0))
+    in_a_graph = entry.fit == "traced"
+    if in_a_graph:
+        agree(after, predicted(model, x))
     merge(model)
     assert [type(layer) for layer in layers] == kinds
     assert sorted(tuple(v.shape) for v in model.weights) == sorted(shapes)
     agree(after, called_on(model, x), 1e-4)
-    agree(after, model.predict(x, verbose=0), 1e-4)
+    if in_a_graph:
+        agree(after, predicted(model, x), 1e-4)
 
 
 def _rank(entry):
     return entry if isinstance(entry, int) else entry["rank"]
 
 
-def test_a_fit_with_two_cuts_then_its_files(name, tmp_path):
-    make, budget = MODELS[name]
-    model, (x, y) = make(), data(name)
-    compiled(model, run_eagerly=name in EAGER)
-    middle = (1 + budget) / 2
+def every_kernel_is_in(report, model):
+    paths = {record.path for record in report.kernels}
+    for path, layer in _keras.walk(model):
+        for variable in _keras.own_variables(layer):
+            name = variable.name.removesuffix("_u").removesuffix("_v")
+            assert len(variable.shape) < 2 or name == "bias" or f"{path}/{name}" in paths
+
+
+@pytest.mark.parametrize(
+    "entry", chosen(lambda e: e.fit != "no", slow=lambda e: e.slow or e.fit == "slow")
+)
+def test_a_fit_with_two_cuts_then_its_files(entry, tmp_path):
+    model, (x, y) = entry.compiled(run_eagerly=entry.fit != "traced"), entry.data()
+    kind, value = entry.target
+    first = (1 + value) / 2 if kind == "budget" else value + 1
+    falling = PiecewiseConstant(values=(first, value), start_epochs=(0, 1))
     scheduler = RankScheduler(
-        budget=PiecewiseConstant(values=(middle, budget), start_epochs=(0, 1)), allocation="uniform"
+        **{kind: falling}, **({"allocation": "uniform"} if kind == "budget" else {})
     )
     history = model.fit(
-        x, y, epochs=2, validation_data=(x, y), batch_size=8, verbose=0, callbacks=[scheduler]
+        x, y, epochs=2, validation_data=(x, y), batch_size=16, verbose=0, callbacks=[scheduler]
     ).history
     assert len(scheduler.report.cuts) == 2
     assert all(np.isfinite(history["loss"]))
-    assert model.count_params() <= budget * scheduler.report.dense_parameters
-    now = model.evaluate(x, y, batch_size=8, verbose=0)
+    if kind == "budget":
+        assert model.count_params() <= value * scheduler.report.dense_parameters
+    now = np.ravel(model.evaluate(x, y, batch_size=16, verbose=0))[0]
     np.testing.assert_allclose(history["val_loss"][-1], now, rtol=1e-5)
-    predicted = model.predict(x, verbose=0)
-    agree(called_on(model, x), predicted)
+    now = predicted(model, x)
+    agree(called_on(model, x), now)
 
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert plan_of(loaded) == plan_of(model)
-    agree(predicted, loaded.predict(x, verbose=0), 4e-7)
+    agree(now, predicted(loaded, x), 4e-7)
 
     save_model(model, tmp_path / "model.reducible", scheduler.report)
     keras.utils.clear_session(free_memory=False)  # automatic names count from the start again
-    fresh = load_weights_into(make(), tmp_path / "model.reducible")
+    fresh = load_weights_into(entry.make(), tmp_path / "model.reducible")
     assert plan_of(fresh) == plan_of(model)
-    agree(predicted, called_on(fresh, x))
-    again = load_model(tmp_path / "model.reducible", OWN)
+    agree(now, called_on(fresh, x))
+    again = load_model(tmp_path / "model.reducible", OWN_CLASSES)
     for one, other in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    agree(predicted, again.predict(x, verbose=0), 1e-5)  # one of the two may run eagerly
+    agree(now, called_on(again, x), 1e-5)
 
 
 # --- what is left -------------------------------------------------------------------------
@@ -303,28 +135,18 @@ def test_a_fit_with_two_cuts_then_its_files(name, tmp_path):
 @pytest.mark.parametrize(
     ("model", "path", "reason"),
     [
-        ("mobile_net", "expanded_conv_1_depthwise/kernel", "depthwise"),
+        ("mobile blocks", "expanded_conv_1_depthwise/kernel", "depthwise"),
         ("decoder", "positions/table", "no low-rank form of Positions is known"),
-        ("decoder_subclassed", "positions/table", "no low-rank form of Positions is known"),
+        ("decoder of its own", "positions/table", "no low-rank form of Positions is known"),
         ("encoder", "output/kernel", "output layer"),
     ],
 )
 def test_what_is_left_is_named_with_the_reason(model, path, reason):
-    report = factorize(MODELS[model][0](), budget=0.9)
+    report = factorize(CATALOGUE[model].make(), budget=0.9)
     (record,) = [each for each in report.kernels if each.path == path]
     assert record.rank is None
     assert reason in record.reason
     assert path in str(report)
-
-
-def test_every_kernel_of_a_model_is_in_the_report(name):
-    model = MODELS[name][0]()
-    report = factorize(model, budget=0.9)
-    paths = {record.path for record in report.kernels}
-    for path, layer in _keras.walk(model):
-        for variable in _keras.own_variables(layer):
-            name = variable.name.removesuffix("_u").removesuffix("_v")
-            assert len(variable.shape) < 2 or name == "bias" or f"{path}/{name}" in paths
 
 
 def scaled():
