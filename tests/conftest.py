@@ -40,6 +40,7 @@ EAGER = (
     "tensorboard",
     "training",
     "tuner",
+    "whole/test_distribution.py",
     "whole/test_docs.py",
     "whole/test_examples.py",
     "whole/test_readme.py",
