@@ -10,6 +10,7 @@ import gc
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import numpy as np
 import pytest
 from elsewhere import Elsewhere
+
+from reducible_train import datasets
 
 TESTS = Path(__file__).resolve().parent
 PURE = (
@@ -42,6 +45,10 @@ EAGER = (
     "tensorboard",
     "training",
     "tuner",
+    "whole/test_distribution.py",
+    "whole/test_docs.py",
+    "whole/test_examples.py",
+    "whole/test_readme.py",
 )
 
 
@@ -111,7 +118,7 @@ def pure_rooms_load_no_keras(only_pure_rooms: bool) -> Any:
 
 @pytest.fixture(autouse=True)
 def eagerly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In folders of `EAGER`, models are compiled to run eagerly, unless a test is marked `traced`.
+    """In what `EAGER` names, models are compiled to run eagerly, unless a test is marked `traced`.
 
     To trace the graph of a small model takes as long as a dozen of its epochs, and each cut has
     it traced anew. Whether a graph is stale after a cut is a law of its own, in `surgery`.
@@ -120,7 +127,7 @@ def eagerly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     rooms = [TESTS / room for room in EAGER]
     if keras is None or request.node.get_closest_marker("traced"):
         return
-    if not any(room in request.path.parents for room in rooms):
+    if not any(room in (request.path, *request.path.parents) for room in rooms):
         return
     # Keras asks whether a class has a `compile` of its own, so it is changed where it is defined.
     home = next(each for each in keras.Model.__mro__ if "compile" in vars(each))
@@ -130,3 +137,16 @@ def eagerly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         compiles(self, *args, **{"run_eagerly": True} | kwargs)
 
     monkeypatch.setattr(home, "compile", compile_eagerly)
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets.load` gives 64 samples of each part: programs on them are run, not judged."""
+    load = datasets.load
+
+    def load_few(name: str = "digits") -> datasets.Dataset:
+        data = load(name)
+        parts = [f"{axis}_{part}" for part in ("train", "val", "test") for axis in "xy"]
+        return replace(data, **{part: getattr(data, part)[:64] for part in parts})
+
+    monkeypatch.setattr(datasets, "load", load_few)

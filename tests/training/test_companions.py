@@ -60,7 +60,7 @@ class Scores(keras.callbacks.Callback):
 def fit(*callbacks, model=None, epochs=8, **how):
     model = zoo.compiled(zoo.sequential(), run_eagerly=True) if model is None else model
     x, y = zoo.data(model)
-    how = {"batch_size": 16, "shuffle": False, "verbose": 0} | how
+    how = {"batch_size": 32, "shuffle": False, "verbose": 0} | how
     return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **how), model
 
 
@@ -230,10 +230,16 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
     cadence = OPTIONS[case].get("cadence", Cadence(epochs=1))
     options = OPTIONS[case] | {"cadence": replace(cadence, compare=False)}
     whole = RankScheduler(**options)
-    history, expected = fit(whole, model=start(), epochs=6)
+    history, expected = fit(whole, model=start(), epochs=5)
     first = RankScheduler(**options)
     with pytest.raises(InterruptedError):
-        fit(first, RankBackupAndRestore(first, tmp_path / "b"), BreakOff(3), model=start())
+        fit(
+            first,
+            RankBackupAndRestore(first, tmp_path / "b"),
+            BreakOff(3),
+            model=start(),
+            epochs=5,
+        )
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
         "epoch_3.weights.h5",
         "state.json",
@@ -244,8 +250,8 @@ def test_a_resumed_training_is_the_one_that_would_have_been(case, tmp_path):
         RankTensorBoard(second, tmp_path / "logs"),
         RankBackupAndRestore(second, tmp_path / "b"),
     ]
-    resumed, model = fit(*callbacks, epochs=6)
-    assert resumed.epoch == [3, 4, 5]
+    resumed, model = fit(*callbacks, epochs=5)
+    assert resumed.epoch == [3, 4]
     assert resumed.history["loss"] == history.history["loss"][3:]
     assert plan_of(model) == plan_of(expected)
     for one, two in zip(
@@ -319,17 +325,20 @@ def pictures(eagerly):
 
 @pytest.mark.parametrize(
     ("make", "broken", "eagerly"),
-    [(recurrent, 1, True), (recurrent, 3, False), (pictures, 2, True)],
+    [(recurrent, 1, True), (recurrent, 1, False), (pictures, 2, True)],
 )
 def test_a_resumed_training_draws_the_same_random_numbers(make, broken, eagerly, tmp_path):
-    def scheduler():
-        return RankScheduler(budget=PiecewiseConstant((1.0, 0.7, 0.5), (0, 2, 3)))
+    def scheduler():  # with a graph one cut, as each has it traced anew
+        falls = PiecewiseConstant((1.0, 0.7, 0.5), (0, 1, 2))
+        alone = Cadence(epochs=1, compare=False)
+        return RankScheduler(budget=falls if eagerly else 0.5, cadence=alone)
 
     keras.utils.set_random_seed(5)
     model = make(eagerly)
     rng = np.random.default_rng(0)
     data = rng.normal(size=(32, *model.input_shape[1:])), rng.integers(5, size=32)
-    how = {"epochs": 5, "batch_size": 16, "shuffle": False, "verbose": 0}
+    epochs = 3 if eagerly else 2
+    how = {"epochs": epochs, "batch_size": 16, "shuffle": False, "verbose": 0}
     whole = model.fit(*data, callbacks=[scheduler()], **how)
     keras.utils.set_random_seed(5)
     first = scheduler()
@@ -342,7 +351,7 @@ def test_a_resumed_training_draws_the_same_random_numbers(make, broken, eagerly,
     keras.utils.set_random_seed(11)
     second, resumed = scheduler(), make(eagerly)
     history = resumed.fit(*data, callbacks=[second, RankBackupAndRestore(second, tmp_path)], **how)
-    assert history.epoch == list(range(broken, 5))
+    assert history.epoch == list(range(broken, epochs))
     assert history.history["loss"] == whole.history["loss"][broken:]
     for one, two in zip(
         [*resumed.weights, *resumed.optimizer.variables],

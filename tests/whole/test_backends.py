@@ -1,4 +1,4 @@
-"""Every backend of Keras that is installed runs the matrix, in a process of its own."""
+"""Every backend of Keras that is installed runs the matrix, each but ours in its own process."""
 
 from __future__ import annotations
 
@@ -10,26 +10,38 @@ import sys
 from pathlib import Path
 
 import backend_matrix
+import keras
 import numpy as np
 import pytest
 
 SCRIPT = Path(backend_matrix.__file__)
 PAIR = SCRIPT.parent / "two_processes.py"
-BACKENDS = ["tensorflow", "jax", "torch"]
+OTHERS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 QUICK = "--xla_backend_optimization_level=0"  # JAX compiles much, and runs little of it twice
 DEVICES = "--xla_force_host_platform_device_count"
 
 
-@pytest.fixture(scope="module")
-def expected():
-    """The numbers of the backend this process runs on."""
-    return backend_matrix.numbers()
+FITS = [
+    pytest.param(name, marks=[pytest.mark.slow] * name.startswith("subclassed"))
+    for name in backend_matrix.FITS
+]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_matrix(backend, expected, tmp_path):
+@pytest.mark.parametrize("name", FITS)
+def test_the_fits_of_the_matrix_here(name):
+    backend_matrix.check_fit(*backend_matrix.FITS[name])
+
+
+@pytest.mark.slow
+def test_the_holders_of_the_matrix_here():
+    backend_matrix.check_holders()
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_the_matrix(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed; `make backends` brings an environment with it")
+    expected = backend_matrix.numbers()
     file = tmp_path / "numbers.npz"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(file)],

@@ -24,14 +24,34 @@ def python_of(page: Path) -> str:
     return "\n".join(found)
 
 
+PAGES = [page.stem for page in HOW_TO if python_of(page)]
+OWN_DATA = ("own_train_step", "text_models")  # more of it than would be quick without a graph
+
+
+def run_how_to(name, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    page = DOCS / "howto" / f"{name}.md"
+    exec(compile(python_of(page), str(page), "exec"), {"__name__": "__main__"})
+
+
 @pytest.mark.filterwarnings("default")  # a page says itself where a program warns
-@pytest.mark.parametrize("page", [page for page in HOW_TO if python_of(page)], ids=lambda p: p.stem)
-def test_how_to(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    program = compile(python_of(page), str(page), "exec")
-    exec(program, {"__name__": "__main__"})
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.traced] * (name in OWN_DATA)) for name in PAGES],
+)
+def test_how_to(name, tmp_path, monkeypatch, few_samples):
+    run_how_to(name, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
+@pytest.mark.traced
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", PAGES)
+def test_how_to_on_all_of_its_data(name, tmp_path, monkeypatch):
+    run_how_to(name, tmp_path, monkeypatch)
+
+
+@pytest.mark.traced
 def test_the_quick_start_is_twelve_lines_that_need_nothing_else(tmp_path, monkeypatch, capsys):
     program = python_of(DOCS / "quickstart.md")
     assert len([line for line in program.splitlines() if line]) == 12

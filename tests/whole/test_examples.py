@@ -1,4 +1,8 @@
-"""Every example runs from its command line, on data that needs no network."""
+"""Every example runs from its command line, on data that needs no network.
+
+On few samples and eagerly, but for those that are about a model's own step; as they are, all of
+them run under the mark `slow`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ RUNS = {
     "train_smaller.py": (["--epochs", "7"], "test accuracy of the file"),
     "tune.py": (["--trials", "2", "--epochs", "1"], "best: "),
     "transfer_learning.py": (["--epochs", "2"], "a fifth of it: test accuracy"),
-    "transformer.py": (["--windows", "200", "--epochs", "1"], "half the size: 'The layer"),
+    "transformer.py": (["--windows", "48", "--epochs", "1"], "half the size: 'The layer"),
 }
 
 # Examples that need more than the package itself.
@@ -55,20 +59,38 @@ def run(name, *options, monkeypatch):
     runpy.run_path(str(TOP / "examples" / name), run_name="__main__")
 
 
-@pytest.mark.filterwarnings("default")  # what a script is told it goes on after
-@pytest.mark.parametrize("name", RUNS)
-def test_example(name, tmp_path, monkeypatch, capfd):
+OWN_STEPS = ("gan.py", "subclassed_model.py")
+
+
+def ran(name, monkeypatch, capfd, folder):
+    """What an example says in the end."""
     for package in NEEDS.get(name, ()):
         pytest.importorskip(package)
-    options, last_words = RUNS[name]
-    monkeypatch.chdir(tmp_path)
-    run(name, *options, monkeypatch=monkeypatch)
-    assert last_words in capfd.readouterr().out
+    monkeypatch.chdir(folder)
+    run(name, *RUNS[name][0], monkeypatch=monkeypatch)
+    return capfd.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")  # what a script is told it goes on after
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.traced] * (name in OWN_STEPS)) for name in RUNS],
+)
+def test_example(name, tmp_path, monkeypatch, capfd, few_samples):
+    assert RUNS[name][1] in ran(name, monkeypatch, capfd, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.traced
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", RUNS)
+def test_example_on_all_of_its_data(name, tmp_path, monkeypatch, capfd):
+    assert RUNS[name][1] in ran(name, monkeypatch, capfd, tmp_path)
 
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", sorted((TOP / "examples").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebook(path, tmp_path, monkeypatch):
+def test_notebook(path, tmp_path, monkeypatch, few_samples):
     """Its cells run in their order; what it shows was made by `docs/outputs.py`."""
     monkeypatch.chdir(tmp_path)
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -79,7 +101,7 @@ def test_notebook(path, tmp_path, monkeypatch):
         exec(compile(text.replace("epochs=12", "epochs=1"), f"{path.name}:{number}", "exec"), names)
 
 
-def test_a_training_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capfd):
+def test_a_training_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capfd, few_samples):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="broken off before epoch 3"):
         run("resume.py", "--epochs", "5", "--stop", "3", monkeypatch=monkeypatch)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,22 +30,26 @@ def commands() -> list[list[str]]:
     return [line.partition("#")[0].split() for line in lines]
 
 
-def test_the_python_runs_from_top_to_bottom(tmp_path):
-    (tmp_path / "configs").symlink_to(TOP / "configs")
+def check_the_python(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (folder / "configs").symlink_to(TOP / "configs")
     program = "\n".join(blocks("python")) + "\nassert again.count_params() < 0.26 * 85_002\n"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
     head, *_ = blocks("text")[0].splitlines()
-    columns = [line.split() for line in done.stdout.splitlines()]
+    columns = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert head.split() in columns, "the report has the columns that are shown"
+
+
+@pytest.mark.filterwarnings("default")  # a page says itself where a program warns
+def test_the_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys, few_samples):
+    check_the_python(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.traced
+@pytest.mark.filterwarnings("default")
+def test_the_python_runs_on_all_of_its_data(tmp_path, monkeypatch, capsys):
+    check_the_python(tmp_path, monkeypatch, capsys)
 
 
 def test_the_yaml_is_a_configuration():
