@@ -84,7 +84,9 @@ class Weighted:
         if self.side == "factors":
             return u, v
         signs = signs_of(u).astype(u.dtype)
-        return u * signs, signs[:, None] * v
+        u *= signs  # in place: both are new
+        v *= signs[:, None]
+        return u, v
 
     def rotations(self, rank: int) -> tuple[Array, Array]:
         """`R (r, rank)` and `L (rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
@@ -180,6 +182,16 @@ class WeightedStack(Stack):
         kept: int = self.parts[0].right.shape[1]
         full = len(self.values)
         return kept >= (full if most is None else min(most, full))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept: values and directions."""
+        return sum(
+            part.values.nbytes
+            + part.right.nbytes
+            + (0 if np.may_share_memory(part.left, part.right) else part.left.nbytes)
+            for part in self.parts
+        )
 
     def reading(self, read: Callable[[], Matrices]) -> WeightedStack:
         """The same of another kernel of equal numbers, whose matrices `read` gives."""
@@ -291,6 +303,8 @@ def _dense(
     weighed = matrix if metric.plain else metric.columns(metric.rows(matrix.astype(np.float64)))
     values, vectors = small_side(weighed, epsilon_of(matrix))
     vectors = vectors[:, :most]
+    if not metric.plain:
+        vectors = vectors.copy(order="K")  # else a view would keep all directions
     is_tall = matrix.shape[0] >= matrix.shape[1]
     if metric.plain:
         right = vectors.astype(matrix.dtype)
