@@ -92,10 +92,9 @@ def _alive() -> Iterator[tuple[str, Any]]:
     roots = {name: root for name, kind in _KINDS.items() if (root := kind.root()) is not None}
     names = {id(each): name for name, root in roots.items() for each in _with_subclasses(root)}
     objects: list[Any] = gc.get_objects()
-    for found in objects:
-        name = names.get(id(type(found)))
-        if name is not None:
-            yield name, found
+    known = names.keys()
+    for found in [each for each in objects if id(type(each)) in known]:
+        yield names[id(type(found))], found
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:

@@ -45,7 +45,7 @@ def children(layer: Any, *, saved_names: bool = True) -> list[tuple[str, Any]]:
     if is_graph_model(layer):
         return [(c.name if saved_names else _stable_name(c), c) for c in layer.layers]
     own = [child for child in layer._layers if isinstance(child, keras.Layer)]
-    names = _attribute_names(layer)
+    names = _attribute_names(layer) if own else {}
     return [(names.get(id(child)) or _stable_name(child), child) for child in own]
 
 

@@ -41,8 +41,15 @@ def host_value(variable: Any) -> np.ndarray:
 
 
 def host_float(variable: Any) -> np.ndarray:
-    """A variable's value as float32 or float64, for linear algebra on the host."""
-    value = host_value(variable)
+    """A variable's value as float32 or float64, for linear algebra on the host: to be read only.
+
+    What TensorFlow holds in the host's memory is not copied. It stays as it is read here, for
+    whoever writes to the variable then writes elsewhere.
+    """
+    if keras.backend.backend() == "tensorflow" and isinstance(variable, keras.Variable):
+        value = np.asarray(keras.ops.convert_to_tensor(variable))
+    else:
+        value = host_value(variable)
     return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from reducible_train.report.records import KernelCut
 from reducible_train.selection.allocation import Allocation
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.rank_choice import RankChoice
-from reducible_train.surgery.change import KernelChange, cut
+from reducible_train.surgery.change import KernelChange, NewKernel, cut
 
 
 def changes_to(choices: Sequence[RankChoice]) -> list[KernelChange]:
@@ -34,7 +34,8 @@ def agreed(
     """The changes of the first of several processes, on one's own kernels.
 
     Each process may have decomposed its kernels a little differently, and factors of two of them
-    do not belong together. They are told one after the other, for they may be large.
+    do not belong together. They are told one after the other, each when its turn comes, for they
+    may be large.
 
     Args:
         told: Gives what the first process has found.
@@ -43,11 +44,16 @@ def agreed(
     """
     kernels = {m.kernel.path: m.kernel for m in compressible}
     own = {change.kernel.path: change for change in changes}
-    found = []
-    for path in told(list(own)):
-        change: Any = told(own[path].alone() if path in own else None)
-        found.append(replace(change, kernel=kernels[path]))
-    return found
+    return [
+        KernelChange(kernels[path], partial(_told, told, own.get(path)), split)
+        for path, split in told([(path, change.split) for path, change in own.items()])
+    ]
+
+
+def _told(told: _keras.Broadcast, own: KernelChange | None) -> NewKernel:
+    """The numbers that the first process gives a kernel, which another one might leave alone."""
+    new: Any = told(None if own is None else own.make())
+    return cast("NewKernel", new)
 
 
 def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:

@@ -13,10 +13,10 @@ runs over two labels, the first outermost, of which the lengths named in `length
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -53,17 +53,18 @@ class _Labels:
     v: Tokens
     matrix: Tokens
 
-    @classmethod
-    def of(cls, kernel: str, u: str, v: str) -> _Labels:
-        """Read the labels of a matricization."""
-        tokens = _tokens(kernel), _tokens(u), _tokens(v)
-        labels, left, right = ("".join(each) for each in tokens)
-        matrix = (
-            "".join(label for label in labels if label in left and label in right),
-            "".join(label for label in labels if label not in right),
-            "".join(label for label in labels if label not in left),
-        )
-        return cls(*tokens, matrix)
+
+@functools.cache
+def _labels_of(kernel: str, u: str, v: str) -> _Labels:
+    """Read the labels of a matricization; those of each kind of layer are the same ones always."""
+    tokens = _tokens(kernel), _tokens(u), _tokens(v)
+    labels, left, right = ("".join(each) for each in tokens)
+    matrix = (
+        "".join(label for label in labels if label in left and label in right),
+        "".join(label for label in labels if label not in right),
+        "".join(label for label in labels if label not in left),
+    )
+    return _Labels(*tokens, matrix)
 
 
 @dataclass(frozen=True)
@@ -202,9 +203,9 @@ class Matricization:
 
     # --- inside -----------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _labels(self) -> _Labels:
-        return _Labels.of(self.kernel, self.u, self.v)
+        return _labels_of(self.kernel, self.u, self.v)
 
     def _stacked(self, u: A, v: A, ops: ArrayOps[A]) -> tuple[A, A, dict[str, int]]:
         """The matrices `(g, m, r)` and `(g, r, n)` of variables, and the lengths of all labels."""

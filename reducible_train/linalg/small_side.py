@@ -60,7 +60,7 @@ def times(matrix: Matrix, right: Matrix) -> Matrix:
     """
     out = np.empty((len(matrix), right.shape[1]), matrix.dtype)
     exact = right.astype(np.float64, copy=False)
-    for rows in _blocks(matrix):
+    for rows in blocks(matrix):
         out[rows] = matrix[rows].astype(np.float64, copy=False) @ exact
     return out
 
@@ -74,15 +74,26 @@ def _by_svd(tall: Matrix) -> tuple[Array, Array]:
 
 
 def _by_gram(tall: Matrix) -> tuple[Array, Array]:
-    scale = max(float(tall.max()), -float(tall.min())) or 1.0  # so that no square overflows
-    gram = np.zeros((tall.shape[1], tall.shape[1]))
-    for rows in _blocks(tall):
-        block = tall[rows] / np.float64(scale)
-        gram += block.T @ block
-    squares, vectors = np.linalg.eigh(gram)
+    scale = no_larger(tall)
+    squares, vectors = np.linalg.eigh(gram_of(tall, scale))
     return np.sqrt(np.maximum(squares[::-1], 0.0)) * scale, vectors[:, ::-1]
 
 
-def _blocks(matrix: Matrix) -> list[slice]:
+def gram_of(tall: Matrix, scale: float) -> Array:
+    """`W^T W` of a matrix divided by a scale, summed in double precision."""
+    gram = np.zeros((tall.shape[1], tall.shape[1]))
+    for rows in blocks(tall):
+        block = tall[rows] / np.float64(scale)
+        gram += block.T @ block
+    return gram
+
+
+def no_larger(matrix: Matrix) -> float:
+    """The magnitude that no entry is above, 1 for zeros: divided by it, no square overflows."""
+    return max(float(matrix.max()), -float(matrix.min())) or 1.0
+
+
+def blocks(matrix: Matrix) -> list[slice]:
+    """Blocks of rows that take 8 MiB in double precision."""
     step = max(1, _BLOCK // matrix.shape[1])
     return [slice(start, start + step) for start in range(0, len(matrix), step)]

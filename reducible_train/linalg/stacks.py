@@ -8,7 +8,7 @@ energies that a rank keeps and loses then add up over the stack.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,7 +44,7 @@ class Stack:
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
-        return _stacked(part.factors(rank) for part in self.parts)
+        return _both_stacked(part.factors(rank) for part in self.parts)
 
     def rotations(self, rank: int) -> tuple[Array, Array]:
         """`R (g, r, rank)` and `L (g, rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
@@ -54,7 +54,7 @@ class Stack:
         Raises:
             ArgumentError: `rank` is not in `[1, k]`.
         """
-        return _stacked(part.rotations(rank) for part in self.parts)
+        return _both_stacked(part.rotations(rank) for part in self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,14 @@ class StackSvd(Stack):
     parts: tuple[Svd, ...]
 
 
-def _stacked(pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+def stacked(matrices: Sequence[Array]) -> Array:
+    """Matrices `(m, n)` as a stack `(g, m, n)`; one alone is not copied."""
+    return matrices[0][None] if len(matrices) == 1 else np.stack(matrices)
+
+
+def _both_stacked(pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
     left, right = zip(*pairs, strict=True)
-    return np.stack(left), np.stack(right)
+    return stacked(left), stacked(right)
 
 
 def decompose_stack(matrices: npt.NDArray[np.floating]) -> StackSvd:

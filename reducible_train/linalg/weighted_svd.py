@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
+from reducible_train.linalg.leading import leading_side, pays
 from reducible_train.linalg.metric import Array, Metric
 from reducible_train.linalg.small_side import Matrix, small_side, times
 from reducible_train.linalg.stacks import Stack
@@ -84,7 +85,9 @@ class Weighted:
         if self.side == "factors":
             return u, v
         signs = signs_of(u).astype(u.dtype)
-        return u * signs, signs[:, None] * v
+        u *= signs  # in place: both are new
+        v *= signs[:, None]
+        return u, v
 
     def rotations(self, rank: int) -> tuple[Array, Array]:
         """`R (r, rank)` and `L (rank, r)`: `U @ R` and `L @ V` are `factors(rank)`.
@@ -181,6 +184,16 @@ class WeightedStack(Stack):
         full = len(self.values)
         return kept >= (full if most is None else min(most, full))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept: values and directions."""
+        return sum(
+            part.values.nbytes
+            + part.right.nbytes
+            + (0 if np.may_share_memory(part.left, part.right) else part.left.nbytes)
+            for part in self.parts
+        )
+
     def reading(self, read: Callable[[], Matrices]) -> WeightedStack:
         """The same of another kernel of equal numbers, whose matrices `read` gives."""
         parts = (
@@ -215,6 +228,7 @@ def weigh_stack(
     *,
     most: int | None = None,
     read: Callable[[], Sequence[Matrix]] | None = None,
+    leading: bool = False,
 ) -> WeightedStack:
     """Decompose each matrix of a stack under its metric.
 
@@ -223,6 +237,8 @@ def weigh_stack(
         metrics: One for each of the `g` matrices; left out, the Frobenius norm.
         most: The largest rank that will be asked for; left out, all directions are kept.
         read: Gives the matrices again when factors are asked for, so that they need not be kept.
+        leading: True where values after the first `most` need not be told apart, and an error 0.5 %
+            above the least will do: found sooner, if `linalg.leading` says that this pays.
 
     Raises:
         SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
@@ -232,7 +248,7 @@ def weigh_stack(
     again = read or (lambda: matrices)
     pairs = zip(zip(*matrices, strict=True), given, strict=True)
     parts = [
-        weigh(each, metric, most=most, read=partial(_one_of, again, place))
+        weigh(each, metric, most=most, read=partial(_one_of, again, place), leading=leading)
         for place, (each, metric) in enumerate(pairs)
     ]
     return WeightedStack(tuple(parts), weighted=metrics is not None)
@@ -249,6 +265,7 @@ def weigh(
     *,
     most: int | None = None,
     read: Callable[[], Matrices] | None = None,
+    leading: bool = False,
 ) -> Weighted:
     """Decompose a kernel under a metric.
 
@@ -258,6 +275,7 @@ def weigh(
         metric: How an error is measured; left out, by the Frobenius norm.
         most: The largest rank that will be asked for; left out, all directions are kept.
         read: Gives the matrices again when factors are asked for, so that they need not be kept.
+        leading: As in `weigh_stack`.
 
     Raises:
         SpectrumError: Entries are NaN or infinite, or LAPACK does not converge.
@@ -276,7 +294,7 @@ def weigh(
     metric.check(len(given[0]), given[-1].shape[1])
     again = read or (lambda: given)
     if len(given) == 1:
-        return _dense(given[0], metric, most, again)
+        return _dense(given[0], metric, most, again, leading=leading)
     u, v = (factor.astype(np.float64, copy=False) for factor in given)
     found = decompose_product(metric.rows(u), metric.columns(v))
     right, left = found.into_left[:, :most].copy(), found.into_right[:most].copy()
@@ -285,12 +303,22 @@ def weigh(
 
 
 def _dense(
-    matrix: Matrix, metric: Metric, most: int | None, read: Callable[[], Matrices]
+    matrix: Matrix,
+    metric: Metric,
+    most: int | None,
+    read: Callable[[], Matrices],
+    *,
+    leading: bool,
 ) -> Weighted:
     """The decomposition of a dense kernel; by the Frobenius norm, vectors in its own precision."""
     weighed = matrix if metric.plain else metric.columns(metric.rows(matrix.astype(np.float64)))
-    values, vectors = small_side(weighed, epsilon_of(matrix))
+    found = None
+    if leading and most is not None and pays(matrix.shape, most):
+        found = leading_side(weighed, most, epsilon_of(matrix))
+    values, vectors = small_side(weighed, epsilon_of(matrix)) if found is None else found
     vectors = vectors[:, :most]
+    if not metric.plain:
+        vectors = vectors.copy(order="K")  # else a view would keep all directions
     is_tall = matrix.shape[0] >= matrix.shape[1]
     if metric.plain:
         right = vectors.astype(matrix.dtype)

@@ -80,7 +80,8 @@ class KernelCut:
         energy: Energy of the kernel kept by this cut alone, a fraction.
         relative_error: `sqrt(1 - energy)`, relative Frobenius error of this cut.
         binding: What decided the rank (`"budget"`, `"energy"`, `"max_rank"`, ...).
-        spectrum: Singular values before the cut, non-increasing, as the criterion weighs them.
+        spectrum: Singular values before the cut, non-increasing, as the criterion weighs them. Of a
+            large kernel whose rank was asked for, those after it are all their root mean square.
         criterion: What said which directions to lose.
         output_error: What this cut alone does to the outputs of the kernel, on inputs as they were
             before it: `E||x W - x W'||^2` over the variance of `x W`, less what the bias makes up

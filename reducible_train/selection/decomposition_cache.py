@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from reducible_train.errors import ArgumentError
 from reducible_train.linalg.metric import Metric
 from reducible_train.linalg.weighted_svd import Matrices, WeightedStack
+from reducible_train.settings.checks import is_count
 
 Key = tuple[str, str]  # path of a kernel, and a split of it
 
@@ -19,12 +21,20 @@ class DecompositionCache:
     Give one to `factorize` for several budgets of the same trained weights: the second takes a
     fraction of the time. A kernel is known again by its path, its numbers and how its errors are
     measured, so a model that was loaded anew is, and one that was trained on is not: it is
-    decomposed, and takes the place of the other. It holds no model, and at most about half as
-    many bytes as one.
+    decomposed, and takes the place of the other. It holds no model, and of one at most about half
+    as many bytes.
+
+    Args:
+        max_bytes: The most bytes it holds, those used longest ago being forgotten first. One that
+            is too small for a model finds nothing of it again.
+
+    Raises:
+        ArgumentError: `max_bytes` is not a whole number, at least 0.
 
     Attributes:
         hits: How often a decomposition was found.
         misses: How often one had to be made.
+        nbytes: Bytes of what it holds.
 
     Example:
         >>> import keras
@@ -42,10 +52,17 @@ class DecompositionCache:
         (1, 1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = 2**30) -> None:
+        if not is_count(max_bytes, 0):
+            raise ArgumentError(
+                "`max_bytes` must be a whole number, at least 0. Received: "
+                f"max_bytes={max_bytes!r}. Write 2**30 for 1 GiB."
+            )
+        self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
-        self._kept: dict[Key, tuple[bytes, WeightedStack]] = {}
+        self.nbytes = 0
+        self._kept: dict[Key, tuple[bytes, WeightedStack]] = {}  # used longest ago first
 
     def get(
         self,
@@ -65,18 +82,35 @@ class DecompositionCache:
             make: Makes the decomposition.
         """
         now = _fingerprint(read(), metrics)
-        known = self._kept.get(key)
+        known = self._forget(key)
         if known is not None and known[0] == now and known[1].keeps(most):
             self.hits += 1
+            self._keep(key, *known)
             return known[1].reading(read)
         self.misses += 1
         found = make()
-        self._kept[key] = now, found.reading(_gone)
+        self._keep(key, now, found.reading(_gone))
         return found
 
     def clear(self) -> None:
         """Forget all decompositions."""
         self._kept.clear()
+        self.nbytes = 0
+
+    def _keep(self, key: Key, fingerprint: bytes, stack: WeightedStack) -> None:
+        """Keep a decomposition in place of those used longest ago, if it has room at all."""
+        if stack.nbytes > self.max_bytes:
+            return
+        while self.nbytes + stack.nbytes > self.max_bytes:
+            self._forget(next(iter(self._kept)))
+        self._kept[key] = fingerprint, stack
+        self.nbytes += stack.nbytes
+
+    def _forget(self, key: Key) -> tuple[bytes, WeightedStack] | None:
+        known = self._kept.pop(key, None)
+        if known is not None:
+            self.nbytes -= known[1].nbytes
+        return known
 
 
 def _gone() -> Matrices:
@@ -85,7 +119,7 @@ def _gone() -> Matrices:
 
 def _fingerprint(matrices: Matrices, metrics: Sequence[Metric] | None) -> bytes:
     """Equal for equal numbers, in all likelihood for no others."""
-    told = hashlib.blake2b(digest_size=16)
+    told = hashlib.sha256()  # most processors have instructions for it: 2 GB/s
     weights = [(each.inputs, each.outputs, each.block_gram) for each in metrics or ()]
     told.update(b"plain" if metrics is None else b"weighed")
     for array in (*matrices, *(weight for each in weights for weight in each)):

@@ -95,7 +95,7 @@ class OwnTargetSelector:
             return None, "no rank is asked for so far" if value == inf else over
         if form is not compressible.factorization or (current is not None and rank >= current):
             return None, None
-        parts = self._scorer.parts(compressible, form)
+        parts = self._scorer.parts(compressible, form, rank)
         return RankChoice(compressible, form, rank, _rank_binding(value, rank, form), parts), None
 
     def _by_effective_rank(

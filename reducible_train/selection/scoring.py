@@ -11,6 +11,7 @@ import numpy as np
 
 from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
+from reducible_train.linalg.leading import pays
 from reducible_train.linalg.metric import Metric
 from reducible_train.linalg.noise import effective_rank
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
@@ -62,10 +63,25 @@ class DirectionScorer:
         self._statistics: dict[str, tuple[Statistics, ...]] | None = None  # before a question
         self._effective_ranks: dict[str, float] = {}  # of this look, by path
 
-    def parts(self, compressible: CompressibleKernel, form: Factorization) -> Decomposition:
-        """The decomposition of a kernel in one of its forms, up to the largest rank it may get."""
+    def parts(
+        self, compressible: CompressibleKernel, form: Factorization, rank: int | None = None
+    ) -> Decomposition:
+        """The decomposition of a kernel in one of its forms, up to the largest rank it may get.
+
+        Args:
+            compressible: The kernel.
+            form: The form.
+            rank: The rank it gets, where that is known before its spectrum is: of a large kernel
+                only the leading directions are then looked for.
+        """
         kernel, split, most = compressible.kernel, form.split, _most(compressible, form)
         asked = kernel.path, split
+        leading = False
+        if rank is not None and kernel.rank is None and asked not in self._parts:
+            leading = pays(form.shape, rank)
+            most = rank if leading else most
+        if leading:
+            asked = kernel.path, f"{split}, leading {rank}"
         if asked in self._parts:
             return self._parts[asked]
         seen = self._seen(compressible, split)
@@ -76,7 +92,7 @@ class DirectionScorer:
             partial(kernel.matrices, split),
             metrics,
             most,
-            partial(decomposition, kernel, split, metrics, most=most),
+            partial(decomposition, kernel, split, metrics, most=most, leading=leading),
         )
         self.seconds += clock.perf_counter() - started
         return parts
@@ -162,6 +178,7 @@ def decomposition(
     metrics: Sequence[Metric] | None = None,
     *,
     most: int | None = None,
+    leading: bool = False,
 ) -> Decomposition:
     """The singular value decomposition of a kernel, dense or factorised.
 
@@ -172,12 +189,13 @@ def decomposition(
         split: How it is split; the usual way if not given.
         metrics: How errors of each of its matrices are measured; left out, by their energy.
         most: The largest rank that will be asked for; left out, any.
+        leading: True where values after the first `most` need not be told apart.
 
     Raises:
         SpectrumError: It holds NaN or infinity, or does not converge; names the kernel.
     """
     read = partial(kernel.matrices, split)
     try:
-        return weigh_stack(read(), metrics, most=most, read=read)
+        return weigh_stack(read(), metrics, most=most, read=read, leading=leading)
     except SpectrumError as error:
         raise SpectrumError(f"{kernel.path}: {error}") from error

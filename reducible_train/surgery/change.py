@@ -1,20 +1,23 @@
 """Change the ranks of one live model, all or nothing.
 
-Everything that can fail on bad numbers is computed before anything is touched; should
-Keras fail half-way, layers and optimizers are put back as they were.
+The new numbers of a kernel are computed when its turn comes, so that those of one kernel at a time
+are held beside the variables; should that fail, or Keras, half-way, layers and optimizers are put
+back as they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.errors import SurgeryError
+from reducible_train.errors import SpectrumError, SurgeryError
 from reducible_train.layers import Kernel, as_matrices, as_variables
+from reducible_train.linalg.stacks import stacked
 from reducible_train.linalg.svd import awakened
 from reducible_train.selection.scoring import Decomposition
 from reducible_train.surgery.optimizer_state import (
@@ -31,26 +34,33 @@ from reducible_train.surgery.rebuild import mark_containers
 
 
 @dataclass(frozen=True, eq=False)
+class NewKernel:
+    """The numbers that one kernel shall have, and what follows from them.
+
+    Args:
+        matrices: `[U (g, m, r), V (g, r, n)]`, or `[W (g, m, n)]` to make it dense again.
+        state: How optimizer state follows; `None` to start it anew.
+        shift: `(g, n)`, to be added to the bias; `None` leaves it alone.
+    """
+
+    matrices: Sequence[np.ndarray]
+    state: ChangeOfVariables | None = None
+    shift: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class KernelChange:
     """What one kernel shall become.
 
     Args:
         kernel: The kernel.
-        matrices: `[U (g, m, r), V (g, r, n)]`, or `[W (g, m, n)]` to make it dense again.
-        state: How optimizer state follows; `None` to start it anew.
+        make: Computes its new numbers, of the kernel as it is then.
         split: How the kernel is split, if it can be in several ways.
-        shift: `(g, n)`, to be added to the bias; `None` leaves it alone.
     """
 
     kernel: Kernel
-    matrices: Sequence[np.ndarray]
-    state: ChangeOfVariables | None = None
+    make: Callable[[], NewKernel]
     split: str | None = None
-    shift: np.ndarray | None = None
-
-    def alone(self) -> KernelChange:
-        """The same without its kernel, for another process, which has its own."""
-        return replace(self, kernel=None)  # type: ignore[arg-type]
 
 
 def cut(
@@ -62,8 +72,6 @@ def cut(
 ) -> KernelChange:
     """The change that brings a kernel to `rank`, given its present decomposition.
 
-    Directions that hold nothing are zero in one factor only, so that they can learn.
-
     Args:
         kernel: The kernel.
         rank: Its new rank.
@@ -73,15 +81,20 @@ def cut(
             `(m,)`, or `(p, m)` where pieces of them meet `p` blocks of columns; `None` leaves
             the bias alone.
     """
+    return KernelChange(kernel, partial(_truncated, rank, parts, means), split)
+
+
+def _truncated(rank: int, parts: Decomposition, means: Sequence[np.ndarray] | None) -> NewKernel:
+    """Directions that hold nothing are zero in one factor only, so that they can learn."""
     u, v = parts.factors(rank)
-    factors = np.stack([awakened(*pair) for pair in zip(u, v, strict=True)]), v
+    factors = stacked([awakened(*pair) for pair in zip(u, v, strict=True)]), v
     state: ChangeOfVariables = Split(*factors)
     if parts.rotates:
         state = Truncation(*parts.rotations(rank))
     shift = None
     if means is not None:
         shift = parts.output_shift(rank, means)
-    return KernelChange(kernel, factors, state, split, shift)
+    return NewKernel(factors, state, shift)
 
 
 def change_kernels(
@@ -102,7 +115,8 @@ def change_kernels(
         at_truncation: What becomes of them at a truncation.
 
     Raises:
-        SurgeryError: Keras failed on the way; the model is as it was.
+        SpectrumError: The new numbers of a kernel could not be computed; the model is as it was.
+        SurgeryError: Keras failed on the way; likewise.
     """
     if not changes:
         return
@@ -114,7 +128,9 @@ def change_kernels(
     restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
     try:
         with _keras.strategy_scope(model):
-            replacements = [_install(change) for change in changes]
+            has_state = any(each.built for each in holders.optimizers)
+            installed = [_install(change, has_state=has_state) for change in changes]
+            replacements = [each.replacement for each in installed]
             dead = [variable for r in replacements for variable in r.old]
             for optimizer in holders.optimizers:
                 dead += transfer(
@@ -125,13 +141,13 @@ def change_kernels(
                     at_truncation=at_truncation,
                 )
             mark_containers(model, *holders.models)
-            _shift_biases(changes, holders.optimizers)
+            _shift_biases([(i.kernel, i.shift) for i in installed], holders.optimizers)
     except BaseException as error:  # an interruption too leaves the model as it was
         for restore in restores:
             restore()
         mark_containers(model, *holders.models)
         _keras.rebuild_functions(model, *holders.models, training=training)
-        if not isinstance(error, Exception):
+        if isinstance(error, SpectrumError) or not isinstance(error, Exception):
             raise
         raise SurgeryError(
             f"The ranks of model '{model.name}' could not be changed; it is as it was. "
@@ -157,26 +173,29 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
     _keras.sync_state(model)
     changed = [v for c in changes for v in (*c.kernel.variables, _bias(c.kernel)) if v is not None]
     optimizers = _keras.find_holders([], changed).optimizers
+    wanted = [change.make() for change in changes]  # before anything is touched
     with _keras.strategy_scope(model):
-        for change in changes:
-            kernel, state = change.kernel, change.state
+        for change, new in zip(changes, wanted, strict=True):
+            kernel, state = change.kernel, new.state
             old = [matrix.astype(np.float64) for matrix in kernel.matrices(change.split)]
             if isinstance(state, Truncation):
                 steps = [old[0] @ state.right @ state.left - old[0], np.zeros_like(old[1])]
             else:
-                steps = [change.matrices[0] @ change.matrices[1] - old[0]]
+                steps = [new.matrices[0] @ new.matrices[1] - old[0]]
             shifts = as_variables(kernel, change.split)([fraction * step for step in steps])
             shift_weights(optimizers, kernel.variables[0], shifts[0])
-        parts = [replace(c, shift=fraction * c.shift) for c in changes if c.shift is not None]
-        _shift_biases(parts, optimizers)
+        parts = [(c.kernel, new.shift) for c, new in zip(changes, wanted, strict=True)]
+        _shift_biases([(k, fraction * s) for k, s in parts if s is not None], optimizers)
 
 
-def _shift_biases(changes: Sequence[KernelChange], optimizers: Iterable[Any]) -> None:
+def _shift_biases(
+    shifts: Sequence[tuple[Kernel, np.ndarray | None]], optimizers: Iterable[Any]
+) -> None:
     """The last step, so that nothing that fails comes after it."""
-    for change in changes:
-        bias = _bias(change.kernel)
-        if change.shift is not None and bias is not None:
-            shift_weights(optimizers, bias, change.shift)
+    for kernel, shift in shifts:
+        bias = _bias(kernel)
+        if shift is not None and bias is not None:
+            shift_weights(optimizers, bias, shift)
 
 
 def _bias(kernel: Kernel) -> Any | None:
@@ -184,11 +203,44 @@ def _bias(kernel: Kernel) -> Any | None:
     return kernel.kind.data.bias(kernel.layer, kernel.name)
 
 
-def _install(change: KernelChange) -> Replacement:
+@dataclass(frozen=True, eq=False)
+class _Installed:
+    """What is left to do for a kernel that has its new variables."""
+
+    kernel: Kernel
+    replacement: Replacement
+    shift: np.ndarray | None
+
+
+def _install(change: KernelChange, *, has_state: bool) -> _Installed:
+    """Give a kernel its new variables, and let go of their numbers.
+
+    Args:
+        change: What it shall become.
+        has_state: False where no optimizer has a state that could follow.
+    """
     kernel, split = change.kernel, change.split
-    stacked, unstacked = as_matrices(kernel, split), as_variables(kernel, split)
-    old, new = kernel.install(change.matrices, split)
-    return Replacement(old, new, change.state, stacked, unstacked)
+    before, after = as_matrices(kernel, split), as_variables(kernel, split)
+    made = change.make()
+    old, new = kernel.install(made.matrices, split)
+    state = _follower(kernel, made, new) if has_state else _none
+    return _Installed(kernel, Replacement(old, new, state, before, after), made.shift)
+
+
+def _none() -> None:
+    """How state follows where there is none."""
+
+
+def _follower(
+    kernel: Kernel, made: NewKernel, new: Sequence[Any]
+) -> Callable[[], ChangeOfVariables | None]:
+    """How state follows. Factors are read from their variables where these hold every digit."""
+    state = made.state
+    held = {_keras.itemsize(variable) for variable in new}
+    if isinstance(state, Split) and held == {each.dtype.itemsize for each in made.matrices}:
+        read = as_matrices(kernel)
+        return lambda: Split(*read([_keras.host_float(variable) for variable in new]))
+    return lambda: state
 
 
 def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
@@ -207,16 +259,19 @@ def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
     """
     change_kernels(
         model,
-        [KernelChange(kernel, zeros, split=split) for kernel, zeros, split in planned(model, plan)],
+        [
+            KernelChange(kernel, partial(NewKernel, zeros), split)
+            for kernel, zeros, split in planned(model, plan)
+        ],
         training=training,
     )
 
 
 def merge_all(kernels: Iterable[Kernel]) -> list[KernelChange]:
     """The changes that make factorised kernels dense again."""
-    merged = []
-    for kernel in kernels:
-        if kernel.rank is not None:
-            u, v = (matrix.astype(np.float64) for matrix in kernel.matrices())
-            merged.append(KernelChange(kernel, [u @ v]))
-    return merged
+    return [KernelChange(k, partial(_multiplied, k)) for k in kernels if k.rank is not None]
+
+
+def _multiplied(kernel: Kernel) -> NewKernel:
+    u, v = (matrix.astype(np.float64) for matrix in kernel.matrices())
+    return NewKernel([u @ v])

@@ -14,7 +14,7 @@ from reducible_train.layers import Kernel, as_one_variable
 from reducible_train.linalg.stacks import decompose_stack
 from reducible_train.selection.sample_checks import loss_gradients
 from reducible_train.selection.samples import Samples
-from reducible_train.surgery.change import KernelChange
+from reducible_train.surgery.change import KernelChange, NewKernel
 from reducible_train.surgery.optimizer_state import Extension, flip
 
 
@@ -78,7 +78,8 @@ def grow(kernel: Kernel, gradient: np.ndarray, count: int) -> KernelChange | Non
     size = np.where(size > 0, size, 1.0)
     u = np.concatenate([u, size * left[..., :count]], axis=-1)
     v = np.concatenate([v, np.zeros((len(v), count, v.shape[-1]))], axis=-2)
-    return KernelChange(kernel, [u, v], Extension(count), kernel.splits[0])
+    new = NewKernel([u, v], Extension(count))
+    return KernelChange(kernel, lambda: new, kernel.splits[0])
 
 
 def _outside(basis: np.ndarray, matrices: np.ndarray) -> np.ndarray:

@@ -140,14 +140,14 @@ class Replacement:
     Args:
         old: `[W]` or `[U, V]`.
         new: `[U, V]` (`[W]` after a merge).
-        change: How state follows; `None` if it must start anew.
+        change: Gives how state follows; `None` if it must start anew.
         as_matrices: Arrays shaped as the old variables, as stacks of matrices.
         as_variables: Stacks of matrices, in the shapes of the new variables.
     """
 
     old: Sequence[Any]
     new: Sequence[Any]
-    change: ChangeOfVariables | None
+    change: Callable[[], ChangeOfVariables | None]
     as_matrices: Callable[[Arrays], Arrays]
     as_variables: Callable[[Arrays], Arrays]
 
@@ -336,7 +336,8 @@ def _refill_one(
     old and new, they give the signal by which squares are corrected afterwards. What only follows
     from other slots is computed last.
     """
-    how = policy.get(type(replacement.change), "reset")
+    change = replacement.change()
+    how = policy.get(type(change), "reset")
     old_at = [position.get(id(v)) for v in replacement.old]
     new_at = [index[id(v)] for v in replacement.new]
     refill = _Refill(
@@ -349,15 +350,17 @@ def _refill_one(
     )
     meanings = {name: _keras.meaning_of(memory.optimizer, name) for name in slots}
     weights = [_keras.host_float(v) for v in replacement.new]
-    _refill_weights(refill, [n for n, meaning in meanings.items() if meaning == "weight"], weights)
-    if how != "reset" and replacement.change is not None:
-        _map_slots(refill, meanings, replacement.change, corrected=how == "signal")
+    averages = [name for name, meaning in meanings.items() if meaning == "weight"]
+    _refill_weights(refill, averages, change, weights)
+    if how != "reset" and change is not None:
+        _map_slots(refill, meanings, change, corrected=how == "signal")
     _keras.align_derived(memory.optimizer, slots, new_at, weights)
 
 
-def _refill_weights(refill: _Refill, names: Sequence[str], weights: Arrays) -> None:
+def _refill_weights(
+    refill: _Refill, names: Sequence[str], change: ChangeOfVariables | None, weights: Arrays
+) -> None:
     """Averages of weights begin anew at what these are; where a kernel only grew, they go on."""
-    change = refill.replacement.change
     for name in names:
         old = refill.read(name)
         if isinstance(change, Extension) and old is not None:

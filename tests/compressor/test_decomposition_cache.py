@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import ArgumentTypeError, DecompositionCache, PiecewiseConstant, factorize
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    DecompositionCache,
+    PiecewiseConstant,
+    factorize,
+)
 from reducible_train.compressor import Compression
 from reducible_train.settings.targets import target
 
@@ -47,6 +53,45 @@ def test_other_weights_are_decomposed_and_what_is_found_is_theirs():
     factorize(alone, 0.5)
     assert cache.hits == 0
     assert same(other, alone)
+
+
+def test_one_bit_of_one_weight_is_seen():
+    cache, model = DecompositionCache(), zoo.sequential()
+    other = copied(model)
+    kernel = other.get_layer("second").kernel
+    values = np.array(kernel)
+    values.view(np.uint32)[3, 5] ^= 1
+    kernel.assign(values)
+    factorize(model, 0.5, cache=cache)
+    made = cache.misses
+    factorize(other, 0.5, cache=cache)
+    assert (cache.misses, cache.hits) == (made + 1, made - 1)
+
+
+def test_what_was_used_longest_ago_makes_room():
+    models = [zoo.sequential() for _ in range(2)]
+    whole = DecompositionCache()
+    factorize(copied(models[0]), 0.5, cache=whole)
+    kernels = whole.misses
+    assert whole.nbytes > 0
+    small = DecompositionCache(max_bytes=whole.nbytes)
+    for model, hits in ((models[0], 0), (models[0], kernels), (models[1], kernels)):
+        factorize(copied(model), 0.5, cache=small)
+        assert small.hits == hits
+        assert 0 < small.nbytes <= small.max_bytes
+    small.clear()
+    assert small.nbytes == 0
+    tiny, alone = DecompositionCache(max_bytes=1), copied(models[0])
+    report = factorize(models[0], 0.5, cache=tiny)
+    assert (tiny.nbytes, tiny.misses) == (0, kernels)
+    assert report.cuts[-1].kernels == factorize(alone, 0.5).cuts[-1].kernels
+    assert same(models[0], alone)
+
+
+@pytest.mark.parametrize("size", [-1, 0.5, "1 GiB", None])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(ArgumentError, match=r"`max_bytes` must be .* Received: max_bytes="):
+        DecompositionCache(max_bytes=size)
 
 
 def test_a_compression_asked_again_without_training_decomposes_what_it_changed_alone():

@@ -178,7 +178,7 @@ def test_averages_of_weights_go_on():
                 np.testing.assert_allclose(after["kernel_v"][:6], before["kernel_v"])
                 np.testing.assert_array_equal(after["kernel_v"][6:], 0)
                 np.testing.assert_allclose(
-                    after["kernel_u"][:, 6:], change.matrices[0][0][:, 6:], rtol=1e-6
+                    after["kernel_u"][:, 6:], change.make().matrices[0][0][:, 6:], rtol=1e-6
                 )
 
     model.fit(x, y, epochs=2, callbacks=[Grow()], verbose=0)

@@ -7,6 +7,7 @@ name in `selection/costs` makes the tables of its costs. Both are found without 
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -129,6 +130,12 @@ def counted_measure(name: str) -> CountedMeasure:
             f"`measure` must be one of {', '.join(map(repr, counted))}. "
             f"Received: measure={name!r}. To count numbers, write 'parameters'."
         )
+    return _without_options(kind)
+
+
+@functools.cache
+def _without_options(kind: type[CountedMeasure]) -> CountedMeasure:
+    """The measure of a kind; asked for each weight of a model, many times a cut."""
     return kind()
 
 
