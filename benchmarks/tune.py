@@ -19,6 +19,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # convolutions in half the time
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import shutil
@@ -72,6 +73,7 @@ class Fits:
     def __enter__(self) -> Fits:
         self._fit = fit = keras.Model.fit
 
+        @functools.wraps(fit)
         def timed(model: keras.Model, *args: Any, **kwargs: Any) -> Any:
             started = time.process_time()
             try:
@@ -162,8 +164,8 @@ class Bench:
         }
         small = [each for each in trials if each["removed"] >= self.task.goal]
         if small:
-            best = max(small, key=lambda each: each["validation"])
-            found["at_goal"] = self._found(tuner, best)
+            nearest = max(small, key=lambda each: each["validation"])
+            found["at_goal"] = self._found(tuner, nearest)
         shutil.rmtree(self.args.folder / name)
         return found
 
@@ -232,9 +234,7 @@ def record(network: str, engine: str, rows: Sequence[Mapping[str, Any]]) -> dict
     dense = {r["seed"]: r["found"] for r in rows if r["engine"] == "dense"}
     runs = [r for r in rows if r["engine"] == engine]
     best = [(r["found"]["best"], dense[r["seed"]]) for r in runs]
-    at_goal = [
-        (r["found"]["at_goal"], dense[r["seed"]]) for r in runs if "at_goal" in r["found"]
-    ]
+    at_goal = [(r["found"]["at_goal"], dense[r["seed"]]) for r in runs if "at_goal" in r["found"]]
     goal = TASKS[network].goal
     made = {
         "network": network,
@@ -243,7 +243,9 @@ def record(network: str, engine: str, rows: Sequence[Mapping[str, Any]]) -> dict
         "goal": goal,
         "removed": [one["removed"] for one, _ in best],
         "lost": [beside["test"] - one["test"] for one, beside in best],
-        "lost_validation": [beside["begun"]["validation"] - one["validation"] for one, beside in best],
+        "lost_validation": [
+            beside["begun"]["validation"] - one["validation"] for one, beside in best
+        ],
         "lost_at_goal": [beside["test"] - one["test"] for one, beside in at_goal],
         "over_fits": [r["found"]["seconds"] / r["found"]["fits"] for r in runs],
         "seconds": [r["found"]["seconds"] for r in runs],
@@ -254,7 +256,15 @@ def record(network: str, engine: str, rows: Sequence[Mapping[str, Any]]) -> dict
 
 def table(made: Sequence[Mapping[str, Any]]) -> None:
     """Print the records."""
-    columns = ["network, engine", "seeds", "removed %", "lost (test)", "lost at goal", "over fits", ""]
+    columns = [
+        "network, engine",
+        "seeds",
+        "removed %",
+        "lost (test)",
+        "lost at goal",
+        "over fits",
+        "",
+    ]
     show(
         f"Smallest that loses at most {POINTS:g} points on the validation split",
         columns,
@@ -281,9 +291,7 @@ def margins(made: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         other = of.get((network, "random"))
         if engine == "random" or other is None:
             continue
-        more = [
-            100 * (a - b) for a, b in zip(one["removed"], other["removed"], strict=False)
-        ]
+        more = [100 * (a - b) for a, b in zip(one["removed"], other["removed"], strict=False)]
         found.append({"network": network, "engine": engine, "more": more})
         console.print(
             f"{network}: {engine} removes {fmean(more):+.1f} ± {deviation(more):.1f} points of the"
