@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from rich.text import Text
 from reducible_train.cli._data import Arrays
 from reducible_train.cli._exit import RESCUED, SHORT
 from reducible_train.cli._look import inspect_line
-from reducible_train.cli._workers import BROKEN_OFF, CHIEF, role
+from reducible_train.cli._trials import Ended, Progress, ended, line_of
+from reducible_train.cli._workers import BROKEN_OFF, CHIEF, PROJECT, role
 from reducible_train.config import Config
+from reducible_train.config.build import layer_rules
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.errors import ArgumentError
 from reducible_train.preflight.data import check_data
@@ -30,13 +32,14 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.front import pareto
 from reducible_train.tuner.hypermodel import RankHyperModel
+from reducible_train.tuner.kept_files import ORACLE, MendedWarning
+from reducible_train.tuner.trained_on import training_of
 
 _TUNERS = {
     "bayesian": keras_tuner.BayesianOptimization,
     "random": keras_tuner.RandomSearch,
     "grid": keras_tuner.GridSearch,
 }
-_PROJECT = "trials"
 _SEED = 0  # of a search whose configuration says none: the same command finds the same
 
 
@@ -51,7 +54,7 @@ class Tuning:
         folder: Where trials are kept.
         tuner: Name of the tuner.
         trials: How many.
-        asked: `monitor`, `max_drop`, and `max_size` or `None`.
+        asked: What is best.
 
     Raises:
         ArgumentError: No validation data, a metric that will not be there, an impossible space.
@@ -66,11 +69,11 @@ class Tuning:
         folder: Path,
         tuner: str,
         trials: int,
-        asked: Mapping[str, Any],
+        asked: SizeAtQuality | QualityAtSize,
     ):
-        if arrays.val is None and asked["monitor"].startswith("val_"):
+        if arrays.val is None and asked.monitor.startswith("val_"):
             raise ArgumentError(
-                f"{asked['monitor']!r} needs validation data. Received: none. Add x_val and y_val,"
+                f"{asked.monitor!r} needs validation data. Received: none. Add x_val and y_val,"
                 " or set training.validation_split: 0.1."
             )
         loaded.compile(network, len(arrays.train[0]))
@@ -79,42 +82,85 @@ class Tuning:
         check_savable(network)
         self._loaded, self._trials, self._folder = loaded, trials, folder
         self._arrays = arrays.with_words(keras.ops.convert_to_tensor)
-        self._asked = _objective(asked)
+        self._asked = asked
         self._hypermodel = RankHyperModel(
-            network, space, objective=self._asked, rules=loaded.callbacks()[0].rules
+            network, space, objective=asked, rules=layer_rules(loaded)
         )
-        self._check_folder(tuner)
-        self._tuner = self._made(tuner)
+        self._name, self._network = tuner, network
+        self._tuner: Any = None
+        self._mended: list[str] = []
+
+    def open(self) -> None:
+        """Take up what the folder holds; it belongs to this search from now on.
+
+        Raises:
+            ArgumentError: It is that of another search, or cannot be gone on with.
+        """
+        self._check_folder(self._name)
+        self._tuner, self._mended = self._made(self._name)
 
     def _check_folder(self, tuner: str) -> None:
         """Refuse the folder of another search, and one that this tuner cannot go on in."""
+        told = training_of(_TUNERS[tuner].__name__, self._network, self._fit)
         try:
-            self._hypermodel.check_folder(self._project)
+            self._hypermodel.open_folder(self._project, {**told, "seed": self._seed})
         except SearchError as error:
-            raise ArgumentError(f"{error} Here: choose another place with --folder.") from error
-        if tuner == "grid" and role() is None and self._project.exists():
+            words = str(error).partition(" Give another project_name")[0]
+            raise ArgumentError(f"{words} Here: choose another place with --folder.") from error
+        if tuner == "grid" and role() is None and (self._project / ORACLE).exists():
             raise ArgumentError(
                 "keras-tuner's grid cannot go on with a search. Received: --tuner grid, and "
                 f"{self._folder}, which holds one. Choose another place with --folder."
             )
 
-    def _made(self, name: str) -> Any:
-        """The tuner, with what its folder holds: that of one process, or of a chief."""
-        kind, seed = _TUNERS[name], self._loaded.training.seed
-        with contextlib.redirect_stdout(io.StringIO()):  # it says where it goes on
-            tuner = kind(
+    def _made(self, name: str) -> tuple[Any, list[str]]:
+        """The tuner, with what its folder holds: that of one process, or of a chief.
+
+        With it a line for each file that a kill had cut.
+        """
+        with (
+            contextlib.redirect_stdout(io.StringIO()),  # it says where it goes on
+            warnings.catch_warnings(record=True) as told,
+        ):
+            warnings.simplefilter("always", MendedWarning)
+            tuner = _TUNERS[name](
                 self._hypermodel,
                 self._hypermodel.objective,
                 max_trials=self._trials,
-                seed=_SEED if seed is None else seed,
+                seed=self._seed,
                 directory=str(self._folder),
-                project_name=_PROJECT,
-                max_consecutive_failed_trials=max(3, self._trials),
+                project_name=PROJECT,
+                max_consecutive_failed_trials=self._trials + 1,  # what all fail of is told below
             )
             # keras-tuner goes on only with a search of the same name of a process
-            if role() in (None, CHIEF) and (self._project / "oracle.json").exists():
+            if role() in (None, CHIEF) and self._is_begun():
                 tuner.oracle.reload()
-        return tuner
+        mended = [each for each in told if issubclass(each.category, MendedWarning)]
+        for each in told:
+            if each not in mended:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        return tuner, list(dict.fromkeys(str(each.message) for each in mended))
+
+    def _is_begun(self) -> bool:
+        """Whether the folder holds trials to go on with."""
+        return (self._project / ORACLE).exists() or bool(ended(self._project))
+
+    @property
+    def _seed(self) -> int:
+        seed = self._loaded.training.seed
+        return _SEED if seed is None else seed
+
+    @property
+    def _fit(self) -> dict[str, Any]:
+        """How each trial is trained."""
+        x, y = self._arrays.train
+        return {
+            "x": x,
+            "y": y,
+            "validation_data": self._arrays.val,
+            "epochs": self._loaded.training.epochs,
+            "batch_size": self._loaded.training.batch_size,
+        }
 
     def run(self, console: Console) -> None:
         """Do what trials are left.
@@ -131,41 +177,24 @@ class Tuning:
                 look()
 
         self._tuner.on_trial_end = told
-        training = self._loaded.training
         try:
-            self._tuner.search(
-                *self._arrays.train,
-                validation_data=self._arrays.val,
-                epochs=training.epochs,
-                batch_size=training.batch_size,
-                verbose=0,
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Trial .* failed")  # each has its line
+                self._tuner.search(**self._fit, verbose=0)
         except KeyboardInterrupt:
             console.print(Text(BROKEN_OFF))
             raise typer.Exit(RESCUED) from None
 
-    def progress(self, console: Console) -> Callable[[], None]:
-        """Gives a line for each trial that has ended since it was called last."""
-        began, before = time.monotonic(), set(_finished(self._project))
-        told = set(before)
-        if before:
-            console.print(Text(f"done before: {len(before)} of {self._trials} trials"))
-
-        def look() -> None:
-            done = _finished(self._project)
-            for name in sorted(done.keys() - told):
-                told.add(name)
-                best = _best(done.values(), self._hypermodel.objective.direction)
-                since = len(told) - len(before)
-                left = (time.monotonic() - began) / since * (self._trials - len(told))
-                line = f"trial {len(told)} of {self._trials}  {_line(done[name], self._shown)}"
-                console.print(Text(f"{line}  best {best}  {_duration(left)} left"))
-
-        return look
+    def progress(self, console: Console) -> Progress:
+        """Tells of each trial that has ended since it was called last."""
+        for line in self._mended:
+            console.print(Text(line), soft_wrap=True)
+        direction = self._hypermodel.objective.direction
+        return Progress(console, self._project, self._trials, direction, self._shown)
 
     @property
     def _project(self) -> Path:
-        return self._folder / _PROJECT
+        return self._folder / PROJECT
 
     @property
     def _shown(self) -> tuple[str, str]:
@@ -175,9 +204,10 @@ class Tuning:
         """Say which trials none beats in everything, and save the best.
 
         Raises:
-            ArgumentError: No trial has finished.
+            ArgumentError: No trial has finished, or every one has failed.
             typer.Exit: Saved, but the best one does not keep to what was asked.
         """
+        self._check_some(ended(self._project))
         self._tuner.oracle.reload()
         front = pareto(self._tuner)
         best = self._tuner.oracle.get_best_trials(1)[0]
@@ -192,7 +222,9 @@ class Tuning:
         console.print()
         console.print(Text(str(front)), soft_wrap=True)
         console.print()
-        console.print(Text(f"best    {_line(point.metrics, self._shown)} (trial {best.trial_id})"))
+        console.print(
+            Text(f"best    {line_of(point.metrics, self._shown)} (trial {best.trial_id})")
+        )
         console.print(Text(f"look    {inspect_line(out)}"), soft_wrap=True)
         console.print(Text(f"saved   {out}"), soft_wrap=True)
         if not _keeps(self._asked, point.metrics, best.score):
@@ -200,11 +232,15 @@ class Tuning:
             Console(stderr=True).print(Text(words))
             raise typer.Exit(SHORT)
 
-
-def _objective(asked: Mapping[str, Any]) -> SizeAtQuality | QualityAtSize:
-    if asked["max_size"] is not None:
-        return QualityAtSize(asked["monitor"], limit=asked["max_size"])
-    return SizeAtQuality(asked["monitor"], max_drop=asked["max_drop"])
+    def _check_some(self, done: Mapping[str, Ended]) -> None:
+        """Refuse to go on where every trial has failed."""
+        failed = [each.reason for each in done.values() if each.reason]
+        if failed and len(failed) == len(done):
+            raise ArgumentError(
+                f"A trial must train to its end. Received: {len(failed)} trials that all failed, "
+                f"the first with: {failed[0].rstrip('.')}. Mend that, and begin anew with another "
+                "--folder."
+            )
 
 
 def _keeps(asked: SearchObjective, metrics: Mapping[str, float], score: float | None) -> bool:
@@ -212,33 +248,3 @@ def _keeps(asked: SearchObjective, metrics: Mapping[str, float], score: float | 
     if isinstance(asked, QualityAtSize):
         return metrics[asked.size_name] <= asked.limit
     return score is not None and score <= 1.0  # above it is how far the quality is behind
-
-
-def _finished(project: Path) -> dict[str, dict[str, float]]:
-    """Metrics of the trials that are done, by name; a file half written waits for the next look."""
-    found = {}
-    for path in sorted(project.glob("trial_*/trial.json")):
-        try:
-            trial = keras_tuner.engine.trial.Trial.load(str(path))
-        except (ValueError, OSError):
-            continue
-        if trial.status == "COMPLETED":
-            metrics = {n: float(trial.metrics.get_best_value(n)) for n in trial.metrics.metrics}
-            found[trial.trial_id] = {**metrics, "score": float(trial.score)}
-    return found
-
-
-def _best(done: Any, direction: str) -> str:
-    scores = [each["score"] for each in done]
-    return f"{(min if direction == 'min' else max)(scores):.4g}"
-
-
-def _line(metrics: Mapping[str, float], names: tuple[str, str]) -> str:
-    monitor, size = names
-    return f"{monitor} {metrics[monitor]:.4f}  {size.replace('_', ' ')} {metrics[size]:.1%}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

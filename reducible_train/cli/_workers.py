@@ -7,6 +7,7 @@ and `KERASTUNER_ORACLE_PORT`.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -23,6 +25,8 @@ from rich.text import Text
 
 from reducible_train.cli._exit import RESCUED
 from reducible_train.errors import ArgumentError, FileAccessError
+from reducible_train.tuner.folder_lock import CHIEF as CHIEFS
+from reducible_train.tuner.folder_lock import holding
 
 BROKEN_OFF = "Broken off. Finished trials are kept; run the same command again to go on."
 
@@ -30,9 +34,11 @@ _ID, _IP, _PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORA
 _PARENT = "REDUCIBLE_TUNE_PARENT"  # the process that has started this one, and watches it
 CHIEF = "chief"
 _HOST = "127.0.0.1"
-_PATIENCE = 60.0  # seconds that a worker waits for its chief
-_TRIES = 5  # times that processes which died are begun anew
+PROJECT = "trials"  # what keras-tuner writes, in the folder of the search
+_PATIENCE = 300.0  # seconds that a worker waits for its chief, which loads TensorFlow first
+_TRIES = 5  # times that processes which died are begun anew, with no trial finished meanwhile
 _LOOK = 0.5  # seconds between two looks at the processes
+_ENDING = 15.0  # seconds that a chief may take to notice that its parent has ended
 
 
 def role() -> str | None:
@@ -57,58 +63,127 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def check_place(workers: int) -> None:
-    """Refuse a worker without its chief, a second chief, and workers of workers.
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let nobody else search in a folder: the chief of another, or who began one by hand.
 
     Raises:
-        ArgumentError: The environment says half of it, or two chiefs would share a port.
-        FileAccessError: Nobody answers where the chief should be.
+        ArgumentError: Another process does.
+    """
+    project, name = folder / PROJECT, role()
+    if name is None:
+        with holding(project):
+            with holding(project, CHIEFS, _ENDING):  # a chief whose parent was killed ends soon
+                pass
+            yield
+    elif name == CHIEF:
+        with holding(project, CHIEFS, _ENDING):
+            yield
+    else:
+        yield
+
+
+def check_workers(workers: int) -> None:
+    """Refuse what the environment says by half, workers of workers, and workers on Windows.
+
+    Raises:
+        ArgumentError: One of these.
     """
     name = role()
+    if workers > 1 and os.name == "nt":
+        raise ArgumentError(
+            "--workers needs Linux or macOS, where a process is told that its parent has ended. "
+            f"Received: --workers {workers} on Windows. Leave it out, or start a chief and "
+            f"workers by hand, each with {_ID}, {_IP} and {_PORT}."
+        )
     if name is None:
+        given = [each for each in (_IP, _PORT) if each in os.environ]
+        if given:
+            raise ArgumentError(
+                f"{' and '.join(given)} must come with {_ID}, who this process is. Received: "
+                f"none. Set {_ID}={CHIEF} or {_ID}=worker-1, or unset the address."
+            )
         return
+    if workers > 1:
+        raise ArgumentError(
+            f"--workers must be 1 where {_ID} is set. Received: {workers} workers of {name!r}. "
+            "Start a process for each worker, or unset it to have them started here."
+        )
     missing = [each for each in (_IP, _PORT) if not os.environ.get(each)]
     if missing:
         raise ArgumentError(
             f"{_ID} must come with the address of the chief. Received: {_ID}={name} without "
             f"{' and '.join(missing)}. Set all three, or none for a search of one process."
         )
-    if workers > 1:
+    if not name or (CHIEF in name and name != CHIEF):
         raise ArgumentError(
-            f"--workers must be 1 where {_ID} is set. Received: {workers} workers of {name!r}. "
-            "Start a process for each worker, or unset it to have them started here."
+            f"{_ID} must be {CHIEF!r}, or a name without that word: keras-tuner takes each name "
+            f"that holds it for the chief. Received: {name!r}. Write for example worker-1."
         )
-    if not os.environ[_PORT].isdigit():
+    port = os.environ[_PORT]
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise ArgumentError(
-            f"{_PORT} must be a number. Received: {os.environ[_PORT]!r}. Write for example 8000."
+            f"{_PORT} must be a number from 1 to 65535. Received: {port!r}. Write for example 8000."
         )
+
+
+def check_place(console: Console) -> None:
+    """Refuse a second chief on one port; have a worker wait for its chief.
+
+    Args:
+        console: Where a worker says that it waits.
+
+    Raises:
+        ArgumentError: Two chiefs would share a port, or the chief cannot have it.
+        FileAccessError: Nobody answers where the chief should be.
+    """
+    name = role()
+    if name is None:
+        return
     place = os.environ[_IP], int(os.environ[_PORT])
     if name == CHIEF:
         _check_free(*place)
     else:
-        _wait_for_chief(*place)
+        _wait_for_chief(console, *place)
 
 
 def _check_free(ip: str, port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # there it would let two have one port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ip, port))
+            return
         except OSError as error:
-            raise ArgumentError(
-                f"The chief must have its port for itself. Received: {ip}:{port}, "
-                f"{error.strerror or error}. Another chief may be running there: end it, or "
-                f"choose another {_PORT}."
-            ) from error
+            found = error
+    told = f"Received: {ip}:{port}, {found.strerror or found}."
+    if found.errno == errno.EADDRINUSE:
+        raise ArgumentError(
+            f"The chief must have its port for itself. {told} Another chief may be running "
+            f"there: end it, or choose another {_PORT}."
+        ) from found
+    if found.errno == errno.EACCES:
+        raise ArgumentError(
+            f"The chief must be allowed its port. {told} Ports below 1024 are the system's: "
+            f"choose another {_PORT}, such as 8000."
+        ) from found
+    raise ArgumentError(
+        f"The chief must have an address of the machine it runs on. {told} Set {_IP} to one of "
+        "this machine, which the workers reach, and start the chief here."
+    ) from found
 
 
-def _wait_for_chief(ip: str, port: int) -> None:
-    until = time.monotonic() + _PATIENCE
+def _wait_for_chief(console: Console, ip: str, port: int) -> None:
+    until, waits = time.monotonic() + _PATIENCE, False
     while True:
         try:
             with socket.create_connection((ip, port), timeout=2):
                 return
         except OSError as error:
+            if not waits:
+                told = f"waiting up to {_PATIENCE:.0f} s for the chief at {ip}:{port}"
+                console.print(Text(told), soft_wrap=True)
+                waits = True
             if time.monotonic() > until:
                 raise FileAccessError(
                     f"A worker needs its chief. Received: nobody at {ip}:{port} for "
@@ -133,17 +208,15 @@ class Workers:
         self._names = [CHIEF, *(f"worker-{i + 1}" for i in range(count))]
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._deaths = 0
-        with socket.socket() as probe:
-            probe.bind((_HOST, 0))
-            self._port = probe.getsockname()[1]
+        self._deaths = 0  # since a trial has ended
+        self._port = 0
 
-    def run(self, console: Console, look: Callable[[], None]) -> None:
+    def run(self, console: Console, look: Callable[[], int]) -> None:
         """Run them until all trials are done.
 
         Args:
             console: Where to say what happens to them.
-            look: Called now and then, to tell of finished trials.
+            look: Called now and then, to tell of trials that have ended since; gives how many.
 
         Raises:
             ArgumentError: They died again and again; with the last lines of one.
@@ -151,8 +224,9 @@ class Workers:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             self._start(*self._names)
-            while self._processes[CHIEF].poll() != 0:
-                look()
+            while not self._is_done():
+                if look():
+                    self._deaths = 0
                 self._mend(console)
                 time.sleep(_LOOK)
             look()
@@ -161,6 +235,11 @@ class Workers:
             raise typer.Exit(RESCUED) from None
         finally:
             self._stop(*self._names)
+
+    def _is_done(self) -> bool:
+        """True once the chief or all workers have left: no trial is left to do."""
+        chief, *workers = (self._processes[name].poll() == 0 for name in self._names)
+        return chief or all(workers)
 
     def _mend(self, console: Console) -> None:
         """Begin anew what has died."""
@@ -171,7 +250,8 @@ class Workers:
         if self._deaths > _TRIES:
             raise ArgumentError(
                 f"Processes of the search must live. Received: {', '.join(dead)} died, after "
-                f"{_TRIES} that were begun anew. The end of {self._log(dead[0])}:\n"
+                f"{_TRIES} that were begun anew and have finished no trial. The end of "
+                f"{self._log(dead[0])}:\n"
                 f"{self._last_words(dead[0])}"
             )
         code = self._processes[dead[0]].poll()
@@ -183,6 +263,10 @@ class Workers:
         self._start(*dead)
 
     def _start(self, *names: str) -> None:
+        if CHIEF in names:
+            with socket.socket() as probe:
+                probe.bind((_HOST, 0))
+                self._port = probe.getsockname()[1]
         for name in names:
             place = {_ID: name, _IP: _HOST, _PORT: str(self._port), _PARENT: str(os.getpid())}
             with open(self._log(name), "ab") as log:

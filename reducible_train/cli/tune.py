@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from reducible_train.cli._data import read_arrays
+from reducible_train.cli._goal import DROP, goal
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
-from reducible_train.cli._workers import Workers, check_place, follow_parent, role
-from reducible_train.config import load_config
+from reducible_train.cli._workers import (
+    PROJECT,
+    Workers,
+    alone_in,
+    check_place,
+    check_workers,
+    follow_parent,
+    role,
+)
+from reducible_train.config import Config, load_config
 from reducible_train.preflight.paths import check_folder, check_output
 from reducible_train.settings.search_space import SearchSpace
 
@@ -55,8 +66,11 @@ def tune(
         str, typer.Option(help="The metric that tells how good a model is.")
     ] = "val_accuracy",
     max_drop: Annotated[
-        float, typer.Option(min=0.0, help="What it may be worse than the model as it is.")
-    ] = 0.005,
+        float | None,
+        typer.Option(
+            min=0.0, help="What it may be worse than the model as it is.", show_default=f"{DROP}"
+        ),
+    ] = None,
     max_size: Annotated[
         float | None,
         typer.Option(
@@ -78,7 +92,8 @@ def tune(
     Example: reducible-train tune model.keras data.npz -c configs/search.yaml -o best.reducible
     """
     follow_parent()
-    console = Console()
+    check_workers(workers)
+    console, asked = Console(), goal(monitor, max_drop, max_size)
     overrides = {} if epochs is None else {"training.epochs": epochs}
     loaded = load_config(config, overrides)
     missing: list[tuple[tuple[str, ...], str]] = []
@@ -97,26 +112,35 @@ def tune(
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
-    check_place(workers)
-    load_keras()
-    from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
+    check_place(console)
+    _say_unused(console, loaded)
+    with ExitStack() as held:
+        if (folder / PROJECT).is_dir():  # known before TensorFlow is loaded
+            held.enter_context(alone_in(folder))
+        load_keras()
+        from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
 
-    asked: dict[str, Any] = {"monitor": monitor, "max_drop": max_drop, "max_size": max_size}
-    tuning = Tuning(
-        loaded,
-        cast(SearchSpace, space),
-        load_network(model),
-        arrays,
-        folder,
-        tuner.value,
-        trials,
-        asked,
-    )
-    if role() is not None:  # the chief, or a worker, of a search of several processes
-        tuning.run(console)
+        searched, network = cast(SearchSpace, space), load_network(model)
+        tuning = Tuning(loaded, searched, network, arrays, folder, tuner.value, trials, asked)
+        held.enter_context(alone_in(folder))
+        tuning.open()
+        if role() is not None:  # the chief, or a worker, of a search of several processes
+            tuning.run(console)
+            return
+        if workers > 1:
+            Workers(workers, folder).run(console, tuning.progress(console))
+        else:
+            tuning.run(console)
+        tuning.finish(console, out)
+
+
+def _say_unused(console: Console, loaded: Config) -> None:
+    """Name what a configuration asks for and a search does not take."""
+    if role() is not None:
         return
-    if workers > 1:
-        Workers(workers, folder).run(console, tuning.progress(console))
-    else:
-        tuning.run(console)
-    tuning.finish(console, out)
+    compression = loaded.compression.model_fields_set - {"rules"}
+    sections = loaded.model.model_fields_set - {"compression", "training", "search_space"}
+    names = [*(f"compression.{each}" for each in sorted(compression)), *sorted(sections)]
+    if names:
+        told = "a search takes search_space, training and the rules of compression"
+        console.print(Text(f"not used: {', '.join(names)} ({told})"), soft_wrap=True)

@@ -27,6 +27,11 @@ def of_samples(samples: Samples | None) -> str:
     return _digest(np.asarray(array) for array in arrays if array is not None)
 
 
+def of_arrays(arrays: Iterable[Any]) -> str:
+    """A fingerprint of arrays or tensors: shapes, dtypes and values."""
+    return _digest(np.asarray(array) for array in arrays)
+
+
 def _digest(arrays: Iterable[np.ndarray]) -> str:
     found = hashlib.sha256()
     for array in arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import types
 import warnings
@@ -13,7 +14,12 @@ from typing import Any
 import keras_tuner
 
 from reducible_train import _keras
-from reducible_train.errors import ArgumentError, ArgumentTypeError, ReducibleError
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ReducibleError,
+    first_sentence,
+)
 from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
 from reducible_train.settings.checks import checked_all
@@ -36,6 +42,7 @@ from reducible_train.tuner.evaluation import (
 )
 from reducible_train.tuner.feasibility import check_feasible
 from reducible_train.tuner.hparams import declare_hparams, write_results
+from reducible_train.tuner.kept_files import keep_whole
 from reducible_train.tuner.keras_tuner_side import (
     FILE,
     Savers,
@@ -47,6 +54,7 @@ from reducible_train.tuner.keras_tuner_side import (
 from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.start import Start
+from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import check_space
 
 
@@ -129,6 +137,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         self._savers = Savers()
         self._checked: set[str] = set()
         self._folder = Folder(self.plan, self._fingerprint)
+        keep_whole()
         super().__init__(name)
 
     @property
@@ -185,22 +194,47 @@ class RankHyperModel(keras_tuner.HyperModel):
         self._check(trial, model, arguments)
         told = self._told(hp)
         try:
-            outcome = self._run(trial, told, model, args, kwargs)
+            with trial.alone():
+                outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
         except ReducibleError as error:  # it would be the same again
+            trial.keep_reason(f"{type(error).__name__}: {error}")
             words = f"Trial {trial.trial.trial_id} failed: {type(error).__name__}: {error}"
             warnings.warn(words, stacklevel=2)
             raise keras_tuner.errors.FailedTrialError(words) from error
+        except Exception as error:  # keras-tuner tells nobody before the search has ended
+            trial.keep_reason(f"{type(error).__name__}: {first_sentence(error)}")
+            raise
+        wanted = getattr(trial.objective, "name", "")
+        if math.isnan(outcome.metrics.get(wanted, 0.0)):
+            trial.keep_reason(f"{wanted} is no number: its training diverged")
         return outcome.metrics
 
-    def check_folder(self, folder: str | os.PathLike[str]) -> None:
+    def check_folder(
+        self, folder: str | os.PathLike[str], training: Mapping[str, Any] | None = None
+    ) -> None:
         """Refuse results of another search: keras-tuner takes up whatever its folder holds.
+
+        Args:
+            folder: The folder.
+            training: What trials are trained on and how, as `trained_on.training_of` tells it;
+                left out, it is compared when a trial begins.
 
         Raises:
             SearchError: The folder is that of a search with another space, start or objective.
         """
-        self._folder.check(Path(folder))
+        self._folder.check(Path(folder), training)
+
+    def open_folder(
+        self, folder: str | os.PathLike[str], training: Mapping[str, Any] | None = None
+    ) -> None:
+        """The same, and the folder belongs to this search from now on.
+
+        Raises:
+            SearchError: The folder is that of another search.
+        """
+        self._folder.opened(Path(folder), training)
 
     # --- inside ---------------------------------------------------------------------------
 
@@ -264,7 +298,9 @@ class RankHyperModel(keras_tuner.HyperModel):
         if place in self._checked:
             return
         _check_search(self.plan, trial, model, arguments)
-        self._folder.opened(trial.project)
+        training = training_of(type(trial.tuner).__name__, model, arguments)
+        self._folder.opened(trial.project, training)
+        trial.keep_begun()
         self._checked.add(place)
 
 

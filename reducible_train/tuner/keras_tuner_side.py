@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,15 @@ from typing import Any
 import keras
 import keras_tuner
 
+from reducible_train.container.files import write_text
+from reducible_train.errors import ArgumentError
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.comparisons import is_tuner_saver
+from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.folder_lock import holding
 
 FILE = "model.reducible"  # the compact file of a trial, in its folder
+REASON = "failed.txt"  # why it failed; a chief is not told by its workers
 
 
 @dataclass
@@ -80,6 +87,32 @@ class TunerTrial:
     def objective(self) -> Any:
         """What the tuner makes best."""
         return self.tuner.oracle.objective
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else searches in this folder while the trial runs; workers of a chief may.
+
+        Raises:
+            SearchError: Another process does.
+        """
+        if os.environ.get("KERASTUNER_TUNER_ID"):
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(holding(self.project))
+            except ArgumentError as error:
+                raise SearchError(str(error)) from error
+            yield
+
+    def keep_begun(self) -> None:
+        """Have keras-tuner go on with this folder also if its first trial is broken off."""
+        if not Path(self.tuner._get_tuner_fname()).exists():
+            self.tuner.save()
+
+    def keep_reason(self, words: str) -> None:
+        """Keep in the folder of the trial why it failed."""
+        write_text(self.folder / REASON, words)
 
     def save(self, model: Any) -> None:
         """Save a model as keras-tuner does, where `load_model` of the tuner finds it."""

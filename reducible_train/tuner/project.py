@@ -19,7 +19,14 @@ _OTHER = {  # what it says -> what is wrong where it says something else
     "start": "another trained model",
     "objective": "another objective",
     "rules": "other rules",
+    "tuner": "another tuner",
+    "seed": "another seed",
+    "data": "other data",
+    "training": "other training settings",
 }
+
+
+_SHORT = 60  # characters; a fingerprint tells a person nothing
 
 
 class Project:
@@ -27,7 +34,8 @@ class Project:
 
     Args:
         folder: The folder.
-        searched: What makes it this search, in plain values: see `Folder`.
+        searched: What makes it this search, in plain values: see `Folder`. What is not known yet
+            is left out, and so is what an older version did not write.
     """
 
     def __init__(self, folder: Path, searched: Mapping[str, Any]):
@@ -44,17 +52,22 @@ class Project:
         if found is None:
             return
         for name, what in _OTHER.items():
-            if found.get(name) != self._searched[name]:
+            if name not in found or name not in self._searched:
+                continue
+            before, now = found[name], self._searched[name]
+            if before != now:
                 raise SearchError(
                     f"{self.folder} must be the folder of this search. Received: that of a search "
-                    f"with {what}. Give another project_name, or overwrite=True to begin anew."
+                    f"with {what}{_difference(before, now)}. Give another project_name, or "
+                    "overwrite=True to begin anew."
                 )
 
     def begin(self) -> None:
         """Say whose folder it is, if it does not yet."""
         self.check()
-        if self._found() is None:
-            self._write({})
+        found = self._found()
+        if found is None or not self._searched.keys() <= found.keys():
+            self._write(self.dense)
 
     @property
     def dense(self) -> Mapping[str, float]:
@@ -79,7 +92,20 @@ class Project:
     def _write(self, dense: Mapping[str, float]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with accessing(self._path, "write"), replacing_by(self._path) as beside:
-            beside.write_text(json.dumps({**self._searched, "dense": dense}, indent=1), "utf-8")
+            told = {**(self._found() or {}), **self._searched, "dense": dense}
+            beside.write_text(json.dumps(told, indent=1), "utf-8")
+
+
+def _difference(before: Any, now: Any) -> str:
+    """What differs, where it can be said in a few words."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = [each for each in {**before, **now} if before.get(each) != now.get(each)]
+        told = ", ".join(f"{each} {before.get(each)}, now {now.get(each)}" for each in names)
+    elif isinstance(before, str | int) and len(f"{before}{now}") < _SHORT:
+        told = f"{before}, now {now}"
+    else:
+        return ""
+    return f" ({told})" if len(told) < 4 * _SHORT else ""
 
 
 class Folder:
@@ -100,20 +126,28 @@ class Folder:
         }
         self._searched = json.loads(json.dumps(told))  # as it is read again
 
-    def check(self, folder: Path) -> None:
+    def check(self, folder: Path, training: Mapping[str, Any] | None = None) -> None:
         """Refuse the folder of another search.
+
+        Args:
+            folder: The folder.
+            training: What its trials are trained on and how, as far as it is known yet.
 
         Raises:
             SearchError: It is one.
         """
-        Project(folder, self._searched).check()
+        Project(folder, {**self._searched, **(training or {})}).check()
 
-    def opened(self, folder: Path) -> Project:
+    def opened(self, folder: Path, training: Mapping[str, Any] | None = None) -> Project:
         """The file of the folder, which belongs to this search from now on.
+
+        Args:
+            folder: The folder.
+            training: What its trials are trained on and how.
 
         Raises:
             SearchError: It is that of another search.
         """
-        project = Project(folder, self._searched)
+        project = Project(folder, {**self._searched, **(training or {})})
         project.begin()
         return project

@@ -1,0 +1,129 @@
+"""One search at a time in a folder: a lock that ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from reducible_train.errors import ArgumentError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SEARCH = "reducible_search.lock"  # held by whoever a person has started
+CHIEF = "reducible_chief.lock"  # held by a chief, which writes the results of its workers
+_FAR = 1 << 30  # Windows locks bytes, and nobody reads this one
+_HELD: dict[str, list[int]] = {}  # path -> how often this process holds it, and its descriptor
+
+
+@contextmanager
+def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a folder; a process that holds it may take it again.
+
+    The system takes it from a process that has ended, so none is ever left over. Where a disk
+    has no locks, nobody is kept out.
+
+    Args:
+        folder: That of a search; it is made if it is not there.
+        name: Which of its locks.
+        patience: Seconds to wait for another process, which may be about to end.
+
+    Raises:
+        ArgumentError: Another process holds it.
+    """
+    path = os.path.join(os.path.realpath(folder), name)
+    if path in _HELD:
+        _HELD[path][0] += 1
+    else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _HELD[path] = [1, _taken(path, folder, time.monotonic() + patience)]
+    try:
+        yield
+    finally:
+        _HELD[path][0] -= 1
+        if not _HELD[path][0]:
+            os.close(_HELD.pop(path)[1])
+
+
+def is_held_by_another(folder: Path, names: Sequence[str] = (SEARCH, CHIEF)) -> bool:
+    """Whether another process searches in a folder now."""
+    try:
+        for name in names:
+            if (folder / name).exists():
+                with holding(folder, name):
+                    pass
+    except ArgumentError:
+        return True
+    return False
+
+
+def _taken(path: str, folder: Path, until: float) -> int:
+    """The descriptor by which this process holds the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        free = _lock(descriptor)
+        if free and _is_at(path, descriptor):
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, json.dumps(_self()).encode())
+            return descriptor
+        told = _read(path)
+        os.close(descriptor)
+        if not free and time.monotonic() >= until:
+            raise ArgumentError(
+                f"{folder} must have one search at a time. Received: a second one, while "
+                f"{_words(told)} searches in it. Wait for it, end it, or choose another folder."
+            )
+        time.sleep(0.1)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file; False where another process has it locked."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt  # noqa: PLC0415 (only there)
+
+            os.lseek(descriptor, _FAR, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a disk without locks
+        return True
+    return True
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    """False where the file was removed after it had been opened."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _self() -> dict[str, Any]:
+    return {"process": os.getpid(), "machine": socket.gethostname(), "since": time.ctime()}
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(told: dict[str, Any]) -> str:
+    if "process" not in told:
+        return "another process"
+    return "process {process} on {machine}, begun {since},".format_map({**_self(), **told})
