@@ -57,7 +57,7 @@ class Task:
     epochs: int
 
 
-TASKS = {"origin": Task("origin", 0.82, 5), "vgg": Task("vgg", 0.8, 3)}
+TASKS = {"origin": Task("origin", 0.82, 3), "vgg": Task("vgg", 0.8, 3)}
 ENGINES = {
     "random": keras_tuner.RandomSearch,
     "bayesian": keras_tuner.BayesianOptimization,
