@@ -4,8 +4,9 @@ Each search begins from the trained dense networks of `finetune.py` and looks fo
 network whose validation accuracy is at most 0.3 points below the start's; what its best trial has
 lost is then told on the test split, against the dense network trained on for as many epochs, whose
 learning rate falls as that of a trial does and of which the best epoch counts as well. All engines
-search the same space with the same seeds. Beside it: what the trials of the goal's size lose, and
-what a search takes over the sum of its fits, in processor seconds.
+search the same space with the same seeds; `"..., analysis"` is given one of the validation split.
+Beside it: what the trials of the goal's size lose, and what a search takes over the sum of its
+fits, in processor seconds.
 
 Each search is a row in `--runs`, and another call goes on from there; calls of different networks,
 seeds or engines may run beside each other.
@@ -36,7 +37,15 @@ from common import command, compile_model, console, deviation, environment, show
 from finetune import FineTuning
 from published import kept
 
-from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
+from reducible_train import (
+    Analysis,
+    RankHyperModel,
+    SearchSpace,
+    SizeAtQuality,
+    analyze,
+    load_model,
+)
+from reducible_train.tuner import propose
 
 POINTS = 0.3
 DECAY = 0.4  # of the learning rate, from epoch to epoch of a trial
@@ -61,6 +70,7 @@ TASKS = {"origin": Task("origin", 0.82, 3), "vgg": Task("vgg", 0.8, 3)}
 ENGINES = {
     "random": keras_tuner.RandomSearch,
     "bayesian": keras_tuner.BayesianOptimization,
+    "bayesian, analysis": keras_tuner.BayesianOptimization,
 }
 
 
@@ -140,9 +150,12 @@ class Bench:
         keras.backend.clear_session()
         name = f"{self.task.network}-{self.seed}-{engine.replace(', ', '-')}"
         shutil.rmtree(self.args.folder / name, ignore_errors=True)
-        started = time.process_time()
+        model, started = self.start(), time.process_time()
         hypermodel = RankHyperModel(
-            self.start(), self.space, objective=SizeAtQuality("val_accuracy", max_drop=POINTS / 100)
+            model,
+            self.space,
+            objective=SizeAtQuality("val_accuracy", max_drop=POINTS / 100),
+            analysis=self._analysis(model) if engine.endswith("analysis") else None,
         )
         with Fits() as fits, contextlib.redirect_stdout(io.StringIO()):
             tuner = ENGINES[engine](
@@ -153,12 +166,15 @@ class Bench:
                 directory=self.args.folder,
                 project_name=name,
             )
+            if hypermodel.foresight is not None:
+                propose(tuner)
             tuner.search(**self.fit, callbacks=[_falling()])
         seconds = time.process_time() - started
         trials = [self._trial(tuner, each) for each in tuner.oracle.trials.values()]
         found = {
             "seconds": seconds,
             "fits": fits.seconds,
+            "holds": None if hypermodel.foresight is None else hypermodel.foresight.holds,
             "best": self._found(tuner, min(trials, key=lambda each: each["score"])),
             "trials": trials,
         }
@@ -168,6 +184,10 @@ class Bench:
             found["at_goal"] = self._found(tuner, nearest)
         shutil.rmtree(self.args.folder / name)
         return found
+
+    def _analysis(self, model: keras.Model) -> Analysis:
+        """Of the metric and the data that decide."""
+        return analyze(model, self.validation, metric="accuracy")
 
     def _trial(self, tuner: Any, trial: Any) -> dict[str, Any]:
         told = {name: trial.metrics.get_best_value(name) for name in trial.metrics.metrics}
