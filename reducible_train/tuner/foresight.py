@@ -30,6 +30,7 @@ _FIRST = (
     30.0,
 )  # of the loss that is allowed: what the first trials lose before training
 _MOST = 60.0  # the same: what no training there was has won back
+_APART = 1.1  # times, the ends of what is left, so that there is something to choose
 _COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
 _LOWEST = ("start", "ramp")  # one cut, unless the space forbids it
 
@@ -90,8 +91,9 @@ def foresee(
     def losing(times: float) -> float:
         return _smallest(lost, times * chance, low, high) or high
 
-    ends = (losing(_MOST), holds or high)
-    narrowed = _between(space, domain, ends) if ends[0] < ends[1] else space
+    largest = min(max(holds or high, low * _APART), high)
+    least = max(min(losing(_MOST), largest / _APART), low)
+    narrowed = _between(space, domain, (least, largest))
     budgets = [losing(each) for each in _FIRST]
     return Foresight(losses, narrowed, _proposals(narrowed, domain.name, budgets), holds)
 
