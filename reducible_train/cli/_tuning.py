@@ -33,6 +33,7 @@ from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.front import pareto
 from reducible_train.tuner.hypermodel import RankHyperModel
 from reducible_train.tuner.kept_files import ORACLE, MendedWarning
+from reducible_train.tuner.proposals import propose
 from reducible_train.tuner.trained_on import training_of
 
 _TUNERS = {
@@ -40,7 +41,7 @@ _TUNERS = {
     "random": keras_tuner.RandomSearch,
     "grid": keras_tuner.GridSearch,
 }
-_SEED = 0  # of a search whose configuration says none: the same command finds the same
+_SEED = 1  # where none is given, or 0, for which keras-tuner draws another each time
 
 
 class Tuning:
@@ -55,6 +56,7 @@ class Tuning:
         tuner: Name of the tuner.
         trials: How many.
         asked: What is best.
+        analysis: File of an analysis of the model, or `None`.
 
     Raises:
         ArgumentError: No validation data, a metric that will not be there, an impossible space.
@@ -70,6 +72,7 @@ class Tuning:
         tuner: str,
         trials: int,
         asked: SizeAtQuality | QualityAtSize,
+        analysis: Path | None = None,
     ):
         if arrays.val is None and asked.monitor.startswith("val_"):
             raise ArgumentError(
@@ -84,7 +87,7 @@ class Tuning:
         self._arrays = arrays.with_words(keras.ops.convert_to_tensor)
         self._asked = asked
         self._hypermodel = RankHyperModel(
-            network, space, objective=asked, rules=layer_rules(loaded)
+            network, space, objective=asked, rules=layer_rules(loaded), analysis=analysis
         )
         self._name, self._network = tuner, network
         self._tuner: Any = None
@@ -132,6 +135,8 @@ class Tuning:
                 project_name=PROJECT,
                 max_consecutive_failed_trials=self._trials + 1,  # what all fail of is told below
             )
+            if self._hypermodel.foresight is not None and name != "grid":
+                propose(tuner)
             # keras-tuner goes on only with a search of the same name of a process
             if role() in (None, CHIEF) and self._is_begun():
                 tuner.oracle.reload()
@@ -148,7 +153,7 @@ class Tuning:
     @property
     def _seed(self) -> int:
         seed = self._loaded.training.seed
-        return _SEED if seed is None else seed
+        return seed or _SEED
 
     @property
     def _fit(self) -> dict[str, Any]:

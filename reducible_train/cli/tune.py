@@ -78,6 +78,13 @@ def tune(
             " the best quality within it is searched."
         ),
     ] = None,
+    analysis: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of `reducible-train analyze --metric accuracy`: the search begins where it"
+            " foresees that the quality holds, and tries nothing larger."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of a trial; else as configured.")
     ] = None,
@@ -121,7 +128,9 @@ def tune(
         from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
 
         searched, network = cast(SearchSpace, space), load_network(model)
-        tuning = Tuning(loaded, searched, network, arrays, folder, tuner.value, trials, asked)
+        tuning = Tuning(
+            loaded, searched, network, arrays, folder, tuner.value, trials, asked, analysis
+        )
         held.enter_context(alone_in(folder))
         tuning.open()
         if role() is not None:  # the chief, or a worker, of a search of several processes

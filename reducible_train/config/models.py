@@ -98,7 +98,7 @@ NAMES = {
     "criterion": lambda: (*criterion_names(), MEASURED),
     "allocation": allocator_names,
 }
-WORDS = {"criterion": criterion_names, "allocation": allocator_names}  # a search has no analysis
+WORDS = NAMES
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {

@@ -57,7 +57,7 @@ class MeasuredLosses:
         known = self._known.get(path)
         discarded = _of_ranks(np.maximum(1.0 - cumulative_energy(spectrum), 0.0), most)
         lost = self._usual * discarded if known is None else self._curve(known, discarded)
-        return np.clip(lost / self._unit, 0.0, 1.0)
+        return np.clip(lost / self.unit, 0.0, 1.0)
 
     def without(self, kernels: Sequence[CompressibleKernel]) -> list[str]:
         """Paths of the kernels that were not analysed."""
@@ -68,8 +68,8 @@ class MeasuredLosses:
         return {each.path: each for each in self.analysis.kernels}
 
     @cached_property
-    def _unit(self) -> float:
-        """The most that a kernel loses at rank 0."""
+    def unit(self) -> float:
+        """The most that a kernel loses at rank 0, as the metric counts it."""
         whole = [self._curve(each, np.ones(1))[0] for each in self.analysis.kernels]
         return max(float(max(whole)), self._usual) or 1.0
 

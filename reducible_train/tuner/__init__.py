@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reducible_train.tuner.evaluation import evaluate_settings
     from reducible_train.tuner.front import ParetoFront, pareto
     from reducible_train.tuner.hypermodel import RankHyperModel
+    from reducible_train.tuner.proposals import propose
     from reducible_train.tuner.start import Start
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "Start": "tuner.start",
     "evaluate_settings": "tuner.evaluation",
     "pareto": "tuner.front",
+    "propose": "tuner.proposals",
 }
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Start",
     "evaluate_settings",
     "pareto",
+    "propose",
 ]
 
 

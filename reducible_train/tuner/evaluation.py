@@ -21,6 +21,7 @@ from reducible_train import _keras
 from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
+from reducible_train.selection.measured import MeasuredLosses, losses_of
 from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
@@ -30,7 +31,7 @@ from reducible_train.tuner.best_epoch import BestEpoch
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
-from reducible_train.tuner.trial_settings import scheduler_of
+from reducible_train.tuner.trial_settings import check_measured, scheduler_of
 
 # The metrics that every trial has beside those of its logs, where they can be known.
 SIZE_METRICS = (
@@ -67,6 +68,7 @@ class TrialPlan:
         rules: Rules for single layers, which come before the floors of the space.
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
+        analysis: By which trials of criterion `"measured"` share their budgets.
     """
 
     space: SearchSpace
@@ -74,6 +76,7 @@ class TrialPlan:
     rules: tuple[LayerRule, ...] = ()
     calibration: Any = None
     latency: bool = False
+    analysis: MeasuredLosses | None = None
 
     def quality(self, model: Any, monitor: str | None = None, mode: str = "auto") -> Quality:
         """What tells how good a model is.
@@ -125,6 +128,7 @@ def evaluate_settings(
     rules: Sequence[LayerRule] = (),
     calibration: Any = None,
     latency: bool = False,
+    analysis: Any = None,
     seed: int | None = None,
     **fit_kwargs: Any,
 ) -> dict[str, float]:
@@ -144,6 +148,7 @@ def evaluate_settings(
         rules: Rules for single layers, which come before the floors of the space.
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
+        analysis: For criterion `"measured"`, as a `RankScheduler` takes it.
         seed: For everything that is random.
         **fit_kwargs: As `model.fit` takes them, such as `epochs` and `validation_data`.
 
@@ -169,7 +174,8 @@ def evaluate_settings(
         (True, (8, 32))
     """
     begun = start if isinstance(start, Start) else Start(start)
-    plan = TrialPlan(space, objective, tuple(rules), calibration, latency)
+    plan = TrialPlan(space, objective, tuple(rules), calibration, latency, losses_of(analysis))
+    check_measured(space, plan.analysis)
     model = begun.new_model(dict(settings))
     quality = plan.quality(model, monitor, mode)
     dense = None
@@ -219,6 +225,7 @@ def run_trial(
         goes_on=goes_on,
         rules=plan.rules,
         calibration=plan.calibration,
+        losses=plan.analysis,
     )
     best = BestEpoch(scheduler, quality.monitor, quality.sign, save, threshold)
     others = list(fit_kwargs.get("callbacks") or ())

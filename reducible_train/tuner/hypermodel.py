@@ -22,6 +22,7 @@ from reducible_train.errors import (
 )
 from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
+from reducible_train.selection.measured import losses_of
 from reducible_train.settings.checks import checked_all
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.objectives import SearchObjective
@@ -41,6 +42,7 @@ from reducible_train.tuner.evaluation import (
     set_learning_rate,
 )
 from reducible_train.tuner.feasibility import check_feasible
+from reducible_train.tuner.foresight import Foresight, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.kept_files import keep_whole
 from reducible_train.tuner.keras_tuner_side import (
@@ -55,7 +57,7 @@ from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
-from reducible_train.tuner.trial_settings import check_space
+from reducible_train.tuner.trial_settings import check_measured, check_space
 
 
 class RankHyperModel(keras_tuner.HyperModel):
@@ -83,17 +85,22 @@ class RankHyperModel(keras_tuner.HyperModel):
         rules: Rules for single layers; the first that matches applies, floors of the space last.
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch of 32 at the end of each trial.
+        analysis: What `analyze` has returned of this model, or its file. With it the space may name
+            criterion `"measured"`. Of a search by `SizeAtQuality` it foresees the smallest budget
+            that holds the quality right after the cut: larger ones cannot win and leave the space,
+            and `propose(tuner)` begins the search there. It must be of the same metric.
         custom_objects: Name -> class or function, for what is not Keras's own.
         name: As of any hypermodel.
 
     Attributes:
         start: The model that trials begin from.
         plan: What all trials have in common.
+        foresight: What the analysis says of the search; `None` without one.
 
     Raises:
         ArgumentTypeError: An argument of the wrong type.
-        ArgumentError: A model that cannot be copied, a function that gives the same model twice, or
-            a space with unknown names.
+        ArgumentError: A model that cannot be copied, a function that gives the same model twice, a
+            space with unknown names, or an analysis of another model or metric.
         RankError: No ranks meet the smallest budget of the space.
 
     Example:
@@ -120,6 +127,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         rules: Sequence[LayerRule] = (),
         calibration: Any = None,
         latency: bool = False,
+        analysis: Any = None,
         custom_objects: Mapping[str, Any] | None = None,
         name: str | None = None,
     ):
@@ -128,9 +136,15 @@ class RankHyperModel(keras_tuner.HyperModel):
         ruled = checked_all(
             "`rules` must hold LayerRule objects", rules, LayerRule, "rules=[LayerRule('hidden_*')]"
         )
-        self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency)
+        losses = losses_of(analysis)
+        check_measured(space, losses)
         self.start = Start(model, custom_objects, keras_tuner.HyperParameters)
         check_feasible(space, ruled, self.start.model)
+        self.foresight: Foresight | None = None
+        if losses is not None:
+            self.foresight = foresee(losses, space, objective, ruled, self.start.model)
+            space = self.foresight.space
+        self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency, losses)
         if self.start.model.compiled and space.learning_rate is not None:
             set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
         self._fingerprint = "" if self.start.builds else fingerprints.of_weights(self.start.model)

@@ -8,7 +8,8 @@ from typing import Any
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.feasibility import check_choices
-from reducible_train.settings.compression import CompressionSettings
+from reducible_train.selection.measured import MeasuredLosses
+from reducible_train.settings.compression import AUTO, MEASURED, CompressionSettings
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.rules import LayerRule, rule_for
 from reducible_train.settings.schedules import PiecewiseConstant, Ramp, Schedule
@@ -31,6 +32,21 @@ def check_space(space: SearchSpace) -> None:
         raise ArgumentError(
             f"`multiple` of a search space is not known here. Received: {space.multiple!r}. Leave "
             "it out."
+        )
+
+
+def check_measured(space: SearchSpace, analysis: Any) -> None:
+    """Refuse a space whose trials would lack an analysis.
+
+    Raises:
+        ArgumentError: It names the criterion of an analysis, and there is none.
+    """
+    named = [each for each in space.domains if each.name == "criterion"]
+    if analysis is None and any(MEASURED in each.values for each in named):
+        raise ArgumentError(
+            "`criterion` of a search space may be 'measured' where there is an analysis. Received: "
+            f"{space.criterion!r} and no analysis. Give analysis='analysis.json', as "
+            "analyze(model, data, file=...) writes it, or leave 'measured' out."
         )
 
 
@@ -68,6 +84,7 @@ def scheduler_of(
     *,
     goes_on: bool = False,
     rules: Sequence[LayerRule] = (),
+    losses: MeasuredLosses | None = None,
     **others: Any,
 ) -> RankScheduler:
     """The callback that does in a trial what was chosen.
@@ -77,6 +94,7 @@ def scheduler_of(
         epochs: Epochs of the trial.
         goes_on: True where its model has the final ranks of another trial.
         rules: The user's rules for single layers, which come before the floors of the space.
+        losses: The analysis by which a trial of criterion `"measured"` shares its budget.
         **others: More arguments of a `RankScheduler`.
     """
     parts = {name: value for name, value in told.items() if name.split("/")[0] == "budget"}
@@ -88,10 +106,15 @@ def scheduler_of(
     }
     if "multiple" in told:
         others["multiple"] = told["multiple"]
+    criterion = told["criterion"]
+    if criterion == MEASURED and goes_on:
+        criterion = AUTO  # the ranks are there, and the weights are no longer those analysed
+    elif criterion == MEASURED and losses is not None:
+        others["analysis"] = losses.analysis
     return RankScheduler(
         falls.get("", falls),
         allocation=told["allocation"],
-        criterion=told["criterion"],
+        criterion=criterion,
         rules=[*rules, *_floors(told)],
         **others,
     )

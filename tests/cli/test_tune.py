@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from reducible_train import load_model
+from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
 from reducible_train.cli import _workers, app
 
 SEARCH = """\
@@ -84,6 +84,33 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     assert grid.exit_code == 1
     assert "grid cannot go on" in grid.output
     assert load_model(place / "best.reducible").count_params() > 0, "the file is as it was"
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+def test_an_analysis_begins_the_search_and_another_is_refused(place):
+    files = [str(place / "model.keras"), str(place / "data.npz")]
+    for metric in ("accuracy", "loss"):
+        file = str(place / f"{metric}.json")
+        found = CliRunner().invoke(app, ["analyze", *files, "--metric", metric, "--file", file])
+        assert found.exit_code == 0, found.output
+    asks = asked(place, "--trials", 1, "--max-drop", 0.05, "--tuner", "random")
+    other = run(*asks, "--analysis", place / "loss.json")
+    assert other.exit_code == 1
+    assert "must be of the metric that the search holds: 'accuracy'" in other.output
+    missing = run(*asks, "--analysis", place / "nowhere.json")
+    assert missing.exit_code == 1
+    assert "nowhere.json" in missing.output
+    assert not finished(place)
+    found = run(*asks, "--analysis", place / "accuracy.json")
+    assert found.exit_code in (0, 3), found.output
+    told = json.loads((place / "trials" / "trials" / "trial_0" / "trial.json").read_text())
+    space = SearchSpace(budget=(0.3, 0.8))
+    goal = SizeAtQuality("val_accuracy", max_drop=0.05)
+    model = keras.models.load_model(place / "model.keras")
+    analysis = place / "accuracy.json"
+    foresight = RankHyperModel(model, space, objective=goal, analysis=analysis).foresight
+    assert told["hyperparameters"]["values"] == foresight.proposals[0]
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")

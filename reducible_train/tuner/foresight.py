@@ -1,0 +1,189 @@
+"""What an analysis says of a search before its first trial: where to begin, what cannot win.
+
+The losses of single kernels, added up over the ranks that share a budget best, tell what is lost
+right after a cut. Training wins most of that back: so a budget that is foreseen to hold the quality
+without any holds it, and no larger one can be the answer. How much of it training wins back, trials
+have to find out; of the networks of `benchmarks/finetune.py` a third to a sixtieth was left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.compressor import Compression
+from reducible_train.errors import ArgumentError
+from reducible_train.layers import find_kernels
+from reducible_train.selection.measured import MeasuredLosses, check_kernels, check_weights
+from reducible_train.settings.compression import AUTO, MEASURED
+from reducible_train.settings.objectives import SearchObjective, SizeAtQuality
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.search_space import Domain, SearchSpace
+from reducible_train.tuner.trial_settings import scheduler_of
+
+_HALVINGS = 12  # of the range of budgets, to find the smallest that loses so much
+_FIRST = (
+    10.0,
+    3.0,
+    30.0,
+)  # of the loss that is allowed: what the first trials lose before training
+_MOST = 60.0  # the same: what no training there was has won back
+_APART = 1.1  # times, the ends of what is left, so that there is something to choose
+_COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
+_LOWEST = ("start", "ramp")  # one cut, unless the space forbids it
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What an analysis says of a search.
+
+    Args:
+        losses: The analysis, by which trials of criterion `"measured"` share their budgets.
+        space: The space, without budgets that cannot win.
+        proposals: Settings of the first trials, in order; none where nothing is foreseen.
+        holds: The smallest budget that is foreseen to hold the quality without training; `None`
+            where none does, or nothing is foreseen.
+    """
+
+    losses: MeasuredLosses
+    space: SearchSpace
+    proposals: tuple[dict[str, Any], ...] = ()
+    holds: float | None = None
+
+
+def foresee(
+    losses: MeasuredLosses,
+    space: SearchSpace,
+    objective: SearchObjective | None,
+    rules: Sequence[LayerRule],
+    model: Any,
+) -> Foresight:
+    """What an analysis says of a search for the smallest model that is good enough.
+
+    Of any other objective it foresees nothing, nor where several budgets are searched at once, or
+    one that counts something else than the objective.
+
+    Args:
+        losses: The analysis.
+        space: What is searched.
+        objective: What is made best.
+        rules: The user's rules for single layers.
+        model: The dense start.
+
+    Raises:
+        ArgumentError: An analysis of another model or other weights, or of another metric than the
+            objective's.
+    """
+    part = _keras.trained_model(model)
+    check_kernels(losses, part, {each.path: each for each in find_kernels(part)})
+    check_weights(losses, part)
+    domain = _searched_budget(space, objective)
+    if domain is None or not isinstance(objective, SizeAtQuality):
+        return Foresight(losses, space)
+    _check_metric(losses, objective)
+    low, high = (float(each) for each in domain.values)
+    lost, allowed = _lost(losses, space, rules, part, domain.name), _allowed(losses, objective)
+    holds = _smallest(lost, allowed, low, high)
+    chance = max(allowed, losses.analysis.error or 0.0)
+
+    def losing(times: float) -> float:
+        return _smallest(lost, times * chance, low, high) or high
+
+    largest = min(max(holds or high, low * _APART), high)
+    least = max(min(losing(_MOST), largest / _APART), low)
+    narrowed = _between(space, domain, (least, largest))
+    budgets = [losing(each) for each in _FIRST]
+    return Foresight(losses, narrowed, _proposals(narrowed, domain.name, budgets), holds)
+
+
+def _searched_budget(space: SearchSpace, objective: SearchObjective | None) -> Domain | None:
+    """The one range of budgets that counts what the objective does."""
+    budgets = [each for each in space.domains if each.name.partition("/")[0] == "budget"]
+    if objective is None or len(budgets) != 1 or not budgets[0].is_range:
+        return None
+    counted = budgets[0].name.partition("/")[2] or "parameters"
+    return budgets[0] if counted == objective.measure and counted in _COUNTED else None
+
+
+def _check_metric(losses: MeasuredLosses, objective: SizeAtQuality) -> None:
+    wanted, came = objective.monitor.removeprefix("val_"), losses.analysis.metric
+    if came != wanted:
+        raise ArgumentError(
+            f"`analysis` must be of the metric that the search holds: {wanted!r}. Received: "
+            f"{losses.source}, of {came!r}. Analyse again: analyze(model, data, metric={wanted!r}, "
+            f"file=...), or reducible-train analyze with --metric {wanted}."
+        )
+
+
+def _allowed(losses: MeasuredLosses, objective: SizeAtQuality) -> float:
+    """By how much the metric may be worse than the analysis has found it."""
+    if objective.max_drop is not None:
+        return objective.max_drop
+    behind = losses.analysis.baseline - float(objective.limit or 0.0)
+    return max(-behind if losses.analysis.less_is_better else behind, 0.0)
+
+
+def _lost(
+    losses: MeasuredLosses, space: SearchSpace, rules: Sequence[LayerRule], part: Any, name: str
+) -> Callable[[float], float]:
+    """What a budget is foreseen to lose right after its cut, shared by the analysis."""
+    told = {each.name: each.values[0] for each in space.domains}
+    told |= {"criterion": AUTO, "allocation": AUTO}
+    asked = scheduler_of(told, epochs=1, rules=rules).settings
+    compression = Compression(
+        part,
+        asked.target,
+        measure=asked.measures,
+        rules=asked.rules,
+        multiple=asked.multiple,
+        criterion=MEASURED,
+        analysis=losses,
+    )
+    return lambda budget: losses.unit * compression.foreseen_loss(0.0, budget)
+
+
+def _smallest(
+    lost: Callable[[float], float], allowed: float, low: float, high: float
+) -> float | None:
+    """The smallest budget that loses no more than is allowed; equal steps are equal ratios."""
+    if lost(high) > allowed:
+        return None
+    if lost(low) <= allowed:
+        return low
+    for _ in range(_HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if lost(middle) <= allowed else (middle, high)
+    return high
+
+
+def _between(space: SearchSpace, domain: Domain, ends: tuple[float, float]) -> SearchSpace:
+    """The space with other ends of its budget."""
+    measure = domain.name.partition("/")[2]
+    return replace(space, budget={measure: ends} if measure else ends)
+
+
+def _proposals(
+    space: SearchSpace, name: str, budgets: Sequence[float]
+) -> tuple[dict[str, Any], ...]:
+    """Settings that differ in their budget alone, so that they tell how the quality goes by it."""
+    domains = {each.name: each for each in space.domains if each.is_searched}
+    rest = {each.name: _usual(each) for each in domains.values()}
+    low, high = (float(each) for each in domains[name].values)
+    within = (min(max(each, low), high) for each in budgets)
+    return tuple({**rest, name: budget} for budget in dict.fromkeys(within))
+
+
+def _usual(domain: Domain) -> Any:
+    """What is tried first of something: the middle; of words, what this package knows best."""
+    values = domain.values
+    if isinstance(values[0], str):
+        return next((each for each in (MEASURED, AUTO) if each in values), values[0])
+    if domain.name in _LOWEST or domain.name.startswith("min_rank/"):
+        return values[0]
+    if not domain.is_range:
+        return values[len(values) // 2]
+    low, high = (float(each) for each in values)
+    middle = (low * high) ** 0.5 if domain.log else (low + high) / 2
+    return round(middle) if domain.whole else middle
