@@ -127,6 +127,7 @@ def until_read(address: str, epochs: int) -> None:
     while True:
         runs = asked(address, "runs")["runs"]
         if runs and runs[0]["done"] and runs[0]["steps"][-1] == epochs - 1:
+            time.sleep(2)  # it looks once more
             return
         time.sleep(0.5)
 
@@ -180,20 +181,19 @@ def main() -> None:
     args = options.parse_args()
     console.print(f"$ {command()}")
     rows = [row for size in args.sizes for row in measured(size, args.rounds)]
-    parts = list(dict.fromkeys(name for row in rows for name in row["seconds"]))
     show(
-        f"milliseconds, median of {args.rounds}",
-        ["layers x epochs, loader", *parts],
-        [[row["of"], *(_ms(row["seconds"].get(part)) for part in parts)] for row in rows],
+        f"layers x epochs; milliseconds, median of {args.rounds}",
+        ["of", "what", "ms"],
+        [
+            [row["of"], what, f"{1000 * s:.1f}"]
+            for row in rows
+            for what, s in row["seconds"].items()
+        ],
     )
     goals = dict(judged(rows))
     for text, reached in goals.items():
         console.print(f"{'reached' if reached else 'MISSED '}  {text}")
     finish({"rows": rows, "goals": goals, "settings": vars(args)})
-
-
-def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1000 * seconds:.1f}"
 
 
 def measured(size: str, rounds: int) -> Iterator[dict[str, Any]]:
@@ -218,10 +218,8 @@ def judged(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bool]]:
     for row in rows:
         of, seconds = row["of"], row["seconds"]
         if of == "50x100, logging":
-            yield (
-                "50 layers: logging takes at most 20 ms an epoch",
-                seconds["epoch, mean"] <= LOGGING,
-            )
+            told = "50 layers: logging takes at most 20 ms in an epoch with a cut"
+            yield told, seconds["epoch, cut"] <= LOGGING
         if of.startswith("50x100") and "run" in seconds:
             slowest = max(seconds.values())
             yield f"{of}: each answer within 300 ms", slowest <= ANSWER

@@ -135,6 +135,7 @@ def take(address: str) -> None:
             tab.run(run).view("ranks" if name == "map" else name)
             if name == "frontier":
                 tab.find(".choices input")[0].send_keys("50 kB")
+                tab.js("document.activeElement.blur()")  # a caret blinks
             for theme in ("light", "dark"):
                 tab.dark(theme == "dark")
                 tab.picture(FOLDER / f"tab_{name}_{theme}.png")
