@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from browser import BROWSER, DRIVER, VIEWS, Tab, chromium, served
 
 from reducible_train import Guard, PiecewiseConstant, Ramp, RankScheduler, RankTensorBoard, analyze
 from reducible_train.errors import ShortfallWarning
+from reducible_train.tensorboard import events
+from reducible_train.tensorboard import tags as form
 
 pytest.importorskip("selenium.webdriver", reason="the tab is tested by selenium")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="no chromium with its driver; see make test-browser"
-)
+if BROWSER is None or DRIVER is None:
+    pytest.skip(
+        "the tab is not tested: no Chromium with its chromedriver; make test-browser installs them",
+        allow_module_level=True,
+    )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 HOSTILE = "x<img src=q onerror='window.hacked=1'>"
@@ -192,17 +197,28 @@ def test_all_of_it_goes_by_the_keyboard(tab):
     assert tab.wait(lambda: HOSTILE in tab.text)
 
 
-def test_refreshing_keeps_what_is_chosen(tab):
-    tab.run("ramp").view("spectrum")
-    tab.find("#cut")[0].send_keys(tab.keys.ARROW_LEFT)
+def test_refreshing_keeps_what_is_chosen(tab, logs, address):
+    tab.run("old").view("frontier").find(".choices input")[0].send_keys("1 MB")
+    tab.view("ranks").find(".legend button")[0].click()
+    tab.wait(lambda: tab.find("#cut"))[0].send_keys(tab.keys.ARROW_LEFT)
     tab.find("summary")[0].click()
-    tab.refresh()
-    assert "cut 1 of 2" in tab.text
+    tab.find("#cut")[0].send_keys("")  # the keyboard is there
+    told = tab.find("#view")[0].text
+    assert "cut 1 of 2" in told
+    writer = events.RunWriter(logs / "old" / "reducible")  # its training goes on
+    writer.write(5, [events.scalar(form.PARAMS, 500.0)])
+    writer.close()
+    asked = f"{address}/data/plugin/reducible/run?run=old%2Freducible"
+    tab.wait(lambda: b'"steps":[0,1,2,3,4,5]' in urllib.request.urlopen(asked).read())
+    tab.js("document.querySelector('#view svg').remove()")
+    tab.js("document.querySelector('#refresh').click()")  # the keyboard stays where it is
+    tab.wait(lambda: tab.find("#view svg"))
+    assert tab.find("#view")[0].text == told
     assert tab.find("details[open]")
-    tab.view("frontier").find(".choices input")[0].send_keys("1 MB")
-    tab.refresh()
+    assert tab.focused == "cut"
+    tab.view("frontier")
     assert "Best within 1 MB" in tab.text
-    assert tab.find("#run option:checked")[0].text == "ramp"
+    assert tab.find("#run option:checked")[0].text == "old"
 
 
 def test_a_run_that_is_gone_is_told(tab, logs, tmp_path):

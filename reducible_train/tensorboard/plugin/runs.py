@@ -231,10 +231,13 @@ def _of_layer(read: _Read, group: str, name: str) -> Series:
 
 
 def _layers(read: _Read) -> list[dict[str, Any]]:
-    """The kernels that may change, in the model's order; those that may not come after them."""
+    """The kernels that may change, in the model's order; those that may not come after them.
+
+    Of logs that do not tell that order, by name: a server lists tags in any.
+    """
     told = {form.layer_of(text(k.get("path"))): k for k in objects(read.outcome.get("kernels"))}
     prefix = f"{form.RANK_GROUP}/"
-    logged = [tag.removeprefix(prefix) for tag in read.series if tag.startswith(prefix)]
+    logged = sorted(tag.removeprefix(prefix) for tag in read.series if tag.startswith(prefix))
     names = [n for n in told if n in logged] + [n for n in logged if n not in told]
     kept = [name for name in told if name and name not in names]
     layers = [_layer(read, name, told.get(name, {})) for name in names]

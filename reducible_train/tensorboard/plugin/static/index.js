@@ -86,7 +86,7 @@ function show({same = false} = {}) {
   const at = [...view.querySelectorAll(REACHABLE)].indexOf(document.activeElement);
   fill();
   if (!same) return;
-  view.querySelectorAll('details').forEach((each, i) => { each.open = Boolean(opened[i]); });
+  view.querySelectorAll('details').forEach((each, i) => { each.open ||= Boolean(opened[i]); });
   if (at >= 0) [...view.querySelectorAll(REACHABLE)][at]?.focus();
 }
 

@@ -169,6 +169,10 @@ export function table(caption, head, rows, attributes = {}) {
   );
 }
 
+// Whoever has opened one of them finds all of them open.
+let areOpen = false;
+
 export function inNumbers(...children) {
-  return html('details', {}, html('summary', {}, 'In numbers'), ...children);
+  const keep = (event) => { areOpen = event.target.open; };
+  return html('details', {open: areOpen, ontoggle: keep}, html('summary', {}, 'In numbers'), ...children);
 }
