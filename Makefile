@@ -16,7 +16,7 @@ BACKENDS := jax torch
 BACKEND_jax := jax==0.10.2
 BACKEND_torch := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench docs test-browser clean
+.PHONY: help env demo test lint types pytest test-pure test-slow backends bounds peer bench docs browser test-browser pictures clean
 
 help:
 	@echo "make demo [DATA=digits|mnist|fashion_mnist]  train, compress, save, show"
@@ -29,6 +29,7 @@ help:
 	@echo "make peer     tensorly-torch in .venv-peer, for benchmarks/published.py --peer"
 	@echo "make docs     the site, in build/site"
 	@echo "make test-browser  the tab of TensorBoard in Chromium, which it installs if it can"
+	@echo "make pictures  every picture of docs/, those of the tab in Chromium"
 	@echo "make bench    every script in benchmarks/"
 	@echo "make env      only build .venv    (PYTHON=python3.12 picks an interpreter)"
 	@echo "make clean    remove what was built"
@@ -136,10 +137,21 @@ bench: env
 	done
 
 # Debian's packages; elsewhere any chromium or Google Chrome with its chromedriver on the PATH.
-test-browser: env
-	@command -v chromedriver >/dev/null || apt-get install -y chromium chromium-driver || \
-	  { echo "install Chromium and its chromedriver, and run it again" >&2; exit 1; }
+BROWSER_IS_THERE = { command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null
+
+browser: env
+	@{ $(BROWSER_IS_THERE); } || \
+	  { apt-get update && apt-get install -y chromium chromium-driver && $(BROWSER_IS_THERE); } || \
+	  { echo "error: Chromium and its chromedriver are wanted on the PATH, and could not be installed." >&2; \
+	    echo "       Install them (on Debian, as root: apt-get install chromium chromium-driver), and" >&2; \
+	    echo "       run make $(or $(MAKECMDGOALS),browser) again." >&2; exit 1; }
+
+test-browser: browser
 	$(QUIET) $(BIN)/python -m pytest tests/tensorboard/test_tab.py
+
+pictures: browser
+	$(QUIET) $(BIN)/python docs/pictures.py
+	$(QUIET) $(ONE_THREAD) $(BIN)/python docs/tab_pictures.py
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -49,7 +49,7 @@ def outcome(report: Report, scheduler: Any, metrics: Iterable[str]) -> dict[str,
 
 
 def _kernel(kernel: KernelRecord) -> dict[str, Any]:
-    return asdict(kernel) | {"dense_parameters": kernel.dense_parameters}
+    return vars(kernel) | {"dense_parameters": kernel.dense_parameters}
 
 
 def _asked(settings: Any, report: Report) -> Iterator[dict[str, Any]]:

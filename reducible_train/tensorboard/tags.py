@@ -190,6 +190,8 @@ def to_json(values: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """As JSON has it: numbers to six figures, without those that are not finite."""
+    if value is None or type(value) in (str, int, bool):  # most of them
+        return value
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from reducible_train.tensorboard import tags as form
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tensorboard.plugin.logs import Logs
 from reducible_train.tensorboard.plugin.runs import run_answer, runs_answer, spectra_answer
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "logs"
 
 
 def logs_of(folder: Path) -> Logs:
@@ -80,19 +83,134 @@ def test_the_loader_and_the_server_load_neither(package):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_broken_package_leaves_the_tab_out(monkeypatch):
-    from reducible_train.tensorboard.plugin.loader import ReducibleLoader
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A run of ours, and one whose numbers are none that a fit would give."""
+    folder = tmp_path_factory.mktemp("written")
+    fit(RankTensorBoard(Scripted([None, 100, 40]), folder))
+    writer = events.RunWriter(folder / "odd")
+    for step, number in enumerate([-5.0, float("inf"), float("-inf"), float("nan"), 0.0, 1e38]):
+        tags = form.PARAMS, form.PARAMS_FRACTION, form.rank_tag("a"), "reducible/val_accuracy"
+        writer.write(step, [events.scalar(tag, number) for tag in tags])
+    odd = {"parameters": -3, "kernels": [{"path": "a", "shape": [-2, 0], "rank": -1, "energy": -9}]}
+    odd |= {"asked": [3, None], "notes": "no list", "directions": {"val_accuracy": "up"}}
+    told = events.json_text(form.OUTCOME, form.to_json(odd), form.PLUGIN_NAME)
+    writer.write(6, [told, events.json_text(form.ANALYSIS, form.to_json({}), form.PLUGIN_NAME)])
+    writer.close()
+    return folder
 
-    monkeypatch.setitem(sys.modules, "reducible_train.tensorboard.plugin.server", None)
-    assert ReducibleLoader().load(SimpleNamespace(data_provider=None)) is None
 
-
-def test_the_routes_answer_in_json(tmp_path):
+@pytest.fixture(scope="module")
+def ask(written):
+    """Asks a route, and gives the JSON that it answers."""
     from reducible_train.tensorboard.plugin import server
 
-    fit(RankTensorBoard(Scripted([None, 100, 40]), tmp_path))
-    provider = logs_of(tmp_path).provider
-    apps = server.ReducibleTab(SimpleNamespace(data_provider=provider)).get_plugin_apps()
-    answer = Client(apps["/run"]).get("/run?run=reducible")
+    context = SimpleNamespace(data_provider=logs_of(written).provider)
+    apps = server.ReducibleTab(context).get_plugin_apps()
+
+    def asked(route, **given):
+        answer = Client(apps[route]).get(route, query_string=given)
+        assert answer.status_code == 200
+        assert answer.mimetype == "application/json"
+        json.loads(answer.text, parse_constant=pytest.fail)  # no NaN, which browsers refuse
+        return answer.get_json()
+
+    return asked
+
+
+def test_the_routes_answer_in_json(ask):
+    assert {each["run"] for each in ask("/runs")["runs"]} == {"odd", "reducible"}
+    assert ask("/run", run="reducible")["cut_steps"] == [1, 2]
+    assert len(ask("/spectra", run="reducible", layer="net/d1")["spectra"]) == 2
+
+
+def test_numbers_that_no_fit_gives_are_left_out_or_shown_as_they_are(ask):
+    found = ask("/run", run="odd")
+    assert found["params"][:4] == [-5, None, None, None]
+    assert found["layers"][0]["energy"] == -9
+    assert found["analysis"] is None
+    assert all("nan" not in each and "inf" not in each for each in found["advice"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "nobody", "../../etc/passwd", "<img src=q>", "a\0b", "\ud7ff\u202e", "x" * 200_000],
+    ids=["none", "unknown", "path", "markup", "zero", "direction", "long"],
+)
+def test_a_run_or_layer_that_is_not_there_is_told_in_words(ask, name):
+    for answer in ask("/run", run=name), ask("/spectra", run=name, layer="net/d1"):
+        assert "no longer there" in answer["problem"]
+        assert len(answer["problem"]) < 1000
+    found = ask("/spectra", run="reducible", layer=name)
+    assert found["spectra"] == found["problems"] == []
+
+
+def test_a_query_of_another_kind_is_told_in_words(ask):
+    assert "no longer there" in ask("/run")["problem"]
+    assert "no longer there" in ask("/run", runs="reducible", run=["a", "reducible"])["problem"]
+    assert "no longer there" in ask("/spectra")["problem"]
+
+
+def test_a_provider_that_fails_is_told_in_words(caplog):
+    from reducible_train.tensorboard.plugin import server
+
+    apps = server.ReducibleTab(SimpleNamespace(data_provider=None)).get_plugin_apps()
+    answer = Client(apps["/runs"]).get("/runs")
     assert answer.status_code == 200
-    assert answer.get_json()["cut_steps"] == [1, 2]
+    assert "cannot be read" in answer.get_json()["problem"]
+
+
+@pytest.mark.parametrize("left", [0, 100, 4000, -1])
+def test_a_file_that_was_cut_off_is_shown_as_far_as_it_goes(tmp_path, left):
+    (whole,) = (GOLDEN / "before_json" / "reducible").iterdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / whole.name).write_bytes(whole.read_bytes()[:left])
+    found = run_answer(logs_of(tmp_path), "run")
+    if left < 1000 and left >= 0:
+        assert "no longer there" in found["problem"]
+    else:
+        assert 0 < len(found["steps"]) <= 5
+        assert found["params"] == sorted(found["params"], reverse=True)
+
+
+@pytest.mark.parametrize("version", ["before_errors", "before_json"])
+def test_logs_of_an_older_version_are_shown_and_what_they_lack_is_said(version):
+    read = logs_of(GOLDEN / version)
+    (short,) = runs_answer(read)["runs"]
+    assert (short["run"], short["main"], len(short["steps"])) == ("reducible", "val_accuracy", 5)
+    found = run_answer(read, "reducible")
+    assert any("older version" in each for each in found["problems"])
+    first = found["layers"][0]
+    assert first["name"] == "first"
+    assert 0 < first["energy"] < 1
+    assert found["cut_steps"] == [2, 3]
+    assert found["outcome"]["dense_parameters"] == 1699
+    assert found["advice"]
+    assert spectra_answer(read, "reducible", "first")["spectra"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_broken_package_leaves_tensorboard_as_it_was(written, monkeypatch, caplog, broken):
+    from tensorboard.backend import application
+    from tensorboard.plugins.scalar.scalars_plugin import ScalarsPlugin
+
+    from reducible_train.tensorboard.plugin.loader import ReducibleLoader
+
+    if broken:
+        monkeypatch.setitem(sys.modules, "reducible_train.tensorboard.plugin.server", None)
+    flags = argparse.Namespace(logdir="", window_title="", path_prefix="/behind")
+    flags.samples_per_plugin = {"scalars": 0}
+    ReducibleLoader().fix_flags(flags)
+    assert flags.samples_per_plugin == {"scalars": 0, "reducible": 1000}
+    provider = logs_of(written).provider
+    client = Client(
+        application.TensorBoardWSGIApp(flags, [ReducibleLoader, ScalarsPlugin], provider)
+    )
+    listed = client.get("/behind/data/plugins_listing").get_json()
+    assert ("reducible" in listed) == (not broken)
+    assert listed["scalars"]["enabled"]
+    assert ("cannot be loaded" in caplog.text) == broken
+    route = "/behind/data/plugin/reducible/"
+    assert client.get(f"{route}runs").status_code == (404 if broken else 200)
+    assert client.get(f"{route}static/index.js").status_code == (404 if broken else 200)
+    assert client.get(f"{route}static/../server.py").status_code == 404

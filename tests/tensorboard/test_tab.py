@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
+import urllib.request
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import BROWSER, DRIVER, VIEWS, Tab, chromium, served
 
 from reducible_train import Guard, PiecewiseConstant, Ramp, RankScheduler, RankTensorBoard, analyze
 from reducible_train.errors import ShortfallWarning
+from reducible_train.tensorboard import events
+from reducible_train.tensorboard import tags as form
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the tab is tested by selenium")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="no chromium with its driver; see make test-browser"
-)
+pytest.importorskip("selenium.webdriver", reason="the tab is tested by selenium")
+if BROWSER is None or DRIVER is None:
+    pytest.skip(
+        "the tab is not tested: no Chromium with its chromedriver; make test-browser installs them",
+        allow_module_level=True,
+    )
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 HOSTILE = "x<img src=q onerror='window.hacked=1'>"
-VIEWS = ("overview", "ranks", "spectrum", "frontier", "decisions", "sensitivity")
-
-# The tab comes by its entry point; where an older version is installed, it is given by hand.
-SERVE = """
-import sys
-from tensorboard import default, program
-from reducible_train.tensorboard.plugin.loader import ReducibleLoader
-plugins = default.get_plugins()
-if ReducibleLoader not in plugins:
-    plugins.append(ReducibleLoader)
-board = program.TensorBoard(plugins=plugins)
-board.configure(argv=[None, *sys.argv[1:]])
-sys.exit(board.main())
-"""
+RUNS = ("guarded", "ramp", "dense", "many <b>layers", "old")
 
 
 def network(names):
@@ -56,7 +43,7 @@ def network(names):
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
-    """A dense run, a ramp with its analysis, one that a guard holds back, one of hostile names."""
+    """A dense run, an analysed ramp, one held back by a guard, one of hostile names, an old one."""
     folder = tmp_path_factory.mktemp("logs")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(96, 16)).astype("float32")
@@ -79,37 +66,14 @@ def logs(tmp_path_factory):
     fit(
         "many <b>layers", RankScheduler(rank=falling), (HOSTILE, *(f"layer_{i}" for i in range(13)))
     )
+    shutil.copytree(GOLDEN / "logs" / "before_json", folder / "old")
     return folder
-
-
-@contextlib.contextmanager
-def served(logs, told, *options):
-    """The address of a TensorBoard that runs; what it says is kept in the file `told`."""
-    with open(told, "w", encoding="utf-8") as file:
-        command = [sys.executable, "-c", SERVE, "--logdir", str(logs), "--port", "0", *options]
-        board = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        while not (found := re.search(r"at (http://\S+)", told.read_text(encoding="utf-8"))):
-            assert board.poll() is None, told.read_text(encoding="utf-8")
-            time.sleep(0.1)
-        yield found[1].rstrip("/")
-    finally:
-        board.terminate()
-        board.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for switch in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.chrome.service.Service(DRIVER)
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(20)
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -117,48 +81,6 @@ def address(logs, tmp_path_factory):
     told = tmp_path_factory.mktemp("board") / "told.txt"
     with served(logs, told, "--path_prefix", "/behind/it", "--reload_interval", "1") as found:
         yield found
-
-
-class Tab:
-    """The page within TensorBoard."""
-
-    def __init__(self, driver, address):
-        self.driver = driver
-        driver.switch_to.default_content()
-        driver.get("about:blank")
-        driver.get(f"{address}/#reducible")
-        frame = self.wait(lambda: driver.find_elements("css selector", "iframe"))[0]
-        driver.switch_to.frame(frame)
-        self.wait(lambda: self.find(".card-value"))
-
-    def wait(self, there, seconds=20):
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: there())
-
-    def find(self, selector):
-        return self.driver.find_elements("css selector", selector)
-
-    @property
-    def text(self):
-        return self.find("#view")[0].text
-
-    def view(self, name):
-        self.find(f"#tab-{name}")[0].click()
-        self.wait(lambda: self.find(f"#tab-{name}[aria-selected=true]"))
-        return self
-
-    def run(self, name):
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.find("#run")[0]).select_by_visible_text(name)
-        self.wait(lambda: self.find("[role=status]")[0].text == "")
-        return self
-
-    def severe(self):
-        logged = self.driver.get_log("browser")
-        told = [each["message"] for each in logged if each["level"] == "SEVERE"]
-        return [each for each in told if "/font-roboto/" not in each]  # TensorBoard's own
 
 
 @pytest.fixture
@@ -173,17 +95,28 @@ def test_the_overview_says_what_became_of_the_model(tab):
     tab.run("ramp")
     assert "Parameters" in tab.text
     assert re.search(r"of [\d,]+, [\d.]+ % fewer", tab.text)
-    assert re.search(r"Layer (first|second) keeps 0\.\d+ of its energy", tab.text)
     assert "rank" in tab.text.partition("Asked and reached")[2]
+    picture = tab.find("#view svg")[0]
+    assert picture.accessible_name == "val_accuracy and parameters over 5 epochs"
     tab.run("dense")
     assert "Nothing was cut in this run" in tab.text
+    tab.run("many <b>layers")
+    assert re.search(r"Layer \S.*, at rank 4 of \d+, keeps \d+ % of its energy", tab.text)
+    tab.run("old")
+    assert "An older version wrote these logs" in tab.text
 
 
-def test_every_view_of_every_run_shows_something(tab):
-    for run in ("ramp", "dense", "guarded", "many <b>layers"):
+FAULTS = (Path(__file__).parent / "faults.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_view_shows_something_that_everybody_can_read(tab, theme):
+    tab.dark(theme == "dark")
+    for run in RUNS if theme == "light" else RUNS[:2]:
         tab.run(run)
         for name in VIEWS:
-            assert tab.view(name).wait(lambda: len(tab.text) > 20 and "Loading" not in tab.text)
+            assert tab.view(name).wait(lambda: len(tab.text) > 20)
+            assert tab.js(FAULTS) == [], (run, name)
 
 
 def test_a_layer_leads_to_its_singular_values(tab):
@@ -241,35 +174,59 @@ def test_the_analysis_is_a_map_of_layers_and_ratios(tab):
     assert "No analysis is in these logs" in tab.text
 
 
-def test_tabs_go_by_the_keyboard(tab):
-    tab.find("#tab-overview")[0].send_keys("\ue014")  # right
+def test_all_of_it_goes_by_the_keyboard(tab):
+    tab.run("ramp")
+    keys = tab.keys
+    tab.find("#run")[0].send_keys(keys.TAB)
+    assert tab.focused == "refresh"
+    tab.press(keys.TAB)
+    assert tab.focused == "tab-overview"
+    tab.press(keys.ARROW_LEFT)
+    assert tab.focused == "tab-sensitivity"
+    tab.press(keys.ARROW_RIGHT, keys.ARROW_RIGHT)
+    assert tab.focused == "tab-ranks"
     assert tab.find("#tab-ranks[aria-selected=true]")
-    tab.find("#tab-ranks")[0].send_keys("\ue012\ue012")
-    assert tab.driver.switch_to.active_element.get_attribute("id") == "tab-sensitivity"
+    tab.press(keys.TAB)
+    assert tab.focused == "view"
+    tab.press(keys.TAB, keys.TAB, keys.ENTER)  # the second layer
+    tab.wait(lambda: tab.find("#cut"))
+    assert "Singular values of second" in tab.find("#view svg")[0].accessible_name
+    assert tab.find("#view")[0].accessible_name == "Spectrum"
+    tab.run("many <b>layers").view("ranks")
+    tab.find("#tab-ranks")[0].send_keys(keys.TAB, keys.TAB, keys.ENTER)  # a row of the map
+    assert tab.wait(lambda: HOSTILE in tab.text)
+
+
+def test_refreshing_keeps_what_is_chosen(tab, logs, address):
+    tab.run("old").view("frontier").find(".choices input")[0].send_keys("1 MB")
+    tab.view("ranks").find(".legend button")[0].click()
+    tab.wait(lambda: tab.find("#cut"))[0].send_keys(tab.keys.ARROW_LEFT)
+    tab.find("summary")[0].click()
+    tab.find("#cut")[0].send_keys("")  # the keyboard is there
+    told = tab.find("#view")[0].text
+    assert "cut 1 of 2" in told
+    writer = events.RunWriter(logs / "old" / "reducible")  # its training goes on
+    writer.write(5, [events.scalar(form.PARAMS, 500.0)])
+    writer.close()
+    asked = f"{address}/data/plugin/reducible/run?run=old%2Freducible"
+    tab.wait(lambda: b'"steps":[0,1,2,3,4,5]' in urllib.request.urlopen(asked).read())
+    tab.js("document.querySelector('#view svg').remove()")
+    tab.js("document.querySelector('#refresh').click()")  # the keyboard stays where it is
+    tab.wait(lambda: tab.find("#view svg"))
+    assert tab.find("#view")[0].text == told
+    assert tab.find("details[open]")
+    assert tab.focused == "cut"
+    tab.view("frontier")
+    assert "Best within 1 MB" in tab.text
+    assert tab.find("#run option:checked")[0].text == "old"
 
 
 def test_a_run_that_is_gone_is_told(tab, logs, tmp_path):
-    tab.run("ramp")
+    tab.run("ramp").view("ranks")
     kept = shutil.move(logs / "ramp", tmp_path / "ramp")
     try:
-        tab.wait(
-            lambda: (tab.find("#refresh")[0].click(), "ramp" not in tab.find("#run")[0].text)[1]
-        )
+        tab.wait(lambda: "no longer there" in tab.refresh().find("[role=status]")[0].text)
     finally:
         shutil.move(kept, logs / "ramp")
-    assert tab.wait(lambda: tab.find(".card-value")), "another one is shown"
-
-
-def test_nothing_of_ours_is_told_in_words(browser, tmp_path):
-    with served(tmp_path, tmp_path / "told.txt") as found:
-        browser.get(f"{found}/data/plugin/reducible/runs")
-        assert "RankTensorBoard" in browser.page_source
-
-
-@pytest.mark.skipif("PICTURES" not in os.environ, reason="make pictures")
-def test_pictures_for_the_documents(tab):
-    folder = Path(__file__).parents[2] / "docs" / "pictures"
-    tab.run("ramp")
-    for name in VIEWS:
-        tab.view(name).wait(lambda: "Loading" not in tab.text)
-        tab.driver.save_screenshot(str(folder / f"tab_{name}.png"))
+    assert tab.find("#run option:checked")[0].text == "guarded"
+    assert tab.find("#view svg"), "the same view of another one is shown"

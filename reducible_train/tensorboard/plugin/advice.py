@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from glob import escape
 from typing import Any
 
 from reducible_train.tensorboard.plugin.cuts import costliest
 
 _FEW = 3
 _ROOM = 0.98  # energy kept, above which a layer can give more
+_LITTLE = 0.01  # share of the variance of its outputs that a layer may lose without a word
 _LEARNING = 0.02  # share of its value by which a metric still gets better in the last epochs
 
 Run = Mapping[str, Any]
@@ -40,33 +43,73 @@ def _has_fallen(layer: Mapping[str, Any]) -> bool:
     return rank is not None and full is not None and rank < full
 
 
-def _short(run: Run) -> Iterator[str]:
-    """What was asked for was not reached."""
-    if run["outcome"]["shortfall"]:
-        yield run["outcome"]["shortfall"]
-
-
 def _worst(run: Run) -> Iterator[str]:
+    """What the worst layer has lost, and the rule that gives it more; nothing if that is little."""
     layer = worst_layer(run)
     if layer is None:
         return
-    facts = []
-    if layer["energy"] is not None:
-        facts.append(f"keeps {layer['energy']:.2g} of its energy")
-    if layer["output_error"] is not None:
-        facts.append(f"lost {layer['output_error']:.2g} of the variance of its outputs")
-    cost = _cost_of_layer(run, layer)
-    facts += [cost] if cost else []
     rank = int(layer["rank"] or layer["last_rank"] or 1)
-    rule = f'LayerRule("{layer["name"]}", min_rank={rank + max(rank // 2, 1)})'
-    yield f"Layer {layer['name']} {_listed(facts)}, at rank {rank}: give it more, {rule}."
-
-
-def _cost_of_layer(run: Run, layer: Mapping[str, Any]) -> str | None:
-    """What it costs by itself as an analysis has measured it, else what came with its worst cut."""
-    alone = _cost_alone(run["analysis"], layer)
+    alone = _cost_alone(run["analysis"], layer, rank)
+    if _lost_little(layer) or (alone is not None and alone.cost <= 0):
+        return
+    full = f" of {layer['full']:.0f}" if layer["full"] else ""
+    lines = [f"Layer {layer['name']}, at rank {rank}{full}, {_listed(list(_lost(layer)))}."]
     if alone is not None:
-        return alone
+        lines.append(f"With it alone at rank {alone.rank:g}, {alone}.")
+    elif (deepest := _deepest(run, layer)) is not None:
+        lines.append(f"With its deepest cut, in epoch {deepest[0]}, {deepest[1]}.")
+    yield " ".join([*lines, *_more(layer, rank)])
+
+
+def _lost(layer: Mapping[str, Any]) -> Iterator[str]:
+    if layer["energy"] is not None:
+        yield f"keeps {share(layer['energy'])} of its energy"
+    if layer["output_error"] is not None:
+        yield f"has lost {share(layer['output_error'])} of the variance of its outputs"
+
+
+def _lost_little(layer: Mapping[str, Any]) -> bool:
+    if layer["output_error"] is not None:
+        return bool(layer["output_error"] < _LITTLE)
+    return bool(layer["energy"] >= _ROOM)
+
+
+def _more(layer: Mapping[str, Any], rank: int) -> Iterator[str]:
+    """The rule, as far as factors of a higher rank would still be smaller than the kernel."""
+    wanted = rank + max(rank // 2, 1)
+    most = layer["break_even"] or layer["full"] or wanted
+    if rank < min(wanted, most):
+        place = layer["path"].rpartition("/")[0] or layer["name"]  # the layer that has the kernel
+        yield f"Give it more: LayerRule({escape(place)!r}, min_rank={min(wanted, int(most))})."
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """What a layer costs that alone is cut to a rank."""
+
+    rank: float
+    cost: float
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.metric} was {amount(self.cost, self.metric)} worse"
+
+
+def _cost_alone(analysis: Any, layer: Mapping[str, Any], rank: int) -> _Alone | None:
+    """As an analysis has measured it, at the rank nearest to that of the layer."""
+    found = analysis or {"kernels": ()}
+    for kernel in found["kernels"]:
+        pairs = zip(kernel["ranks"], kernel["values"], strict=True)
+        known = [(r, v) for r, v in pairs if r is not None and v is not None]
+        if kernel["name"] == layer["name"] and known and found["baseline"] is not None:
+            near, value = min(known, key=lambda each: abs(each[0] - rank))
+            cost = found["direction"] * (found["baseline"] - value)
+            return _Alone(near, cost, found["metric"])
+    return None
+
+
+def _deepest(run: Run, layer: Mapping[str, Any]) -> tuple[int, str] | None:
+    """Epoch of the cut that took most of a layer, and what the metric lost over it."""
     cuts = [
         (kernel["energy"], cut["at"])
         for cut in run["cuts"]
@@ -77,46 +120,50 @@ def _cost_of_layer(run: Run, layer: Mapping[str, Any]) -> str | None:
     if not cuts or costs.get(min(cuts)[1], 0.0) <= 0:
         return None
     step = min(cuts)[1]
-    return f"its deepest cut, in epoch {step}, came with {amount(costs[step], run['main'])}"
-
-
-def _cost_alone(analysis: Any, layer: Mapping[str, Any]) -> str | None:
-    rank, found = layer["rank"], analysis or {"kernels": ()}
-    for kernel in found["kernels"]:
-        pairs = zip(kernel["ranks"], kernel["values"], strict=True)
-        known = [(r, v) for r, v in pairs if r is not None and v is not None]
-        if kernel["name"] != layer["name"] or rank is None or not known:
-            continue
-        near, value = min(known, key=lambda each: abs(each[0] - rank))
-        if found["baseline"] is not None:
-            cost = found["direction"] * (found["baseline"] - value)
-            if cost <= 0:
-                return None
-            return f"cost {amount(cost, found['metric'])} alone at rank {near:g}"
-    return None
+    return step, f"{run['main']} became {amount(costs[step], run['main'])} worse"
 
 
 def _costliest(run: Run) -> Iterator[str]:
+    """The epoch in which the metric fell most with a cut, and whether it came back."""
     name = run["main"]
     found = costliest(run["costs"].get(name, ()))
-    if found is not None:
-        yield (
-            f"The cut in epoch {found['step']} cost most: {name} went from {found['before']:.4g} "
-            f"to {found['after']:.4g} ({amount(found['cost'], name)}). Let the schedule fall more "
-            "slowly there, or end later."
-        )
+    if found is None:
+        return
+    change = f"{name} went from {shown(found['before'], name)} to {shown(found['after'], name)}"
+    only = len(run["costs"][name]) == 1
+    said = f"With the cut of epoch {found['step']}" if only else ""
+    said = said or f"The cut of epoch {found['step']} cost most:"
+    said = f"{said} {change}, {amount(found['cost'], name)} worse."
+    back = _back(run, found)
+    if any(each["at"] == found["step"] for each in run["undone"]):
+        yield f"{said} The guard has undone it."
+    elif back is not None:
+        yield f"{said} It was made up for by epoch {back}."
+    else:
+        yield f"{said} Let the schedule fall more slowly there, or end later."
+
+
+def _back(run: Run, cut: Mapping[str, Any]) -> int | None:
+    """The first epoch after a cut in which the metric was as good as before it."""
+    sign = run["directions"][run["main"]]
+    for step, value in zip(run["steps"], run["metrics"][run["main"]], strict=True):
+        if step > cut["step"] and value is not None and sign * (value - cut["before"]) >= 0:
+            return int(step)
+    return None
 
 
 def _undone(run: Run) -> Iterator[str]:
-    if run["undone"]:
-        last = run["undone"][-1]
-        count = len(run["undone"])
-        yield (
-            f"The guard has undone {count} {'cut' if count == 1 else 'cuts'}, the last to "
-            f"{_whole(last['parameters'])} parameters in epoch {last['at']}; "
-            f"{_whole(last['parameters_before'])} is what it lets pass. "
-            "Train for longer, or let the metric fall further."
+    if not run["undone"]:
+        return
+    last, count = run["undone"][-1], len(run["undone"])
+    lines = [f"The guard has undone {count} {'cut' if count == 1 else 'cuts'}."]
+    if last["parameters"] is not None and last["parameters_before"] is not None:
+        which = "It" if count == 1 else "The last"
+        lines.append(
+            f"{which}, in epoch {last['at']}, went to {last['parameters']:,.0f} parameters; "
+            f"{last['parameters_before']:,.0f} is what it has let pass."
         )
+    yield " ".join([*lines, "Train for longer, or let the metric fall further."])
 
 
 def _room(run: Run) -> Iterator[str]:
@@ -130,8 +177,8 @@ def _room(run: Run) -> Iterator[str]:
         return
     layer = max(full, key=lambda each: float(each["parameters"]))
     yield (
-        f"Layer {layer['name']} still keeps {layer['energy']:.3g} of its energy and holds "
-        f"{100 * layer['parameters'] / total:.0f} % of the parameters: it can give more."
+        f"Layer {layer['name']} still keeps {share(layer['energy'])} of its energy and holds "
+        f"{share(layer['parameters'] / total)} of the parameters: it can give more."
     )
 
 
@@ -171,34 +218,56 @@ def _kept(run: Run) -> Iterator[str]:
     if change >= 0:  # also of a short run, whose dense epochs had learned little
         return
     yield (
-        f"{name} is {value:.4g} at the end, {amount(-change, name)} worse than the best of "
-        f"the epochs at full size, with {100 * (1 - size / dense):.0f} % fewer parameters."
+        f"{name} is {shown(value, name)} at the end, {amount(-change, name)} worse than in the "
+        f"best epoch at full size, with {share(1 - size / dense)} fewer parameters."
     )
+
+
+def is_fraction(value: float, metric: str) -> bool:
+    """True for a value that is shown in percent."""
+    words = ("acc", "auc", "precision", "recall", "f1")
+    return abs(value) <= 1 and any(word in metric for word in words)
+
+
+def shown(value: float, metric: str) -> str:
+    """A metric in words, as the page shows it too.
+
+    Example:
+        >>> shown(0.92307, "val_accuracy"), shown(0.25, "val_loss")
+        ('92.31 %', '0.25')
+    """
+    return f"{100 * value:.4g} %" if is_fraction(value, metric) else f"{value:.4g}"
 
 
 def amount(value: float, metric: str) -> str:
     """A difference in words: of a metric that is a fraction, in points.
 
     Example:
-        >>> amount(0.006, "val_accuracy"), amount(0.25, "val_loss")
-        ('0.6 points', '0.25 of val_loss')
+        >>> amount(0.006, "val_accuracy"), amount(0.01, "val_accuracy"), amount(0.25, "val_loss")
+        ('0.6 points', '1 point', '0.25')
     """
-    if any(word in metric for word in ("acc", "auc", "precision", "recall", "f1")):
-        return f"{100 * value:.3g} points"
-    return f"{value:.3g} of {metric}"
+    if is_fraction(value, metric):
+        points = f"{100 * value:.3g}"
+        return f"{points} {'point' if points == '1' else 'points'}"
+    return f"{value:.3g}"
 
 
-def _whole(value: float | None) -> str:
-    return "?" if value is None else f"{value:,.0f}"
+def share(value: float) -> str:
+    """A share in percent, to two figures; near the whole as exact as it has to be.
+
+    Example:
+        >>> share(0.1712), share(0.00034), share(0.9968), share(1.0)
+        ('17 %', '0.034 %', '99.7 %', '100 %')
+    """
+    return f"{100 * value:.{2 if value < _ROOM else 3}g} %"
 
 
 def _listed(facts: list[str]) -> str:
-    return " and ".join([", ".join(facts[:-1]), facts[-1]]) if len(facts) > 1 else facts[0]
+    return " and ".join(facts)
 
 
 _KINDS: tuple[Callable[[Run], Iterator[str]], ...] = (
     _nothing,
-    _short,
     _worst,
     _costliest,
     _undone,

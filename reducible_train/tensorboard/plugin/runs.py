@@ -15,6 +15,8 @@ from reducible_train.tensorboard.plugin.logs import Logs, Series, json_of
 from reducible_train.tensorboard.plugin.values import number, numbers, objects, text, texts
 
 _OLD_ENERGY_GROUP = "reducible_energy"  # of a cut, in logs of before
+_LONGEST = 120  # letters of a name in a message
+_READ = (form.PLUGIN_NAME, form.RANK_GROUP, _OLD_ENERGY_GROUP)
 _NO_RUN = (
     "No run here was written by RankTensorBoard. Add it to the callbacks of fit, after the "
     'RankScheduler: RankTensorBoard(scheduler, "logs"). Data appear after the first epoch.'
@@ -179,14 +181,15 @@ def run_answer(logs: Logs, run: str) -> dict[str, Any]:
 
 
 def _gone(run: str) -> str:
+    name = run if len(run) <= _LONGEST else f"{run[:_LONGEST]}..."
     return (
-        f"The run {run!r} is no longer there: its logs were removed, or TensorBoard has not read "
+        f"The run {name!r} is no longer there: its logs were removed, or TensorBoard has not read "
         "them yet. Choose another run, or refresh."
     )
 
 
 def _read(logs: Logs, run: str, tags: Sequence[str]) -> _Read:
-    series = logs.scalars([run], tags).get(run, {})
+    series = logs.scalars([run], filter(_is_shown, tags)).get(run, {})
     tensors = logs.tensors([run], [form.OUTCOME], most=1).get(run, {})
     more = logs.tensors([run], [form.DECISIONS, form.ANALYSIS]).get(run, {})
     outcome, wrong = _outcome(tensors.get(form.OUTCOME, []))
@@ -196,6 +199,11 @@ def _read(logs: Logs, run: str, tags: Sequence[str]) -> _Read:
     if _is_crossed(series.get(form.PARAMS)):
         problems.append(_CROSSED)
     return _Read(series, outcome, decisions, analyses[-1][1] if analyses else {}, problems)
+
+
+def _is_shown(tag: str) -> bool:
+    """True for a scalar that the tab reads; of each layer there are more, which cost time."""
+    return tag.startswith(tuple(f"{group}/" for group in _READ))
 
 
 def _texts_of(
@@ -223,10 +231,13 @@ def _of_layer(read: _Read, group: str, name: str) -> Series:
 
 
 def _layers(read: _Read) -> list[dict[str, Any]]:
-    """The kernels that may change, in the model's order; those that may not come after them."""
+    """The kernels that may change, in the model's order; those that may not come after them.
+
+    Of logs that do not tell that order, by name: a server lists tags in any.
+    """
     told = {form.layer_of(text(k.get("path"))): k for k in objects(read.outcome.get("kernels"))}
     prefix = f"{form.RANK_GROUP}/"
-    logged = [tag.removeprefix(prefix) for tag in read.series if tag.startswith(prefix)]
+    logged = sorted(tag.removeprefix(prefix) for tag in read.series if tag.startswith(prefix))
     names = [n for n in told if n in logged] + [n for n in logged if n not in told]
     kept = [name for name in told if name and name not in names]
     layers = [_layer(read, name, told.get(name, {})) for name in names]
@@ -381,6 +392,8 @@ def spectra_answer(logs: Logs, run: str, layer: str) -> dict[str, Any]:
     """The singular values of one layer before each of its cuts."""
     tag = form.spectrum_tag(layer)
     points = logs.tensors([run], [tag]).get(run, {}).get(tag, [])
+    if not points and run not in logs.scalar_tags():
+        return {"run": run, "layer": layer, "spectra": [], "problem": _gone(run)}
     spectra, problems = [], []
     for step, array in points:
         try:

@@ -23,6 +23,7 @@ from reducible_train.tensorboard.tags import PLUGIN_NAME
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
+_LONGEST = 4096  # letters of a name that is looked for
 _log = logging.getLogger("tensorboard")
 
 Answer = Callable[[Logs, Mapping[str, str]], Mapping[str, Any]]
@@ -69,7 +70,8 @@ class ReducibleTab(base_plugin.TBPlugin):
             context = plugin_util.context(request.environ)
             experiment = plugin_util.experiment_id(request.environ)
             try:
-                found = answer(Logs(self._provider, context, experiment), request.args)
+                asked = {name: text[:_LONGEST] for name, text in request.args.items()}
+                found = answer(Logs(self._provider, context, experiment), asked)
             except Exception as error:
                 _log.warning("The tab 'Reducible' cannot read the logs", exc_info=True)
                 found = {"problem": f"The logs cannot be read ({type(error).__name__}: {error})."}

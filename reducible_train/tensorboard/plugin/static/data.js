@@ -51,10 +51,26 @@ export function percent(value, digits = 3) {
   return isNumber(value) ? `${+(100 * value).toPrecision(digits)} %` : '–';
 }
 
+// As `is_fraction` of the server has it: a metric that is one is shown in percent.
+function isFraction(value, name) {
+  return Math.abs(value) <= 1 && /acc|auc|precision|recall|f1/.test(name || '');
+}
+
 // A metric that is a fraction is shown in percent, another one as it is.
 export function metricText(value, name) {
-  const fraction = /acc|auc|precision|recall|f1/.test(name || '');
-  return fraction ? percent(value, 4) : short(value);
+  return isFraction(value, name) ? percent(value, 4) : short(value);
+}
+
+// A difference of a metric: of one that is a fraction in points, so that it is no percent of something.
+export function lostText(value, name) {
+  if (!isNumber(value) || !isFraction(value, name)) return short(value);
+  const points = +(100 * value).toPrecision(3);
+  return `${points} ${points === 1 ? 'point' : 'points'}`;
+}
+
+// A share; what is too small to tell is not spelled out.
+export function tinyShare(value) {
+  return isNumber(value) && value > 0 && value < 1e-4 ? '< 0.01 %' : percent(value, 2);
 }
 
 // "logs/ramp/reducible" -> "logs/ramp": the last part is the same for all.

@@ -1,6 +1,6 @@
 // What was cut, what was undone and why, and why a layer stayed dense.
 
-import {isNumber, metricText, percent, short} from './data.js';
+import {isNumber, lostText, metricText, short, tinyShare} from './data.js';
 import {html, table} from './svg.js';
 
 function reached(each) {
@@ -14,6 +14,14 @@ function change(each, name) {
   return isNumber(before) && isNumber(after) ? `${metricText(before, name)} → ${metricText(after, name)}` : '–';
 }
 
+const FEW = 6;
+
+function ranksOf(cut) {
+  const each = cut.kernels.map((k) => `${k.name} ${k.before ?? 'dense'} → ${k.rank ?? 'dense'}`);
+  if (each.length <= FEW) return each.map((told) => html('div', {class: 'ranks'}, told));
+  return html('details', {}, html('summary', {}, `${each.length} layers`), each.map((told) => html('div', {class: 'ranks'}, told)));
+}
+
 function cuts(run) {
   if (!run.cuts.length) {
     return html('p', {}, run.cut_steps.length
@@ -22,20 +30,24 @@ function cuts(run) {
   const costs = new Map((run.costs[run.main] || []).map((each) => [each.step, each.cost]));
   const worst = Math.max(...costs.values(), 0);
   const names = [...new Set(run.cuts.flatMap((each) => Object.keys(each.metrics_before)))];
+  let named = false; // of several alike the first
   const rows = run.cuts.map((each) => {
     const cost = costs.get(each.at);
-    const told = isNumber(cost) ? (cost > 0 ? metricText(cost, run.main) : 'none') : '–';
+    const told = isNumber(cost) ? (cost > 0 ? lostText(cost, run.main) : 'none') : '–';
+    const taken = run.undone.find((u) => u.at === each.at && u.parameters === each.parameters);
+    const steepest = cost > 0 && cost === worst && !named;
+    named ||= steepest;
     return [
       each.at, reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`,
-      percent(each.output_error, 2), ...names.map((name) => change(each, name)),
-      cost > 0 && cost === worst ? html('strong', {}, `${told}, the costliest`) : told,
-      each.kernels.map((k) => `${k.name} ${k.before ?? 'dense'} → ${k.rank ?? 'dense'}`).slice(0, 6).join(', ')
-        + (each.kernels.length > 6 ? `, and ${each.kernels.length - 6} more` : ''),
+      tinyShare(each.output_error), ...names.map((name) => change(each, name)),
+      steepest ? [told, html('div', {}, html('strong', {}, 'the costliest'))] : told,
+      taken ? html('span', {class: 'undone'}, 'undone', html('br'), `in epoch ${taken.undone_epoch ?? '–'}`) : 'stood',
+      ranksOf(each),
     ];
   });
   const head = ['epoch', 'to', 'parameters', 'output error', ...names.map((name) => `${name}, right before → after`),
-    `${run.main ?? 'metric'} lost over the epoch`, 'ranks'];
-  return table('Cuts that stood at the end of their epoch', head, rows);
+    `${run.main ?? 'metric'} lost in that epoch`, 'then', 'ranks'];
+  return table('Cuts', head, rows, {class: 'figures'});
 }
 
 function undone(run) {
@@ -43,7 +55,7 @@ function undone(run) {
   const rows = run.undone.map((each) => [
     each.at, each.undone_epoch ?? '–', reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`, each.reason,
   ]);
-  return table('Cuts that were undone', ['epoch', 'undone in', 'to', 'parameters', 'why'], rows);
+  return table('Why cuts were undone', ['epoch', 'undone in', 'to', 'parameters', 'why'], rows);
 }
 
 function dense(run) {
@@ -63,6 +75,7 @@ export function decisions(state) {
     guard ? html('p', {}, 'Guard: ', html('code', {}, guard)) : null,
     search ? html('p', {}, 'Search: ', html('code', {}, search)) : null,
     html('div', {class: 'wide'}, cuts(run)), html('div', {class: 'wide'}, undone(run)),
-    html('div', {class: 'wide'}, dense(run)), html('ul', {}, notes.map((each) => html('li', {}, each))),
+    html('div', {class: 'wide'}, dense(run)),
+    notes.length ? html('h2', {}, 'Notes') : null, html('ul', {}, notes.map((each) => html('li', {}, each))),
   );
 }

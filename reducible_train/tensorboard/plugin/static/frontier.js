@@ -4,8 +4,8 @@ import {bytes, isNumber, metricText, runName, seconds, short} from './data.js';
 import {COLOURS, axes, html, inNumbers, linear, logarithmic, picture, svg, table} from './svg.js';
 
 const SIZES = {
-  params: ['parameters', short], flops: ['FLOPs of a sample', short],
-  file: ['file', bytes], latency: ['latency of a batch', seconds],
+  params: ['parameters', short], flops: ['FLOPs per sample', short],
+  file: ['size of the file', bytes], latency: ['latency per batch of 32', seconds],
 };
 
 // Runs that no other one beats in both.
@@ -36,6 +36,33 @@ export function sizeOf(text) {
   return Number(found[1]) * {'': 1, k: 1e3, m: 1e6, g: 1e9}[found[2].toLowerCase()];
 }
 
+const LONGEST = 26; // letters of a name in the picture
+const [WIDE, HIGH] = [6.9, 14]; // of a letter, at most
+
+// Names beside their points where there is room for them; the others stand in the table.
+function labels(points, at, {left, right, top, bottom}, lines) {
+  const taken = lines.concat(points.map((each) => {
+    const [x, y] = at(each);
+    return [x - 7, y - 7, x + 7, y + 7];
+  }));
+  const free = ([a, b, c, d]) => a >= left && c <= right && b >= top - 14 && d <= bottom
+    && taken.every(([e, f, g, h]) => c < e || g < a || d < f || h < b);
+  return points.map((each) => {
+    const [x, y] = at(each);
+    const name = runName(each.run).length > LONGEST ? `${runName(each.run).slice(0, LONGEST - 1)}…` : runName(each.run);
+    const width = name.length * WIDE;
+    const places = [[9, -8], [9, 12], [-9 - width, -8], [-9 - width, 12], [-width / 2, -14], [-width / 2, 21], [12, -24], [12, 28]];
+    for (const [dx, dy] of places) {
+      const box = [x + dx, y + dy - HIGH + 3, x + dx + width, y + dy + 3];
+      if (!free(box)) continue;
+      taken.push(box);
+      const end = dx < -9;
+      return svg('text', {x: end ? x + dx + width : x + dx, y: y + dy, class: 'mark', 'text-anchor': end ? 'end' : 'start'}, name);
+    }
+    return null;
+  });
+}
+
 function chart(points, front, size, metric, limit) {
   const [left, right, top, bottom] = [72, 680, 28, 340];
   const [name, text] = SIZES[size];
@@ -54,15 +81,15 @@ function chart(points, front, size, metric, limit) {
     axes({x, y, left, right, top, bottom, xName: name, yName: metric, xText: text, yText: (v) => metricText(v, metric)}),
     svg('path', {d: stairs, class: 'front'}),
     within ? svg('line', {x1: x(limit), x2: x(limit), y1: top, y2: bottom, class: 'limit'}) : null,
+    within ? svg('text', {x: x(limit) + 5, y: bottom - 6, class: 'mark'}, `at most ${text(limit)}`) : null,
     points.map((each) => svg(
-      'g', {},
-      svg(each.dense ? 'rect' : 'circle', {
+      each.dense ? 'rect' : 'circle', {
         ...(each.dense ? {x: x(each.size) - 5, y: y(each.value) - 5, width: 10, height: 10}
           : {cx: x(each.size), cy: y(each.value), r: 6}),
-        fill: each.colour, class: front.includes(each) ? 'best' : 'other',
-      }, svg('title', {}, `${runName(each.run)}: ${metricText(each.value, metric)} at ${text(each.size)}`)),
-      svg('text', {x: x(each.size) + 9, y: y(each.value) - 8, class: 'mark'}, runName(each.run)),
-    )),
+        fill: each.colour, class: front.includes(each) ? 'series best' : 'series other',
+      }, svg('title', {}, `${runName(each.run)}: ${metricText(each.value, metric)} at ${text(each.size)}`))),
+    labels([...points].sort((a, b) => front.includes(b) - front.includes(a)), (each) => [x(each.size), y(each.value)], {left, right, top, bottom},
+      within ? [[x(limit), top, x(limit), bottom], [x(limit), bottom - 20, x(limit) + 130, bottom]] : []),
   );
 }
 
@@ -102,7 +129,8 @@ export function frontier(state) {
     place.replaceChildren(
       limit ? html('p', {class: 'answer'}, answer(points, direction, limit, chosen.size, chosen.metric)) : '',
       chart(points, front, chosen.size, chosen.metric, limit),
-      html('p', {class: 'hint'}, 'Line and ringed points: no other run is better at that size. Squares: dense runs.'),
+      html('p', {class: 'hint'}, 'Line and ringed points: no other run is better at that size or below. Squares: dense runs. ',
+        'Names that found no room are in the numbers.'),
       inNumbers(table('All runs, by size', ['run', SIZES[chosen.size][0], chosen.metric, 'on the front', ''], rows)),
     );
   };

@@ -12,7 +12,7 @@ import {html} from './svg.js';
 const VIEWS = {overview, ranks, spectrum, frontier, decisions, sensitivity};
 
 const state = {
-  runs: [], run: null, view: 'overview', layer: null,
+  runs: [], run: null, view: 'overview', layer: null, cut: null,
   frontier: {metric: null, size: null, limit: ''},
   openLayer(name) {
     state.layer = name;
@@ -77,7 +77,20 @@ function choose(name) {
   show();
 }
 
-function show() {
+const REACHABLE = 'button, select, input, summary, [tabindex]';
+
+// Fills the view anew; what is open and where the keyboard is stay so if the same view was there.
+function show({same = false} = {}) {
+  const {view} = parts;
+  const opened = [...view.querySelectorAll('details')].map((each) => each.open);
+  const at = [...view.querySelectorAll(REACHABLE)].indexOf(document.activeElement);
+  fill();
+  if (!same) return;
+  view.querySelectorAll('details').forEach((each, i) => { each.open ||= Boolean(opened[i]); });
+  if (at >= 0) [...view.querySelectorAll(REACHABLE)][at]?.focus();
+}
+
+function fill() {
   for (const tab of parts.tabs.children) {
     const chosen = tab.id === `tab-${state.view}`;
     tab.setAttribute('aria-selected', chosen);
@@ -95,13 +108,18 @@ async function open(name) {
   parts.status.textContent = 'reading …';
   const answer = await askRun(name);
   parts.status.textContent = '';
+  if (name !== parts.runs.value) return; // another one was chosen meanwhile
   if (answer.problem) {
     state.run = null;
     tell(answer.problem);
     return;
   }
+  const told = JSON.stringify(answer);
+  const same = state.run?.run === answer.run;
+  if (same && told === parts.told && state.view !== 'frontier') return;
+  parts.told = told;
   state.run = answer;
-  show();
+  show({same});
 }
 
 const SOON = 3000; // milliseconds to the next look where nothing is there yet
@@ -131,6 +149,9 @@ async function refresh() {
   const first = state.runs.find((each) => !each.dense) ?? state.runs[0];
   parts.runs.value = names.includes(before) ? before : first.run;
   await open(parts.runs.value);
+  if (before && !names.includes(before)) {
+    parts.status.textContent = `The run ${runName(before)} is no longer there; this is ${runName(parts.runs.value)}.`;
+  }
   lookAgain();
 }
 
@@ -140,4 +161,5 @@ export async function render() {
   followTheme();
   document.body.replaceChildren(shell());
   await refresh();
+  performance.mark('reducible-shown'); // benchmarks/tab.py reads it
 }

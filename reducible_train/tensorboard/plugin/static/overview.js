@@ -1,7 +1,7 @@
 // What was asked and reached, the size, the metric, and what to do next.
 
-import {bytes, isNumber, metricText, percent, seconds, short} from './data.js';
-import {html, table} from './svg.js';
+import {bytes, isNumber, lostText, metricText, percent, seconds, short} from './data.js';
+import {axes, cutLines, cutsTold, epochs, html, inNumbers, linear, path, picture, stairs, svg, table} from './svg.js';
 
 function card(name, value, more) {
   return html(
@@ -17,18 +17,59 @@ function fewer(now, dense, text) {
   return `of ${text(dense)}, ${percent(1 - now / dense)} fewer`;
 }
 
+function costliest(run) {
+  const costs = (run.costs[run.main] || []).filter((each) => each.cost > 0);
+  return costs.length ? costs.reduce((a, b) => (b.cost > a.cost ? b : a)) : null;
+}
+
+// The metric over the epochs, above the size at which it was measured.
+function course(run) {
+  const {main, steps, params, outcome} = run;
+  const values = main ? run.metrics[main] : [];
+  if (steps.length < 2 || !values.some(isNumber)) return null;
+  const [left, right, top, middle, below, bottom] = [64, 860, 24, 170, 202, 272];
+  const known = values.filter(isNumber);
+  const span = Math.max(...known) - Math.min(...known) || Math.abs(known[0]) || 1;
+  const x = linear([steps[0] - 0.5, steps.at(-1) + 0.5], [left, right]);
+  const y = linear([Math.min(...known) - span / 12, Math.max(...known) + span / 6], [middle, top]);
+  const dense = outcome.dense_parameters || Math.max(...params.filter(isNumber));
+  const size = linear([0, 1], [bottom, below]);
+  const sizes = stairs(params.map((each) => (isNumber(each) ? each / dense : null)),
+    (i) => [x(steps[i] - 0.5), x(steps[i] + 0.5)], size);
+  const worst = costliest(run);
+  const late = worst && x(worst.step) > (left + right) / 2;
+  return html(
+    'figure', {},
+    picture(
+      880, 312, `${main} and parameters over ${steps.length} epochs`,
+      axes({x: {ticks: () => []}, y, left, right, top, bottom: middle, xName: '', yName: main, yText: (v) => metricText(v, main)}),
+      axes({x: epochs(x), y: Object.assign((v) => size(v), {ticks: () => [0, 0.5, 1]}),
+        left, right, top: below, bottom, xName: 'epoch', yName: 'parameters, of the dense model', yText: percent}),
+      cutLines(run, x, top, bottom),
+      path(sizes, {class: 'size'}),
+      path(steps.map((step, i) => [x(step), isNumber(values[i]) ? y(values[i]) : null]), {class: 'now'}),
+      worst ? svg('circle', {cx: x(worst.step), cy: y(worst.after), r: 5, class: 'worst'}) : null,
+      worst ? svg('text', {
+        x: x(worst.step) + (late ? -10 : 10), y: Math.min(y(worst.after) + 16, middle - 5), class: 'mark', 'text-anchor': late ? 'end' : 'start',
+      }, `costliest cut, epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
+    ),
+    html('figcaption', {class: 'hint'}, cutsTold(run)),
+    inNumbers(table('Epoch by epoch', ['epoch', main, 'parameters'],
+      steps.map((step, i) => [step, metricText(values[i], main), short(params[i])]))),
+  );
+}
+
 function cards(run) {
-  const {outcome, final, main, costs} = run;
+  const {outcome, final, main} = run;
   const found = [
     card('Parameters', short(final.params), fewer(final.params, outcome.dense_parameters, short)),
-    card('FLOPs of a sample', short(final.flops), fewer(final.flops, outcome.dense_flops, short)),
-    card('File', bytes(final.file), isNumber(final.file) ? 'as save_model writes it, about' : 'known at the end'),
+    card('FLOPs per sample', short(final.flops), fewer(final.flops, outcome.dense_flops, short)),
+    card('File', bytes(final.file), isNumber(final.file) ? 'estimate for save_model' : 'known when training ends'),
   ];
-  if (isNumber(final.latency)) found.push(card('Latency', seconds(final.latency), 'of a batch'));
+  if (isNumber(final.latency)) found.push(card('Latency', seconds(final.latency), 'per batch of 32'));
   if (main) {
-    const worst = [...(costs[main] || [])].sort((a, b) => b.cost - a.cost)[0];
-    const more = worst && worst.cost > 0
-      ? `costliest cut: epoch ${worst.step}, by ${metricText(worst.cost, main)}` : '';
+    const worst = costliest(run);
+    const more = worst ? `costliest cut: epoch ${worst.step}, ${lostText(worst.cost, main)}` : '';
     found.push(card(main, metricText(final.metrics[main], main), more));
   }
   return html('div', {class: 'cards'}, found);
@@ -41,21 +82,24 @@ function asked(outcome) {
   const rows = outcome.asked.map((each) => [
     each.name, each.schedule || short(each.value), short(each.value), short(each.reached),
   ]);
-  return table('What was asked, and what was reached', ['target', 'schedule', 'final value', 'reached'], rows);
+  return table('What the size was to be, and what it is', ['target', 'schedule', 'final value', 'reached'], rows);
 }
 
 export function overview(state) {
   const {run} = state;
-  const told = [...run.problems, ...run.outcome.notes];
+  const told = [...run.problems, ...run.outcome.notes].filter((each) => each !== run.outcome.shortfall);
   return html(
     'div', {},
     run.outcome.shortfall ? html('p', {class: 'warning', role: 'alert'}, run.outcome.shortfall) : null,
     run.done ? null : html('p', {class: 'note'}, 'The training has not ended, or was broken off.'),
     cards(run),
-    html('h2', {}, 'What to do next'),
+    course(run),
+    html('h2', {}, 'What stands out, and what to do'),
     run.advice.length
       ? html('ol', {class: 'advice'}, run.advice.map((each) => html('li', {}, each)))
       : html('p', {}, 'Nothing stands out.'),
+    run.advice.some((each) => each.includes('of its energy'))
+      ? html('p', {class: 'hint'}, 'Energy: the share of its squared singular values that a kernel has kept since it was dense.') : null,
     html('h2', {}, 'Asked and reached'),
     asked(run.outcome),
     told.length ? html('h2', {}, 'Notes') : null,

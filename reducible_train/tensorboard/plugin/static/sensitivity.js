@@ -1,7 +1,18 @@
 // Layer x ratio: the metric where that layer alone is cut.
 
-import {isNumber, metricText, percent, short} from './data.js';
+import {isNumber, lostText, metricText, percent, short} from './data.js';
 import {html, shade} from './svg.js';
+
+// The layer and the ratio where most is lost.
+function mostSensitive({kernels, ratios, baseline, direction, metric}) {
+  const all = kernels.flatMap((k) => k.values.map((value, i) => ({name: k.name, value, ratio: ratios[i]})));
+  const known = all.filter((each) => isNumber(each.value) && isNumber(baseline));
+  if (!known.length) return '';
+  const lost = (each) => direction * (baseline - each.value);
+  const worst = known.reduce((a, b) => (lost(b) > lost(a) ? b : a));
+  if (lost(worst) <= 0) return `No layer alone costs anything, down to ${percent(Math.min(...ratios.filter(isNumber)), 2)} of its parameters.`;
+  return `Most sensitive: ${worst.name}. At ${percent(worst.ratio, 2)} of its parameters ${metric} is ${lostText(lost(worst), metric)} worse.`;
+}
 
 export function sensitivity(state) {
   const {analysis} = state.run;
@@ -25,8 +36,9 @@ export function sensitivity(state) {
   const head = ['layer', 'of all parameters', 'effective rank', ...ratios.map((each) => percent(each, 2))];
   return html(
     'div', {class: 'wide'},
+    html('p', {class: 'answer'}, mostSensitive(analysis)),
     html('table', {class: 'heat'},
-      html('caption', {}, `${metric} where one layer alone keeps so much of its parameters; ${metricText(baseline, metric)} as it is. Dark: much is lost.`),
+      html('caption', {}, `${metric} of the model where one layer alone is cut to a share of its parameters; ${metricText(baseline, metric)} where none is. Dark: much is lost.`),
       html('thead', {}, html('tr', {}, head.map((each) => html('th', {scope: 'col'}, each)))), html('tbody', {}, rows)),
   );
 }

@@ -1,7 +1,7 @@
 // Singular values of one layer before each cut: what was kept, and what looks like noise.
 
 import {askSpectra, isNumber, short} from './data.js';
-import {axes, html, inNumbers, linear, logarithmic, path, picture, svg, table} from './svg.js';
+import {axes, html, inNumbers, logarithmic, path, picture, svg, table} from './svg.js';
 
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 640, 28, 320];
 
@@ -11,9 +11,8 @@ function positive(spectrum) {
     .filter(([, value]) => isNumber(value) && value > 0);
 }
 
-// A line with its name, on the side where there is room.
-function upright(place, height, kind, name) {
-  const before = place > (LEFT + RIGHT) / 2;
+// A line with its name on one side.
+function upright(place, height, kind, name, before) {
   return svg(
     'g', {},
     svg('line', {x1: place, x2: place, y1: TOP, y2: BOTTOM, class: kind}),
@@ -30,20 +29,20 @@ function drawn(spectra, at, layer) {
   const high = Math.max(...values);
   const low = Math.max(Math.min(...values), high * 1e-6);
   const most = Math.max(length, spectra[0].length, 2);
-  const x = linear([1, most], [LEFT, RIGHT]);
+  const x = logarithmic([1, most], [LEFT, RIGHT]);
   const y = logarithmic([low * 0.9, high * 1.1], [BOTTOM, TOP]);
   const line = (points) => points.filter(([, value]) => value >= low).map(([p, value]) => [x(p), y(value)]);
   const marks = [];
   if (isNumber(rank) && rank < length) {
-    const [from, to] = [x(rank + 0.5), x(length)];
+    const [from, to] = [x(rank + 0.5), x(Math.min(length + 0.5, most))];
     marks.push(
       svg('rect', {x: from, y: TOP, width: Math.max(to - from, 0), height: BOTTOM - TOP, class: 'gone'}),
-      upright(from, TOP + 14, 'cut', `cut at rank ${rank}`),
+      upright(from, TOP + 14, 'cut', `cut at rank ${rank}`, from > RIGHT - 110),
     );
   }
   if (isNumber(effective)) {
     const place = x(Math.min(Math.max(effective, 1), length));
-    marks.push(upright(place, BOTTOM - 8, 'effective', `effective rank ${short(effective)}`));
+    marks.push(upright(place, BOTTOM - 8, 'effective', `effective rank ${+effective.toPrecision(2)}`, place > LEFT + 130));
   }
   if (isNumber(edge) && edge >= low && edge <= high) {
     marks.push(
@@ -55,13 +54,16 @@ function drawn(spectra, at, layer) {
     'div', {},
     picture(
       660, 360, `Singular values of ${layer} before the cut of epoch ${step}, ${rank} of ${length} kept`,
-      axes({x, y, left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, xName: 'index', yName: 'singular value', yText: short}),
-      marks,
+      axes({x, y, left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, xName: 'index of the singular value, largest first', yName: 'singular value', yText: short}),
       at ? path(line(first), {class: 'first'}) : null,
       path(line(now), {class: 'now'}),
+      marks,
     ),
-    html('p', {class: 'hint'}, at ? `Dotted: before the first cut, epoch ${spectra[0].step}. ` : '',
-      'Shaded: what the cut has taken.'),
+    html('p', {class: 'hint'}, 'Solid: before this cut; shaded: what it took. ',
+      at ? `Dotted: before the first cut, of epoch ${spectra[0].step}. ` : '',
+      isNumber(effective) ? 'Effective rank: how many equal values would be spread as evenly. ' : '',
+      isNumber(edge) ? `Noise edge: where values of random numbers of the same size would end${
+        edge < low || edge > high ? `, ${short(edge)}, outside this picture` : ''}.` : ''),
     inNumbers(table(`Before the cut of epoch ${step}`, ['index', 'singular value'],
       now.slice(0, 64).map(([position, value]) => [position, short(value)]))),
   );
@@ -72,6 +74,7 @@ export function spectrum(state) {
   const known = state.run.layers.map((each) => each.name);
   if (!known.length) return html('p', {}, 'No layer is in these logs.');
   const layer = known.includes(state.layer) ? state.layer : state.worstLayer() ?? known[0];
+  const held = document.activeElement?.id === 'cut'; // the view is filled anew under the keyboard
   const place = html('div', {'aria-live': 'polite'}, 'Loading …');
   const options = known.map((name) => html('option', {value: name, selected: name === layer}, name));
   const choice = html('select', {onchange: (event) => state.openLayer(event.target.value)}, options);
@@ -85,16 +88,24 @@ export function spectrum(state) {
     }
     const shown = html('div', {});
     const label = html('output', {}, '');
+    const kept = spectra.findIndex((each) => state.cut?.layer === layer && each.step === state.cut.step);
+    const start = kept < 0 ? spectra.length - 1 : kept;
     const show = (at) => {
       label.textContent = ` epoch ${spectra[at].step} (cut ${at + 1} of ${spectra.length})`;
+      slider.setAttribute('aria-valuetext', label.textContent);
       shown.replaceChildren(drawn(spectra, at, layer));
     };
     const slider = html('input', {
-      type: 'range', min: 0, max: spectra.length - 1, value: spectra.length - 1, 'aria-label': 'cut',
-      oninput: (event) => show(Number(event.target.value)),
+      type: 'range', id: 'cut', min: 0, max: spectra.length - 1, value: start, 'aria-label': 'cut',
+      oninput: (event) => {
+        const at = Number(event.target.value);
+        state.cut = at < spectra.length - 1 ? {layer, step: spectra[at].step} : null;
+        show(at);
+      },
     });
-    show(spectra.length - 1);
+    show(start);
     place.replaceChildren(...told, html('label', {class: 'slider'}, 'before the cut of', slider, label), shown);
+    if (held) slider.focus();
   });
   return html('div', {}, html('label', {}, 'layer ', choice), place);
 }

@@ -1,5 +1,7 @@
 // Elements, scales and axes. Names of runs and layers are untrusted: text only, never HTML.
 
+import {isNumber} from './data.js';
+
 const NS = 'http://www.w3.org/2000/svg';
 
 function filled(node, attributes, children) {
@@ -7,7 +9,7 @@ function filled(node, attributes, children) {
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
     else if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(2)) {
     if (child !== null && child !== undefined) {
       node.append(child instanceof Node ? child : String(child));
     }
@@ -24,9 +26,18 @@ export function svg(name, attributes = {}, ...children) {
 }
 
 // A picture of a fixed size in its own units that grows with the page; `label` says what it shows.
+// One that has buttons in it is a group: of an image a screen reader knows the name alone.
 export function picture(width, height, label, ...children) {
-  const box = {viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label, class: 'picture'};
-  return svg('svg', box, svg('title', {}, label), ...children);
+  return drawing(width, height, label, 'img', children);
+}
+
+export function group(width, height, label, ...children) {
+  return drawing(width, height, label, 'group', children);
+}
+
+function drawing(width, height, label, role, children) {
+  const box = {viewBox: `0 0 ${width} ${height}`, role, 'aria-label': label, class: 'picture'};
+  return svg('svg', box, svg('title', {}, label), children);
 }
 
 export function linear([low, high], [from, to]) {
@@ -37,12 +48,25 @@ export function linear([low, high], [from, to]) {
 
 export function logarithmic([low, high], [from, to]) {
   const scale = linear([Math.log10(low), Math.log10(high)], [from, to]);
-  const ticks = () => {
-    const found = [];
-    for (let power = Math.ceil(Math.log10(low)); 10 ** power <= high; power++) found.push(10 ** power);
-    return found.length > 1 ? found : linearTicks(low, high, 4);
-  };
-  return Object.assign((value) => scale(Math.log10(value)), {ticks});
+  return Object.assign((value) => scale(Math.log10(value)), {ticks: () => powers(low, high)});
+}
+
+// Powers of ten, with their doubles and halves where these are few.
+function powers(low, high) {
+  const found = [];
+  const between = Math.log10(high / low) > 3.5 ? [1] : [1, 2, 5];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+    for (const each of between) {
+      const tick = +(each * 10 ** power).toPrecision(3);
+      if (tick >= low && tick <= high) found.push(tick);
+    }
+  }
+  return found.length > 2 ? found : linearTicks(low, high, 4);
+}
+
+// A scale of epochs, which are whole.
+export function epochs(scale) {
+  return Object.assign((value) => scale(value), {ticks: () => scale.ticks(8).filter(Number.isInteger)});
 }
 
 function linearTicks(low, high, count) {
@@ -80,6 +104,26 @@ export function axes({x, y, left, right, top, bottom, xName, yName, xText = Stri
     svg('text', {x: right, y: bottom + 32, class: 'name', 'text-anchor': 'end'}, xName),
     svg('text', {x: left, y: top - 8, class: 'name'}, yName),
   );
+}
+
+// What holds from one epoch to the next, as stairs: `at` gives the left and the right end of epoch i.
+export function stairs(values, at, y) {
+  return values.flatMap((value, i) => at(i).map((x) => [x, isNumber(value) ? y(value) : null]));
+}
+
+// Cuts are made before the first step of their epoch: each line stands at its left end.
+export function cutLines(run, x, top, bottom) {
+  const undone = new Set(run.undone.map((each) => each.at));
+  return run.cut_steps.map((step) => svg(
+    'line',
+    {x1: x(step - 0.5), x2: x(step - 0.5), y1: top, y2: bottom, class: undone.has(step) ? 'cut undone' : 'cut'},
+    svg('title', {}, `cut before epoch ${step}${undone.has(step) ? ', undone later' : ''}`),
+  ));
+}
+
+export function cutsTold(run) {
+  if (!run.cut_steps.length) return '';
+  return `Dotted lines: cuts${run.undone.length ? '; the faint ones were undone by the guard' : ''}.`;
 }
 
 // A line through the points that are there; a gap where one is missing.
@@ -120,11 +164,15 @@ export function table(caption, head, rows, attributes = {}) {
     html('caption', {}, caption),
     html('thead', {}, html('tr', {}, head.map((each) => html('th', {scope: 'col'}, each)))),
     html('tbody', {}, rows.map((row) => html(
-      'tr', {}, row.map((cell, i) => html(i ? 'td' : 'th', i ? {} : {scope: 'row'}, cell)),
+      'tr', {}, row.map((cell, i) => html(i ? 'td' : 'th', i ? {} : {scope: 'row'}, ...[cell].flat())),
     ))),
   );
 }
 
+// Whoever has opened one of them finds all of them open.
+let areOpen = false;
+
 export function inNumbers(...children) {
-  return html('details', {}, html('summary', {}, 'In numbers'), ...children);
+  const keep = (event) => { areOpen = event.target.open; };
+  return html('details', {open: areOpen, ontoggle: keep}, html('summary', {}, 'In numbers'), ...children);
 }

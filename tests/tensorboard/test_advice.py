@@ -1,0 +1,119 @@
+"""Laws of the sentences of advice: what is known is said with its number, nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from reducible_train.tensorboard.plugin.advice import advice
+
+
+def layer(name="d1", **more):
+    empty = dict.fromkeys(
+        ("rank", "last_rank", "full", "energy", "output_error", "parameters", "break_even")
+    )
+    return {"name": name, "path": f"{name}/kernel"} | empty | more
+
+
+def run(layers=(), **more):
+    """A run of which nothing is known but its layers."""
+    return {
+        "layers": list(layers),
+        "steps": [0, 1, 2, 3],
+        "params": [100, 100, 40, 40],
+        "metrics": {},
+        "main": None,
+        "directions": {},
+        "costs": {},
+        "cuts": [],
+        "cut_steps": [2],
+        "undone": [],
+        "analysis": None,
+        "outcome": {"done": True, "parameters": 40, "shortfall": ""},
+    } | more
+
+
+def measured(values, **more):
+    """The same, with an accuracy over the epochs and what its cut cost."""
+    known = {"step": 2, "before": values[1], "after": values[2], "cost": values[1] - values[2]}
+    return run(
+        metrics={"val_accuracy": values},
+        main="val_accuracy",
+        directions={"val_accuracy": 1},
+        costs={"val_accuracy": [known]},
+        **more,
+    )
+
+
+BAD = layer(rank=10, full=64, energy=0.17, output_error=0.18, break_even=40)
+
+
+def analysed(value):
+    table = {"name": "d1", "ranks": [8, 30], "values": [value, 0.95]}
+    return {"kernels": [table], "baseline": 0.96, "direction": 1, "metric": "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            run([BAD]),
+            "Layer d1, at rank 10 of 64, keeps 17 % of its energy and has lost 18 % of the "
+            "variance of its outputs. Give it more: LayerRule('d1', min_rank=15).",
+        ),
+        (
+            run([BAD], analysis=analysed(0.90)),
+            "Layer d1, at rank 10 of 64, keeps 17 % of its energy and has lost 18 % of the "
+            "variance of its outputs. With it alone at rank 8, accuracy was 6 points worse. "
+            "Give it more: LayerRule('d1', min_rank=15).",
+        ),
+        (run([layer("lstm", path="lstm/recurrent_kernel", rank=1, energy=0.5)]), "'lstm', min_r"),
+        (run([layer("a[0]", rank=4, energy=0.5)]), "LayerRule('a[[]0]', min_rank=6)."),
+        (
+            run([BAD | {"break_even": 10}]),
+            "Layer d1, at rank 10 of 64, keeps 17 % of its energy and has lost 18 % of the "
+            "variance of its outputs.",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.91]),
+            "With the cut of epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
+            "Let the schedule fall more slowly there, or end later.",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.95]),
+            "With the cut of epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
+            "It was made up for by epoch 3.",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.95], undone=[{"at": 2, "parameters": None}]),
+            "The guard has undone 1 cut. Train for longer, or let the metric fall further.",
+        ),
+        (
+            run(undone=[{"at": 3, "parameters": 20_000, "parameters_before": 30_000}] * 2),
+            "The guard has undone 2 cuts. The last, in epoch 3, went to 20,000 parameters; "
+            "30,000 is what it has let pass. Train for longer, or let the metric fall further.",
+        ),
+        (
+            run([layer(rank=9, full=64, energy=0.995, output_error=0.0, parameters=20)]),
+            "Layer d1 still keeps 99.5 % of its energy and holds 50 % of the parameters: "
+            "it can give more.",
+        ),
+        (run(cut_steps=[]), "Nothing was cut in this run: it is a dense one"),
+    ],
+)
+def test_what_is_known_is_said_with_its_number(given, said):
+    assert any(said in each for each in advice(given)), advice(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        run(),
+        run([layer()]),
+        run([layer(rank=4, full=8)]),
+        run([layer(rank=9, full=64, energy=0.4, output_error=0.0001)]),  # nothing is lost by it
+        run([BAD], analysis=analysed(0.97)),  # alone it costs nothing
+        run(metrics={"val_loss": [None] * 4}, main="val_loss", directions={"val_loss": -1}),
+    ],
+)
+def test_nothing_is_said_of_what_is_not_known_or_no_fault(given):
+    assert advice(given) == []
