@@ -81,7 +81,7 @@ def read_document(path: str | Path) -> Document:
                 Problem(
                     "$",
                     f"is longer than {MOST_BYTES:,} bytes: no configuration is. Received: "
-                    "more. Give the YAML file, such as configs/ramp.yaml.",
+                    "more. Give the YAML file, such as configs/fine_tune.yaml.",
                 )
             ],
         )
