@@ -31,7 +31,7 @@ def finetune(
         ),
     ],
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="Configuration, a YAML file; see configs/.")
+        Path, typer.Option("--config", "-c", help="Settings, a YAML file; init writes one.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Compact file to write, by custom *.reducible.")

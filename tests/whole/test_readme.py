@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from reducible_train.cli import app
-from reducible_train.config import parse_config
 
 TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs"
@@ -31,32 +27,6 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     return [line.partition("#")[0].split() for line in lines]
-
-
-def test_the_python_runs_from_top_to_bottom(tmp_path):
-    (tmp_path / "configs").symlink_to(TOP / "configs")
-    program = "\n".join(blocks("python")) + "\nassert again.count_params() < 0.26 * 85_002\n"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    head, *_ = blocks("text")[0].splitlines()
-    columns = [line.split() for line in done.stdout.splitlines()]
-    assert head.split() in columns, "the report has the columns that are shown"
-
-
-def test_the_yaml_is_a_configuration():
-    import yaml
-
-    for block in blocks("yaml"):
-        config = parse_config(yaml.safe_load(block), "README.md")
-        assert config.training.epochs
 
 
 def test_make_has_the_targets():
