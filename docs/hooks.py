@@ -167,11 +167,14 @@ def _title(name: str) -> str:
 def _table(section: Mapping[str, Any]) -> Iterator[str]:
     yield "| key | takes | left out | what it says |\n|---|---|---|---|"
     for key, told in section.get("properties", {}).items():
-        left_out = json.dumps(told["default"]) if "default" in told else "must be given"
+        if told.get("default") is not None:
+            left_out = f"`{json.dumps(told['default'])}`"
+        else:
+            left_out = "" if "default" in told else "must be given"
         if isinstance(told.get("default"), dict):
             left_out = "its own defaults"
         about = " ".join(told.get("description", "").split()).replace("|", "\\|")
-        yield f"| `{key}` | {_takes(told)} | `{left_out}` | {about} |".replace("`null`", "")
+        yield f"| `{key}` | {_takes(told)} | {left_out} | {about} |"
 
 
 def _takes(told: Mapping[str, Any]) -> str:
@@ -187,6 +190,8 @@ def _takes(told: Mapping[str, Any]) -> str:
     if "enum" in told or "const" in told:
         values = told.get("enum", [told.get("const")])
         return ", ".join(f"`{value}`" for value in values)
+    if isinstance(told.get("additionalProperties"), dict):
+        return f"mapping of names, each to {_takes(told['additionalProperties'])}"
     if told.get("type") == "array":
         return f"list of {_takes(told.get('items', {})) or 'values'}"
     return _number(told) if told.get("type") in ("number", "integer") else str(told.get("type", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train import datasets
-from reducible_train.cli._look import address, inspect_line, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, program, tensorboard_line
 from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows, show_report
 from reducible_train.config import Config, parse_config
+from reducible_train.container.files import accessing, replacing_by
 from reducible_train.errors import FileAccessError
 from reducible_train.saving.model_file import load_model, save_model
 
@@ -41,6 +43,7 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     dense, _ = _trained(console, control, data, lines=False)
     before = dense.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
     console.print(Text(f"test accuracy {before['accuracy']:.4f}"))
+    kept = _kept(dense, data, path)
 
     head = Text(f"\n2. The same network, {epochs} epochs, with {ramp}", "bold")
     console.print(head, soft_wrap=True)
@@ -63,10 +66,27 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     show_report(console, report)
     told = "predicts the same, bit for bit" if same else "predicts the same to round-off"
     console.print(Text(f"\nRead back, the compact file {told}."))
+    console.print("\n[bold]Fine-tune the dense network yourself[/bold]")
+    command = program("reducible-train")
+    console.print(Text(f"  {command} init"), soft_wrap=True)
+    line = shlex.join([*map(str, kept), "--config", "reducible.yaml", "--out", "small.reducible"])
+    console.print(Text(f"  {command} finetune {line}"), soft_wrap=True)
     console.print("\n[bold]Look at both[/bold]")
     console.print(Text(f"  {inspect_line(path)}"), soft_wrap=True)
     console.print(Text(f"  and in a browser, at {address()}:"), soft_wrap=True)
     console.print(Text(f"  {tensorboard_line(out_dir / _LOGS)}"), soft_wrap=True)
+
+
+def _kept(dense: Any, data: datasets.Dataset, path: Path) -> tuple[Path, Path]:
+    """The dense network and its data as files beside the compact one, as `finetune` takes them."""
+    model, arrays = path.with_name(f"{path.stem}-dense.keras"), path.with_name(f"{data.name}.npz")
+    with accessing(model, "write"), replacing_by(model) as beside:
+        dense.save(beside)
+    if not arrays.exists():
+        parts = [f"{axis}_{part}" for part in ("train", "val", "test") for axis in "xy"]
+        with accessing(arrays, "write"), replacing_by(arrays) as beside:
+            np.savez_compressed(beside, **{part: getattr(data, part) for part in parts})
+    return model, arrays
 
 
 def _ramp(name: str, epochs: int) -> dict[str, Any]:

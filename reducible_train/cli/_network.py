@@ -27,6 +27,8 @@ def check_model_file(path: Path) -> None:
         raise FileAccessError(
             f"Expected a .keras file. Received: {str(path)!r}, which is not a file. Check the path."
         )
+    if path.suffix == ".npz":
+        raise _not_a_model(path, "an archive of arrays; MODEL comes first, then DATA.")
     if path.suffix == ".reducible":
         raise _not_a_model(path, "a compact file, which holds no optimizer and no loss.")
     if path.name.endswith((".weights.h5", ".weights.json")):

@@ -31,7 +31,7 @@ def finetune(
         ),
     ],
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="Configuration, a YAML file; see configs/.")
+        Path, typer.Option("--config", "-c", help="Settings, a YAML file; init writes one.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Compact file to write, by custom *.reducible.")
@@ -48,7 +48,7 @@ def finetune(
     Samples go along the first axis of every array. What cannot work is refused before training.
     The model is judged on the test data, else on the validation, else on the training data.
 
-    Example: reducible-train finetune model.keras data.npz -c ramp.yaml -o small.reducible
+    Example: reducible-train finetune model.keras data.npz -c fine_tune.yaml -o small.reducible
     """
     console = Console()
     overrides: dict[str, Any] = {"training.epochs": epochs, "tensorboard.log_dir": log_dir}

@@ -53,7 +53,10 @@ def tune(
     config: Annotated[
         Path,
         typer.Option(
-            "--config", "-c", help="A YAML file; its section search_space says what is searched."
+            "--config",
+            "-c",
+            help="Settings, a YAML file; its section search_space says what is searched, and"
+            " init --like search writes one.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Compact file for the best trial.")],
@@ -96,7 +99,7 @@ def tune(
 
     Finished trials stay in the folder; run the same command again to go on after a break.
 
-    Example: reducible-train tune model.keras data.npz -c configs/search.yaml -o best.reducible
+    Example: reducible-train tune model.keras data.npz -c search.yaml -o best.reducible
     """
     follow_parent()
     check_workers(workers)

@@ -11,7 +11,7 @@ from reducible_train.errors import ArgumentError, FileAccessError
 _HOME = Path(__file__).parent
 _EXAMPLES = _HOME / "examples"  # in a clone, a link to `configs/`
 SCHEMA = _HOME / "schema.json"
-DEFAULT = "start"
+DEFAULT = "fine_tune"
 
 _SCHEMA_LINE = re.compile(r"\A# yaml-language-server: \$schema=.*\n")
 

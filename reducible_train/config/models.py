@@ -228,6 +228,6 @@ class ConfigModel(
     )
     search_space: SearchSpaceSection | None = Field(
         default=None,
-        description="What a search over many trainings may choose from, with the rules of "
-        "`compression`. Left out: the default space.",
+        description="What `reducible-train tune` may choose from, with the rules of `compression`;"
+        " it must be given there. One training does not look at it.",
     )

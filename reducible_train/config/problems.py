@@ -27,6 +27,12 @@ _MOVED = {  # keys of `compression` that have another place
 }
 
 
+_ADDED: Mapping[Place, str] = {  # what to write for a section that is missing
+    ("compression",): " Add for example compression: {budget: 0.25}.",
+}
+_SECTIONS = ("compression", "training")  # whose keys are looked for where they are unknown
+
+
 def shown(value: Any) -> str:
     """A value as an error quotes it: as in YAML, and short.
 
@@ -45,8 +51,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     >>> nearest("finl", ["initial", "final"])
     " Did you mean 'final'?"
+    >>> nearest("lr", ["learning_rate", "loss"])
+    " Did you mean 'learning_rate'?"
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    words = list(known)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    close += [each for each in words if word == "".join(part[:1] for part in each.split("_"))]
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -76,10 +86,12 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         return _not_a_measure(place, value)
     if kind == "missing":
         about = _about(_models_at(root, location[:-1]), name)
-        return place, f"{name} is missing. It is needed here: {about}"
+        return place, f"{name} is missing. It is needed here: {about}{_ADDED.get(place, '')}"
     if kind in ("extra_forbidden", "invalid_key"):
         known = sorted({key for model in _models_at(root, location[:-1]) for key in _keys(model)})
         moved = _MOVED.get(name) if location[:-1] == ("compression",) else None
+        if len(location) <= 2:
+            moved = moved or _belonging(root, name)
         advice = moved or nearest(name, known) or " Remove it or correct it."
         return place, f"unknown key {name!r}.{advice} Known here: {', '.join(known)}."
     if kind == "literal_error":
@@ -189,6 +201,16 @@ def _is_tag(part: int | str) -> bool:
 
 def _keys(model: type[BaseModel]) -> Iterable[str]:
     return model.model_fields
+
+
+def _belonging(root: type[BaseModel], name: str) -> str:
+    """Where a key belongs that is unknown where it came; nothing if it is known nowhere."""
+    if name in _keys(root):
+        return " It belongs to the top of the file, not indented."
+    for section in _SECTIONS:
+        if any(name in _keys(each) for each in _models_at(root, (section,))):
+            return f" It belongs to {section!r}, indented below it."
+    return ""
 
 
 def _about(models: Iterable[type[BaseModel]], name: str) -> str:

@@ -81,7 +81,7 @@ def read_document(path: str | Path) -> Document:
                 Problem(
                     "$",
                     f"is longer than {MOST_BYTES:,} bytes: no configuration is. Received: "
-                    "more. Give the YAML file, such as configs/ramp.yaml.",
+                    "more. Give the YAML file, such as configs/fine_tune.yaml.",
                 )
             ],
         )
@@ -126,7 +126,10 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "$"
     what = ", ".join(part for part in (error.context, error.problem) if part)
-    advice = "Quote text that holds ': ', '#', '*' or '%', and close every bracket."
+    advice = (
+        "Indent the keys of one mapping alike, quote text that holds ': ', '#', '*' or '%', and"
+        " close every bracket."
+    )
     if r"\t" in what:
         advice = "Indent with spaces instead of tabs."
     elif "single document" in what:

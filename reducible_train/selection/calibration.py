@@ -124,7 +124,10 @@ def _array(given: Any) -> Any:
     return array
 
 
-_COUNTED = "A number counts the samples of a fit, which only a RankScheduler sees; give x[:2048]."
+_COUNTED = (
+    "A number counts the samples of a fit, which only a RankScheduler sees; give x[:2048]. Of "
+    "lists of numbers make arrays, np.asarray(x)."
+)
 _LOADED = "Load a file first, such as np.load(path)['x']."
 _ALIKE = "Make arrays of it, sequences padded to one length in a batch."
 

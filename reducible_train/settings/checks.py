@@ -263,6 +263,10 @@ def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[
     Raises:
         ArgumentTypeError: One is of another, or they are no values in a row.
     """
+    if isinstance(values, kind):
+        raise ArgumentTypeError(
+            f"{wanted}, in a list. Received: one alone, {values!r}. Write for example {example}."
+        )
     row = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
     given = tuple(values) if row else None
     for value in (values,) if given is None else given:

@@ -21,6 +21,7 @@ from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.targets import target_kinds
 from reducible_train.surgery.merge import check_built
+from reducible_train.training.sampling import check_calibration
 
 
 class OnceTargets(TypedDict, total=False):
@@ -154,6 +155,7 @@ def factorize(
     shapes = [] if told is None else [shapes_told(told, _keras.trained_model(model))]
     if samples is not None:
         shapes.append(shapes_of_samples(samples, "calibration"))
+        check_calibration(model, samples)
     compression = Compression(
         model,
         settings.target,

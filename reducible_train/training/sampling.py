@@ -8,6 +8,7 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import find_kernels
+from reducible_train.preflight.values import check_values
 from reducible_train.selection.calibration import ENOUGH, drawn, samples_of
 from reducible_train.selection.call_counts import count_calls
 from reducible_train.selection.input_shapes import (
@@ -64,6 +65,16 @@ class CalibrationSet:
             found = drawn(*self._arrays, count=self._given)
             self._read = found if len(found) else None
         return self._read
+
+
+def check_calibration(model: Any, samples: Samples | None) -> None:
+    """Refuse samples of the user that name a class, or a row of a table, which is not there.
+
+    Raises:
+        ArgumentError: They do.
+    """
+    for part in () if samples is None else (samples, *samples.more):
+        check_values(model, part.x, part.y, "`calibration`")
 
 
 def asking_in(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:
@@ -126,6 +137,8 @@ class Sampling:
         asked = _takes_samples(settings) or not calibration.is_of_the_fit
         self.samples = calibration.samples() if asked else None  # at hand before the fit
         self.takes = asked and self.samples is None
+        if not calibration.is_of_the_fit:
+            check_calibration(model, self.samples)
         self._drop_unusable()
         self._is_tried = False  # the model, on the first of the samples
 

@@ -143,7 +143,7 @@ def test_init_writes_over_nothing(tmp_path):
 
 def test_init_tells_what_it_cannot_do(tmp_path):
     told = refusal(run("init", tmp_path / "a.yaml", "--like", "../ramp"), "ArgumentError")
-    assert "start" in told
+    assert "fine_tune" in told
     refusal(run("init", tmp_path / "no" / "a.yaml"), "FileAccessError")
     assert "'model.yaml'" in refusal(run("init", tmp_path / "model.keras"), "ArgumentError")
     assert str(tmp_path / "reducible.yaml") in refusal(run("init", tmp_path), "FileAccessError")
@@ -173,7 +173,7 @@ def test_a_wheel_holds_the_examples_and_the_schema():
 
 
 def test_what_the_first_file_has_commented_out_is_good_too():
-    text = (ROOT / "configs" / "start.yaml").read_text("utf-8")
+    text = (ROOT / "configs" / "fine_tune.yaml").read_text("utf-8")
     body = text.split("compression:\n", 1)[1]
     whole = "compression:\n" + re.sub(r"^( *)# ", r"\1", body, flags=re.MULTILINE)
     parsed = parse_config(yaml.safe_load(whole))
@@ -590,7 +590,7 @@ def test_finetune_needs_epochs(network_file, data_file, config):
 # --- demo -----------------------------------------------------------------------------
 
 
-def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
+def test_the_demo_leaves_logs_and_files_and_says_how_to_go_on(tmp_path, monkeypatch):
     out = tmp_path / "out"
     result = run("demo", "--epochs", 7, "--out-dir", out)
     assert result.exit_code == 0, result.output
@@ -613,6 +613,19 @@ def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
     }
     assert not apart, "the dense control is comparable in all but its cuts"
     assert not dense - compressed
+
+    typed = result.output.partition("finetune ")[2].splitlines()[0]
+    model, arrays, *_ = shlex.split(typed)
+    assert model == str(out / f"{name}-dense.keras")
+    assert set(np.load(arrays)) == {f"{a}_{p}" for a in "xy" for p in ("train", "val", "test")}
+    small = [
+        *typed.replace("small.reducible", str(tmp_path / "s.reducible")).split(),
+        "--epochs",
+        1,
+    ]
+    assert run("init", tmp_path / "reducible.yaml").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("finetune", *small).exit_code == 0, "the line that it gives can be typed"
 
     from reducible_train.cli._demo import _new_run
 

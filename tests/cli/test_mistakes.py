@@ -172,7 +172,7 @@ FILES = {
     "compact file": (["small.reducible"], "reducible_train.load_model(path)"),
     "SavedModel": (["made"], "a folder. A SavedModel"),
     "no model": (["none.keras"], "Check the path"),
-    "data as model": (["d.npz"], "model that Keras can load"),
+    "data as model": (["d.npz"], "MODEL comes first, then DATA"),
     "no data": (["m.keras", "none.npz"], "Check the path"),
     "folder as data": (["m.keras", "made"], "a folder"),
     "table": (["m.keras", "table.csv"], "np.savez"),

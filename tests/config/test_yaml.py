@@ -61,6 +61,12 @@ def test_a_word_is_what_yaml_1_2_says_as_value_and_as_key(word):
         ("compression: {budget: 0.5}\nbackup: {backup_dir: b, delete_checkpoint: On}", "true"),
         ("compression: {budget: 0.5, on: 3}\n", "unknown key 'on'"),
         ("compression: {budget: 25%}\n", r"write 0\.25.*line 1"),
+        ("compression:\n  rank: 3\n   guard: x\n", "line 3.*Indent the keys of one mapping alike"),
+        ("training: {epochs: 3}\n", r"Add for example compression: \{budget: 0\.25\}"),
+        ("budget: 0.5\n", "'budget'. It belongs to 'compression', indented"),
+        ("compression: {budget: 0.5, epochs: 2}\n", "'epochs'. It belongs to 'training'"),
+        ("compression: {budget: 0.5, backup: {}}\n", "'backup'. It belongs to the top of the file"),
+        ("compression: {budget: 0.5}\ntraining: {lr: 1}\n", "'lr'. Did you mean 'learning_rate'"),
     ],
 )
 def test_what_another_yaml_would_have_read_otherwise_is_named_with_its_line(tmp_path, text, told):

@@ -144,6 +144,7 @@ def test_words_are_inputs():
         (lambda x, y: np.array([[1.0], [1.0, 2.0]], dtype=object), "padded to one length"),
         (lambda x, y: "train.csv", "equally many samples|arrays"),
         (lambda x, y: x[:0], "at least one"),
+        (lambda x, y: x.tolist(), r"Of lists of numbers make arrays, np\.asarray"),
     ],
 )
 def test_what_cannot_be_samples_is_refused_in_words(wrong, says):
@@ -153,6 +154,19 @@ def test_what_cannot_be_samples_is_refused_in_words(wrong, says):
     with pytest.raises(ArgumentError, match=says):
         factorize(model, rank=2, criterion="activation", calibration=wrong(x, y))
     np.testing.assert_array_equal(before[0], model.get_weights()[0])
+
+
+@pytest.mark.parametrize("criterion", ["auto", "fisher", "activation"])
+def test_samples_that_name_classes_the_model_does_not_have_are_refused(criterion):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(16), L.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, labels = arrays()[0], np.arange(len(arrays()[0])) % 4
+    with pytest.raises(ArgumentError, match=r"from 0 to 2, the classes.*3 in `calibration`"):
+        factorize(model, rank=2, criterion=criterion, calibration=(x, labels))
+    scheduler = RankScheduler(rank=2, criterion=criterion, calibration=(x, labels))
+    with pytest.raises(ArgumentError, match=r"3 in `calibration`"):
+        model.fit(x, labels % 3, callbacks=[scheduler], verbose=0)
+    factorize(model, rank=2, criterion=criterion, calibration=(x, labels % 3))
 
 
 def test_batches_of_many_lengths_are_samples():

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from reducible_train.cli import app
-from reducible_train.config import parse_config
 
 TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs"
@@ -28,36 +27,6 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     return [line.partition("#")[0].split() for line in lines]
-
-
-def check_the_python(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    (folder / "configs").symlink_to(TOP / "configs")
-    program = "\n".join(blocks("python")) + "\nassert again.count_params() < 0.26 * 85_002\n"
-    exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
-    head, *_ = blocks("text")[0].splitlines()
-    columns = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert head.split() in columns, "the report has the columns that are shown"
-
-
-@pytest.mark.filterwarnings("default")  # a page says itself where a program warns
-def test_the_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys, few_samples):
-    check_the_python(tmp_path, monkeypatch, capsys)
-
-
-@pytest.mark.slow
-@pytest.mark.traced
-@pytest.mark.filterwarnings("default")
-def test_the_python_runs_on_all_of_its_data(tmp_path, monkeypatch, capsys):
-    check_the_python(tmp_path, monkeypatch, capsys)
-
-
-def test_the_yaml_is_a_configuration():
-    import yaml
-
-    for block in blocks("yaml"):
-        config = parse_config(yaml.safe_load(block), "README.md")
-        assert config.training.epochs
 
 
 def test_make_has_the_targets():

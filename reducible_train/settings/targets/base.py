@@ -149,7 +149,10 @@ class Target(ABC):
         if value in cls.within:
             return None
         wanted = f"a fraction {cls.within}" if cls.within.most == 1 else str(cls.within)
-        return Misfit(wanted, cls.within.percent(value))
+        advice = cls.within.percent(value)
+        if not advice and cls.within == FRACTION:
+            advice = " Write for example 0.25 for a quarter."
+        return Misfit(wanted, advice)
 
     @classmethod
     def faults_of(cls, value: Any, place: Path = ()) -> list[Fault]:
