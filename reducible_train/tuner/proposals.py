@@ -79,14 +79,14 @@ def _steer(oracle: Any, foresight: Foresight) -> None:
         if number < len(proposals):
             found["values"] = {**values, **proposals[number]}
         else:
-            moved = _moved(values[foresight.budget], _window(oracle.trials, foresight), foresight)
-            found["values"] = {**values, foresight.budget: moved}
+            place = moved(values[foresight.budget], window(oracle.trials, foresight), foresight)
+            found["values"] = {**values, foresight.budget: place}
         return found
 
     oracle.populate_space = populate_space
 
 
-def _window(trials: Mapping[str, Any], foresight: Foresight) -> tuple[float, float]:
+def window(trials: Mapping[str, Any], foresight: Foresight) -> tuple[float, float]:
     """The least and the largest budget that can still win, by what trials have shown."""
     least, largest = (float(each[0]) for each in (foresight.curve[0], foresight.curve[-1]))
     shares = []
@@ -105,7 +105,7 @@ def _window(trials: Mapping[str, Any], foresight: Foresight) -> tuple[float, flo
     return max(min(least, largest / APART), foresight.curve[0][0]), largest
 
 
-def _moved(budget: float, window: tuple[float, float], foresight: Foresight) -> float:
+def moved(budget: float, window: tuple[float, float], foresight: Foresight) -> float:
     """A budget, as far up in the window as it was in the whole range; equal steps equal ratios."""
     low, high = (each[0] for each in (foresight.curve[0], foresight.curve[-1]))
     share = float(np.clip(np.log(budget / low) / np.log(high / low), 0.0, 1.0))
