@@ -73,6 +73,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         analysis: What `analyze` has found of the dense model, for the tab's view *sensitivity*.
         latency: Whether the seconds of a prediction for 32 samples are measured when training
             ends, so that the tab can show accuracy against latency.
+        in_hparams: Whether the fit is a row of the HParams dashboard; not where another writes it,
+            as keras-tuner does for each trial.
 
     Raises:
         ArgumentTypeError: If `scheduler` has no report, `log_dir` is neither a path nor
@@ -95,6 +97,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         *,
         analysis: Analysis | None = None,
         latency: bool = False,
+        in_hparams: bool = True,
     ):
         super().__init__()
         if not (hasattr(type(scheduler), "report") or hasattr(scheduler, "report")):
@@ -116,6 +119,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.analysis = analysis
         self.latency = latency
+        self.in_hparams = in_hparams
         self._writer: events.RunWriter | None = None
         self._asked = ""  # the folder of the run
         self._folder = ""  # the one that was free
@@ -148,6 +152,7 @@ class RankTensorBoard(keras.callbacks.Callback):
                     "Choose another place for the logs."
                 )
         self._session = hparams.session_of(self.scheduler, self.model, self.params)
+        self._session.is_row = self.in_hparams
         if folder != self._asked:
             self._asked = self._folder = folder
             self._last_step = -1
@@ -207,7 +212,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         report = None if self._writer is None else self._report()
         if self._writer is not None and report is not None:
             decided = _decided(self._last_step - self._offset, *self._news(report))
-            at_the_end = self._at_the_end(report), hparams.session_end()
+            ends = [hparams.session_end()] if self.in_hparams else []
+            at_the_end = self._at_the_end(report), *ends
             self._writer.write(self._last_step, [*decided, *at_the_end])
         self._close()
 

@@ -100,10 +100,12 @@ class Session:
     Args:
         settings: What was asked for, by the names of `SETTINGS`.
         watched: The metric that a guard goes by.
+        is_row: False where another writes the row, and the quality alone is told here.
     """
 
     settings: Mapping[str, Plain]
     watched: str | None = None
+    is_row: bool = True
     _quality: str | None = field(default=None, init=False)
     _is_told: bool = field(default=False, init=False)
 
@@ -116,7 +118,7 @@ class Session:
             logs: Those of the epoch.
         """
         self._quality = self._quality or self.watched or quality_name(metrics)
-        if not self._is_told:
+        if self.is_row and not self._is_told:
             self._is_told = True
             named = {"quality_is": self._quality} if self._quality else {}
             yield experiment()

@@ -230,7 +230,10 @@ def run_trial(
     best = BestEpoch(scheduler, quality.monitor, quality.sign, save, threshold)
     others = list(fit_kwargs.get("callbacks") or ())
     boards = [each for each in others if isinstance(each, keras.callbacks.TensorBoard)]
-    ranks = [RankTensorBoard(scheduler, each) for each in boards]
+    table = None if plan.analysis is None else plan.analysis.analysis
+    ranks = [  # keras-tuner writes the row of a trial
+        RankTensorBoard(scheduler, each, analysis=table, in_hparams=False) for each in boards
+    ]
     model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, *ranks, best]})
     if best.epoch is None:
         raise ArgumentError(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from reducible_train import _keras
 from reducible_train.compressor import Compression
 from reducible_train.errors import ArgumentError
@@ -30,7 +32,8 @@ _FIRST = (
     30.0,
 )  # of the loss that is allowed: what the first trials lose before training
 _MOST = 60.0  # the same: what no training there was has won back
-_APART = 1.1  # times, the ends of what is left, so that there is something to choose
+_POINTS = 65  # of the curve
+APART = 1.1  # times, the ends of what is left, so that there is something to choose
 _COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
 _LOWEST = ("start", "ramp")  # one cut, unless the space forbids it
 
@@ -45,12 +48,28 @@ class Foresight:
         proposals: Settings of the first trials, in order; none where nothing is foreseen.
         holds: The smallest budget that is foreseen to hold the quality without training; `None`
             where none does, or nothing is foreseen.
+        budget: Name of the budget that is foreseen; empty where none is.
+        allowed: By how much the metric may be worse.
+        curve: Budgets, rising, and what each is foreseen to lose before training.
     """
 
     losses: MeasuredLosses
     space: SearchSpace
     proposals: tuple[dict[str, Any], ...] = ()
     holds: float | None = None
+    budget: str = ""
+    allowed: float = 0.0
+    curve: tuple[tuple[float, float], ...] = ()
+
+    def lost(self, budget: float) -> float:
+        """What a budget is foreseen to lose before training."""
+        budgets, losses = zip(*self.curve, strict=True)
+        return float(np.interp(np.log(budget), np.log(budgets), losses))
+
+    def losing(self, lost: float) -> float:
+        """The smallest budget that is foreseen to lose no more."""
+        enough = [budget for budget, loss in self.curve if loss <= lost]
+        return enough[0] if enough else self.curve[-1][0]
 
 
 def foresee(
@@ -91,11 +110,15 @@ def foresee(
     def losing(times: float) -> float:
         return _smallest(lost, times * chance, low, high) or high
 
-    largest = min(max(holds or high, low * _APART), high)
-    least = max(min(losing(_MOST), largest / _APART), low)
+    largest = min(max(holds or high, low * APART), high)
+    least = max(min(losing(_MOST), largest / APART), low)
     narrowed = _between(space, domain, (least, largest))
     budgets = [losing(each) for each in _FIRST]
-    return Foresight(losses, narrowed, _proposals(narrowed, domain.name, budgets), holds)
+    proposals = _proposals(narrowed, domain.name, budgets)
+    curve = tuple(
+        (float(each), lost(float(each))) for each in np.geomspace(least, largest, _POINTS)
+    )
+    return Foresight(losses, narrowed, proposals, holds, domain.name, chance, curve)
 
 
 def _searched_budget(space: SearchSpace, objective: SearchObjective | None) -> Domain | None:

@@ -9,12 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
-from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
-from tensorboard.context import RequestContext
-from tensorboard.plugins.base_plugin import TBContext
-from tensorboard.plugins.hparams import api_pb2, list_session_groups
-from tensorboard.plugins.hparams.backend_context import Context
+from hparams_page import asked_of_the_server
+from tensorboard.plugins.hparams import api_pb2
 from tensorboard.util import tensor_util
 
 from reducible_train import Guard, Ramp, RankScheduler, RankTensorBoard, Search
@@ -44,22 +40,6 @@ def page(tmp_path_factory):
         held_out = {} if name == "ramp" else {"validation_data": (x, x[:, :2])}
         histories[name] = model.fit(**fit, **held_out, callbacks=[scheduler, board]).history
     return asked_of_the_server(logs), histories
-
-
-def asked_of_the_server(logs) -> dict[str, Any]:
-    runs = EventMultiplexer().AddRunsFromDirectory(str(logs))
-    runs.Reload()
-    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(logs))))
-    request = RequestContext()
-    told = context.hparams_metadata(request, "")
-    experiment = context.experiment_from_metadata(request, "", True, told, [])
-    statuses = [api_pb2.STATUS_SUCCESS, api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_RUNNING]
-    columns = [api_pb2.ColParams(metric=each.name) for each in experiment.metric_infos]
-    wanted = api_pb2.ListSessionGroupsRequest(
-        slice_size=99, allowed_statuses=statuses, col_params=columns, include_metrics=True
-    )
-    answer = list_session_groups.Handler(request, context, "", wanted).run()
-    return {"experiment": experiment, "groups": answer.session_groups}
 
 
 def plain(value) -> str | float | None:

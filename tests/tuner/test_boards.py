@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+from hparams_page import asked_of_the_server
 from searches import hypermodel, metrics_of, search, trials_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -34,6 +35,13 @@ def test_hparams_has_domains_and_three_metrics(tmp_path):
     assert words == ["cubic", "linear"]
     tags = [each.name.tag.removeprefix("reducible/") for each in told.metric_infos]
     assert tags == ["val_accuracy", "params_fraction", "flops_fraction"]
+    rows = asked_of_the_server(tmp_path / "logs")["groups"]
+    sessions = [each.name for group in rows for each in group.sessions]
+    assert sorted(sessions) == [f"{each.trial_id}/execution0" for each in trials_of(tuner)]
+    for group in rows:
+        assert set(group.hparams) == {"budget", "min_rank/hidden", "shape"}
+        (session,) = group.sessions
+        assert len(session.metric_values) == 3
     for trial in trials_of(tuner):
         (run,) = (tmp_path / "logs" / trial.trial_id).glob("*/trial")
         written = read(run).Tensors("reducible/params_fraction")
