@@ -80,7 +80,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         ArgumentTypeError: If `scheduler` has no report, `log_dir` is neither a path nor
             a callback with a log folder, or `analysis` is no `Analysis`.
         ArgumentError: When `fit` begins, if the scheduler does not take part in it.
-        FileAccessError: When `fit` begins, if the log folder is a file.
+        FileAccessError: When `fit` begins, if the log folder is a file, below one, or where
+            nothing may be written.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler
@@ -145,12 +146,7 @@ class RankTensorBoard(keras.callbacks.Callback):
             )
         log_dir = os.fspath(getattr(self.log_dir, "log_dir", self.log_dir))
         folder = os.path.join(log_dir, form.RUN)
-        for path in (log_dir, folder):
-            if os.path.exists(path) and not os.path.isdir(path):
-                raise FileAccessError(
-                    f"`log_dir` must be a folder. Received: {log_dir!r}, but {path!r} is a file. "
-                    "Choose another place for the logs."
-                )
+        _check_folder(log_dir, folder)
         self._session = hparams.session_of(self.scheduler, self.model, self.params)
         self._session.is_row = self.in_hparams
         if folder != self._asked:
@@ -229,6 +225,25 @@ class RankTensorBoard(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _check_folder(log_dir: str, folder: str) -> None:
+    """Refuse, before anything is trained, what cannot become a folder with logs."""
+    if "://" in log_dir:  # elsewhere: what is there is known when it is written to
+        return
+    there = os.path.abspath(folder)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        wrong = f"but {there!r} is a file"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        wrong = f"but nothing may be written to {there!r}"
+    else:
+        return
+    raise FileAccessError(
+        f"`log_dir` must be a folder. Received: {log_dir!r}, {wrong}. "
+        "Choose another place for the logs."
+    )
 
 
 def _free(folder: str) -> str:

@@ -44,6 +44,8 @@ def measured(values, **more):
     )
 
 
+CUT = {"at": 2, "kernels": [{"name": "d1", "energy": 0.4}]}
+UNDONE = {"at": 2, "parameters": None}
 BAD = layer(rank=10, full=64, energy=0.17, output_error=0.18, break_even=40)
 
 
@@ -66,6 +68,14 @@ def analysed(value):
             "variance of its outputs. With it alone at rank 8, accuracy was 6 points worse. "
             "Give it more: LayerRule('d1', min_rank=15).",
         ),
+        (
+            measured([0.9, 0.95, 0.9, 0.91], layers=[BAD], cuts=[CUT]),
+            "With its deepest cut, in epoch 2, val_accuracy became 5 points worse. Give it more:",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.91], layers=[BAD], cuts=[CUT], undone=[UNDONE]),
+            "of its outputs. Give it more:",
+        ),
         (run([layer("lstm", path="lstm/recurrent_kernel", rank=1, energy=0.5)]), "'lstm', min_r"),
         (run([layer("a[0]", rank=4, energy=0.5)]), "LayerRule('a[[]0]', min_rank=6)."),
         (
@@ -84,7 +94,7 @@ def analysed(value):
             "It was made up for by epoch 3.",
         ),
         (
-            measured([0.9, 0.95, 0.9, 0.95], undone=[{"at": 2, "parameters": None}]),
+            measured([0.9, 0.95, 0.9, 0.95], undone=[UNDONE]),
             "The guard has undone 1 cut. Train for longer, or let the metric fall further.",
         ),
         (

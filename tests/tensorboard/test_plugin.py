@@ -185,6 +185,7 @@ def test_logs_of_an_older_version_are_shown_and_what_they_lack_is_said(version):
     assert 0 < first["energy"] < 1
     assert found["cut_steps"] == [2, 3]
     assert found["outcome"]["dense_parameters"] == 1699
+    assert not found["outcome"]["known"]
     assert found["advice"]
     assert spectra_answer(read, "reducible", "first")["spectra"]
 

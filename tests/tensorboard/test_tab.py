@@ -104,6 +104,7 @@ def test_the_overview_says_what_became_of_the_model(tab):
     assert re.search(r"Layer \S.*, at rank 4 of \d+, keeps \d+ % of its energy", tab.text)
     tab.run("old")
     assert "An older version wrote these logs" in tab.text
+    assert "not ended" not in tab.text, "nothing is known of that"
 
 
 FAULTS = (Path(__file__).parent / "faults.js").read_text(encoding="utf-8")
@@ -164,6 +165,9 @@ def test_decisions_tell_cuts_and_what_was_undone(tab):
     tab.run("ramp")
     assert "output layer" in tab.text, "why it stayed dense"
     assert "There was no guard." in tab.text
+    tab.run("old")
+    assert "Ranks fell in epochs 2, 3" in tab.text
+    assert "Whether a guard undid cuts, and why a layer stayed dense, is not in" in tab.text
 
 
 def test_the_analysis_is_a_map_of_layers_and_ratios(tab):

@@ -387,7 +387,9 @@ def test_beside_a_real_fit(tmp_path, rng):
     assert copied.scheduler.report.ranks == scheduler.report.ranks
 
 
-def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(tmp_path, rng):
+def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(
+    tmp_path, rng, monkeypatch
+):
     scheduler = RankScheduler(budget=Ramp(1.0, 0.4, start_epoch=1, end_epoch=2))
     x = rng.normal(size=(64, 24)).astype("float32")
     seen: list[int] = []
@@ -399,6 +401,13 @@ def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(t
     (tmp_path / "file").write_text("")
     board = RankTensorBoard(scheduler, tmp_path / "file")
     with pytest.raises(FileAccessError, match="must be a folder"):
+        small_model().fit(callbacks=[scheduler, board, probe], **fit)
+    board = RankTensorBoard(scheduler, tmp_path / "file" / "below" / "it")
+    with pytest.raises(FileAccessError, match=r"it', but '.*file' is a file"):
+        small_model().fit(callbacks=[scheduler, board, probe], **fit)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a test may run as root
+    board = RankTensorBoard(scheduler, tmp_path / "logs")
+    with pytest.raises(FileAccessError, match="nothing may be written to"):
         small_model().fit(callbacks=[scheduler, board, probe], **fit)
     assert seen == []
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -110,9 +110,11 @@ def _cost_alone(analysis: Any, layer: Mapping[str, Any], rank: int) -> _Alone | 
 
 def _deepest(run: Run, layer: Mapping[str, Any]) -> tuple[int, str] | None:
     """Epoch of the cut that took most of a layer, and what the metric lost over it."""
+    undone = {each["at"] for each in run["undone"]}
     cuts = [
         (kernel["energy"], cut["at"])
         for cut in run["cuts"]
+        if cut["at"] not in undone
         for kernel in cut["kernels"]
         if kernel["name"] == layer["name"] and kernel["energy"] is not None
     ]

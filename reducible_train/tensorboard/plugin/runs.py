@@ -351,7 +351,7 @@ def _told(outcome: Mapping[str, Any], series: Mapping[str, Series]) -> dict[str,
         | words
         | {"asked": asked, "notes": texts(outcome.get("notes"))}
         | {"epochs": number(outcome.get("epochs")), "done": outcome.get("done") is True}
-        | {"held_back": outcome.get("held_back") is True}
+        | {"held_back": outcome.get("held_back") is True, "known": bool(outcome)}
     )
 
 

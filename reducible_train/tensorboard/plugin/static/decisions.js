@@ -25,7 +25,8 @@ function ranksOf(cut) {
 function cuts(run) {
   if (!run.cuts.length) {
     return html('p', {}, run.cut_steps.length
-      ? `Ranks fell in epoch ${run.cut_steps.join(', ')}; more these logs do not tell.` : 'Nothing was cut.');
+      ? `Ranks fell in ${run.cut_steps.length > 1 ? 'epochs' : 'epoch'} ${run.cut_steps.join(', ')}; these logs tell no more of it.`
+      : 'Nothing was cut.');
   }
   const costs = new Map((run.costs[run.main] || []).map((each) => [each.step, each.cost]));
   const worst = Math.max(...costs.values(), 0);
@@ -51,6 +52,7 @@ function cuts(run) {
 }
 
 function undone(run) {
+  if (!run.outcome.known) return html('p', {}, 'Whether a guard undid cuts, and why a layer stayed dense, is not in these logs.');
   if (!run.undone.length) return html('p', {}, run.outcome.guard ? 'No cut was undone.' : 'There was no guard.');
   const rows = run.undone.map((each) => [
     each.at, each.undone_epoch ?? '–', reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`, each.reason,
@@ -64,7 +66,7 @@ function dense(run) {
   ]);
   return rows.length
     ? table('Layers that stayed dense, and remarks', ['layer', 'kind', 'shape', 'parameters', 'why'], rows)
-    : html('p', {}, 'Every layer was cut.');
+    : html('p', {}, run.outcome.known ? 'Every layer was cut.' : '');
 }
 
 export function decisions(state) {

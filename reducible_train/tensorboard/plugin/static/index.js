@@ -129,7 +129,7 @@ const LATER = 20000; // while a training goes on
 function lookAgain() {
   clearTimeout(parts.timer);
   if (!state.run) parts.timer = setTimeout(refresh, SOON);
-  else if (!state.run.done) parts.timer = setTimeout(refresh, LATER);
+  else if (!state.run.done && state.run.outcome.known) parts.timer = setTimeout(refresh, LATER);
 }
 
 async function refresh() {

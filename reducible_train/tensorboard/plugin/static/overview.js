@@ -14,7 +14,7 @@ function card(name, value, more) {
 
 function fewer(now, dense, text) {
   if (!isNumber(now) || !isNumber(dense) || !dense) return '';
-  return `of ${text(dense)}, ${percent(1 - now / dense)} fewer`;
+  return now === dense ? 'as in the dense model' : `of ${text(dense)}, ${percent(1 - now / dense)} fewer`;
 }
 
 function costliest(run) {
@@ -59,12 +59,16 @@ function course(run) {
   );
 }
 
+function untold(run) {
+  return run.done || !run.outcome.known ? 'not in these logs' : 'known when training ends';
+}
+
 function cards(run) {
   const {outcome, final, main} = run;
   const found = [
     card('Parameters', short(final.params), fewer(final.params, outcome.dense_parameters, short)),
     card('FLOPs per sample', short(final.flops), fewer(final.flops, outcome.dense_flops, short)),
-    card('File', bytes(final.file), isNumber(final.file) ? 'estimate for save_model' : 'known when training ends'),
+    card('File', bytes(final.file), isNumber(final.file) ? 'estimate for save_model' : untold(run)),
   ];
   if (isNumber(final.latency)) found.push(card('Latency', seconds(final.latency), 'per batch of 32'));
   if (main) {
@@ -91,7 +95,7 @@ export function overview(state) {
   return html(
     'div', {},
     run.outcome.shortfall ? html('p', {class: 'warning', role: 'alert'}, run.outcome.shortfall) : null,
-    run.done ? null : html('p', {class: 'note'}, 'The training has not ended, or was broken off.'),
+    run.done || !run.outcome.known ? null : html('p', {class: 'note'}, 'The training has not ended, or was broken off.'),
     cards(run),
     course(run),
     html('h2', {}, 'What stands out, and what to do'),
