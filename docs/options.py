@@ -29,6 +29,8 @@ def table(name: str) -> Iterator[str]:
         shown = ", ".join(f"`{option}`" for option in names)
         about = " ".join(each.help.split())
         default = each.default
+        if default is None and isinstance(getattr(each, "show_default", None), str):
+            default = each.show_default
         if isinstance(default, Enum):
             about += f" One of {', '.join(f'`{member.value}`' for member in type(default))}."
             default = default.value

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reducible_train.config import Config, load_config
-from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.schedules import Constant, Schedule
 
 _ROWS = 40  # more epochs than this are thinned
 _HEIGHT = 8  # lines of the plot
@@ -58,14 +58,25 @@ def preview(
             return
     count = loaded.training.epochs or _enough(list(targets.values()))
     console = Console()
-    cadence = loaded.compression.cadence
-    often = f"{cadence.steps} steps" if cadence.steps else f"{cadence.epochs or 1} epoch(s)"
-    console.print(Text(f"{config}: {count} epochs, ranks may change every {often}"))
+    console.print(Text(f"{config}: {_counted(count, 'epoch')}, {_often(loaded, targets)}"))
     console.print(_table(loaded, targets, count))
     main, *others = targets
     several = f"{main.partition('.')[0]}."
     for name in (main, *(each for each in others if each.startswith(several))):
         console.print(Text(plot(targets[name], count, name, ascii_only=console.options.ascii_only)))
+
+
+def _often(loaded: Config, targets: dict[str, Schedule]) -> str:
+    """How often the ranks may change, in words."""
+    cadence = loaded.compression.cadence
+    if cadence.start is None and all(isinstance(each, Constant) for each in targets.values()):
+        return "one cut, before the first step"
+    count, unit = (cadence.steps, "step") if cadence.steps else (cadence.epochs or 1, "epoch")
+    return f"ranks may change every {unit if count == 1 else _counted(count, unit)}"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}{'s' * (count != 1)}"
 
 
 def _enough(schedules: Sequence[Schedule]) -> int:

@@ -134,7 +134,8 @@ def _too_late(
                 each.argument,
                 f"{each.name} must end before training does: at epoch {last:g} at the latest, "
                 f"counted from 0, for epochs={epochs} and {cadence}. Received: one that ends at "
-                f"epoch {each.epoch:g}, after the last cut of a training of {epochs} epochs"
+                f"epoch {each.epoch:g}, after the last cut of a training of {epochs} "
+                f"epoch{'s' * (epochs != 1)}"
                 f"{each.lost}: {each.shown}. Train for epochs={math.floor(each.epoch) + every} or "
                 "more, or let it end earlier.",
             )

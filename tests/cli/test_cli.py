@@ -211,6 +211,22 @@ def test_preview_tells_when_a_search_begins(tmp_path, search, told):
     assert told in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(
+    ("cadence", "budget", "told"),
+    [
+        ("{epochs: 1}", "0.25", "c.yaml: 9 epochs, one cut, before the first step"),
+        ("{epochs: 1}", "{schedule: ramp, initial: 1.0, final: 0.25}", "change every epoch\n"),
+        ("{steps: 50}", "{schedule: ramp, initial: 1.0, final: 0.25}", "change every 50 steps\n"),
+        ("{start: {}}", "0.25", "change every epoch\n"),
+    ],
+)
+def test_preview_tells_how_often_ranks_change(cadence, budget, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = f"compression: {{cadence: {cadence}, budget: {budget}}}\ntraining: {{epochs: 9}}\n"
+    (tmp_path / "c.yaml").write_text(text)
+    assert told in run("preview", "c.yaml").output
+
+
 def test_preview_draws_each_of_several_budgets(tmp_path):
     path = tmp_path / "both.yaml"
     path.write_text(

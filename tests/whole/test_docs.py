@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -41,9 +42,9 @@ def python_of(page: Path) -> str:
     return "\n".join(text for language, text in blocks_of(page) if language == "python")
 
 
-def follow(page: Path) -> None:
-    """Do what a page says from top to bottom, in the current folder."""
-    names = {"__name__": "__main__"}
+def follow(page: Path) -> dict[str, Any]:
+    """Do what a page says from top to bottom, in the current folder; the names of its programs."""
+    names: dict[str, Any] = {"__name__": "__main__"}
     for language, text in blocks_of(page):
         if language == "python":
             for long, short in LONG.items():
@@ -56,6 +57,7 @@ def follow(page: Path) -> None:
         else:
             for line in text.splitlines():
                 typed(line)
+    return names
 
 
 def typed(line: str) -> None:
@@ -93,7 +95,11 @@ def check_page(page, quick_start, folder, monkeypatch):
     for name in ("model.keras", "data.npz"):
         shutil.copy(quick_start[0] / name, folder)
     monkeypatch.chdir(folder)
-    follow(page)
+    names = follow(page)
+    if page.stem == "README":
+        assert names["again"].count_params() < 0.26 * 85_002
+        shown = re.search(r"^```text\n(.*?)\n", page.read_text("utf-8"), RULE)[1]
+        assert shown.split() == str(names["scheduler"].report).splitlines()[0].split()
 
 
 @pytest.mark.filterwarnings("default")  # a page says itself where a program warns
