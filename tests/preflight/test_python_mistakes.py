@@ -157,7 +157,7 @@ CUTS = {
     "samples of another shape": (lambda: observed(X[:, :5]), r"\(None, 12\)"),
     "samples of NaN": (lambda: observed(X * np.nan), "must be finite"),
     "samples without targets": (lambda: observed(X, "fisher"), r"must be \(x, y\)"),
-    "targets out of range": (lambda: observed((X, Y + 5), "fisher"), "valid range"),
+    "targets out of range": (lambda: observed((X, Y + 5), "fisher"), "from 0 to 4.*`calibration`"),
     "a schedule": (lambda: cut(budget=Ramp(1.0, 0.5, 0, 1)), "RankScheduler"),
     "path of a model": (lambda: factorize("m.keras", budget=0.5), r"load_model\(path\)"),
     "merge nothing": (lambda: merge(MODEL, layers="three"), "Correct the pattern"),
