@@ -26,6 +26,7 @@ from reducible_train.cli._workers import (
 )
 from reducible_train.config import Config, load_config
 from reducible_train.preflight.paths import check_folder, check_output
+from reducible_train.settings.compression import MEASURED
 from reducible_train.settings.search_space import SearchSpace
 
 EPILOG = """\
@@ -114,6 +115,12 @@ def tune(
             " search_space: {budget: [0.1, 0.5]}."
         )
         missing.append((("search_space",), message))
+    elif analysis is None and MEASURED in (space.criterion, *space.criterion):
+        message = (
+            "criterion may be 'measured' where there is an analysis. Received: none. Give "
+            "--analysis, the file of reducible-train analyze, or name 'fisher' in its place."
+        )
+        missing.append((("search_space", "criterion"), message))
     loaded.refuse(missing)
     check_output(out, "--out", (model, data, config))
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")

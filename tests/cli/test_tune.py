@@ -131,6 +131,10 @@ def test_what_cannot_work_is_told_before_training(place):
     assert "search_space says what is searched" in found.output
     config.write_text(SEARCH.replace("[0.3, 0.8]", "[0.8, 0.3]"))
     assert "$.search_space.budget" in run(*asked(place)).output
+    config.write_text(SEARCH.replace("0.8]", "0.8], criterion: measured"))
+    measured = run(*asked(place)).output
+    assert "$.search_space.criterion" in measured
+    assert "'fisher' in its place" in measured
     config.write_text(SEARCH)
     data = place / "data.npz"
     held = dict(np.load(data))
