@@ -22,6 +22,7 @@ from reducible_train.cli._workers import (
     check_place,
     check_workers,
     follow_parent,
+    is_watched,
     role,
 )
 from reducible_train.config import Config, load_config
@@ -126,12 +127,15 @@ def tune(
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
-    check_place(console)
+    if not is_watched():
+        check_place(console)
     _say_unused(console, loaded)
     with ExitStack() as held:
         if (folder / PROJECT).is_dir():  # known before TensorFlow is loaded
             held.enter_context(alone_in(folder))
         load_keras()
+        if is_watched():  # a chief is on its way, and loads it too
+            check_place(console)
         from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
 
         searched, network = cast(SearchSpace, space), load_network(model)

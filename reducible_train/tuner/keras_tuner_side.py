@@ -80,8 +80,9 @@ class TunerTrial:
 
     @property
     def seed(self) -> int:
-        """The seed of the search; 0 where a worker does not know it."""
-        return int(getattr(self.tuner.oracle, "seed", 0) or 0)
+        """The seed of the search, which a worker knows by the oracle that it was made with."""
+        oracle = getattr(self.tuner.oracle, "_oracle", self.tuner.oracle)
+        return int(oracle.seed)
 
     @property
     def objective(self) -> Any:
