@@ -42,15 +42,18 @@ def main() -> None:
     asked.add_argument("--trials", type=int, default=20, help="of each search")
     asked.add_argument("--workers", type=int, default=2)
     asked.add_argument("--within", type=float, default=45, help="seconds in which a kill is drawn")
+    asked.add_argument("--runs", type=Path, help="keeps each kill and search; goes on from there")
     options = asked.parse_args()
-    draw = random.Random(0)
+    kept = Kept(options.runs)
     left = [PLACES[i % len(PLACES)] for i in range(options.kills)]
-    rows: list[dict[str, Any]] = []
-    searches: list[dict[str, Any]] = []
+    for row in kept.rows:
+        if row["killed"] in left:
+            left.remove(row["killed"])
+    draw = random.Random(len(kept.rows))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _prepare(root)
-        seed = 0
+        seed = max((each["seed"] for each in kept.searches), default=0)
         while left:
             seed += 1
             expected = Search(root, seed, "undisturbed", options.trials).undisturbed()
@@ -59,16 +62,14 @@ def main() -> None:
                 if not own:
                     continue
                 workers = 1 if kind == ("process",) else options.workers
-                search = Search(root, seed, kind[0], options.trials, workers)
+                search = Search(root, seed, kind[0], options.trials, workers, kept)
                 done = search.killed(own, draw, options.within)
                 for row in done:
                     left.remove(row["killed"])
-                rows += done
                 same = search.outcome() == expected
-                searches.append({"seed": seed, "workers": workers, "kills": len(done),
-                                 "same_as_undisturbed": same})  # fmt: skip
-                print(json.dumps(searches[-1]), file=sys.stderr, flush=True)
-    _tell(rows, searches)
+                kept.add({"seed": seed, "workers": workers, "kills": len(done),
+                          "same_as_undisturbed": same})  # fmt: skip
+    _tell(kept.rows, kept.searches)
 
 
 def _prepare(root: Path) -> None:
@@ -90,10 +91,37 @@ def _prepare(root: Path) -> None:
     model.save(root / "model.keras")
 
 
+class Kept:
+    """Rows of kills and of searches, in a file if one is given."""
+
+    def __init__(self, path: Path | None = None):
+        self._path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        found = [json.loads(line) for line in lines]
+        self.rows = [each for each in found if "killed" in each]
+        self.searches = [each for each in found if "seed" in each]
+
+    def add(self, row: dict[str, Any]) -> None:
+        (self.rows if "killed" in row else self.searches).append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        if self._path is not None:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
 class Search:
     """One search in a folder of its own, by one command that is given again and again."""
 
-    def __init__(self, root: Path, seed: int, name: str, trials: int, workers: int = 1):
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        name: str,
+        trials: int,
+        workers: int = 1,
+        kept: Kept | None = None,
+    ):
+        self._kept = Kept() if kept is None else kept
         self._root, self._folder = root, root / f"{name}-{seed}"
         self._trials, self._out = trials, root / f"{name}-{seed}.reducible"
         config = root / f"{seed}.yaml"
@@ -132,8 +160,8 @@ class Search:
             after = self.finished()
             rows.append({"killed": place, "after": round(wait, 2), "finished": len(before),
                          "lost": sum(after.get(name) != told for name, told in before.items()),
-                         "seconds": seconds})  # fmt: skip
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                         "seconds": seconds, "load": round(os.getloadavg()[0], 1)})  # fmt: skip
+            self._kept.add(rows[-1])
             begun = time.monotonic() - within * draw.random() / 2  # not always just after a trial
         self._ended(process)
         return rows

@@ -37,4 +37,7 @@ def goal(
         words = str(error)
         if f"`{option}`" not in words and option not in words:
             raise
-        raise type(error)(words.replace(f"`{option}`", flag).replace(option, flag)) from error
+        words = words.replace(f"`{option}`", flag).replace(f"{option}=", f"{flag} ")
+        for owner in (" of SizeAtQuality", " of QualityAtSize"):
+            words = words.replace(owner, "")
+        raise type(error)(words.replace(option, flag)) from error

@@ -104,17 +104,17 @@ class Tuning:
 
     def _check_folder(self, tuner: str) -> None:
         """Refuse the folder of another search, and one that this tuner cannot go on in."""
+        if tuner == "grid" and role() is None and (self._project / ORACLE).exists():
+            raise ArgumentError(
+                "keras-tuner's grid cannot go on with a search. Received: --tuner grid, and "
+                f"{self._folder}, which holds one. Choose another place with --folder."
+            )
         told = training_of(_TUNERS[tuner].__name__, self._network, self._fit)
         try:
             self._hypermodel.open_folder(self._project, {**told, "seed": self._seed})
         except SearchError as error:
             words = str(error).partition(" Give another project_name")[0]
             raise ArgumentError(f"{words} Here: choose another place with --folder.") from error
-        if tuner == "grid" and role() is None and (self._project / ORACLE).exists():
-            raise ArgumentError(
-                "keras-tuner's grid cannot go on with a search. Received: --tuner grid, and "
-                f"{self._folder}, which holds one. Choose another place with --folder."
-            )
 
     def _made(self, name: str) -> tuple[Any, list[str]]:
         """The tuner, with what its folder holds: that of one process, or of a chief.

@@ -46,6 +46,11 @@ def role() -> str | None:
     return os.environ.get(_ID)
 
 
+def is_watched() -> bool:
+    """True for a process that another one has started, and begins anew if it dies."""
+    return _PARENT in os.environ
+
+
 def follow_parent() -> None:
     """End with the process that has started this one, whatever has ended it.
 

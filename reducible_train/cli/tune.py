@@ -22,10 +22,12 @@ from reducible_train.cli._workers import (
     check_place,
     check_workers,
     follow_parent,
+    is_watched,
     role,
 )
 from reducible_train.config import Config, load_config
 from reducible_train.preflight.paths import check_folder, check_output
+from reducible_train.settings.compression import MEASURED
 from reducible_train.settings.search_space import SearchSpace
 
 EPILOG = """\
@@ -117,17 +119,26 @@ def tune(
             " search_space: {budget: [0.1, 0.5]}."
         )
         missing.append((("search_space",), message))
+    elif analysis is None and MEASURED in (space.criterion, *space.criterion):
+        message = (
+            "criterion may be 'measured' where there is an analysis. Received: none. Give "
+            "--analysis, the file of reducible-train analyze, or name 'fisher' in its place."
+        )
+        missing.append((("search_space", "criterion"), message))
     loaded.refuse(missing)
     check_output(out, "--out", (model, data, config))
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
-    check_place(console)
+    if not is_watched():
+        check_place(console)
     _say_unused(console, loaded)
     with ExitStack() as held:
         if (folder / PROJECT).is_dir():  # known before TensorFlow is loaded
             held.enter_context(alone_in(folder))
         load_keras()
+        if is_watched():  # a chief is on its way, and loads it too
+            check_place(console)
         from reducible_train.cli._tuning import Tuning  # noqa: PLC0415 (it needs Keras)
 
         searched, network = cast(SearchSpace, space), load_network(model)

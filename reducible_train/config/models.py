@@ -98,7 +98,7 @@ NAMES = {
     "criterion": lambda: (*criterion_names(), MEASURED),
     "allocation": allocator_names,
 }
-WORDS = NAMES
+WORDS = NAMES  # what a search without an analysis refuses, `tune` says
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {

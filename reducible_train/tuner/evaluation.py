@@ -231,9 +231,8 @@ def run_trial(
     others = list(fit_kwargs.get("callbacks") or ())
     boards = [each for each in others if isinstance(each, keras.callbacks.TensorBoard)]
     table = None if plan.analysis is None else plan.analysis.analysis
-    ranks = [  # keras-tuner writes the row of a trial
-        RankTensorBoard(scheduler, each, analysis=table, in_hparams=False) for each in boards
-    ]
+    alone = save is None  # keras-tuner writes the row of its trials
+    ranks = [RankTensorBoard(scheduler, each, analysis=table, in_hparams=alone) for each in boards]
     model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, *ranks, best]})
     if best.epoch is None:
         raise ArgumentError(

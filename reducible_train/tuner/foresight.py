@@ -3,7 +3,8 @@
 The losses of single kernels, added up over the ranks that share a budget best, tell what is lost
 right after a cut. Training wins most of that back: so a budget that is foreseen to hold the quality
 without any holds it, and no larger one can be the answer. How much of it training wins back, trials
-have to find out; of the networks of `benchmarks/finetune.py` a third to a sixtieth was left.
+have to find out; of what the networks of `benchmarks/finetune.py` had lost, two thirds was left in
+the worst case, a tenth or so as a rule, and nothing of 25 times what was allowed in the best.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _FIRST = (
     3.0,
     30.0,
 )  # of the loss that is allowed: what the first trials lose before training
-_MOST = 60.0  # the same: what no training there was has won back
+_MOST = 60.0  # the same: more than twice what was ever won back there
 _POINTS = 65  # of the curve
 APART = 1.1  # times, the ends of what is left, so that there is something to choose
 _COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial

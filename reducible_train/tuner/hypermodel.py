@@ -218,7 +218,7 @@ class RankHyperModel(keras_tuner.HyperModel):
             warnings.warn(words, stacklevel=2)
             raise keras_tuner.errors.FailedTrialError(words) from error
         except Exception as error:  # keras-tuner tells nobody before the search has ended
-            trial.keep_reason(f"{type(error).__name__}: {first_sentence(error)}")
+            trial.keep_reason(first_sentence(error))
             raise
         wanted = getattr(trial.objective, "name", "")
         if math.isnan(outcome.metrics.get(wanted, 0.0)):

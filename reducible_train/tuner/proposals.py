@@ -105,9 +105,9 @@ def window(trials: Mapping[str, Any], foresight: Foresight) -> tuple[float, floa
     return max(min(least, largest / APART), foresight.curve[0][0]), largest
 
 
-def moved(budget: float, window: tuple[float, float], foresight: Foresight) -> float:
-    """A budget, as far up in the window as it was in the whole range; equal steps equal ratios."""
+def moved(budget: float, ends: tuple[float, float], foresight: Foresight) -> float:
+    """A budget, as far up between two ends as it was in the whole range, in equal ratios."""
     low, high = (each[0] for each in (foresight.curve[0], foresight.curve[-1]))
     share = float(np.clip(np.log(budget / low) / np.log(high / low), 0.0, 1.0))
-    least, largest = window
+    least, largest = ends
     return min(max(float(least * (largest / least) ** share), low), high)

@@ -9,15 +9,20 @@ import socket
 import subprocess
 import sys
 import time
+from importlib import import_module
+from typing import ClassVar
 
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
 from reducible_train.cli import _workers, app
+from reducible_train.errors import ArgumentError
 
+tune_module = import_module("reducible_train.cli.tune")
 SEARCH = """\
 compression: {budget: 0.5}
 search_space: {budget: [0.3, 0.8]}
@@ -79,7 +84,17 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     assert other.exit_code == 1
     assert "that of a search with another space" in other.output
     assert "choose another place with --folder" in other.output
+    (place / "search.yaml").write_text(SEARCH.replace("seed: 1", "seed: 2"))
+    assert "another seed (1, now 2)" in run(*asked(place, "--trials", 2, *free)).output
     (place / "search.yaml").write_text(SEARCH)
+    grown = run(*asked(place, "--trials", 2, *free, "--epochs", 2))
+    assert "other training settings (epochs 1, now 2)" in grown.output
+    data = dict(np.load(place / "data.npz"))
+    np.savez(place / "data.npz", **{**data, "x_train": data["x_train"] + 1})
+    assert "a search with other data" in run(*asked(place, "--trials", 2, *free)).output
+    np.savez(place / "data.npz", **data)
+    bayesian = run(*asked(place, "--trials", 2, "--max-drop", 0.9))
+    assert "another tuner (RandomSearch, now BayesianOptimization)" in bayesian.output
     grid = run(*asked(place, "--trials", 3, "--max-drop", 0.9, "--tuner", "grid"))
     assert grid.exit_code == 1
     assert "grid cannot go on" in grid.output
@@ -131,6 +146,10 @@ def test_what_cannot_work_is_told_before_training(place):
     assert "search_space says what is searched" in found.output
     config.write_text(SEARCH.replace("[0.3, 0.8]", "[0.8, 0.3]"))
     assert "$.search_space.budget" in run(*asked(place)).output
+    config.write_text(SEARCH.replace("0.8]", "0.8], criterion: measured"))
+    measured = run(*asked(place)).output
+    assert "$.search_space.criterion" in measured
+    assert "'fisher' in its place" in measured
     config.write_text(SEARCH)
     data = place / "data.npz"
     held = dict(np.load(data))
@@ -155,6 +174,121 @@ def test_a_worker_needs_its_chief_and_a_chief_its_port(place, monkeypatch):
         assert "Another chief may be running there" in second.output
     many = run(*asked(place, "--workers", 2), KERASTUNER_TUNER_ID="chief", **where)
     assert "--workers must be 1" in many.output
+
+
+def refused(place, monkeypatch, *more, **env):
+    """What is said before TensorFlow is loaded."""
+
+    def load():
+        raise AssertionError("TensorFlow is loaded first")
+
+    monkeypatch.setattr(tune_module, "load_keras", load)
+    found = run(*asked(place, *more), **env)
+    assert found.exit_code == 1, found.output
+    assert "TensorFlow" not in found.output
+    return found.output
+
+
+def test_bounds_are_told_by_their_own_flags(place, monkeypatch):
+    size = refused(place, monkeypatch, "--max-size", 2)
+    assert "--max-size must be" in size
+    assert "limit" not in size
+    assert "--max-drop must be" in refused(place, monkeypatch, "--max-drop", 5)
+    both = refused(place, monkeypatch, "--max-drop", 0.1, "--max-size", 0.2)
+    assert "Only one of --max-drop and --max-size" in both
+    assert not (place / "trials").exists()
+
+
+def test_names_and_addresses_are_told_apart(place, monkeypatch):
+    where = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": "8000"}
+    asks = lambda **env: refused(place, monkeypatch, **env)  # noqa: E731
+    assert "Received: 'chief-2'" in asks(**where, KERASTUNER_TUNER_ID="chief-2")
+    assert "must come with KERASTUNER_TUNER_ID" in asks(**where)
+    for port in ("0", "99999", "http"):
+        given = {**where, "KERASTUNER_ORACLE_PORT": port, "KERASTUNER_TUNER_ID": "chief"}
+        assert f"from 1 to 65535. Received: '{port}'" in asks(**given)
+    chief = {**where, "KERASTUNER_TUNER_ID": "chief"}
+    for elsewhere in ("192.0.2.1", "no.such.host.invalid"):
+        found = asks(**{**chief, "KERASTUNER_ORACLE_IP": elsewhere})
+        assert "an address of the machine it runs on" in found
+        assert "Another chief" not in found
+    monkeypatch.setattr(_workers.os, "name", "nt")
+    windows = pytest.raises(ArgumentError, match="--workers needs Linux or macOS")
+    with windows:
+        _workers.check_workers(2)
+
+
+def test_a_second_search_in_a_folder_waits_for_nobody(place, monkeypatch):
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from reducible_train.tuner.folder_lock import holding\n"
+        "with holding(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(place / "trials" / "trials")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            found = refused(place, monkeypatch)
+        finally:
+            other.kill()
+    assert f"while process {other.pid} on" in found
+    assert "choose another folder" in found
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+@pytest.mark.filterwarnings("ignore:The smallest budgets of the search space")
+def test_failed_trials_have_their_lines(place):
+    floors = "search_space: {budget: [0.45, 0.46, 0.9], min_rank: {hidden: [1, 9, 10]}}"
+    config = SEARCH.replace("search_space: {budget: [0.3, 0.8]}", floors)
+    (place / "search.yaml").write_text(config)
+    found = run(*asked(place, "--trials", 5, "--max-drop", 0.9, "--tuner", "random"))
+    assert found.exit_code == 0, found.output
+    lines = [line for line in found.output.splitlines() if line.startswith("trial")]
+    failed = [line for line in lines if "failed: RankError: `budget` cannot be met" in line]
+    assert len(failed) in range(1, 5)
+    assert "not used: compression.budget (a search takes" in found.output
+    assert "UserWarning" not in found.output
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+def test_a_search_of_failed_trials_quotes_the_first(place, monkeypatch):
+    def breaks(*_, **__):
+        raise OSError("the disk is gone. And more")
+
+    monkeypatch.setattr("reducible_train.tuner.hypermodel.run_trial", breaks)
+    found = run(*asked(place, "--trials", 4, "--max-size", 0.9))
+    assert found.exit_code == 1, found.output
+    assert found.output.count("failed: OSError: the disk is gone") == 4
+    assert "4 trials that all failed, the first with: OSError: the disk is gone." in found.output
+    assert not (place / "best.reducible").exists()
+
+
+class Process:
+    """One that ends with each of some codes in turn, as often as it is begun."""
+
+    codes: ClassVar[list[int]] = []
+
+    def __init__(self, *_, **__):
+        self._code = Process.codes.pop(0) if Process.codes else 0
+
+    def poll(self):
+        return self._code
+
+    def wait(self):
+        return self._code
+
+
+def test_deaths_count_from_the_last_finished_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(_workers, "_LOOK", 0.0)
+    monkeypatch.setattr(_workers.subprocess, "Popen", Process)
+    told = Console(quiet=True)
+    Process.codes = [-9, 0] * 8  # the chief dies eight times, its worker is idle
+    _workers.Workers(1, tmp_path).run(told, lambda: 1)
+    Process.codes = [-9, 0] * 8
+    monkeypatch.setattr(_workers.Workers, "_is_done", lambda self: False)
+    with pytest.raises(ArgumentError, match="have finished no trial"):
+        _workers.Workers(1, tmp_path).run(told, lambda: 0)
 
 
 def finished(place):

@@ -70,7 +70,7 @@ def test_without_the_section_there_is_none_and_an_empty_one_is_the_default():
         ({"shape": "cubik"}, "shape", "Did you mean 'cubic'"),
         ({"shape": ["linear", "linear"]}, "shape", "each once"),
         ({"allocation": ["knapsack", "knapsak"]}, "allocation[1]", "knapsack"),
-        ({"criterion": "measured"}, "criterion", "fisher"),
+        ({"criterion": "fischer"}, "criterion", "fisher"),
         ({"learning_rate": [0, 0.1]}, "learning_rate[0]", "greater than 0"),
         ({"multiple": [4, 4.5]}, "multiple[1]", "whole number"),
         ({"min_rank": 4}, "min_rank", "mapping"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import keras
 from hparams_page import asked_of_the_server
-from searches import hypermodel, metrics_of, search, trials_of
+from searches import FIT, X, Y, hypermodel, metrics_of, network, search, trials_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from reducible_train import SearchSpace
+from reducible_train.tuner import evaluate_settings
 
 
 def read(folder):
@@ -47,3 +48,12 @@ def test_hparams_has_domains_and_three_metrics(tmp_path):
         written = read(run).Tensors("reducible/params_fraction")
         (value,) = written[0].tensor_proto.float_val
         assert abs(value - metrics_of(trial)["params_fraction"]) < 1e-6
+
+
+def test_a_trial_of_another_engine_is_a_row_by_itself(tmp_path):
+    board = keras.callbacks.TensorBoard(tmp_path, write_graph=False)
+    settings = {"budget": 0.6}
+    fit = FIT | {"epochs": 1, "callbacks": [board]}
+    evaluate_settings(network(), SearchSpace(budget=(0.5, 0.8)), settings, X, Y, **fit)
+    (row,) = asked_of_the_server(tmp_path)["groups"]
+    assert row.hparams["final"].number_value == 0.6

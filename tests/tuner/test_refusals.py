@@ -155,6 +155,30 @@ def test_a_folder_of_another_search_is_noticed_wherever_it_is_read(tmp_path):
     search(tmp_path, hyper, goal_of(goal), 1, fit={"epochs": 1}, overwrite=True)
 
 
+def test_a_folder_goes_on_with_the_same_data_and_settings_only(tmp_path):
+    model, fit = network(), {"epochs": 1}
+    search(tmp_path, hypermodel(model), trials=1, fit=fit)
+    kept = {path: path.read_bytes() for path in tmp_path.glob("**/*.json")}
+
+    def goes_on(words, data=(X, Y), compiled=None, kind=keras_tuner.RandomSearch, **more):
+        hyper = hypermodel(model)
+        given = {"max_trials": 2, "directory": tmp_path, "project_name": "s"} | (compiled or {})
+        tuner = kind(hyper, "val_accuracy", **given)
+        with pytest.raises(SearchError, match=words):
+            tuner.search(*data, **(FIT | fit | more))
+
+    goes_on("a search with other data", data=(X + 1, Y))
+    goes_on("a search with other data", data=(X, (Y + 1) % 4))
+    goes_on(r"other training settings \(epochs 1, now 2\)", epochs=2)
+    goes_on(r"other training settings \(batch_size 32, now 8\)", batch_size=8)
+    rate = {"optimizer": keras.optimizers.Adam(0.5), "metrics": ["accuracy"]}
+    goes_on(r"\(learning_rate 0.001, now 0.5\)", compiled=rate)
+    goes_on(r"another tuner \(RandomSearch, now GridSearch\)", kind=keras_tuner.GridSearch)
+    trial = tmp_path / "s" / "trial_0" / "trial.json"
+    assert trial.read_bytes() == kept[trial], "what has finished is as it was"
+    search(tmp_path, hypermodel(model), trials=2, fit=fit)
+
+
 def goal_of(goal):
     return keras_tuner.Objective(goal.name, goal.direction(1))
 

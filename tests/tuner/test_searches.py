@@ -286,6 +286,28 @@ def test_settings_in_metrics_out(tmp_path):
         evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
 
 
+def test_a_trial_that_goes_on_keeps_ranks_and_rate_from_its_first_epoch():
+    """As `Hyperband` continues trials: at the final ranks of its parent, all epochs count."""
+
+    def build():
+        model = network()
+        factorize(model, budget=0.6)
+        model.optimizer.learning_rate = 0.25  # as the parent has left it
+        return model
+
+    SEEN.clear()
+    rates = []
+    space = SearchSpace(budget=(0.5, 0.8), start=0.5, ramp=0.3, learning_rate=(1e-4, 1e-2))
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: rates.append(float(note.model.optimizer.learning_rate))
+    )
+    fit = FIT | {"epochs": 4, "initial_epoch": 1, "callbacks": [Worse(), note]}
+    given = {"budget": 0.6, "learning_rate": 1e-3}
+    found = evaluate_settings(build, space, given, X, Y, monitor="score", mode="max", **fit)
+    assert found["score"] == 0.99, "the best epoch is its first"
+    assert rates == [0.25] * 3
+
+
 def test_a_low_rank_start_stays_one():
     model = network()
     factorize(model, budget=0.6)
