@@ -108,3 +108,28 @@ def test_a_compression_asked_again_without_training_decomposes_what_it_changed_a
 def test_what_is_no_cache_is_refused():
     with pytest.raises(ArgumentTypeError, match=r"`cache` must be .* Received: \{\}"):
         factorize(zoo.sequential(), 0.5, cache={})
+
+
+def wide():
+    """A model with a kernel that is large enough for sketches."""
+    layers = [keras.layers.Dense(520, name="wide"), keras.layers.Dense(3, name="last")]
+    return keras.Sequential([keras.Input((600,)), *layers])
+
+
+def test_a_rank_asked_of_a_large_kernel_takes_its_leading_directions_alone(monkeypatch):
+    model, cache = wide(), DecompositionCache()
+    before, others = model.get_weights(), [copied(model) for _ in range(2)]
+    (cut,) = factorize(model, rank=8, cache=cache).cuts[-1].kernels
+    least = cache.nbytes
+    assert least < 600 * 20 * 8, "eight directions, and no more"
+    found = model.layers[0]
+    off = np.linalg.norm(before[0] - np.array(found.kernel_u) @ np.array(found.kernel_v))
+    exact = np.linalg.svd(before[0].astype(float))[1]
+    assert off <= 1.005 * np.linalg.norm(exact[8:])
+    assert cut.relative_error == pytest.approx(off / np.linalg.norm(before[0]), rel=1e-4)
+    assert len(cut.spectrum) == 520
+    assert factorize(others[0], rank=8, cache=cache).cuts[-1].kernels == (cut,)
+    assert (cache.hits, same(others[0], model)) == (1, True)
+    report = factorize(others[1], 0.1, cache=cache)  # which asks for the whole spectrum
+    assert (cache.hits, cache.misses) == (1, 2)
+    np.testing.assert_allclose(report.cuts[-1].kernels[0].spectrum, exact, rtol=1e-4)
