@@ -391,7 +391,7 @@ def over(shape: tuple[int, ...], *layers: Any, dtype: str = "float32") -> keras.
     return keras.Sequential([keras.Input(shape, dtype=dtype), *layers, L.Dense(3, name="out")])
 
 
-# Name -> the model before its output, and its inputs.
+# Name -> what makes the model, and its inputs.
 SMALL: dict[str, tuple[Callable[[], keras.Model], Any]] = {
     "dense": (lambda: over((6,), L.Dense(8, "tanh"), L.BatchNormalization()), numbers(6)),
     "convolutions": (

@@ -291,8 +291,15 @@ NOT_ON_A_CPU = {"separable1d first", "separable2d first"}
 LEAVING = [name for name, kind in KINDS.items() if type(kind.make()).__name__ in STOCK]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", LEAVING)
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        pytest.param(name, policy, marks=pytest.mark.slow if rare else ())
+        for name in LEAVING
+        for policy in ("float32", "mixed_bfloat16")
+        for rare in [KINDS[name].variant and policy != "float32"]
+    ],
+)
 def test_every_kind_becomes_two_layers_that_do_the_same(name, policy):
     kind = KINDS[name]
     layer = kind.make(policy)

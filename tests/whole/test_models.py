@@ -104,7 +104,8 @@ def test_a_fit_with_two_cuts_then_its_files(entry, tmp_path):
     history = model.fit(
         x, y, epochs=2, validation_data=(x, y), batch_size=16, verbose=0, callbacks=[scheduler]
     ).history
-    assert len(scheduler.report.cuts) == 2
+    # A rank that saves nothing asks for no cut.
+    assert len(scheduler.report.cuts) in ((2,) if kind == "budget" else (1, 2))
     assert all(np.isfinite(history["loss"]))
     if kind == "budget":
         assert model.count_params() <= value * scheduler.report.dense_parameters
