@@ -212,9 +212,9 @@ def test_a_severe_cut_ruins_a_network_and_is_undone():
         criterion="frobenius",
         guard=Guard("val_accuracy", max_drop=0.02, patience=1, tries=5),
     )
-    history = model.fit(
-        x, y, 100, 12, 0, callbacks=[scheduler], validation_data=(x, y)
-    ).history["val_accuracy"]
+    history = model.fit(x, y, 100, 12, 0, callbacks=[scheduler], validation_data=(x, y)).history[
+        "val_accuracy"
+    ]
     report = scheduler.report
     assert report.undone[0].target == 1
     assert report.undone[0].value < report.undone[0].worst
