@@ -36,6 +36,8 @@ PURE = (
     "settings",
 )
 EAGER = (
+    "analysis",
+    "cli",
     "selection",
     "tensorboard",
     "training",

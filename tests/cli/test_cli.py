@@ -421,6 +421,7 @@ def finetune(network_file, data_file, config, *more):
     return out, run("finetune", network_file, data_file, "--config", config, "--out", out, *more)
 
 
+@pytest.mark.traced
 def test_finetune_goes_the_whole_way(network_file, data_file, config, tmp_path, arrays):
     from reducible_train import load_model
 
@@ -590,8 +591,17 @@ def test_finetune_needs_epochs(network_file, data_file, config):
 # --- demo -----------------------------------------------------------------------------
 
 
-def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path):
-    out = tmp_path / "out"
+def test_the_demo_leaves_logs_and_a_file_and_says_how_to_look(tmp_path, few_samples):
+    check_the_demo(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.traced
+def test_the_demo_on_all_of_its_data(tmp_path):
+    check_the_demo(tmp_path / "out")
+
+
+def check_the_demo(out):
     result = run("demo", "--epochs", 7, "--out-dir", out)
     assert result.exit_code == 0, result.output
     name = "digits-budget-0.25-epochs-7"
