@@ -37,6 +37,8 @@ PURE = (
     "settings",
 )
 EAGER = (
+    "analysis",
+    "cli",
     "compressor",
     "layers",
     "saving",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,33 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
         analyze(network(), metric=pytest.fail, file=tmp_path / "nowhere" / "a.json")
 
 
+def check_it_goes_on(file):
+    """An analysis of which one kernel was measured; the other is, and no other."""
+    begun = Analysis.from_json(file.read_text())
+    assert [kernel.path for kernel in begun.kernels] == ["first/kernel"]
+    model, asked = network(), []
+    measure = model.test_on_batch
+    model.test_on_batch = lambda *a, **k: asked.append(1) or measure(*a, **k)
+    table = analyze(model, (X, Y), file=file)
+    assert table.kernels[0] == begun.kernels[0]
+    assert len(table.kernels) == 2
+    assert len(asked) == 4 * len(set(table.kernels[1].ranks))  # four batches
+
+
+def test_an_analysis_goes_on_from_what_a_kill_would_leave(tmp_path):
+    left = tmp_path / "left" / "a.json"
+
+    def copy(done, count, path):
+        if done == 1:
+            shutil.copytree(tmp_path / "at", left.parent)
+
+    (tmp_path / "at").mkdir()
+    whole = analyze(network(), (X, Y), file=tmp_path / "at" / "a.json", progress=copy)
+    assert os.listdir(left.parent) == ["a.json"]
+    check_it_goes_on(left)
+    assert Analysis.from_json(left.read_text()) == whole
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
@@ -180,20 +208,13 @@ analyze(network(), (X, Y), file=sys.argv[1], progress=stop)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_analysis_goes_on(tmp_path):
     file = tmp_path / "a.json"
     command = [sys.executable, "-c", KILLED, str(file), str(Path(__file__).parent)]
     done = subprocess.run(command, check=False, timeout=300, env=os.environ)
     assert done.returncode == -signal.SIGKILL
-    begun = Analysis.from_json(file.read_text())
-    assert [kernel.path for kernel in begun.kernels] == ["first/kernel"]
-    model, asked = network(), []
-    measure = model.test_on_batch
-    model.test_on_batch = lambda *a, **k: asked.append(1) or measure(*a, **k)
-    table = analyze(model, (X, Y), file=file)
-    assert table.kernels[0] == begun.kernels[0]
-    assert len(table.kernels) == 2
-    assert len(asked) == 4 * len(set(table.kernels[1].ranks))  # four batches
+    check_it_goes_on(file)
 
 
 def test_a_plot_is_drawn_or_says_what_it_needs(tmp_path, monkeypatch):

@@ -437,6 +437,7 @@ def finetune(network_file, data_file, config, *more):
     return out, run("finetune", network_file, data_file, "--config", config, "--out", out, *more)
 
 
+@pytest.mark.traced
 def test_finetune_goes_the_whole_way(network_file, data_file, config, tmp_path, arrays):
     from reducible_train import load_model
 
@@ -606,8 +607,17 @@ def test_finetune_needs_epochs(network_file, data_file, config):
 # --- demo -----------------------------------------------------------------------------
 
 
-def test_the_demo_leaves_logs_and_files_and_says_how_to_go_on(tmp_path, monkeypatch):
-    out = tmp_path / "out"
+def test_the_demo_leaves_logs_and_files_and_says_how_to_go_on(tmp_path, monkeypatch, few_samples):
+    check_the_demo(tmp_path / "out", monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.traced
+def test_the_demo_on_all_of_its_data(tmp_path, monkeypatch):
+    check_the_demo(tmp_path / "out", monkeypatch)
+
+
+def check_the_demo(out, monkeypatch):
     result = run("demo", "--epochs", 7, "--out-dir", out)
     assert result.exit_code == 0, result.output
     name = "digits-budget-0.25-epochs-7"
@@ -635,12 +645,12 @@ def test_the_demo_leaves_logs_and_files_and_says_how_to_go_on(tmp_path, monkeypa
     assert model == str(out / f"{name}-dense.keras")
     assert set(np.load(arrays)) == {f"{a}_{p}" for a in "xy" for p in ("train", "val", "test")}
     small = [
-        *typed.replace("small.reducible", str(tmp_path / "s.reducible")).split(),
+        *typed.replace("small.reducible", str(out.parent / "s.reducible")).split(),
         "--epochs",
         1,
     ]
-    assert run("init", tmp_path / "reducible.yaml").exit_code == 0
-    monkeypatch.chdir(tmp_path)
+    assert run("init", out.parent / "reducible.yaml").exit_code == 0
+    monkeypatch.chdir(out.parent)
     assert run("finetune", *small).exit_code == 0, "the line that it gives can be typed"
 
     from reducible_train.cli._demo import _new_run

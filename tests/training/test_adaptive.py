@@ -65,7 +65,7 @@ class Says(keras.callbacks.Callback):
 
 
 def fit(scheduler, epochs=8, learns=None, more=()):
-    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
+    model = zoo.compiled(zoo.sequential(), "sgd")
     model.optimizer.learning_rate = 0.0
     x, y = zoo.data(model, 16)
     callbacks = [learns or Learns(), *more, scheduler]

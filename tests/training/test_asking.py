@@ -56,7 +56,7 @@ def chain(kind, size=16):
 
 
 def fitted(model, data, loss=None, epochs=5, **settings):
-    model.compile("adam", loss)
+    model.compile("sgd", loss)
     seen = []
     ends = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
     scheduler = RankScheduler(budget=LATE, **settings)

@@ -58,7 +58,7 @@ def small(**options):
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(**{"optimizer": "adam", "loss": loss, "run_eagerly": True} | options)
+    model.compile(**{"optimizer": "sgd", "loss": loss, "run_eagerly": True} | options)
     return model
 
 
@@ -324,7 +324,7 @@ def test_data_of_unknown_length_is_cut_as_data_of_known_length(cadence, compiled
     for known in (True, False):
         model = small(**compiled)
         scheduler = RankScheduler(budget=Ramp(1.0, 0.5, 1, 2), cadence=cadence)
-        history = fit(model, scheduler, x=stream(known), y=None, epochs=4)
+        history = fit(model, scheduler, x=stream(known), y=None, epochs=3)
         cuts = [(cut.epoch, cut.step, cut.parameters) for cut in scheduler.report.cuts]
         assert max(step for _, step, _ in cuts) < int(model.optimizer.iterations)
         seen.append((cuts, history["loss"]))
@@ -396,8 +396,8 @@ def test_what_stands_in_for_weights_between_epochs_is_not_cut(guarded):
                 .fit(
                     X,
                     Y,
-                    batch_size=BATCH,
-                    epochs=5,
+                    batch_size=SAMPLES,
+                    epochs=4,
                     shuffle=False,
                     verbose=0,
                     callbacks=callbacks or [scheduler],
