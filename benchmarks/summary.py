@@ -275,14 +275,15 @@ def _search_row() -> list[str]:
 def _tune_row() -> list[str]:
     """How small twenty trials make a network, by what chooses them."""
     found = results("tune")
+    seeds = found["records"][0]["seeds"]
     told = [
         f"{each['engine']}: {100 * fmean(each['removed']):.1f} % fewer, {fmean(each['lost']):+.2f}"
         for each in found["records"]
     ]
     what = (
         f"parameters that {found['trials']} trials take from a trained 784-128-128-128-10 where"
-        f" validation accuracy may fall by 0.3 points ({found['records'][0]['seeds']} seeds), and"
-        " points then lost on the test split"
+        f" validation accuracy may fall by 0.3 points ({seeds} seed{'s' * (seeds > 1)}),"
+        " and points then lost on the test split"
     )
     return [what, "<br>".join(told), _command("tune")]
 
