@@ -27,7 +27,7 @@ def plain() -> keras.Model:
     return stack(dense(24, "one"), dense(24, "two"), keras.layers.Dense(CLASSES, name="out"))
 
 
-def compiled(model: keras.Model, optimizer: Any = "adam", **how: Any) -> keras.Model:
+def compiled(model: keras.Model, optimizer: Any = "sgd", **how: Any) -> keras.Model:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, **{"loss": loss, "run_eagerly": True} | how)
     return model
