@@ -39,9 +39,9 @@ PATIENCE = 600.0  # seconds
 def main() -> None:
     asked = parser(__doc__)
     asked.add_argument("--kills", type=int, default=30)
-    asked.add_argument("--trials", type=int, default=20, help="of each search")
+    asked.add_argument("--trials", type=int, default=10, help="of each search")
     asked.add_argument("--workers", type=int, default=2)
-    asked.add_argument("--within", type=float, default=45, help="seconds in which a kill is drawn")
+    asked.add_argument("--within", type=float, default=30, help="seconds in which a kill is drawn")
     asked.add_argument("--runs", type=Path, help="keeps each kill and search; goes on from there")
     options = asked.parse_args()
     kept = Kept(options.runs)

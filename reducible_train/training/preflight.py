@@ -49,6 +49,7 @@ def check_fit(
     """
     model, epochs = scheduler.model, (scheduler.params or {}).get("epochs")
     check_workers(model)
+    tell_of_plain_search(others)  # first: `Hyperband` chooses epochs that are refused below
     raise_first(timing_faults(settings, epochs))
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
@@ -93,7 +94,6 @@ def check_callbacks(
         )
     last = math.inf if settings.guard is not None else final_epoch(settings, epochs)
     check_other_callbacks(others, last)
-    tell_of_plain_search(others)
 
 
 def check_guard(guard: Guard, model: Any, validates: bool | None) -> None:

@@ -7,7 +7,7 @@ import keras_tuner
 import pytest
 from searches import FIT, SPACE, X, Y, hypermodel, network, random_search, search, trials_of
 
-from reducible_train import LayerRule, RankScheduler, SearchSpace
+from reducible_train import LayerRule, Ramp, RankScheduler, SearchSpace
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import pareto
@@ -42,6 +42,13 @@ def test_a_plain_hypermodel_with_a_scheduler_is_told_what_will_not_work(tmp_path
     tuner = random_search(tmp_path, lambda hp: network() if hp.Int("u", 1, 4) else None, trials=1)
     with pytest.warns(UserWarning, match="Give the tuner RankHyperModel"):
         tuner.search(X, Y, **FIT | {"epochs": 1}, callbacks=[RankScheduler(0.5)])
+    tuner = random_search(
+        tmp_path / "h", lambda hp: network() if hp.Int("u", 1, 4) else None, trials=1
+    )
+    late = RankScheduler(Ramp(1.0, 0.5, start_epoch=1, end_epoch=2))  # as Hyperband's first are
+    with pytest.warns(UserWarning, match="Give the tuner RankHyperModel"):
+        tuner.search(X, Y, **FIT | {"epochs": 1}, callbacks=[late])
+    assert trials_of(tuner, "FAILED")
 
 
 def test_an_objective_that_no_trial_reports(tmp_path):
