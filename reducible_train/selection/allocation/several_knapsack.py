@@ -374,7 +374,7 @@ class _Partial:
             room: What they may cost together, by each measure.
         """
         sums = (self.dearer[:, None] + dearer[mine]).ravel()
-        spent = (self.spent[:, None] + table.whole[mine]).reshape(len(sums), -1)
+        spent = (self.spent[:, None] + table.whole[mine]).reshape(len(sums), len(room))
         at = np.flatnonzero((sums <= most) & (spent <= room).all(axis=1))
         parents, options = at // len(mine), mine[at % len(mine)]
         return _Partial(

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, RankError
@@ -111,7 +111,27 @@ def test_every_budget_is_met_and_no_better_answer_beats_the_bound(by_measure, fr
         assert found.gap <= ROUND_OFF
 
 
+def where_no_choice_is_left():
+    """Kernels of which, once the second has been met, nothing better than the best known fits."""
+    flat = np.ones(7, dtype=int)
+    costs = (
+        (5, 3 * flat[:3], flat[:3]),
+        (flat, 5, flat),
+        (flat[:3],) * 3,
+        (flat[:3],) * 2 + (7 * flat[:3],),
+    )
+    kinds = (([0.0], 4, 2, 2), ([0.0], 4, 1, 6), ([0.0], None, 1, 2), ([1.0, 1.0], 4, 1, 2))
+    return [
+        [
+            Candidate(f"k{i}", np.array(values), costs[i][measure], dense, low, most)
+            for i, (values, dense, low, most) in enumerate(kinds)
+        ]
+        for measure in range(3)
+    ]
+
+
 @settings(max_examples=150, deadline=None)
+@example(where_no_choice_is_left(), (0.0, 0.0, 0.0), 1)
 @given(kernels(), FRACTIONS, st.integers(1, 6))
 def test_what_a_short_search_proves_is_true(by_measure, fractions, effort):
     capacities = capacities_of(by_measure, fractions)
