@@ -43,8 +43,7 @@ def host_value(variable: Any) -> np.ndarray:
 def host_float(variable: Any) -> np.ndarray:
     """A variable's value as float32 or float64, for linear algebra on the host: to be read only.
 
-    What TensorFlow holds in the host's memory is not copied. It stays as it is read here, for
-    whoever writes to the variable then writes elsewhere.
+    What TensorFlow holds in the host's memory is copied once.
     """
     if keras.backend.backend() == "tensorflow" and isinstance(variable, keras.Variable):
         value = np.asarray(keras.ops.convert_to_tensor(variable))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -27,32 +27,47 @@ def changes_to(choices: Sequence[RankChoice]) -> list[KernelChange]:
 
 
 def agreed(
-    told: _keras.Broadcast,
+    told: _keras.Broadcast | None,
     changes: Sequence[KernelChange],
     compressible: Sequence[CompressibleKernel],
 ) -> list[KernelChange]:
     """The changes of the first of several processes, on one's own kernels.
 
     Each process may have decomposed its kernels a little differently, and factors of two of them
-    do not belong together. They are told one after the other, each when its turn comes, for they
-    may be large.
+    do not belong together. They are told one after the other, for they may be large, and all of
+    them before anything is changed: none waits for a process whose surgery has failed.
 
     Args:
-        told: Gives what the first process has found.
+        told: Gives what the first process has found; `None` where the model is in one alone, and
+            numbers are computed when the turn of their kernel comes.
         changes: One's own.
         compressible: The kernels that may change.
+
+    Raises:
+        SpectrumError: The first process could not compute the numbers of a kernel; in all.
     """
+    if told is None:
+        return list(changes)
     kernels = {m.kernel.path: m.kernel for m in compressible}
     own = {change.kernel.path: change for change in changes}
-    return [
-        KernelChange(kernels[path], partial(_told, told, own.get(path)), split)
-        for path, split in told([(path, change.split) for path, change in own.items()])
-    ]
+    found = []
+    for path, split in told([(path, change.split) for path, change in own.items()]):
+        new, failure = told(_made(own.get(path)))
+        if failure is not None:
+            raise failure
+        found.append(KernelChange(kernels[path], partial(_known, new), split))
+    return found
 
 
-def _told(told: _keras.Broadcast, own: KernelChange | None) -> NewKernel:
-    """The numbers that the first process gives a kernel, which another one might leave alone."""
-    new: Any = told(None if own is None else own.make())
+def _made(own: KernelChange | None) -> tuple[NewKernel | None, Exception | None]:
+    """The numbers that a kernel shall have, or why there are none."""
+    try:
+        return (None if own is None else own.make()), None
+    except Exception as failure:  # the others wait for an answer
+        return None, failure
+
+
+def _known(new: NewKernel | None) -> NewKernel:
     return cast("NewKernel", new)
 
 

@@ -26,7 +26,7 @@ from reducible_train.linalg.svd import Array, checked_matrix, epsilon_of
 SMALLEST = 512  # of the smaller side: below, a decomposition takes milliseconds
 LARGEST_SHARE = 0.1  # of full rank: `benchmarks/leading.py` has where it stops to pay
 _FEW = 1 / 32  # of the smaller side: so few columns are multiplied sooner than `W^T W` is formed
-_GAIN = 1e-3  # of the squared error: less of it is not worth another turn
+_GAIN = 1e-4  # of the squared error: less of it is not worth another turn
 _TURNS = 16  # at most; usually 4 to 8
 
 
@@ -71,12 +71,16 @@ def leading_side(
     multiply, total = _multiplication(tall, scale, basis.shape[1])
     for _ in range(_TURNS):
         image = multiply(basis)
-        squares, turn = np.linalg.eigh(basis.T @ image)
+        try:
+            squares, turn = np.linalg.eigh(basis.T @ image)
+        except np.linalg.LinAlgError:  # all directions are sought otherwise
+            return None
         squares, turn = np.maximum(squares[::-1][:rank], 0.0), turn[:, ::-1][:, :rank]
         before, kept = kept, float(squares.sum())
         lost = max(total - kept, 0.0)
         if before >= 0 and kept - before <= _GAIN * lost + 1e-14 * total:
-            return _whole(squares, lost, tall.shape[1], epsilon) * scale, basis @ turn
+            values = _whole(squares, lost, tall.shape[1], epsilon)
+            return None if values is None else (values * scale, basis @ turn)
         basis, _ = np.linalg.qr(image)
     return None
 
@@ -111,11 +115,14 @@ def _through(tall: Matrix, scale: float, basis: Array) -> Array:
     return image
 
 
-def _whole(squares: Array, lost: float, size: int, epsilon: float) -> Array:
-    """A spectrum of all values, those after the first ones being equal."""
+def _whole(squares: Array, lost: float, size: int, epsilon: float) -> Array | None:
+    """A spectrum of all values, equal after the first ones; `None` where they cannot be."""
     values = np.sqrt(squares)
     values = np.where(values > epsilon * values[0], values, 0.0)
     rest = size - len(values)
-    level = min(float(np.sqrt(lost / rest)), values[-1]) if rest else 0.0
+    level = float(np.sqrt(lost / rest)) if rest else 0.0
+    if level > values[-1] * (1 + 1e-9) + epsilon * values[0]:  # what is lost holds larger ones
+        return None
+    level = min(level, values[-1])
     level = level if level > epsilon * values[0] else 0.0
     return np.concatenate([values, np.full(rest, level)])

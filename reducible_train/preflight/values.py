@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 
 
-def check_values(model: Any, x: Any, y: Any, where: str) -> None:
+def check_values(model: Any, x: Any, y: Any, where: str, weight: Any = None) -> None:
     """Refuse numbers that name what a model does not have: a class, or a row of a table.
 
     Backends tell them late and by the name of an operation, or not at all. What is no array is
@@ -22,6 +23,7 @@ def check_values(model: Any, x: Any, y: Any, where: str) -> None:
         x: Its inputs, nested as it takes them; `None` if they are not known.
         y: Its targets, or `None`.
         where: Where they come from, for the message.
+        weight: Sample weights, nested as the targets are; labels that weigh nothing may be any.
 
     Raises:
         ArgumentError: A class number beyond the output, or an index beyond an embedding.
@@ -34,13 +36,14 @@ def check_values(model: Any, x: Any, y: Any, where: str) -> None:
                 f" Received: {_listed(wrong)} in {where}. Number the tokens from 0, or make the"
                 f" table larger: input_dim={int(np.max(given)) + 1}."
             )
-    for shape, loss, labels in _labelled(model, y):
+    for shape, loss, labels, weights in _labelled(model, y, weight):
         classes, places = shape[-1], shape[:-1]
         if not _is_sparse(loss) or classes is None:
             continue
         if not fits(labels.shape[1:], places) and not fits(labels.shape[1:], (*places, 1)):
             continue  # another fault, which is told elsewhere
-        wrong = _outside(labels, classes, getattr(loss, "ignore_class", None))
+        counted = _counted(labels, weights)
+        wrong = _outside(counted, classes, getattr(loss, "ignore_class", None))
         if wrong.size:
             raise ArgumentError(
                 f"Labels must be whole numbers from 0 to {classes - 1}, the classes of model"
@@ -85,8 +88,18 @@ def _is_sparse(loss: Any) -> bool:
     return of_keras and getattr(loss, "axis", -1) == -1
 
 
-def _labelled(model: Any, y: Any) -> Iterator[tuple[tuple[int | None, ...], Any, np.ndarray]]:
-    """Shape, loss and labels of each output where all three are known."""
+def _counted(labels: np.ndarray, weights: Any) -> np.ndarray:
+    """Labels that weigh something; all where weights are not given for each."""
+    if not _is_numbers(weights):
+        return labels
+    heavy: np.ndarray = (weights if weights.ndim <= labels.ndim else weights[..., 0]) != 0
+    return labels[heavy] if labels.shape[: heavy.ndim] == heavy.shape else labels
+
+
+def _labelled(
+    model: Any, y: Any, weight: Any
+) -> Iterator[tuple[tuple[int | None, ...], Any, np.ndarray, Any]]:
+    """Shape, loss, labels and weights of each output where the first three are known."""
     outputs = getattr(model, "outputs", None) or []
     names = getattr(model, "output_names", None) or []
     loss = getattr(model, "loss", None)
@@ -96,9 +109,12 @@ def _labelled(model: Any, y: Any) -> Iterator[tuple[tuple[int | None, ...], Any,
     labels = _parts(y, names, len(outputs))
     if len(labels) != len(outputs):
         return
-    for output, each, given in zip(outputs, losses, labels, strict=True):
+    weights = _parts(weight, names, len(outputs))
+    if len(weights) != len(outputs):
+        weights = [None] * len(outputs)
+    for output, each, given, heavy in zip(outputs, losses, labels, weights, strict=True):
         if _is_numbers(given) and len(output.shape) > 1:
-            yield tuple(output.shape[1:]), each, given
+            yield tuple(output.shape[1:]), each, given, heavy
 
 
 def _indices(model: Any, x: Any) -> Iterator[tuple[int, str, np.ndarray]]:
@@ -107,8 +123,8 @@ def _indices(model: Any, x: Any) -> Iterator[tuple[int, str, np.ndarray]]:
     given = _parts(x, [each.name for each in inputs], len(inputs))
     if len(given) != len(inputs):
         return
-    for layer in model.layers:
-        size = getattr(layer, "input_dim", None)
+    for layer in filter(_is_table, model.layers):
+        size = layer.input_dim
         try:
             source = layer.input
         except (AttributeError, ValueError):  # never called, or called more than once
@@ -116,6 +132,13 @@ def _indices(model: Any, x: Any) -> Iterator[tuple[int, str, np.ndarray]]:
         for tensor, array in zip(inputs, given, strict=True):
             if source is tensor and isinstance(size, int) and _is_numbers(array):
                 yield size, layer.name, array
+
+
+def _is_table(layer: Any) -> bool:
+    """True for an embedding of Keras or its low-rank form: another class may read what it likes."""
+    kind = type(layer)
+    known = _keras.is_of_keras(kind) or kind.__module__.startswith("reducible_train.layers.")
+    return known and isinstance(layer, keras.layers.Embedding)
 
 
 def _parts(value: Any, names: list[str], count: int) -> list[Any]:

@@ -21,8 +21,8 @@ class DecompositionCache:
     Give one to `factorize` for several budgets of the same trained weights: the second takes a
     fraction of the time. A kernel is known again by its path, its numbers and how its errors are
     measured, so a model that was loaded anew is, and one that was trained on is not: it is
-    decomposed, and takes the place of the other. It holds no model, and of one at most about half
-    as many bytes.
+    decomposed, and takes the place of the other. It holds no model, and of each way that a kernel
+    is split at most about half of its bytes.
 
     Args:
         max_bytes: The most bytes it holds, those used longest ago being forgotten first. One that

@@ -38,6 +38,8 @@ class DirectionScorer:
         criterion: What a lost direction costs.
         samples: Data for a criterion that asks for it; without, kernels are scored by their energy.
         cache: Decompositions of earlier looks, which hold for kernels of the same numbers.
+        once: False where other ranks will be asked of what the cache keeps: all directions are
+            found then, where the leading ones would do for now.
 
     Attributes:
         seconds: What the decompositions took so far, the look at the data included.
@@ -51,6 +53,8 @@ class DirectionScorer:
         criterion: Criterion,
         samples: Samples | None,
         cache: DecompositionCache | None = None,
+        *,
+        once: bool = True,
     ):
         self.criterion = criterion
         self.seconds = 0.0
@@ -59,6 +63,7 @@ class DirectionScorer:
         self._survey = survey
         self._samples = samples
         self._cache = DecompositionCache() if cache is None else cache
+        self._once = once
         self._parts: dict[tuple[str, str], Decomposition] = {}  # of this look, by path and split
         self._statistics: dict[str, tuple[Statistics, ...]] | None = None  # before a question
         self._effective_ranks: dict[str, float] = {}  # of this look, by path
@@ -77,10 +82,10 @@ class DirectionScorer:
         kernel, split, most = compressible.kernel, form.split, _most(compressible, form)
         asked = kernel.path, split
         leading = False
-        if rank is not None and kernel.rank is None and asked not in self._parts:
+        if rank is not None and kernel.rank is None and self._once:
             leading = pays(form.shape, rank)
             most = rank if leading else most
-        if leading:
+        if leading and asked not in self._parts:
             asked = kernel.path, f"{split}, leading {rank}"
         if asked in self._parts:
             return self._parts[asked]

@@ -26,6 +26,7 @@ from reducible_train.surgery.optimizer_state import (
     Replacement,
     Split,
     Truncation,
+    remember,
     shift_weights,
     transfer,
 )
@@ -125,7 +126,9 @@ def change_kernels(
     for each in holders.models:
         _keras.sync_state(each)
     optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
+    biases = [bias for c in changes if (bias := _bias(c.kernel)) is not None]
     restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
+    restores.append(remember(holders.optimizers, biases))
     try:
         with _keras.strategy_scope(model):
             has_state = any(each.built for each in holders.optimizers)
@@ -173,7 +176,7 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
     _keras.sync_state(model)
     changed = [v for c in changes for v in (*c.kernel.variables, _bias(c.kernel)) if v is not None]
     optimizers = _keras.find_holders([], changed).optimizers
-    wanted = [change.make() for change in changes]  # before anything is touched
+    wanted = [_made(change) for change in changes]  # before anything is touched
     with _keras.strategy_scope(model):
         for change, new in zip(changes, wanted, strict=True):
             kernel, state = change.kernel, new.state
@@ -221,10 +224,19 @@ def _install(change: KernelChange, *, has_state: bool) -> _Installed:
     """
     kernel, split = change.kernel, change.split
     before, after = as_matrices(kernel, split), as_variables(kernel, split)
-    made = change.make()
+    made = _made(change)
     old, new = kernel.install(made.matrices, split)
     state = _follower(kernel, made, new) if has_state else _none
     return _Installed(kernel, Replacement(old, new, state, before, after), made.shift)
+
+
+def _made(change: KernelChange) -> NewKernel:
+    """Its new numbers; an error names the kernel."""
+    try:
+        return change.make()
+    except SpectrumError as error:
+        path = change.kernel.path
+        raise SpectrumError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def _none() -> None:

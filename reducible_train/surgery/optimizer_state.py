@@ -408,15 +408,33 @@ def shift_weights(optimizers: Iterable[Any], variable: Any, shift: np.ndarray) -
         variable: The variable.
         shift: What to add, as many numbers as the variable has.
     """
+    for copy in _copies(optimizers, variable):
+        moved = _keras.host_float(copy).astype(np.float64) + shift.reshape(tuple(copy.shape))
+        copy.assign(moved)
+
+
+def remember(optimizers: Iterable[Any], variables: Iterable[Any]) -> Callable[[], None]:
+    """Remember the values of variables and of their copies; the answer gives them back."""
+    copies = [copy for variable in variables for copy in _copies(optimizers, variable)]
+    kept = [(copy, np.array(_keras.host_value(copy))) for copy in copies]
+
+    def restore() -> None:
+        for copy, value in kept:
+            if _keras.host_value(copy).tobytes() != value.tobytes():
+                copy.assign(value)
+
+    return restore
+
+
+def _copies(optimizers: Iterable[Any], variable: Any) -> list[Any]:
+    """A variable, and every copy of it that optimizers keep."""
     copies = [variable]
     for each in [one for outer in optimizers for one in _keras.all_optimizers(outer)]:
         known = [i for i, v in enumerate(_keras.trainable_of(each)) if v is variable]
         for name, values in _keras.slots(each).items():
             if _keras.meaning_of(each, name) == "weight":
                 copies += [values[i] for i in known if values[i] is not None]
-    for copy in copies:
-        moved = _keras.host_float(copy).astype(np.float64) + shift.reshape(tuple(copy.shape))
-        copy.assign(moved)
+    return copies
 
 
 def _corrected(mapped: Arrays, old: Arrays, signal: tuple[Arrays, Arrays] | None) -> Arrays:

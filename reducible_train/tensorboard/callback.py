@@ -380,9 +380,13 @@ def _cut_values(cuts: list[Cut]) -> Iterator[events.Value]:
 def _spectrum(kernel: KernelCut) -> form.ThinnedSpectrum:
     """Some of its values, and what all of them tell."""
     values = np.asarray(kernel.spectrum)
+    tail = values[kernel.rank :]
+    known = kernel.effective_rank
+    if known is None and not (len(tail) > 1 and tail[0] == tail[-1] > 0):  # else never told apart
+        known = effective_rank(values)
     return dataclasses.replace(
         form.thin_spectrum(values, kernel.rank),
-        effective_rank=effective_rank(values),
+        effective_rank=known,
         noise_edge=noise_edge_of_spectrum(values, kernel.shape),
     )
 

@@ -74,7 +74,7 @@ def check_calibration(model: Any, samples: Samples | None) -> None:
         ArgumentError: They do.
     """
     for part in () if samples is None else (samples, *samples.more):
-        check_values(model, part.x, part.y, "`calibration`")
+        check_values(model, part.x, part.y, "`calibration`", part.weight)
 
 
 def asking_in(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:

@@ -33,6 +33,7 @@ from reducible_train import (
     merge,
     save_model,
 )
+from reducible_train.preflight.values import check_values
 
 L = keras.layers
 RNG = np.random.default_rng(3)
@@ -218,8 +219,6 @@ def test_classes_are_looked_at_output_by_output(loss):
 
 
 def test_a_class_that_the_loss_ignores_and_a_loss_of_ones_own_are_let_pass():
-    from reducible_train.preflight.values import check_values
-
     class Own(keras.losses.SparseCategoricalCrossentropy):
         def call(self, y_true, y_pred):
             return super().call(y_true % 5, y_pred)
@@ -229,6 +228,32 @@ def test_a_class_that_the_loss_ignores_and_a_loss_of_ones_own_are_let_pass():
     check_values(network(), X, None, "")
     with pytest.raises(ReducibleError, match="Received: 8"):
         check_values(network(loss=OF_KERAS), X, np.where(Y == 4, 8, Y), "")
+
+
+def test_labels_that_weigh_nothing_may_be_any():
+    beyond = np.where(Y == 4, -1, Y)
+    weight = (Y != 4).astype("float32")
+    check_values(network(), X, beyond, "", weight)
+    with pytest.raises(ReducibleError, match="Received: -1"):
+        check_values(network(), X, beyond, "", weight + 1)
+
+
+def test_what_only_looks_like_an_embedding_reads_what_it_likes():
+    class Projection(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.input_dim = 4
+
+        def call(self, x):
+            return x * 2
+
+    class Hashed(L.Embedding):
+        def call(self, x):
+            return super().call(x % self.input_dim)
+
+    for layer, given in ((Projection(), X), (Hashed(5, 3), np.full((9, 2), 77))):
+        inputs = keras.Input(given.shape[1:])
+        check_values(keras.Model(inputs, layer(inputs)), given, None, "")
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -6,6 +6,7 @@ import tracemalloc
 import weakref
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import zoo
 
 from reducible_train import SpectrumError, SurgeryError
+from reducible_train.compressor.changes import agreed
 from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery import change as surgery
@@ -142,3 +144,67 @@ def test_state_follows_the_factors_that_were_computed(policy):
             strict=True,
         ):
             np.testing.assert_array_equal(ours, theirs.astype(ours.dtype))
+
+
+def test_an_interruption_between_biases_gives_back_the_first(monkeypatch):
+    model = zoo.compiled(zoo.sequential(), "adam")
+    x, y = zoo.data(model)
+    model.train_on_batch(x, y)
+    _, values = everything(model)
+
+    def shifted(change):
+        bias = change.kernel.layer.bias
+        return replace(
+            change, make=lambda: replace(change.make(), shift=np.ones((1, bias.shape[0])))
+        )
+
+    first, _, last = find_kernels(model)
+    changes = [shifted(cut(k, 3, decomposition(k))) for k in (first, last)]
+    real, seen = surgery.shift_weights, []
+
+    def interrupted(*args):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(real(*args))
+
+    monkeypatch.setattr(surgery, "shift_weights", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        change_kernels(model, changes)
+    assert seen
+    for after, before in zip(everything(model)[1], values, strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+def test_what_the_first_process_fails_with_all_fail_with_before_any_is_changed():
+    model = zoo.sequential()
+    kernels = find_kernels(model)[:2]
+    changes = [cut(kernel, 3, decomposition(kernel)) for kernel in kernels]
+    known = [SimpleNamespace(kernel=kernel) for kernel in kernels]
+    answers = []
+
+    def first(value):
+        answers.append(value)
+        return value
+
+    def fails():
+        raise SpectrumError("no convergence")
+
+    def another(value):
+        return told.pop(0)
+
+    for change in agreed(first, changes, known):
+        assert len(answers) == 3, "all is told before the surgery"
+        assert change.make().matrices[0].shape[-1] == 3
+    told = list(answers)
+    bad = [replace(each, make=fails) for each in changes]
+    taken = agreed(another, bad, known)  # what it cannot compute itself, it need not
+    for mine, theirs in zip(taken, changes, strict=True):
+        for one, other in zip(mine.make().matrices, theirs.make().matrices, strict=True):
+            np.testing.assert_array_equal(one, other)
+    answers.clear()
+    with pytest.raises(SpectrumError, match="no convergence"):
+        agreed(first, bad, known)
+    told = list(answers)
+    with pytest.raises(SpectrumError, match="no convergence"):
+        agreed(another, changes, known)
+    assert not told
