@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import typer
@@ -82,7 +82,10 @@ def alone_in(folder: Path) -> Iterator[None]:
                 pass
             yield
     elif name == CHIEF:
-        with holding(project, CHIEFS, _ENDING):
+        with ExitStack() as stack:
+            if not is_watched():  # else whoever has started it holds the folder
+                stack.enter_context(holding(project))
+            stack.enter_context(holding(project, CHIEFS, _ENDING))
             yield
     else:
         yield

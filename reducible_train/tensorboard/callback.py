@@ -232,7 +232,7 @@ def _check_folder(log_dir: str, folder: str) -> None:
     if "://" in log_dir:  # elsewhere: what is there is known when it is written to
         return
     there = os.path.abspath(folder)
-    while not os.path.exists(there):
+    while not os.path.exists(there) and os.path.dirname(there) != there:
         there = os.path.dirname(there)
     if not os.path.isdir(there):
         wrong = f"but {there!r} is a file"

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
-from tensorboard.compat import tensorflow_stub as tf
+from tensorboard import compat
+from tensorboard.compat import tensorflow_stub
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import (
     DATA_CLASS_SCALAR,
@@ -106,7 +107,8 @@ class RunWriter:
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
-        files = tf.io.gfile  # of the stub, which knows what TensorBoard itself can write to
+        there = compat.tf if "://" in os.fspath(folder) else tensorflow_stub
+        files = there.io.gfile  # TensorFlow's knows more places than the stub's
         files.makedirs(os.fspath(folder))
         now, host = time.time(), socket.gethostname()
         name = f"events.out.tfevents.{int(now):010d}.{host}.{os.getpid()}.{next(_COUNT)}"

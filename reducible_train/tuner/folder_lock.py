@@ -6,11 +6,12 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from reducible_train.container.files import accessing
 from reducible_train.errors import ArgumentError
 
 try:
@@ -40,37 +41,46 @@ def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator
 
     Raises:
         ArgumentError: Another process holds it.
+        FileAccessError: It cannot be written.
     """
     path = os.path.join(os.path.realpath(folder), name)
     if path in _HELD:
         _HELD[path][0] += 1
     else:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with accessing(path, "write"):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         _HELD[path] = [1, _taken(path, folder, time.monotonic() + patience)]
     try:
         yield
     finally:
         _HELD[path][0] -= 1
         if not _HELD[path][0]:
-            os.close(_HELD.pop(path)[1])
+            _let_go(_HELD.pop(path)[1])
 
 
-def is_held_by_another(folder: Path, names: Sequence[str] = (SEARCH, CHIEF)) -> bool:
-    """Whether another process searches in a folder now."""
-    try:
-        for name in names:
-            if (folder / name).exists():
-                with holding(folder, name):
-                    pass
-    except ArgumentError:
-        return True
-    return False
+def _let_go(descriptor: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # a process that was forked has the descriptor, too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _holds_nothing() -> None:
+    """Of a process that was just forked: the locks are its parent's."""
+    for _, descriptor in _HELD.values():
+        os.close(descriptor)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_holds_nothing)
 
 
 def _taken(path: str, folder: Path, until: float) -> int:
     """The descriptor by which this process holds the lock."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with accessing(path, "write"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         free = _lock(descriptor)
         if free and _is_at(path, descriptor):
             with suppress(OSError):

@@ -312,7 +312,9 @@ class RankHyperModel(keras_tuner.HyperModel):
         if place in self._checked:
             return
         _check_search(self.plan, trial, model, arguments)
-        training = training_of(type(trial.tuner).__name__, model, arguments)
+        training = training_of(
+            type(trial.tuner).__name__, None if self.start.builds else model, arguments
+        )
         self._folder.opened(trial.project, training)
         trial.keep_begun()
         self._checked.add(place)

@@ -12,15 +12,17 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
 from reducible_train.container.files import accessing, write_text
+from reducible_train.errors import ArgumentError, FileAccessError
 from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.folder_lock import CHIEF, SEARCH, is_held_by_another
+from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding
 from reducible_train.tuner.project import FILE
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
@@ -65,12 +67,24 @@ def _reloads_mended(reads: Any) -> Any:
         project = Path(self._project_dir)
         is_chief = "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
         locks = (CHIEF,) if is_chief else (SEARCH, CHIEF)
-        if (project / FILE).is_file() and not is_held_by_another(project, locks):
-            for line in mend(project, self.get_state()):
+        if (project / FILE).is_file():
+            for line in _mended_alone(project, locks, self.get_state()):
                 warnings.warn(line, MendedWarning, stacklevel=4)
         reads(self)
 
     return reload
+
+
+def _mended_alone(project: Path, locks: Sequence[str], fresh: Mapping[str, Any]) -> list[str]:
+    """Mend a folder in which nobody else searches, and in which one may write."""
+    with ExitStack() as stack:
+        try:
+            for name in locks:
+                if name == SEARCH or (project / name).exists():
+                    stack.enter_context(holding(project, name))
+        except (ArgumentError, FileAccessError):
+            return []
+        return mend(project, fresh)
 
 
 def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
@@ -88,8 +102,9 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
     """
     lines: list[str] = []
     for path in project.glob("*.json"):
-        if path.name not in (ORACLE, FILE) and _read(path) is None:
-            write_text(path, "{}")  # the state of a tuner, which has none
+        if path.name not in (ORACLE, FILE) and _is_cut(path):
+            lines.append(_set_aside(path, "a tuner keeps nothing in its own"))
+            write_text(path, "{}")
     trials = {path.parent.name.removeprefix("trial_"): _read(path)
               for path in sorted(project.glob(f"trial_*/{TRIAL}"))}  # fmt: skip
     oracle = _read(project / ORACLE)
@@ -205,6 +220,15 @@ def _set_aside(path: Path, what: str) -> str:
 
 def _file(project: Path, name: str) -> Path:
     return project / f"trial_{name}" / TRIAL
+
+
+def _is_cut(path: Path) -> bool:
+    """True of a file that is no JSON at all."""
+    try:
+        json.loads(path.read_text("utf-8", errors="replace"))
+    except ValueError:
+        return True
+    return False
 
 
 def _read(path: Path) -> Any:

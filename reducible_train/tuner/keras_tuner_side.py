@@ -108,7 +108,7 @@ class TunerTrial:
 
     def keep_begun(self) -> None:
         """Have keras-tuner go on with this folder also if its first trial is broken off."""
-        if not Path(self.tuner._get_tuner_fname()).exists():
+        if not (Path(self.tuner.project_dir) / f"{self.tuner.tuner_id}.json").exists():
             self.tuner.save()
 
     def keep_reason(self, words: str) -> None:

@@ -100,7 +100,7 @@ def window(trials: Mapping[str, Any], foresight: Foresight) -> tuple[float, floa
             largest = min(largest, value)
         if lost > foresight.allowed:
             shares.append((foresight.allowed + (0.0 if held else value - 1.0)) / lost)
-    if shares:
+    if foresight.allowed > 0 and shares and min(shares) > 0:
         least = max(least, foresight.losing(foresight.allowed / (_BETTER * min(shares))))
     return max(min(least, largest / APART), foresight.curve[0][0]), largest
 

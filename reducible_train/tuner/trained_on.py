@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -12,12 +13,12 @@ from reducible_train.selection import fingerprints
 _DATA = ("x", "y", "sample_weight", "validation_data")
 
 
-def training_of(tuner: str, model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What a search is trained on and how, in plain values that can be compared.
 
     Args:
         tuner: Name of the tuner's class.
-        model: A model of it, compiled.
+        model: A model of it, compiled; `None` where each trial compiles its own.
         arguments: Those of `model.fit`, by name.
 
     Returns:
@@ -27,11 +28,12 @@ def training_of(tuner: str, model: Any, arguments: Mapping[str, Any]) -> dict[st
     how = {each: arguments[each] for each in names if arguments.get(each) is not None}
     if tuner != "Hyperband":  # which chooses the epochs of each trial
         how["epochs"] = arguments.get("epochs", 1)
-    told = {"tuner": tuner, "training": how | _compiled(model)}
+    told = {"tuner": tuner, "training": how | ({} if model is None else _compiled(model))}
     arrays = keras.tree.flatten([arguments.get(each) for each in _DATA])
     held = [each for each in arrays if each is not None]
-    if all(hasattr(each, "shape") for each in held):
-        told["data"] = fingerprints.of_arrays(held)
+    if all(hasattr(each, "shape") and hasattr(each, "__array__") for each in held):
+        with suppress(TypeError, ValueError, RuntimeError):  # of a tensor on another device
+            told["data"] = fingerprints.of_arrays(held)
     return told
 
 

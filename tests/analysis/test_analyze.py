@@ -227,16 +227,8 @@ def test_a_plot_is_drawn_or_says_what_it_needs(tmp_path, monkeypatch):
         table.plot()
 
 
-def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
+def test_the_page_names_every_field():
     page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
-    program = page.partition("```python\n")[2].partition("```")[0]
-    model = network()
-    model.layers[0].name, model.layers[3].name = "hidden_1", "hidden_2"
-    monkeypatch.chdir(tmp_path)
-    names = {"model": model, "x_val": X, "y_val": Y}
-    exec(program, names)
-    table = names["table"]
-    assert sorted(os.listdir()) == ["analysis.json", "analysis.png"]
+    table = analyze(network(), (X, Y), ratios=(0.5,))
     for name in [*vars(table), *vars(table.kernels[0])]:
         assert f"`{name}`" in page

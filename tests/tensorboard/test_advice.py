@@ -86,7 +86,7 @@ def analysed(value):
         (
             measured([0.9, 0.95, 0.9, 0.91]),
             "With the cut of epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
-            "Let the schedule fall more slowly there, or end later.",
+            "Train for longer, or leave it more.",
         ),
         (
             measured([0.9, 0.95, 0.9, 0.95]),

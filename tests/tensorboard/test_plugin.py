@@ -22,7 +22,7 @@ from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tensorboard.plugin.logs import Logs
 from reducible_train.tensorboard.plugin.runs import run_answer, runs_answer, spectra_answer
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "logs"
+GOLDEN = Path(__file__).parents[1] / "golden" / "event_files"
 
 
 def logs_of(folder: Path) -> Logs:

@@ -66,7 +66,7 @@ def logs(tmp_path_factory):
     fit(
         "many <b>layers", RankScheduler(rank=falling), (HOSTILE, *(f"layer_{i}" for i in range(13)))
     )
-    shutil.copytree(GOLDEN / "logs" / "before_json", folder / "old")
+    shutil.copytree(GOLDEN / "event_files" / "before_json", folder / "old")
     return folder
 
 

@@ -117,6 +117,8 @@ def test_sizes_that_are_tried_shrink_to_what_can_still_win():
     least, largest = proposals.window({"0": held, "1": behind}, SEEN)
     assert largest == 0.48
     assert least < largest, "there is still something to choose"
+    exact = replace(SEEN, allowed=0.0)  # nothing may be lost at all
+    assert proposals.window({"0": ended(0.25, 0.24)}, exact)[1] == 0.24
     for budget in (0.1, 0.3, 0.8):
         moved = proposals.moved(budget, (0.2, 0.4), SEEN)
         where = np.log(budget / 0.1) / np.log(8)

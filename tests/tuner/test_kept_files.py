@@ -9,9 +9,11 @@ import subprocess
 import sys
 import warnings
 
+import keras
 import pytest
 from searches import hypermodel, network, search, trials_of
 
+from reducible_train.errors import ArgumentError
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import holding
 from reducible_train.tuner.kept_files import mend
@@ -98,7 +100,9 @@ def test_a_search_goes_on_from_whatever_a_kill_has_left(left, begun, tmp_path):
     aside = list(project.glob("**/*.cut"))
     told_of = [str(each.message) for each in lines if "was cut by a kill" in str(each.message)]
     assert (
-        len(aside) == len(told_of) == (left in ("the oracle, empty", "the oracle, half", "a trial"))
+        len(aside)
+        == len(told_of)
+        == (left in ("the oracle, empty", "the oracle, half", "a trial", "the tuner"))
     )
 
 
@@ -161,3 +165,50 @@ def test_another_process_in_the_folder_ends_a_search(begun, tmp_path):
     with holding(tmp_path / "s"), holding(tmp_path / "s"):  # of a dead process, and again
         pass
     search(tmp_path, hypermodel(begun[0]), trials=1, fit=FIT)
+
+
+def test_a_file_of_somebody_else_stays(begun, tmp_path):
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    mine = project / "front.json"
+    mine.write_text("[1, 2]")
+    assert mend(project, {}) == []
+    assert mine.read_text() == "[1, 2]"
+    mine.write_text("[1,")
+    assert "front.json.cut" in " ".join(mend(project, {}))
+    assert (project / "front.json.cut").read_text() == "[1,"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes are forked")
+def test_a_forked_process_holds_no_lock_and_keeps_none(tmp_path):
+    with holding(tmp_path):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with holding(tmp_path):
+                    os._exit(1)
+            except ArgumentError:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0, "the lock is its parent's"
+        ends, waits = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(waits)
+            os.read(ends, 1)
+            os._exit(0)
+    with holding(tmp_path):
+        pass
+    os.close(waits)
+    os.close(ends)
+    os.waitpid(pid, 0)
+
+
+def test_a_builder_with_hyperparameters_of_its_own_goes_on(tmp_path):
+    def build(hp):
+        model = network()
+        rate = hp.Float("rate", 1e-4, 1e-2, sampling="log")
+        model.compile(keras.optimizers.Adam(rate), model.loss, metrics=["accuracy"])
+        return model
+
+    for trials in (1, 2):
+        done = search(tmp_path, hypermodel(build), trials=trials, fit={"epochs": 1})
+    assert len(trials_of(done)) == 2

@@ -86,7 +86,8 @@ def test_every_pair_meets():
 def test_every_class_that_can_be_factorised_is_here():
     models = [law.sequential(name, "float32") for name in MAIN]
     found = {kernel.kind.dense_class for model in models for kernel in law.kernels_of(model)}
-    assert found == set(dense_classes())
+    known = {each for each in dense_classes() if each.__module__ != "__main__"}  # of a page
+    assert found == known
 
 
 # --- mixed precision, with its loss scale, through a fit ----------------------------------

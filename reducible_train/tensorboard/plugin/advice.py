@@ -141,6 +141,8 @@ def _costliest(run: Run) -> Iterator[str]:
         yield f"{said} The guard has undone it."
     elif back is not None:
         yield f"{said} It was made up for by epoch {back}."
+    elif only:
+        yield f"{said} Train for longer, or leave it more."
     else:
         yield f"{said} Let the schedule fall more slowly there, or end later."
 
