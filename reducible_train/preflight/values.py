@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 
 
@@ -137,8 +136,8 @@ def _indices(model: Any, x: Any) -> Iterator[tuple[int, str, np.ndarray]]:
 def _is_table(layer: Any) -> bool:
     """True for an embedding of Keras or its low-rank form: another class may read what it likes."""
     kind = type(layer)
-    known = _keras.is_of_keras(kind) or kind.__module__.startswith("reducible_train.layers.")
-    return known and isinstance(layer, keras.layers.Embedding)
+    is_ours = kind.__module__.startswith("reducible_train.layers.")
+    return kind is keras.layers.Embedding or (is_ours and issubclass(kind, keras.layers.Embedding))
 
 
 def _parts(value: Any, names: list[str], count: int) -> list[Any]:
