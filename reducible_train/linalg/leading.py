@@ -24,7 +24,7 @@ from reducible_train.linalg.small_side import Matrix, blocks, gram_of, no_larger
 from reducible_train.linalg.svd import Array, checked_matrix, epsilon_of
 
 SMALLEST = 512  # of the smaller side: below, a decomposition takes milliseconds
-LARGEST_SHARE = 0.1  # of full rank: `benchmarks/leading.py` has where it stops to pay
+LARGEST_SHARE = 1 / 16  # of full rank: `benchmarks/leading.py` has where it stops to pay
 _FEW = 1 / 32  # of the smaller side: so few columns are multiplied sooner than `W^T W` is formed
 _GAIN = 1e-4  # of the squared error: less of it is not worth another turn
 _TURNS = 16  # at most; usually 4 to 8
