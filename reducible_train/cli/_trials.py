@@ -71,8 +71,8 @@ class Progress:
     shown: tuple[str, str]
 
     def __post_init__(self) -> None:
-        self._began, self._before = time.monotonic(), len(ended(self.project))
-        self._told = set(ended(self.project))
+        self._began, self._told = time.monotonic(), set(ended(self.project))
+        self._before = len(self._told)
         if self._before:
             self.console.print(Text(f"done before: {self._before} of {self.trials} trials"))
 

@@ -52,23 +52,19 @@ def agreed(
     own = {change.kernel.path: change for change in changes}
     found = []
     for path, split in told([(path, change.split) for path, change in own.items()]):
-        new, failure = told(_made(own.get(path)))
-        if failure is not None:
-            raise failure
-        found.append(KernelChange(kernels[path], partial(_known, new), split))
+        new = told(_made(own.get(path)))
+        if isinstance(new, Exception):
+            raise new
+        found.append(KernelChange(kernels[path], partial(cast, "NewKernel", new), split))
     return found
 
 
-def _made(own: KernelChange | None) -> tuple[NewKernel | None, Exception | None]:
+def _made(own: KernelChange | None) -> NewKernel | Exception | None:
     """The numbers that a kernel shall have, or why there are none."""
     try:
-        return (None if own is None else own.make()), None
+        return None if own is None else own.make()
     except Exception as failure:  # the others wait for an answer
-        return None, failure
-
-
-def _known(new: NewKernel | None) -> NewKernel:
-    return cast("NewKernel", new)
+        return failure
 
 
 def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:

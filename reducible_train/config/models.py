@@ -98,7 +98,6 @@ NAMES = {
     "criterion": lambda: (*criterion_names(), MEASURED),
     "allocation": allocator_names,
 }
-WORDS = NAMES  # what a search without an analysis refuses, `tune` says
 TARGETS = (*target_kinds(), "search")
 ONE: list[Any] = [{"required": [name]} for name in TARGETS]
 ALONE: Any = {
@@ -118,7 +117,7 @@ if TYPE_CHECKING:
 else:
     SearchSpaceSection = section_of(
         SearchSpace,
-        forms={Words: lambda kind: words(kind.options or (AUTO, *WORDS[kind.of]()))},
+        forms={Words: lambda kind: words(kind.options or (AUTO, *NAMES[kind.of]()))},
     )
 
 if TYPE_CHECKING:

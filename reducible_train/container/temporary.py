@@ -57,7 +57,7 @@ def hold_file(folder: Path, start: str, end: str) -> HeldFile:
         path = folder / f"{start}{secrets.token_hex(8)}{end}"
         stream = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by the caller
         held = HeldFile(path, stream, None if fcntl is None else os.dup(stream.fileno()))
-        if held.lock is None or (_lock(held.lock) is not False and _is_at(path, held.lock)):
+        if held.lock is None or (_lock(held.lock) is not False and is_at(path, held.lock)):
             return held
         stream.close()  # another process has just taken it for one that nobody holds
         held.release()
@@ -95,7 +95,8 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: str | Path, descriptor: int) -> bool:
+    """False where the file was removed after it had been opened."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

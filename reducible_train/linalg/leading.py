@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.linalg.small_side import Matrix, blocks, gram_of, no_larger
+from reducible_train.linalg.small_side import Matrix, gram_of, no_larger, scaled_blocks
 from reducible_train.linalg.svd import Array, checked_matrix, epsilon_of
 
 SMALLEST = 512  # of the smaller side: below, a decomposition takes milliseconds
@@ -97,10 +97,7 @@ def _multiplication(
 ) -> tuple[Callable[[Array], Array], float]:
     """What multiplies by `W^T W`, for `W` divided by a scale; and the sum of the squares of `W`."""
     if columns < _FEW * tall.shape[1]:
-        total = 0.0
-        for rows in blocks(tall):
-            block = tall[rows] / np.float64(scale)
-            total += float(np.vdot(block, block))
+        total = sum(float(np.vdot(block, block)) for block in scaled_blocks(tall, scale))
         return partial(_through, tall, scale), total
     gram = gram_of(tall, scale)
     return partial(np.matmul, gram), float(np.trace(gram))
@@ -109,8 +106,7 @@ def _multiplication(
 def _through(tall: Matrix, scale: float, basis: Array) -> Array:
     """`W^T W V`."""
     image = np.zeros_like(basis)
-    for rows in blocks(tall):
-        block = tall[rows] / np.float64(scale)
+    for block in scaled_blocks(tall, scale):
         image += block.T @ (block @ basis)
     return image
 

@@ -13,6 +13,8 @@ single precision is never copied as a whole. What that costs in digits is said i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,7 +62,7 @@ def times(matrix: Matrix, right: Matrix) -> Matrix:
     """
     out = np.empty((len(matrix), right.shape[1]), matrix.dtype)
     exact = right.astype(np.float64, copy=False)
-    for rows in blocks(matrix):
+    for rows in _blocks(matrix):
         out[rows] = matrix[rows].astype(np.float64, copy=False) @ exact
     return out
 
@@ -82,8 +84,7 @@ def _by_gram(tall: Matrix) -> tuple[Array, Array]:
 def gram_of(tall: Matrix, scale: float) -> Array:
     """`W^T W` of a matrix divided by a scale, summed in double precision."""
     gram = np.zeros((tall.shape[1], tall.shape[1]))
-    for rows in blocks(tall):
-        block = tall[rows] / np.float64(scale)
+    for block in scaled_blocks(tall, scale):
         gram += block.T @ block
     return gram
 
@@ -93,7 +94,12 @@ def no_larger(matrix: Matrix) -> float:
     return max(float(matrix.max()), -float(matrix.min())) or 1.0
 
 
-def blocks(matrix: Matrix) -> list[slice]:
+def scaled_blocks(matrix: Matrix, scale: float) -> Iterator[Array]:
+    """Block after block of rows, divided by a scale, in double precision."""
+    return (matrix[rows] / np.float64(scale) for rows in _blocks(matrix))
+
+
+def _blocks(matrix: Matrix) -> list[slice]:
     """Blocks of rows that take 8 MiB in double precision."""
     step = max(1, _BLOCK // matrix.shape[1])
     return [slice(start, start + step) for start in range(0, len(matrix), step)]

@@ -81,14 +81,13 @@ class DirectionScorer:
         """
         kernel, split, most = compressible.kernel, form.split, _most(compressible, form)
         asked = kernel.path, split
-        leading = False
-        if rank is not None and kernel.rank is None and self._once:
-            leading = pays(form.shape, rank)
-            most = rank if leading else most
-        if leading and asked not in self._parts:
-            asked = kernel.path, f"{split}, leading {rank}"
         if asked in self._parts:
             return self._parts[asked]
+        leading = False
+        if rank is not None and kernel.rank is None and self._once and pays(form.shape, rank):
+            leading, most, asked = True, rank, (kernel.path, f"{split}, leading {rank}")
+            if asked in self._parts:
+                return self._parts[asked]
         seen = self._seen(compressible, split)
         started = clock.perf_counter()
         metrics = None if seen is None else [self.criterion.metric_of(each) for each in seen]

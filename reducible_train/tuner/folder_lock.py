@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reducible_train.container.files import accessing
+from reducible_train.container.temporary import is_at
 from reducible_train.errors import ArgumentError
 
 try:
@@ -82,7 +83,7 @@ def _taken(path: str, folder: Path, until: float) -> int:
         with accessing(path, "write"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         free = _lock(descriptor)
-        if free and _is_at(path, descriptor):
+        if free and is_at(path, descriptor):
             with suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.lseek(descriptor, 0, os.SEEK_SET)
@@ -111,14 +112,6 @@ def _lock(descriptor: int) -> bool:
     except OSError:  # a disk without locks
         return True
     return True
-
-
-def _is_at(path: str, descriptor: int) -> bool:
-    """False where the file was removed after it had been opened."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _self() -> dict[str, Any]:
