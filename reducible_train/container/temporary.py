@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nobody can remove a file that another has open
-    fcntl = None  # type: ignore[assignment]
+from reducible_train.container.locks import HELD_FILES_MOVE, is_at, lock
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +25,7 @@ class HeldFile:
     Args:
         path: Where it is.
         stream: To write it; to be closed by the caller.
-        lock: Descriptor by which it is held; `None` where files cannot be locked.
+        lock: Descriptor by which it is held; `None` where none is needed.
     """
 
     path: Path
@@ -56,8 +53,8 @@ def hold_file(folder: Path, start: str, end: str) -> HeldFile:
     while True:
         path = folder / f"{start}{secrets.token_hex(8)}{end}"
         stream = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by the caller
-        held = HeldFile(path, stream, None if fcntl is None else os.dup(stream.fileno()))
-        if held.lock is None or (_lock(held.lock) is not False and is_at(path, held.lock)):
+        held = HeldFile(path, stream, os.dup(stream.fileno()) if HELD_FILES_MOVE else None)
+        if held.lock is None or (lock(held.lock) is not False and is_at(path, held.lock)):
             return held
         stream.close()  # another process has just taken it for one that nobody holds
         held.release()
@@ -73,31 +70,12 @@ def _sweep(folder: Path, start: str, end: str) -> None:
 
 
 def _remove_unheld(path: str) -> None:
-    if fcntl is None:
+    if not HELD_FILES_MOVE:
         os.unlink(path)  # refused by the system while a process has it open
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if _lock(descriptor):
+        if lock(descriptor):
             os.unlink(path)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock a file: False where another process has it locked, `None` where nobody can."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def is_at(path: str | Path, descriptor: int) -> bool:
-    """False where the file was removed after it had been opened."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False

@@ -12,19 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from reducible_train.container.files import accessing
-from reducible_train.container.temporary import is_at
+from reducible_train.container.locks import is_at, let_go, lock
 from reducible_train.errors import ArgumentError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
-    fcntl = None  # type: ignore[assignment]
 
 SEARCH = "reducible_search.lock"  # held by whoever a person has started
 CHIEF = "reducible_chief.lock"  # held by a chief, which writes the results of its workers
-_FAR = 1 << 30  # Windows locks bytes, and nobody reads this one
 _HELD: dict[str, list[int]] = {}  # path -> how often this process holds it, and its descriptor
 
 
@@ -56,14 +48,7 @@ def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator
     finally:
         _HELD[path][0] -= 1
         if not _HELD[path][0]:
-            _let_go(_HELD.pop(path)[1])
-
-
-def _let_go(descriptor: int) -> None:
-    if fcntl is not None:
-        with suppress(OSError):  # a process that was forked has the descriptor, too
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+            let_go(_HELD.pop(path)[1])
 
 
 def _holds_nothing() -> None:
@@ -82,8 +67,8 @@ def _taken(path: str, folder: Path, until: float) -> int:
     while True:
         with accessing(path, "write"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        free = _lock(descriptor)
-        if free and is_at(path, descriptor):
+        is_taken = lock(descriptor) is False
+        if not is_taken and is_at(path, descriptor):
             with suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.lseek(descriptor, 0, os.SEEK_SET)
@@ -91,27 +76,12 @@ def _taken(path: str, folder: Path, until: float) -> int:
             return descriptor
         told = _read(path)
         os.close(descriptor)
-        if not free and time.monotonic() >= until:
+        if is_taken and time.monotonic() >= until:
             raise ArgumentError(
                 f"{folder} must have one search at a time. Received: a second one, while "
                 f"{_words(told)} searches in it. Wait for it, end it, or choose another folder."
             )
         time.sleep(0.1)
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a file; False where another process has it locked."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            os.lseek(descriptor, _FAR, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # a disk without locks
-        return True
-    return True
 
 
 def _self() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from reducible_train.tuner.project import FILE
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
 _CUT = ".cut"  # added to the name of a file that cannot be read
+_NO_JSON = object()
 _ENDED = ("COMPLETED", "FAILED")
 
 
@@ -102,7 +103,7 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
     """
     lines: list[str] = []
     for path in project.glob("*.json"):
-        if path.name not in (ORACLE, FILE) and _is_cut(path):
+        if path.name not in (ORACLE, FILE) and _parsed(path) is _NO_JSON:
             lines.append(_set_aside(path, "a tuner keeps nothing in its own"))
             write_text(path, "{}")
     trials = {path.parent.name.removeprefix("trial_"): _read(path)
@@ -222,23 +223,17 @@ def _file(project: Path, name: str) -> Path:
     return project / f"trial_{name}" / TRIAL
 
 
-def _is_cut(path: Path) -> bool:
-    """True of a file that is no JSON at all."""
-    try:
-        json.loads(path.read_text("utf-8", errors="replace"))
-    except ValueError:
-        return True
-    return False
-
-
 def _read(path: Path) -> Any:
     """What a file of keras-tuner holds; `None` where it cannot be read."""
-    if not path.exists():
-        return None
+    found = _parsed(path) if path.exists() else None
+    return found if isinstance(found, dict) else None
+
+
+def _parsed(path: Path) -> Any:
+    """The value in a file; `_NO_JSON` where it holds none."""
     with accessing(path, "read"):
         text = path.read_text("utf-8", errors="replace")
     try:
-        found = json.loads(text)
+        return json.loads(text)
     except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return _NO_JSON

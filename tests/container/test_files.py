@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 from reducible_train import ArgumentError, FileAccessError, FormatError
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.container.files import replacing, write_text
+from reducible_train.container.locks import let_go, lock
 from reducible_train.container.temporary import hold_file
 
 TENSORS = [("x", np.arange(12.0))]
@@ -122,6 +124,32 @@ def test_held_files_of_one_kind_live_together(tmp_path):
     for each in (held[2], again):
         each.stream.close()
         each.release()
+
+
+def test_a_lock_is_had_by_one_at_a_time(tmp_path):
+    first, second = (os.open(tmp_path / "a.lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    assert lock(first) is True
+    assert lock(second) is False
+    let_go(first)
+    assert lock(second) is True
+    let_go(second)
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number):
+    def refuses(descriptor, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    for _ in range(2):
+        text(tmp_path / "a.json")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+    held = hold_file(tmp_path, "state_", ".bin")
+    held.stream.close()
+    assert held.lock is not None
+    assert lock(held.lock) is None
+    held.release()
 
 
 # --- what may be replaced and read --------------------------------------------------------
