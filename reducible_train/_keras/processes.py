@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -17,21 +18,29 @@ import numpy as np
 T = TypeVar("T")
 
 
-class Broadcast(Protocol):
-    """Gives, for a value of one's own, the value that counts in all processes."""
+@dataclass(frozen=True)
+class Broadcast:
+    """Gives, for a value of one's own, the value that counts in all processes.
 
-    def __call__(self, value: T) -> T: ...
+    Args:
+        is_shared: True if there are several. All of them must come by, in the same order.
+    """
+
+    is_shared: bool
+
+    def __call__(self, value: T) -> T:
+        return _of_first(value) if self.is_shared else value
 
 
 def broadcaster(variables: Iterable[Any]) -> Broadcast:
     """What gives all processes that hold these variables together the first one's values.
 
-    All of them must come by, in the same order. A process that holds them alone keeps its own.
+    A process that holds them alone keeps its own.
 
     Args:
         variables: Those of the model, which must be up to date.
     """
-    return _of_first if is_shared_by_processes(variables) else _own
+    return Broadcast(is_shared_by_processes(variables))
 
 
 def is_shared_by_processes(variables: Iterable[Any]) -> bool:
@@ -58,10 +67,6 @@ def _is_shared(variable: Any) -> bool:
     if keras.backend.backend() != "jax":
         return False
     return not getattr(variable.value, "is_fully_addressable", True)
-
-
-def _own(value: T) -> T:
-    return value
 
 
 def _of_first(value: T) -> T:

@@ -27,7 +27,7 @@ def changes_to(choices: Sequence[RankChoice]) -> list[KernelChange]:
 
 
 def agreed(
-    told: _keras.Broadcast | None,
+    told: _keras.Broadcast,
     changes: Sequence[KernelChange],
     compressible: Sequence[CompressibleKernel],
 ) -> list[KernelChange]:
@@ -38,15 +38,15 @@ def agreed(
     them before anything is changed: none waits for a process whose surgery has failed.
 
     Args:
-        told: Gives what the first process has found; `None` where the model is in one alone, and
-            numbers are computed when the turn of their kernel comes.
+        told: Gives what the first process has found; of a model in one alone, numbers are computed
+            when the turn of their kernel comes.
         changes: One's own.
         compressible: The kernels that may change.
 
     Raises:
         SpectrumError: The first process could not compute the numbers of a kernel; in all.
     """
-    if told is None:
+    if not told.is_shared:
         return list(changes)
     kernels = {m.kernel.path: m.kernel for m in compressible}
     own = {change.kernel.path: change for change in changes}

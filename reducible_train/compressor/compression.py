@@ -146,7 +146,6 @@ class Compression:
         self._outlook: Outlook | None = None
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
-        self._together = self.told if _keras.is_shared_by_processes(part.variables) else None
         self.survey = survey(
             part,
             rules,
@@ -215,9 +214,7 @@ class Compression:
         record, name = None, self.judge.criterion.name
         kernels = self.told(tuple(kernel_cut(choice, name) for choice in selection.choices))
         if kernels:
-            changes = agreed(
-                self._together, changes_to(selection.choices), self.survey.compressible
-            )
+            changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
             self.answers.before_cut(first=not self.history.cuts)
             change_kernels(self.model, changes, training=training)
             answers = self.answers.after_cut(
@@ -251,7 +248,7 @@ class Compression:
         remarks = self._remarks  # of what is, not of what will be
         selection = self._select(values_at(self._targets, time, target_value), time)
         self._remarks = {**self._remarks, **remarks}
-        changes = agreed(self._together, changes_to(selection.choices), self.survey.compressible)
+        changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
         pull_kernels(self.model, changes, fraction)
         if not self._keeps_cache:
             self._cache.clear()
@@ -268,7 +265,7 @@ class Compression:
             return
         _keras.sync_state(self.model)
         growths = grown(self.model, counts, self.samples)
-        changes = agreed(self._together, growths, self.survey.compressible)
+        changes = agreed(self.told, growths, self.survey.compressible)
         if changes:
             change_kernels(self.model, changes, training=True)
             directions = sum(counts[change.kernel] for change in changes)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, asked_of
 from reducible_train.config.config import Config
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
@@ -121,18 +121,15 @@ def _plan_problems(
         if len(known) < len(measures):
             # Only when the fit begins is known which other budget can be met.
             goal, measures = _part_of(goal, known)
-        Compression(
-            model,
-            goal,
+        wanted = asked_of(
+            asked,
+            target=goal,
             measure=measures,
-            allocation=asked.allocation,
             criterion=MEASURED if asked.analysis is not None else AUTO,
             analysis=_analysis_of(asked.analysis, part),
             rules=rules,
-            shapes=shapes,
-            multiple=asked.multiple,
-            min_share=asked.min_share,
         )
+        Compression(model, **wanted, shapes=shapes)
     except (ArgumentError, FileAccessError, FormatError, RankError) as error:
         sentence = str(error).splitlines()[0]
         words = r"`(budget|cost|allocation|measure|input_shape|analysis)(\.\w+)?`"

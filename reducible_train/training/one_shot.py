@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, asked_of
 from reducible_train.compressor.answers import NO_DATA, AnswerWatch
 from reducible_train.errors import ArgumentError, ArgumentTypeError, OutputErrorWarning
 from reducible_train.report.records import Report
@@ -158,14 +158,7 @@ def factorize(
         check_calibration(model, samples)
     compression = Compression(
         model,
-        settings.target,
-        measure=settings.measures,
-        allocation=allocation,
-        rules=settings.rules,
-        criterion=criterion,
-        analysis=losses,
-        multiple=settings.multiple,
-        min_share=settings.min_share,
+        **asked_of(settings, analysis=losses),
         samples=samples,
         trains=False,
         shapes=shapes,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, asked_of
 from reducible_train.compressor.answers import AnswerWatch
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import smallest_fraction
@@ -172,14 +172,7 @@ def rank_control(
     """
     compression = Compression(
         model,
-        settings.target,
-        measure=settings.measures,
-        allocation=settings.allocation,
-        rules=settings.rules,
-        criterion=settings.criterion,
-        analysis=settings.analysis,
-        multiple=settings.multiple,
-        min_share=settings.min_share,
+        **asked_of(settings),
         samples=samples,
         comes=comes,
         shapes=shapes,

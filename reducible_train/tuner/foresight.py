@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.compressor import Compression
+from reducible_train.compressor import Compression, asked_of
 from reducible_train.errors import ArgumentError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.measured import MeasuredLosses, check_kernels, check_weights
@@ -156,15 +156,8 @@ def _lost(
     told = {each.name: each.values[0] for each in space.domains}
     told |= {"criterion": AUTO, "allocation": AUTO}
     asked = scheduler_of(told, epochs=1, rules=rules).settings
-    compression = Compression(
-        part,
-        asked.target,
-        measure=asked.measures,
-        rules=asked.rules,
-        multiple=asked.multiple,
-        criterion=MEASURED,
-        analysis=losses,
-    )
+    measured = asked_of(asked, criterion=MEASURED, analysis=losses)
+    compression = Compression(part, **measured)
     return lambda budget: losses.unit * compression.foreseen_loss(0.0, budget)
 
 

@@ -182,6 +182,7 @@ def test_what_the_first_process_fails_with_all_fail_with_before_any_is_changed()
     known = [SimpleNamespace(kernel=kernel) for kernel in kernels]
     answers = []
 
+    @zoo.Told
     def first(value):
         answers.append(value)
         return value
@@ -189,6 +190,7 @@ def test_what_the_first_process_fails_with_all_fail_with_before_any_is_changed()
     def fails():
         raise SpectrumError("no convergence")
 
+    @zoo.Told
     def another(value):
         return told.pop(0)
 

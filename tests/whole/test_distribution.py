@@ -139,7 +139,7 @@ class Own(keras.callbacks.Callback):
 
 
 def trained(one, settings, told, monkeypatch):
-    monkeypatch.setattr(_keras, "broadcaster", lambda variables: told)
+    monkeypatch.setattr(_keras, "broadcaster", lambda variables: zoo.Told(told))
     monkeypatch.setattr(_keras, "is_shared_by_processes", lambda variables: True)
     keras.utils.set_random_seed(5)
     model = zoo.compiled(zoo.sequential())
