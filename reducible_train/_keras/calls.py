@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
-from reducible_train._keras.layer_tree import is_graph_model, walk
+from reducible_train._keras.layer_tree import children, is_graph_model, walk
 from reducible_train._keras.loops import stepwise
 
 
@@ -247,6 +248,28 @@ def fixed_batch(model: Any) -> int | None:
     """The only batch size that a model, or a student, takes; `None` if it takes any."""
     inputs = keras.tree.flatten(getattr(trained_model(model), "inputs", None) or [])
     return next((x.shape[0] for x in inputs if x.shape and x.shape[0] is not None), None)
+
+
+def numbers_of_sample(model: Any) -> int | None:
+    """How many numbers the layers of a model, or of a student, give of one sample.
+
+    Returns:
+        `None` where no graph tells: of other models, of open lengths, and where layers are made of
+        others, such as cells that run once for each step.
+    """
+    part = trained_model(model)
+    if not is_graph_model(part):
+        return None
+    found = 0
+    for _, layer in walk(part):
+        if is_graph_model(layer):
+            continue
+        given = [each for node in layer._inbound_nodes for each in node.outputs]
+        sizes = [size for each in given for size in each.shape[1:]]
+        if children(layer) or not given or None in sizes:
+            return None
+        found += max(math.prod(each.shape[1:]) for each in given)
+    return found
 
 
 def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[Any, ...]] | None:

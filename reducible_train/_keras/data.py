@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from reducible_train._keras.cells import is_cell, projections_watched
-from reducible_train._keras.fits import has_unknown_length
+from reducible_train._keras.fits import Loop
 from reducible_train._keras.functions import is_distributed
 from reducible_train._keras.gradients import Watch, by_values, by_variables
 from reducible_train._keras.keeping import as_it_was
@@ -355,7 +355,9 @@ def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
     return None if getattr(model, "train_function", None) is None else Ahead(model, take)
 
 
-def before_step(callback: Any, act: Callable[[], None], ahead: Ahead | None = None) -> None:
+def before_step(
+    model: Any, act: Callable[[], None], ahead: Ahead | None = None, *, loop: Loop
+) -> None:
     """Call `act` before the step that a running `fit` has announced, if there is one.
 
     Where TensorFlow's data has an unknown length, Keras announces one step more at an epoch's
@@ -363,13 +365,14 @@ def before_step(callback: Any, act: Callable[[], None], ahead: Ahead | None = No
     afterwards; elsewhere `act` is called at once, if it is not to see batches to come.
 
     Args:
-        callback: The callback that was told of the step.
+        model: The model in training.
         act: What to do.
         ahead: What fetches batches first, if something does.
+        loop: The loop that has announced it.
     """
-    model, queue = callback.model, ahead
+    queue = ahead
     if queue is None or not queue.is_asked:
-        if (queue is not None and queue.holds) or not has_unknown_length(callback):
+        if (queue is not None and queue.holds) or not loop.has_unknown_length:
             act()
             return
         queue = Ahead(model, lambda _: False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -36,22 +37,33 @@ def other_callbacks(callback: Any) -> list[Any]:
     return []
 
 
-def has_unknown_length(callback: Any) -> bool:
-    """True if the fit that calls a callback learns only from a step that its data has ended.
+@dataclass(frozen=True)
+class Loop:
+    """The loop that trains a model, and calls its callbacks.
 
-    So it is on TensorFlow with generators and filtered datasets; other backends fetch the
-    data before they announce a step. Keras's `params` tell a number of steps that may be the
-    user's, or one too many.
+    Args:
+        is_fit: True if it is Keras's own, which announces every step.
+        has_unknown_length: True if it learns only from a step that its data has ended. So it is on
+            TensorFlow with generators and filtered datasets; other backends fetch the data before
+            they announce a step. Keras's `params` tell a number of steps that may be the user's, or
+            one too many.
     """
-    if keras.backend.backend() != "tensorflow":
-        return False
+
+    is_fit: bool = False
+    has_unknown_length: bool = False
+
+
+def loop_of(callback: Any) -> Loop:
+    """The loop that calls a callback.
+
+    To be asked once for each training: what looks at the variables of a running `fit` keeps the
+    iterator of an epoch alive into the next, where it takes up to a second to be let go.
+    """
     found = running_fit(callback, "epoch_iterator")
-    return found is not None and found["epoch_iterator"].data_adapter.num_batches is None
-
-
-def is_in_fit(callback: Any) -> bool:
-    """True if Keras's own loop calls a callback, which announces every step to it."""
-    return running_fit(callback, "epoch_iterator") is not None
+    if found is None:
+        return Loop()
+    unknown = found["epoch_iterator"].data_adapter.num_batches is None
+    return Loop(is_fit=True, has_unknown_length=unknown and keras.backend.backend() == "tensorflow")
 
 
 def has_validation(callback: Any) -> bool | None:

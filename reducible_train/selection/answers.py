@@ -11,7 +11,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.linalg.weighting import aligned
-from reducible_train.selection.samples import Samples, count_of, part_of, told_apart
+from reducible_train.selection.samples import Samples, batches_for, count_of, part_of, told_apart
 
 MOST = 1024  # samples
 _NUMBERS = 2**24  # of all outputs that are kept
@@ -47,7 +47,7 @@ def outputs_of(model: Any, samples: Samples, *, judged: bool = False) -> Answers
         >>> outputs_of(model, Samples(np.ones((3, 4)))).batches[0][""][0].shape
         (3, 2)
     """
-    batches = list(samples.batches(_keras.fixed_batch(model)))
+    batches = list(batches_for(model, samples))
     told, metrics = _keras.answers(model, batches, judged=judged)
     weights = [told_apart(batch)[0] for batch in batches]
     return Answers(

@@ -20,6 +20,8 @@ from reducible_train.linalg.weighting import (
 ROOM = 2**28  # bytes that samples may take where nobody said how many
 FEW = 64  # that are taken whatever their size
 _BATCH = 128  # what a training step can hold, this can; more would take its memory again
+_LARGEST_BATCH = 1024  # of models so small that a call takes longer than what it computes
+_NUMBERS = 2**22  # of the outputs of all layers on such a batch: 16 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,13 @@ class Samples:
             return _keras.one_sample([round(float(each)) for each in sizes], arrays[0].dtype)
 
         return keras.tree.map_structure(mean, *(part.x for part in parts))
+
+
+def batches_for(model: Any, samples: Samples) -> Iterator[tuple[Any, Any, Any]]:
+    """Batches of samples as a model takes them: larger ones, where it computes little of each."""
+    each = _keras.numbers_of_sample(model)
+    most = _BATCH if each is None else min(max(_NUMBERS // max(each, 1), _BATCH), _LARGEST_BATCH)
+    return samples.batches(_keras.fixed_batch(model), most=most)
 
 
 def told_apart(batch: tuple[Any, Any, Any]) -> tuple[np.ndarray | None, Any]:

@@ -16,10 +16,11 @@ from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.separation import Separated
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.sample_checks import cannot_be_run
-from reducible_train.selection.samples import Samples, told_apart
+from reducible_train.selection.samples import Samples, batches_for, told_apart
 
 LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
-_ROWS = 1024  # of one call, so of 2048 samples 16 thousand
+_ROWS = 1024  # of one call at least
+_ROWS_OF_SAMPLE = 8  # where it is of more than 128 samples; so of 2048 samples 16 thousand
 
 
 def collect(
@@ -49,7 +50,7 @@ def collect(
     layers = list({id(k.layer): k.layer for k in wanted}.values())
     kernels_of = {id(layer): [k for k in wanted if k.layer is layer] for layer in layers}
     observer = _Observer()
-    for batch in samples.batches(_keras.fixed_batch(model)):
+    for batch in batches_for(model, samples):
         for observed in _calls(model, layers, batch, needs):
             for kernel in kernels_of[id(observed.layer)]:
                 observer.record(kernel, observed)
@@ -106,7 +107,8 @@ class _Observer:
         weights = None
         if shares is not None:
             weights = reader.weigh(kernel.layer, kernel.name, shares, again)
-        parts = _some(rows, weights, self._rng)
+        most = max(_ROWS, _ROWS_OF_SAMPLE * len(array))
+        parts = _some(rows, weights, most, self._rng)
         if any(not len(part) for part, _ in parts):
             return  # nothing of this call counts
         try:
@@ -177,17 +179,17 @@ def _calls(
 
 
 def _some(
-    rows: np.ndarray, weights: np.ndarray | None, rng: np.random.Generator
+    rows: np.ndarray, weights: np.ndarray | None, most: int, rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """At most a few thousand rows of each of `(g, rows, k)`, at random, of those that count."""
+    """At most so many rows of each of `(g, rows, k)`, at random, of those that count."""
     if weights is None:
-        if rows.shape[1] > _ROWS:
-            rows = rows[:, rng.choice(rows.shape[1], _ROWS, replace=False)]
+        if rows.shape[1] > most:
+            rows = rows[:, rng.choice(rows.shape[1], most, replace=False)]
         return [(each, None) for each in rows]
     found: list[tuple[np.ndarray, np.ndarray | None]] = []
     for each, shares in zip(rows, weights, strict=True):
         places = np.flatnonzero(shares)
-        if len(places) > _ROWS:
-            places = rng.choice(places, _ROWS, replace=False)
+        if len(places) > most:
+            places = rng.choice(places, most, replace=False)
         found.append((each[places], shares[places]))
     return found

@@ -155,6 +155,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
         self._calibration = CalibrationSet(self.calibration)
+        self._loop = _keras.Loop()
         self._run: TrainingRun | None = None  # the fit that runs, or was broken off
         self._outcome: Report | None = None  # of the last fit, or of the one this is a copy from
         self._began: float | None = None  # when its cuts began
@@ -263,13 +264,14 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._fit.begin_epoch(epoch)
-        if not _keras.is_in_fit(self):  # a loop of one's own, which may announce no steps
+        if not self._loop.is_fit:  # a loop of one's own, which may announce no steps
             self._fit.before_step(0)
 
     @timed
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._fit.acts:
-            _keras.before_step(self, lambda: self._before_step(batch), self._fit.sampling.ahead)
+            ahead, loop = self._fit.sampling.ahead, self._loop
+            _keras.before_step(self.model, lambda: self._before_step(batch), ahead, loop=loop)
 
     @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -336,6 +338,7 @@ class RankScheduler(keras.callbacks.Callback):
         calibration = self._calibration.in_fit(_keras.training_arrays(self))
         answers = watch_of_fit(self, self.settings, self._calibration)
         validated = _keras.validation_samples(self)
+        self._loop = _keras.loop_of(self)
         return TrainingRun(
             self.settings, self.model, params, calibration, data, others, answers, validated
         )
