@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reducible_train.layers import Kernel
-from reducible_train.linalg.moments import Counts
+from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.rank_choice import RankChoice
 
@@ -63,7 +63,4 @@ def _squared(matrix: np.ndarray, seen: Statistics, *, centred: bool) -> float:
         shares = inputs.second_moment
         found = float(shares @ (matrix**2).sum(axis=1))
         return found - float(((shares @ matrix) ** 2).sum()) if centred else found
-    if inputs is None:
-        return 0.0
-    moment = inputs.covariance if centred else inputs.second_moment
-    return float(np.einsum("ij,ij->", matrix, moment @ matrix))
+    return inputs.mean_square(matrix, centred=centred) if isinstance(inputs, Moments) else 0.0

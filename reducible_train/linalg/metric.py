@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
-
-Array = npt.NDArray[np.float64]
+from reducible_train.linalg.roots import Array, Blocks, Root, Thin, Weight, root_of
 
 RIDGE = 1e-2
 
@@ -20,8 +19,8 @@ class Metric:
     """The squared size of an error `D (m, n)`: `tr(A D G D^T) = ||A^(1/2) D G^(1/2)||_F^2`.
 
     Args:
-        inputs: `A (m, m)`, symmetric, positive definite; `(m,)` if it is diagonal; `None` for the
-            identity.
+        inputs: `A (m, m)`, symmetric, positive definite; `(m,)` if it is diagonal; `Thin` where few
+            vectors tell it; `None` for the identity.
         outputs: `G (n, n)`, likewise, but for the diagonal.
         block_gram: `L (p, p)`, likewise, for columns that are `p` blocks: the weight of the outputs
             is then the Kronecker product of `L` and `G (n / p, n / p)`.
@@ -31,9 +30,9 @@ class Metric:
         5.0
     """
 
-    inputs: Array | None = None
-    outputs: Array | None = None
-    block_gram: Array | None = None
+    inputs: Weight | None = None
+    outputs: Weight | None = None
+    block_gram: Weight | None = None
 
     @property
     def plain(self) -> bool:
@@ -42,26 +41,8 @@ class Metric:
 
     def squared(self, error: npt.ArrayLike) -> float:
         """`tr(A D G D^T)` of an error `D`."""
-        return float((self.columns(self.rows(np.asarray(error, dtype=np.float64))) ** 2).sum())
-
-    def rows(self, matrix: Array, *, undo: bool = False) -> Array:
-        """`A^(1/2)` times a matrix `(m, k)`, or its inverse times it."""
-        if self._input_roots is None:
-            return matrix
-        root = self._input_roots[undo]
-        weighed: Array = root[:, None] * matrix if root.ndim == 1 else root @ matrix
-        return weighed
-
-    def columns(self, matrix: Array, *, undo: bool = False) -> Array:
-        """A matrix `(k, n)` times `G^(1/2)`, or its inverse."""
-        # (L (x) G)^(1/2) = L^(1/2) (x) G^(1/2): one root within the blocks, one across them.
-        across = self._likeness_roots
-        blocks = matrix if across is None else matrix.reshape(len(matrix), len(across[undo]), -1)
-        if self._output_roots is not None:
-            blocks = blocks @ self._output_roots[undo]
-        if across is not None:
-            blocks = across[undo] @ blocks
-        return blocks.reshape(matrix.shape)
+        weighed = self.input_root.times(np.asarray(error, dtype=np.float64))
+        return float((self.output_root.times(weighed.T) ** 2).sum())
 
     def check(self, m: int, n: int) -> None:
         """Refuse a kernel `(m, n)` that it does not fit.
@@ -69,7 +50,7 @@ class Metric:
         Raises:
             ArgumentError: Says which side does not.
         """
-        blocks = 1 if self.block_gram is None else len(self.block_gram)
+        blocks = 1 if self.block_gram is None else self.block_gram.shape[0]
         for name, weight, size in (("inputs", self.inputs, m), ("outputs", self.outputs, n)):
             if weight is None:
                 continue
@@ -81,19 +62,31 @@ class Metric:
                 )
 
     @cached_property
-    def _input_roots(self) -> tuple[Array, Array] | None:
-        return None if self.inputs is None else _roots(self.inputs)
+    def input_root(self) -> Root:
+        """Of the weight of the inputs."""
+        return root_of(self.inputs)
 
     @cached_property
-    def _output_roots(self) -> tuple[Array, Array] | None:
-        return None if self.outputs is None else _roots(self.outputs)
+    def output_root(self) -> Root:
+        """Of that of the outputs, all blocks together."""
+        within = root_of(self.outputs)
+        if self.block_gram is None:
+            return within
+        return Blocks(root_of(self.block_gram), within, self.block_gram.shape[0])
 
-    @cached_property
-    def _likeness_roots(self) -> tuple[Array, Array] | None:
-        return None if self.block_gram is None else _roots(self.block_gram)
+    @property
+    def arrays(self) -> list[Array | None]:
+        """All numbers that it is made of."""
+        weights = (self.inputs, self.outputs, self.block_gram)
+        return [
+            np.vstack([each.vectors, np.full(each.shape[1], each.floor)])
+            if isinstance(each, Thin)
+            else each
+            for each in weights
+        ]
 
 
-def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:
+def ridged(moment: Weight, ridge: float = RIDGE) -> Weight | None:
     """A second moment with a floor under its directions, so that it can be inverted.
 
     `M + ridge * tr(M) / k * I`: the floor is a fraction of the mean eigenvalue. Directions that
@@ -106,23 +99,19 @@ def ridged(moment: Array, ridge: float = RIDGE) -> Array | None:
                [0., 2., 0.],
                [0., 0., 1.]])
     """
-    size = len(moment)
-    trace = moment.sum() if moment.ndim == 1 else np.trace(moment)
-    floor = ridge * float(trace) / size
+    floor = ridge * _trace(moment) / moment.shape[-1]
     if floor <= 0:
         return None
+    if isinstance(moment, Thin):
+        return replace(moment, floor=moment.floor + floor)
     if moment.ndim == 1:
         return moment + floor
-    raised: Array = (moment + moment.T) / 2 + floor * np.eye(size)
+    raised: Array = (moment + moment.T) / 2
+    raised[np.diag_indices_from(raised)] += floor
     return raised
 
 
-def _roots(weight: Array) -> tuple[Array, Array]:
-    """The square root of a weight, and its inverse."""
-    if weight.ndim == 1:
-        return np.sqrt(weight), 1 / np.sqrt(weight)
-    squares, vectors = np.linalg.eigh(weight)
-    # A positive definite weight has no eigenvalue of 0; round-off must not make one.
-    squares = np.maximum(squares, np.finfo(np.float64).eps * max(float(squares[-1]), 1e-300))
-    root = np.sqrt(squares)
-    return vectors * root @ vectors.T, vectors / root @ vectors.T
+def _trace(moment: Weight) -> float:
+    if isinstance(moment, Thin):
+        return float((moment.vectors**2).sum()) + moment.floor * moment.shape[0]
+    return float(moment.sum() if moment.ndim == 1 else np.trace(moment))

@@ -9,13 +9,13 @@ spread. Everything is float64, whatever comes in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError, SpectrumError
-
-Array = npt.NDArray[np.float64]
+from reducible_train.linalg.roots import Array, Thin, Weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,10 @@ class Moments:
     Args:
         count: Vectors seen, more than 0; the sum of their weights if they have some.
         mean: `(k,)`.
-        scatter: `(k, k)`, the sum of `w (x - mean)^T (x - mean)` over the vectors `x`, of weight
-            `w`. A vector of weight 3 is as good as three of them.
+        spread: `(k, k)`, the scatter: the sum of `w (x - mean)^T (x - mean)` over the vectors `x`,
+            of weight `w`. A vector of weight 3 is as good as three of them. Or fewer than `k` rows
+            whose products with themselves add up to it: while so few vectors were seen, nothing of
+            size `k * k` is made.
 
     Example:
         >>> first, second = Moments.of([[0.0], [2.0]]), Moments.of([[4.0]])
@@ -45,7 +47,7 @@ class Moments:
 
     count: float
     mean: Array
-    scatter: Array
+    spread: Array
 
     @classmethod
     def of(cls, rows: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Moments:
@@ -74,12 +76,10 @@ class Moments:
             )
         if weights is None:
             mean = checked.mean(axis=0)
-            centred = checked - mean
-            return cls(len(checked), mean, centred.T @ centred)
+            return cls(len(checked), mean, _smaller(checked - mean))
         shares = np.asarray(weights, dtype=np.float64)
         mean = np.average(checked, axis=0, weights=shares)
-        centred = checked - mean
-        return cls(float(shares.sum()), mean, (shares * centred.T) @ centred)
+        return cls(float(shares.sum()), mean, _smaller(np.sqrt(shares)[:, None] * (checked - mean)))
 
     def merged(self, other: Moments) -> Moments:
         """The moments of the vectors of both.
@@ -94,12 +94,37 @@ class Moments:
             )
         count = self.count + other.count
         apart = other.mean - self.mean
-        between = np.outer(apart, apart) * (self.count * other.count / count)
-        return Moments(
-            count,
-            self.mean + apart * (other.count / count),
-            self.scatter + other.scatter + between,
-        )
+        between = apart * np.sqrt(self.count * other.count / count)
+        mean = self.mean + apart * (other.count / count)
+        if len(self.spread) + len(other.spread) + 1 < len(mean):
+            return Moments(count, mean, np.vstack([self.spread, other.spread, between]))
+        scatter = self.scatter + other.scatter
+        scatter += np.outer(between, between)
+        return Moments(count, mean, scatter)
+
+    @cached_property
+    def scatter(self) -> Array:
+        """`(k, k)`, the sum of `w (x - mean)^T (x - mean)` over the vectors `x`."""
+        return self.spread.T @ self.spread if self._is_thin else self.spread
+
+    @property
+    def _is_thin(self) -> bool:
+        return len(self.spread) < len(self.mean)
+
+    def weight(self, *, centred: bool) -> Weight:
+        """`covariance`, or `second_moment` if not centred; by few vectors, where these tell it."""
+        if not self._is_thin:
+            return self.covariance if centred else self.second_moment
+        vectors = self.spread / np.sqrt(self.count)
+        return Thin(vectors if centred else np.vstack([vectors, self.mean]))
+
+    def mean_square(self, matrix: Array, *, centred: bool) -> float:
+        """`E||x M||^2` for a matrix `M (k, n)`; centred, that of `x - mean`."""
+        if self._is_thin:
+            found = float(((self.spread @ matrix) ** 2).sum()) / self.count
+        else:
+            found = float(np.einsum("ij,ij->", matrix, self.scatter @ matrix)) / self.count
+        return found if centred else found + float(((self.mean @ matrix) ** 2).sum())
 
     @property
     def covariance(self) -> Array:
@@ -110,6 +135,11 @@ class Moments:
     def second_moment(self) -> Array:
         """`E[x^T x]`, `(k, k)`, not centred."""
         return self.covariance + np.outer(self.mean, self.mean)
+
+
+def _smaller(centred: Array) -> Array:
+    """Centred vectors, or the sum of their products with themselves, whichever is smaller."""
+    return centred if centred.shape[0] < centred.shape[1] else centred.T @ centred
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.linalg.metric import Array
 from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.roots import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,10 @@ class Separated:
     def second_moment(self) -> Array:
         """Of a piece, not centred, `(m, m)`, the mean over the pieces."""
         return self._of_a_piece(self.whole.second_moment)
+
+    def weight(self, *, centred: bool) -> Array:
+        """`covariance`, or `second_moment` if not centred."""
+        return self.covariance if centred else self.second_moment
 
     def block_gram(self, *, centred: bool) -> Array:
         """How much the pieces have in common, `(p, p)`, the mean of its diagonal 1."""

@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.leading import leading_side, pays
-from reducible_train.linalg.metric import Array, Metric
+from reducible_train.linalg.metric import Metric
+from reducible_train.linalg.roots import Array
 from reducible_train.linalg.small_side import Matrix, small_side, times
 from reducible_train.linalg.stacks import Stack
 from reducible_train.linalg.svd import (
@@ -296,7 +297,8 @@ def weigh(
     if len(given) == 1:
         return _dense(given[0], metric, most, again, leading=leading)
     u, v = (factor.astype(np.float64, copy=False) for factor in given)
-    found = decompose_product(metric.rows(u), metric.columns(v))
+    weighed_v = metric.output_root.times(v.T).T
+    found = decompose_product(metric.input_root.times(u), weighed_v)
     right, left = found.into_left[:, :most].copy(), found.into_right[:most].copy()
     size = _product_norm(u, v) if not metric.plain else float(np.linalg.norm(found.values))
     return Weighted(again, found.values, right, left, "factors", metric.plain, size)
@@ -311,7 +313,15 @@ def _dense(
     leading: bool,
 ) -> Weighted:
     """The decomposition of a dense kernel; by the Frobenius norm, vectors in its own precision."""
-    weighed = matrix if metric.plain else metric.columns(metric.rows(matrix.astype(np.float64)))
+    is_tall = matrix.shape[0] >= matrix.shape[1]
+    on_rows, on_columns = metric.input_root, metric.output_root
+    if is_tall:  # the root of the smaller side is undone
+        small = on_columns = on_columns.square
+    else:
+        small = on_rows = on_rows.square
+    weighed = matrix
+    if not metric.plain:
+        weighed = on_rows.times(on_columns.times(matrix.astype(np.float64).T).T)
     found = None
     if leading and most is not None and pays(matrix.shape, most):
         found = leading_side(weighed, most, epsilon_of(matrix))
@@ -319,16 +329,13 @@ def _dense(
     vectors = vectors[:, :most]
     if not metric.plain:
         vectors = vectors.copy(order="K")  # else a view would keep all directions
-    is_tall = matrix.shape[0] >= matrix.shape[1]
     if metric.plain:
         right = vectors.astype(matrix.dtype)
         left = right.T
     elif is_tall:
-        right = metric.columns(vectors.T).T
-        left = metric.columns(vectors.T, undo=True)
+        right, left = small.adjoint(vectors), small.undone(vectors).T
     else:
-        right = metric.rows(vectors, undo=True)
-        left = metric.rows(vectors).T
+        right, left = small.undone(vectors), small.adjoint(vectors).T
     side: Literal["tall", "wide"] = "tall" if is_tall else "wide"
     size = float(np.linalg.norm(values if metric.plain else matrix.astype(np.float64)))
     return Weighted(read, values, right, left, side, metric.plain, size)

@@ -120,7 +120,7 @@ def _gone() -> Matrices:
 def _fingerprint(matrices: Matrices, metrics: Sequence[Metric] | None) -> bytes:
     """Equal for equal numbers, in all likelihood for no others."""
     told = hashlib.sha256()  # most processors have instructions for it: 2 GB/s
-    weights = [(each.inputs, each.outputs, each.block_gram) for each in metrics or ()]
+    weights = [each.arrays for each in metrics or ()]
     told.update(b"plain" if metrics is None else b"weighed")
     for array in (*matrices, *(weight for each in weights for weight in each)):
         if array is None:

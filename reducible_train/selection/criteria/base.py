@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reducible_train.errors import ArgumentError
-from reducible_train.linalg.metric import Array, Metric, ridged
+from reducible_train.linalg.metric import Metric, ridged
 from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.linalg.roots import Array, Weight
 from reducible_train.linalg.separation import Separated
 
 NEEDS = ("inputs", "gradients")
@@ -33,18 +34,17 @@ class Statistics:
     bias_absorbs_mean: bool = True
 
     @property
-    def input_moment(self) -> Array:
+    def input_moment(self) -> Weight:
         """`(m, m)`: the covariance of the inputs, or their second moment without a bias.
 
-        `(m,)`, its diagonal, where the rest is 0.
+        `(m,)`, its diagonal, where the rest is 0; by its vectors, where these are few.
 
         Raises:
             ArgumentError: Nothing is known of the inputs.
         """
         if isinstance(self.inputs, Counts):
             return self.inputs.second_moment
-        found = _present(self.inputs, "inputs")
-        return found.covariance if self.bias_absorbs_mean else found.second_moment
+        return _present(self.inputs, "inputs").weight(centred=self.bias_absorbs_mean)
 
     @property
     def block_gram(self) -> Array | None:
@@ -63,13 +63,13 @@ class Statistics:
         return self.inputs.mean
 
     @property
-    def gradient_moment(self) -> Array:
+    def gradient_moment(self) -> Weight:
         """`(n, n)`: the second moment of the gradients.
 
         Raises:
             ArgumentError: Nothing is known of the gradients.
         """
-        return _present(self.gradients, "gradients").second_moment
+        return _present(self.gradients, "gradients").weight(centred=False)
 
 
 @dataclass(frozen=True, eq=False)
