@@ -11,6 +11,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.compressor.kernel_errors import kernel_output_error
+from reducible_train.linalg.svd import energy_at
 from reducible_train.report.records import KernelCut
 from reducible_train.selection.allocation import Allocation
 from reducible_train.selection.compressible import CompressibleKernel
@@ -75,13 +76,14 @@ def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:
         criterion: What said which directions to lose, where the data told of this kernel.
     """
     kernel, parts, rank = choice.compressible.kernel, choice.parts, choice.rank
+    error = parts.relative_error(rank)
     return KernelCut(
         path=kernel.path,
         shape=choice.factorization.shape,
         rank_before=kernel.rank,
         rank=rank,
-        energy=parts.energy(rank),
-        relative_error=parts.relative_error(rank),
+        energy=energy_at(error),
+        relative_error=error,
         binding=choice.binding,
         spectrum=np.asarray(parts.values),
         criterion=criterion if parts.weighted else "frobenius",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from reducible_train.layers import Kernel
@@ -30,37 +32,44 @@ def kernel_output_error(choice: RankChoice) -> float | None:
     if choice.statistics is None:
         return None
     absorbed = choice.means is not None and choice.parts.weighted
-    u, v = choice.parts.factors(choice.rank)
-    before = _product(kernel.matrices(split))
+    before = [each.astype(np.float64) for each in kernel.matrices(split)]
+    gone = _difference(before, choice.parts.factors(choice.rank))
     lost = spread = 0.0
-    old = _in_usual_split(kernel, split, before)
-    gone = _in_usual_split(kernel, split, before - u @ v)
-    for w, d, seen in zip(old, gone, choice.statistics, strict=True):
+    old, new = _in_usual_split(kernel, split, before), _in_usual_split(kernel, split, gone)
+    for w, d, seen in zip(old, new, choice.statistics, strict=True):
         lost += _squared(d, seen, centred=absorbed)
         spread += _squared(w, seen, centred=True)
     return lost / spread if spread > 0 else None
 
 
-def _product(matrices: list[np.ndarray]) -> np.ndarray:
-    first, *others = (each.astype(np.float64) for each in matrices)
-    product: np.ndarray = first @ others[0] if others else first
-    return product
+def _difference(before: list[np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+    """What is lost of `[W (g, m, n)]`, or of factors, `U V - U' V' = [U, -U'] [V; V']`."""
+    u, v = after
+    if len(before) == 1:
+        return [before[0] - u.astype(np.float64) @ v]
+    return [np.concatenate([before[0], -u], axis=-1), np.concatenate([before[1], v], axis=-2)]
 
 
-def _in_usual_split(kernel: Kernel, split: str, stack: np.ndarray) -> np.ndarray:
-    """Matrices of a kernel in one split as those in which kinds tell their data."""
+def _in_usual_split(kernel: Kernel, split: str, stack: list[np.ndarray]) -> list[tuple[Any, ...]]:
+    """The matrices of a kernel, or their factors, as those in which kinds tell their data."""
     usual = kernel.kind.splits_of(kernel.layer, kernel.name)[0]
-    if split == usual:
-        return stack
-    variable = kernel.view(split).unstack(stack, kernel.variable_shape)
-    return kernel.view(usual).stack(variable)
+    if split != usual:
+        variable = kernel.view(split).unstack(_product(*stack), kernel.variable_shape)
+        stack = [kernel.view(usual).stack(variable)]
+    return list(zip(*stack, strict=True))
 
 
-def _squared(matrix: np.ndarray, seen: Statistics, *, centred: bool) -> float:
-    """`E||x matrix||^2` over the inputs, or of that less its mean."""
+def _product(first: np.ndarray, then: np.ndarray | None = None) -> np.ndarray:
+    return first if then is None else first @ then
+
+
+def _squared(factors: tuple[Any, ...], seen: Statistics, *, centred: bool) -> float:
+    """`E||x M||^2` over the inputs, for a matrix or a product of two; or of that less its mean."""
     inputs = seen.inputs
-    if isinstance(inputs, Counts):
-        shares = inputs.second_moment
-        found = float(shares @ (matrix**2).sum(axis=1))
-        return found - float(((shares @ matrix) ** 2).sum()) if centred else found
-    return inputs.mean_square(matrix, centred=centred) if isinstance(inputs, Moments) else 0.0
+    if isinstance(inputs, Moments):
+        return inputs.mean_square(*factors, centred=centred)
+    if not isinstance(inputs, Counts):
+        return 0.0
+    matrix, shares = _product(*factors), inputs.second_moment
+    found = float(shares @ (matrix**2).sum(axis=1))
+    return found - float(((shares @ matrix) ** 2).sum()) if centred else found

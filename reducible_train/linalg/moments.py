@@ -118,13 +118,23 @@ class Moments:
         vectors = self.spread / np.sqrt(self.count)
         return Thin(vectors if centred else np.vstack([vectors, self.mean]))
 
-    def mean_square(self, matrix: Array, *, centred: bool) -> float:
-        """`E||x M||^2` for a matrix `M (k, n)`; centred, that of `x - mean`."""
+    def mean_square(self, left: Array, right: Array | None = None, *, centred: bool) -> float:
+        """`E||x M||^2` of a matrix `M (k, n)`, or of a product, which is not formed.
+
+        Args:
+            left: `M`, or `U (k, r)` of `M = U V`.
+            right: `V (r, n)`.
+            centred: True for that of `x - mean`.
+        """
         if self._is_thin:
-            found = float(((self.spread @ matrix) ** 2).sum()) / self.count
+            found = float((_product(self.spread @ left, right) ** 2).sum())
+        elif right is None:
+            found = float(np.einsum("ij,ij->", left, self.scatter @ left))
         else:
-            found = float(np.einsum("ij,ij->", matrix, self.scatter @ matrix)) / self.count
-        return found if centred else found + float(((self.mean @ matrix) ** 2).sum())
+            core = left.T @ (self.scatter @ left)
+            found = float(np.einsum("ij,ij->", right, core @ right))
+        mean = 0.0 if centred else float((_product(self.mean @ left, right) ** 2).sum())
+        return found / self.count + mean
 
     @property
     def covariance(self) -> Array:
@@ -135,6 +145,10 @@ class Moments:
     def second_moment(self) -> Array:
         """`E[x^T x]`, `(k, k)`, not centred."""
         return self.covariance + np.outer(self.mean, self.mean)
+
+
+def _product(left: Array, right: Array | None) -> Array:
+    return left if right is None else left @ right
 
 
 def _smaller(centred: Array) -> Array:

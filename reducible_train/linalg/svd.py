@@ -275,6 +275,11 @@ def relative_error(spectrum: npt.ArrayLike, rank: int) -> float:
     return float(errors[checked_rank(rank, 0, len(errors) - 1)])
 
 
+def energy_at(error: float) -> float:
+    """Energy kept at a relative error: `1 - error**2`, at least 0."""
+    return max(0.0, 1.0 - error**2)
+
+
 def stable_rank(spectrum: npt.ArrayLike) -> float:
     """`||W||_F**2 / ||W||_2**2`, in [1, k]; 0 for a zero matrix.
 

@@ -213,10 +213,6 @@ class WeightedStack(Stack):
         size = math.hypot(*(part.norm for part in self.parts))
         return math.hypot(*(part.error(rank) for part in self.parts)) / size if size else 0.0
 
-    def energy(self, rank: int) -> float:
-        """Energy of the kernel kept at `factors(rank)`: `1 - relative_error**2`, at least 0."""
-        return max(0.0, 1.0 - self.relative_error(rank) ** 2)
-
     def output_shift(self, rank: int, means: Sequence[npt.ArrayLike]) -> Array:
         """`mean (W - W_r)`, `(g, n)`, for a mean of the inputs `(m,)` of each matrix."""
         pairs = zip(self.parts, means, strict=True)

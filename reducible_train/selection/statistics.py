@@ -107,7 +107,7 @@ class _Observer:
         weights = None
         if shares is not None:
             weights = reader.weigh(kernel.layer, kernel.name, shares, again)
-        most = max(_ROWS, _ROWS_OF_SAMPLE * len(array))
+        most = max(_ROWS, int(_ROWS_OF_SAMPLE * len(array)))
         parts = _some(rows, weights, most, self._rng)
         if any(not len(part) for part, _ in parts):
             return  # nothing of this call counts

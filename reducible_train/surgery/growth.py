@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from reducible_train import _keras
 from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel, as_one_variable
 from reducible_train.linalg.stacks import decompose_stack
 from reducible_train.selection.sample_checks import loss_gradients
-from reducible_train.selection.samples import Samples
+from reducible_train.selection.samples import Samples, batches_for
 from reducible_train.surgery.change import KernelChange, NewKernel
 from reducible_train.surgery.optimizer_state import Extension, flip
 
@@ -39,7 +38,7 @@ def whole_gradients(
     with contextlib.ExitStack() as stack:
         whole = {k.path: stack.enter_context(as_one_variable(k)) for k in kernels}
         variables = [variable for variable, _ in whole.values()]
-        for batch in samples.batches(_keras.fixed_batch(model)):
+        for batch in batches_for(model, samples):
             found = loss_gradients(model, variables, batch)
             for (path, (_, stacked)), gradient in zip(whole.items(), found, strict=True):
                 if gradient is not None:

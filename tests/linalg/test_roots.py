@@ -103,6 +103,8 @@ def test_moments_weigh_as_their_vectors_do(rows):
     for vectors, is_centred in ((centred, True), (x, False)):
         expected = np.average(((vectors @ error) ** 2).sum(1), weights=weights)
         assert found.mean_square(error, centred=is_centred) == pytest.approx(expected)
+        factors = error @ np.diag([2.0, 1.0, 1.0, 4.0]), np.diag([0.5, 1.0, 1.0, 0.25])
+        assert found.mean_square(*factors, centred=is_centred) == pytest.approx(expected)
         weight = found.weight(centred=is_centred)
         assert isinstance(weight, Thin) is (rows < K)
         assert np.trace(error.T @ whole(weight) @ error) == pytest.approx(expected)

@@ -183,12 +183,14 @@ def test_every_shape_of_model_is_heard(name, needs):
         assert (one.gradients is None) == (needs == ("inputs",))
 
 
-def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch):
+@pytest.mark.parametrize("each", [0, 0.5])
+def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch, each):
     monkeypatch.setattr(collection, "_ROWS", 50)
+    monkeypatch.setattr(collection, "_ROWS_OF_SAMPLE", each)
     model = mlp()
     x, _ = data(172)
     (one,), (other,) = observed(model, x)["first/kernel"], observed(model, x)["first/kernel"]
-    assert one.inputs.count == 50 + 44
+    assert one.inputs.count == max(50, 172 * each)
     np.testing.assert_array_equal(one.inputs.scatter, other.inputs.scatter)
 
 
