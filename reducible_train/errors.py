@@ -94,7 +94,8 @@ class SurgeryError(ReducibleError, ValueError):
 class FactorisedError(SurgeryError, NotImplementedError):
     """A layer cannot do it while it has factors; what acts on all layers goes on with the others.
 
-    Keras's `model.quantize` tells of each such layer in a warning.
+    Keras's `model.quantize` takes a NotImplementedError for such a layer, and tells of it in a
+    warning.
     """
 
 

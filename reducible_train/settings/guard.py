@@ -191,6 +191,24 @@ class Bound:
             return 0.0
         return math.sqrt(reference * (1.0 - reference) / self.samples)
 
+    def looser(self) -> str:
+        """Which settings let more cuts stand, in words.
+
+        Example:
+            >>> Bound(Guard("val_accuracy", max_drop=0.01), 1).looser()
+            'a larger max_drop than 0.01 or a longer patience than 2 epochs'
+            >>> Bound(Guard("val_loss", limit=0.3, patience=1), -1).looser()
+            'a higher limit than 0.3 or a longer patience than 1 epoch'
+        """
+        guard = self.guard
+        bound = f"a larger max_drop than {guard.max_drop:g}" if guard.limit is None else ""
+        bound = bound or f"a {self._easier()} limit than {guard.limit:g}"
+        epochs = "epoch" if guard.patience == 1 else "epochs"
+        return f"{bound} or a longer patience than {guard.patience} {epochs}"
+
+    def _easier(self) -> str:
+        return "lower" if self.sign > 0 else "higher"
+
     def told_band(self, reference: float) -> str | None:
         """How wide the band is, in a sentence; `None` if there is none."""
         band, guard = self.band(reference), self.guard

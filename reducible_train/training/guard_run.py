@@ -105,6 +105,11 @@ class GuardRun:
             return f"Its guard held it back: {self.undone[-1]}"
         return self._below_limit() or _unseen(self._bound.guard.monitor, self._missing)
 
+    @property
+    def remedy(self) -> str:
+        """What lets more cuts stand, in words: settings of the guard."""
+        return f"give the guard {self._bound.looser()}"
+
     def _is_tired(self) -> bool:
         """True once no more cuts are made."""
         tries = self._bound.guard.tries
@@ -118,7 +123,7 @@ class GuardRun:
         return (
             f"No cut was made: {guard.monitor} has not reached the guard's limit of "
             f"{guard.limit:g}; its best value was {best:.6g}, the nearest limit this training "
-            "can meet. Train the dense model for longer, or lower the guard."
+            f"can meet. Train the dense model for longer, or give the guard {self._bound.looser()}."
         )
 
     # --- what is seen -----------------------------------------------------------------

@@ -171,7 +171,7 @@ def _guarded(outcome: FitOutcome) -> Reason | None:
         return None
     if why is None:
         why = "Each cut waited until the one before it had been judged, which took the time."
-    return why, "Train for longer, let the schedule end earlier, or lower the guard.", True
+    return why, f"Train for longer, let the schedule end earlier, or {outcome.guard.remedy}.", True
 
 
 def _unsettled(outcome: FitOutcome) -> Reason | None:

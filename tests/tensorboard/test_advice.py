@@ -59,18 +59,19 @@ def analysed(value):
     [
         (
             run([BAD]),
-            "Layer d1, at rank 10 of 64, keeps 17 % of its energy and has lost 18 % of the "
-            "variance of its outputs. Give it more: LayerRule('d1', min_rank=15).",
+            "Layer d1, at rank 10 of 64, has lost 18 % of the variance of its outputs. "
+            "Give it more: LayerRule('d1', min_rank=15).",
         ),
         (
             run([BAD], analysis=analysed(0.90)),
-            "Layer d1, at rank 10 of 64, keeps 17 % of its energy and has lost 18 % of the "
-            "variance of its outputs. With it alone at rank 8, accuracy was 6 points worse. "
+            "Layer d1, at rank 10 of 64, has lost 18 % of the variance of its outputs. "
+            "With it alone at rank 8, accuracy was 6 points worse. "
             "Give it more: LayerRule('d1', min_rank=15).",
         ),
         (
             measured([0.9, 0.95, 0.9, 0.91], layers=[BAD], cuts=[CUT]),
-            "With its deepest cut, in epoch 2, val_accuracy became 5 points worse. Give it more:",
+            "With its deepest cut, before epoch 2, val_accuracy became 5 points worse. "
+            "Give it more:",
         ),
         (
             measured([0.9, 0.95, 0.9, 0.91], layers=[BAD], cuts=[CUT], undone=[UNDONE]),
@@ -80,32 +81,37 @@ def analysed(value):
         (run([layer("a[0]", rank=4, energy=0.5)]), "LayerRule('a[[]0]', min_rank=6)."),
         (
             run([BAD | {"break_even": 10}]),
-            "Layer d1, at rank 10 of 64, keeps 17 % of its energy and has lost 18 % of the "
-            "variance of its outputs.",
+            "Layer d1, at rank 10 of 64, has lost 18 % of the variance of its outputs.",
         ),
         (
             measured([0.9, 0.95, 0.9, 0.91]),
-            "With the cut of epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
+            "With the cut before epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
             "Train for longer, or leave it more.",
         ),
         (
             measured([0.9, 0.95, 0.9, 0.95]),
-            "With the cut of epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
+            "With the cut before epoch 2 val_accuracy went from 95 % to 90 %, 5 points worse. "
             "It was made up for by epoch 3.",
         ),
         (
             measured([0.9, 0.95, 0.9, 0.95], undone=[UNDONE]),
-            "The guard has undone 1 cut. Train for longer, or let the metric fall further.",
+            "The guard has undone 1 cut. Train for longer, or give the guard "
+            "a larger max_drop or a longer patience.",
         ),
         (
             run(undone=[{"at": 3, "parameters": 20_000, "parameters_before": 30_000}] * 2),
-            "The guard has undone 2 cuts. The last, in epoch 3, went to 20,000 parameters; "
-            "30,000 is what it has let pass. Train for longer, or let the metric fall further.",
+            "The guard has undone 2 cuts. The last, before epoch 3, went to 20,000 parameters; "
+            "30,000 is what it has let pass. Train for longer, or give the guard "
+            "a larger max_drop or a longer patience.",
         ),
         (
             run([layer(rank=9, full=64, energy=0.995, output_error=0.0, parameters=20)]),
             "Layer d1 still keeps 99.5 % of its energy and holds 50 % of the parameters: "
             "it can give more.",
+        ),
+        (
+            run(undone=[UNDONE], outcome={"guard": "Guard(max_drop=None)", "parameters": None}),
+            "give the guard a limit that is easier to meet or a longer patience.",
         ),
         (run(cut_steps=[]), "Nothing was cut in this run: it is a dense one"),
     ],

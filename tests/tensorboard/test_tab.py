@@ -101,7 +101,9 @@ def test_the_overview_says_what_became_of_the_model(tab):
     tab.run("dense")
     assert "Nothing was cut in this run" in tab.text
     tab.run("many <b>layers")
-    assert re.search(r"Layer \S.*, at rank 4 of \d+, keeps \d+ % of its energy", tab.text)
+    assert re.search(
+        r"Layer \S.*, at rank 4 of \d+, has lost [\d.]+ % of the variance of its outputs", tab.text
+    )
     tab.run("old")
     assert "An older version wrote these logs" in tab.text
     assert "not ended" not in tab.text, "nothing is known of that"
@@ -126,7 +128,7 @@ def test_a_layer_leads_to_its_singular_values(tab):
     assert len(lines) == 2
     tab.find(".legend button")[1].click()
     picture = tab.wait(lambda: tab.find("#view svg"))[0]
-    assert "Singular values of second before the cut of epoch" in picture.accessible_name
+    assert "Singular values of second before the cut that begins epoch" in picture.accessible_name
     marks = " ".join(each.text for each in tab.find("svg .mark"))
     assert "cut at rank" in marks
     assert "effective rank" in marks
@@ -157,11 +159,29 @@ def test_the_best_run_within_a_size_is_named(tab):
     assert "No run is within 1 B." in tab.text
 
 
+PLACES = """
+const [points, done] = arguments;
+const style = document.querySelector('link[rel=stylesheet]').href;
+import(style.replace('style.css', 'frontier.js')).then(({places}) => done(
+  places(points, (point) => point).map(({all}) => all.length)));
+"""
+
+
+def test_runs_at_one_place_are_rings_around_each_other(tab):
+    tab.view("frontier")
+    found = tab.driver.execute_async_script(PLACES, [[0, 0], [3, 4], [100, 0], [0, 9]])
+    assert found == [3, 1]
+    told = [each.get_attribute("textContent") for each in tab.find("svg .series title")]
+    assert len([line for each in set(told) for line in each.splitlines()]) == len(told) >= 4
+
+
 def test_decisions_tell_cuts_and_what_was_undone(tab):
     tab.run("guarded").view("decisions")
     assert "Guard(monitor='val_accuracy'" in tab.text
     undone = [each for each in tab.find("table") if "undone" in each.text.splitlines()[0]]
     assert "val_accuracy was below" in undone[0].text
+    assert "an epoch before → after (the guard judges it)" in tab.text
+    assert "The guard judges val_accuracy at the ends of epochs" in tab.text
     tab.run("ramp")
     assert "output layer" in tab.text, "why it stayed dense"
     assert "There was no guard." in tab.text

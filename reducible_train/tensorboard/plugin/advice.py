@@ -53,19 +53,19 @@ def _worst(run: Run) -> Iterator[str]:
     if _lost_little(layer) or (alone is not None and alone.cost <= 0):
         return
     full = f" of {layer['full']:.0f}" if layer["full"] else ""
-    lines = [f"Layer {layer['name']}, at rank {rank}{full}, {_listed(list(_lost(layer)))}."]
+    lines = [f"Layer {layer['name']}, at rank {rank}{full}, {_lost(layer)}."]
     if alone is not None:
         lines.append(f"With it alone at rank {alone.rank:g}, {alone}.")
     elif (deepest := _deepest(run, layer)) is not None:
-        lines.append(f"With its deepest cut, in epoch {deepest[0]}, {deepest[1]}.")
+        lines.append(f"With its deepest cut, before epoch {deepest[0]}, {deepest[1]}.")
     yield " ".join([*lines, *_more(layer, rank)])
 
 
-def _lost(layer: Mapping[str, Any]) -> Iterator[str]:
-    if layer["energy"] is not None:
-        yield f"keeps {share(layer['energy'])} of its energy"
+def _lost(layer: Mapping[str, Any]) -> str:
+    """By one measure: the data's, where it is known."""
     if layer["output_error"] is not None:
-        yield f"has lost {share(layer['output_error'])} of the variance of its outputs"
+        return f"has lost {share(layer['output_error'])} of the variance of its outputs"
+    return f"keeps {share(layer['energy'])} of its energy"
 
 
 def _lost_little(layer: Mapping[str, Any]) -> bool:
@@ -133,8 +133,8 @@ def _costliest(run: Run) -> Iterator[str]:
         return
     change = f"{name} went from {shown(found['before'], name)} to {shown(found['after'], name)}"
     only = len(run["costs"][name]) == 1
-    said = f"With the cut of epoch {found['step']}" if only else ""
-    said = said or f"The cut of epoch {found['step']} cost most:"
+    said = f"With the cut before epoch {found['step']}" if only else ""
+    said = said or f"The cut before epoch {found['step']} cost most:"
     said = f"{said} {change}, {amount(found['cost'], name)} worse."
     back = _back(run, found)
     if any(each["at"] == found["step"] for each in run["undone"]):
@@ -164,10 +164,13 @@ def _undone(run: Run) -> Iterator[str]:
     if last["parameters"] is not None and last["parameters_before"] is not None:
         which = "It" if count == 1 else "The last"
         lines.append(
-            f"{which}, in epoch {last['at']}, went to {last['parameters']:,.0f} parameters; "
+            f"{which}, before epoch {last['at']}, went to {last['parameters']:,.0f} parameters; "
             f"{last['parameters_before']:,.0f} is what it has let pass."
         )
-    yield " ".join([*lines, "Train for longer, or let the metric fall further."])
+    guard = run["outcome"].get("guard") or ""
+    bound = "limit" if "max_drop=None" in guard else "max_drop"
+    more = "a limit that is easier to meet" if bound == "limit" else "a larger max_drop"
+    yield " ".join([*lines, f"Train for longer, or give the guard {more} or a longer patience."])
 
 
 def _room(run: Run) -> Iterator[str]:
@@ -264,10 +267,6 @@ def share(value: float) -> str:
         ('17 %', '0.034 %', '99.7 %', '100 %')
     """
     return f"{100 * value:.{2 if value < _ROOM else 3}g} %"
-
-
-def _listed(facts: list[str]) -> str:
-    return " and ".join(facts)
 
 
 _KINDS: tuple[Callable[[Run], Iterator[str]], ...] = (

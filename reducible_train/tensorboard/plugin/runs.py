@@ -318,6 +318,7 @@ def _kernels_of(cut: Mapping[str, Any], told: Mapping[str, Any]) -> list[dict[st
             "rank": number(each.get("rank")),
             "energy": number(each.get("energy")),
             "binding": text(each.get("binding")),
+            "criterion": text(each.get("criterion")),
         }
         for each in named
     ]

@@ -9,9 +9,21 @@ function reached(each) {
   return `${each.quantity || 'target'} ${short(each.target)}`;
 }
 
-function change(each, name) {
-  const [before, after] = [each.metrics_before[name], each.metrics_after[name]];
+function change(before, after, name) {
   return isNumber(before) && isNumber(after) ? `${metricText(before, name)} → ${metricText(after, name)}` : '–';
+}
+
+// The metric that a guard watches, by what the logs say of it.
+function judged(run) {
+  return /monitor='([^']*)'/.exec(run.outcome.guard || '')?.[1];
+}
+
+// What the metric was at the ends of the epochs before and after a cut, and what that cost.
+function cost(found, name, steepest) {
+  if (!found) return '–';
+  const lost = found.cost > 0 ? `${lostText(found.cost, name)} worse` : 'no worse';
+  const told = [html('div', {}, change(found.before, found.after, name)), html('div', {}, lost)];
+  return steepest ? [...told, html('div', {}, html('strong', {}, 'the costliest'))] : told;
 }
 
 const FEW = 6;
@@ -28,27 +40,32 @@ function cuts(run) {
       ? `Ranks fell in ${run.cut_steps.length > 1 ? 'epochs' : 'epoch'} ${run.cut_steps.join(', ')}; these logs tell no more of it.`
       : 'Nothing was cut.');
   }
-  const costs = new Map((run.costs[run.main] || []).map((each) => [each.step, each.cost]));
-  const worst = Math.max(...costs.values(), 0);
+  const costs = new Map((run.costs[run.main] || []).map((each) => [each.step, each]));
+  const worst = Math.max(...[...costs.values()].map((each) => each.cost), 0);
   const names = [...new Set(run.cuts.flatMap((each) => Object.keys(each.metrics_before)))];
   let named = false; // of several alike the first
   const rows = run.cuts.map((each) => {
-    const cost = costs.get(each.at);
-    const told = isNumber(cost) ? (cost > 0 ? lostText(cost, run.main) : 'none') : '–';
+    const found = costs.get(each.at);
     const taken = run.undone.find((u) => u.at === each.at && u.parameters === each.parameters);
-    const steepest = cost > 0 && cost === worst && !named;
+    const steepest = found?.cost > 0 && found.cost === worst && !named;
     named ||= steepest;
     return [
       each.at, reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`,
-      tinyShare(each.output_error), ...names.map((name) => change(each, name)),
-      steepest ? [told, html('div', {}, html('strong', {}, 'the costliest'))] : told,
+      tinyShare(each.output_error), ...names.map((name) => change(each.metrics_before[name], each.metrics_after[name], name)),
+      cost(found, run.main, steepest),
       taken ? html('span', {class: 'undone'}, 'undone', html('br'), `in epoch ${taken.undone_epoch ?? '–'}`) : 'stood',
       ranksOf(each),
     ];
   });
-  const head = ['epoch', 'to', 'parameters', 'output error', ...names.map((name) => `${name}, right before → after`),
-    `${run.main ?? 'metric'} lost in that epoch`, 'then', 'ranks'];
-  return table('Cuts', head, rows, {class: 'figures'});
+  const monitor = judged(run);
+  const head = ['before epoch', 'to', 'parameters', 'output error', ...names.map((name) => `${name}, right before → after`),
+    `${run.main ?? 'metric'}, an epoch before → after${monitor && monitor === run.main ? ' (the guard judges it)' : ''}`, 'then', 'ranks'];
+  return [
+    table('Cuts', head, rows, {class: 'figures'}),
+    html('p', {class: 'hint'}, 'Output error: what the cut itself changed of the outputs, as a share of their variance; at 100 % they are as far off as their mean would be. ',
+      names.length ? 'Right before → after: on some samples, with no training between. ' : '',
+      monitor ? `The guard judges ${monitor} at the ends of epochs, so after some training: a cut stands once it is within the bound.` : ''),
+  ];
 }
 
 function undone(run) {
@@ -57,7 +74,7 @@ function undone(run) {
   const rows = run.undone.map((each) => [
     each.at, each.undone_epoch ?? '–', reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`, each.reason,
   ]);
-  return table('Why cuts were undone', ['epoch', 'undone in', 'to', 'parameters', 'why'], rows);
+  return table('Why cuts were undone', ['before epoch', 'undone in epoch', 'to', 'parameters', 'why'], rows);
 }
 
 function dense(run) {

@@ -36,6 +36,34 @@ export function sizeOf(text) {
   return Number(found[1]) * {'': 1, k: 1e3, m: 1e6, g: 1e9}[found[2].toLowerCase()];
 }
 
+const NEAR = 10; // of two points, where one hides the other
+const [RADIUS, RING, MOST] = [6, 3.5, 5]; // of a point; what each one that it would hide is larger by; how many of these
+
+// Of each point those at its place, itself among them, the one that is drawn on top first.
+export function places(points, at) {
+  const found = [];
+  for (const each of points) {
+    const [x, y] = at(each);
+    const here = found.find(({top}) => Math.hypot(x - at(top)[0], y - at(top)[1]) < NEAR);
+    if (here) here.all.push(each);
+    else found.push({top: each, all: [each]});
+  }
+  return found;
+}
+
+// Points at one place as rings around the one on top, so that each colour is seen; all are told where one points.
+function dots({top, all}, at, front, told) {
+  const title = all.map(told).join('\n');
+  const drawn = all.slice(0, MOST).map((each, i) => {
+    const radius = RADIUS + RING * i;
+    const [x, y] = at(i ? top : each);
+    const shape = each.dense ? {x: x - radius + 1, y: y - radius + 1, width: 2 * radius - 2, height: 2 * radius - 2} : {cx: x, cy: y, r: radius};
+    const kind = front.includes(each) ? 'series best' : 'series other';
+    return svg(each.dense ? 'rect' : 'circle', {...shape, fill: each.colour, class: kind}, svg('title', {}, title));
+  });
+  return drawn.reverse();
+}
+
 const LONGEST = 26; // letters of a name in the picture
 const [WIDE, HIGH] = [6.9, 14]; // of a letter, at most
 
@@ -75,6 +103,9 @@ function chart(points, front, size, metric, limit) {
     const next = i + 1 < front.length ? x(front[i + 1].size) : right;
     return `${i ? 'L' : 'M'}${x(each.size)} ${y(each.value)}L${next} ${y(each.value)}`;
   }).join('');
+  const at = (each) => [x(each.size), y(each.value)];
+  const ordered = [...points].sort((a, b) => front.includes(b) - front.includes(a));
+  const spots = places(ordered, at);
   const within = limit && limit >= Math.min(...sizes) / 1.3 && limit <= Math.max(...sizes) * 1.6;
   return picture(
     700, 380, `${metric} against ${name} of ${points.length} runs`,
@@ -82,13 +113,8 @@ function chart(points, front, size, metric, limit) {
     svg('path', {d: stairs, class: 'front'}),
     within ? svg('line', {x1: x(limit), x2: x(limit), y1: top, y2: bottom, class: 'limit'}) : null,
     within ? svg('text', {x: x(limit) + 5, y: bottom - 6, class: 'mark'}, `at most ${text(limit)}`) : null,
-    points.map((each) => svg(
-      each.dense ? 'rect' : 'circle', {
-        ...(each.dense ? {x: x(each.size) - 5, y: y(each.value) - 5, width: 10, height: 10}
-          : {cx: x(each.size), cy: y(each.value), r: 6}),
-        fill: each.colour, class: front.includes(each) ? 'series best' : 'series other',
-      }, svg('title', {}, `${runName(each.run)}: ${metricText(each.value, metric)} at ${text(each.size)}`))),
-    labels([...points].sort((a, b) => front.includes(b) - front.includes(a)), (each) => [x(each.size), y(each.value)], {left, right, top, bottom},
+    spots.flatMap((each) => dots(each, at, front, (one) => `${runName(one.run)}: ${metricText(one.value, metric)} at ${text(one.size)}`)),
+    labels(ordered, at, {left, right, top, bottom},
       within ? [[x(limit), top, x(limit), bottom], [x(limit), bottom - 20, x(limit) + 130, bottom]] : []),
   );
 }
@@ -129,8 +155,8 @@ export function frontier(state) {
     place.replaceChildren(
       limit ? html('p', {class: 'answer'}, answer(points, direction, limit, chosen.size, chosen.metric)) : '',
       chart(points, front, chosen.size, chosen.metric, limit),
-      html('p', {class: 'hint'}, 'Line and ringed points: no other run is better at that size or below. Squares: dense runs. ',
-        'Names that found no room are in the numbers.'),
+      html('p', {class: 'hint'}, 'Line and outlined points: no other run is better at that size or below. Squares: dense runs. ',
+        'Rings of other colours around a point: runs at the same place; point at them for all. Names that found no room are in the numbers.'),
       inNumbers(table('All runs, by size', ['run', SIZES[chosen.size][0], chosen.metric, 'on the front', ''], rows)),
     );
   };

@@ -51,7 +51,7 @@ function course(run) {
       worst ? svg('circle', {cx: x(worst.step), cy: y(worst.after), r: 5, class: 'worst'}) : null,
       worst ? svg('text', {
         x: x(worst.step) + (late ? -10 : 10), y: Math.min(y(worst.after) + 16, middle - 5), class: 'mark', 'text-anchor': late ? 'end' : 'start',
-      }, `costliest cut, epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
+      }, `after the costliest cut, before epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
     ),
     html('figcaption', {class: 'hint'}, cutsTold(run)),
     inNumbers(table('Epoch by epoch', ['epoch', main, 'parameters'],
@@ -102,6 +102,8 @@ export function overview(state) {
     run.advice.length
       ? html('ol', {class: 'advice'}, run.advice.map((each) => html('li', {}, each)))
       : html('p', {}, 'Nothing stands out.'),
+    run.advice.some((each) => each.includes('variance of its outputs'))
+      ? html('p', {class: 'hint'}, 'Variance of its outputs: on data, since the layer was dense; at 100 % they are no better than their mean.') : null,
     run.advice.some((each) => each.includes('of its energy'))
       ? html('p', {class: 'hint'}, 'Energy: the share of its squared singular values that a kernel has kept since it was dense.') : null,
     html('h2', {}, 'Asked and reached'),

@@ -140,6 +140,10 @@ export function ranks(state) {
     'div', {},
     layers.length > FEW ? heat(state, layers) : lines(state, layers),
     html('p', {class: 'hint'}, `${cutsTold(run)} Choose a layer to see its singular values.`),
-    inNumbers(table(`Ranks after epoch ${run.steps[last]}`, head, rows)),
+    inNumbers(
+      table(`Ranks after epoch ${run.steps[last]}`, head, rows),
+      html('p', {class: 'hint'}, 'Energy kept: of the squared singular values of the kernel. Output error: of the variance of its outputs, on data. ',
+        'Most of the energy of a kernel is in directions that its data does not use, so little of it may keep most of the outputs.'),
+    ),
   );
 }

@@ -33,12 +33,15 @@ export function sensitivity(state) {
     'tr', {}, html('th', {scope: 'row'}, k.name), html('td', {}, percent(k.share, 2)),
     html('td', {}, short(k.effective_rank)), k.values.map((value, i) => cell(value, k.ranks[i])),
   ));
-  const head = ['layer', 'of all parameters', 'effective rank', ...ratios.map((each) => percent(each, 2))];
+  const head = ['layer', 'of all parameters', 'effective rank of the kernel alone', ...ratios.map((each) => percent(each, 2))];
   return html(
     'div', {class: 'wide'},
     html('p', {class: 'answer'}, mostSensitive(analysis)),
     html('table', {class: 'heat'},
       html('caption', {}, `${metric} of the model where one layer alone is cut to a share of its parameters; ${metricText(baseline, metric)} where none is. Dark: much is lost.`),
       html('thead', {}, html('tr', {}, head.map((each) => html('th', {scope: 'col'}, each)))), html('tbody', {}, rows)),
+    ratios.some((each) => each >= 1) ? html('p', {class: 'hint'}, 'At 100 % a layer has factors that hold as many numbers as its kernel did. '
+      + 'Their rank is below full rank, so even there the model may be worse than where nothing is cut; layers that save nothing stay dense.') : null,
+    html('p', {class: 'hint'}, 'Effective rank of the kernel alone: of its own singular values, not weighed by data as those of the spectra may be, which have a lower one then.'),
   );
 }

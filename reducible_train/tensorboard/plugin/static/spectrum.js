@@ -20,7 +20,17 @@ function upright(place, height, kind, name, before) {
   );
 }
 
-function drawn(spectra, at, layer) {
+// Whether the data weighs the values of a cut; null where the logs do not tell.
+function isWeighed(run, layer, step) {
+  const cut = run.cuts.find((each) => each.at === step);
+  const criterion = cut?.kernels.find((each) => each.name === layer)?.criterion;
+  return criterion ? criterion !== 'frobenius' : null;
+}
+
+const EFFECTIVE = 'Effective rank: how many equal values would be spread as evenly. ';
+const OTHER = 'The effective rank of the sensitivity table is another number, of the kernel alone. ';
+
+function drawn(spectra, at, layer, weighed) {
   const first = positive(spectra[0]);
   const now = positive(spectra[at]);
   const {rank, length, effective_rank: effective, noise_edge: edge, step} = spectra[at];
@@ -42,7 +52,7 @@ function drawn(spectra, at, layer) {
   }
   if (isNumber(effective)) {
     const place = x(Math.min(Math.max(effective, 1), length));
-    marks.push(upright(place, BOTTOM - 8, 'effective', `effective rank ${+effective.toPrecision(2)}`, place > LEFT + 130));
+    marks.push(upright(place, BOTTOM - 8, 'effective', `effective rank${weighed ? ' by the data' : ''} ${+effective.toPrecision(2)}`, place > LEFT + 130));
   }
   if (isNumber(edge) && edge >= low && edge <= high) {
     marks.push(
@@ -53,18 +63,19 @@ function drawn(spectra, at, layer) {
   return html(
     'div', {},
     picture(
-      660, 360, `Singular values of ${layer} before the cut of epoch ${step}, ${rank} of ${length} kept`,
-      axes({x, y, left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, xName: 'index of the singular value, largest first', yName: 'singular value', yText: short}),
+      660, 360, `Singular values of ${layer} before the cut that begins epoch ${step}, ${rank} of ${length} kept`,
+      axes({x, y, left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, xName: 'index of the singular value, largest first', yName: weighed ? 'singular value, as the data weighs it' : 'singular value', yText: short}),
       at ? path(line(first), {class: 'first'}) : null,
       path(line(now), {class: 'now'}),
       marks,
     ),
     html('p', {class: 'hint'}, 'Solid: before this cut; shaded: what it took. ',
-      at ? `Dotted: before the first cut, of epoch ${spectra[0].step}. ` : '',
-      isNumber(effective) ? 'Effective rank: how many equal values would be spread as evenly. ' : '',
+      at ? `Dotted: before the first cut, that begins epoch ${spectra[0].step}. ` : '',
+      weighed ? 'The data weighs them: a direction counts as much as the outputs or the loss feel it. ' : '',
+      isNumber(effective) ? EFFECTIVE + (weighed === false ? '' : OTHER) : '',
       isNumber(edge) ? `Noise edge: where values of random numbers of the same size would end${
         edge < low || edge > high ? `, ${short(edge)}, outside this picture` : ''}.` : ''),
-    inNumbers(table(`Before the cut of epoch ${step}`, ['index', 'singular value'],
+    inNumbers(table(`Before the cut that begins epoch ${step}`, ['index', 'singular value'],
       now.slice(0, 64).map(([position, value]) => [position, short(value)]))),
   );
 }
@@ -93,7 +104,7 @@ export function spectrum(state) {
     const show = (at) => {
       label.textContent = ` epoch ${spectra[at].step} (cut ${at + 1} of ${spectra.length})`;
       slider.setAttribute('aria-valuetext', label.textContent);
-      shown.replaceChildren(drawn(spectra, at, layer));
+      shown.replaceChildren(drawn(spectra, at, layer, isWeighed(state.run, layer, spectra[at].step)));
     };
     const slider = html('input', {
       type: 'range', id: 'cut', min: 0, max: spectra.length - 1, value: start, 'aria-label': 'cut',
@@ -104,7 +115,7 @@ export function spectrum(state) {
       },
     });
     show(start);
-    place.replaceChildren(...told, html('label', {class: 'slider'}, 'before the cut of', slider, label), shown);
+    place.replaceChildren(...told, html('label', {class: 'slider'}, 'before the cut that begins', slider, label), shown);
     if (held) slider.focus();
   });
   return html('div', {}, html('label', {}, 'layer ', choice), place);

@@ -123,7 +123,10 @@ export function cutLines(run, x, top, bottom) {
 
 export function cutsTold(run) {
   if (!run.cut_steps.length) return '';
-  return `Dotted lines: cuts${run.undone.length ? '; the faint ones were undone by the guard' : ''}.`;
+  const faint = run.undone.length ? '; the faint ones were undone by the guard' : '';
+  const first = run.cut_steps[0];
+  const place = first > 0 ? `, so the first is between ${first - 1} and ${first}` : '';
+  return `Dotted lines: cuts, at the begin of their epochs${place}${faint}.`;
 }
 
 // A line through the points that are there; a gap where one is missing.
