@@ -110,7 +110,7 @@ def analysed(value):
             "it can give more.",
         ),
         (
-            run(undone=[UNDONE], outcome={"guard": "Guard(max_drop=None)", "parameters": None}),
+            run(undone=[UNDONE], outcome=run()["outcome"] | {"guard": "Guard(max_drop=None)"}),
             "give the guard a limit that is easier to meet or a longer patience.",
         ),
         (run(cut_steps=[]), "Nothing was cut in this run: it is a dense one"),
