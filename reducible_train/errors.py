@@ -16,7 +16,10 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-_GRAPH = re.compile(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|^\(\d+\)\s*")  # names of nodes
+_GRAPH = re.compile(  # names of nodes, colours of a terminal
+    r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|^\(\d+\)\s*|\x1b\[\d*m| name:\s*$"
+)
+_WRAPPED = "Exception encountered when calling"  # Keras's words before what was found
 
 
 def first_sentence(error: BaseException) -> str:
@@ -25,6 +28,8 @@ def first_sentence(error: BaseException) -> str:
     Example:
         >>> first_sentence(ValueError("Shapes differ. See the guide.\\nFile ..."))
         'ValueError: Shapes differ.'
+        >>> first_sentence(ValueError("Exception encountered when calling A.call().\\n\\nNo mask."))
+        'ValueError: No mask.'
     """
     if isinstance(error, ReducibleError):
         return f"{type(error).__name__}: {error}"
@@ -32,6 +37,7 @@ def first_sentence(error: BaseException) -> str:
     if lines and lines[0].startswith("Graph execution error"):  # of a graph, the reason comes last
         traced = ("File ", "Detected at", "Graph execution")
         lines = [each for each in lines if not each.startswith(traced) and "root error" not in each]
+    lines = [each for each in lines if not each.startswith(_WRAPPED)] or lines
     told = next((each for each in lines if each), "").partition(". ")[0].rstrip(".")
     kind = type(error).__name__
     return f"{kind}: {told}." if told else f"{kind}."

@@ -41,10 +41,14 @@ def init(
     check_writable(file, "FILE")
     write_text(file, text)
     command, name = program("reducible-train"), shlex.quote(str(file))
+    given = f"MODEL.keras DATA.npz --config {name} --out"
+    run = f"train   {command} finetune {given} small.reducible"
+    if any(line.startswith("search_space:") for line in text.splitlines()):
+        run = f"search  {command} tune {given} best.reducible"
     told = (
         f"written {file}, the example {like!r} (--like takes {', '.join(names())})",
         f"look    {command} preview {name}",
-        f"train   {command} finetune MODEL.keras DATA.npz --config {name} --out small.reducible",
+        run,
     )
     for line in told:
         Console().print(Text(line), soft_wrap=True)

@@ -121,7 +121,8 @@ def _summary(report: Mapping[str, Any], header: Header, size: int) -> list[str]:
     epochs = {epoch for cut in cuts if isinstance(epoch := _mapping(cut).get("epoch"), int)}
     if epochs:
         before = ", ".join(map(str, sorted(epochs)))
-        lines.append(f"cuts: {len(cuts)}, before epochs {before} (counted from 0)")
+        which = "epoch" if len(epochs) == 1 else "epochs"
+        lines.append(f"cuts: {len(cuts)}, before {which} {before} (counted from 0)")
     return [*lines, *_answers(report)]
 
 

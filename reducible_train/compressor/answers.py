@@ -14,6 +14,7 @@ from reducible_train.report.records import Cut
 from reducible_train.selection.answers import (
     MOST,
     Answers,
+    is_finite,
     outputs_of,
     relative_output_errors,
     some_of,
@@ -101,7 +102,7 @@ class AnswerWatch:
         after = None if before is None else self._now()
         if before is None or after is None:
             return CutAnswers()
-        errors = relative_output_errors(before, after)
+        errors = self._errors(before, after)
         self._is_measured = True
         self.complaint = useless(errors)
         if self.complaint is not None:
@@ -120,7 +121,7 @@ class AnswerWatch:
             _keras.sync_state(self._model)
             now = self._now()
             if now is not None and self._samples is not None:
-                errors = {} if self._start is None else relative_output_errors(self._start, now)
+                errors = {} if self._start is None else self._errors(self._start, now)
                 self._end = self._recorded(_known(errors), now.metrics)
                 if spoilt is not None and _is_worse(cuts[0].metrics_before, now.metrics):
                     self.complaint = useless(errors)
@@ -149,7 +150,20 @@ class AnswerWatch:
         return outputs_of(self._model, samples)
 
     def _since_start(self, now: Answers) -> float | None:
-        return None if self._start is None else _known(relative_output_errors(self._start, now))
+        return None if self._start is None else _known(self._errors(self._start, now))
+
+    def _errors(self, before: Answers, now: Answers) -> dict[str, float]:
+        """By name of the output; NaN, with a note, where there was no variance."""
+        errors = relative_output_errors(before, now)
+        alike = [name for name, e in errors.items() if math.isinf(e) and is_finite(now, name)]
+        if alike:
+            which = "".join(f" '{name}'" for name in alike if name)
+            note = (
+                f"What cuts do to the outputs{which} cannot be told as a share of their variance: "
+                f"they were the same on all samples of {self._source}. Give it several that differ."
+            )
+            self.notes = tuple(dict.fromkeys((*self.notes, note)))
+        return errors | dict.fromkeys(alike, math.nan)
 
     def _now(self) -> Answers | None:
         """The answers of the model as it is; `None`, with a note, where it gives none."""

@@ -94,6 +94,12 @@ def worst(errors: Mapping[str, float]) -> float:
     return max((each for each in errors.values() if not math.isnan(each)), default=math.nan)
 
 
+def is_finite(answers: Answers, name: str) -> bool:
+    """True if an output holds no NaN or infinity."""
+    given = (batch[name][0] for batch in answers.batches if name in batch)
+    return all(bool(np.isfinite(values).all()) for values in given)
+
+
 def some_of(model: Any, samples: Samples, most: int = MOST) -> Samples:
     """At most so many of the samples, spread evenly, fewer where a model's outputs are large.
 

@@ -89,9 +89,10 @@ def check_target(
             stacklevel=2,
         )
         return True
+    under = " under its rules" if rules else ""
     raise RankError(
         f"`{target.name}` cannot be met: the smallest possible {what} of model '{name}' "
-        f"is {said} under its rules (the rest is in layers that stay dense). Received: a "
+        f"is {said}{under} (the rest is in layers that stay dense). Received: a "
         f"{target.name} of {target.lowest:g}. Raise it, {_loosen(survey)}or let more layers be "
         f"factorised.\n{report}"
     )

@@ -70,11 +70,16 @@ class CalibrationSet:
 def check_calibration(model: Any, samples: Samples | None) -> None:
     """Refuse samples of the user that name a class, or a row of a table, which is not there.
 
+    Also those that a model cannot be called on, where its training calls it on them.
+
     Raises:
-        ArgumentError: They do.
+        ArgumentError: They do, or it cannot.
     """
     for part in () if samples is None else (samples, *samples.more):
         check_values(model, part.x, part.y, "`calibration`", part.weight)
+    called = _keras.has_call(_keras.trained_model(model)) and not _keras.has_own_step(model)
+    if samples is not None and called and not _keras.is_distributed(model):
+        check_samples(samples, model, None, run=not _keras.unbuilt_parts(model))
 
 
 def asking_in(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:

@@ -117,12 +117,13 @@ def test_init_writes_every_example_with_a_schema_line_that_leads_to_the_schema(p
     assert yaml.safe_load("\n".join(rest)) == yaml.safe_load(path.read_text("utf-8"))
 
 
-def test_init_names_its_file_and_what_to_type_next(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("like", "then"), [((), "finetune"), (("--like", "search"), "tune")])
+def test_init_names_its_file_and_what_to_type_next(tmp_path, monkeypatch, like, then):
     monkeypatch.chdir(tmp_path)
-    result = run("init")
+    result = run("init", *like)
     first, *commands = result.output.splitlines()
     assert "reducible.yaml" in first
-    for line, name in zip(commands, ("preview", "finetune"), strict=True):
+    for line, name in zip(commands, ("preview", then), strict=True):
         words = shlex.split(line)[2:]
         assert words[0] == name
         assert "reducible.yaml" in words

@@ -68,6 +68,15 @@ def test_factorize_tells_error_and_metrics_of_its_calibration_set():
     assert str(again) == str(report)
 
 
+def test_of_samples_that_are_all_the_same_no_error_is_told():
+    model, x, y = trained()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputErrorWarning)
+        report = factorize(model, rank=3, calibration=(x[:1], y[:1]))
+    assert report.cuts[0].output_error is None
+    assert any("the same on all samples of the calibration set" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_error_of_a_kernel_is_that_of_its_outputs(rng, criterion, bias):

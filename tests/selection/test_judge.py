@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -53,6 +54,19 @@ def test_the_best_judge_is_taken_that_the_data_allow(case):
     assert judges(report) == {criterion}
     told = " ".join(report.notes)
     assert re.search(note, told) if note else not told
+
+
+@pytest.mark.parametrize("in_fit", [False, True])
+def test_samples_of_the_user_that_the_model_cannot_be_called_on_are_refused(in_fit):
+    model, words = mlp(), np.array([["a"] * 24] * 9)
+    weights = model.get_weights()
+    scheduler = RankScheduler(0.5, calibration=words)
+    fit = partial(model.fit, X, Y, verbose=0, callbacks=[scheduler])
+    cuts = fit if in_fit else partial(factorize, model, 0.5, calibration=words)
+    with pytest.raises(ArgumentError, match=r"cannot be run on the calibration samples.*Cast"):
+        cuts()
+    for after, before in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(after, before)
 
 
 def test_by_data_a_budget_is_shared_by_the_knapsack_and_without_by_energy():

@@ -306,7 +306,7 @@ def test_a_file_of_so_many_bytes(tmp_path):
     smallest = wide()
     with pytest.raises(RankError, match=r"smallest possible cost in bytes of the .*file") as caught:
         factorize(smallest, cost=2_000, measure="file")
-    least = int(re.search(r"is (\d+) under", str(caught.value))[1])
+    least = int(re.search(r"is (\d+) \(", str(caught.value))[1])
     report = factorize(smallest, cost=least, measure="file")
     assert set(report.ranks.values()) == {1}
     assert saved(smallest, tmp_path, report) <= least
