@@ -106,6 +106,8 @@ def by_hand() -> dict[str, Way]:
     return ways | {
         "fisher knapsack cut, rate 0.25": replace(base, rate=0.25),
         "fisher knapsack cut, rate 1": replace(base, rate=1.0),
+        "fisher knapsack cut, rate 2": replace(base, rate=2.0),
+        "activation uniform cut, rate 2": replace(ways["activation uniform cut"], rate=2.0),
         "fisher knapsack cut, warm-up": replace(base, warmup=0.1),
         "fisher knapsack cut, decay": also(aids=(ProductDecay(2e-4),)),
         "fisher knapsack cut, least rank": also(rules=(LayerRule("*", min_rank=4),)),
