@@ -29,10 +29,10 @@ from reducible_train.preflight.data import check_data
 from reducible_train.saving.model_file import check_savable
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
-from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.front import pareto
 from reducible_train.tuner.hypermodel import RankHyperModel
-from reducible_train.tuner.kept_files import ORACLE, MendedWarning
+from reducible_train.tuner.kept_files import ORACLE
 from reducible_train.tuner.proposals import propose
 from reducible_train.tuner.trained_on import training_of
 
@@ -103,12 +103,7 @@ class Tuning:
         self._tuner, self._mended = self._made(self._name)
 
     def _check_folder(self, tuner: str) -> None:
-        """Refuse the folder of another search, and one that this tuner cannot go on in."""
-        if tuner == "grid" and role() is None and (self._project / ORACLE).exists():
-            raise ArgumentError(
-                "keras-tuner's grid cannot go on with a search. Received: --tuner grid, and "
-                f"{self._folder}, which holds one. Choose another place with --folder."
-            )
+        """Refuse the folder of another search."""
         told = training_of(_TUNERS[tuner].__name__, self._network, self._fit)
         try:
             self._hypermodel.open_folder(self._project, {**told, "seed": self._seed})
@@ -192,7 +187,9 @@ class Tuning:
 
     def progress(self, console: Console) -> Progress:
         """Tells of each trial that has ended since it was called last."""
-        for line in self._mended:
+        foreseen = self._hypermodel.foresight
+        told = [] if foreseen is None else [f"{foreseen}"]
+        for line in [*self._mended, *told]:
             console.print(Text(line), soft_wrap=True)
         direction = self._hypermodel.objective.direction
         return Progress(console, self._project, self._trials, direction, self._shown)

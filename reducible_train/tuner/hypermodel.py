@@ -53,6 +53,7 @@ from reducible_train.tuner.keras_tuner_side import (
     seed_of,
     users_own,
 )
+from reducible_train.tuner.one_search import search_alone
 from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.start import Start
@@ -152,6 +153,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         self._checked: set[str] = set()
         self._folder = Folder(self.plan, self._fingerprint)
         keep_whole()
+        search_alone()
         super().__init__(name)
 
     @property

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ from reducible_train.errors import ArgumentError
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.comparisons import is_tuner_saver
 from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.folder_lock import holding
+from reducible_train.tuner.folder_lock import searching
 
 FILE = "model.reducible"  # the compact file of a trial, in its folder
 REASON = "failed.txt"  # why it failed; a chief is not told by its workers
@@ -91,17 +90,14 @@ class TunerTrial:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else searches in this folder while the trial runs; workers of a chief may.
+        """Nobody else searches in this folder while the trial runs, also one that is run by hand.
 
         Raises:
             SearchError: Another process does.
         """
-        if os.environ.get("KERASTUNER_TUNER_ID"):
-            yield
-            return
         with ExitStack() as stack:
             try:
-                stack.enter_context(holding(self.project))
+                stack.enter_context(searching(self.project))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
             yield
