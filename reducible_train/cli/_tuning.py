@@ -24,9 +24,9 @@ from reducible_train.cli._workers import BROKEN_OFF, CHIEF, PROJECT, role
 from reducible_train.config import Config
 from reducible_train.config.build import layer_rules
 from reducible_train.container.files import accessing, replacing_by
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ReducibleError, first_sentence
 from reducible_train.preflight.data import check_data
-from reducible_train.saving.model_file import check_savable
+from reducible_train.saving.model_file import check_savable, load_model, save_model
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError
@@ -41,6 +41,8 @@ _TUNERS = {
     "random": keras_tuner.RandomSearch,
     "grid": keras_tuner.GridSearch,
 }
+_ANEW = "Give another project_name, or overwrite=True to begin anew"  # as Python is told
+_HERE = "choose another place with --folder"
 _SEED = 1  # where none is given, or 0, for which keras-tuner draws another each time
 
 
@@ -99,8 +101,16 @@ class Tuning:
         Raises:
             ArgumentError: It is that of another search, or cannot be gone on with.
         """
-        self._check_folder(self._name)
-        self._tuner, self._mended = self._made(self._name)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", MendedWarning)
+            self._check_folder(self._name)
+            self._tuner = self._made(self._name)
+        mended = [each for each in told if issubclass(each.category, MendedWarning)]
+        for each in told:
+            if each not in mended:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        words = [str(each.message).replace(_ANEW[0].lower() + _ANEW[1:], _HERE) for each in mended]
+        self._mended = list(dict.fromkeys(words))
 
     def _check_folder(self, tuner: str) -> None:
         """Refuse the folder of another search."""
@@ -108,19 +118,12 @@ class Tuning:
         try:
             self._hypermodel.open_folder(self._project, {**told, "seed": self._seed})
         except SearchError as error:
-            words = str(error).partition(" Give another project_name")[0]
-            raise ArgumentError(f"{words} Here: choose another place with --folder.") from error
+            words = str(error).replace(f"{_ANEW}.", f"Here: {_HERE}.")
+            raise ArgumentError(words) from error
 
-    def _made(self, name: str) -> tuple[Any, list[str]]:
-        """The tuner, with what its folder holds: that of one process, or of a chief.
-
-        With it a line for each file that a kill had cut.
-        """
-        with (
-            contextlib.redirect_stdout(io.StringIO()),  # it says where it goes on
-            warnings.catch_warnings(record=True) as told,
-        ):
-            warnings.simplefilter("always", MendedWarning)
+    def _made(self, name: str) -> Any:
+        """The tuner, with what its folder holds: that of one process, or of a chief."""
+        with contextlib.redirect_stdout(io.StringIO()):  # it says where it goes on
             tuner = _TUNERS[name](
                 self._hypermodel,
                 self._hypermodel.objective,
@@ -135,11 +138,7 @@ class Tuning:
             # keras-tuner goes on only with a search of the same name of a process
             if role() in (None, CHIEF) and self._is_begun():
                 tuner.oracle.reload()
-        mended = [each for each in told if issubclass(each.category, MendedWarning)]
-        for each in told:
-            if each not in mended:
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-        return tuner, list(dict.fromkeys(str(each.message) for each in mended))
+        return tuner
 
     def _is_begun(self) -> bool:
         """Whether the folder holds trials to go on with."""
@@ -180,6 +179,7 @@ class Tuning:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Trial .* failed")  # each has its line
+                warnings.simplefilter("ignore", MendedWarning)  # the same
                 self._tuner.search(**self._fit, verbose=0)
         except KeyboardInterrupt:
             console.print(Text(BROKEN_OFF))
@@ -209,18 +209,18 @@ class Tuning:
             ArgumentError: No trial has finished, or every one has failed.
             typer.Exit: Saved, but the best one does not keep to what was asked.
         """
-        self._check_some(ended(self._project))
-        self._tuner.oracle.reload()
+        done = ended(self._project)
+        self._check_some(done)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MendedWarning)  # they were told
+            self._tuner.oracle.reload()
         front = pareto(self._tuner)
         best = self._tuner.oracle.get_best_trials(1)[0]
         point = next(each for each in front.trials if each.trial_id == best.trial_id)
-        if point.file is None:
-            raise ArgumentError(
-                f"Trial {best.trial_id} must have a compact file. Received: none in its folder. "
-                "Run the command again with another --folder."
-            )
-        with accessing(out, "write"), replacing_by(out) as beside:
-            shutil.copyfile(point.file, beside)
+        self._save(best, point.file, out)
+        if len(done) < self._trials:
+            told = f"{len(done)} of {self._trials} trials: the tuner finds nothing else to try"
+            console.print(Text(told))
         console.print()
         console.print(Text(str(front)), soft_wrap=True)
         console.print()
@@ -233,6 +233,29 @@ class Tuning:
             words = "No trial kept to what was asked; saved is the one that comes nearest."
             Console(stderr=True).print(Text(words))
             raise typer.Exit(SHORT)
+
+    def _save(self, trial: Any, file: Path | None, out: Path) -> None:
+        """The compact file of a trial; where it is gone or damaged, made of its checkpoint.
+
+        Raises:
+            ArgumentError: Neither can be read.
+        """
+        with contextlib.suppress(ReducibleError):
+            if file is not None:
+                load_model(file)
+                with accessing(out, "write"), replacing_by(out) as beside:
+                    shutil.copyfile(file, beside)
+                return
+        try:
+            model = self._tuner.load_model(trial)
+        except Exception as error:  # Keras and h5py raise whatever they like
+            raise ArgumentError(
+                f"Trial {trial.trial_id}, the best, must have its compact file or its checkpoint. "
+                f"Received: neither that can be read in {self._tuner.get_trial_dir(trial.trial_id)}"
+                f" ({first_sentence(error).rstrip('.')}). Put them back; or remove that folder, and"
+                " the same command tries something else in its place."
+            ) from error
+        save_model(model, out)
 
     def _check_some(self, done: Mapping[str, Ended]) -> None:
         """Refuse to go on where every trial has failed."""

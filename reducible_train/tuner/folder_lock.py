@@ -30,6 +30,7 @@ CHIEF = "reducible_chief.lock"  # held by a chief, which writes the results of i
 PARENT = "REDUCIBLE_TUNE_PARENT"  # set where another process has started this one, and holds SEARCH
 _ID, _ADDRESS = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP"
 _ENDING = 15.0  # seconds that a process may take to notice that its parent has ended
+_GLANCE = 1.0  # the same, for one who only looks and mends what a kill has left
 _WORKER = ".worker.lock"  # held by each worker, by its name
 _FAR = 1 << 30  # Windows locks bytes, and nobody reads this one
 _HELD: dict[str, list[int]] = {}  # path -> how often this process holds it, and its descriptor
@@ -56,7 +57,7 @@ def searching(project: Path, patience: float = _ENDING) -> Iterator[None]:
             stack.enter_context(holding(project, f"reducible_{name}{_WORKER}", patience))
         else:
             if not (name and PARENT in os.environ):
-                stack.enter_context(holding(project, SEARCH))
+                stack.enter_context(holding(project, SEARCH, min(patience, _GLANCE)))
             if name:
                 stack.enter_context(holding(project, CHIEF, patience))
             elif (project / CHIEF).exists():  # of one whose parent was killed, and that ends soon

@@ -315,8 +315,12 @@ class RankHyperModel(keras_tuner.HyperModel):
             return
         _check_search(self.plan, trial, model, arguments)
         training = training_of(
-            type(trial.tuner).__name__, None if self.start.builds else model, arguments
+            type(trial.tuner).__name__,
+            None if self.start.builds else model,
+            {**arguments, "calibration": self.plan.calibration},
         )
+        if trial.executions > 1:
+            training["training"]["executions_per_trial"] = trial.executions
         self._folder.opened(trial.project, training)
         trial.keep_begun()
         self._checked.add(place)

@@ -145,6 +145,10 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
             _requeue(oracle, name)
             lines.append(_set_aside(_file(project, name), "its trial runs again"))
             write_text(_file(project, name), json.dumps(trials[name]))
+    for order in ("retry_queue", "end_order"):
+        oracle[order] = [name for name in oracle[order] if name in trials]
+    running = oracle["ongoing_trials"]
+    oracle["ongoing_trials"] = {key: name for key, name in running.items() if name in trials}
     for name, trial in trials.items():
         _follow(project, oracle, name, trial or {}, last=len(trials) - 1)
     if json.dumps(oracle) != before:
@@ -292,7 +296,8 @@ def _is_trial(found: Any) -> bool:
     return (
         all(map(_is_mapping, maps))
         and isinstance(told["space"], list)
-        and (not done or isinstance(score, float | int))
+        and found["status"] in ("RUNNING", "INVALID", *_ENDED)
+        and (not done or (isinstance(score, float | int) and len(found["metrics"]["metrics"]) > 0))
         and isinstance(found["trial_id"], str)
         and "best_step" in found
     )

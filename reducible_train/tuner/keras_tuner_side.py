@@ -84,6 +84,11 @@ class TunerTrial:
         return int(oracle.seed)
 
     @property
+    def executions(self) -> int:
+        """How often a trial is trained, to report the mean."""
+        return int(getattr(self.tuner, "executions_per_trial", 1))
+
+    @property
     def objective(self) -> Any:
         """What the tuner makes best."""
         return self.tuner.oracle.objective

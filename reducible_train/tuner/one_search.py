@@ -20,7 +20,8 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 from reducible_train.errors import ArgumentError
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
-from reducible_train.tuner.kept_files import ORACLE
+from reducible_train.tuner.kept_files import ORACLE, TRIAL
+from reducible_train.tuner.keras_tuner_side import FILE as COMPACT
 from reducible_train.tuner.project import FILE
 
 _OVERWRITE = " overwrite=True would remove its trials: leave it out, also of workers."
@@ -49,13 +50,19 @@ def _alone(search: Any) -> Any:
             with _told():
                 held.enter_context(searching(project))
             ours.check_folder(project, {"tuner": type(self).__name__})
-            worker = isinstance(self.oracle, OracleClient)
-            if not worker and (project / FILE).is_file() and (project / ORACLE).is_file():
+            if not isinstance(self.oracle, OracleClient) and _is_begun(project):
                 self.oracle.reload()
             return search(self, *args, **kwargs)
 
     alone.shared = search  # type: ignore[attr-defined]
     return alone
+
+
+def _is_begun(project: Path) -> bool:
+    """Whether a folder holds what is gone on with: more than a search that was refused."""
+    if not (project / FILE).is_file():
+        return any(project.glob(f"trial_*/{COMPACT}"))
+    return (project / ORACLE).is_file() or any(project.glob(f"trial_*/{TRIAL}"))
 
 
 def _keeping(begin: Any) -> Any:

@@ -93,7 +93,7 @@ class Project:
                 found = json.loads(self._path.read_text("utf-8"))
         except ValueError:  # cut short by whoever was killed while an older version wrote it
             return None
-        return found if isinstance(found, dict) else None
+        return found if _is_good(found) else None
 
     def _warn_of_trials(self) -> None:
         """Tell that finished trials are taken for those of this search, where nothing says so."""
@@ -112,6 +112,12 @@ class Project:
         with accessing(self._path, "write"), replacing_by(self._path) as beside:
             told = merged(self._found() or {}, self._searched) | {"dense": dense}
             beside.write_text(json.dumps(told, indent=1), "utf-8")
+
+
+def _is_good(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    return all(isinstance(found.get(name, {}), dict) for name in (OPTIONAL, "dense"))
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

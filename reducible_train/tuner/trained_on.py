@@ -12,7 +12,7 @@ import keras
 from reducible_train.selection import fingerprints
 from reducible_train.tuner.project import OPTIONAL
 
-_DATA = ("x", "y", "sample_weight", "validation_data")
+_DATA = ("x", "y", "sample_weight", "validation_data", "calibration")
 _FIT = ("validation_split", "steps_per_epoch", "validation_steps", "class_weight")
 _BATCH = 32  # of arrays, where `fit` is told nothing
 
@@ -23,7 +23,7 @@ def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> 
     Args:
         tuner: Name of the tuner's class.
         model: A model of it, compiled; `None` where each trial compiles its own.
-        arguments: Those of `model.fit`, by name.
+        arguments: Those of `model.fit`, by name, and the `calibration` of the hypermodel.
 
     Returns:
         `tuner`, `training`, a fingerprint of each part of the data that is made of arrays, and

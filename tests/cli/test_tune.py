@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
 from reducible_train.cli import _workers, app
+from reducible_train.cli._trials import ended
 from reducible_train.errors import ArgumentError
 
 tune_module = import_module("reducible_train.cli.tune")
@@ -79,6 +81,15 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     done = run(*asked(place, "--trials", 2, *free))
     assert "done before: 2 of 2 trials" in done.output
     assert "trial 2 of" not in done.output
+    for path in (place / "trials" / "trials").glob("trial_*/model.reducible"):
+        path.unlink()  # its checkpoint will do
+    shutil.copytree(
+        place / "trials" / "trials" / "trial_1", place / "trials" / "trials" / "trial_1.before"
+    )
+    (place / "best.reducible").unlink()
+    more = run(*asked(place, "--trials", 1, *free))
+    assert "done before: 2 of 1 trials, more than are asked for" in more.output
+    assert load_model(place / "best.reducible").count_params() == small.count_params()
     (place / "search.yaml").write_text(SEARCH.replace("0.8", "0.7"))
     other = run(*asked(place, "--trials", 2, *free))
     assert other.exit_code == 1
@@ -96,6 +107,21 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     bayesian = run(*asked(place, "--trials", 2, "--max-drop", 0.9))
     assert "another tuner (RandomSearch, now BayesianOptimization)" in bayesian.output
     assert load_model(place / "best.reducible").count_params() > 0, "the file is as it was"
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+def test_a_grid_goes_on_until_nothing_is_left(place):
+    (place / "search.yaml").write_text(SEARCH.replace("[0.3, 0.8]", "[0.4, 0.6, 0.8]"))
+    asks = ("--max-drop", 0.9, "--tuner", "grid")
+    assert "trial 1 of 1" in run(*asked(place, "--trials", 1, *asks)).output
+    found = run(*asked(place, "--trials", 9, *asks)).output
+    assert "done before: 1 of 9 trials" in found
+    assert "trial 3 of 9" in found
+    assert "3 of 9 trials: the tuner finds nothing else to try" in found
+    project = place / "trials" / "trials"
+    (project / "trial_1").rename(project / "trial_1.old")
+    assert sorted(ended(project)) == ["0", "2"]
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")

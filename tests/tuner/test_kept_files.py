@@ -98,13 +98,33 @@ LEFT = {
     "a done trial without its score": lambda project: change(
         project / "trial_1" / "trial.json", score=None
     ),
+    "a done trial without metrics": lambda project: change(
+        project / "trial_1" / "trial.json", metrics={"metrics": {}}
+    ),
+    "trials that nobody knows": lambda project: change(
+        project / "oracle.json",
+        retry_queue=["99"],
+        end_order=["5", "0", "1"],
+        ongoing_trials={"tuner0": "7"},
+    ),
     "a copy of a trial": a_copy_beside,
     "a copy that was cut": lambda project: cut(a_copy_beside(project), 0.5),
 }
-AGAIN = ("a trial", "a running trial", "a trial, of another form", "a done trial without its score")
-ASIDE = ("the oracle, empty", "the oracle, half", "a trial", "the tuner", "a copy that was cut",
-         "the oracle, of another form", "a trial, of another form",
-         "a done trial without its score")  # fmt: skip
+BROKEN = (
+    "a trial, of another form",
+    "a done trial without its score",
+    "a done trial without metrics",
+)
+AGAIN = ("a trial", "a running trial", *BROKEN)
+ASIDE = (
+    "the oracle, empty",
+    "the oracle, half",
+    "the oracle, of another form",
+    "a trial",
+    "the tuner",
+    "a copy that was cut",
+    *BROKEN,
+)
 
 
 @pytest.mark.parametrize("left", LEFT)

@@ -186,6 +186,7 @@ def test_a_folder_goes_on_with_the_same_data_and_settings_only(tmp_path):
     goes_on("a search with other data", data=(X, (Y + 1) % 4))
     goes_on(r"other training settings \(epochs 1, now 2\)", epochs=2)
     goes_on(r"other training settings \(batch_size 32, now 8\)", batch_size=8)
+    goes_on(r"\(executions_per_trial none, now 2\)", compiled={"executions_per_trial": 2})
     rate = {"optimizer": keras.optimizers.SGD(0.5), "metrics": ["accuracy"]}
     goes_on(r"\(learning_rate 0.01, now 0.5\)", compiled=rate)
     weights = {0: 2.0, 1: 1.0, 2: 1.0, 3: 1.0}
