@@ -18,6 +18,7 @@ from rich.text import Text
 
 from reducible_train.cli._data import Arrays
 from reducible_train.cli._exit import RESCUED, SHORT
+from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._look import inspect_line
 from reducible_train.cli._trials import Ended, Progress, ended, line_of
 from reducible_train.cli._workers import BROKEN_OFF, CHIEF, PROJECT, role
@@ -169,17 +170,18 @@ class Tuning:
         """
         look = self.progress(console) if role() is None else None
         end = self._tuner.on_trial_end
-
-        def told(trial: Any) -> None:
-            end(trial)
-            if look is not None:
-                look()
-
-        self._tuner.on_trial_end = told
         try:
-            with warnings.catch_warnings():
+            with noticed_interrupts() as check, warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Trial .* failed")  # each has its line
                 warnings.simplefilter("ignore", MendedWarning)  # the same
+
+                def told(trial: Any) -> None:
+                    end(trial)
+                    if look is not None:
+                        look()
+                    check()
+
+                self._tuner.on_trial_end = told
                 self._tuner.search(**self._fit, verbose=0)
         except KeyboardInterrupt:
             console.print(Text(BROKEN_OFF))

@@ -83,12 +83,17 @@ def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator
         FileAccessError: It cannot be written.
     """
     path = os.path.join(os.path.realpath(folder), name)
-    if path in _HELD:
-        _HELD[path][0] += 1
-    else:
+    held = _HELD.get(path)
+    if held is None or not is_at(path, held[1]):  # somebody has removed it
         with accessing(path, "write"):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _HELD[path] = [1, _taken(path, folder, time.monotonic() + patience)]
+        taken = _taken(path, folder, time.monotonic() + patience)
+        if held is None:
+            held = _HELD[path] = [0, taken]
+        else:
+            _let_go(held[1])
+            held[1] = taken
+    held[0] += 1
     try:
         yield
     finally:

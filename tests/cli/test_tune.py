@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 
 from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
 from reducible_train.cli import _workers, app
+from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._trials import ended
 from reducible_train.errors import ArgumentError
 
@@ -287,6 +289,18 @@ def test_a_search_of_failed_trials_quotes_the_first(place, monkeypatch):
     assert found.output.count("failed: OSError: the disk is gone") == 4
     assert "4 trials that all failed, the first with: OSError: the disk is gone." in found.output
     assert not (place / "best.reducible").exists()
+
+
+def test_an_interrupt_that_python_has_dropped_is_noticed():
+    before = signal.getsignal(signal.SIGINT)
+    with noticed_interrupts() as check:
+        check()
+        with contextlib.suppress(KeyboardInterrupt):  # as the callback of a weak reference does
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 class Process:

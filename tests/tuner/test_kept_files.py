@@ -195,6 +195,37 @@ def test_a_tuner_that_was_made_before_another_went_on_takes_up_its_trials(begun,
     assert len(trials_of(early)) == 4
 
 
+MOVES = []  # keras-tuner copies callbacks: a folder, and where it goes in the second trial
+
+
+class Mover(keras.callbacks.Callback):
+    """Moves the folder of a search while it runs."""
+
+    def on_train_begin(self, logs=None):
+        folder, to = MOVES
+        if (folder / "trial_1").exists():
+            folder.rename(to)
+
+
+def test_a_folder_that_is_moved_while_it_is_searched_in_ends_the_search(begun, tmp_path):
+    MOVES[:] = tmp_path / "s", tmp_path / "moved"
+    with pytest.raises(SearchError, match="must stay where it is while its search runs"):
+        search(tmp_path, hypermodel(begun[0]), trials=4, fit=FIT | {"callbacks": [Mover()]})
+    assert read(tmp_path / "moved" / "trial_0" / "trial.json")["status"] == "COMPLETED"
+    tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT, project_name="moved")
+    assert told(tuner) == begun[2]
+
+
+def test_a_lock_that_was_removed_is_taken_anew(tmp_path):
+    with folder_lock.searching(tmp_path):
+        (tmp_path / folder_lock.SEARCH).unlink()
+        assert elsewhere(tmp_path, folder_lock.SEARCH) == ["free"]
+        with folder_lock.searching(tmp_path):
+            pass
+        assert "one search at a time" in elsewhere(tmp_path, folder_lock.SEARCH)[0]
+    assert elsewhere(tmp_path, folder_lock.SEARCH) == ["free"]
+
+
 def test_a_folder_of_another_name_of_the_process_is_gone_on_with(begun, tmp_path):
     """As a search of one process goes on with that of a chief: keras-tuner would begin anew."""
     project = shutil.copytree(begun[1], tmp_path / "s")
