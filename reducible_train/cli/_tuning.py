@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
 import typer
+from keras_tuner.src import config
 from rich.console import Console
 from rich.text import Text
 
@@ -171,7 +173,7 @@ class Tuning:
         look = self.progress(console) if role() is None else None
         end = self._tuner.on_trial_end
         try:
-            with noticed_interrupts() as check, warnings.catch_warnings():
+            with noticed_interrupts() as check, warnings.catch_warnings(), _without_tracebacks():
                 warnings.filterwarnings("ignore", "Trial .* failed")  # each has its line
                 warnings.simplefilter("ignore", MendedWarning)  # the same
 
@@ -268,6 +270,17 @@ class Tuning:
                 f"the first with: {failed[0].rstrip('.')}. Mend that, and begin anew with another "
                 "--folder."
             )
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Have keras-tuner print none of a trial that fails, which has its line; a worker's log may."""
+    before = config.DEBUG
+    config.DEBUG = before and (role() is not None or bool(os.environ.get("REDUCIBLE_DEBUG")))
+    try:
+        yield
+    finally:
+        config.DEBUG = before
 
 
 def _keeps(asked: SearchObjective, metrics: Mapping[str, float], score: float | None) -> bool:

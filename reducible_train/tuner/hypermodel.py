@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import types
@@ -59,6 +60,8 @@ from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import check_measured, check_space
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class RankHyperModel(keras_tuner.HyperModel):
@@ -214,6 +217,15 @@ class RankHyperModel(keras_tuner.HyperModel):
                 outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
+        except OSError as error:
+            full = _refusal_of_disk(error)
+            if not full:
+                trial.keep_reason(first_sentence(error))
+                raise
+            raise SearchError(
+                f"{trial.project} must take what a trial writes. Received: {full}. Make room there."
+                " Finished trials are kept; this one runs again when the search goes on."
+            ) from error
         except ReducibleError as error:  # it would be the same again
             trial.keep_reason(f"{type(error).__name__}: {error}")
             words = f"Trial {trial.trial.trial_id} failed: {type(error).__name__}: {error}"
@@ -335,6 +347,14 @@ def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs
         type(self).load_weights(self, filepath, *args, **kwargs)
     else:
         load_weights_into(self, filepath)
+
+
+def _refusal_of_disk(error: OSError) -> str:
+    """What a disk refuses every other trial as well; empty for any other error."""
+    for each in (error, error.__cause__):
+        if isinstance(each, OSError) and each.errno in _DISK:
+            return os.strerror(each.errno)
+    return ""
 
 
 def _check_kinds(space: Any, objective: Any) -> None:

@@ -24,7 +24,7 @@ from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_mod
 from reducible_train.cli import _workers, app
 from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._trials import ended
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, FileAccessError
 
 tune_module = import_module("reducible_train.cli.tune")
 SEARCH = """\
@@ -288,6 +288,7 @@ def test_a_search_of_failed_trials_quotes_the_first(place, monkeypatch):
     assert found.exit_code == 1, found.output
     assert found.output.count("failed: OSError: the disk is gone") == 4
     assert "4 trials that all failed, the first with: OSError: the disk is gone." in found.output
+    assert "Traceback" not in found.output
     assert not (place / "best.reducible").exists()
 
 
@@ -301,6 +302,24 @@ def test_an_interrupt_that_python_has_dropped_is_noticed():
         with pytest.raises(KeyboardInterrupt):
             check()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+@pytest.mark.parametrize("full", [OSError(28, "No space left on device"), FileAccessError("Full")])
+def test_a_full_disk_ends_the_search_and_fails_no_trial(place, monkeypatch, full):
+    full.__cause__ = OSError(28, "No space left on device")
+
+    def breaks(*_, **__):
+        raise full
+
+    asks = asked(place, "--trials", 1, "--max-size", 0.9, "--tuner", "random")
+    with monkeypatch.context() as patched:
+        patched.setattr("reducible_train.tuner.hypermodel.run_trial", breaks)
+        found = run(*asks)
+    assert found.exit_code == 1
+    assert "Make room there. Finished trials are kept" in found.output
+    assert "trial 1 of 1" in run(*asks).output
 
 
 class Process:
