@@ -35,6 +35,8 @@ def ended(project: Path) -> dict[str, Ended]:
             trial = keras_tuner.engine.trial.Trial.load(str(path))
         except (ValueError, OSError):
             continue
+        if path.parent.name != f"trial_{trial.trial_id}":  # a copy
+            continue
         if trial.status == "COMPLETED":
             metrics = {n: float(trial.metrics.get_best_value(n)) for n in trial.metrics.metrics}
             found[trial.trial_id] = Ended({**metrics, "score": float(trial.score)})
@@ -74,7 +76,9 @@ class Progress:
         self._began, self._told = time.monotonic(), set(ended(self.project))
         self._before = len(self._told)
         if self._before:
-            self.console.print(Text(f"done before: {self._before} of {self.trials} trials"))
+            many = "" if self._before <= self.trials else ", more than are asked for"
+            told = f"done before: {self._before} of {self.trials} trials{many}"
+            self.console.print(Text(told))
 
     def __call__(self) -> int:
         """How many have ended since the last call."""
@@ -89,7 +93,7 @@ class Progress:
     def _line(self, done: Mapping[str, Ended], name: str) -> str:
         since = len(self._told) - self._before
         seconds = (time.monotonic() - self._began) / since * (self.trials - len(self._told))
-        left = f"{duration(seconds)} left"
+        left = f"{duration(max(seconds, 0.0))} left"
         if done[name].reason:
             return f"failed: {done[name].reason}  {left}"
         scores = [each.metrics["score"] for each in done.values() if not each.reason]

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
 import typer
+from keras_tuner.src import config
 from rich.console import Console
 from rich.text import Text
 
 from reducible_train.cli._data import Arrays
 from reducible_train.cli._exit import RESCUED, SHORT
+from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._look import inspect_line
 from reducible_train.cli._trials import Ended, Progress, ended, line_of
 from reducible_train.cli._workers import BROKEN_OFF, CHIEF, PROJECT, role
 from reducible_train.config import Config
 from reducible_train.config.build import layer_rules
 from reducible_train.container.files import accessing, replacing_by
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ReducibleError, first_sentence
 from reducible_train.preflight.data import check_data
-from reducible_train.saving.model_file import check_savable
+from reducible_train.saving.model_file import check_savable, load_model, save_model
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
-from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.front import pareto
 from reducible_train.tuner.hypermodel import RankHyperModel
-from reducible_train.tuner.kept_files import ORACLE, MendedWarning
+from reducible_train.tuner.kept_files import ORACLE
 from reducible_train.tuner.proposals import propose
 from reducible_train.tuner.trained_on import training_of
 
@@ -41,6 +44,8 @@ _TUNERS = {
     "random": keras_tuner.RandomSearch,
     "grid": keras_tuner.GridSearch,
 }
+_ANEW = "Give another project_name, or overwrite=True to begin anew"  # as Python is told
+_HERE = "choose another place with --folder"
 _SEED = 1  # where none is given, or 0, for which keras-tuner draws another each time
 
 
@@ -99,33 +104,29 @@ class Tuning:
         Raises:
             ArgumentError: It is that of another search, or cannot be gone on with.
         """
-        self._check_folder(self._name)
-        self._tuner, self._mended = self._made(self._name)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", MendedWarning)
+            self._check_folder(self._name)
+            self._tuner = self._made(self._name)
+        mended = [each for each in told if issubclass(each.category, MendedWarning)]
+        for each in told:
+            if each not in mended:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        words = [str(each.message).replace(_ANEW[0].lower() + _ANEW[1:], _HERE) for each in mended]
+        self._mended = list(dict.fromkeys(words))
 
     def _check_folder(self, tuner: str) -> None:
-        """Refuse the folder of another search, and one that this tuner cannot go on in."""
-        if tuner == "grid" and role() is None and (self._project / ORACLE).exists():
-            raise ArgumentError(
-                "keras-tuner's grid cannot go on with a search. Received: --tuner grid, and "
-                f"{self._folder}, which holds one. Choose another place with --folder."
-            )
+        """Refuse the folder of another search."""
         told = training_of(_TUNERS[tuner].__name__, self._network, self._fit)
         try:
             self._hypermodel.open_folder(self._project, {**told, "seed": self._seed})
         except SearchError as error:
-            words = str(error).partition(" Give another project_name")[0]
-            raise ArgumentError(f"{words} Here: choose another place with --folder.") from error
+            words = str(error).replace(f"{_ANEW}.", f"Here: {_HERE}.")
+            raise ArgumentError(words) from error
 
-    def _made(self, name: str) -> tuple[Any, list[str]]:
-        """The tuner, with what its folder holds: that of one process, or of a chief.
-
-        With it a line for each file that a kill had cut.
-        """
-        with (
-            contextlib.redirect_stdout(io.StringIO()),  # it says where it goes on
-            warnings.catch_warnings(record=True) as told,
-        ):
-            warnings.simplefilter("always", MendedWarning)
+    def _made(self, name: str) -> Any:
+        """The tuner, with what its folder holds: that of one process, or of a chief."""
+        with contextlib.redirect_stdout(io.StringIO()):  # it says where it goes on
             tuner = _TUNERS[name](
                 self._hypermodel,
                 self._hypermodel.objective,
@@ -140,11 +141,7 @@ class Tuning:
             # keras-tuner goes on only with a search of the same name of a process
             if role() in (None, CHIEF) and self._is_begun():
                 tuner.oracle.reload()
-        mended = [each for each in told if issubclass(each.category, MendedWarning)]
-        for each in told:
-            if each not in mended:
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-        return tuner, list(dict.fromkeys(str(each.message) for each in mended))
+        return tuner
 
     def _is_begun(self) -> bool:
         """Whether the folder holds trials to go on with."""
@@ -175,16 +172,18 @@ class Tuning:
         """
         look = self.progress(console) if role() is None else None
         end = self._tuner.on_trial_end
-
-        def told(trial: Any) -> None:
-            end(trial)
-            if look is not None:
-                look()
-
-        self._tuner.on_trial_end = told
         try:
-            with warnings.catch_warnings():
+            with noticed_interrupts() as check, warnings.catch_warnings(), _without_tracebacks():
                 warnings.filterwarnings("ignore", "Trial .* failed")  # each has its line
+                warnings.simplefilter("ignore", MendedWarning)  # the same
+
+                def told(trial: Any) -> None:
+                    end(trial)
+                    if look is not None:
+                        look()
+                    check()
+
+                self._tuner.on_trial_end = told
                 self._tuner.search(**self._fit, verbose=0)
         except KeyboardInterrupt:
             console.print(Text(BROKEN_OFF))
@@ -192,7 +191,9 @@ class Tuning:
 
     def progress(self, console: Console) -> Progress:
         """Tells of each trial that has ended since it was called last."""
-        for line in self._mended:
+        foreseen = self._hypermodel.foresight
+        told = [] if foreseen is None else [f"{foreseen}"]
+        for line in [*self._mended, *told]:
             console.print(Text(line), soft_wrap=True)
         direction = self._hypermodel.objective.direction
         return Progress(console, self._project, self._trials, direction, self._shown)
@@ -212,18 +213,18 @@ class Tuning:
             ArgumentError: No trial has finished, or every one has failed.
             typer.Exit: Saved, but the best one does not keep to what was asked.
         """
-        self._check_some(ended(self._project))
-        self._tuner.oracle.reload()
+        done = ended(self._project)
+        self._check_some(done)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MendedWarning)  # they were told
+            self._tuner.oracle.reload()
         front = pareto(self._tuner)
         best = self._tuner.oracle.get_best_trials(1)[0]
         point = next(each for each in front.trials if each.trial_id == best.trial_id)
-        if point.file is None:
-            raise ArgumentError(
-                f"Trial {best.trial_id} must have a compact file. Received: none in its folder. "
-                "Run the command again with another --folder."
-            )
-        with accessing(out, "write"), replacing_by(out) as beside:
-            shutil.copyfile(point.file, beside)
+        self._save(best, point.file, out)
+        if len(done) < self._trials:
+            told = f"{len(done)} of {self._trials} trials: the tuner finds nothing else to try"
+            console.print(Text(told))
         console.print()
         console.print(Text(str(front)), soft_wrap=True)
         console.print()
@@ -237,6 +238,29 @@ class Tuning:
             Console(stderr=True).print(Text(words))
             raise typer.Exit(SHORT)
 
+    def _save(self, trial: Any, file: Path | None, out: Path) -> None:
+        """The compact file of a trial; where it is gone or damaged, made of its checkpoint.
+
+        Raises:
+            ArgumentError: Neither can be read.
+        """
+        with contextlib.suppress(ReducibleError):
+            if file is not None:
+                load_model(file)
+                with accessing(out, "write"), replacing_by(out) as beside:
+                    shutil.copyfile(file, beside)
+                return
+        try:
+            model = self._tuner.load_model(trial)
+        except Exception as error:  # Keras and h5py raise whatever they like
+            raise ArgumentError(
+                f"Trial {trial.trial_id}, the best, must have its compact file or its checkpoint. "
+                f"Received: neither that can be read in {self._tuner.get_trial_dir(trial.trial_id)}"
+                f" ({first_sentence(error).rstrip('.')}). Put them back; or remove that folder, and"
+                " the same command tries something else in its place."
+            ) from error
+        save_model(model, out)
+
     def _check_some(self, done: Mapping[str, Ended]) -> None:
         """Refuse to go on where every trial has failed."""
         failed = [each.reason for each in done.values() if each.reason]
@@ -246,6 +270,17 @@ class Tuning:
                 f"the first with: {failed[0].rstrip('.')}. Mend that, and begin anew with another "
                 "--folder."
             )
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Have keras-tuner print none of a trial that fails, which has its line; a worker's log may."""
+    before = config.DEBUG
+    config.DEBUG = before and (role() is not None or bool(os.environ.get("REDUCIBLE_DEBUG")))
+    try:
+        yield
+    finally:
+        config.DEBUG = before
 
 
 def _keeps(asked: SearchObjective, metrics: Mapping[str, float], score: float | None) -> bool:

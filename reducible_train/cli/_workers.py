@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import typer
@@ -25,20 +25,17 @@ from rich.text import Text
 
 from reducible_train.cli._exit import RESCUED
 from reducible_train.errors import ArgumentError, FileAccessError
-from reducible_train.tuner.folder_lock import CHIEF as CHIEFS
-from reducible_train.tuner.folder_lock import holding
+from reducible_train.tuner.folder_lock import PARENT, searching
 
 BROKEN_OFF = "Broken off. Finished trials are kept; run the same command again to go on."
 
 _ID, _IP, _PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
-_PARENT = "REDUCIBLE_TUNE_PARENT"  # the process that has started this one, and watches it
 CHIEF = "chief"
 _HOST = "127.0.0.1"
 PROJECT = "trials"  # what keras-tuner writes, in the folder of the search
 _PATIENCE = 300.0  # seconds that a worker waits for its chief, which loads TensorFlow first
 _TRIES = 5  # times that processes which died are begun anew, with no trial finished meanwhile
 _LOOK = 0.5  # seconds between two looks at the processes
-_ENDING = 15.0  # seconds that a chief may take to notice that its parent has ended
 
 
 def role() -> str | None:
@@ -48,7 +45,7 @@ def role() -> str | None:
 
 def is_watched() -> bool:
     """True for a process that another one has started, and begins anew if it dies."""
-    return _PARENT in os.environ
+    return PARENT in os.environ
 
 
 def follow_parent() -> None:
@@ -56,7 +53,7 @@ def follow_parent() -> None:
 
     A chief that is left over would write into the folder of the search that goes on.
     """
-    parent = os.environ.get(_PARENT)
+    parent = os.environ.get(PARENT)
     if parent is None:
         return
 
@@ -68,27 +65,13 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> AbstractContextManager[None]:
     """Let nobody else search in a folder: the chief of another, or who began one by hand.
 
     Raises:
         ArgumentError: Another process does.
     """
-    project, name = folder / PROJECT, role()
-    if name is None:
-        with holding(project):
-            with holding(project, CHIEFS, _ENDING):  # a chief whose parent was killed ends soon
-                pass
-            yield
-    elif name == CHIEF:
-        with ExitStack() as stack:
-            if not is_watched():  # else whoever has started it holds the folder
-                stack.enter_context(holding(project))
-            stack.enter_context(holding(project, CHIEFS, _ENDING))
-            yield
-    else:
-        yield
+    return searching(folder / PROJECT)
 
 
 def check_workers(workers: int) -> None:
@@ -276,7 +259,7 @@ class Workers:
                 probe.bind((_HOST, 0))
                 self._port = probe.getsockname()[1]
         for name in names:
-            place = {_ID: name, _IP: _HOST, _PORT: str(self._port), _PARENT: str(os.getpid())}
+            place = {_ID: name, _IP: _HOST, _PORT: str(self._port), PARENT: str(os.getpid())}
             with open(self._log(name), "ab") as log:
                 self._processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "reducible_train", *_without_workers(sys.argv[1:])],

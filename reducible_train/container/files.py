@@ -100,6 +100,7 @@ def _remedy(error: OSError) -> str:
         PermissionError: "Check the permissions of the file and of its folder.",
         IsADirectoryError: "Name a file, not a folder.",
         NotADirectoryError: "Check the path: a part of it is not a folder.",
+        FileExistsError: "Check the path: a file stands where a folder is wanted.",
         _NotRegularError: "Name a regular file.",
     }.get(type(error), "Check the disk, its free space and the connection to it.")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from math import prod
 from typing import Any
 
 import keras
@@ -11,6 +12,9 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.selection.samples import Samples
+
+_BLOCK = 1 << 18  # numbers that are read at once
+_MOST = 1 << 26  # numbers of an array that are read in all
 
 
 def of_weights(model: Any) -> str:
@@ -27,9 +31,47 @@ def of_samples(samples: Samples | None) -> str:
     return _digest(np.asarray(array) for array in arrays if array is not None)
 
 
-def of_arrays(arrays: Iterable[Any]) -> str:
-    """A fingerprint of arrays or tensors: shapes, dtypes and values."""
-    return _digest(np.asarray(array) for array in arrays)
+def of_values(array: Any) -> str:
+    """A fingerprint of the values of an array or tensor, as a training sees them.
+
+    Equal for labels of `int32` and of `int64`, for images of `float32` and of `float64`, in memory
+    or on a disk. Of more than 64 million numbers it reads a part, in blocks that lie evenly over
+    the first axis; so an array that is opened in place, such as a `numpy.memmap` or a dataset of
+    h5py, is never held as a whole.
+    """
+    found = hashlib.sha256(repr(tuple(array.shape)).encode())
+    for block in _blocks(array):
+        for part in _as_trained(block):
+            found.update(part)
+    return found.hexdigest()
+
+
+def _blocks(array: Any) -> Iterator[np.ndarray]:
+    shape = tuple(int(each) for each in array.shape)
+    if not shape or 0 in shape:
+        yield np.asarray(array)
+        return
+    rows = max(_BLOCK * shape[0] // prod(shape), 1)
+    blocks = -(-shape[0] // rows)
+    taken = min(blocks, max(_MOST // _BLOCK, 1))
+    for index in np.linspace(0, blocks - 1, taken).round().astype(int):
+        yield np.asarray(array[index * rows : (index + 1) * rows])
+
+
+def _as_trained(block: np.ndarray) -> Iterator[bytes]:
+    """Numbers in single precision, to which Keras brings them; what an integer has beyond it."""
+    if block.dtype.kind not in "biuf":
+        yield repr([_text(each) for each in block.ravel().tolist()]).encode()
+        return
+    with np.errstate(over="ignore"):
+        single = block.astype(np.float32) + np.float32(0.0)  # which has no sign
+    yield single.tobytes()
+    if block.dtype.kind in "iu" and np.any(single != block):
+        yield block.astype("<i8").tobytes()
+
+
+def _text(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:

@@ -1,4 +1,7 @@
-"""One search at a time in a folder: a lock that ends with its process, however that ends."""
+"""One search at a time in a folder: a lock that ends with its process, however that ends.
+
+Processes of one search are told apart as keras-tuner does it, by the environment.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,42 @@ from reducible_train.errors import ArgumentError
 
 SEARCH = "reducible_search.lock"  # held by whoever a person has started
 CHIEF = "reducible_chief.lock"  # held by a chief, which writes the results of its workers
+PARENT = "REDUCIBLE_TUNE_PARENT"  # set where another process has started this one, and holds SEARCH
+_ID, _ADDRESS = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP"
+_ENDING = 15.0  # seconds that a process may take to notice that its parent has ended
+_GLANCE = 1.0  # the same, for one who only looks and mends what a kill has left
+_WORKER = ".worker.lock"  # held by each worker, by its name
 _HELD: dict[str, list[int]] = {}  # path -> how often this process holds it, and its descriptor
+
+
+@contextmanager
+def searching(project: Path, patience: float = _ENDING) -> Iterator[None]:
+    """Hold what a process holds while it searches in a folder.
+
+    Alone it holds the search. A chief holds its results as well: alone where whoever has started it
+    holds the search. A worker holds its own name, for its chief gives two of one name one trial.
+
+    Args:
+        project: The folder in which keras-tuner keeps the search.
+        patience: Seconds to wait for one whose parent has ended, or that was begun anew.
+
+    Raises:
+        ArgumentError: Another process holds it.
+        FileAccessError: It cannot be written.
+    """
+    name = os.environ.get(_ID, "") if _ADDRESS in os.environ else ""
+    with ExitStack() as stack:
+        if name and "chief" not in name:
+            stack.enter_context(holding(project, f"reducible_{name}{_WORKER}", patience))
+        else:
+            if not (name and PARENT in os.environ):
+                stack.enter_context(holding(project, SEARCH, min(patience, _GLANCE)))
+            if name:
+                stack.enter_context(holding(project, CHIEF, patience))
+            elif (project / CHIEF).exists():  # of one whose parent was killed, and that ends soon
+                with holding(project, CHIEF, patience):
+                    pass
+        yield
 
 
 @contextmanager
@@ -37,12 +75,17 @@ def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator
         FileAccessError: It cannot be written.
     """
     path = os.path.join(os.path.realpath(folder), name)
-    if path in _HELD:
-        _HELD[path][0] += 1
-    else:
+    held = _HELD.get(path)
+    if held is None or not is_at(path, held[1]):  # somebody has removed it
         with accessing(path, "write"):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _HELD[path] = [1, _taken(path, folder, time.monotonic() + patience)]
+        taken = _taken(path, folder, time.monotonic() + patience)
+        if held is None:
+            held = _HELD[path] = [0, taken]
+        else:
+            let_go(held[1])
+            held[1] = taken
+    held[0] += 1
     try:
         yield
     finally:
@@ -77,11 +120,20 @@ def _taken(path: str, folder: Path, until: float) -> int:
         told = _read(path)
         os.close(descriptor)
         if is_taken and time.monotonic() >= until:
-            raise ArgumentError(
-                f"{folder} must have one search at a time. Received: a second one, while "
-                f"{_words(told)} searches in it. Wait for it, end it, or choose another folder."
-            )
+            raise ArgumentError(_refusal(path, folder, _words(told)))
         time.sleep(0.1)
+
+
+def _refusal(path: str, folder: Path, other: str) -> str:
+    if path.endswith(_WORKER):
+        return (
+            f"Each worker must have a name of its own. Received: {_ID}={os.environ[_ID]}, while "
+            f"{other} has that name in {folder}. Set another name, or end that process."
+        )
+    return (
+        f"{folder} must have one search at a time. Received: a second one, while {other} searches "
+        "in it. Wait for it, end it, or choose another folder."
+    )
 
 
 def _self() -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Foresight:
         budget: Name of the budget that is foreseen; empty where none is.
         allowed: By how much the metric may be worse.
         curve: Budgets, rising, and what each is foreseen to lose before training.
+        searched: The budgets of the space as it was asked for; empty where nothing is foreseen.
+        why: Why nothing is foreseen; empty where something is.
     """
 
     losses: MeasuredLosses
@@ -61,6 +63,19 @@ class Foresight:
     budget: str = ""
     allowed: float = 0.0
     curve: tuple[tuple[float, float], ...] = ()
+    searched: tuple[float, ...] = ()
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.why:
+            measured = MEASURED in (self.space.criterion, *self.space.criterion)
+            more = ", but trials of criterion 'measured' go by it" if measured else ""
+            return f"the analysis foresees nothing of {self.why}{more}"
+        (low, high), (least, largest) = self.searched, (self.curve[0][0], self.curve[-1][0])
+        told = f"{self.budget} from {least:.1%} to {largest:.1%} can win by the analysis"
+        if (low, high) == (least, largest):
+            return f"{told}: all that was asked for"
+        return f"{told}, of {low:.1%} to {high:.1%}: no other one is tried"
 
     def lost(self, budget: float) -> float:
         """What a budget is foreseen to lose before training."""
@@ -99,10 +114,12 @@ def foresee(
     part = _keras.trained_model(model)
     check_kernels(losses, part, {each.path: each for each in find_kernels(part)})
     check_weights(losses, part)
-    domain = _searched_budget(space, objective)
-    if domain is None or not isinstance(objective, SizeAtQuality):
-        return Foresight(losses, space)
+    budgets = [each for each in space.domains if each.name.partition("/")[0] == "budget"]
+    why = unforeseen(budgets, objective)
+    if why or not isinstance(objective, SizeAtQuality):
+        return Foresight(losses, space, why=why)
     _check_metric(losses, objective)
+    (domain,) = budgets
     low, high = (float(each) for each in domain.values)
     lost, allowed = _lost(losses, space, rules, part, domain.name), _allowed(losses, objective)
     holds = _smallest(lost, allowed, low, high)
@@ -114,21 +131,30 @@ def foresee(
     largest = min(max(holds or high, low * APART), high)
     least = max(min(losing(_MOST), largest / APART), low)
     narrowed = _between(space, domain, (least, largest))
-    budgets = [losing(each) for each in _FIRST]
-    proposals = _proposals(narrowed, domain.name, budgets)
+    proposals = _proposals(narrowed, domain.name, [losing(each) for each in _FIRST])
     curve = tuple(
         (float(each), lost(float(each))) for each in np.geomspace(least, largest, _POINTS)
     )
-    return Foresight(losses, narrowed, proposals, holds, domain.name, chance, curve)
+    return Foresight(losses, narrowed, proposals, holds, domain.name, chance, curve, (low, high))
 
 
-def _searched_budget(space: SearchSpace, objective: SearchObjective | None) -> Domain | None:
-    """The one range of budgets that counts what the objective does."""
-    budgets = [each for each in space.domains if each.name.partition("/")[0] == "budget"]
-    if objective is None or len(budgets) != 1 or not budgets[0].is_range:
-        return None
-    counted = budgets[0].name.partition("/")[2] or "parameters"
-    return budgets[0] if counted == objective.measure and counted in _COUNTED else None
+def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
+    """Of what an analysis says nothing: all but one range of budgets, as the objective counts."""
+    if not isinstance(objective, SizeAtQuality):
+        return "the best quality within a size; it does of the smallest size at a quality"
+    counted = [each.name.partition("/")[2] or "parameters" for each in budgets]
+    if len(budgets) > 1:
+        return f"several budgets at once ({', '.join(counted)}); it does of one"
+    if not budgets[0].is_range:
+        return "budgets to choose from; it does of a range, two numbers"
+    if counted[0] != objective.measure:
+        return (
+            f"a budget of {counted[0]} where the objective counts {objective.measure}; it does "
+            "where both count the same"
+        )
+    if counted[0] not in _COUNTED:
+        return f"{counted[0]}, which is known after a trial; it does of {', '.join(_COUNTED)}"
+    return ""
 
 
 def _check_metric(losses: MeasuredLosses, objective: SizeAtQuality) -> None:

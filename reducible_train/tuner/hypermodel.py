@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import types
@@ -53,11 +54,14 @@ from reducible_train.tuner.keras_tuner_side import (
     seed_of,
     users_own,
 )
+from reducible_train.tuner.one_search import search_alone
 from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import check_measured, check_space
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class RankHyperModel(keras_tuner.HyperModel):
@@ -152,6 +156,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         self._checked: set[str] = set()
         self._folder = Folder(self.plan, self._fingerprint)
         keep_whole()
+        search_alone()
         super().__init__(name)
 
     @property
@@ -212,6 +217,15 @@ class RankHyperModel(keras_tuner.HyperModel):
                 outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
+        except OSError as error:
+            full = _refusal_of_disk(error)
+            if not full:
+                trial.keep_reason(first_sentence(error))
+                raise
+            raise SearchError(
+                f"{trial.project} must take what a trial writes. Received: {full}. Make room there."
+                " Finished trials are kept; this one runs again when the search goes on."
+            ) from error
         except ReducibleError as error:  # it would be the same again
             trial.keep_reason(f"{type(error).__name__}: {error}")
             words = f"Trial {trial.trial.trial_id} failed: {type(error).__name__}: {error}"
@@ -313,8 +327,12 @@ class RankHyperModel(keras_tuner.HyperModel):
             return
         _check_search(self.plan, trial, model, arguments)
         training = training_of(
-            type(trial.tuner).__name__, None if self.start.builds else model, arguments
+            type(trial.tuner).__name__,
+            None if self.start.builds else model,
+            {**arguments, "calibration": self.plan.calibration},
         )
+        if trial.executions > 1:
+            training["training"]["executions_per_trial"] = trial.executions
         self._folder.opened(trial.project, training)
         trial.keep_begun()
         self._checked.add(place)
@@ -329,6 +347,14 @@ def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs
         type(self).load_weights(self, filepath, *args, **kwargs)
     else:
         load_weights_into(self, filepath)
+
+
+def _refusal_of_disk(error: OSError) -> str:
+    """What a disk refuses every other trial as well; empty for any other error."""
+    for each in (error, error.__cause__):
+        if isinstance(each, OSError) and each.errno in _DISK:
+            return os.strerror(each.errno)
+    return ""
 
 
 def _check_kinds(space: Any, objective: Any) -> None:

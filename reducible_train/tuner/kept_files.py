@@ -8,31 +8,30 @@ is never run. Both are set right here, for every tuner of keras-tuner over a `Ra
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
+import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
+from keras_tuner.engine.trial import Trial
+from keras_tuner.oracles import GridSearchOracle
 
 from reducible_train.container.files import accessing, write_text
 from reducible_train.errors import ArgumentError, FileAccessError
-from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding
+from reducible_train.tuner.errors import MendedWarning, SearchError
+from reducible_train.tuner.folder_lock import searching
+from reducible_train.tuner.grid_order import put_in_order
 from reducible_train.tuner.project import FILE
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
 _CUT = ".cut"  # added to the name of a file that cannot be read
 _NO_JSON = object()
 _ENDED = ("COMPLETED", "FAILED")
-
-
-class MendedWarning(UserWarning):
-    """A file of a search was set aside, and its trial runs again."""
 
 
 def keep_whole() -> None:
@@ -66,26 +65,45 @@ def _reloads_mended(reads: Any) -> Any:
     @functools.wraps(reads)
     def reload(self: Any) -> None:
         project = Path(self._project_dir)
-        is_chief = "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
-        locks = (CHIEF,) if is_chief else (SEARCH, CHIEF)
         if (project / FILE).is_file():
-            for line in _mended_alone(project, locks, self.get_state()):
+            for line in _mended_alone(project, self.get_state()):
                 warnings.warn(line, MendedWarning, stacklevel=4)
         reads(self)
+        if (project / FILE).is_file():
+            _leave_copies(self, project)
+            _know_trials(self)
 
     return reload
 
 
-def _mended_alone(project: Path, locks: Sequence[str], fresh: Mapping[str, Any]) -> list[str]:
+def _mended_alone(project: Path, fresh: Mapping[str, Any]) -> list[str]:
     """Mend a folder in which nobody else searches, and in which one may write."""
     with ExitStack() as stack:
         try:
-            for name in locks:
-                if name == SEARCH or (project / name).exists():
-                    stack.enter_context(holding(project, name))
+            stack.enter_context(searching(project, patience=0.0))
         except (ArgumentError, FileAccessError):
             return []
         return mend(project, fresh)
+
+
+def _leave_copies(oracle: Any, project: Path) -> None:
+    """Have an oracle read each trial in the trial's own folder, and in no copy beside it."""
+    for path in project.glob(f"trial_*/{TRIAL}"):
+        trial = Trial.load(str(path))
+        own = _file(project, trial.trial_id)
+        if path == own:
+            continue
+        oracle.trials.pop(trial.trial_id, None)
+        if own.exists():
+            oracle.trials[trial.trial_id] = Trial.load(str(own))
+
+
+def _know_trials(oracle: Any) -> None:
+    """Have an oracle know what its trials were told, whatever its own file says of them."""
+    for trial in oracle.trials.values():
+        oracle._record_values(trial)
+    if isinstance(oracle, GridSearchOracle):
+        put_in_order(oracle)
 
 
 def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
@@ -106,21 +124,32 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
         if path.name not in (ORACLE, FILE) and _parsed(path) is _NO_JSON:
             lines.append(_set_aside(path, "a tuner keeps nothing in its own"))
             write_text(path, "{}")
-    trials = {path.parent.name.removeprefix("trial_"): _read(path)
-              for path in sorted(project.glob(f"trial_*/{TRIAL}"))}  # fmt: skip
-    oracle = _read(project / ORACLE)
+    trials = {}
+    for path in sorted(project.glob(f"trial_*/{TRIAL}")):
+        name, found = path.parent.name.removeprefix("trial_"), _read(path, _is_trial)
+        if found is not None and found["trial_id"] != name:
+            lines.append(f"{path} says that it is trial {found['trial_id']}; it is left alone")
+        elif found is None and not name.isdecimal():
+            lines.append(_set_aside(path, "it is no trial of this search"))
+        else:
+            trials[name] = found
+    oracle = _read(project / ORACLE, _is_oracle)
     before = json.dumps(oracle)
     if oracle is None:
         if not (project / ORACLE).exists() and not trials:
             return lines
         oracle = _rebuilt(project, fresh, trials)
         lines.append(_set_aside(project / ORACLE, "it is made again from the trials"))
-    for name in dict.fromkeys([*trials, *oracle["start_order"]]):
+    for name in dict.fromkeys([*trials, *oracle["start_order"], *_gaps(trials)]):
         if trials.get(name) is None:
             trials[name] = _drawn_again(project, name, oracle)
             _requeue(oracle, name)
             lines.append(_set_aside(_file(project, name), "its trial runs again"))
             write_text(_file(project, name), json.dumps(trials[name]))
+    for order in ("retry_queue", "end_order"):
+        oracle[order] = [name for name in oracle[order] if name in trials]
+    running = oracle["ongoing_trials"]
+    oracle["ongoing_trials"] = {key: name for key, name in running.items() if name in trials}
     for name, trial in trials.items():
         _follow(project, oracle, name, trial or {}, last=len(trials) - 1)
     if json.dumps(oracle) != before:
@@ -157,6 +186,13 @@ def _forget(oracle: Any, name: str) -> None:
     oracle["run_times"].pop(name, None)
 
 
+def _gaps(trials: Iterable[str]) -> list[str]:
+    """Names that lack between others: the next trial is called by how many there are."""
+    numbers = {int(name): name for name in trials if name.isdecimal()}
+    width = max(map(len, numbers.values()), default=0)
+    return [f"{i:0{width}}" for i in range(max(numbers, default=0)) if i not in numbers]
+
+
 def _requeue(oracle: Any, name: str) -> None:
     _forget(oracle, name)
     oracle["retry_queue"].append(name)
@@ -186,8 +222,8 @@ def _drawn_again(project: Path, name: str, oracle: Mapping[str, Any]) -> dict[st
     told = _told_in(_file(project, name))
     if told is None:
         space = keras_tuner.HyperParameters.from_config(oracle["hyperparameters"])
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-        values = {each.name: each.random_sample(seed + i) for i, each in enumerate(space.space)}
+        draw = random.Random(name)
+        values = {each.name: draw.choice(list(each.values)) for each in space.space}  # of a grid's
         told = {**oracle["hyperparameters"], "values": values}
     return {
         "trial_id": name,
@@ -214,19 +250,24 @@ def _set_aside(path: Path, what: str) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         return f"{path} is not there; {what}"
+    cut = _parsed(path) is _NO_JSON
+    was = "was cut by a kill" if cut else "is not what keras-tuner has written"
     aside = path.with_name(path.name + _CUT)
     os.replace(path, aside)
-    return f"{path} was cut by a kill and is now {aside.name}; {what}"
+    return f"{path} {was} and is now {aside.name}; {what}"
 
 
 def _file(project: Path, name: str) -> Path:
     return project / f"trial_{name}" / TRIAL
 
 
-def _read(path: Path) -> Any:
-    """What a file of keras-tuner holds; `None` where it cannot be read."""
-    found = _parsed(path) if path.exists() else None
-    return found if isinstance(found, dict) else None
+def _read(path: Path, is_good: Callable[[Any], bool]) -> Any:
+    """What a file of keras-tuner holds; `None` where it cannot be read, or is of another form."""
+    found = _parsed(path) if path.exists() else _NO_JSON
+    try:
+        return found if is_good(found) else None
+    except (TypeError, KeyError, AttributeError):
+        return None
 
 
 def _parsed(path: Path) -> Any:
@@ -237,3 +278,29 @@ def _parsed(path: Path) -> Any:
         return json.loads(text)
     except ValueError:
         return _NO_JSON
+
+
+def _is_oracle(found: Any) -> bool:
+    """Whether it holds what is mended here; what else an oracle needs it says itself."""
+    lists = all(isinstance(found[each], list) for each in ("start_order", "end_order"))
+    maps = (found["ongoing_trials"], found["run_times"], found["hyperparameters"])
+    return lists and isinstance(found["retry_queue"], list) and all(map(_is_mapping, maps))
+
+
+def _is_trial(found: Any) -> bool:
+    """Whether a trial can be gone on with; one that is done has its score."""
+    told, score = found["hyperparameters"], found["score"]
+    maps = (told, told["values"], found["metrics"], found["metrics"]["metrics"])
+    done = found["status"] == "COMPLETED"
+    return (
+        all(map(_is_mapping, maps))
+        and isinstance(told["space"], list)
+        and found["status"] in ("RUNNING", "INVALID", *_ENDED)
+        and (not done or (isinstance(score, float | int) and len(found["metrics"]["metrics"]) > 0))
+        and isinstance(found["trial_id"], str)
+        and "best_step" in found
+    )
+
+
+def _is_mapping(found: Any) -> bool:
+    return isinstance(found, dict)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,8 @@ from reducible_train.errors import ArgumentError
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.comparisons import is_tuner_saver
 from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.folder_lock import holding
+from reducible_train.tuner.folder_lock import searching
+from reducible_train.tuner.project import FILE as SEARCHED
 
 FILE = "model.reducible"  # the compact file of a trial, in its folder
 REASON = "failed.txt"  # why it failed; a chief is not told by its workers
@@ -85,26 +85,39 @@ class TunerTrial:
         return int(oracle.seed)
 
     @property
+    def executions(self) -> int:
+        """How often a trial is trained, to report the mean."""
+        return int(getattr(self.tuner, "executions_per_trial", 1))
+
+    @property
     def objective(self) -> Any:
         """What the tuner makes best."""
         return self.tuner.oracle.objective
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else searches in this folder while the trial runs; workers of a chief may.
+        """Nobody else searches in this folder while the trial runs, also one that is run by hand.
 
         Raises:
-            SearchError: Another process does.
+            SearchError: Another process does; or the folder is not where it was.
         """
-        if os.environ.get("KERASTUNER_TUNER_ID"):
-            yield
-            return
         with ExitStack() as stack:
             try:
-                stack.enter_context(holding(self.project))
+                stack.enter_context(searching(self.project))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
+            self._check_in_place()
             yield
+            self._check_in_place()
+
+    def _check_in_place(self) -> None:
+        """Refuse to go on where the folder was moved or removed: keras-tuner makes a new one."""
+        if not (self.project / SEARCHED).is_file():
+            raise SearchError(
+                f"{self.project} must stay where it is while its search runs. Received: one "
+                f"without {SEARCHED}, so the folder was moved or removed. What had finished is "
+                "where it went: search there, or remove what is here and move it back, to go on."
+            )
 
     def keep_begun(self) -> None:
         """Have keras-tuner go on with this folder also if its first trial is broken off."""

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.search_space import SearchSpace
-from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.evaluation import TrialPlan
 
 FILE = "reducible_search.json"
+OPTIONAL = "optional"  # what it says of its mappings: names that the same search may lack
 _OTHER = {  # what it says -> what is wrong where it says something else
+    "analysis": "another analysis",
     "space": "another space",
     "start": "another trained model",
     "objective": "another objective",
     "rules": "other rules",
     "tuner": "another tuner",
     "seed": "another seed",
-    "data": "other data",
+    "arrays": "other data",
     "training": "other training settings",
 }
-
-
-_SHORT = 60  # characters; a fingerprint tells a person nothing
+_SHORT = 60  # characters; more tell a person nothing
 
 
 class Project:
@@ -39,7 +42,8 @@ class Project:
     """
 
     def __init__(self, folder: Path, searched: Mapping[str, Any]):
-        self.folder, self._searched = folder, searched
+        self.folder = folder
+        self._searched: dict[str, Any] = json.loads(json.dumps(searched))  # as it is read again
         self._path = folder / FILE
 
     def check(self) -> None:
@@ -54,7 +58,7 @@ class Project:
         for name, what in _OTHER.items():
             if name not in found or name not in self._searched:
                 continue
-            before, now = found[name], self._searched[name]
+            before, now = _compared(name, found, self._searched)
             if before != now:
                 raise SearchError(
                     f"{self.folder} must be the folder of this search. Received: that of a search "
@@ -66,6 +70,8 @@ class Project:
         """Say whose folder it is, if it does not yet."""
         self.check()
         found = self._found()
+        if found is None:
+            self._warn_of_trials()
         if found is None or not self._searched.keys() <= found.keys():
             self._write(self.dense)
 
@@ -87,25 +93,70 @@ class Project:
                 found = json.loads(self._path.read_text("utf-8"))
         except ValueError:  # cut short by whoever was killed while an older version wrote it
             return None
-        return found if isinstance(found, dict) else None
+        return found if _is_good(found) else None
+
+    def _warn_of_trials(self) -> None:
+        """Tell that finished trials are taken for those of this search, where nothing says so."""
+        done = list(self.folder.glob("trial_*/model.reducible"))
+        if done:
+            warnings.warn(
+                f"{self.folder} holds {len(done)} trials, and its {FILE}, which tells of what "
+                "search they are, is not there or cannot be read: they are taken for those of this "
+                "one. If they are not, give another project_name, or overwrite=True to begin anew.",
+                MendedWarning,
+                stacklevel=2,
+            )
 
     def _write(self, dense: Mapping[str, float]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with accessing(self._path, "write"), replacing_by(self._path) as beside:
-            told = {**(self._found() or {}), **self._searched, "dense": dense}
+            told = merged(self._found() or {}, self._searched) | {"dense": dense}
             beside.write_text(json.dumps(told, indent=1), "utf-8")
+
+
+def _is_good(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    return all(isinstance(found.get(name, {}), dict) for name in (OPTIONAL, "dense"))
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """All that two parts of what a search is say; the second has the last word."""
+    optional = {**first.get(OPTIONAL, {}), **second.get(OPTIONAL, {})}
+    return {**first, **second, OPTIONAL: optional}
+
+
+def _compared(name: str, *told: Mapping[str, Any]) -> list[Any]:
+    """What two searches say of something, without what one of them alone says and may."""
+    values = [each[name] for each in told]
+    mappings = [isinstance(each, Mapping) for each in values]
+    if not any(mappings):
+        return values
+    if not all(mappings):  # as an older version wrote it, in a form of its own
+        return [None, None]
+    lacking = [each.get(OPTIONAL, {}).get(name, []) for each in told]
+    return [
+        {key: value for key, value in own.items() if key in other or key not in optional}
+        for own, other, optional in zip(values, reversed(values), lacking, strict=True)
+    ]
 
 
 def _difference(before: Any, now: Any) -> str:
     """What differs, where it can be said in a few words."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         names = [each for each in {**before, **now} if before.get(each) != now.get(each)]
-        told = ", ".join(f"{each} {before.get(each)}, now {now.get(each)}" for each in names)
-    elif isinstance(before, str | int) and len(f"{before}{now}") < _SHORT:
-        told = f"{before}, now {now}"
-    else:
-        return ""
-    return f" ({told})" if len(told) < 4 * _SHORT else ""
+        told = ", ".join(_changed(each, before.get(each), now.get(each)) for each in names)
+        return f" ({told})"
+    if isinstance(before, str | int) and len(f"{before}{now}") < _SHORT:
+        return f" ({before}, now {now})"
+    return ""
+
+
+def _changed(name: str, before: Any, now: Any) -> str:
+    """One thing that differs; by its name alone where its values are long."""
+    values = ["none" if each is None else f"{each}" for each in (before, now)]
+    is_told = max(map(len, values)) < _SHORT
+    return f"{name} {values[0]}, now {values[1]}" if is_told else name
 
 
 class Folder:
@@ -117,14 +168,17 @@ class Folder:
     """
 
     def __init__(self, plan: TrialPlan, start: str):
+        usual = SearchSpace()
         space = {name: getattr(plan.space, name) for name in fields_of(SearchSpace)}
-        told = {
+        table = None if plan.analysis is None else plan.analysis.analysis.to_json()
+        self._searched: dict[str, Any] = {
+            "analysis": "" if table is None else hashlib.sha256(table.encode()).hexdigest(),
             "space": space,
             "start": start,
-            "objective": repr(plan.objective),
-            "rules": [repr(rule) for rule in plan.rules],
+            "objective": {} if plan.objective is None else _settings(plan.objective),
+            "rules": {str(i): _settings(rule) for i, rule in enumerate(plan.rules)},
+            OPTIONAL: {"space": [name for name in space if space[name] == getattr(usual, name)]},
         }
-        self._searched = json.loads(json.dumps(told))  # as it is read again
 
     def check(self, folder: Path, training: Mapping[str, Any] | None = None) -> None:
         """Refuse the folder of another search.
@@ -136,7 +190,7 @@ class Folder:
         Raises:
             SearchError: It is one.
         """
-        Project(folder, {**self._searched, **(training or {})}).check()
+        Project(folder, merged(self._searched, training or {})).check()
 
     def opened(self, folder: Path, training: Mapping[str, Any] | None = None) -> Project:
         """The file of the folder, which belongs to this search from now on.
@@ -148,6 +202,16 @@ class Folder:
         Raises:
             SearchError: It is that of another search.
         """
-        project = Project(folder, {**self._searched, **(training or {})})
+        project = Project(folder, merged(self._searched, training or {}))
         project.begin()
         return project
+
+
+def _settings(made: Any) -> dict[str, Any]:
+    """A settings object by its kind and all that it does not have by itself."""
+    told: dict[str, Any] = {"kind": type(made).__name__}
+    for name, item in fields_of(type(made)).items():
+        value = getattr(made, name)
+        if item.default is MISSING or value != item.default:
+            told[name] = value if isinstance(value, bool | int | float | str) else repr(value)
+    return told

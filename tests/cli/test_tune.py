@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +22,9 @@ from typer.testing import CliRunner
 
 from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
 from reducible_train.cli import _workers, app
-from reducible_train.errors import ArgumentError
+from reducible_train.cli._interrupts import noticed_interrupts
+from reducible_train.cli._trials import ended
+from reducible_train.errors import ArgumentError, FileAccessError
 
 tune_module = import_module("reducible_train.cli.tune")
 SEARCH = """\
@@ -79,6 +83,15 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     done = run(*asked(place, "--trials", 2, *free))
     assert "done before: 2 of 2 trials" in done.output
     assert "trial 2 of" not in done.output
+    for path in (place / "trials" / "trials").glob("trial_*/model.reducible"):
+        path.unlink()  # its checkpoint will do
+    shutil.copytree(
+        place / "trials" / "trials" / "trial_1", place / "trials" / "trials" / "trial_1.before"
+    )
+    (place / "best.reducible").unlink()
+    more = run(*asked(place, "--trials", 1, *free))
+    assert "done before: 2 of 1 trials, more than are asked for" in more.output
+    assert load_model(place / "best.reducible").count_params() == small.count_params()
     (place / "search.yaml").write_text(SEARCH.replace("0.8", "0.7"))
     other = run(*asked(place, "--trials", 2, *free))
     assert other.exit_code == 1
@@ -95,10 +108,22 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     np.savez(place / "data.npz", **data)
     bayesian = run(*asked(place, "--trials", 2, "--max-drop", 0.9))
     assert "another tuner (RandomSearch, now BayesianOptimization)" in bayesian.output
-    grid = run(*asked(place, "--trials", 3, "--max-drop", 0.9, "--tuner", "grid"))
-    assert grid.exit_code == 1
-    assert "grid cannot go on" in grid.output
     assert load_model(place / "best.reducible").count_params() > 0, "the file is as it was"
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+def test_a_grid_goes_on_until_nothing_is_left(place):
+    (place / "search.yaml").write_text(SEARCH.replace("[0.3, 0.8]", "[0.4, 0.6, 0.8]"))
+    asks = ("--max-drop", 0.9, "--tuner", "grid")
+    assert "trial 1 of 1" in run(*asked(place, "--trials", 1, *asks)).output
+    found = run(*asked(place, "--trials", 9, *asks)).output
+    assert "done before: 1 of 9 trials" in found
+    assert "trial 3 of 9" in found
+    assert "3 of 9 trials: the tuner finds nothing else to try" in found
+    project = place / "trials" / "trials"
+    (project / "trial_1").rename(project / "trial_1.old")
+    assert sorted(ended(project)) == ["0", "2"]
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
@@ -119,6 +144,8 @@ def test_an_analysis_begins_the_search_and_another_is_refused(place):
     assert not finished(place)
     found = run(*asks, "--analysis", place / "accuracy.json")
     assert found.exit_code in (0, 3), found.output
+    assert "budget from 30.0% to " in found.output
+    assert " can win by the analysis" in found.output
     told = json.loads((place / "trials" / "trials" / "trial_0" / "trial.json").read_text())
     space = SearchSpace(budget=(0.3, 0.8))
     goal = SizeAtQuality("val_accuracy", max_drop=0.05)
@@ -261,7 +288,38 @@ def test_a_search_of_failed_trials_quotes_the_first(place, monkeypatch):
     assert found.exit_code == 1, found.output
     assert found.output.count("failed: OSError: the disk is gone") == 4
     assert "4 trials that all failed, the first with: OSError: the disk is gone." in found.output
+    assert "Traceback" not in found.output
     assert not (place / "best.reducible").exists()
+
+
+def test_an_interrupt_that_python_has_dropped_is_noticed():
+    before = signal.getsignal(signal.SIGINT)
+    with noticed_interrupts() as check:
+        check()
+        with contextlib.suppress(KeyboardInterrupt):  # as the callback of a weak reference does
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+@pytest.mark.parametrize("full", [OSError(28, "No space left on device"), FileAccessError("Full")])
+def test_a_full_disk_ends_the_search_and_fails_no_trial(place, monkeypatch, full):
+    full.__cause__ = OSError(28, "No space left on device")
+
+    def breaks(*_, **__):
+        raise full
+
+    asks = asked(place, "--trials", 1, "--max-size", 0.9, "--tuner", "random")
+    with monkeypatch.context() as patched:
+        patched.setattr("reducible_train.tuner.hypermodel.run_trial", breaks)
+        found = run(*asks)
+    assert found.exit_code == 1
+    assert "Make room there. Finished trials are kept" in found.output
+    assert "trial 1 of 1" in run(*asks).output
 
 
 class Process:

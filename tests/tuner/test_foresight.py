@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,8 +15,9 @@ from searches import FIT, X, Y, answers, hypermodel, network, ranks, trials_of
 from reducible_train import SearchSpace, analyze, factorize, load_model
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
+from reducible_train.settings.search_space import Domain
 from reducible_train.tuner import evaluate_settings, proposals, propose
-from reducible_train.tuner.foresight import Foresight
+from reducible_train.tuner.foresight import Foresight, unforeseen
 from reducible_train.tuner.trial_settings import scheduler_of
 
 BUDGETS = (0.45, 0.9)
@@ -57,6 +59,10 @@ def test_the_smallest_budget_that_loses_nothing_is_the_largest_that_is_tried(sta
     low, high = found.space.budget
     assert high == found.foresight.holds
     assert BUDGETS[0] <= low < high
+    assert str(found.foresight) == (
+        f"budget from {low:.1%} to {high:.1%} can win by the analysis, of 45.0% to 90.0%: no other "
+        "one is tried"
+    )
     copy = found.start.new_model()
     factorize(copy, high, criterion="measured", analysis=table)
     assert ranks(copy)["hidden"] == RANK
@@ -79,16 +85,20 @@ def test_by_measure_as_well_and_not_where_it_foresees_nothing(start, table):
     assert all("budget/parameters" in each for each in named.foresight.proposals)
     several = SearchSpace(budget={"parameters": BUDGETS, "flops": (0.5, 0.9)})
     chosen = SearchSpace(budget=(0.45, 0.6, 0.9))
-    for space, objective in (
-        (several, GOAL),
-        (chosen, GOAL),
-        (SPACE, replace(GOAL, measure="flops")),
-        (SPACE, QualityAtSize("val_loss", limit=0.6)),
-        (SPACE, None),
-    ):
+    words = (
+        (several, GOAL, r"several budgets at once \(flops, parameters\)"),
+        (chosen, GOAL, "budgets to choose from"),
+        (SPACE, replace(GOAL, measure="flops"), "of parameters where the objective counts flops"),
+        (SPACE, QualityAtSize("val_loss", limit=0.6), "of the best quality within a size"),
+        (SPACE, None, "of the best quality.* trials of criterion 'measured' go by it"),
+    )
+    for space, objective, why in words:
         found = searched(start, table, space, objective)
         assert found.space == space
         assert found.foresight.proposals == ()
+        assert re.search(f"^the analysis foresees nothing .*{why}", str(found.foresight))
+    file = Domain("budget/file", BUDGETS, is_range=True)
+    assert "file, which is known" in unforeseen([file], replace(GOAL, measure="file"))
 
 
 CURVE = tuple((float(each), 0.1 * 0.5 / float(each)) for each in np.geomspace(0.1, 0.8, 65))

@@ -10,14 +10,20 @@ import sys
 import warnings
 
 import keras
+import keras_tuner
 import pytest
-from searches import hypermodel, network, search, trials_of
+from keras_tuner.src.distribute import oracle_chief
+from searches import FIT as ONCE
+from searches import X, Y, hypermodel, network, random_search, search, trials_of
 
+from reducible_train import SearchSpace
 from reducible_train.errors import ArgumentError
+from reducible_train.tuner import folder_lock
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import holding
 from reducible_train.tuner.kept_files import mend
 
+DATA = X, Y
 FIT = {"epochs": 1}
 
 
@@ -27,7 +33,8 @@ def begun(tmp_path_factory):
     model, folder = network(), tmp_path_factory.mktemp("begun")
     search(folder / "two", hypermodel(model), trials=2, fit=FIT)
     whole = search(folder / "three", hypermodel(model), trials=3, fit=FIT)
-    return model, folder / "two" / "s", told(whole)
+    tried = sorted(whole.oracle._tried_so_far), dict(whole.oracle._id_to_hash)
+    return model, folder / "two" / "s", told(whole), tried
 
 
 def told(tuner):
@@ -67,6 +74,14 @@ def begun_but_not_told(project):
     change(project / "trial_2" / "trial.json", trial_id="2", **empty)
 
 
+def a_copy_beside(project):
+    """Of a trial as it once was, which nobody may take for the trial."""
+    copy = project / "trial_1.before" / "trial.json"
+    shutil.copytree(project / "trial_1", copy.parent)
+    change(copy, score=-1.0)
+    return copy
+
+
 LEFT = {
     "the oracle, empty": lambda project: cut(project / "oracle.json"),
     "the oracle, half": lambda project: cut(project / "oracle.json", 0.5),
@@ -76,12 +91,45 @@ LEFT = {
     "a running trial": lambda project: running(project, "trial_1"),
     "ended, not told": ended_but_not_told,
     "begun, not told": begun_but_not_told,
+    "the oracle, of another form": lambda project: (project / "oracle.json").write_text("{}"),
+    "a trial, of another form": lambda project: change(
+        project / "trial_1" / "trial.json", metrics=None, status="RUNNING"
+    ),
+    "a done trial without its score": lambda project: change(
+        project / "trial_1" / "trial.json", score=None
+    ),
+    "a done trial without metrics": lambda project: change(
+        project / "trial_1" / "trial.json", metrics={"metrics": {}}
+    ),
+    "trials that nobody knows": lambda project: change(
+        project / "oracle.json",
+        retry_queue=["99"],
+        end_order=["5", "0", "1"],
+        ongoing_trials={"tuner0": "7"},
+    ),
+    "a copy of a trial": a_copy_beside,
+    "a copy that was cut": lambda project: cut(a_copy_beside(project), 0.5),
 }
+BROKEN = (
+    "a trial, of another form",
+    "a done trial without its score",
+    "a done trial without metrics",
+)
+AGAIN = ("a trial", "a running trial", *BROKEN)
+ASIDE = (
+    "the oracle, empty",
+    "the oracle, half",
+    "the oracle, of another form",
+    "a trial",
+    "the tuner",
+    "a copy that was cut",
+    *BROKEN,
+)
 
 
 @pytest.mark.parametrize("left", LEFT)
 def test_a_search_goes_on_from_whatever_a_kill_has_left(left, begun, tmp_path):
-    model, folder, whole = begun
+    model, folder, whole, tried = begun
     project = tmp_path / "s"
     shutil.copytree(folder, project)
     before = {name: (project / f"trial_{name}/trial.json").read_text() for name in "01"}
@@ -90,24 +138,24 @@ def test_a_search_goes_on_from_whatever_a_kill_has_left(left, begun, tmp_path):
         warnings.simplefilter("always")
         tuner = search(tmp_path, hypermodel(model), trials=3, fit=FIT)
     assert told(tuner) == whole
-    assert len(read(project / "oracle.json")["end_order"]) == 3
+    oracle = read(project / "oracle.json")
+    assert len(oracle["end_order"]) == 3
+    assert (sorted(oracle["tried_so_far"]), oracle["id_to_hash"]) == tried
+    assert min(each.score for each in trials_of(tuner)) >= 0
     after = {name: (project / f"trial_{name}/trial.json").read_text() for name in "01"}
     assert after["0"] == before["0"]
-    if left in ("a trial", "a running trial"):  # once more, and the same
+    if left in AGAIN:  # once more, and the same
         assert read(project / "trial_1" / "trial.json") == json.loads(before["1"])
     else:
         assert after["1"] == before["1"]
     aside = list(project.glob("**/*.cut"))
-    told_of = [str(each.message) for each in lines if "was cut by a kill" in str(each.message)]
-    assert (
-        len(aside)
-        == len(told_of)
-        == (left in ("the oracle, empty", "the oracle, half", "a trial", "the tuner"))
-    )
+    words = ("was cut by a kill", "is not what keras-tuner has written")
+    told_of = [each for each in lines if any(word in str(each.message) for word in words)]
+    assert len(aside) == len(told_of) == (left in ASIDE)
 
 
 def test_a_trial_of_which_nothing_can_be_read_is_drawn_again(begun, tmp_path):
-    model, folder, whole = begun
+    model, folder, whole, tried = begun
     project = tmp_path / "s"
     shutil.copytree(folder, project)
     cut(project / "trial_0" / "trial.json")
@@ -115,10 +163,102 @@ def test_a_trial_of_which_nothing_can_be_read_is_drawn_again(begun, tmp_path):
         tuner = search(tmp_path, hypermodel(model), trials=2, fit=FIT)
     assert told(tuner)[1:] == whole[1:2]
     assert told(tuner)[0].keys() == whole[0].keys()
+    assert len(set(tried[0])) == 3
+
+
+def test_a_trial_between_others_that_is_gone_is_run_again(begun, tmp_path):
+    """The next one is called by how many there are: it would take the place of another."""
+    project = tmp_path / "s"
+    shutil.copytree(begun[1], project)
+    shutil.rmtree(project / "trial_0")
+    (project / "oracle.json").unlink()
+    kept = (project / "trial_1" / "trial.json").read_text()
+    with warnings.catch_warnings(record=True) as lines:
+        warnings.simplefilter("always")
+        tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT)
+    assert "trial.json is not there; its trial runs again" in " ".join(
+        str(each.message) for each in lines
+    )
+    assert [each.trial_id for each in trials_of(tuner)] == ["0", "1", "2"]
+    assert (project / "trial_1" / "trial.json").read_text() == kept
+
+
+def test_a_tuner_that_was_made_before_another_went_on_takes_up_its_trials(begun, tmp_path):
+    model, folder, *_ = begun
+    shutil.copytree(folder, tmp_path / "s")
+    early = random_search(tmp_path, hypermodel(model), trials=4)
+    search(tmp_path, hypermodel(model), trials=3, fit=FIT)
+    third = tmp_path / "s" / "trial_2" / "trial.json"
+    kept = third.stat().st_mtime_ns  # a trial that ran again would be the same
+    early.search(*DATA, **(ONCE | FIT))
+    assert third.stat().st_mtime_ns == kept
+    assert len(trials_of(early)) == 4
+
+
+MOVES = []  # keras-tuner copies callbacks: a folder, and where it goes in the second trial
+
+
+class Mover(keras.callbacks.Callback):
+    """Moves the folder of a search while it runs."""
+
+    def on_train_begin(self, logs=None):
+        folder, to = MOVES
+        if (folder / "trial_1").exists():
+            folder.rename(to)
+
+
+def test_a_folder_that_is_moved_while_it_is_searched_in_ends_the_search(begun, tmp_path):
+    MOVES[:] = tmp_path / "s", tmp_path / "moved"
+    with pytest.raises(SearchError, match="must stay where it is while its search runs"):
+        search(tmp_path, hypermodel(begun[0]), trials=4, fit=FIT | {"callbacks": [Mover()]})
+    assert read(tmp_path / "moved" / "trial_0" / "trial.json")["status"] == "COMPLETED"
+    tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT, project_name="moved")
+    assert told(tuner) == begun[2]
+
+
+def test_a_lock_that_was_removed_is_taken_anew(tmp_path):
+    with folder_lock.searching(tmp_path):
+        (tmp_path / folder_lock.SEARCH).unlink()
+        assert elsewhere(tmp_path, folder_lock.SEARCH) == ["free"]
+        with folder_lock.searching(tmp_path):
+            pass
+        assert "one search at a time" in elsewhere(tmp_path, folder_lock.SEARCH)[0]
+    assert elsewhere(tmp_path, folder_lock.SEARCH) == ["free"]
+
+
+def test_a_folder_of_another_name_of_the_process_is_gone_on_with(begun, tmp_path):
+    """As a search of one process goes on with that of a chief: keras-tuner would begin anew."""
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    (project / "tuner0.json").rename(project / "chief.json")
+    kept = {path: path.stat().st_mtime_ns for path in project.glob("trial_*/*.json")}
+    tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT)
+    assert told(tuner) == begun[2]
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+
+
+@pytest.mark.filterwarnings("ignore:.*made again from the trials")
+@pytest.mark.parametrize("left", ["a running trial", "no oracle"])
+def test_a_grid_goes_on(left, begun, tmp_path):
+    space = SearchSpace(budget=(0.45, 0.6, 0.8), shape=("linear", "cubic"))
+
+    def grid(trials):
+        tuner = keras_tuner.GridSearch(hypermodel(begun[0], space), "val_loss", max_trials=trials,
+                                       directory=tmp_path, project_name="s")  # fmt: skip
+        tuner.search(*DATA, **(ONCE | FIT))
+        return tuner
+
+    grid(3)
+    if left == "a running trial":
+        running(tmp_path / "s", "trial_2")
+    else:
+        LEFT[left](tmp_path / "s")
+    values = [tuple(each.values()) for each in told(grid(5))]
+    every = [(budget, shape) for budget in (0.45, 0.6, 0.8) for shape in ("linear", "cubic")]
+    assert values == every[:5]
 
 
 def test_a_file_is_replaced_in_one_step(begun, tmp_path, monkeypatch):
-    model, folder, _ = begun
+    model, folder, *_ = begun
     shutil.copytree(folder, tmp_path / "s")
     tuner = search(tmp_path, hypermodel(model), trials=2, fit=FIT)
     before = (tmp_path / "s" / "oracle.json").read_text()
@@ -160,6 +300,10 @@ def test_another_process_in_the_folder_ends_a_search(begun, tmp_path):
             assert other.stdout.readline() == "held\n"
             with pytest.raises(SearchError, match=f"process {other.pid} on .* searches in it"):
                 search(tmp_path, hypermodel(begun[0]), trials=1, fit=FIT)
+            assert not list((tmp_path / "s").glob("trial_*")), "it has written nothing"
+            with pytest.raises(SearchError, match="overwrite=True would remove its trials"):
+                random_search(tmp_path, hypermodel(begun[0]), overwrite=True)
+            assert (tmp_path / "s").exists()
         finally:
             other.kill()
     with holding(tmp_path / "s"), holding(tmp_path / "s"):  # of a dead process, and again
@@ -176,6 +320,46 @@ def test_a_file_of_somebody_else_stays(begun, tmp_path):
     mine.write_text("[1,")
     assert "front.json.cut" in " ".join(mend(project, {}))
     assert (project / "front.json.cut").read_text() == "[1,"
+
+
+def elsewhere(project, *names):
+    """What another process is told that wants these locks of a folder."""
+    code = (
+        "import sys; from pathlib import Path; from reducible_train.tuner import folder_lock\n"
+        "for name in sys.argv[2:]:\n"
+        "    try:\n"
+        "        with folder_lock.holding(Path(sys.argv[1]), name): print('free')\n"
+        "    except ValueError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(project), *names]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_a_chief_and_each_worker_hold_what_no_second_one_may(begun, tmp_path, monkeypatch):
+    told_of = []
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    names = (folder_lock.SEARCH, folder_lock.CHIEF, "reducible_worker-1.worker.lock")
+
+    def serve(oracle):
+        told_of.extend(elsewhere(oracle._project_dir, *names))
+
+    monkeypatch.setattr(oracle_chief, "start_server", serve)
+    search(tmp_path, hypermodel(begun[0]), trials=1, fit=FIT)
+    assert ["one search at a time" in each for each in told_of] == [True, True, False]
+    assert elsewhere(tmp_path / "s", *names) == ["free"] * 3
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-1")
+    with folder_lock.searching(tmp_path / "s"):
+        told_of = elsewhere(tmp_path / "s", *names)
+    assert told_of[:2] == ["free", "free"]
+    assert "Each worker must have a name of its own. Received: KERASTUNER_TUNER_ID" in told_of[2]
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    monkeypatch.setenv("REDUCIBLE_TUNE_PARENT", "1")
+    with folder_lock.searching(tmp_path / "s"):
+        told_of = elsewhere(tmp_path / "s", *names[:2])
+    assert told_of[0] == "free", "its parent holds it"
+    assert told_of[1] != "free"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes are forked")

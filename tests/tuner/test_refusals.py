@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import keras_tuner
+import numpy as np
 import pytest
 from searches import FIT, SPACE, X, Y, hypermodel, network, random_search, search, trials_of
 
@@ -11,7 +14,9 @@ from reducible_train import LayerRule, Ramp, RankScheduler, SearchSpace
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import pareto
-from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.errors import MendedWarning, SearchError
+from reducible_train.tuner.project import Project
+from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import schedule, scheduler_of
 
 
@@ -148,7 +153,8 @@ def test_a_folder_of_another_search_is_noticed_wherever_it_is_read(tmp_path):
     }
     for words, hyper in others.items():
         tuner = random_search(tmp_path, hyper, goal_of(goal), 1)
-        tuner.search(X, Y, **FIT)  # it is finished, so keras-tuner asks nobody
+        with pytest.raises(SearchError, match=f"a search with {words}"):
+            tuner.search(X, Y, **FIT)  # it is finished, so keras-tuner would ask nobody
         with pytest.raises(SearchError, match=f"a search with {words}"):
             tuner.get_best_models(1)
         with pytest.raises(SearchError, match=f"a search with {words}"):
@@ -174,16 +180,79 @@ def test_a_folder_goes_on_with_the_same_data_and_settings_only(tmp_path):
         with pytest.raises(SearchError, match=words):
             tuner.search(*data, **(FIT | fit | more))
 
+    goes_on(r"another tuner \(RandomSearch, now GridSearch\)", kind=keras_tuner.GridSearch)
+    assert {path: path.read_bytes() for path in tmp_path.glob("**/*.json")} == kept
     goes_on("a search with other data", data=(X + 1, Y))
     goes_on("a search with other data", data=(X, (Y + 1) % 4))
     goes_on(r"other training settings \(epochs 1, now 2\)", epochs=2)
     goes_on(r"other training settings \(batch_size 32, now 8\)", batch_size=8)
+    goes_on(r"\(executions_per_trial none, now 2\)", compiled={"executions_per_trial": 2})
     rate = {"optimizer": keras.optimizers.SGD(0.5), "metrics": ["accuracy"]}
     goes_on(r"\(learning_rate 0.01, now 0.5\)", compiled=rate)
-    goes_on(r"another tuner \(RandomSearch, now GridSearch\)", kind=keras_tuner.GridSearch)
+    weights = {0: 2.0, 1: 1.0, 2: 1.0, 3: 1.0}
+    goes_on(r"\(class_weight none, now \{'0': '2', ", class_weight=weights)
+    goes_on(r"other data \(sample_weight\)", sample_weight=np.ones(len(X)))
     trial = tmp_path / "s" / "trial_0" / "trial.json"
     assert trial.read_bytes() == kept[trial], "what has finished is as it was"
-    search(tmp_path, hypermodel(model), trials=2, fit=fit)
+    same = {**fit, "shuffle": True, "batch_size": None}  # what `fit` does by itself
+    tuner = random_search(tmp_path, hypermodel(model), trials=2)
+    tuner.search(X.astype("float64"), Y.astype("int32"), **(FIT | same))
+    assert len(trials_of(tuner)) == 2
+
+
+def test_another_version_may_know_more_and_less(tmp_path):
+    model, told = network(), {"x": X, "y": Y}
+    kept = training_of("RandomSearch", model, told)
+    Project(tmp_path, kept).begin()
+
+    def now(known=(), unknown=()):
+        found = json.loads(json.dumps(kept))
+        for name in unknown:
+            del found["training"][name]
+        return found | {"training": found["training"] | dict(known)}
+
+    usual = kept["optional"]["training"]
+    assert {"use_ema", "momentum", "learning_rate"} <= set(usual)
+    Project(tmp_path, now(unknown=["use_ema", "momentum"])).check()
+    later = now({"new": 3})
+    later["optional"]["training"].append("new")
+    Project(tmp_path, later).check()
+    with pytest.raises(SearchError, match=r"\(new none, now 3\)"):
+        Project(tmp_path, now({"new": 3})).check()
+    with pytest.raises(SearchError, match=r"\(momentum 0, now 0.9\)"):
+        Project(tmp_path, now({"momentum": "0.9"})).check()
+    with pytest.raises(SearchError, match=r"\(loss sparse_categorical_crossentropy, now none\)"):
+        Project(tmp_path, now(unknown=["loss"])).check()
+    (tmp_path / "reducible_search.json").write_text('{"objective": "as it was told", "data": "7"}')
+    Project(tmp_path, {**kept, "objective": {"kind": "QualityAtSize"}}).begin()
+    assert "arrays" in json.loads((tmp_path / "reducible_search.json").read_text())
+
+
+def test_how_a_model_was_compiled_is_compared_in_whole(tmp_path):
+    def told(rate=0.1, smoothing=0.1, **more):
+        model = network()
+        schedule = keras.optimizers.schedules.CosineDecay(rate, 10)
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+        model.compile(keras.optimizers.Adam(schedule), loss, **more)
+        return training_of("RandomSearch", model, {"x": X, "y": Y})
+
+    Project(tmp_path, told()).begin()
+    Project(tmp_path, told()).check()
+    for words, other in (
+        (r"\(learning_rate\)", told(rate=0.2)),
+        (r"\(loss.label_smoothing 0.1, now 0.2\)", told(smoothing=0.2)),
+        (r"\(loss_weights none, now ", told(loss_weights=[0.5])),
+    ):
+        with pytest.raises(SearchError, match=words):
+            Project(tmp_path, other).check()
+
+
+def test_trials_that_nobody_tells_of_are_warned_of(tmp_path):
+    model = network()
+    search(tmp_path, hypermodel(model), trials=1, fit={"epochs": 1})
+    (tmp_path / "s" / "reducible_search.json").unlink()
+    with pytest.warns(MendedWarning, match="holds 1 trials, and its reducible_search.json"):
+        search(tmp_path, hypermodel(model), trials=2, fit={"epochs": 1})
 
 
 def goal_of(goal):

@@ -1,0 +1,103 @@
+"""A search of keras-tuner is alone in its folder from its first look at it until it ends.
+
+A tuner reads its folder when it is made, also only to look at what is there. So what a search goes
+on from is read again when it begins, once nobody else can write it; and nobody removes, by
+`overwrite=True`, what another process is searching in.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.src.distribute.oracle_client import OracleClient
+
+from reducible_train.errors import ArgumentError
+from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
+from reducible_train.tuner.kept_files import ORACLE, TRIAL
+from reducible_train.tuner.keras_tuner_side import FILE as COMPACT
+from reducible_train.tuner.project import FILE
+
+_OVERWRITE = " overwrite=True would remove its trials: leave it out, also of workers."
+
+
+def search_alone() -> None:
+    """Have each tuner over a hypermodel of ours hold its folder while it searches.
+
+    It changes two methods of keras-tuner in this process, once: how a tuner is made, and its
+    `search`. Tuners over other hypermodels do what they did.
+    """
+    tuner: Any = BaseTuner
+    if not hasattr(tuner.search, "shared"):
+        tuner.search = _alone(tuner.search)
+        tuner.__init__ = _keeping(tuner.__init__)
+
+
+def _alone(search: Any) -> Any:
+    @functools.wraps(search)
+    def alone(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = _ours(self.hypermodel)
+        if ours is None:
+            return search(self, *args, **kwargs)
+        project = Path(self.project_dir)
+        with ExitStack() as held:
+            with _told():
+                held.enter_context(searching(project))
+            ours.check_folder(project, {"tuner": type(self).__name__})
+            if not isinstance(self.oracle, OracleClient) and _is_begun(project):
+                self.oracle.reload()
+            return search(self, *args, **kwargs)
+
+    alone.shared = search  # type: ignore[attr-defined]
+    return alone
+
+
+def _is_begun(project: Path) -> bool:
+    """Whether a folder holds what is gone on with: more than a search that was refused."""
+    if not (project / FILE).is_file():
+        return any(project.glob(f"trial_*/{COMPACT}"))
+    return (project / ORACLE).is_file() or any(project.glob(f"trial_*/{TRIAL}"))
+
+
+def _keeping(begin: Any) -> Any:
+    told = inspect.signature(begin)
+
+    @functools.wraps(begin)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        asked = told.bind(self, *args, **kwargs).arguments
+        if asked.get("overwrite") and _ours(asked.get("hypermodel")) is not None:
+            _check_unused(
+                Path(asked.get("directory") or ".", asked.get("project_name") or "untitled_project")
+            )
+        begin(self, *args, **kwargs)
+
+    return __init__
+
+
+def _check_unused(project: Path) -> None:
+    """Refuse to remove a folder in which another process searches, whatever part it has in it."""
+    for name in (SEARCH, CHIEF):
+        if (project / name).exists():
+            with _told(_OVERWRITE), holding(project, name):
+                pass
+
+
+@contextmanager
+def _told(more: str = "") -> Iterator[None]:
+    """What is refused ends the search, with keras-tuner's kind of error."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise SearchError(f"{error}{more}") from error
+
+
+def _ours(hypermodel: Any) -> Any:
+    """A `RankHyperModel`, also where keras-tuner has wrapped it; `None` for any other."""
+    found = getattr(hypermodel, "hypermodel", hypermodel)
+    return found if hasattr(found, "check_folder") else None
