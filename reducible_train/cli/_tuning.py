@@ -135,7 +135,7 @@ class Tuning:
                 project_name=PROJECT,
                 max_consecutive_failed_trials=self._trials + 1,  # what all fail of is told below
             )
-            if self._hypermodel.foresight is not None and name != "grid":
+            if self._is_steered(name):
                 propose(tuner)
             # keras-tuner goes on only with a search of the same name of a process
             if role() in (None, CHIEF) and self._is_begun():
@@ -145,6 +145,11 @@ class Tuning:
             if each not in mended:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
         return tuner, list(dict.fromkeys(str(each.message) for each in mended))
+
+    def _is_steered(self, name: str) -> bool:
+        """Whether a tuner goes by what trials show; a random one does so by an analysis alone."""
+        foreseen = name == "bayesian" or self._hypermodel.plan.analysis is not None
+        return foreseen and name != "grid" and self._hypermodel.foresight.goal is not None
 
     def _is_begun(self) -> bool:
         """Whether the folder holds trials to go on with."""
