@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _POWER = 2.5  # a loss falls with this power of the size
-_RATIOS = (0.25, 16.0)  # of a loss to what is allowed, within which that is believed
+_RATIOS = (0.5, 16.0)  # of a loss to what is allowed, within which that is believed
 _SMALLER = 0.985  # times the smallest that held, so that it is smaller in whole ranks as well
-_ROUNDING = 1e-9  # what is met to the last digit is met
 _SPREAD = 1.02  # by how much the tuner moves a size up or down, so that no trial is done twice
 
 
@@ -38,7 +37,7 @@ class Shown:
     @property
     def holds(self) -> bool:
         """True if its quality is good enough."""
-        return self.margin is not None and self.margin >= -_ROUNDING
+        return self.margin is not None and self.margin >= 0
 
     def enough(self, allowed: float) -> float:
         """The budget at which its settings would just hold.

@@ -55,19 +55,18 @@ def propose(tuner: Any) -> bool:
     """
     hypermodel = tuner.hypermodel
     hypermodel = getattr(hypermodel, "hypermodel", hypermodel)
-    if not isinstance(hypermodel, RankHyperModel) or (
-        hypermodel.foresight.goal is None and hypermodel.plan.analysis is None
-    ):
-        raise ArgumentError(
-            "`propose` needs a tuner that searches the smallest model. Received: a "
-            f"{type(tuner).__name__} over {_what(hypermodel)}. Write RankHyperModel(..., "
-            "objective=SizeAtQuality('val_accuracy', max_drop=0.003)) with one range of budgets."
-        )
     if isinstance(tuner, keras_tuner.GridSearch):
         raise ArgumentError(
             "`propose` needs a tuner that can begin anywhere. Received: a GridSearch, which goes "
             "from each trial to its neighbour. Leave `propose` out, or take RandomSearch, "
             "BayesianOptimization or Hyperband."
+        )
+    if not _is_for_proposals(tuner, hypermodel):
+        raise ArgumentError(
+            "`propose` needs a tuner that searches the smallest model. Received: a "
+            f"{type(tuner).__name__} of {tuner.oracle.objective.name!r} over {_what(hypermodel)}. "
+            "Write RankHyperModel(..., objective=SizeAtQuality('val_accuracy', max_drop=0.003)) "
+            "with one range of budgets, and give hypermodel.objective to the tuner."
         )
     goal = hypermodel.foresight.goal
     if goal is None:
@@ -76,6 +75,16 @@ def propose(tuner: Any) -> bool:
         sign = hypermodel.plan.quality(hypermodel.start.model).sign
         _steer(tuner.oracle, _Proposals(tuner.oracle, hypermodel.foresight, goal, sign))
     return True
+
+
+def _is_for_proposals(tuner: Any, hypermodel: Any) -> bool:
+    """Whether it searches the smallest model, or has an analysis that serves it otherwise."""
+    if not isinstance(hypermodel, RankHyperModel):
+        return False
+    goal = hypermodel.foresight.goal
+    if goal is None:
+        return hypermodel.plan.analysis is not None
+    return bool(getattr(tuner.oracle.objective, "name", "") == goal.name)
 
 
 def _what(hypermodel: Any) -> str:
@@ -88,6 +97,8 @@ def _what(hypermodel: Any) -> str:
 def _steer(oracle: Any, proposals: _Proposals) -> None:
     """Put other settings in place of those that an oracle chooses."""
     choose = oracle.populate_space
+    if hasattr(choose, "proposals"):
+        return
 
     def populate_space(trial_id: str) -> dict[str, Any]:
         found: dict[str, Any] = choose(trial_id)
@@ -96,6 +107,7 @@ def _steer(oracle: Any, proposals: _Proposals) -> None:
             found["values"] = {**values, **proposals.instead_of(values)}
         return found
 
+    populate_space.proposals = proposals  # type: ignore[attr-defined]
     oracle.populate_space = populate_space
 
 
@@ -142,11 +154,19 @@ class _Proposals:
         budget = float(values[self.foresight.budget])
         if trial.status != "COMPLETED":
             return Shown(budget)
-        told = trial.metrics.get_best_value
-        quality, size = float(told(self.goal.monitor)), float(told(self.goal.size_name))
+        size = float(trial.metrics.get_best_value(self.goal.size_name))
+        return Shown(budget, self._others(values), size, self._margin(trial))
+
+    def _margin(self, trial: Any) -> float:
+        """By how much its quality is better than it must be; as little as is known, if it holds."""
+        value = float(trial.metrics.get_best_value(self.goal.name))
+        if value > 1.0:
+            return 1.0 - value
         dense = Project(Path(self.oracle._project_dir), {}).dense.get(self.goal.monitor)
-        margin = self.sign * (quality - self.goal.bound(self.sign, dense))
-        return Shown(budget, self._others(values), size, margin)
+        if dense is None and self.goal.needs_dense:  # the file that says it is lost
+            return 0.0
+        quality = float(trial.metrics.get_best_value(self.goal.monitor))
+        return max(self.sign * (quality - self.goal.bound(self.sign, dense)), 0.0)
 
 
 __all__ = ["propose"]

@@ -117,6 +117,9 @@ def test_what_begins_nowhere_else_is_refused(start, table, tmp_path):
     )
     with pytest.raises(ArgumentError, match=r"that searches the smallest model.*objective None"):
         propose(plain)
+    wrong = keras_tuner.RandomSearch(searched(start, table), "val_loss", directory=tmp_path / "w")
+    with pytest.raises(ArgumentError, match="a RandomSearch of 'val_loss' over"):
+        propose(wrong)
     other = keras_tuner.RandomSearch(
         searched(start, table, objective=QualityAtSize("val_loss", limit=0.6)),
         keras_tuner.Objective("quality_at_size", "min"),
