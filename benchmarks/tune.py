@@ -4,7 +4,8 @@ Each search begins from the trained dense networks of `finetune.py` and looks fo
 network whose validation accuracy is at most 0.3 points below the start's; what its best trial has
 lost is then told on the test split, against the dense network trained on for as many epochs, whose
 learning rate falls as that of a trial does and of which the best epoch counts as well. All engines
-search the same space with the same seeds; `"..., analysis"` is given one of the validation split.
+search the same space with the same seeds: two of keras-tuner as they are, and random search
+steered by `propose`; `"..., analysis"` is given one of the validation split.
 Beside it: what the trials of the goal's size lose, and what a search takes over the sum of its
 fits, in processor seconds.
 
@@ -23,6 +24,7 @@ import contextlib
 import functools
 import io
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +50,7 @@ from reducible_train import (
 from reducible_train.tuner import propose
 
 POINTS = 0.3
-DECAY = 0.4  # of the learning rate, from epoch to epoch of a trial
+STEPS = 32  # in one execution, for steps of the small network take less than their call
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,12 @@ class Task:
     epochs: int
 
 
-TASKS = {"origin": Task("origin", 0.82, 3), "vgg": Task("vgg", 0.8, 3)}
+TASKS = {"origin": Task("origin", 0.82, 12), "vgg": Task("vgg", 0.8, 9)}
 ENGINES = {
     "random": keras_tuner.RandomSearch,
     "bayesian": keras_tuner.BayesianOptimization,
-    "bayesian, analysis": keras_tuner.BayesianOptimization,
+    "proposed": keras_tuner.RandomSearch,
+    "proposed, analysis": keras_tuner.RandomSearch,
 }
 
 
@@ -133,7 +136,8 @@ class Bench:
         """The trained network, with a new optimizer of constant rate."""
         keras.utils.set_random_seed(self.seed)
         model = keras.models.load_model(self.tuning.path, compile=False)
-        return compile_model(model, keras.optimizers.Adam(self.rate))
+        optimizer = keras.optimizers.Adam(self.rate)
+        return compile_model(model, optimizer, steps_per_execution=STEPS)
 
     def dense(self) -> dict[str, Any]:
         """The dense network, trained on as long as a trial."""
@@ -142,7 +146,7 @@ class Bench:
         best = keras.callbacks.EarlyStopping(
             "val_accuracy", patience=99, mode="max", restore_best_weights=True
         )
-        model.fit(**self.fit, callbacks=[_falling(), best])
+        model.fit(**self.fit, callbacks=[self._falling(), best])
         return {"parameters": model.count_params(), "begun": begun, **self._judged(model)}
 
     def search(self, engine: str) -> dict[str, Any]:
@@ -166,15 +170,15 @@ class Bench:
                 directory=self.args.folder,
                 project_name=name,
             )
-            if hypermodel.foresight is not None:
+            if engine.startswith("proposed"):
                 propose(tuner)
-            tuner.search(**self.fit, callbacks=[_falling()])
+            tuner.search(**self.fit, callbacks=[self._falling()])
         seconds = time.process_time() - started
         trials = [self._trial(tuner, each) for each in tuner.oracle.trials.values()]
         found = {
             "seconds": seconds,
             "fits": fits.seconds,
-            "holds": None if hypermodel.foresight is None else hypermodel.foresight.holds,
+            "holds": hypermodel.foresight.holds,
             "best": self._found(tuner, min(trials, key=lambda each: each["score"])),
             "trials": trials,
         }
@@ -204,6 +208,16 @@ class Bench:
         model = load_model(Path(tuner.get_trial_dir(trial["trial"])) / "model.reducible")
         return {**trial, "parameters": model.count_params(), **self._judged(compile_model(model))}
 
+    def _falling(self) -> keras.callbacks.Callback:
+        """The learning rate falls from epoch to epoch, by a cosine over all of them."""
+
+        def share(epoch: int) -> float:
+            return (1 + math.cos(math.pi * epoch / self.fit["epochs"])) / 2
+
+        return keras.callbacks.LearningRateScheduler(
+            lambda epoch, rate: rate * share(epoch) / share(epoch - 1) if epoch else rate
+        )
+
     def _judged(self, model: keras.Model) -> dict[str, float]:
         """Accuracy in percent on both splits."""
         splits = {"validation": self.validation, "test": self.test}
@@ -211,13 +225,6 @@ class Bench:
             name: 100 * model.evaluate(x, y, batch_size=500, verbose=0)[1]
             for name, (x, y) in splits.items()
         }
-
-
-def _falling() -> keras.callbacks.Callback:
-    """The learning rate falls from epoch to epoch."""
-    return keras.callbacks.LearningRateScheduler(
-        lambda epoch, rate: rate * DECAY if epoch else rate
-    )
 
 
 def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:

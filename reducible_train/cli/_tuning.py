@@ -136,12 +136,17 @@ class Tuning:
                 project_name=PROJECT,
                 max_consecutive_failed_trials=self._trials + 1,  # what all fail of is told below
             )
-            if self._hypermodel.foresight is not None and name != "grid":
+            if self._is_steered(name):
                 propose(tuner)
             # keras-tuner goes on only with a search of the same name of a process
             if role() in (None, CHIEF) and self._is_begun():
                 tuner.oracle.reload()
         return tuner
+
+    def _is_steered(self, name: str) -> bool:
+        """Whether a tuner goes by what trials show; a random one does so by an analysis alone."""
+        foreseen = name == "bayesian" or self._hypermodel.plan.analysis is not None
+        return foreseen and name != "grid" and self._hypermodel.foresight.goal is not None
 
     def _is_begun(self) -> bool:
         """Whether the folder holds trials to go on with."""
@@ -191,8 +196,8 @@ class Tuning:
 
     def progress(self, console: Console) -> Progress:
         """Tells of each trial that has ended since it was called last."""
-        foreseen = self._hypermodel.foresight
-        told = [] if foreseen is None else [f"{foreseen}"]
+        analysed = self._hypermodel.plan.analysis is not None
+        told = [f"{self._hypermodel.foresight}"] if analysed else []
         for line in [*self._mended, *told]:
             console.print(Text(line), soft_wrap=True)
         direction = self._hypermodel.objective.direction

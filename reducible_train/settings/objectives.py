@@ -138,16 +138,27 @@ class SizeAtQuality(
     def direction(self, sign: int) -> str:
         return "min"
 
+    def bound(self, sign: int, dense: float | None = None) -> float:
+        """The worst quality that is good enough.
+
+        Args:
+            sign: 1 if the quality should be large, -1 if small.
+            dense: The quality of the dense start, where the objective `needs_dense`.
+
+        Raises:
+            ArgumentError: That is not known.
+        """
+        if self.max_drop is None:
+            return float(self.limit or 0.0)
+        if dense is None:
+            raise ArgumentError(
+                "`max_drop` needs the quality of the dense start. Received: dense=None. Give "
+                f"`limit` in its place, the worst {self.monitor} that is good enough."
+            )
+        return dense - sign * self.max_drop
+
     def value(self, logs: Mapping[str, float], sign: int, dense: float | None = None) -> float:
-        limit = self.limit
-        if self.max_drop is not None:
-            if dense is None:
-                raise ArgumentError(
-                    "`max_drop` needs the quality of the dense start. Received: dense=None. Give "
-                    f"`limit` in its place, the worst {self.monitor} that is good enough."
-                )
-            limit = dense - sign * self.max_drop
-        behind = sign * (float(limit or 0.0) - logs[self.monitor])
+        behind = sign * (self.bound(sign, dense) - logs[self.monitor])
         size = float(logs[self.size_name])
         if math.isnan(behind):
             return math.nan

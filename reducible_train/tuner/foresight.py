@@ -1,4 +1,4 @@
-"""What an analysis says of a search before its first trial: where to begin, what cannot win.
+"""Where a search begins, before its first trial; with an analysis, also what cannot win.
 
 The losses of single kernels, added up over the ranks that share a budget best, tell what is lost
 right after a cut. Training wins most of that back: so a budget that is foreseen to hold the quality
@@ -9,11 +9,9 @@ the worst case, a tenth or so as a rule, and nothing of 25 times what was allowe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression, asked_of
@@ -27,65 +25,73 @@ from reducible_train.settings.search_space import Domain, SearchSpace
 from reducible_train.tuner.trial_settings import scheduler_of
 
 _HALVINGS = 12  # of the range of budgets, to find the smallest that loses so much
-_FIRST = (
-    10.0,
-    3.0,
-    30.0,
-)  # of the loss that is allowed: what the first trials lose before training
+_FIRST = 10.0  # of the loss that is allowed: what the first trial loses before training
 _MOST = 60.0  # the same: more than twice what was ever won back there
-_POINTS = 65  # of the curve
-APART = 1.1  # times, the ends of what is left, so that there is something to choose
+_APART = 1.1  # times, the ends of what is left, so that there is something to choose
 _COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
+_RATE = "learning_rate"
 _LOWEST = ("start", "ramp")  # one cut, unless the space forbids it
 
 
 @dataclass(frozen=True)
 class Foresight:
-    """What an analysis says of a search.
+    """Where a search begins.
 
     Args:
-        losses: The analysis, by which trials of criterion `"measured"` share their budgets.
         space: The space, without budgets that cannot win.
-        proposals: Settings of the first trials, in order; none where nothing is foreseen.
-        holds: The smallest budget that is foreseen to hold the quality without training; `None`
-            where none does, or nothing is foreseen.
-        budget: Name of the budget that is foreseen; empty where none is.
-        allowed: By how much the metric may be worse.
-        curve: Budgets, rising, and what each is foreseen to lose before training.
-        searched: The budgets of the space as it was asked for; empty where nothing is foreseen.
-        why: Why nothing is foreseen; empty where something is.
+        goal: What it searches; `None` where that is not the smallest model by one range of
+            budgets, and nothing is foreseen.
+        first: Settings of the first trial.
+        budget: Name of the budget that is searched.
+        holds: The smallest budget that an analysis foresees to hold the quality without training;
+            `None` where none does, or there is no analysis.
+        searched: The budgets of the space as it was asked for, where an analysis narrows it.
+        why: Why an analysis foresees nothing; empty where it does, or there is none.
     """
 
-    losses: MeasuredLosses
     space: SearchSpace
-    proposals: tuple[dict[str, Any], ...] = ()
-    holds: float | None = None
+    goal: SizeAtQuality | None = None
+    first: Mapping[str, Any] = field(default_factory=dict)
     budget: str = ""
-    allowed: float = 0.0
-    curve: tuple[tuple[float, float], ...] = ()
+    holds: float | None = None
     searched: tuple[float, ...] = ()
     why: str = ""
 
     def __str__(self) -> str:
+        """What an analysis says of the search."""
         if self.why:
             measured = MEASURED in (self.space.criterion, *self.space.criterion)
             more = ", but trials of criterion 'measured' go by it" if measured else ""
             return f"the analysis foresees nothing of {self.why}{more}"
-        (low, high), (least, largest) = self.searched, (self.curve[0][0], self.curve[-1][0])
+        (low, high), (least, largest) = self.searched, self.ends
         told = f"{self.budget} from {least:.1%} to {largest:.1%} can win by the analysis"
         if (low, high) == (least, largest):
             return f"{told}: all that was asked for"
         return f"{told}, of {low:.1%} to {high:.1%}: no other one is tried"
 
-    def lost(self, budget: float) -> float:
-        """What a budget is foreseen to lose before training."""
-        budgets, losses = zip(*self.curve, strict=True)
-        return float(np.interp(np.log(budget), np.log(budgets), losses))
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest budget."""
+        domain = next(each for each in self.space.domains if each.name == self.budget)
+        low, high = (float(each) for each in domain.values)
+        return low, high
 
-    def losing(self, lost: float) -> float:
-        """The smallest budget that is foreseen to lose no more."""
-        enough = [budget for budget, loss in self.curve if loss <= lost]
-        return enough[0] if enough else self.curve[-1][0]
+
+def begin(space: SearchSpace, objective: SearchObjective | None, model: Any) -> Foresight:
+    """Where a search begins of which no analysis says anything: in the middle of its budgets.
+
+    Args:
+        space: What is searched.
+        objective: What is made best.
+        model: The dense start.
+    """
+    budgets = _budgets(space)
+    if unforeseen(budgets, objective) or not isinstance(objective, SizeAtQuality):
+        return Foresight(space)
+    (domain,) = budgets
+    low, high = (float(each) for each in domain.values)
+    first = _usual_settings(space, model) | {domain.name: (low * high) ** 0.5}
+    return Foresight(space, objective, first, domain.name)
 
 
 def foresee(
@@ -114,10 +120,10 @@ def foresee(
     part = _keras.trained_model(model)
     check_kernels(losses, part, {each.path: each for each in find_kernels(part)})
     check_weights(losses, part)
-    budgets = [each for each in space.domains if each.name.partition("/")[0] == "budget"]
+    budgets = _budgets(space)
     why = unforeseen(budgets, objective)
     if why or not isinstance(objective, SizeAtQuality):
-        return Foresight(losses, space, why=why)
+        return Foresight(space, why=why)
     _check_metric(losses, objective)
     (domain,) = budgets
     low, high = (float(each) for each in domain.values)
@@ -128,14 +134,16 @@ def foresee(
     def losing(times: float) -> float:
         return _smallest(lost, times * chance, low, high) or high
 
-    largest = min(max(holds or high, low * APART), high)
-    least = max(min(losing(_MOST), largest / APART), low)
+    largest = min(max(holds or high, low * _APART), high)
+    least = max(min(losing(_MOST), largest / _APART), low)
     narrowed = _between(space, domain, (least, largest))
-    proposals = _proposals(narrowed, domain.name, [losing(each) for each in _FIRST])
-    curve = tuple(
-        (float(each), lost(float(each))) for each in np.geomspace(least, largest, _POINTS)
-    )
-    return Foresight(losses, narrowed, proposals, holds, domain.name, chance, curve, (low, high))
+    budget = min(max(losing(_FIRST), least), largest)
+    first = _usual_settings(narrowed, model) | {domain.name: budget}
+    return Foresight(narrowed, objective, first, domain.name, holds, (low, high))
+
+
+def _budgets(space: SearchSpace) -> list[Domain]:
+    return [each for each in space.domains if each.name.partition("/")[0] == "budget"]
 
 
 def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
@@ -207,15 +215,15 @@ def _between(space: SearchSpace, domain: Domain, ends: tuple[float, float]) -> S
     return replace(space, budget={measure: ends} if measure else ends)
 
 
-def _proposals(
-    space: SearchSpace, name: str, budgets: Sequence[float]
-) -> tuple[dict[str, Any], ...]:
-    """Settings that differ in their budget alone, so that they tell how the quality goes by it."""
-    domains = {each.name: each for each in space.domains if each.is_searched}
-    rest = {each.name: _usual(each) for each in domains.values()}
-    low, high = (float(each) for each in domains[name].values)
-    within = (min(max(each, low), high) for each in budgets)
-    return tuple({**rest, name: budget} for budget in dict.fromkeys(within))
+def _usual_settings(space: SearchSpace, model: Any) -> dict[str, Any]:
+    """What is tried first; the learning rate is that of the compiled model, if it may be."""
+    searched = {each.name: each for each in space.domains if each.is_searched}
+    found = {name: _usual(each) for name, each in searched.items()}
+    rate = getattr(getattr(model, "optimizer", None), "learning_rate", None)
+    if rate is not None and searched.get(_RATE) is not None and searched[_RATE].is_range:
+        low, high = (float(each) for each in searched[_RATE].values)
+        found[_RATE] = min(max(float(_keras.host_float(rate)), low), high)
+    return found
 
 
 def _usual(domain: Domain) -> Any:

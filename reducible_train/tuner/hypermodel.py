@@ -43,7 +43,7 @@ from reducible_train.tuner.evaluation import (
     set_learning_rate,
 )
 from reducible_train.tuner.feasibility import check_feasible
-from reducible_train.tuner.foresight import Foresight, foresee
+from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.kept_files import keep_whole
 from reducible_train.tuner.keras_tuner_side import (
@@ -99,7 +99,7 @@ class RankHyperModel(keras_tuner.HyperModel):
     Attributes:
         start: The model that trials begin from.
         plan: What all trials have in common.
-        foresight: What the analysis says of the search; `None` without one.
+        foresight: Where a search for the smallest model begins, as far as `propose` is asked for.
 
     Raises:
         ArgumentTypeError: An argument of the wrong type.
@@ -144,8 +144,9 @@ class RankHyperModel(keras_tuner.HyperModel):
         check_measured(space, losses)
         self.start = Start(model, custom_objects, keras_tuner.HyperParameters)
         check_feasible(space, ruled, self.start.model)
-        self.foresight: Foresight | None = None
-        if losses is not None:
+        if losses is None:
+            self.foresight = begin(space, objective, self.start.model)
+        else:
             self.foresight = foresee(losses, space, objective, ruled, self.start.model)
             space = self.foresight.space
         self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency, losses)

@@ -1,14 +1,14 @@
-"""Has a tuner of keras-tuner go by what an analysis foresees: where it begins, how large it tries.
+"""Has a tuner of keras-tuner try sizes at which the quality just holds, the best settings so far.
 
-After the first trials the tuner chooses by itself. But each trial has shown what share of its
-foreseen loss training leaves, and how small a model holds the quality: between the budget at which
-the best share so far, and a little better, would just hold it, and that size, lies what can win.
-There the budget of the tuner is moved, as far up or down as the tuner chose it in the whole space.
+The tuner goes on to choose: one setting of each trial is its own. What it would choose by itself is
+spread over all sizes, of which most lose too much or are larger than what has held already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras_tuner
@@ -17,97 +17,156 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.objectives import SizeAtQuality
-from reducible_train.tuner.foresight import APART, Foresight
+from reducible_train.tuner.boundary import Aim, Shown, aim
+from reducible_train.tuner.foresight import Foresight
 from reducible_train.tuner.hypermodel import RankHyperModel
+from reducible_train.tuner.project import Project
 
-_BETTER = 0.7  # of the smallest share of a loss that training has left: what others may leave
+_EPOCHS = "tuner/epochs"  # of a trial of Hyperband; shorter ones show something else
 
 
-def propose(tuner: Any) -> int:
-    """Have a tuner begin with the trials that the analysis of its hypermodel foresees to be good.
+def propose(tuner: Any) -> bool:
+    """Have a tuner that searches the smallest model try sizes at which the quality just holds.
 
-    They come first and count as the tuner's own. Of those after them the tuner chooses everything
-    but the size, which it chooses within what can still win. Call it once, before `tuner.search`,
-    also where a search goes on; of a worker it does nothing, since its chief chooses.
+    Each finished trial tells at which size its settings would just hold the quality. The next one
+    repeats the best settings at that size, with one of them as the tuner chooses it. The first is
+    of the middle of the range; with an analysis, where that foresees the answer.
+
+    Call it once, before `tuner.search`, also where a search goes on; of a worker it does nothing,
+    since its chief chooses.
 
     Args:
-        tuner: A tuner of keras-tuner over a `RankHyperModel`.
+        tuner: A tuner of keras-tuner over a `RankHyperModel` with objective `SizeAtQuality`, whose
+            space has one range of budgets, of the measure of the objective.
 
     Returns:
-        How many trials it begins with; 0 where nothing is foreseen.
+        False where an analysis foresees nothing, since the search is of another kind.
 
     Raises:
-        ArgumentError: Its hypermodel has no analysis, or it is a `GridSearch`, which goes by the
-            trials before.
+        ArgumentError: It is no such tuner and has no analysis; or a `GridSearch`, which goes by
+            the trials before.
 
     Example:
-        >>> # hypermodel = RankHyperModel(model, space, objective=goal, analysis="analysis.json")
+        >>> # goal = SizeAtQuality("val_accuracy", max_drop=0.003)
+        >>> # hypermodel = RankHyperModel(model, SearchSpace(budget=(0.05, 0.5)), objective=goal)
         >>> # tuner = keras_tuner.BayesianOptimization(hypermodel, hypermodel.objective)
         >>> # propose(tuner)
-        >>> # tuner.search(x, y, validation_data=(x_val, y_val), epochs=3)
+        >>> # tuner.search(x, y, validation_data=(x_val, y_val), epochs=6)
     """
     hypermodel = tuner.hypermodel
     hypermodel = getattr(hypermodel, "hypermodel", hypermodel)
-    if not isinstance(hypermodel, RankHyperModel) or hypermodel.foresight is None:
-        raise ArgumentError(
-            "`propose` needs a tuner whose hypermodel was given an analysis. Received: a "
-            f"{type(tuner).__name__} over a {type(hypermodel).__name__} without one. Write "
-            "RankHyperModel(..., analysis='analysis.json')."
-        )
     if isinstance(tuner, keras_tuner.GridSearch):
         raise ArgumentError(
             "`propose` needs a tuner that can begin anywhere. Received: a GridSearch, which goes "
             "from each trial to its neighbour. Leave `propose` out, or take RandomSearch, "
             "BayesianOptimization or Hyperband."
         )
-    foresight = hypermodel.foresight
-    if foresight.proposals and not isinstance(tuner.oracle, OracleClient):
-        _steer(tuner.oracle, foresight)
-    return len(foresight.proposals)
+    if not _is_for_proposals(tuner, hypermodel):
+        raise ArgumentError(
+            "`propose` needs a tuner that searches the smallest model. Received: a "
+            f"{type(tuner).__name__} of {tuner.oracle.objective.name!r} over {_what(hypermodel)}. "
+            "Write RankHyperModel(..., objective=SizeAtQuality('val_accuracy', max_drop=0.003)) "
+            "with one range of budgets, and give hypermodel.objective to the tuner."
+        )
+    goal = hypermodel.foresight.goal
+    if goal is None:
+        return False
+    if not isinstance(tuner.oracle, OracleClient):
+        sign = hypermodel.plan.quality(hypermodel.start.model).sign
+        _steer(tuner.oracle, _Proposals(tuner.oracle, hypermodel.foresight, goal, sign))
+    return True
 
 
-def _steer(oracle: Any, foresight: Foresight) -> None:
-    """Put proposals in place of what an oracle chooses first, and later budgets where they win."""
-    choose, proposals = oracle.populate_space, foresight.proposals
+def _is_for_proposals(tuner: Any, hypermodel: Any) -> bool:
+    """Whether it searches the smallest model, or has an analysis that serves it otherwise."""
+    if not isinstance(hypermodel, RankHyperModel):
+        return False
+    goal = hypermodel.foresight.goal
+    if goal is None:
+        return hypermodel.plan.analysis is not None
+    return bool(getattr(tuner.oracle.objective, "name", "") == goal.name)
+
+
+def _what(hypermodel: Any) -> str:
+    if not isinstance(hypermodel, RankHyperModel):
+        return f"a {type(hypermodel).__name__}"
+    objective, budget = hypermodel.plan.objective, hypermodel.space.budget
+    return f"a RankHyperModel of budget {budget!r} with objective {objective!r}"
+
+
+def _steer(oracle: Any, proposals: _Proposals) -> None:
+    """Put other settings in place of those that an oracle chooses."""
+    choose = oracle.populate_space
+    if hasattr(choose, "proposals"):
+        return
 
     def populate_space(trial_id: str) -> dict[str, Any]:
         found: dict[str, Any] = choose(trial_id)
-        number, values = len(oracle.trials), found.get("values")
-        goes_on = "tuner/trial_id" in (values or {})
-        if values is None or goes_on:
-            return found
-        if number < len(proposals):
-            found["values"] = {**values, **proposals[number]}
-        else:
-            place = moved(values[foresight.budget], window(oracle.trials, foresight), foresight)
-            found["values"] = {**values, foresight.budget: place}
+        values = found.get("values")
+        if values is not None and "tuner/trial_id" not in values:  # or it goes on with another
+            found["values"] = {**values, **proposals.instead_of(values)}
         return found
 
+    populate_space.proposals = proposals  # type: ignore[attr-defined]
     oracle.populate_space = populate_space
 
 
-def window(trials: Mapping[str, Any], foresight: Foresight) -> tuple[float, float]:
-    """The least and the largest budget that can still win, by what trials have shown."""
-    least, largest = (float(each[0]) for each in (foresight.curve[0], foresight.curve[-1]))
-    shares = []
-    for each in trials.values():
-        if each.status != "COMPLETED":
-            continue
-        value = float(each.metrics.get_best_value(SizeAtQuality.name))
-        budget = float(each.hyperparameters.values[foresight.budget])
-        held, lost = value <= 1.0, foresight.lost(budget)
-        if held:
-            largest = min(largest, value)
-        if lost > foresight.allowed:
-            shares.append((foresight.allowed + (0.0 if held else value - 1.0)) / lost)
-    if foresight.allowed > 0 and shares and min(shares) > 0:
-        least = max(least, foresight.losing(foresight.allowed / (_BETTER * min(shares))))
-    return max(min(least, largest / APART), foresight.curve[0][0]), largest
+@dataclass(frozen=True)
+class _Proposals:
+    """What is tried in place of what a tuner has chosen.
+
+    Args:
+        oracle: That of the tuner.
+        foresight: Where its search begins.
+        goal: What it searches.
+        sign: 1 if the quality should be large, -1 if small.
+    """
+
+    oracle: Any
+    foresight: Foresight
+    goal: SizeAtQuality
+    sign: int
+
+    def instead_of(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings for all that the space has."""
+        first, name = self.foresight.first, self.foresight.budget
+        trials = self._shown(values.get(_EPOCHS))
+        if not trials:
+            return first
+        low, high = self.foresight.ends
+        found = aim(trials, (low, high), self.goal.max_drop) or Aim(first[name], {})
+        share = float(np.log(values[name] / low) / np.log(high / low))
+        budget = min(max(found.moved(min(max(share, 0.0), 1.0)), low), high)
+        return found.exchanged(self._others(values), len(self.oracle.trials)) | {name: budget}
+
+    def _others(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings but the budget."""
+        return {name: values[name] for name in self.foresight.first if name in values
+                and name != self.foresight.budget}  # fmt: skip
+
+    def _shown(self, epochs: int | None) -> list[Shown]:
+        """What the trials of a length have shown, in the order in which they began."""
+        found = map(self.oracle.trials.get, dict.fromkeys(self.oracle.start_order))
+        trials = [(each, each.hyperparameters.values) for each in found if each is not None]
+        return [self._of(each, values) for each, values in trials if values.get(_EPOCHS) == epochs]
+
+    def _of(self, trial: Any, values: Mapping[str, Any]) -> Shown:
+        budget = float(values[self.foresight.budget])
+        if trial.status != "COMPLETED":
+            return Shown(budget)
+        size = float(trial.metrics.get_best_value(self.goal.size_name))
+        return Shown(budget, self._others(values), size, self._margin(trial))
+
+    def _margin(self, trial: Any) -> float:
+        """By how much its quality is better than it must be; as little as is known, if it holds."""
+        value = float(trial.metrics.get_best_value(self.goal.name))
+        if value > 1.0:
+            return 1.0 - value
+        dense = Project(Path(self.oracle._project_dir), {}).dense.get(self.goal.monitor)
+        if dense is None and self.goal.needs_dense:  # the file that says it is lost
+            return 0.0
+        quality = float(trial.metrics.get_best_value(self.goal.monitor))
+        return max(self.sign * (quality - self.goal.bound(self.sign, dense)), 0.0)
 
 
-def moved(budget: float, ends: tuple[float, float], foresight: Foresight) -> float:
-    """A budget, as far up between two ends as it was in the whole range, in equal ratios."""
-    low, high = (each[0] for each in (foresight.curve[0], foresight.curve[-1]))
-    share = float(np.clip(np.log(budget / low) / np.log(high / low), 0.0, 1.0))
-    least, largest = ends
-    return min(max(float(least * (largest / least) ** share), low), high)
+__all__ = ["propose"]

@@ -152,7 +152,7 @@ def test_an_analysis_begins_the_search_and_another_is_refused(place):
     model = keras.models.load_model(place / "model.keras")
     analysis = place / "accuracy.json"
     foresight = RankHyperModel(model, space, objective=goal, analysis=analysis).foresight
-    assert told["hyperparameters"]["values"] == foresight.proposals[0]
+    assert told["hyperparameters"]["values"] == foresight.first
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")

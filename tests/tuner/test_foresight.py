@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import keras
 import keras_tuner
@@ -16,8 +15,8 @@ from reducible_train import SearchSpace, analyze, factorize, load_model
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.settings.search_space import Domain
-from reducible_train.tuner import evaluate_settings, proposals, propose
-from reducible_train.tuner.foresight import Foresight, unforeseen
+from reducible_train.tuner import evaluate_settings, propose
+from reducible_train.tuner.foresight import unforeseen
 from reducible_train.tuner.trial_settings import scheduler_of
 
 BUDGETS = (0.45, 0.9)
@@ -82,7 +81,7 @@ def test_by_measure_as_well_and_not_where_it_foresees_nothing(start, table):
     plain = searched(start, table).space.budget
     named = searched(start, table, SearchSpace(budget={"parameters": BUDGETS}))
     assert named.space.budget == {"parameters": plain}
-    assert all("budget/parameters" in each for each in named.foresight.proposals)
+    assert plain[0] <= named.foresight.first["budget/parameters"] <= plain[1]
     several = SearchSpace(budget={"parameters": BUDGETS, "flops": (0.5, 0.9)})
     chosen = SearchSpace(budget=(0.45, 0.6, 0.9))
     words = (
@@ -95,61 +94,25 @@ def test_by_measure_as_well_and_not_where_it_foresees_nothing(start, table):
     for space, objective, why in words:
         found = searched(start, table, space, objective)
         assert found.space == space
-        assert found.foresight.proposals == ()
+        assert found.foresight.goal is None
         assert re.search(f"^the analysis foresees nothing .*{why}", str(found.foresight))
     file = Domain("budget/file", BUDGETS, is_range=True)
     assert "file, which is known" in unforeseen([file], replace(GOAL, measure="file"))
 
 
-CURVE = tuple((float(each), 0.1 * 0.5 / float(each)) for each in np.geomspace(0.1, 0.8, 65))
-SEEN = Foresight(None, SPACE, ({},), None, "budget", 0.01, CURVE)
-
-
-def ended(budget, value):
-    """A trial of keras-tuner that a window looks at."""
-    return SimpleNamespace(
-        status="COMPLETED",
-        metrics=SimpleNamespace(get_best_value={"size_at_quality": value}.get),
-        hyperparameters=SimpleNamespace(values={"budget": budget}),
-    )
-
-
-def test_sizes_that_are_tried_shrink_to_what_can_still_win():
-    assert proposals.window({}, SEEN) == pytest.approx((0.1, 0.8))
-    failed = SimpleNamespace(status="FAILED")
-    held, behind = ended(0.5, 0.48), ended(0.25, 1.03)
-    _, largest = proposals.window({"0": failed, "1": held}, SEEN)
-    assert largest == 0.48, "no larger one can win"
-    # It was foreseen to lose 0.2 and lost 0.04: a fifth, and others may leave 0.14 of it; so what
-    # is foreseen to lose 0.01 / 0.14 is the least that may hold, 0.1 * 0.5 / (0.01 / 0.14).
-    least, largest = proposals.window({"0": failed, "1": behind}, SEEN)
-    assert (least, largest) == pytest.approx((0.7, 0.8), rel=0.04)
-    least, largest = proposals.window({"0": held, "1": behind}, SEEN)
-    assert largest == 0.48
-    assert least < largest, "there is still something to choose"
-    exact = replace(SEEN, allowed=0.0)  # nothing may be lost at all
-    assert proposals.window({"0": ended(0.25, 0.24)}, exact)[1] == 0.24
-    for budget in (0.1, 0.3, 0.8):
-        moved = proposals.moved(budget, (0.2, 0.4), SEEN)
-        where = np.log(budget / 0.1) / np.log(8)
-        assert moved == pytest.approx(0.2 * 2**where)
-
-
 @pytest.mark.parametrize("kind", [keras_tuner.RandomSearch, keras_tuner.BayesianOptimization])
-def test_a_tuner_begins_with_what_is_proposed_also_when_it_goes_on(start, table, kind, tmp_path):
+def test_a_tuner_begins_with_what_is_foreseen_also_when_it_goes_on(start, table, kind, tmp_path):
     lost = table.predicted({"hidden/kernel": RANK - 1}) - table.baseline
-    goal = replace(GOAL, max_drop=lost / 8)  # of 10 times as much it is the answer, not of 3
-    first = searched(start, table, objective=goal).foresight.proposals
-    assert len(first) > 1
-    assert all(each["criterion"] == "measured" for each in first)
-    for trials in (1, len(first) + 1):  # the second goes on with the first
+    goal = replace(GOAL, max_drop=lost / 8)  # of 10 times as much it is the answer
+    for trials in (1, 2):  # the second goes on with the first
         found = searched(start, table, objective=goal)
         tuner = kind(found, found.objective, max_trials=trials, seed=1, directory=tmp_path)
-        assert propose(tuner) == len(first)
+        assert propose(tuner)
         tuner.search(X, Y, **(FIT | {"epochs": 1}))
     done = [each.hyperparameters.values for each in trials_of(tuner)]
-    assert done[: len(first)] == list(first)
-    assert done[-1] not in first
+    assert done[0] == found.foresight.first
+    assert done[0]["criterion"] == "measured"
+    assert done[1]["budget"] != done[0]["budget"]
     kept = load_model(f"{tuner.get_trial_dir(trials_of(tuner)[0].trial_id)}/model.reducible")
     assert ranks(kept)["hidden"] <= RANK
 
@@ -163,8 +126,17 @@ def test_what_begins_nowhere_else_is_refused(start, table, tmp_path):
     plain = keras_tuner.RandomSearch(
         hypermodel(start, SearchSpace(budget=BUDGETS)), "val_loss", directory=tmp_path / "r"
     )
-    with pytest.raises(ArgumentError, match="whose hypermodel was given an analysis"):
+    with pytest.raises(ArgumentError, match=r"that searches the smallest model.*objective None"):
         propose(plain)
+    wrong = keras_tuner.RandomSearch(searched(start, table), "val_loss", directory=tmp_path / "w")
+    with pytest.raises(ArgumentError, match="a RandomSearch of 'val_loss' over"):
+        propose(wrong)
+    other = keras_tuner.RandomSearch(
+        searched(start, table, objective=QualityAtSize("val_loss", limit=0.6)),
+        keras_tuner.Objective("quality_at_size", "min"),
+        directory=tmp_path / "o",
+    )
+    assert not propose(other), "its analysis serves criterion 'measured' alone"
 
 
 def test_a_trial_shares_its_budget_by_the_analysis(start, table):

@@ -1,0 +1,139 @@
+"""A search for the smallest model goes by what its trials have shown: sizes, settings, ties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+import pytest
+from searches import hypermodel, network, trials_of
+
+from reducible_train import SearchSpace
+from reducible_train.settings.objectives import SizeAtQuality
+from reducible_train.tuner import propose
+from reducible_train.tuner.boundary import Aim, Shown, aim
+from reducible_train.tuner.project import FILE, Project
+
+ENDS = (0.05, 0.5)
+ALLOWED = 0.003
+
+
+def shown(budget, margin, **settings):
+    return Shown(budget, settings, size=budget, margin=margin)
+
+
+def test_the_first_trials_tell_where_their_settings_would_just_hold():
+    assert aim([], ENDS, ALLOWED) is None
+    assert aim([Shown(0.2)], ENDS, ALLOWED) is None, "it runs, or has failed"
+    exact = shown(0.2, 0.0, rate=1)
+    assert exact.enough(ALLOWED) == pytest.approx(0.2)
+    held, failed = shown(0.2, 0.002), shown(0.2, -0.003)
+    assert held.enough(ALLOWED) < 0.2 < failed.enough(ALLOWED)
+    assert aim([failed], ENDS, ALLOWED).budget == pytest.approx(failed.enough(ALLOWED))
+    assert aim([held], ENDS, ALLOWED).budget == pytest.approx(held.enough(ALLOWED))
+    hopeless = shown(0.2, -1.0)
+    assert aim([hopeless], ENDS, ALLOWED).budget == ENDS[1], "no farther than the space"
+    assert aim([shown(0.06, 0.01)], ENDS, ALLOWED).budget == ENDS[0]
+    equal = [shown(0.3, -0.003, rate=1), shown(0.2, -0.003, rate=2)]
+    assert aim(equal, ENDS, ALLOWED).settings == {"rate": 2}
+
+
+def test_each_miss_halves_the_way_to_the_smallest_that_held():
+    trials, gaps = [shown(0.4, 0.0025)], []
+    for _ in range(6):
+        found = aim(trials, ENDS, ALLOWED)
+        assert found.budget < 0.4, "a larger one cannot win"
+        gaps.append(np.log(0.985 * 0.4 / found.budget))
+        trials.append(shown(found.budget, -0.01))
+    assert np.array(gaps[1:]) / gaps[:-1] == pytest.approx(0.5)
+    running = aim([*trials, Shown(0.39)], ENDS, ALLOWED)
+    assert running.budget > aim(trials, ENDS, ALLOWED).budget, "two at once are not the same"
+    better = aim([*trials, shown(0.35, 0.001)], ENDS, ALLOWED)
+    assert better.budget < 0.34
+
+
+def test_without_a_dense_start_the_best_trial_stands_in_its_place():
+    found = aim([shown(0.4, 0.01), shown(0.1, -0.05)], ENDS, None)
+    assert 0.1 < found.budget < 0.4
+    assert aim([shown(0.2, -0.1)], ENDS, None).budget == ENDS[1], "nothing has held yet"
+    assert aim([shown(0.2, 0.0)], ENDS, 0.0).budget < 0.2, "nothing may be lost at all"
+
+
+def test_one_setting_after_the_other_is_the_tuners():
+    found = Aim(0.2, {"rate": 1, "criterion": "fisher"})
+    chosen = {"rate": 2, "criterion": "activation"}
+    assert found.exchanged(chosen, 4) == {"rate": 2, "criterion": "fisher"}
+    assert found.exchanged(chosen, 5) == {"rate": 1, "criterion": "activation"}
+    assert Aim(0.2, {}).exchanged(chosen, 0) == chosen
+    assert found.exchanged({}, 0) == {}
+    assert found.moved(0.0) < 0.2 < found.moved(1.0)
+    assert found.moved(0.5) == pytest.approx(0.2)
+
+
+def quality(budget, settings):
+    """Of a trial that nobody trains: a rate of 1e-3 holds 0.97 down to half of the size."""
+    wrong = abs(np.log10(settings["learning_rate"]) + 3)
+    worse = {"fisher": 1.0, "activation": 1.3}[settings["criterion"]]
+    return 0.98 - 0.01 * worse * (0.5 / budget) ** 3 * (1 + wrong)
+
+
+class Told(keras_tuner.src.engine.base_tuner.BaseTuner):
+    """Trials that take no time."""
+
+    def run_trial(self, trial, *args, **kwargs):
+        values = trial.hyperparameters.values
+        told = {"val_accuracy": quality(values["budget"], values)}
+        told["params_fraction"] = values["budget"]
+        goal = self.hypermodel.plan.objective
+        return told | {goal.name: goal.value(told, 1, dense=0.98)}
+
+
+SPACE = SearchSpace(
+    budget=(0.4, 0.95), learning_rate=(1e-4, 1e-2), criterion=("activation", "fisher")
+)
+GOAL = SizeAtQuality("val_accuracy", max_drop=0.01)
+
+
+def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1):
+    found = hypermodel(model, SPACE, objective=goal)
+    chooses = keras_tuner.oracles.RandomSearchOracle(found.objective, max_trials=trials, seed=seed)
+    tuner = Told(chooses, found, directory=folder, project_name=f"{seed}{proposes}")
+    Project(Path(tuner.project_dir), {}).keep("val_accuracy", 0.98)
+    for _ in range(times if proposes else 0):
+        assert propose(tuner)
+    tuner.search(verbose=0)
+    return tuner
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+def best(tuner):
+    return tuner.oracle.get_best_trials(1)[0].score
+
+
+def test_a_search_ends_nearer_to_the_smallest_than_its_tuner_alone(model, tmp_path):
+    alone, steered = (
+        [best(told(model, tmp_path, seed, proposes)) for seed in (1, 2, 3)]
+        for proposes in (False, True)
+    )
+    assert max(steered) < 0.54, "0.5 is the smallest that holds"
+    assert np.mean(steered) < np.mean(alone) - 0.02
+
+
+def test_the_same_seed_ends_the_same_also_after_a_break(model, tmp_path):
+    whole = told(model, tmp_path / "a", trials=6)
+    told(model, tmp_path / "b", trials=3)
+    two = told(model, tmp_path / "b", trials=6, times=2)
+    values = [[each.hyperparameters.values for each in trials_of(one)] for one in (whole, two)]
+    assert values[0] == values[1], "nor does it matter how often it is asked for"
+    (Path(two.project_dir) / FILE).unlink()  # which says what the dense start is worth
+    assert two.oracle.populate_space("6")["values"]["budget"] < best(two)
+
+
+def test_a_limit_is_searched_without_the_dense_start(model, tmp_path):
+    limited = told(model, tmp_path, goal=SizeAtQuality("val_accuracy", limit=0.97))
+    assert best(limited) < 0.56
