@@ -62,8 +62,11 @@ def loop_of(callback: Any) -> Loop:
     found = running_fit(callback, "epoch_iterator")
     if found is None:
         return Loop()
-    unknown = found["epoch_iterator"].data_adapter.num_batches is None
-    return Loop(is_fit=True, has_unknown_length=unknown and keras.backend.backend() == "tensorflow")
+    unknown = (
+        keras.backend.backend() == "tensorflow"
+        and found["epoch_iterator"].data_adapter.num_batches is None
+    )
+    return Loop(is_fit=True, has_unknown_length=unknown)
 
 
 def has_validation(callback: Any) -> bool | None:

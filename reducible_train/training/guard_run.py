@@ -55,6 +55,7 @@ class GuardRun:
     Attributes:
         undone: The cuts that were undone.
         is_on_duty: True; there is a guard.
+        remedy: What lets more cuts stand, in words: settings of the guard.
     """
 
     is_on_duty = True
@@ -63,6 +64,7 @@ class GuardRun:
         self, bound: Bound, cutter: Cutter, controller: TargetController, model: GuardedModel
     ):
         self.undone: list[UndoneCut] = []
+        self.remedy = f"give the guard {bound.looser()}"
         self._bound = bound
         self._cutter = cutter
         self._controller = controller
@@ -105,11 +107,6 @@ class GuardRun:
             return f"Its guard held it back: {self.undone[-1]}"
         return self._below_limit() or _unseen(self._bound.guard.monitor, self._missing)
 
-    @property
-    def remedy(self) -> str:
-        """What lets more cuts stand, in words: settings of the guard."""
-        return f"give the guard {self._bound.looser()}"
-
     def _is_tired(self) -> bool:
         """True once no more cuts are made."""
         tries = self._bound.guard.tries
@@ -123,7 +120,7 @@ class GuardRun:
         return (
             f"No cut was made: {guard.monitor} has not reached the guard's limit of "
             f"{guard.limit:g}; its best value was {best:.6g}, the nearest limit this training "
-            f"can meet. Train the dense model for longer, or give the guard {self._bound.looser()}."
+            f"can meet. Train the dense model for longer, or {self.remedy}."
         )
 
     # --- what is seen -----------------------------------------------------------------

@@ -125,8 +125,8 @@ export function cutsTold(run) {
   if (!run.cut_steps.length) return '';
   const faint = run.undone.length ? '; the faint ones were undone by the guard' : '';
   const first = run.cut_steps[0];
-  const place = first > 0 ? `, so the first is between ${first - 1} and ${first}` : '';
-  return `Dotted lines: cuts, at the begin of their epochs${place}${faint}.`;
+  const place = first > 0 ? `: that of epoch ${first} between ${first - 1} and ${first}` : '';
+  return `Dotted lines: cuts, at the start of their epochs${place}${faint}.`;
 }
 
 // A line through the points that are there; a gap where one is missing.
