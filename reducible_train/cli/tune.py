@@ -66,7 +66,12 @@ def tune(
     folder: Annotated[
         Path, typer.Option(help="Where trials are kept; the same folder goes on with them.")
     ] = Path("search"),
-    tuner: Annotated[Tuner, typer.Option(help="How trials are chosen.")] = Tuner.BAYESIAN,
+    tuner: Annotated[
+        Tuner,
+        typer.Option(
+            help="How trials are chosen; bayesian tries sizes at which the quality just holds."
+        ),
+    ] = Tuner.BAYESIAN,
     monitor: Annotated[
         str, typer.Option(help="The metric that tells how good a model is.")
     ] = "val_accuracy",

@@ -153,6 +153,11 @@ def test_an_analysis_begins_the_search_and_another_is_refused(place):
     analysis = place / "accuracy.json"
     foresight = RankHyperModel(model, space, objective=goal, analysis=analysis).foresight
     assert told["hyperparameters"]["values"] == foresight.first
+    plain = run(*asked(place, "--trials", 1, "--max-drop", 0.05, "--folder", place / "plain"))
+    assert plain.exit_code in (0, 3), plain.output
+    told = json.loads((place / "plain" / "trials" / "trial_0" / "trial.json").read_text())
+    first = RankHyperModel(model, space, objective=goal).foresight.first
+    assert told["hyperparameters"]["values"] == first, "that of Bayesian optimisation is drawn"
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
