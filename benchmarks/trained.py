@@ -111,7 +111,7 @@ NETWORKS = {
     "vgg": Network(Recipe(vgg, 9, 2e-3, image=IMAGE, batch_size=64), "fashion_mnist"),
     "resnet": Network(Recipe(resnet, 9, 4e-3, image=IMAGE, batch_size=64), "fashion_mnist"),
     "transformer": Network(Recipe(transformer, 9, 3e-3, batch_size=32), "text", 12_000, 1.0),
-    "lstm": Network(Recipe(lstm, 9, 5e-3, batch_size=32), "text", 12_000, 1.0),
+    "lstm": Network(Recipe(lstm, 9, 5e-3, batch_size=32), "text", 12_000, 2.0),
     "origin": Network(Recipe(mlp(128, 128, 128), 9, 3e-3), samples=50_000, rate=2.0),
 }
 
