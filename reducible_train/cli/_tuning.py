@@ -23,7 +23,7 @@ from reducible_train.cli._exit import RESCUED, SHORT
 from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._look import inspect_line
 from reducible_train.cli._trials import Ended, Progress, ended, line_of
-from reducible_train.cli._workers import BROKEN_OFF, CHIEF, PROJECT, role
+from reducible_train.cli._workers import BROKEN_OFF, PROJECT, role
 from reducible_train.config import Config
 from reducible_train.config.build import layer_rules
 from reducible_train.container.files import accessing, replacing_by
@@ -35,7 +35,6 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.front import pareto
 from reducible_train.tuner.hypermodel import RankHyperModel
-from reducible_train.tuner.kept_files import ORACLE
 from reducible_train.tuner.proposals import propose
 from reducible_train.tuner.trained_on import training_of
 
@@ -138,19 +137,12 @@ class Tuning:
             )
             if self._is_steered(name):
                 propose(tuner)
-            # keras-tuner goes on only with a search of the same name of a process
-            if role() in (None, CHIEF) and self._is_begun():
-                tuner.oracle.reload()
         return tuner
 
     def _is_steered(self, name: str) -> bool:
         """Whether a tuner goes by what trials show; a random one does so by an analysis alone."""
         foreseen = name == "bayesian" or self._hypermodel.plan.analysis is not None
         return foreseen and name != "grid" and self._hypermodel.foresight.goal is not None
-
-    def _is_begun(self) -> bool:
-        """Whether the folder holds trials to go on with."""
-        return (self._project / ORACLE).exists() or bool(ended(self._project))
 
     @property
     def _seed(self) -> int:

@@ -218,23 +218,11 @@ class RankHyperModel(keras_tuner.HyperModel):
                 outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
-        except OSError as error:
-            full = _refusal_of_disk(error)
-            if not full:
-                trial.keep_reason(first_sentence(error))
+        except Exception as error:
+            ends_as = _failure(trial, error)
+            if ends_as is None:  # keras-tuner may try it again
                 raise
-            raise SearchError(
-                f"{trial.project} must take what a trial writes. Received: {full}. Make room there."
-                " Finished trials are kept; this one runs again when the search goes on."
-            ) from error
-        except ReducibleError as error:  # it would be the same again
-            trial.keep_reason(f"{type(error).__name__}: {error}")
-            words = f"Trial {trial.trial.trial_id} failed: {type(error).__name__}: {error}"
-            warnings.warn(words, stacklevel=2)
-            raise keras_tuner.errors.FailedTrialError(words) from error
-        except Exception as error:  # keras-tuner tells nobody before the search has ended
-            trial.keep_reason(first_sentence(error))
-            raise
+            raise ends_as from error
         wanted = getattr(trial.objective, "name", "")
         if math.isnan(outcome.metrics.get(wanted, 0.0)):
             trial.keep_reason(f"{wanted} is no number: its training diverged")
@@ -350,7 +338,24 @@ def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs
         load_weights_into(self, filepath)
 
 
-def _refusal_of_disk(error: OSError) -> str:
+def _failure(trial: TunerTrial, error: Exception) -> Exception | None:
+    """What keras-tuner is told of an error in a trial; `None` for the error itself."""
+    full = _refusal_of_disk(error)
+    if full:
+        return SearchError(
+            f"{trial.project} must take what a trial writes. Received: {full}. Make room there. "
+            "Finished trials are kept; this one runs again when the search goes on."
+        )
+    trial.keep_reason(first_sentence(error))  # keras-tuner tells nobody before the search has ended
+    if not isinstance(error, ReducibleError):
+        return None
+    words = f"Trial {trial.trial.trial_id} failed: {type(error).__name__}: {error}"
+    warnings.warn(words, stacklevel=3)
+    failed: Exception = keras_tuner.errors.FailedTrialError(words)  # it would be the same again
+    return failed
+
+
+def _refusal_of_disk(error: Exception) -> str:
     """What a disk refuses every other trial as well; empty for any other error."""
     for each in (error, error.__cause__):
         if isinstance(each, OSError) and each.errno in _DISK:

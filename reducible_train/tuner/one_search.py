@@ -1,8 +1,8 @@
 """A search of keras-tuner is alone in its folder from its first look at it until it ends.
 
-A tuner reads its folder when it is made, also only to look at what is there. So what a search goes
-on from is read again when it begins, once nobody else can write it; and nobody removes, by
-`overwrite=True`, what another process is searching in.
+A tuner reads its folder when it is made, also only to look at what is there, whichever process has
+searched in it. So what a search goes on from is read again when it begins, once nobody else can
+write it; and nobody removes, by `overwrite=True`, what another process is searching in.
 """
 
 from __future__ import annotations
@@ -50,12 +50,17 @@ def _alone(search: Any) -> Any:
             with _told():
                 held.enter_context(searching(project))
             ours.check_folder(project, {"tuner": type(self).__name__})
-            if not isinstance(self.oracle, OracleClient) and _is_begun(project):
-                self.oracle.reload()
+            _take_up(self)
             return search(self, *args, **kwargs)
 
     alone.shared = search  # type: ignore[attr-defined]
     return alone
+
+
+def _take_up(tuner: Any) -> None:
+    """Read what the folder of a tuner holds; a worker asks its chief."""
+    if not isinstance(tuner.oracle, OracleClient) and _is_begun(Path(tuner.project_dir)):
+        tuner.oracle.reload()
 
 
 def _is_begun(project: Path) -> bool:
@@ -71,11 +76,16 @@ def _keeping(begin: Any) -> Any:
     @functools.wraps(begin)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         asked = told.bind(self, *args, **kwargs).arguments
-        if asked.get("overwrite") and _ours(asked.get("hypermodel")) is not None:
+        if _ours(asked.get("hypermodel")) is None:
+            begin(self, *args, **kwargs)
+            return
+        if asked.get("overwrite"):
             _check_unused(
                 Path(asked.get("directory") or ".", asked.get("project_name") or "untitled_project")
             )
         begin(self, *args, **kwargs)
+        if not getattr(self.oracle, "trials", True):
+            _take_up(self)  # keras-tuner does if a process of the same name has searched there
 
     return __init__
 

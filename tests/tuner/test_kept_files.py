@@ -18,7 +18,7 @@ from searches import X, Y, hypermodel, network, random_search, search, trials_of
 
 from reducible_train import SearchSpace
 from reducible_train.errors import ArgumentError
-from reducible_train.tuner import folder_lock
+from reducible_train.tuner import folder_lock, pareto
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import holding
 from reducible_train.tuner.kept_files import mend
@@ -230,6 +230,7 @@ def test_a_folder_of_another_name_of_the_process_is_gone_on_with(begun, tmp_path
     """As a search of one process goes on with that of a chief: keras-tuner would begin anew."""
     project = shutil.copytree(begun[1], tmp_path / "s")
     (project / "tuner0.json").rename(project / "chief.json")
+    assert len(pareto(random_search(tmp_path, hypermodel(begun[0]))).trials) == 2, "one may look"
     kept = {path: path.stat().st_mtime_ns for path in project.glob("trial_*/*.json")}
     tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT)
     assert told(tuner) == begun[2]
