@@ -35,6 +35,8 @@ def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> 
     if tuner != "Hyperband":  # which chooses the epochs of each trial
         how["epochs"] = arguments.get("epochs", 1)
     data = dict(_fingerprints(arguments))
+    if "x" not in data:  # a Dataset, which may hold the rest
+        data = {name: each for name, each in data.items() if each != "none"}
     batch = arguments.get("batch_size") or (_BATCH if "x" in data else None)
     if batch is not None:
         how["batch_size"] = batch

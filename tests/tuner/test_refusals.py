@@ -228,6 +228,13 @@ def test_another_version_may_know_more_and_less(tmp_path):
     assert "arrays" in json.loads((tmp_path / "reducible_search.json").read_text())
 
 
+def test_of_a_dataset_nothing_is_known(tmp_path):
+    Project(tmp_path, training_of("RandomSearch", None, {"x": iter([(X, Y)])})).begin()
+    arrays = training_of("RandomSearch", None, {"x": X, "y": Y})
+    Project(tmp_path, arrays).begin()
+    assert json.loads((tmp_path / "reducible_search.json").read_text())["arrays"] == {}
+
+
 def test_how_a_model_was_compiled_is_compared_in_whole(tmp_path):
     def told(rate=0.1, smoothing=0.1, **more):
         model = network()
