@@ -1,7 +1,7 @@
 """Every private name that the package relies on: where it is, what it is, and what for.
 
 Names of Keras and of TensorFlow that are not documented may move with any version. They are used in
-this package alone, and each stands in this table or, for the slots of optimizers, in `slots`;
+this package alone, those of keras-tuner in `tuner`, and each stands in this table or, for the slots of optimizers, in `slots`;
 `tests/_keras/test_keras_door.py` reads the source for names that do not, and looks every one of
 them up in the Keras that is installed. `make bounds` does so with the lowest and the newest that
 `pyproject.toml` allows, so one row holds for all versions between.
@@ -49,9 +49,14 @@ _JAX = "keras.src.backend.jax.trainer.JAXTrainer"
 _STORE = "keras.src.saving.saving_lib.H5IOStore"
 _TRACED = "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function"
 _GRAPH = "tensorflow.python.eager.polymorphic_function.concrete_function.ConcreteFunction"
+_ORACLE = "keras_tuner.Oracle"
+_GRID = "keras_tuner.oracles.GridSearchOracle"
 
 # What an object has.
 ATTRIBUTES = (
+    PrivateName(_GRID, "_compare", "(one, other)", "which trial of a grid is first", ("tuner",)),
+    PrivateName(_ORACLE, "_project_dir", "str", "the folder of a search", ("tuner",)),
+    PrivateName(_ORACLE, "_record_values", "(trial)", "know what was tried", ("tuner",)),
     PrivateName(_LAYER, "_build_shapes_dict", "dict", "shapes that a layer was built with"),
     PrivateName(_LAYER, "_check_quantize_args", "(mode, dtype)", "quantize a layer of a new class"),
     PrivateName(

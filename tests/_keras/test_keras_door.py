@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 import zoo
@@ -424,6 +425,9 @@ def things(tmp_path_factory) -> dict[str, Any]:
         "keras.src.trainers.compile_utils.CompileMetrics": model._compile_metrics,
         "keras.callbacks.SwapEMAWeights": keras.callbacks.SwapEMAWeights(),
     }
+    grid = keras_tuner.oracles.GridSearchOracle(objective="val_loss", max_trials=1)
+    grid._set_project_dir("runs", "search")
+    found |= {"keras_tuner.Oracle": grid, "keras_tuner.oracles.GridSearchOracle": grid}
     store = saving_lib.H5IOStore(str(tmp_path_factory.mktemp("store") / "a.weights.h5"), mode="w")
     store.make("layer")
     found["keras.src.saving.saving_lib.H5IOStore"] = store

@@ -297,8 +297,15 @@ def test_a_search_of_failed_trials_quotes_the_first(place, monkeypatch):
     assert not (place / "best.reducible").exists()
 
 
-def test_an_interrupt_that_python_has_dropped_is_noticed():
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def usual_interrupts():
+    """A worker of the tests may ignore them, and its processes with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_python_has_dropped_is_noticed(usual_interrupts):
     with noticed_interrupts() as check:
         check()
         with contextlib.suppress(KeyboardInterrupt):  # as the callback of a weak reference does
@@ -306,7 +313,7 @@ def test_an_interrupt_that_python_has_dropped_is_noticed():
             time.sleep(1)
         with pytest.raises(KeyboardInterrupt):
             check()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is usual_interrupts
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
