@@ -50,6 +50,7 @@ def _alone(search: Any) -> Any:
             with _told():
                 held.enter_context(searching(project))
             ours.check_folder(project, {"tuner": type(self).__name__})
+            ours.begin_search(project)
             _take_up(self)
             return search(self, *args, **kwargs)
 
