@@ -124,11 +124,11 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
         if path.name not in (ORACLE, FILE) and _parsed(path) is _NO_JSON:
             lines.append(_set_aside(path, "a tuner keeps nothing in its own"))
             write_text(path, "{}")
-    trials = {}
+    trials, strangers = {}, {}
     for path in sorted(project.glob(f"trial_*/{TRIAL}")):
         name, found = path.parent.name.removeprefix("trial_"), _read(path, _is_trial)
         if found is not None and found["trial_id"] != name:
-            lines.append(f"{path} says that it is trial {found['trial_id']}; it is left alone")
+            strangers[name] = f"says that it is trial {found['trial_id']}"
         elif found is None and not name.isdecimal():
             lines.append(_set_aside(path, "it is no trial of this search"))
         else:
@@ -137,15 +137,18 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
     before = json.dumps(oracle)
     if oracle is None:
         if not (project / ORACLE).exists() and not trials:
-            return lines
+            return lines + _left_alone(project, strangers)
         oracle = _rebuilt(project, fresh, trials)
         lines.append(_set_aside(project / ORACLE, "it is made again from the trials"))
     for name in dict.fromkeys([*trials, *oracle["start_order"], *_gaps(trials)]):
         if trials.get(name) is None:
-            trials[name] = _drawn_again(project, name, oracle)
+            told = None if name in strangers else _told_in(_file(project, name))
+            trials[name] = _drawn_again(name, told, oracle)
             _requeue(oracle, name)
-            lines.append(_set_aside(_file(project, name), "its trial runs again"))
+            again = "its trial runs again" if told else "other values are tried in its place"
+            lines.append(_set_aside(_file(project, name), again, strangers.pop(name, "")))
             write_text(_file(project, name), json.dumps(trials[name]))
+    lines += _left_alone(project, strangers)
     for order in ("retry_queue", "end_order"):
         oracle[order] = [name for name in oracle[order] if name in trials]
     running = oracle["ongoing_trials"]
@@ -217,9 +220,8 @@ def _rebuilt(project: Path, fresh: Mapping[str, Any], trials: Mapping[str, Any])
     }
 
 
-def _drawn_again(project: Path, name: str, oracle: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial whose file is lost: what it was told, if that can be read, or something else."""
-    told = _told_in(_file(project, name))
+def _drawn_again(name: str, told: Any, oracle: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial whose file is lost: what it was told, if that could be read, or something else."""
     if told is None:
         space = keras_tuner.HyperParameters.from_config(oracle["hyperparameters"])
         draw = random.Random(name)
@@ -246,12 +248,17 @@ def _told_in(path: Path) -> Any:
     return told if isinstance(told, dict) and "values" in told else None
 
 
-def _set_aside(path: Path, what: str) -> str:
+def _left_alone(project: Path, strangers: Mapping[str, str]) -> list[str]:
+    return [f"{_file(project, name)} {was}; it is left alone" for name, was in strangers.items()]
+
+
+def _set_aside(path: Path, what: str, was: str = "") -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         return f"{path} is not there; {what}"
-    cut = _parsed(path) is _NO_JSON
-    was = "was cut by a kill" if cut else "is not what keras-tuner has written"
+    if not was:
+        cut = _parsed(path) is _NO_JSON
+        was = "was cut by a kill" if cut else "is not what keras-tuner has written"
     aside = path.with_name(path.name + _CUT)
     os.replace(path, aside)
     return f"{path} {was} and is now {aside.name}; {what}"

@@ -159,11 +159,32 @@ def test_a_trial_of_which_nothing_can_be_read_is_drawn_again(begun, tmp_path):
     project = tmp_path / "s"
     shutil.copytree(folder, project)
     cut(project / "trial_0" / "trial.json")
-    with pytest.warns(UserWarning, match="its trial runs again"):
+    with pytest.warns(UserWarning, match="other values are tried in its place"):
         tuner = search(tmp_path, hypermodel(model), trials=2, fit=FIT)
     assert told(tuner)[1:] == whole[1:2]
     assert told(tuner)[0].keys() == whole[0].keys()
     assert len(set(tried[0])) == 3
+
+
+def test_a_file_of_another_trial_is_left_alone_or_set_aside_as_it_is_told(begun, tmp_path):
+    """Where a trial is missed its name has to be one, or the next takes the name of another."""
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    ours, copy = (project / f"trial_{name}" / "trial.json" for name in "07")
+    shutil.copytree(ours.parent, copy.parent)
+    kept = copy.read_bytes()
+    ours.write_bytes((project / "trial_1" / "trial.json").read_bytes())
+    others = ours.read_bytes()
+    aside, alone = mend(project, {})
+    assert aside == (
+        f"{ours} says that it is trial 1 and is now trial.json.cut; "
+        "other values are tried in its place"
+    )
+    assert ours.with_name("trial.json.cut").read_bytes() == others
+    assert (
+        read(ours)["hyperparameters"]["values"] != json.loads(others)["hyperparameters"]["values"]
+    )
+    assert alone == f"{copy} says that it is trial 0; it is left alone"
+    assert copy.read_bytes() == kept
 
 
 def test_a_trial_between_others_that_is_gone_is_run_again(begun, tmp_path):
@@ -176,7 +197,7 @@ def test_a_trial_between_others_that_is_gone_is_run_again(begun, tmp_path):
     with warnings.catch_warnings(record=True) as lines:
         warnings.simplefilter("always")
         tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT)
-    assert "trial.json is not there; its trial runs again" in " ".join(
+    assert "trial.json is not there; other values are tried in its place" in " ".join(
         str(each.message) for each in lines
     )
     assert [each.trial_id for each in trials_of(tuner)] == ["0", "1", "2"]
