@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 
 import keras
@@ -406,6 +407,32 @@ def test_a_forked_process_holds_no_lock_and_keeps_none(tmp_path):
     os.close(waits)
     os.close(ends)
     os.waitpid(pid, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes are forked")
+def test_an_error_in_a_forked_process_comes_out_as_it_is(tmp_path):
+    pid = None
+    try:
+        with holding(tmp_path), holding(tmp_path):
+            pid = os.fork()
+            if pid == 0:
+                raise InterruptedError
+    except BaseException as error:
+        if pid == 0:
+            os._exit(0 if type(error) is InterruptedError else 1)
+        raise
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_disk_that_numbers_files_anew_each_time_keeps_nobody_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_GLANCE", 0.3)
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    begun = time.monotonic()
+    with holding(tmp_path, patience=60), holding(tmp_path):
+        assert "one search at a time" in elsewhere(tmp_path, folder_lock.SEARCH)[0]
+    assert time.monotonic() - begun < 50
+    monkeypatch.undo()
+    assert elsewhere(tmp_path, folder_lock.SEARCH) == ["free"]
 
 
 def test_a_builder_with_hyperparameters_of_its_own_goes_on(tmp_path):
