@@ -26,9 +26,10 @@ from reducible_train.errors import ArgumentError, FileAccessError
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.folder_lock import searching
 from reducible_train.tuner.grid_order import put_in_order
-from reducible_train.tuner.project import FILE
+from reducible_train.tuner.project import FILE, Project
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
+TUNER = "_reducible_tuner"  # attribute of an oracle: the name of its tuner's class
 _CUT = ".cut"  # added to the name of a file that cannot be read
 _NO_JSON = object()
 _ENDED = ("COMPLETED", "FAILED")
@@ -65,15 +66,33 @@ def _reloads_mended(reads: Any) -> Any:
     @functools.wraps(reads)
     def reload(self: Any) -> None:
         project = Path(self._project_dir)
-        if (project / FILE).is_file():
+        if not (project / FILE).is_file():
+            reads(self)
+            return
+        refusal = _refusal(self, project)
+        if refusal is None:
             for line in _mended_alone(project, self.get_state()):
                 warnings.warn(line, MendedWarning, stacklevel=4)
-        reads(self)
-        if (project / FILE).is_file():
+        try:
+            reads(self)
             _leave_copies(self, project)
             _know_trials(self)
+        except Exception as error:
+            if refusal is None:
+                raise
+            raise refusal from error
 
     return reload
+
+
+def _refusal(oracle: Any, project: Path) -> SearchError | None:
+    """Why an oracle mends nothing in a folder: it is that of another tuner, which may keep more."""
+    tuner = getattr(oracle, TUNER, None)
+    try:
+        Project(project, {} if tuner is None else {"tuner": tuner}).check()
+    except SearchError as error:
+        return error
+    return None
 
 
 def _mended_alone(project: Path, fresh: Mapping[str, Any]) -> list[str]:

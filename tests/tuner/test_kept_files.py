@@ -304,6 +304,22 @@ def test_the_file_of_an_engine_that_keeps_more_is_not_guessed(begun, tmp_path):
     assert (tmp_path / "s" / "oracle.json").exists()
 
 
+def test_another_tuner_mends_nothing(begun, tmp_path):
+    """It would make the brackets of `Hyperband` again without any."""
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    change(project / "reducible_search.json", tuner="Hyperband")
+    random_search(tmp_path, hypermodel(begun[0]))  # one may look, and is refused when it searches
+    cut(project / "oracle.json", 0.5)
+    files = {path: path.read_bytes() for path in project.glob("**/*.json*")}
+    words = r"a search with another tuner \(Hyperband, now RandomSearch\)"
+    with pytest.raises(SearchError, match=words):
+        random_search(tmp_path, hypermodel(begun[0]))
+    assert {path: path.read_bytes() for path in project.glob("**/*.json*")} == files
+    change(project / "reducible_search.json", tuner="RandomSearch")
+    with pytest.warns(UserWarning, match="made again from the trials"):
+        random_search(tmp_path, hypermodel(begun[0]))
+
+
 def test_an_undisturbed_folder_stays_as_it_is(begun):
     project = begun[1]
     files = {path: path.read_bytes() for path in project.glob("**/*.json")}
