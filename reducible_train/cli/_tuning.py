@@ -240,13 +240,12 @@ class Tuning:
 
         Raises:
             ArgumentError: Neither can be read.
+            FileAccessError: The file cannot be written.
         """
-        with contextlib.suppress(ReducibleError):
-            if file is not None:
-                load_model(file)
-                with accessing(out, "write"), replacing_by(out) as beside:
-                    shutil.copyfile(file, beside)
-                return
+        if file is not None and _is_whole(file):
+            with accessing(out, "write"), replacing_by(out) as beside:
+                shutil.copyfile(file, beside)
+            return
         try:
             model = self._tuner.load_model(trial)
         except Exception as error:  # Keras and h5py raise whatever they like
@@ -278,6 +277,15 @@ def _without_tracebacks() -> Iterator[None]:
         yield
     finally:
         config.DEBUG = before
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a compact file can be read."""
+    try:
+        load_model(file)
+    except ReducibleError:
+        return False
+    return True
 
 
 def _keeps(asked: SearchObjective, metrics: Mapping[str, float], score: float | None) -> bool:

@@ -33,16 +33,21 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
-def let_go(descriptor: int) -> None:
+def unlock(descriptor: int) -> None:
     """Lock a file no longer, though a process that was forked has the descriptor, too."""
     if fcntl is not None:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def let_go(descriptor: int) -> None:
+    """The same, and close it."""
+    unlock(descriptor)
     os.close(descriptor)
 
 
 def is_at(path: str | Path, descriptor: int) -> bool:
-    """False where the file was removed after it had been opened."""
+    """False where the file was removed after it had been opened, or a disk numbers it anew."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from reducible_train.container.locks import HELD_FILES_MOVE, is_at, lock
+from reducible_train.container.locks import HELD_FILES_MOVE, lock
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def hold_file(folder: Path, start: str, end: str) -> HeldFile:
         path = folder / f"{start}{secrets.token_hex(8)}{end}"
         stream = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by the caller
         held = HeldFile(path, stream, os.dup(stream.fileno()) if HELD_FILES_MOVE else None)
-        if held.lock is None or (lock(held.lock) is not False and is_at(path, held.lock)):
+        if held.lock is None or (lock(held.lock) is not False and path.exists()):
             return held
         stream.close()  # another process has just taken it for one that nobody holds
         held.release()

@@ -36,8 +36,8 @@ def of_values(array: Any) -> str:
 
     Equal for labels of `int32` and of `int64`, for images of `float32` and of `float64`, in memory
     or on a disk. Of more than 64 million numbers it reads a part, in blocks that lie evenly over
-    the first axis; so an array that is opened in place, such as a `numpy.memmap` or a dataset of
-    h5py, is never held as a whole.
+    the array; so one that is opened in place, such as a `numpy.memmap` or a dataset of h5py, is
+    never held as a whole.
     """
     found = hashlib.sha256(repr(tuple(array.shape)).encode())
     for block in _blocks(array):
@@ -51,11 +51,14 @@ def _blocks(array: Any) -> Iterator[np.ndarray]:
     if not shape or 0 in shape:
         yield np.asarray(array)
         return
-    rows = max(_BLOCK * shape[0] // prod(shape), 1)
-    blocks = -(-shape[0] // rows)
-    taken = min(blocks, max(_MOST // _BLOCK, 1))
-    for index in np.linspace(0, blocks - 1, taken).round().astype(int):
-        yield np.asarray(array[index * rows : (index + 1) * rows])
+    axis = next(each for each in range(len(shape)) if prod(shape[each + 1 :]) <= _BLOCK)
+    rows = min(_BLOCK // prod(shape[axis + 1 :]), shape[axis])
+    blocks = (*shape[:axis], -(-shape[axis] // rows))
+    taken = min(prod(blocks), _MOST // (rows * prod(shape[axis + 1 :])))
+    for each in np.linspace(0, prod(blocks) - 1, taken).round().astype(int):
+        *outer, index = map(int, np.unravel_index(each, blocks))
+        part = slice(index * rows, (index + 1) * rows)
+        yield np.asarray(array[(*outer, part)] if outer else array[part])
 
 
 def _as_trained(block: np.ndarray) -> Iterator[bytes]:

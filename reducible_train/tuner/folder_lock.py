@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reducible_train.container.files import accessing
-from reducible_train.container.locks import is_at, let_go, lock
+from reducible_train.container.locks import is_at, let_go, lock, unlock
 from reducible_train.errors import ArgumentError
 
 SEARCH = "reducible_search.lock"  # held by whoever a person has started
@@ -23,7 +23,7 @@ CHIEF = "reducible_chief.lock"  # held by a chief, which writes the results of i
 PARENT = "REDUCIBLE_TUNE_PARENT"  # set where another process has started this one, and holds SEARCH
 _ID, _ADDRESS = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP"
 _ENDING = 15.0  # seconds that a process may take to notice that its parent has ended
-_GLANCE = 1.0  # the same, for one who only looks and mends what a kill has left
+_GLANCE = 1.0  # the same, for one who only looks and mends, or doubts whether it has the lock
 _WORKER = ".worker.lock"  # held by each worker, by its name
 _HELD: dict[str, list[int]] = {}  # path -> how often this process holds it, and its descriptor
 
@@ -79,6 +79,8 @@ def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator
     if held is None or not is_at(path, held[1]):  # somebody has removed it
         with accessing(path, "write"):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if held is not None:
+            unlock(held[1])  # it may be the same file: some network disks number files anew
         taken = _taken(path, folder, time.monotonic() + patience)
         if held is None:
             held = _HELD[path] = [0, taken]
@@ -89,9 +91,10 @@ def holding(folder: Path, name: str = SEARCH, patience: float = 0.0) -> Iterator
     try:
         yield
     finally:
-        _HELD[path][0] -= 1
-        if not _HELD[path][0]:
-            let_go(_HELD.pop(path)[1])
+        if _HELD.get(path) is held:  # not in a process that was forked meanwhile
+            held[0] -= 1
+            if not held[0]:
+                let_go(_HELD.pop(path)[1])
 
 
 def _holds_nothing() -> None:
@@ -107,11 +110,12 @@ if hasattr(os, "register_at_fork"):
 
 def _taken(path: str, folder: Path, until: float) -> int:
     """The descriptor by which this process holds the lock."""
+    doubts_until = time.monotonic() + _GLANCE
     while True:
         with accessing(path, "write"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         is_taken = lock(descriptor) is False
-        if not is_taken and is_at(path, descriptor):
+        if not is_taken and (is_at(path, descriptor) or time.monotonic() >= doubts_until):
             with suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.lseek(descriptor, 0, os.SEEK_SET)

@@ -253,6 +253,14 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         self._folder.opened(Path(folder), training)
 
+    def begin_search(self, folder: str | os.PathLike[str]) -> None:
+        """Have the first trial of a search compare its data and settings with the folder again.
+
+        Args:
+            folder: The folder.
+        """
+        self._checked.discard(str(Path(folder)))
+
     # --- inside ---------------------------------------------------------------------------
 
     def _run(

@@ -26,9 +26,10 @@ from reducible_train.errors import ArgumentError, FileAccessError
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.folder_lock import searching
 from reducible_train.tuner.grid_order import put_in_order
-from reducible_train.tuner.project import FILE
+from reducible_train.tuner.project import FILE, Project
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
+TUNER = "_reducible_tuner"  # attribute of an oracle: the name of its tuner's class
 _CUT = ".cut"  # added to the name of a file that cannot be read
 _NO_JSON = object()
 _ENDED = ("COMPLETED", "FAILED")
@@ -65,15 +66,33 @@ def _reloads_mended(reads: Any) -> Any:
     @functools.wraps(reads)
     def reload(self: Any) -> None:
         project = Path(self._project_dir)
-        if (project / FILE).is_file():
+        if not (project / FILE).is_file():
+            reads(self)
+            return
+        refusal = _refusal(self, project)
+        if refusal is None:
             for line in _mended_alone(project, self.get_state()):
                 warnings.warn(line, MendedWarning, stacklevel=4)
-        reads(self)
-        if (project / FILE).is_file():
+        try:
+            reads(self)
             _leave_copies(self, project)
             _know_trials(self)
+        except Exception as error:
+            if refusal is None:
+                raise
+            raise refusal from error
 
     return reload
+
+
+def _refusal(oracle: Any, project: Path) -> SearchError | None:
+    """Why an oracle mends nothing in a folder: it is that of another tuner, which may keep more."""
+    tuner = getattr(oracle, TUNER, None)
+    try:
+        Project(project, {} if tuner is None else {"tuner": tuner}).check()
+    except SearchError as error:
+        return error
+    return None
 
 
 def _mended_alone(project: Path, fresh: Mapping[str, Any]) -> list[str]:
@@ -124,11 +143,11 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
         if path.name not in (ORACLE, FILE) and _parsed(path) is _NO_JSON:
             lines.append(_set_aside(path, "a tuner keeps nothing in its own"))
             write_text(path, "{}")
-    trials = {}
+    trials, strangers = {}, {}
     for path in sorted(project.glob(f"trial_*/{TRIAL}")):
         name, found = path.parent.name.removeprefix("trial_"), _read(path, _is_trial)
         if found is not None and found["trial_id"] != name:
-            lines.append(f"{path} says that it is trial {found['trial_id']}; it is left alone")
+            strangers[name] = f"says that it is trial {found['trial_id']}"
         elif found is None and not name.isdecimal():
             lines.append(_set_aside(path, "it is no trial of this search"))
         else:
@@ -137,15 +156,18 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
     before = json.dumps(oracle)
     if oracle is None:
         if not (project / ORACLE).exists() and not trials:
-            return lines
+            return lines + _left_alone(project, strangers)
         oracle = _rebuilt(project, fresh, trials)
         lines.append(_set_aside(project / ORACLE, "it is made again from the trials"))
     for name in dict.fromkeys([*trials, *oracle["start_order"], *_gaps(trials)]):
         if trials.get(name) is None:
-            trials[name] = _drawn_again(project, name, oracle)
+            told = None if name in strangers else _told_in(_file(project, name))
+            trials[name] = _drawn_again(name, told, oracle)
             _requeue(oracle, name)
-            lines.append(_set_aside(_file(project, name), "its trial runs again"))
+            again = "its trial runs again" if told else "other values are tried in its place"
+            lines.append(_set_aside(_file(project, name), again, strangers.pop(name, "")))
             write_text(_file(project, name), json.dumps(trials[name]))
+    lines += _left_alone(project, strangers)
     for order in ("retry_queue", "end_order"):
         oracle[order] = [name for name in oracle[order] if name in trials]
     running = oracle["ongoing_trials"]
@@ -217,9 +239,8 @@ def _rebuilt(project: Path, fresh: Mapping[str, Any], trials: Mapping[str, Any])
     }
 
 
-def _drawn_again(project: Path, name: str, oracle: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial whose file is lost: what it was told, if that can be read, or something else."""
-    told = _told_in(_file(project, name))
+def _drawn_again(name: str, told: Any, oracle: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial whose file is lost: what it was told, if that could be read, or something else."""
     if told is None:
         space = keras_tuner.HyperParameters.from_config(oracle["hyperparameters"])
         draw = random.Random(name)
@@ -246,12 +267,17 @@ def _told_in(path: Path) -> Any:
     return told if isinstance(told, dict) and "values" in told else None
 
 
-def _set_aside(path: Path, what: str) -> str:
+def _left_alone(project: Path, strangers: Mapping[str, str]) -> list[str]:
+    return [f"{_file(project, name)} {was}; it is left alone" for name, was in strangers.items()]
+
+
+def _set_aside(path: Path, what: str, was: str = "") -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         return f"{path} is not there; {what}"
-    cut = _parsed(path) is _NO_JSON
-    was = "was cut by a kill" if cut else "is not what keras-tuner has written"
+    if not was:
+        cut = _parsed(path) is _NO_JSON
+        was = "was cut by a kill" if cut else "is not what keras-tuner has written"
     aside = path.with_name(path.name + _CUT)
     os.replace(path, aside)
     return f"{path} {was} and is now {aside.name}; {what}"

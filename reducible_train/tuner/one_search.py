@@ -14,13 +14,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from keras_tuner import Oracle
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from reducible_train.errors import ArgumentError
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
-from reducible_train.tuner.kept_files import ORACLE, TRIAL
+from reducible_train.tuner.kept_files import ORACLE, TRIAL, TUNER
 from reducible_train.tuner.keras_tuner_side import FILE as COMPACT
 from reducible_train.tuner.project import FILE
 
@@ -50,6 +51,7 @@ def _alone(search: Any) -> Any:
             with _told():
                 held.enter_context(searching(project))
             ours.check_folder(project, {"tuner": type(self).__name__})
+            ours.begin_search(project)
             _take_up(self)
             return search(self, *args, **kwargs)
 
@@ -83,6 +85,8 @@ def _keeping(begin: Any) -> Any:
             _check_unused(
                 Path(asked.get("directory") or ".", asked.get("project_name") or "untitled_project")
             )
+        if isinstance(asked.get("oracle"), Oracle):
+            setattr(asked["oracle"], TUNER, type(self).__name__)
         begin(self, *args, **kwargs)
         if not getattr(self.oracle, "trials", True):
             _take_up(self)  # keras-tuner does if a process of the same name has searched there

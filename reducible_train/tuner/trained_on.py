@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import keras
+import numpy as np
 
 from reducible_train.selection import fingerprints
 from reducible_train.tuner.project import OPTIONAL
@@ -33,13 +34,13 @@ def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> 
     if arguments.get("shuffle") not in (None, True):
         how["shuffle"] = _plain(arguments["shuffle"])
     if tuner != "Hyperband":  # which chooses the epochs of each trial
-        how["epochs"] = arguments.get("epochs", 1)
+        how["epochs"] = _plain(arguments.get("epochs", 1))
     data = dict(_fingerprints(arguments))
     if "x" not in data:  # a Dataset, which may hold the rest
         data = {name: each for name, each in data.items() if each != "none"}
     batch = arguments.get("batch_size") or (_BATCH if "x" in data else None)
     if batch is not None:
-        how["batch_size"] = batch
+        how["batch_size"] = _plain(batch)
     usual = [] if batch != _BATCH else ["batch_size"]
     if model is not None:
         compiled, more = _compiled(model)
@@ -102,6 +103,8 @@ def _loss(loss: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """Numbers with as many digits as single precision keeps; of anything unknown, its kind."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from importlib import import_module
+from types import SimpleNamespace
 from typing import ClassVar
 
 import keras
@@ -20,10 +21,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model
+from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model, save_model
 from reducible_train.cli import _workers, app
 from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._trials import ended
+from reducible_train.cli._tuning import Tuning
 from reducible_train.errors import ArgumentError, FileAccessError
 
 tune_module = import_module("reducible_train.cli.tune")
@@ -332,6 +334,24 @@ def test_a_full_disk_ends_the_search_and_fails_no_trial(place, monkeypatch, full
     assert found.exit_code == 1
     assert "Make room there. Finished trials are kept" in found.output
     assert "trial 1 of 1" in run(*asks).output
+
+
+def test_a_file_that_cannot_be_written_is_no_lost_trial(tmp_path, monkeypatch):
+    """There may be no checkpoint any more; to remove the trial's folder would cost the trial."""
+    good, out = tmp_path / "model.reducible", tmp_path / "folder"
+    out.mkdir()
+    save_model(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), good)
+    tuning = object.__new__(Tuning)
+    lost = ["there is no checkpoint"]
+    tuning._tuner = SimpleNamespace(load_model=lost.index, get_trial_dir=lambda _: "trial_0")
+    trial = SimpleNamespace(trial_id="0")
+    with pytest.raises(FileAccessError, match="folder"):
+        tuning._save(trial, good, out)
+    tuning._save(trial, good, tmp_path / "best.reducible")
+    assert load_model(tmp_path / "best.reducible").count_params() == 8
+    good.write_bytes(b"damaged")
+    with pytest.raises(ArgumentError, match="neither that can be read in trial_0"):
+        tuning._save(trial, good, out)
 
 
 class Process:

@@ -152,6 +152,31 @@ def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number):
     held.release()
 
 
+def test_a_disk_that_numbers_files_anew_each_time_has_held_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    held = hold_file(tmp_path, "state_", ".bin")
+    held.stream.close()
+    assert [each.name for each in tmp_path.iterdir()] == [held.path.name]
+    held.release()
+
+
+@posix
+def test_a_held_file_that_another_process_removes_at_once_is_made_anew(tmp_path, monkeypatch):
+    first = []
+
+    def removes(descriptor):
+        if not first:
+            first.extend(tmp_path.iterdir())
+            first[0].unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr("reducible_train.container.temporary.lock", removes)
+    held = hold_file(tmp_path, "state_", ".bin")
+    held.stream.close()
+    assert [held.path] == list(tmp_path.iterdir()) != first
+    held.release()
+
+
 # --- what may be replaced and read --------------------------------------------------------
 
 

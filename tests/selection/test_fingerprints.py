@@ -73,6 +73,16 @@ def test_large_data_are_read_in_blocks_and_in_part(monkeypatch):
         held.array[row] += 1
         changed[row] = of_values(held)
     assert len({first, *changed.values()}) == 4
-    wide = OnDisk(RNG.normal(size=(3, 500)))
-    of_values(wide)
-    assert wide.read == [500] * 3, "a sample at least"
+
+
+@pytest.mark.parametrize("shape", [(3, 500), (9, 4, 5, 30), (2, 2, 2, 300), (500, 3, 3), (1, 999)])
+def test_of_large_samples_no_more_is_read(shape, monkeypatch):
+    monkeypatch.setattr(fingerprints, "_BLOCK", 70)
+    monkeypatch.setattr(fingerprints, "_MOST", 210)
+    held = OnDisk(RNG.normal(size=shape))
+    first = of_values(held)
+    assert max(held.read) <= 70
+    assert 100 < sum(held.read) <= 210
+    for place in (0, -1):
+        held.array.flat[place] += 1
+        assert first != (first := of_values(held))

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 
 import keras
@@ -159,11 +160,32 @@ def test_a_trial_of_which_nothing_can_be_read_is_drawn_again(begun, tmp_path):
     project = tmp_path / "s"
     shutil.copytree(folder, project)
     cut(project / "trial_0" / "trial.json")
-    with pytest.warns(UserWarning, match="its trial runs again"):
+    with pytest.warns(UserWarning, match="other values are tried in its place"):
         tuner = search(tmp_path, hypermodel(model), trials=2, fit=FIT)
     assert told(tuner)[1:] == whole[1:2]
     assert told(tuner)[0].keys() == whole[0].keys()
     assert len(set(tried[0])) == 3
+
+
+def test_a_file_of_another_trial_is_left_alone_or_set_aside_as_it_is_told(begun, tmp_path):
+    """Where a trial is missed its name has to be one, or the next takes the name of another."""
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    ours, copy = (project / f"trial_{name}" / "trial.json" for name in "07")
+    shutil.copytree(ours.parent, copy.parent)
+    kept = copy.read_bytes()
+    ours.write_bytes((project / "trial_1" / "trial.json").read_bytes())
+    others = ours.read_bytes()
+    aside, alone = mend(project, {})
+    assert aside == (
+        f"{ours} says that it is trial 1 and is now trial.json.cut; "
+        "other values are tried in its place"
+    )
+    assert ours.with_name("trial.json.cut").read_bytes() == others
+    assert (
+        read(ours)["hyperparameters"]["values"] != json.loads(others)["hyperparameters"]["values"]
+    )
+    assert alone == f"{copy} says that it is trial 0; it is left alone"
+    assert copy.read_bytes() == kept
 
 
 def test_a_trial_between_others_that_is_gone_is_run_again(begun, tmp_path):
@@ -176,7 +198,7 @@ def test_a_trial_between_others_that_is_gone_is_run_again(begun, tmp_path):
     with warnings.catch_warnings(record=True) as lines:
         warnings.simplefilter("always")
         tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT)
-    assert "trial.json is not there; its trial runs again" in " ".join(
+    assert "trial.json is not there; other values are tried in its place" in " ".join(
         str(each.message) for each in lines
     )
     assert [each.trial_id for each in trials_of(tuner)] == ["0", "1", "2"]
@@ -282,6 +304,22 @@ def test_the_file_of_an_engine_that_keeps_more_is_not_guessed(begun, tmp_path):
     assert (tmp_path / "s" / "oracle.json").exists()
 
 
+def test_another_tuner_mends_nothing(begun, tmp_path):
+    """It would make the brackets of `Hyperband` again without any."""
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    change(project / "reducible_search.json", tuner="Hyperband")
+    random_search(tmp_path, hypermodel(begun[0]))  # one may look, and is refused when it searches
+    cut(project / "oracle.json", 0.5)
+    files = {path: path.read_bytes() for path in project.glob("**/*.json*")}
+    words = r"a search with another tuner \(Hyperband, now RandomSearch\)"
+    with pytest.raises(SearchError, match=words):
+        random_search(tmp_path, hypermodel(begun[0]))
+    assert {path: path.read_bytes() for path in project.glob("**/*.json*")} == files
+    change(project / "reducible_search.json", tuner="RandomSearch")
+    with pytest.warns(UserWarning, match="made again from the trials"):
+        random_search(tmp_path, hypermodel(begun[0]))
+
+
 def test_an_undisturbed_folder_stays_as_it_is(begun):
     project = begun[1]
     files = {path: path.read_bytes() for path in project.glob("**/*.json")}
@@ -385,6 +423,32 @@ def test_a_forked_process_holds_no_lock_and_keeps_none(tmp_path):
     os.close(waits)
     os.close(ends)
     os.waitpid(pid, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes are forked")
+def test_an_error_in_a_forked_process_comes_out_as_it_is(tmp_path):
+    pid = None
+    try:
+        with holding(tmp_path), holding(tmp_path):
+            pid = os.fork()
+            if pid == 0:
+                raise InterruptedError
+    except BaseException as error:
+        if pid == 0:
+            os._exit(0 if type(error) is InterruptedError else 1)
+        raise
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_disk_that_numbers_files_anew_each_time_keeps_nobody_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_GLANCE", 0.3)
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    begun = time.monotonic()
+    with holding(tmp_path, patience=60), holding(tmp_path):
+        assert "one search at a time" in elsewhere(tmp_path, folder_lock.SEARCH)[0]
+    assert time.monotonic() - begun < 50
+    monkeypatch.undo()
+    assert elsewhere(tmp_path, folder_lock.SEARCH) == ["free"]
 
 
 def test_a_builder_with_hyperparameters_of_its_own_goes_on(tmp_path):

@@ -200,6 +200,33 @@ def test_a_folder_goes_on_with_the_same_data_and_settings_only(tmp_path):
     assert len(trials_of(tuner)) == 2
 
 
+def test_each_search_of_one_hypermodel_is_compared_with_its_folder(tmp_path):
+    hyper, fit = hypermodel(), {"epochs": np.int64(1), "batch_size": np.int32(32)}
+    search(tmp_path, hyper, trials=1, fit=fit)
+    for data, more in (((X + 1, Y), {}), ((X, 1 - Y), {"epochs": 2})):
+        with pytest.raises(SearchError, match="a search with other data"):
+            random_search(tmp_path, hyper, trials=2).search(*data, **(FIT | fit | more))
+    tuner = search(tmp_path, hyper, trials=1, fit=fit, overwrite=True)
+    assert len(trials_of(tuner)) == 1
+    tuner.oracle.max_trials = 2
+    with pytest.raises(SearchError, match=r"other training settings \(epochs 1, now 2\)"):
+        tuner.search(X, Y, **(FIT | {"epochs": 2}))
+
+
+def test_numbers_of_numpy_are_settings_like_others(tmp_path):
+    def told(kind):
+        names = ("epochs", "batch_size", "steps_per_epoch", "validation_steps")
+        return training_of("RandomSearch", None, {"x": X, **dict.fromkeys(names, kind(3))})
+
+    Project(tmp_path, told(int)).begin()
+    for kind in (np.int64, np.uint8, np.array):
+        Project(tmp_path, told(kind)).check()
+    with pytest.raises(SearchError, match=r"\(shuffle none, now False\)"):
+        Project(tmp_path, training_of("RandomSearch", None, {
+            "x": X, "epochs": 3, "batch_size": 3, "steps_per_epoch": 3, "validation_steps": 3,
+            "shuffle": np.False_})).check()  # fmt: skip
+
+
 def test_another_version_may_know_more_and_less(tmp_path):
     model, told = network(), {"x": X, "y": Y}
     kept = training_of("RandomSearch", model, told)
