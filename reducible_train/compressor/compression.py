@@ -218,7 +218,7 @@ class Compression:
             self.answers.before_cut(first=not self.history.cuts)
             change_kernels(self.model, changes, training=training)
             answers = self.answers.after_cut(
-                f"the cut before epoch {int(time)}" if training else "the cut"
+                f"the cut of epoch {int(time)}" if training else "the cut"
             )
             keep_dense_costs(self.survey, selection.choices)
             record = Cut(

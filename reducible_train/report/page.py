@@ -59,7 +59,7 @@ def _figures(pictures: Any) -> str:
 
 
 def _cut_rows(cuts: Sequence[Cut]) -> list[list[str]]:
-    names = ["before epoch", "step", "towards", "parameters", "output error", "loss"]
+    names = ["epoch", "step", "towards", "parameters", "output error", "loss"]
     rows = [names]
     for cut in cuts:
         asked = cut.budgets or {"": cut.target}

@@ -207,7 +207,7 @@ class UndoneCut:
         asked = self.budgets or {"": self.target}
         aims = (f"{f'{self.quantity}.{m}'.rstrip('.')} {v:.4g}" for m, v in asked.items())
         return (
-            f"The cut before epoch {self.epoch} to {' and '.join(aims)} "
+            f"The cut of epoch {self.epoch} to {' and '.join(aims)} "
             f"({self.parameters_before:,} -> {self.parameters:,} parameters) was undone at epoch "
             f"{self.undone_epoch}: {self.reason}."
         )

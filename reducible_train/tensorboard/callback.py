@@ -17,6 +17,7 @@ from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report,
 from reducible_train.tensorboard import events, hparams, measured
 from reducible_train.tensorboard import outcome as told
 from reducible_train.tensorboard import tags as form
+from reducible_train.tensorboard.steps import EpochSteps
 
 _LAYOUT = {
     "Size and quality": {
@@ -128,6 +129,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._offset = 0  # from epoch to step
         self._cuts: tuple[Cut, ...] = ()  # already written
         self._undone = 0  # how many of those that were undone
+        self._steps = EpochSteps()
         self._metrics: dict[str, None] = {}  # names seen, in their order
         self._session = hparams.Session({})
 
@@ -144,6 +146,7 @@ class RankTensorBoard(keras.callbacks.Callback):
                 "among its callbacks. Write model.fit(callbacks=[scheduler, "
                 "RankTensorBoard(scheduler, log_dir)])."
             )
+        self._steps = EpochSteps()
         log_dir = os.fspath(getattr(self.log_dir, "log_dir", self.log_dir))
         folder = os.path.join(log_dir, form.RUN)
         _check_folder(log_dir, folder)
@@ -152,6 +155,12 @@ class RankTensorBoard(keras.callbacks.Callback):
         if folder != self._asked:
             self._asked = self._folder = folder
             self._last_step = -1
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._steps.begin_epoch(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._steps.end_step(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         report = self._report()
@@ -174,7 +183,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         values += [*_model_values(report), *metrics, *_kernel_values(report)]
         values += self._session.values(self._metrics, logs or {})
         made, undone = self._news(report)
-        values += [*_cut_values(made), *_answer_values(made), *_decided(epoch, made, undone)]
+        values += [*_cut_values(made), *_answer_values(made)]
+        values += self._decided(epoch, made, undone)
         if opens or made or undone:
             values.append(self._outcome_value(report))
         self._writer.write(self._last_step, values)
@@ -185,6 +195,22 @@ class RankTensorBoard(keras.callbacks.Callback):
         undone = report.undone[self._undone :]
         self._cuts, self._undone = report.cuts, len(report.undone)
         return made, undone
+
+    def _decided(
+        self, epoch: int, cuts: Sequence[Cut], undone: Sequence[UndoneCut]
+    ) -> Iterator[events.Value]:
+        """For the tab and, in words, for the text dashboard; nothing if nothing was decided."""
+        if not cuts and not undone:
+            return
+        placed = [(cut, self._steps.before(cut)) for cut in cuts]
+        yield events.json_text(
+            form.DECISIONS,
+            form.to_json(told.decisions(epoch, placed, undone)),
+            form.PLUGIN_NAME,
+            "The cuts of this epoch, and those that were undone in it.",
+        )
+        words = told.sentences(placed, undone)
+        yield events.text(form.CUTS, words, "The cuts of this epoch, and those undone in it.")
 
     def _outcome_value(self, report: Report, **more: Any) -> events.Value:
         """The model as it is; what it says takes the place of what was said before."""
@@ -207,7 +233,7 @@ class RankTensorBoard(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         report = None if self._writer is None else self._report()
         if self._writer is not None and report is not None:
-            decided = _decided(self._last_step - self._offset, *self._news(report))
+            decided = self._decided(self._last_step - self._offset, *self._news(report))
             ends = [hparams.session_end()] if self.in_hparams else []
             at_the_end = self._at_the_end(report), *ends
             self._writer.write(self._last_step, [*decided, *at_the_end])
@@ -346,7 +372,7 @@ def _values_of(kernel: KernelRecord) -> Iterator[events.Value]:
     yield events.scalar(
         form.rank_tag(kernel.path),
         min(kernel.shape) if kernel.rank is None else kernel.rank,
-        "Rank in force while the epoch ran; the full rank while the layer is dense.",
+        "Rank in force as the epoch ended; the full rank while the layer is dense.",
     )
     yield events.scalar(
         form.energy_kept_tag(kernel.path),
@@ -361,19 +387,19 @@ def _cut_values(cuts: list[Cut]) -> Iterator[events.Value]:
         yield events.scalar(
             form.cut_energy_tag(path),
             kernel.energy,
-            "Energy kept by the cut made in this epoch alone, not since the start.",
+            "Energy kept by the last cut of this epoch alone, not since the start.",
         )
         if kernel.output_error is not None:
             yield events.scalar(
                 form.cut_error_tag(path),
                 kernel.output_error,
-                "Share of the variance of the kernel's outputs lost by the cut of this epoch.",
+                "Share of the variance of the kernel's outputs lost by the last cut of this epoch.",
             )
         yield events.tensor(
             form.spectrum_tag(path),
             _spectrum(kernel).to_tensor(),
             form.PLUGIN_NAME,
-            "Singular values before the cut of this epoch, thinned, and the rank kept.",
+            "Singular values before the last cut of this epoch, thinned, and the rank kept.",
         )
 
 
@@ -389,22 +415,6 @@ def _spectrum(kernel: KernelCut) -> form.ThinnedSpectrum:
         effective_rank=known,
         noise_edge=noise_edge_of_spectrum(values, kernel.shape),
     )
-
-
-def _decided(
-    epoch: int, cuts: Sequence[Cut], undone: Sequence[UndoneCut]
-) -> Iterator[events.Value]:
-    """For the tab and, in words, for the text dashboard; nothing if nothing was decided."""
-    if not cuts and not undone:
-        return
-    yield events.json_text(
-        form.DECISIONS,
-        form.to_json(told.decisions(epoch, cuts, undone)),
-        form.PLUGIN_NAME,
-        "The cuts of this epoch, and those that were undone in it.",
-    )
-    words = told.sentences(cuts, undone)
-    yield events.text(form.CUTS, words, "The cuts of this epoch, and those undone in it.")
 
 
 def _answer_values(cuts: list[Cut]) -> Iterator[events.Value]:

@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from reducible_train.report.analysis import Analysis
 from reducible_train.report.records import Cut, KernelRecord, Report, UndoneCut
+from reducible_train.tensorboard import tags as form
 
 # What is told of each kernel in each cut, in this order: a row a kernel keeps it short.
 CUT_COLUMNS = ("path", "rank_before", "rank", "energy", "output_error", "binding", "criterion")
@@ -89,12 +90,16 @@ def _direction(metric: str, guard: Any) -> int:
     return -1 if _SMALL.search(metric.lower()) else 1
 
 
-def decisions(epoch: int, cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> dict[str, Any]:
+# A cut, and the steps of its epoch that were done before it, if that is known.
+Placed: TypeAlias = tuple[Cut, int | None]
+
+
+def decisions(epoch: int, cuts: Sequence[Placed], undone: Sequence[UndoneCut]) -> dict[str, Any]:
     """What was decided in one epoch: the cuts made, and those of before that were undone."""
     return {
         "epoch": epoch,
         "columns": CUT_COLUMNS,
-        "cuts": [_cut(cut) for cut in cuts],
+        "cuts": [_cut(cut) | {"epoch_step": step} for cut, step in cuts],
         "undone": [asdict(each) for each in undone],
     }
 
@@ -107,17 +112,20 @@ def _cut(cut: Cut) -> dict[str, Any]:
     return told | {"kernels": rows}
 
 
-def sentences(cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> str:
+def sentences(cuts: Sequence[Placed], undone: Sequence[UndoneCut]) -> str:
     """The same in words, as a Markdown list."""
-    lines = [_sentence(cut) for cut in cuts] + [f"**Undone.** {each}" for each in undone]
+    lines = [_sentence(cut, step) for cut, step in cuts]
+    lines += [f"**Undone.** {each}" for each in undone]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _sentence(cut: Cut) -> str:
+def _sentence(cut: Cut, step: int | None) -> str:
     asked: Mapping[str, float] = cut.budgets or {"": cut.target}
     aims = " and ".join(f"{f'{cut.quantity} {m}'.rstrip()} {v:.4g}" for m, v in asked.items())
-    line = f"The cut in epoch {cut.epoch} to {aims} changed {len(cut.kernels)} kernels: "
-    line += f"{cut.parameters_before:,} -> {cut.parameters:,} parameters"
+    line = f"The cut {form.when(step)} epoch {cut.epoch} to {aims} changed "
+    line += (
+        f"{len(cut.kernels)} kernels: {cut.parameters_before:,} -> {cut.parameters:,} parameters"
+    )
     if cut.output_error is not None:
         line += f", output error {cut.output_error:.3g}"
     return f"{line}."

@@ -12,7 +12,7 @@ Scalars, one point an epoch, grouped by the stock dashboards at the first `/`:
 | `reducible/undone_cuts` | cuts that the guard has undone so far |
 | `reducible_rank/<layer path>` | rank in force; the full rank while dense |
 | `reducible_energy_kept/<layer path>` | energy kept since the start; 1 while dense |
-| `reducible_cut_energy/<layer path>` | energy kept by the cut made in this epoch alone |
+| `reducible_cut_energy/<layer path>` | energy kept by the last cut of this epoch alone |
 | `reducible_cut_error/<layer path>` | share of the variance of the kernel's outputs that it lost |
 | `reducible/output_error` | what the cut did to the outputs of the model, likewise |
 | `reducible/before_cut_<metric>`, `reducible/after_cut_<metric>` | loss and metrics around it |
@@ -24,16 +24,17 @@ Tensors of the plugin `reducible`, for its tab:
 
 | tag | value |
 |---|---|
-| `reducible/spectrum/<layer path>` | singular values before a cut, a `ThinnedSpectrum` |
+| `reducible/spectrum/<layer path>` | singular values before an epoch's last cut, thinned |
 | `reducible/outcome` | JSON: the model as it is, what was asked and reached; the last counts |
 | `reducible/decisions` | JSON: the cuts of an epoch, and those undone in it |
 | `reducible/analysis` | JSON: an `Analysis` without its spectra, where one was given |
 
-A spectrum is float32 of shape `(points + 2, 2)`: row 0 is `(rank kept, full length)`, row 1
-`(-effective rank, noise edge)`, each other row `(position, singular value)`, with positions
-counted from 1 and rising. The minus tells row 1 from a position; logs of before do not have
-it. All is in one tensor because a server samples each tag separately. Logs of before also
-have `reducible_energy/<layer path>` for `reducible_cut_energy`, and no JSON.
+A spectrum, a `ThinnedSpectrum`, is float32 of shape `(points + 2, 2)`: row 0 is `(rank kept,
+full length)`, row 1 `(-effective rank, noise edge)`, each other row `(position, singular
+value)`, with positions counted from 1 and rising. The minus tells row 1 from a position; logs
+of before do not have it. All is in one tensor because a server samples each tag separately.
+Logs of before also have `reducible_energy/<layer path>` for `reducible_cut_energy`, and no
+JSON.
 """
 
 from __future__ import annotations
@@ -81,6 +82,21 @@ def layer_of(kernel_path: str) -> str:
         ('encoder/d1', 'lstm/recurrent_kernel')
     """
     return kernel_path.removesuffix("/kernel")
+
+
+BEFORE, WITHIN, EITHER = "before", "in", "before or in"
+
+
+def when(epoch_step: float | None) -> str:
+    """How a cut stands to its epoch, by the steps of it that were done before: a word for texts.
+
+    Example:
+        >>> [f"the cut {when(step)} epoch 3" for step in (0, 20, None)]
+        ['the cut before epoch 3', 'the cut in epoch 3', 'the cut before or in epoch 3']
+    """
+    if epoch_step is None:
+        return EITHER
+    return WITHIN if epoch_step > 0 else BEFORE
 
 
 def metric_tag(name: str) -> str:

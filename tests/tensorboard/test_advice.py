@@ -26,6 +26,7 @@ def run(layers=(), **more):
         "costs": {},
         "cuts": [],
         "cut_steps": [2],
+        "when": {2: "before"},
         "undone": [],
         "analysis": None,
         "outcome": {"done": True, "parameters": 40, "shortfall": ""},
@@ -44,8 +45,8 @@ def measured(values, **more):
     )
 
 
-CUT = {"at": 2, "kernels": [{"name": "d1", "energy": 0.4}]}
-UNDONE = {"at": 2, "parameters": None}
+CUT = {"at": 2, "when": "before", "kernels": [{"name": "d1", "energy": 0.4}]}
+UNDONE = {"at": 2, "when": "before", "parameters": None}
 BAD = layer(rank=10, full=64, energy=0.17, output_error=0.18, break_even=40)
 
 
@@ -74,6 +75,14 @@ def analysed(value):
             "Give it more:",
         ),
         (
+            measured([0.9, 0.95, 0.9, 0.91], layers=[BAD], cuts=[CUT | {"when": "in"}]),
+            "With its deepest cut, in epoch 2, val_accuracy became 5 points worse. ",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.91], when={2: "before or in"}, cuts=[CUT, CUT]),
+            "With the cuts before or in epoch 2 val_accuracy went from 95 % to 90 %, ",
+        ),
+        (
             measured([0.9, 0.95, 0.9, 0.91], layers=[BAD], cuts=[CUT], undone=[UNDONE]),
             "of its outputs. Give it more:",
         ),
@@ -99,7 +108,12 @@ def analysed(value):
             "a larger max_drop or a longer patience.",
         ),
         (
-            run(undone=[{"at": 3, "parameters": 20_000, "parameters_before": 30_000}] * 2),
+            run(
+                undone=[
+                    {"at": 3, "when": "before", "parameters": 20_000, "parameters_before": 30_000}
+                ]
+                * 2
+            ),
             "The guard has undone 2 cuts. The last, before epoch 3, went to 20,000 parameters; "
             "30,000 is what it has let pass. Train for longer, or give the guard "
             "a larger max_drop or a longer patience.",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tensorboard import context
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
-from test_tensorboard import Scripted, fit
+from test_tensorboard import Scripted, fit, fit_within
 from werkzeug.test import Client
 
 from reducible_train.tensorboard import events
@@ -48,6 +48,33 @@ def test_a_run_is_told_as_it_was_written(tmp_path):
     assert (first["rank"], second["rank"], first["length"]) == (100, 40, 600)
     assert 0 < first["effective_rank"] < 600
     json.dumps(found, allow_nan=False)
+
+
+def test_a_cut_within_an_epoch_is_told_as_one(tmp_path):
+    fit_within(tmp_path)
+    found = run_answer(logs_of(tmp_path), "reducible")
+    told = [(each["at"], each["when"], each["epoch_step"]) for each in found["cuts"]]
+    assert told == [(1, "before", 0), (1, "in", 4), (2, "in", 5)]
+    assert found["when"] == {1: "before or in", 2: "in"}
+
+
+def test_several_cuts_of_an_epoch_that_are_undone_at_once_are_all_told_so(tmp_path):
+    fit_within(tmp_path)
+    found = run_answer(logs_of(tmp_path), "reducible")
+    assert [bool(each["undone"]) for each in found["cuts"]] == [True, True, False]
+    (undone,) = found["undone"]
+    assert (undone["when"], undone["epoch_step"]) == ("before or in", None)
+    assert any("before or in epoch 1, went to 500 parameters" in each for each in found["advice"])
+
+
+@pytest.mark.parametrize(
+    "how", [{"first": 1, "steps": 20}, {"steps": 0}], ids=["it goes on", "no steps"]
+)
+def test_where_nobody_knows_a_cut_is_before_or_in_its_epoch(tmp_path, how):
+    fit_within(tmp_path, **how)
+    found = run_answer(logs_of(tmp_path), "reducible")
+    assert {each["when"] for each in found["cuts"]} == {"before or in"}
+    assert set(found["when"].values()) == {"before or in"}
 
 
 def test_what_a_stranger_wrote_under_our_name_is_left_out_with_a_word(tmp_path):
@@ -184,6 +211,7 @@ def test_logs_of_an_older_version_are_shown_and_what_they_lack_is_said(version):
     assert first["name"] == "first"
     assert 0 < first["energy"] < 1
     assert found["cut_steps"] == [2, 3]
+    assert found["when"] == {2: "before or in", 3: "before or in"}
     assert found["outcome"]["dense_parameters"] == 1699
     assert not found["outcome"]["known"]
     assert found["advice"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import BROWSER, DRIVER, VIEWS, Tab, chromium, served
+from test_tensorboard import fit_within
 
 from reducible_train import Guard, PiecewiseConstant, Ramp, RankScheduler, RankTensorBoard, analyze
 from reducible_train.errors import ShortfallWarning
@@ -26,7 +27,7 @@ if BROWSER is None or DRIVER is None:
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 HOSTILE = "x<img src=q onerror='window.hacked=1'>"
-RUNS = ("guarded", "ramp", "dense", "many <b>layers", "old")
+RUNS = ("guarded", "ramp", "dense", "many <b>layers", "old", "within")
 
 
 def network(names):
@@ -66,6 +67,7 @@ def logs(tmp_path_factory):
     fit(
         "many <b>layers", RankScheduler(rank=falling), (HOSTILE, *(f"layer_{i}" for i in range(13)))
     )
+    fit_within(folder / "within")
     shutil.copytree(GOLDEN / "event_files" / "before_json", folder / "old")
     return folder
 
@@ -136,6 +138,31 @@ def test_a_layer_leads_to_its_singular_values(tab):
     assert "cut 2 of 2" in tab.text
     slider.send_keys("\ue012")  # left
     assert "cut 1 of 2" in tab.text
+
+
+def test_cuts_within_epochs_are_told_as_such(tab):
+    tab.run("within").view("ranks")
+    assert "drawn at the start of the epoch before or in which they were made" in tab.text
+    titles = tab.js("return [...document.querySelectorAll('line title')].map((e) => e.textContent)")
+    assert titles == ["cuts before or in epoch 1, undone later", "cut in epoch 2"]
+    tab.view("decisions")
+    rows = [each.text for each in tab.find("#view tbody th")]
+    assert rows[:3] == ["before epoch 1", "in epoch 1\nafter 4 steps", "in epoch 2\nafter 5 steps"]
+    assert rows[3] == "before or in epoch 1", "both were undone"
+    tab.run("ramp")
+    assert tab.find("#view thead th")[0].text == "before epoch"
+
+
+def test_a_spectrum_is_told_by_the_cut_of_its_layer(tab):
+    tab.run("within").view("ranks").find(".legend button")[1].click()
+    picture = tab.wait(lambda: tab.find("#view svg"))[0]
+    assert "of net/d2 before the cut in epoch 1" in picture.accessible_name
+    assert "singular value, as the data weighs it" in tab.text
+    tab.view("ranks").find(".legend button")[0].click()
+    tab.wait(lambda: tab.find("#cut"))[0].send_keys(tab.keys.ARROW_LEFT)
+    picture = tab.find("#view svg")[0]
+    assert "of net/d1 before the cut that begins epoch 1" in picture.accessible_name
+    assert "as the data weighs it" not in tab.text
 
 
 def test_many_layers_are_a_map_and_names_are_text(tab):

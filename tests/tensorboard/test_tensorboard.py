@@ -26,7 +26,7 @@ from reducible_train import (
     RankScheduler,
 )
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
-from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report
+from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report, UndoneCut
 from reducible_train.settings.schedules import Constant
 from reducible_train.settings.targets import Budget
 from reducible_train.tensorboard.callback import RankTensorBoard, configuration_table
@@ -89,6 +89,58 @@ def fit(board: RankTensorBoard, epochs=range(3), logs=None) -> None:
     for epoch in epochs:
         scheduler.cut(epoch, scheduler.ranks[epoch])
         board.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 0.5 - epoch / 10} | (logs or {}))
+    board.on_train_end()
+
+
+class Within(Scripted):
+    """Its cuts are made before and in epochs of ten steps; two of one epoch are undone in the next.
+
+    Each cut is of one kernel: `d2` is cut within epoch 1 only, and by what the data say.
+    """
+
+    def __init__(self):
+        super().__init__([])
+        self.made, self.taken = 0, ()
+        self.planned = (
+            self.planned_cut(1, 10, "d1", 100, "frobenius", 900, 700),
+            self.planned_cut(1, 14, "d2", 90, "activation", 700, 500),
+            self.planned_cut(2, 25, "d1", 40, "activation", 500, 300),
+        )
+
+    @staticmethod
+    def planned_cut(epoch, step, name, rank, criterion, before, after):
+        kernel = KernelCut(
+            f"net/{name}/kernel", SHAPE, None, rank, 0.5, 0.1, "", np.linspace(5, 1, 600), criterion
+        )
+        return Cut(epoch, step, "budget", 0.3, (kernel,), before, after, {})
+
+    def go_on(self, epoch: int) -> None:
+        """To the end of an epoch."""
+        self.cuts = tuple(cut for cut in self.planned if cut.epoch <= epoch)
+        if epoch == 2:
+            aims = "budget", 0.3, 900, 500, "val_loss"
+            self.taken = (UndoneCut(1, 2, *aims, 0.5, 0.6, 0.7, "it was too much"),)
+
+    @property
+    def report(self) -> Report:
+        kernels = [
+            KernelRecord(f"net/{name}/kernel", "Dense", SHAPE, rank, 339, 300)
+            for name, rank in (("d1", 100), ("d2", 90))
+        ]
+        return Report(900, 300, 4, 4, 200, 100, tuple(kernels), self.cuts, (), self.taken)
+
+
+def fit_within(folder: Path, first: int = 0, steps: int = 10) -> None:
+    """Logs of a fit of three epochs that cuts as `Within` does."""
+    scheduler = Within()
+    board = RankTensorBoard(scheduler, folder)
+    board.on_train_begin()
+    for epoch in range(first, 3):
+        board.on_epoch_begin(epoch)
+        scheduler.go_on(epoch)
+        for batch in range(steps):
+            board.on_train_batch_end(batch)
+        board.on_epoch_end(epoch, {"val_accuracy": 0.9 - 0.1 * epoch})
     board.on_train_end()
 
 

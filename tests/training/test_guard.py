@@ -508,7 +508,7 @@ def test_the_report_tells_the_story(tmp_path):
     board = RankTensorBoard(scheduler, tmp_path)
     fit(scheduler, Says(0.9, 0.9, 0.5), 4, others=[board])
     text = str(scheduler.report)
-    assert "The cut before epoch 2 to budget 0.5 (" in text
+    assert "The cut of epoch 2 to budget 0.5 (" in text
     assert (
         "was undone at epoch 3: val_quality was below 0.89 (last 0.5, best before 0.9) for 1 epoch"
         in text

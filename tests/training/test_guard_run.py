@@ -212,7 +212,7 @@ def test_after_so_many_tries_no_more_cuts_are_made():
     assert training.model.size == 1.0
     assert training.cutter.history == ()
     assert "No more cuts are made after 3" in training.guard.notes[-1]
-    assert str(training.guard.hindrance).startswith("Its guard held it back: The cut before epoch")
+    assert str(training.guard.hindrance).startswith("Its guard held it back: The cut of epoch")
 
 
 def test_the_schedule_waits_for_a_cut_on_trial_and_goes_back_with_it():

@@ -57,7 +57,7 @@ def _worst(run: Run) -> Iterator[str]:
     if alone is not None:
         lines.append(f"With it alone at rank {alone.rank:g}, {alone}.")
     elif (deepest := _deepest(run, layer)) is not None:
-        lines.append(f"With its deepest cut, before epoch {deepest[0]}, {deepest[1]}.")
+        lines.append(f"With its deepest cut, {deepest[0]}, {deepest[1]}.")
     yield " ".join([*lines, *_more(layer, rank)])
 
 
@@ -108,11 +108,11 @@ def _cost_alone(analysis: Any, layer: Mapping[str, Any], rank: int) -> _Alone | 
     return None
 
 
-def _deepest(run: Run, layer: Mapping[str, Any]) -> tuple[int, str] | None:
-    """Epoch of the cut that took most of a layer, and what the metric lost over it."""
+def _deepest(run: Run, layer: Mapping[str, Any]) -> tuple[str, str] | None:
+    """When the cut was made that took most of a layer, and what the metric lost over it."""
     undone = {each["at"] for each in run["undone"]}
     cuts = [
-        (kernel["energy"], cut["at"])
+        (kernel["energy"], cut["at"], cut["when"])
         for cut in run["cuts"]
         if cut["at"] not in undone
         for kernel in cut["kernels"]
@@ -121,8 +121,8 @@ def _deepest(run: Run, layer: Mapping[str, Any]) -> tuple[int, str] | None:
     costs = {each["step"]: each["cost"] for each in run["costs"].get(run["main"], ())}
     if not cuts or costs.get(min(cuts)[1], 0.0) <= 0:
         return None
-    step = min(cuts)[1]
-    return step, f"{run['main']} became {amount(costs[step], run['main'])} worse"
+    _, step, when = min(cuts)
+    return f"{when} epoch {step}", f"{run['main']} became {amount(costs[step], run['main'])} worse"
 
 
 def _costliest(run: Run) -> Iterator[str]:
@@ -133,18 +133,24 @@ def _costliest(run: Run) -> Iterator[str]:
         return
     change = f"{name} went from {shown(found['before'], name)} to {shown(found['after'], name)}"
     only = len(run["costs"][name]) == 1
-    said = f"With the cut before epoch {found['step']}" if only else ""
-    said = said or f"The cut before epoch {found['step']} cost most:"
+    cut = _cuts_at(run, found["step"])
+    said = f"With the {cut}" if only else f"The {cut} cost most:"
     said = f"{said} {change}, {amount(found['cost'], name)} worse."
     back = _back(run, found)
     if any(each["at"] == found["step"] for each in run["undone"]):
-        yield f"{said} The guard has undone it."
+        yield f"{said} The guard has undone {'them' if cut.startswith('cuts') else 'it'}."
     elif back is not None:
         yield f"{said} It was made up for by epoch {back}."
     elif only:
         yield f"{said} Train for longer, or leave it more."
     else:
         yield f"{said} Let the schedule fall more slowly there, or end later."
+
+
+def _cuts_at(run: Run, step: int) -> str:
+    """`cut before epoch 2`, `cuts in epoch 2`."""
+    several = sum(each["at"] == step for each in run["cuts"]) > 1
+    return f"{'cuts' if several else 'cut'} {run['when'][step]} epoch {step}"
 
 
 def _back(run: Run, cut: Mapping[str, Any]) -> int | None:
@@ -162,9 +168,9 @@ def _undone(run: Run) -> Iterator[str]:
     last, count = run["undone"][-1], len(run["undone"])
     lines = [f"The guard has undone {count} {'cut' if count == 1 else 'cuts'}."]
     if last["parameters"] is not None and last["parameters_before"] is not None:
-        which = "It" if count == 1 else "The last"
+        which = f"{'It' if count == 1 else 'The last'}, {last['when']} epoch {last['at']}"
         lines.append(
-            f"{which}, before epoch {last['at']}, went to {last['parameters']:,.0f} parameters; "
+            f"{which}, went to {last['parameters']:,.0f} parameters; "
             f"{last['parameters_before']:,.0f} is what it has let pass."
         )
     guard = run["outcome"].get("guard") or ""

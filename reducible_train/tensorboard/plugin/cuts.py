@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from reducible_train.tensorboard import tags as form
+
 
 def main_metric(names: Iterable[str], monitor: str = "") -> str | None:
     """The metric to show first: the one a guard watches, else one that is no loss.
@@ -58,6 +60,39 @@ def costliest(costs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The cut with the largest cost; `None` if none cost anything."""
     found = max(costs, key=lambda each: each["cost"], default=None)
     return found if found is not None and found["cost"] > 0 else None
+
+
+def when_of(cuts: Iterable[Mapping[str, Any]], at: int) -> str:
+    """The word of `tags.when` for all cuts of an epoch; if they differ, the one that holds for all.
+
+    Example:
+        >>> when_of([{"at": 3, "when": "before"}, {"at": 4, "when": "in"}], 4), when_of([], 4)
+        ('in', 'before or in')
+    """
+    words = {each["when"] for each in cuts if each["at"] == at}
+    return str(words.pop()) if len(words) == 1 else form.EITHER
+
+
+def is_part(cut: Mapping[str, Any], undone: Mapping[str, Any]) -> bool:
+    """True for a cut that was undone, alone or with others of its epoch.
+
+    Args:
+        cut: One cut.
+        undone: What was undone, from the size before its first cut to that after its last.
+
+    Example:
+        >>> undone = {"at": 2, "parameters_before": 900, "parameters": 300}
+        >>> is_part({"at": 2, "parameters_before": 900, "parameters": 500}, undone)
+        True
+        >>> is_part({"at": 2, "parameters_before": 950, "parameters": 900}, undone)
+        False
+    """
+    if cut["at"] != undone["at"]:
+        return False
+    sizes = [each[name] for name in ("parameters_before", "parameters") for each in (undone, cut)]
+    if None in sizes:
+        return bool(cut["parameters"] == undone["parameters"])
+    return bool(sizes[0] >= sizes[1] >= sizes[3] >= sizes[2])
 
 
 def falls(ranks: Iterable[Sequence[float | None]], steps: Sequence[int]) -> list[int]:

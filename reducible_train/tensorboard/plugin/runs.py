@@ -10,7 +10,14 @@ from typing import Any
 from reducible_train.errors import FormatError
 from reducible_train.tensorboard import tags as form
 from reducible_train.tensorboard.plugin.advice import advice
-from reducible_train.tensorboard.plugin.cuts import cost_of_cuts, direction_of, falls, main_metric
+from reducible_train.tensorboard.plugin.cuts import (
+    cost_of_cuts,
+    direction_of,
+    falls,
+    is_part,
+    main_metric,
+    when_of,
+)
 from reducible_train.tensorboard.plugin.logs import Logs, Series, json_of
 from reducible_train.tensorboard.plugin.values import number, numbers, objects, text, texts
 
@@ -153,7 +160,10 @@ def run_answer(logs: Logs, run: str) -> dict[str, Any]:
     layers = _layers(read)
     steps = list(read.series[form.PARAMS].values)
     ranks = [_of_layer(read, form.RANK_GROUP, each["name"]).held(steps) for each in layers]
-    cuts, undone = _cuts(read), _undone(read)
+    cuts = _cuts(read)
+    undone = _undone(read, cuts)
+    for cut in cuts:
+        cut["undone"] = next((each for each in undone if is_part(cut, each)), None)
     at = sorted({each["at"] for each in cuts} | {each["at"] for each in undone})
     at = at or falls(ranks, steps)
     metrics, outcome = _metrics(read.series), read.outcome
@@ -170,6 +180,7 @@ def run_answer(logs: Logs, run: str) -> dict[str, Any]:
         "layers": layers,
         "ranks": ranks,
         "cut_steps": at,
+        "when": {step: when_of([*cuts, *undone], step) for step in at},
         "cuts": cuts,
         "undone": undone,
         "costs": costs,
@@ -281,7 +292,8 @@ def _energy(read: _Read, name: str, kernel: Mapping[str, Any]) -> float | None:
 def _cuts(read: _Read) -> list[dict[str, Any]]:
     """Every cut that stood at the end of its epoch, with its step (`at`)."""
     return [
-        _in_common(cut, at, ("output_error",))
+        _in_common(cut, at, ("output_error", "epoch_step"))
+        | {"when": form.when(number(cut.get("epoch_step")))}
         | {side: numbers(cut.get(side)) for side in ("metrics_before", "metrics_after")}
         | {"kernels": _kernels_of(cut, told)}
         for told, cut, at in _decided(read, "cuts")
@@ -324,12 +336,18 @@ def _kernels_of(cut: Mapping[str, Any], told: Mapping[str, Any]) -> list[dict[st
     ]
 
 
-def _undone(read: _Read) -> list[dict[str, Any]]:
+def _undone(read: _Read, cuts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every cut that was undone, or several of one epoch; of those no one step is known."""
     more = ("undone_epoch", "reference", "worst", "value")
-    return [
+    found = [
         _in_common(each, at, more) | {name: text(each.get(name)) for name in ("monitor", "reason")}
         for _, each, at in _decided(read, "undone")
     ]
+    for each in found:
+        taken = [cut for cut in cuts if is_part(cut, each)]
+        each["when"] = when_of(taken, each["at"])
+        each["epoch_step"] = taken[0]["epoch_step"] if len(taken) == 1 else None
+    return found
 
 
 def _told(outcome: Mapping[str, Any], series: Mapping[str, Series]) -> dict[str, Any]:

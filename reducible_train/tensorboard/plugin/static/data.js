@@ -73,6 +73,17 @@ export function tinyShare(value) {
   return isNumber(value) && value > 0 && value < 1e-4 ? '< 0.01 %' : percent(value, 2);
 }
 
+// The cuts before and in an epoch, as far as the logs tell of them.
+export function cutsAt(run, step) {
+  return run.cuts.filter((each) => each.at === step);
+}
+
+// "before epoch 3"; "in epoch 3", "after 20 steps"; "before or in epoch 3" where the logs do not tell.
+export function placeOf({when, at, epoch_step: steps}) {
+  const place = `${when} epoch ${at}`;
+  return when === 'in' && isNumber(steps) ? [place, `after ${short(steps)} ${steps === 1 ? 'step' : 'steps'}`] : [place];
+}
+
 // "logs/ramp/reducible" -> "logs/ramp": the last part is the same for all.
 export function runName(run) {
   return run.replace(/\/?reducible(_\d+)?$/, (_, more) => (more ? ` ${more.slice(1)}` : '')) || run;

@@ -1,6 +1,6 @@
 // What was cut, what was undone and why, and why a layer stayed dense.
 
-import {isNumber, lostText, metricText, short, tinyShare} from './data.js';
+import {cutsAt, isNumber, lostText, metricText, placeOf, short, tinyShare} from './data.js';
 import {html, table} from './svg.js';
 
 function reached(each) {
@@ -23,7 +23,7 @@ function cost(found, name, steepest) {
   if (!found) return '–';
   const lost = found.cost > 0 ? `${lostText(found.cost, name)} worse` : 'no worse';
   const told = [html('div', {}, change(found.before, found.after, name)), html('div', {}, lost)];
-  return steepest ? [...told, html('div', {}, html('strong', {}, 'the costliest'))] : told;
+  return steepest ? [...told, html('div', {}, html('strong', {}, steepest))] : told;
 }
 
 const FEW = 6;
@@ -32,6 +32,12 @@ function ranksOf(cut) {
   const each = cut.kernels.map((k) => `${k.name} ${k.before ?? 'dense'} → ${k.rank ?? 'dense'}`);
   if (each.length <= FEW) return each.map((told) => html('div', {class: 'ranks'}, told));
   return html('details', {}, html('summary', {}, `${each.length} layers`), each.map((told) => html('div', {class: 'ranks'}, told)));
+}
+
+// The head of the column that says when, and its cells: an epoch alone where all were before theirs.
+function times(all) {
+  const before = all.every((each) => each.when === 'before');
+  return before ? ['before epoch', (each) => each.at] : ['cut', (each) => placeOf(each).map((told) => html('div', {class: 'place'}, told))];
 }
 
 function cuts(run) {
@@ -44,26 +50,28 @@ function cuts(run) {
   const worst = Math.max(...[...costs.values()].map((each) => each.cost), 0);
   const names = [...new Set(run.cuts.flatMap((each) => Object.keys(each.metrics_before)))];
   let named = false; // of several alike the first
+  const shared = run.cuts.some((each) => cutsAt(run, each.at).length > 1);
+  const [when, told] = times(run.cuts);
   const rows = run.cuts.map((each) => {
     const found = costs.get(each.at);
-    const taken = run.undone.find((u) => u.at === each.at && u.parameters === each.parameters);
     const steepest = found?.cost > 0 && found.cost === worst && !named;
     named ||= steepest;
     return [
-      each.at, reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`,
+      told(each), reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`,
       tinyShare(each.output_error), ...names.map((name) => change(each.metrics_before[name], each.metrics_after[name], name)),
-      cost(found, run.main, steepest),
-      taken ? html('span', {class: 'undone'}, 'undone', html('br'), `in epoch ${taken.undone_epoch ?? '–'}`) : 'stood',
+      cost(found, run.main, steepest && (cutsAt(run, each.at).length > 1 ? 'the costliest epoch' : 'the costliest')),
+      each.undone ? html('span', {class: 'undone'}, 'undone', html('br'), `in epoch ${each.undone.undone_epoch ?? '–'}`) : 'stood',
       ranksOf(each),
     ];
   });
   const monitor = judged(run);
-  const head = ['before epoch', 'to', 'parameters', 'output error', ...names.map((name) => `${name}, right before → after`),
+  const head = [when, 'to', 'parameters', 'output error', ...names.map((name) => `${name}, right before → after`),
     `${run.main ?? 'metric'}, an epoch before → after${monitor && monitor === run.main ? ' (the guard judges it)' : ''}`, 'then', 'ranks'];
   return [
     table('Cuts', head, rows, {class: 'figures'}),
     html('p', {class: 'hint'}, 'Output error: what the cut itself changed of the outputs, as a share of their variance; at 100 % they are as far off as their mean would be. ',
       names.length ? 'Right before → after: on some samples, with no training between. ' : '',
+      shared ? 'Cuts of one epoch share what the metric did over it. ' : '',
       monitor ? `The guard judges ${monitor} at the ends of epochs, so after some training: a cut stands once it is within the bound.` : ''),
   ];
 }
@@ -71,10 +79,11 @@ function cuts(run) {
 function undone(run) {
   if (!run.outcome.known) return html('p', {}, 'Whether a guard undid cuts, and why a layer stayed dense, is not in these logs.');
   if (!run.undone.length) return html('p', {}, run.outcome.guard ? 'No cut was undone.' : 'There was no guard.');
+  const [when, told] = times(run.undone);
   const rows = run.undone.map((each) => [
-    each.at, each.undone_epoch ?? '–', reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`, each.reason,
+    told(each), each.undone_epoch ?? '–', reached(each), `${short(each.parameters_before)} → ${short(each.parameters)}`, each.reason,
   ]);
-  return table('Why cuts were undone', ['before epoch', 'undone in epoch', 'to', 'parameters', 'why'], rows);
+  return table('Why cuts were undone', [when, 'undone in epoch', 'to', 'parameters', 'why'], rows);
 }
 
 function dense(run) {

@@ -1,6 +1,6 @@
 // What was asked and reached, the size, the metric, and what to do next.
 
-import {bytes, isNumber, lostText, metricText, percent, seconds, short} from './data.js';
+import {bytes, cutsAt, isNumber, lostText, metricText, percent, seconds, short} from './data.js';
 import {axes, cutLines, cutsTold, epochs, html, inNumbers, linear, path, picture, stairs, svg, table} from './svg.js';
 
 function card(name, value, more) {
@@ -51,7 +51,7 @@ function course(run) {
       worst ? svg('circle', {cx: x(worst.step), cy: y(worst.after), r: 5, class: 'worst'}) : null,
       worst ? svg('text', {
         x: x(worst.step) + (late ? -10 : 10), y: Math.min(y(worst.after) + 16, middle - 5), class: 'mark', 'text-anchor': late ? 'end' : 'start',
-      }, `after the costliest cut, before epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
+      }, `after the costliest ${cutsAt(run, worst.step).length > 1 ? 'cuts' : 'cut'}, ${run.when[worst.step]} epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
     ),
     html('figcaption', {class: 'hint'}, cutsTold(run)),
     inNumbers(table('Epoch by epoch', ['epoch', main, 'parameters'],
@@ -73,7 +73,7 @@ function cards(run) {
   if (isNumber(final.latency)) found.push(card('Latency', seconds(final.latency), 'per batch of 32'));
   if (main) {
     const worst = costliest(run);
-    const more = worst ? `costliest cut: epoch ${worst.step}, ${lostText(worst.cost, main)}` : '';
+    const more = worst ? `costliest ${cutsAt(run, worst.step).length > 1 ? 'cuts' : 'cut'}: epoch ${worst.step}, ${lostText(worst.cost, main)}` : '';
     found.push(card(main, metricText(final.metrics[main], main), more));
   }
   return html('div', {class: 'cards'}, found);

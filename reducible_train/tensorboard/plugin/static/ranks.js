@@ -1,6 +1,6 @@
 // Layer x epoch: which share of its full rank a layer keeps, and when it was cut.
 
-import {isNumber, percent, short, tinyShare} from './data.js';
+import {cutsAt, isNumber, percent, short, tinyShare} from './data.js';
 import {COLOURS, axes, cutLines, cutsTold, epochs, group, html, inNumbers, linear, path, picture, shade, stairs, svg, table} from './svg.js';
 
 const FEW = 12;
@@ -105,7 +105,7 @@ function heat(state, layers) {
     const column = at.findIndex((each) => run.steps[each] >= step);
     const place = x(Math.max(column, 0));
     return svg('line', {x1: place, x2: place, y1: top - 6, y2: bottom, class: undone.has(step) ? 'cut undone' : 'cut'},
-      svg('title', {}, `cut before epoch ${step}`));
+      svg('title', {}, `${cutsAt(run, step).length > 1 ? 'cuts' : 'cut'} ${run.when[step]} epoch ${step}`));
   });
   const every = Math.ceil(at.length / 12);
   const ticks = at.filter((_, i) => i % every === 0).map((each, i) => svg(

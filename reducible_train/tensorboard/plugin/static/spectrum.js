@@ -1,6 +1,6 @@
 // Singular values of one layer before each cut: what was kept, and what looks like noise.
 
-import {askSpectra, isNumber, short} from './data.js';
+import {askSpectra, cutsAt, isNumber, short} from './data.js';
 import {axes, html, inNumbers, logarithmic, path, picture, svg, table} from './svg.js';
 
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 640, 28, 320];
@@ -20,20 +20,34 @@ function upright(place, height, kind, name, before) {
   );
 }
 
+// The cuts of a layer in an epoch; its values are those before the last.
+function cutsOf(run, layer, step) {
+  return cutsAt(run, step).filter((cut) => cut.kernels.some((each) => each.name === layer));
+}
+
 // Whether the data weighs the values of a cut; null where the logs do not tell.
 function isWeighed(run, layer, step) {
-  const cut = run.cuts.find((each) => each.at === step);
-  const criterion = cut?.kernels.find((each) => each.name === layer)?.criterion;
+  const cut = cutsOf(run, layer, step).at(-1);
+  const criterion = cut?.kernels.find((each) => each.name === layer).criterion;
   return criterion ? criterion !== 'frobenius' : null;
+}
+
+// "cut that begins epoch 3", "last cut in epoch 3".
+function cutTold(run, layer, step, name = 'cut') {
+  const found = cutsOf(run, layer, step);
+  const when = found.at(-1)?.when ?? run.when[step] ?? 'before or in';
+  return `${found.length > 1 ? 'last cut' : name} ${when === 'before' ? 'that begins' : when} epoch ${step}`;
 }
 
 const EFFECTIVE = 'Effective rank: how many equal values would be spread as evenly. ';
 const OTHER = 'The effective rank of the sensitivity table is another number, of the kernel alone. ';
 
-function drawn(spectra, at, layer, weighed) {
+function drawn(run, spectra, at, layer) {
+  const weighed = isWeighed(run, layer, spectra[at].step);
+  const told = cutTold(run, layer, spectra[at].step);
   const first = positive(spectra[0]);
   const now = positive(spectra[at]);
-  const {rank, length, effective_rank: effective, noise_edge: edge, step} = spectra[at];
+  const {rank, length, effective_rank: effective, noise_edge: edge} = spectra[at];
   const values = [...first, ...now].map(([, value]) => value);
   if (!values.length) return html('p', {}, 'All singular values are zero, or no numbers.');
   const high = Math.max(...values);
@@ -63,19 +77,19 @@ function drawn(spectra, at, layer, weighed) {
   return html(
     'div', {},
     picture(
-      660, 360, `Singular values of ${layer} before the cut that begins epoch ${step}, ${rank} of ${length} kept`,
+      660, 360, `Singular values of ${layer} before the ${told}, ${rank} of ${length} kept`,
       axes({x, y, left: LEFT, right: RIGHT, top: TOP, bottom: BOTTOM, xName: 'index of the singular value, largest first', yName: weighed ? 'singular value, as the data weighs it' : 'singular value', yText: short}),
       at ? path(line(first), {class: 'first'}) : null,
       path(line(now), {class: 'now'}),
       marks,
     ),
     html('p', {class: 'hint'}, 'Solid: before this cut; shaded: what it took. ',
-      at ? `Dotted: before the first cut, that begins epoch ${spectra[0].step}. ` : '',
+      at ? `Dotted: before the ${cutTold(run, layer, spectra[0].step, 'first cut,')}. ` : '',
       weighed ? 'The data weighs them: a direction counts as much as the outputs or the loss feel it. ' : '',
       isNumber(effective) ? EFFECTIVE + (weighed === false ? '' : OTHER) : '',
       isNumber(edge) ? `Noise edge: where values of random numbers of the same size would end${
         edge < low || edge > high ? `, ${short(edge)}, outside this picture` : ''}.` : ''),
-    inNumbers(table(`Before the cut that begins epoch ${step}`, ['index', 'singular value'],
+    inNumbers(table(`Before the ${told}`, ['index', 'singular value'],
       now.slice(0, 64).map(([position, value]) => [position, short(value)]))),
   );
 }
@@ -101,10 +115,11 @@ export function spectrum(state) {
     const label = html('output', {}, '');
     const kept = spectra.findIndex((each) => state.cut?.layer === layer && each.step === state.cut.step);
     const start = kept < 0 ? spectra.length - 1 : kept;
+    const one = spectra.every((each) => cutsOf(state.run, layer, each.step).length < 2) ? 'cut ' : '';
     const show = (at) => {
-      label.textContent = ` epoch ${spectra[at].step} (cut ${at + 1} of ${spectra.length})`;
+      label.textContent = ` ${cutTold(state.run, layer, spectra[at].step)} (${one}${at + 1} of ${spectra.length})`;
       slider.setAttribute('aria-valuetext', label.textContent);
-      shown.replaceChildren(drawn(spectra, at, layer, isWeighed(state.run, layer, spectra[at].step)));
+      shown.replaceChildren(drawn(state.run, spectra, at, layer));
     };
     const slider = html('input', {
       type: 'range', id: 'cut', min: 0, max: spectra.length - 1, value: start, 'aria-label': 'cut',
@@ -115,7 +130,7 @@ export function spectrum(state) {
       },
     });
     show(start);
-    place.replaceChildren(...told, html('label', {class: 'slider'}, 'before the cut that begins', slider, label), shown);
+    place.replaceChildren(...told, html('label', {class: 'slider'}, 'before the', slider, label), shown);
     if (held) slider.focus();
   });
   return html('div', {}, html('label', {}, 'layer ', choice), place);

@@ -1,6 +1,6 @@
 // Elements, scales and axes. Names of runs and layers are untrusted: text only, never HTML.
 
-import {isNumber} from './data.js';
+import {cutsAt, isNumber} from './data.js';
 
 const NS = 'http://www.w3.org/2000/svg';
 
@@ -111,13 +111,14 @@ export function stairs(values, at, y) {
   return values.flatMap((value, i) => at(i).map((x) => [x, isNumber(value) ? y(value) : null]));
 }
 
-// Cuts are made before the first step of their epoch: each line stands at its left end.
+// What holds of an epoch is drawn from its left end on, and each line stands there: before its first
+// step most cuts are made, but those of a cadence in steps, or that waited for samples, within it.
 export function cutLines(run, x, top, bottom) {
   const undone = new Set(run.undone.map((each) => each.at));
   return run.cut_steps.map((step) => svg(
     'line',
     {x1: x(step - 0.5), x2: x(step - 0.5), y1: top, y2: bottom, class: undone.has(step) ? 'cut undone' : 'cut'},
-    svg('title', {}, `cut before epoch ${step}${undone.has(step) ? ', undone later' : ''}`),
+    svg('title', {}, `${cutsAt(run, step).length > 1 ? 'cuts' : 'cut'} ${run.when[step]} epoch ${step}${undone.has(step) ? ', undone later' : ''}`),
   ));
 }
 
@@ -126,7 +127,9 @@ export function cutsTold(run) {
   const faint = run.undone.length ? '; the faint ones were undone by the guard' : '';
   const first = run.cut_steps[0];
   const place = first > 0 ? `: that of epoch ${first} between ${first - 1} and ${first}` : '';
-  return `Dotted lines: cuts, at the start of their epochs${place}${faint}.`;
+  const words = [...new Set(run.cut_steps.map((step) => run.when[step]))];
+  if (words.length === 1 && words[0] === 'before') return `Dotted lines: cuts, at the start of their epochs${place}${faint}.`;
+  return `Dotted lines: cuts, drawn at the start of the epoch ${words.length === 1 ? words[0] : 'before or in'} which they were made${place}${faint}.`;
 }
 
 // A line through the points that are there; a gap where one is missing.
