@@ -1,10 +1,10 @@
 """Every private name that the package relies on: where it is, what it is, and what for.
 
 Names of Keras and of TensorFlow that are not documented may move with any version. They are used in
-this package alone, those of keras-tuner in `tuner`, and each stands in this table or, for the slots of optimizers, in `slots`;
-`tests/_keras/test_keras_door.py` reads the source for names that do not, and looks every one of
-them up in the Keras that is installed. `make bounds` does so with the lowest and the newest that
-`pyproject.toml` allows, so one row holds for all versions between.
+this package alone, those of keras-tuner in `tuner`, and each stands in this table or, for the slots
+of optimizers, in `slots`; `tests/_keras/test_keras_door.py` reads the source for names that do not,
+and looks every one of them up in what is installed. `make bounds` does so with the lowest and the
+newest that `pyproject.toml` allows, so one row holds for all versions between.
 """
 
 from __future__ import annotations
