@@ -46,7 +46,8 @@ class Foresight:
         holds: The smallest budget that an analysis foresees to hold the quality without training;
             `None` where none does, or there is no analysis.
         searched: The budgets of the space as it was asked for, where an analysis narrows it.
-        why: Why an analysis foresees nothing; empty where it does, or there is none.
+        why: Why nothing is foreseen, and the tuner chooses by itself; empty where something is.
+        analysed: True if there is an analysis.
     """
 
     space: SearchSpace
@@ -56,9 +57,12 @@ class Foresight:
     holds: float | None = None
     searched: tuple[float, ...] = ()
     why: str = ""
+    analysed: bool = False
 
     def __str__(self) -> str:
-        """What an analysis says of the search."""
+        """What an analysis says of the search; without one, where proposals begin."""
+        if not self.analysed:
+            return self._begins
         if self.why:
             measured = MEASURED in (self.space.criterion, *self.space.criterion)
             more = ", but trials of criterion 'measured' go by it" if measured else ""
@@ -68,6 +72,13 @@ class Foresight:
         if (low, high) == (least, largest):
             return f"{told}: all that was asked for"
         return f"{told}, of {low:.1%} to {high:.1%}: no other one is tried"
+
+    @property
+    def _begins(self) -> str:
+        if self.goal is None:
+            return f"nothing is foreseen of {self.why}: the tuner alone chooses what is tried"
+        first, (low, high) = self.first[self.budget], self.ends
+        return f"proposals begin with {self.budget} {first:.1%}, of {low:.1%} to {high:.1%}"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -86,8 +97,9 @@ def begin(space: SearchSpace, objective: SearchObjective | None, model: Any) -> 
         model: The dense start.
     """
     budgets = _budgets(space)
-    if unforeseen(budgets, objective) or not isinstance(objective, SizeAtQuality):
-        return Foresight(space)
+    why = unforeseen(budgets, objective)
+    if why or not isinstance(objective, SizeAtQuality):
+        return Foresight(space, why=why)
     (domain,) = budgets
     low, high = (float(each) for each in domain.values)
     first = _usual_settings(space, model) | {domain.name: (low * high) ** 0.5}
@@ -123,7 +135,7 @@ def foresee(
     budgets = _budgets(space)
     why = unforeseen(budgets, objective)
     if why or not isinstance(objective, SizeAtQuality):
-        return Foresight(space, why=why)
+        return Foresight(space, why=why, analysed=True)
     _check_metric(losses, objective)
     (domain,) = budgets
     low, high = (float(each) for each in domain.values)
@@ -139,7 +151,7 @@ def foresee(
     narrowed = _between(space, domain, (least, largest))
     budget = min(max(losing(_FIRST), least), largest)
     first = _usual_settings(narrowed, model) | {domain.name: budget}
-    return Foresight(narrowed, objective, first, domain.name, holds, (low, high))
+    return Foresight(narrowed, objective, first, domain.name, holds, (low, high), analysed=True)
 
 
 def _budgets(space: SearchSpace) -> list[Domain]:
@@ -147,21 +159,21 @@ def _budgets(space: SearchSpace) -> list[Domain]:
 
 
 def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
-    """Of what an analysis says nothing: all but one range of budgets, as the objective counts."""
+    """Of what nothing is foreseen: all but one range of budgets, as the objective counts."""
     if not isinstance(objective, SizeAtQuality):
-        return "the best quality within a size; it does of the smallest size at a quality"
+        return "the best quality within a size, only of the smallest size at a quality"
     counted = [each.name.partition("/")[2] or "parameters" for each in budgets]
     if len(budgets) > 1:
-        return f"several budgets at once ({', '.join(counted)}); it does of one"
+        return f"several budgets at once ({', '.join(counted)}), only of one"
     if not budgets[0].is_range:
-        return "budgets to choose from; it does of a range, two numbers"
+        return "budgets to choose from, only of a range, two numbers"
     if counted[0] != objective.measure:
         return (
-            f"a budget of {counted[0]} where the objective counts {objective.measure}; it does "
-            "where both count the same"
+            f"a budget of {counted[0]} where the objective counts {objective.measure}, only where "
+            "both count the same"
         )
     if counted[0] not in _COUNTED:
-        return f"{counted[0]}, which is known after a trial; it does of {', '.join(_COUNTED)}"
+        return f"{counted[0]}, which is known after a trial, only of {', '.join(_COUNTED)}"
     return ""
 
 

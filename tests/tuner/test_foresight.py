@@ -100,6 +100,15 @@ def test_by_measure_as_well_and_not_where_it_foresees_nothing(start, table):
     assert "file, which is known" in unforeseen([file], replace(GOAL, measure="file"))
 
 
+def test_without_an_analysis_it_says_where_proposals_begin_or_that_none_do(start):
+    space = SearchSpace(budget=(0.45, 0.8))
+    begins = hypermodel(start, space, objective=GOAL).foresight
+    assert str(begins) == "proposals begin with budget 60.0%, of 45.0% to 80.0%"
+    for objective in (None, QualityAtSize("val_loss", limit=0.6)):
+        found = hypermodel(start, space, objective=objective).foresight
+        assert re.search("^nothing is foreseen of the best quality.*tuner alone", str(found))
+
+
 @pytest.mark.parametrize("kind", [keras_tuner.RandomSearch, keras_tuner.BayesianOptimization])
 def test_a_tuner_begins_with_what_is_foreseen_also_when_it_goes_on(start, table, kind, tmp_path):
     lost = table.predicted({"hidden/kernel": RANK - 1}) - table.baseline
