@@ -14,10 +14,11 @@ from typing import Any
 import keras_tuner
 import numpy as np
 from keras_tuner.src.distribute.oracle_client import OracleClient
+from keras_tuner.src.engine.trial import TrialStatus
 
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.objectives import SizeAtQuality
-from reducible_train.tuner.boundary import Aim, Shown, aim
+from reducible_train.tuner.boundary import Aim, Shown, aim, nothing_smaller
 from reducible_train.tuner.foresight import Foresight
 from reducible_train.tuner.hypermodel import RankHyperModel
 from reducible_train.tuner.project import Project
@@ -30,7 +31,8 @@ def propose(tuner: Any) -> bool:
 
     Each finished trial tells at which size its settings would just hold the quality. The next one
     repeats the best settings at that size, with one of them as the tuner chooses it. The first is
-    of the middle of the range; with an analysis, where that foresees the answer.
+    of the middle of the range; with an analysis, where that foresees the answer. Where nothing but
+    the budget is searched and the least one holds, the search ends.
 
     Call it once, before `tuner.search`, also where a search goes on; of a worker it does nothing,
     since its chief chooses.
@@ -103,9 +105,11 @@ def _steer(oracle: Any, proposals: _Proposals) -> None:
     def populate_space(trial_id: str) -> dict[str, Any]:
         found: dict[str, Any] = choose(trial_id)
         values = found.get("values")
-        if values is not None and "tuner/trial_id" not in values:  # or it goes on with another
-            found["values"] = {**values, **proposals.instead_of(values)}
-        return found
+        if values is None or "tuner/trial_id" in values:  # which goes on with another
+            return found
+        if proposals.are_over(values):
+            return {"status": TrialStatus.STOPPED, "values": None}
+        return {**found, "values": {**values, **proposals.instead_of(values)}}
 
     populate_space.proposals = proposals  # type: ignore[attr-defined]
     oracle.populate_space = populate_space
@@ -135,9 +139,21 @@ class _Proposals:
             return first
         low, high = self.foresight.ends
         found = aim(trials, (low, high), self.goal.max_drop) or Aim(first[name], {})
-        share = float(np.log(values[name] / low) / np.log(high / low))
-        budget = min(max(found.moved(min(max(share, 0.0), 1.0)), low), high)
+        budget = found.budget
+        if budget not in (low, high) or any(each.budget == budget for each in trials):
+            share = float(np.log(values[name] / low) / np.log(high / low))
+            budget = found.moved(min(max(share, 0.0), 1.0), (low, high))
         return found.exchanged(self._others(values), len(self.oracle.trials)) | {name: budget}
+
+    def are_over(self, values: Mapping[str, Any]) -> bool:
+        """True if nothing but the budget is searched, and the least one has held.
+
+        `Hyperband` ends by itself: it trains the best of its short trials on.
+        """
+        searched = {each.name for each in self.oracle.get_space().space}
+        if searched != {self.foresight.budget} or _EPOCHS in values:
+            return False
+        return nothing_smaller(self._shown(None), self.foresight.ends)
 
     def _others(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All settings but the budget."""

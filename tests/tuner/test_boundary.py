@@ -67,14 +67,23 @@ def test_one_setting_after_the_other_is_the_tuners():
     assert found.exchanged(chosen, 5) == {"rate": 1, "criterion": "activation"}
     assert Aim(0.2, {}).exchanged(chosen, 0) == chosen
     assert found.exchanged({}, 0) == {}
-    assert found.moved(0.0) < 0.2 < found.moved(1.0)
-    assert found.moved(0.5) == pytest.approx(0.2)
+    assert found.moved(0.0, ENDS) == 0.2 / 1.02
+    assert found.moved(1.0, ENDS) == 0.2 * 1.02
+    assert found.moved(0.5, ENDS) == 0.2
+
+
+def test_at_an_end_it_is_moved_inwards():
+    low, high = ENDS
+    for share in (0.0, 0.3, 1.0):
+        assert Aim(low, {}).moved(share, ENDS) == pytest.approx(low * 1.02**share)
+        assert Aim(high, {}).moved(share, ENDS) == pytest.approx(high / 1.02 ** (1 - share))
+        assert low <= Aim(low * 1.01, {}).moved(share, ENDS) <= low * 1.01 * 1.0201
 
 
 def quality(budget, settings):
     """Of a trial that nobody trains: a rate of 1e-3 holds 0.97 down to half of the size."""
-    wrong = abs(np.log10(settings["learning_rate"]) + 3)
-    worse = {"fisher": 1.0, "activation": 1.3}[settings["criterion"]]
+    wrong = abs(np.log10(settings.get("learning_rate", 1e-3)) + 3)
+    worse = {"fisher": 1.0, "activation": 1.3}[settings.get("criterion", "fisher")]
     return 0.98 - 0.01 * worse * (0.5 / budget) ** 3 * (1 + wrong)
 
 
@@ -95,8 +104,8 @@ SPACE = SearchSpace(
 GOAL = SizeAtQuality("val_accuracy", max_drop=0.01)
 
 
-def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1):
-    found = hypermodel(model, SPACE, objective=goal)
+def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1, space=SPACE):
+    found = hypermodel(model, space, objective=goal)
     chooses = keras_tuner.oracles.RandomSearchOracle(found.objective, max_trials=trials, seed=seed)
     tuner = Told(chooses, found, directory=folder, project_name=f"{seed}{proposes}")
     Project(Path(tuner.project_dir), {}).keep("val_accuracy", 0.98)
@@ -137,3 +146,24 @@ def test_the_same_seed_ends_the_same_also_after_a_break(model, tmp_path):
 def test_a_limit_is_searched_without_the_dense_start(model, tmp_path):
     limited = told(model, tmp_path, goal=SizeAtQuality("val_accuracy", limit=0.97))
     assert best(limited) < 0.56
+
+
+def test_no_budget_is_tried_twice_and_none_once_the_least_has_held(model, tmp_path):
+    alone, rates = (
+        SearchSpace(budget=(0.4, 0.8)),
+        SearchSpace((0.4, 0.8), learning_rate=(1e-4, 1e-2)),
+    )
+    holds, never = (SizeAtQuality("val_accuracy", limit=each) for each in (0.1, 0.99))
+
+    def budgets(name, goal, space, trials=8):
+        found = told(model, tmp_path / name, goal=goal, space=space, trials=trials)
+        tried = [each.hyperparameters.values["budget"] for each in trials_of(found)]
+        assert len(set(tried)) == len(tried)
+        return tried
+
+    ended = budgets("a", holds, alone)
+    assert ended[-1] == 0.4
+    assert len(ended) < 8
+    assert budgets("a", holds, alone, trials=9) == ended, "nor does it go on"
+    assert max(budgets("b", never, alone)) == 0.8
+    assert min(budgets("c", holds, rates)) == 0.4, "other rates may be smaller in whole ranks"
