@@ -73,6 +73,17 @@ class Foresight:
             return f"{told}: all that was asked for"
         return f"{told}, of {low:.1%} to {high:.1%}: no other one is tried"
 
+    def begins_within(self, ends: tuple[float, float]) -> float:
+        """The budget of the first trial of a tuner.
+
+        Args:
+            ends: The least and the largest budget that the tuner may choose.
+        """
+        low, high = ends
+        if not self.analysed and ends != self.ends:
+            return float((low * high) ** 0.5)
+        return min(max(float(self.first[self.budget]), low), high)
+
     @property
     def _begins(self) -> str:
         if self.goal is None:

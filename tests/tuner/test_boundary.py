@@ -104,9 +104,11 @@ SPACE = SearchSpace(
 GOAL = SizeAtQuality("val_accuracy", max_drop=0.01)
 
 
-def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1, space=SPACE):
+def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1, space=SPACE, **own):
     found = hypermodel(model, space, objective=goal)
-    chooses = keras_tuner.oracles.RandomSearchOracle(found.objective, max_trials=trials, seed=seed)
+    chooses = keras_tuner.oracles.RandomSearchOracle(
+        found.objective, max_trials=trials, seed=seed, **own
+    )
     tuner = Told(chooses, found, directory=folder, project_name=f"{seed}{proposes}")
     Project(Path(tuner.project_dir), {}).keep("val_accuracy", 0.98)
     for _ in range(times if proposes else 0):
@@ -167,3 +169,37 @@ def test_no_budget_is_tried_twice_and_none_once_the_least_has_held(model, tmp_pa
     assert budgets("a", holds, alone, trials=9) == ended, "nor does it go on"
     assert max(budgets("b", never, alone)) == 0.8
     assert min(budgets("c", holds, rates)) == 0.4, "other rates may be smaller in whole ranks"
+
+
+def test_what_the_tuner_was_told_of_its_own_holds(model, tmp_path):
+    def tried(name, own, **more):
+        found = told(model, tmp_path / name, trials=8, hyperparameters=own, **more)
+        return [each.hyperparameters.values for each in trials_of(found)]
+
+    own = keras_tuner.HyperParameters()
+    own.Fixed("learning_rate", 5e-4)
+    own.Float("budget", 0.6, 0.9)
+    own.Choice("criterion", ["fisher"])
+    values = tried("a", own, goal=SizeAtQuality("val_accuracy", limit=0.1))
+    assert values[0]["budget"] == pytest.approx((0.6 * 0.9) ** 0.5)
+    assert min(each["budget"] for each in values) == 0.6
+    assert {(each["learning_rate"], each["criterion"]) for each in values} == {(5e-4, "fisher")}
+
+    steps = keras_tuner.HyperParameters()
+    steps.Float("budget", 0.5, 0.9, step=0.1)
+    never = SizeAtQuality("val_accuracy", limit=0.99)
+    values = tried("b", steps, tune_new_entries=False, goal=never)
+    tenths = 10 * np.array([each["budget"] for each in values])
+    assert tenths == pytest.approx(tenths.round())
+    assert len(set(tenths.round())) == len(tenths) == 5, "none twice, though steps are few"
+    assert not any("learning_rate" in each for each in values), "its default is"
+
+
+def test_a_budget_that_the_tuner_has_settled_is_nothing_to_steer(model, tmp_path):
+    own = keras_tuner.HyperParameters()
+    own.Fixed("budget", 0.7)
+    found = hypermodel(model, SPACE, objective=GOAL)
+    tuner = keras_tuner.RandomSearch(
+        found, found.objective, hyperparameters=own, directory=tmp_path, max_trials=1
+    )
+    assert not propose(tuner)
