@@ -28,7 +28,7 @@ _HALVINGS = 12  # of the range of budgets, to find the smallest that loses so mu
 _FIRST = 10.0  # of the loss that is allowed: what the first trial loses before training
 _MOST = 60.0  # the same: more than twice what was ever won back there
 _APART = 1.1  # times, the ends of what is left, so that there is something to choose
-_COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
+COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
 _RATE = "learning_rate"
 _LOWEST = ("start", "ramp")  # one cut, unless the space forbids it
 
@@ -40,13 +40,13 @@ class Foresight:
     Args:
         space: The space, without budgets that cannot win.
         goal: What it searches; `None` where that is not the smallest model by one range of
-            budgets, and nothing is foreseen.
+            budgets, and the tuner alone chooses.
         first: Settings of the first trial.
         budget: Name of the budget that is searched.
         holds: The smallest budget that an analysis foresees to hold the quality without training;
             `None` where none does, or there is no analysis.
         searched: The budgets of the space as it was asked for, where an analysis narrows it.
-        why: Why nothing is foreseen, and the tuner chooses by itself; empty where something is.
+        why: Why nothing is foreseen; empty where something is, or where trials tell it alone.
         analysed: True if there is an analysis.
     """
 
@@ -66,7 +66,8 @@ class Foresight:
         if self.why:
             measured = MEASURED in (self.space.criterion, *self.space.criterion)
             more = ", but trials of criterion 'measured' go by it" if measured else ""
-            return f"the analysis foresees nothing of {self.why}{more}"
+            begins = "" if self.goal is None else f"; {self._begins}"
+            return f"the analysis foresees nothing of {self.why}{more}{begins}"
         (low, high), (least, largest) = self.searched, self.ends
         told = f"{self.budget} from {least:.1%} to {largest:.1%} can win by the analysis"
         if (low, high) == (least, largest):
@@ -80,7 +81,7 @@ class Foresight:
             ends: The least and the largest budget that the tuner may choose.
         """
         low, high = ends
-        if not self.analysed and ends != self.ends:
+        if self.searched == () and ends != self.ends:
             return float((low * high) ** 0.5)
         return min(max(float(self.first[self.budget]), low), high)
 
@@ -108,7 +109,7 @@ def begin(space: SearchSpace, objective: SearchObjective | None, model: Any) -> 
         model: The dense start.
     """
     budgets = _budgets(space)
-    why = unforeseen(budgets, objective)
+    why = unsteered(budgets, objective)
     if why or not isinstance(objective, SizeAtQuality):
         return Foresight(space, why=why)
     (domain,) = budgets
@@ -146,7 +147,7 @@ def foresee(
     budgets = _budgets(space)
     why = unforeseen(budgets, objective)
     if why or not isinstance(objective, SizeAtQuality):
-        return Foresight(space, why=why, analysed=True)
+        return replace(begin(space, objective, model), why=why, analysed=True)
     _check_metric(losses, objective)
     (domain,) = budgets
     low, high = (float(each) for each in domain.values)
@@ -169,8 +170,8 @@ def _budgets(space: SearchSpace) -> list[Domain]:
     return [each for each in space.domains if each.name.partition("/")[0] == "budget"]
 
 
-def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
-    """Of what nothing is foreseen: all but one range of budgets, as the objective counts."""
+def unsteered(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
+    """Of what trials tell nothing: all but one range of budgets, as the objective counts."""
     if not isinstance(objective, SizeAtQuality):
         return "the best quality within a size, only of the smallest size at a quality"
     counted = [each.name.partition("/")[2] or "parameters" for each in budgets]
@@ -183,9 +184,16 @@ def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> 
             f"a budget of {counted[0]} where the objective counts {objective.measure}, only where "
             "both count the same"
         )
-    if counted[0] not in _COUNTED:
-        return f"{counted[0]}, which is known after a trial, only of {', '.join(_COUNTED)}"
     return ""
+
+
+def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
+    """Of what an analysis says nothing: of the same, and of sizes that no rank tells."""
+    why = unsteered(budgets, objective)
+    counted = "" if objective is None else objective.measure
+    if why or counted in COUNTED:
+        return why
+    return f"{counted}, which is known after a trial, only of {', '.join(COUNTED)}"
 
 
 def _check_metric(losses: MeasuredLosses, objective: SizeAtQuality) -> None:

@@ -20,7 +20,7 @@ from keras_tuner.src.engine.trial import TrialStatus
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.objectives import SizeAtQuality
 from reducible_train.tuner.boundary import Aim, Shown, aim, nothing_smaller
-from reducible_train.tuner.foresight import Foresight
+from reducible_train.tuner.foresight import COUNTED, Foresight
 from reducible_train.tuner.hypermodel import RankHyperModel
 from reducible_train.tuner.project import Project
 
@@ -43,7 +43,7 @@ def propose(tuner: Any) -> bool:
             space has one range of budgets, of the measure of the objective.
 
     Returns:
-        False where an analysis foresees nothing, since the search is of another kind; or where the
+        False where there is an analysis and the search is of another kind; or where the
         tuner's own `hyperparameters=` leave no range of budgets. Of all that they say, other
         ends and fixed values too, nothing else is tried.
 
@@ -71,7 +71,8 @@ def propose(tuner: Any) -> bool:
             "`propose` needs a tuner that searches the smallest model. Received: a "
             f"{type(tuner).__name__} of {tuner.oracle.objective.name!r} over {_what(hypermodel)}. "
             "Write RankHyperModel(..., objective=SizeAtQuality('val_accuracy', max_drop=0.003)) "
-            "with one range of budgets, and give hypermodel.objective to the tuner."
+            "with one range of budgets of the same measure, as budget=(0.05, 0.5), and give "
+            "hypermodel.objective to the tuner."
         )
     goal = hypermodel.foresight.goal
     if goal is None:
@@ -218,8 +219,13 @@ class _Proposals:
         budget = float(values[self.foresight.budget])
         if trial.status != "COMPLETED":
             return Shown(budget)
-        size = float(trial.metrics.get_best_value(self.goal.size_name))
-        return Shown(budget, self._others(values), size, self._margin(trial))
+        return Shown(budget, self._others(values), self._size(trial, budget), self._margin(trial))
+
+    def _size(self, trial: Any, budget: float) -> float:
+        """What it reached, as budgets count; a file may be a quarter smaller than its budget."""
+        if self.goal.measure not in COUNTED:
+            return budget
+        return float(trial.metrics.get_best_value(self.goal.size_name))
 
     def _margin(self, trial: Any) -> float:
         """By how much its quality is better than it must be; as little as is known, if it holds."""
