@@ -390,7 +390,8 @@ def finished(place):
 @pytest.mark.parametrize("victim", ["chief", "worker-1", "all"])
 def test_whatever_is_killed_no_finished_trial_is_lost(place, victim):
     command = [sys.executable, "-m", "reducible_train", "tune"]
-    command += [*map(str, asked(place, "--trials", 6, "--workers", 2, "--max-drop", 0.9))]
+    free = ("--max-drop", 0.9, "--tuner", "random")  # which does not end before
+    command += [*map(str, asked(place, "--trials", 6, "--workers", 2, *free))]
     search = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     until = time.monotonic() + 300
     while not finished(place):
