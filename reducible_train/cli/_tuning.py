@@ -188,8 +188,9 @@ class Tuning:
 
     def progress(self, console: Console) -> Progress:
         """Tells of each trial that has ended since it was called last."""
-        analysed = self._hypermodel.plan.analysis is not None
-        told = [f"{self._hypermodel.foresight}"] if analysed else []
+        foresight = self._hypermodel.foresight
+        alone = self._name == "bayesian" and foresight.goal is None
+        told = [f"{foresight}"] if foresight.analysed or alone else []
         for line in [*self._mended, *told]:
             console.print(Text(line), soft_wrap=True)
         direction = self._hypermodel.objective.direction

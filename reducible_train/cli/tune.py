@@ -69,7 +69,8 @@ def tune(
     tuner: Annotated[
         Tuner,
         typer.Option(
-            help="How trials are chosen; bayesian tries sizes at which the quality just holds."
+            help="How trials are chosen; bayesian tries sizes at which the quality just holds,"
+            " where the smallest is searched by one range of budgets of parameters."
         ),
     ] = Tuner.BAYESIAN,
     monitor: Annotated[

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log
 from typing import Any
 
 _POWER = 2.5  # a loss falls with this power of the size
 _RATIOS = (0.5, 16.0)  # of a loss to what is allowed, within which that is believed
 _SMALLER = 0.985  # times the smallest that held, so that it is smaller in whole ranks as well
 _SPREAD = 1.02  # by how much the tuner moves a size up or down, so that no trial is done twice
+_ROUNDING = 1e-9  # of a budget that went through a file
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,29 @@ class Aim:
             found[name] = chosen[name]
         return found
 
-    def moved(self, share: float) -> float:
+    def moved(self, share: float, ends: tuple[float, float]) -> float:
         """The budget, a little smaller or larger, by where in its range a tuner has chosen it.
+
+        At an end of the range it is moved inwards alone.
 
         Args:
             share: In [0, 1], of all budgets.
+            ends: The least and the largest budget of the search.
         """
-        return float(self.budget * _SPREAD ** (2 * share - 1))
+        low, high = (log(each / self.budget, _SPREAD) for each in ends)
+        low, high = max(low, -1.0), min(high, 1.0)
+        moved = float(self.budget * _SPREAD ** (low + (high - low) * share))
+        return min(max(moved, ends[0]), ends[1])
+
+
+def nothing_smaller(trials: Sequence[Shown], ends: tuple[float, float]) -> bool:
+    """True if the least budget has held, so that none that is smaller can be tried.
+
+    Args:
+        trials: What trials have shown.
+        ends: The least and the largest budget of the search.
+    """
+    return any(each.holds and each.budget <= ends[0] * (1 + _ROUNDING) for each in trials)
 
 
 def aim(trials: Sequence[Shown], ends: tuple[float, float], allowed: float | None) -> Aim | None:

@@ -28,7 +28,7 @@ _HALVINGS = 12  # of the range of budgets, to find the smallest that loses so mu
 _FIRST = 10.0  # of the loss that is allowed: what the first trial loses before training
 _MOST = 60.0  # the same: more than twice what was ever won back there
 _APART = 1.1  # times, the ends of what is left, so that there is something to choose
-_COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
+COUNTED = ("parameters", "bytes", "flops")  # what is known of ranks without a trial
 _RATE = "learning_rate"
 _LOWEST = ("start", "ramp")  # one cut, unless the space forbids it
 
@@ -40,13 +40,14 @@ class Foresight:
     Args:
         space: The space, without budgets that cannot win.
         goal: What it searches; `None` where that is not the smallest model by one range of
-            budgets, and nothing is foreseen.
+            budgets, and the tuner alone chooses.
         first: Settings of the first trial.
         budget: Name of the budget that is searched.
         holds: The smallest budget that an analysis foresees to hold the quality without training;
             `None` where none does, or there is no analysis.
         searched: The budgets of the space as it was asked for, where an analysis narrows it.
-        why: Why an analysis foresees nothing; empty where it does, or there is none.
+        why: Why nothing is foreseen; empty where something is, or where trials tell it alone.
+        analysed: True if there is an analysis.
     """
 
     space: SearchSpace
@@ -56,18 +57,40 @@ class Foresight:
     holds: float | None = None
     searched: tuple[float, ...] = ()
     why: str = ""
+    analysed: bool = False
 
     def __str__(self) -> str:
-        """What an analysis says of the search."""
+        """What an analysis says of the search; without one, where proposals begin."""
+        if not self.analysed:
+            return self._begins
         if self.why:
             measured = MEASURED in (self.space.criterion, *self.space.criterion)
             more = ", but trials of criterion 'measured' go by it" if measured else ""
-            return f"the analysis foresees nothing of {self.why}{more}"
+            begins = "" if self.goal is None else f"; {self._begins}"
+            return f"the analysis foresees nothing of {self.why}{more}{begins}"
         (low, high), (least, largest) = self.searched, self.ends
         told = f"{self.budget} from {least:.1%} to {largest:.1%} can win by the analysis"
         if (low, high) == (least, largest):
             return f"{told}: all that was asked for"
         return f"{told}, of {low:.1%} to {high:.1%}: no other one is tried"
+
+    def begins_within(self, ends: tuple[float, float]) -> float:
+        """The budget of the first trial of a tuner.
+
+        Args:
+            ends: The least and the largest budget that the tuner may choose.
+        """
+        low, high = ends
+        if self.searched == () and ends != self.ends:
+            return float((low * high) ** 0.5)
+        return min(max(float(self.first[self.budget]), low), high)
+
+    @property
+    def _begins(self) -> str:
+        if self.goal is None:
+            return f"nothing is foreseen of {self.why}: the tuner alone chooses what is tried"
+        first, (low, high) = self.first[self.budget], self.ends
+        return f"proposals begin with {self.budget} {first:.1%}, of {low:.1%} to {high:.1%}"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -86,8 +109,9 @@ def begin(space: SearchSpace, objective: SearchObjective | None, model: Any) -> 
         model: The dense start.
     """
     budgets = _budgets(space)
-    if unforeseen(budgets, objective) or not isinstance(objective, SizeAtQuality):
-        return Foresight(space)
+    why = unsteered(budgets, objective)
+    if why or not isinstance(objective, SizeAtQuality):
+        return Foresight(space, why=why)
     (domain,) = budgets
     low, high = (float(each) for each in domain.values)
     first = _usual_settings(space, model) | {domain.name: (low * high) ** 0.5}
@@ -123,7 +147,7 @@ def foresee(
     budgets = _budgets(space)
     why = unforeseen(budgets, objective)
     if why or not isinstance(objective, SizeAtQuality):
-        return Foresight(space, why=why)
+        return replace(begin(space, objective, model), why=why, analysed=True)
     _check_metric(losses, objective)
     (domain,) = budgets
     low, high = (float(each) for each in domain.values)
@@ -139,30 +163,37 @@ def foresee(
     narrowed = _between(space, domain, (least, largest))
     budget = min(max(losing(_FIRST), least), largest)
     first = _usual_settings(narrowed, model) | {domain.name: budget}
-    return Foresight(narrowed, objective, first, domain.name, holds, (low, high))
+    return Foresight(narrowed, objective, first, domain.name, holds, (low, high), analysed=True)
 
 
 def _budgets(space: SearchSpace) -> list[Domain]:
     return [each for each in space.domains if each.name.partition("/")[0] == "budget"]
 
 
-def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
-    """Of what an analysis says nothing: all but one range of budgets, as the objective counts."""
+def unsteered(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
+    """Of what trials tell nothing: all but one range of budgets, as the objective counts."""
     if not isinstance(objective, SizeAtQuality):
-        return "the best quality within a size; it does of the smallest size at a quality"
+        return "the best quality within a size, only of the smallest size at a quality"
     counted = [each.name.partition("/")[2] or "parameters" for each in budgets]
     if len(budgets) > 1:
-        return f"several budgets at once ({', '.join(counted)}); it does of one"
+        return f"several budgets at once ({', '.join(counted)}), only of one"
     if not budgets[0].is_range:
-        return "budgets to choose from; it does of a range, two numbers"
+        return "budgets to choose from, only of a range, two numbers"
     if counted[0] != objective.measure:
         return (
-            f"a budget of {counted[0]} where the objective counts {objective.measure}; it does "
-            "where both count the same"
+            f"a budget of {counted[0]} where the objective counts {objective.measure}, only where "
+            "both count the same"
         )
-    if counted[0] not in _COUNTED:
-        return f"{counted[0]}, which is known after a trial; it does of {', '.join(_COUNTED)}"
     return ""
+
+
+def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
+    """Of what an analysis says nothing: of the same, and of sizes that no rank tells."""
+    why = unsteered(budgets, objective)
+    counted = "" if objective is None else objective.measure
+    if why or counted in COUNTED:
+        return why
+    return f"{counted}, which is known after a trial, only of {', '.join(COUNTED)}"
 
 
 def _check_metric(losses: MeasuredLosses, objective: SizeAtQuality) -> None:

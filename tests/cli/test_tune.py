@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -23,9 +24,12 @@ from typer.testing import CliRunner
 
 from reducible_train import RankHyperModel, SearchSpace, SizeAtQuality, load_model, save_model
 from reducible_train.cli import _workers, app
+from reducible_train.cli._data import read_arrays
+from reducible_train.cli._goal import goal
 from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._trials import ended
 from reducible_train.cli._tuning import Tuning
+from reducible_train.config import load_config
 from reducible_train.errors import ArgumentError, FileAccessError
 
 tune_module = import_module("reducible_train.cli.tune")
@@ -150,16 +154,34 @@ def test_an_analysis_begins_the_search_and_another_is_refused(place):
     assert " can win by the analysis" in found.output
     told = json.loads((place / "trials" / "trials" / "trial_0" / "trial.json").read_text())
     space = SearchSpace(budget=(0.3, 0.8))
-    goal = SizeAtQuality("val_accuracy", max_drop=0.05)
+    asked_for = SizeAtQuality("val_accuracy", max_drop=0.05)
     model = keras.models.load_model(place / "model.keras")
     analysis = place / "accuracy.json"
-    foresight = RankHyperModel(model, space, objective=goal, analysis=analysis).foresight
+    foresight = RankHyperModel(model, space, objective=asked_for, analysis=analysis).foresight
     assert told["hyperparameters"]["values"] == foresight.first
     plain = run(*asked(place, "--trials", 1, "--max-drop", 0.05, "--folder", place / "plain"))
     assert plain.exit_code in (0, 3), plain.output
     told = json.loads((place / "plain" / "trials" / "trial_0" / "trial.json").read_text())
-    first = RankHyperModel(model, space, objective=goal).foresight.first
+    first = RankHyperModel(model, space, objective=asked_for).foresight.first
     assert told["hyperparameters"]["values"] == first, "that of Bayesian optimisation is drawn"
+
+
+def test_it_says_why_trials_are_not_steered(place):
+    loaded, arrays = load_config(place / "search.yaml"), read_arrays(place / "data.npz")
+    network = keras.models.load_model(place / "model.keras")
+
+    def said(tuner, budget, max_size=None):
+        space, asks = SearchSpace(budget=budget), goal("val_accuracy", None, max_size)
+        console = Console(file=io.StringIO(), width=200)
+        Tuning(loaded, space, network, arrays, place / "t", tuner, 1, asks).progress(console)
+        return console.file.getvalue()
+
+    start = "nothing is foreseen of"
+    assert f"{start} the best quality within a size" in said("bayesian", (0.3, 0.8), max_size=0.5)
+    assert f"{start} budgets to choose from" in said("bayesian", (0.3, 0.5, 0.8))
+    assert f"{start} a budget of flops" in said("bayesian", {"flops": (0.3, 0.8)})
+    assert start not in said("bayesian", (0.3, 0.8))
+    assert start not in said("random", (0.3, 0.8), max_size=0.5), "it chooses alone anyway"
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
@@ -394,7 +416,8 @@ def finished(place):
 @pytest.mark.parametrize("victim", ["chief", "worker-1", "all"])
 def test_whatever_is_killed_no_finished_trial_is_lost(place, victim):
     command = [sys.executable, "-m", "reducible_train", "tune"]
-    command += [*map(str, asked(place, "--trials", 6, "--workers", 2, "--max-drop", 0.9))]
+    free = ("--max-drop", 0.9, "--tuner", "random")  # which does not end before
+    command += [*map(str, asked(place, "--trials", 6, "--workers", 2, *free))]
     search = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     until = time.monotonic() + 300
     while not finished(place):

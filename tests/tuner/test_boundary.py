@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
@@ -67,14 +68,23 @@ def test_one_setting_after_the_other_is_the_tuners():
     assert found.exchanged(chosen, 5) == {"rate": 1, "criterion": "activation"}
     assert Aim(0.2, {}).exchanged(chosen, 0) == chosen
     assert found.exchanged({}, 0) == {}
-    assert found.moved(0.0) < 0.2 < found.moved(1.0)
-    assert found.moved(0.5) == pytest.approx(0.2)
+    assert found.moved(0.0, ENDS) == 0.2 / 1.02
+    assert found.moved(1.0, ENDS) == 0.2 * 1.02
+    assert found.moved(0.5, ENDS) == 0.2
+
+
+def test_at_an_end_it_is_moved_inwards():
+    low, high = ENDS
+    for share in (0.0, 0.3, 1.0):
+        assert Aim(low, {}).moved(share, ENDS) == pytest.approx(low * 1.02**share)
+        assert Aim(high, {}).moved(share, ENDS) == pytest.approx(high / 1.02 ** (1 - share))
+        assert low <= Aim(low * 1.01, {}).moved(share, ENDS) <= low * 1.01 * 1.0201
 
 
 def quality(budget, settings):
     """Of a trial that nobody trains: a rate of 1e-3 holds 0.97 down to half of the size."""
-    wrong = abs(np.log10(settings["learning_rate"]) + 3)
-    worse = {"fisher": 1.0, "activation": 1.3}[settings["criterion"]]
+    wrong = abs(np.log10(settings.get("learning_rate", 1e-3)) + 3)
+    worse = {"fisher": 1.0, "activation": 1.3}[settings.get("criterion", "fisher")]
     return 0.98 - 0.01 * worse * (0.5 / budget) ** 3 * (1 + wrong)
 
 
@@ -83,9 +93,13 @@ class Told(keras_tuner.src.engine.base_tuner.BaseTuner):
 
     def run_trial(self, trial, *args, **kwargs):
         values = trial.hyperparameters.values
-        told = {"val_accuracy": quality(values["budget"], values)}
-        told["params_fraction"] = values["budget"]
         goal = self.hypermodel.plan.objective
+        if goal.measure == "file":  # a quarter smaller than asked for
+            told = {"val_accuracy": quality(values["budget/file"], values)}
+            told["file_fraction"] = 0.75 * values["budget/file"]
+        else:
+            told = {"val_accuracy": quality(values["budget"], values)}
+            told["params_fraction"] = values["budget"]
         return told | {goal.name: goal.value(told, 1, dense=0.98)}
 
 
@@ -95,9 +109,11 @@ SPACE = SearchSpace(
 GOAL = SizeAtQuality("val_accuracy", max_drop=0.01)
 
 
-def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1):
-    found = hypermodel(model, SPACE, objective=goal)
-    chooses = keras_tuner.oracles.RandomSearchOracle(found.objective, max_trials=trials, seed=seed)
+def told(model, folder, seed=1, proposes=True, trials=20, goal=GOAL, times=1, space=SPACE, **own):
+    found = hypermodel(model, space, objective=goal)
+    chooses = keras_tuner.oracles.RandomSearchOracle(
+        found.objective, max_trials=trials, seed=seed, **own
+    )
     tuner = Told(chooses, found, directory=folder, project_name=f"{seed}{proposes}")
     Project(Path(tuner.project_dir), {}).keep("val_accuracy", 0.98)
     for _ in range(times if proposes else 0):
@@ -137,3 +153,68 @@ def test_the_same_seed_ends_the_same_also_after_a_break(model, tmp_path):
 def test_a_limit_is_searched_without_the_dense_start(model, tmp_path):
     limited = told(model, tmp_path, goal=SizeAtQuality("val_accuracy", limit=0.97))
     assert best(limited) < 0.56
+
+
+def test_no_budget_is_tried_twice_and_none_once_the_least_has_held(model, tmp_path):
+    alone, rates = (
+        SearchSpace(budget=(0.4, 0.8)),
+        SearchSpace((0.4, 0.8), learning_rate=(1e-4, 1e-2)),
+    )
+    holds, never = (SizeAtQuality("val_accuracy", limit=each) for each in (0.1, 0.99))
+
+    def budgets(name, goal, space, trials=8):
+        found = told(model, tmp_path / name, goal=goal, space=space, trials=trials)
+        tried = [each.hyperparameters.values["budget"] for each in trials_of(found)]
+        assert len(set(tried)) == len(tried)
+        return tried
+
+    ended = budgets("a", holds, alone)
+    assert ended[-1] == 0.4
+    assert len(ended) < 8
+    assert budgets("a", holds, alone, trials=9) == ended, "nor does it go on"
+    assert max(budgets("b", never, alone)) == 0.8
+    assert min(budgets("c", holds, rates)) == 0.4, "other rates may be smaller in whole ranks"
+
+
+def test_what_the_tuner_was_told_of_its_own_holds(model, tmp_path):
+    def tried(name, own, **more):
+        found = told(model, tmp_path / name, trials=8, hyperparameters=own, **more)
+        return [each.hyperparameters.values for each in trials_of(found)]
+
+    own = keras_tuner.HyperParameters()
+    own.Fixed("learning_rate", 5e-4)
+    own.Float("budget", 0.6, 0.9)
+    own.Choice("criterion", ["fisher"])
+    values = tried("a", own, goal=SizeAtQuality("val_accuracy", limit=0.1))
+    assert values[0]["budget"] == pytest.approx((0.6 * 0.9) ** 0.5)
+    assert min(each["budget"] for each in values) == 0.6
+    assert {(each["learning_rate"], each["criterion"]) for each in values} == {(5e-4, "fisher")}
+
+    steps = keras_tuner.HyperParameters()
+    steps.Float("budget", 0.5, 0.9, step=0.1)
+    never = SizeAtQuality("val_accuracy", limit=0.99)
+    values = tried("b", steps, tune_new_entries=False, goal=never)
+    tenths = 10 * np.array([each["budget"] for each in values])
+    assert tenths == pytest.approx(tenths.round())
+    assert len(set(tenths.round())) == len(tenths) == 5, "none twice, though steps are few"
+    assert not any("learning_rate" in each for each in values), "its default is"
+
+
+def test_a_budget_that_the_tuner_has_settled_is_nothing_to_steer(model, tmp_path):
+    own = keras_tuner.HyperParameters()
+    own.Fixed("budget", 0.7)
+    found = hypermodel(model, SPACE, objective=GOAL)
+    tuner = keras_tuner.RandomSearch(
+        found, found.objective, hyperparameters=own, directory=tmp_path, max_trials=1
+    )
+    assert not propose(tuner)
+
+
+def test_files_are_searched_though_they_are_smaller_than_their_budget(tmp_path):
+    layers = [keras.layers.Dense(n, name=f"d{n}") for n in (128, 64, 4)]
+    large = keras.Sequential([keras.Input((64,)), *layers])
+    large.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    space = SearchSpace(budget={"file": (0.4, 0.95)}, learning_rate=(1e-4, 1e-2))
+    goal = SizeAtQuality("val_accuracy", max_drop=0.01, measure="file")
+    found = told(large, tmp_path, goal=goal, space=space)
+    assert best(found) < 0.75 * 0.53, "0.5 is the smallest budget that holds"

@@ -13,10 +13,10 @@ from searches import FIT, X, Y, answers, hypermodel, network, ranks, trials_of
 
 from reducible_train import SearchSpace, analyze, factorize, load_model
 from reducible_train.errors import ArgumentError
+from reducible_train.selection.measured import losses_of
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.settings.search_space import Domain
 from reducible_train.tuner import evaluate_settings, propose
-from reducible_train.tuner.foresight import unforeseen
+from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.trial_settings import scheduler_of
 
 BUDGETS = (0.45, 0.9)
@@ -96,8 +96,26 @@ def test_by_measure_as_well_and_not_where_it_foresees_nothing(start, table):
         assert found.space == space
         assert found.foresight.goal is None
         assert re.search(f"^the analysis foresees nothing .*{why}", str(found.foresight))
-    file = Domain("budget/file", BUDGETS, is_range=True)
-    assert "file, which is known" in unforeseen([file], replace(GOAL, measure="file"))
+
+
+def test_of_files_trials_tell_what_no_analysis_foresees(start, table):
+    space = SearchSpace(budget={"file": BUDGETS})
+    goal = replace(GOAL, measure="file")
+    words = "proposals begin with budget/file 63.6%, of 45.0% to 90.0%"
+    assert str(begin(space, goal, start)) == words
+    found = foresee(losses_of(table), space, goal, (), start)
+    assert (found.space, found.goal) == (space, goal), "what is proposed without one is with it"
+    told = "of file, which is known after a trial, only of parameters, bytes, flops"
+    assert str(found) == f"the analysis foresees nothing {told}; {words}"
+
+
+def test_without_an_analysis_it_says_where_proposals_begin_or_that_none_do(start):
+    space = SearchSpace(budget=(0.45, 0.8))
+    begins = hypermodel(start, space, objective=GOAL).foresight
+    assert str(begins) == "proposals begin with budget 60.0%, of 45.0% to 80.0%"
+    for objective in (None, QualityAtSize("val_loss", limit=0.6)):
+        found = hypermodel(start, space, objective=objective).foresight
+        assert re.search("^nothing is foreseen of the best quality.*tuner alone", str(found))
 
 
 @pytest.mark.parametrize("kind", [keras_tuner.RandomSearch, keras_tuner.BayesianOptimization])
