@@ -25,11 +25,11 @@ from rich.text import Text
 
 from reducible_train.cli._exit import RESCUED
 from reducible_train.errors import ArgumentError, FileAccessError
-from reducible_train.tuner.folder_lock import PARENT, searching
+from reducible_train.tuner.folder_lock import ADDRESS, ID, PARENT, searching
 
 BROKEN_OFF = "Broken off. Finished trials are kept; run the same command again to go on."
 
-_ID, _IP, _PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
+_PORT = "KERASTUNER_ORACLE_PORT"
 CHIEF = "chief"
 _HOST = "127.0.0.1"
 PROJECT = "trials"  # what keras-tuner writes, in the folder of the search
@@ -40,7 +40,7 @@ _LOOK = 0.5  # seconds between two looks at the processes
 
 def role() -> str | None:
     """`"chief"` or the name of a worker; `None` for a search of one process."""
-    return os.environ.get(_ID)
+    return os.environ.get(ID)
 
 
 def is_watched() -> bool:
@@ -85,30 +85,30 @@ def check_workers(workers: int) -> None:
         raise ArgumentError(
             "--workers needs Linux or macOS, where a process is told that its parent has ended. "
             f"Received: --workers {workers} on Windows. Leave it out, or start a chief and "
-            f"workers by hand, each with {_ID}, {_IP} and {_PORT}."
+            f"workers by hand, each with {ID}, {ADDRESS} and {_PORT}."
         )
     if name is None:
-        given = [each for each in (_IP, _PORT) if each in os.environ]
+        given = [each for each in (ADDRESS, _PORT) if each in os.environ]
         if given:
             raise ArgumentError(
-                f"{' and '.join(given)} must come with {_ID}, who this process is. Received: "
-                f"none. Set {_ID}={CHIEF} or {_ID}=worker-1, or unset the address."
+                f"{' and '.join(given)} must come with {ID}, who this process is. Received: "
+                f"none. Set {ID}={CHIEF} or {ID}=worker-1, or unset the address."
             )
         return
     if workers > 1:
         raise ArgumentError(
-            f"--workers must be 1 where {_ID} is set. Received: {workers} workers of {name!r}. "
+            f"--workers must be 1 where {ID} is set. Received: {workers} workers of {name!r}. "
             "Start a process for each worker, or unset it to have them started here."
         )
-    missing = [each for each in (_IP, _PORT) if not os.environ.get(each)]
+    missing = [each for each in (ADDRESS, _PORT) if not os.environ.get(each)]
     if missing:
         raise ArgumentError(
-            f"{_ID} must come with the address of the chief. Received: {_ID}={name} without "
+            f"{ID} must come with the address of the chief. Received: {ID}={name} without "
             f"{' and '.join(missing)}. Set all three, or none for a search of one process."
         )
     if not name or (CHIEF in name and name != CHIEF):
         raise ArgumentError(
-            f"{_ID} must be {CHIEF!r}, or a name without that word: keras-tuner takes each name "
+            f"{ID} must be {CHIEF!r}, or a name without that word: keras-tuner takes each name "
             f"that holds it for the chief. Received: {name!r}. Write for example worker-1."
         )
     port = os.environ[_PORT]
@@ -131,7 +131,7 @@ def check_place(console: Console) -> None:
     name = role()
     if name is None:
         return
-    place = os.environ[_IP], int(os.environ[_PORT])
+    place = os.environ[ADDRESS], int(os.environ[_PORT])
     if name == CHIEF:
         _check_free(*place)
     else:
@@ -159,7 +159,7 @@ def _check_free(ip: str, port: int) -> None:
             f"choose another {_PORT}, such as 8000."
         ) from found
     raise ArgumentError(
-        f"The chief must have an address of the machine it runs on. {told} Set {_IP} to one of "
+        f"The chief must have an address of the machine it runs on. {told} Set {ADDRESS} to one of "
         "this machine, which the workers reach, and start the chief here."
     ) from found
 
@@ -179,7 +179,7 @@ def _wait_for_chief(console: Console, ip: str, port: int) -> None:
                 raise FileAccessError(
                     f"A worker needs its chief. Received: nobody at {ip}:{port} for "
                     f"{_PATIENCE:.0f} s ({error.strerror or error}). Start the chief first "
-                    f"({_ID}={CHIEF}), and check {_IP} and {_PORT}."
+                    f"({ID}={CHIEF}), and check {ADDRESS} and {_PORT}."
                 ) from error
             time.sleep(1)
 
@@ -259,7 +259,7 @@ class Workers:
                 probe.bind((_HOST, 0))
                 self._port = probe.getsockname()[1]
         for name in names:
-            place = {_ID: name, _IP: _HOST, _PORT: str(self._port), PARENT: str(os.getpid())}
+            place = {ID: name, ADDRESS: _HOST, _PORT: str(self._port), PARENT: str(os.getpid())}
             with open(self._log(name), "ab") as log:
                 self._processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "reducible_train", *_without_workers(sys.argv[1:])],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train.layers import Kernel
-from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.linalg.moments import Counts, Moments, product
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.rank_choice import RankChoice
 
@@ -54,13 +54,9 @@ def _in_usual_split(kernel: Kernel, split: str, stack: list[np.ndarray]) -> list
     """The matrices of a kernel, or their factors, as those in which kinds tell their data."""
     usual = kernel.kind.splits_of(kernel.layer, kernel.name)[0]
     if split != usual:
-        variable = kernel.view(split).unstack(_product(*stack), kernel.variable_shape)
+        variable = kernel.view(split).unstack(product(*stack), kernel.variable_shape)
         stack = [kernel.view(usual).stack(variable)]
     return list(zip(*stack, strict=True))
-
-
-def _product(first: np.ndarray, then: np.ndarray | None = None) -> np.ndarray:
-    return first if then is None else first @ then
 
 
 def _squared(factors: tuple[Any, ...], seen: Statistics, *, centred: bool) -> float:
@@ -70,6 +66,6 @@ def _squared(factors: tuple[Any, ...], seen: Statistics, *, centred: bool) -> fl
         return inputs.mean_square(*factors, centred=centred)
     if not isinstance(inputs, Counts):
         return 0.0
-    matrix, shares = _product(*factors), inputs.second_moment
+    matrix, shares = product(*factors), inputs.second_moment
     found = float(shares @ (matrix**2).sum(axis=1))
     return found - float(((shares @ matrix) ** 2).sum()) if centred else found

@@ -127,13 +127,13 @@ class Moments:
             centred: True for that of `x - mean`.
         """
         if self._is_thin:
-            found = float((_product(self.spread @ left, right) ** 2).sum())
+            found = float((product(self.spread @ left, right) ** 2).sum())
         elif right is None:
             found = float(np.einsum("ij,ij->", left, self.scatter @ left))
         else:
             core = left.T @ (self.scatter @ left)
             found = float(np.einsum("ij,ij->", right, core @ right))
-        mean = 0.0 if centred else float((_product(self.mean @ left, right) ** 2).sum())
+        mean = 0.0 if centred else float((product(self.mean @ left, right) ** 2).sum())
         return found / self.count + mean
 
     @property
@@ -147,7 +147,8 @@ class Moments:
         return self.covariance + np.outer(self.mean, self.mean)
 
 
-def _product(left: Array, right: Array | None) -> Array:
+def product(left: Array, right: Array | None = None) -> Array:
+    """A matrix, or the product of its two factors."""
     return left if right is None else left @ right
 
 

@@ -43,6 +43,7 @@ SIZE_METRICS = (
     "file_fraction",
 )
 LATENCY = "latency"
+COMPACT = "model.reducible"  # the file of a trial, in its folder
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ def _written(
     """The compact file, where one is wanted, and how large it is."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(is|will be) written", category=UserWarning)
-        path = Path(folder) / "model.reducible" if file is None else Path(file)
+        path = Path(folder) / COMPACT if file is None else Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             saved = save_model(model, path, report)

@@ -21,7 +21,7 @@ from reducible_train.errors import ArgumentError
 SEARCH = "reducible_search.lock"  # held by whoever a person has started
 CHIEF = "reducible_chief.lock"  # held by a chief, which writes the results of its workers
 PARENT = "REDUCIBLE_TUNE_PARENT"  # set where another process has started this one, and holds SEARCH
-_ID, _ADDRESS = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP"
+ID, ADDRESS = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP"  # set for each of several processes
 _ENDING = 15.0  # seconds that a process may take to notice that its parent has ended
 _GLANCE = 1.0  # the same, for one who only looks and mends, or doubts whether it has the lock
 _WORKER = ".worker.lock"  # held by each worker, by its name
@@ -43,7 +43,7 @@ def searching(project: Path, patience: float = _ENDING) -> Iterator[None]:
         ArgumentError: Another process holds it.
         FileAccessError: It cannot be written.
     """
-    name = os.environ.get(_ID, "") if _ADDRESS in os.environ else ""
+    name = os.environ.get(ID, "") if ADDRESS in os.environ else ""
     with ExitStack() as stack:
         if name and "chief" not in name:
             stack.enter_context(holding(project, f"reducible_{name}{_WORKER}", patience))
@@ -131,7 +131,7 @@ def _taken(path: str, folder: Path, until: float) -> int:
 def _refusal(path: str, folder: Path, other: str) -> str:
     if path.endswith(_WORKER):
         return (
-            f"Each worker must have a name of its own. Received: {_ID}={os.environ[_ID]}, while "
+            f"Each worker must have a name of its own. Received: {ID}={os.environ[ID]}, while "
             f"{other} has that name in {folder}. Set another name, or end that process."
         )
     return (

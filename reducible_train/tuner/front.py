@@ -12,7 +12,7 @@ from typing import Any
 from reducible_train.errors import ArgumentError
 from reducible_train.report.figures import finished, new_figure
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner.keras_tuner_side import FILE
+from reducible_train.tuner.evaluation import COMPACT
 
 # What a trial may cost, in the order of the table; the smaller the better.
 COSTS = ("params_fraction", "flops_fraction", "file_bytes", "latency")
@@ -240,5 +240,5 @@ def _settings(trial: Any) -> dict[str, Any]:
 
 
 def _file(tuner: Any, trial: Any) -> Path | None:
-    path = Path(tuner.project_dir) / f"trial_{trial.trial_id}" / FILE
+    path = Path(tuner.project_dir) / f"trial_{trial.trial_id}" / COMPACT
     return path if path.is_file() else None

@@ -32,6 +32,7 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.rank_scheduler import RankScheduler
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
+    COMPACT,
     LATENCY,
     SIZE_METRICS,
     Outcome,
@@ -47,7 +48,6 @@ from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.kept_files import keep_whole
 from reducible_train.tuner.keras_tuner_side import (
-    FILE,
     Savers,
     TunerTrial,
     declare,
@@ -281,7 +281,7 @@ class RankHyperModel(keras_tuner.HyperModel):
                 args,
                 {**kwargs, "callbacks": trial.others},
                 dense=dense,
-                file=trial.folder / FILE,
+                file=trial.folder / COMPACT,
                 save=trial.save,
                 threshold=saved.best,
             )

@@ -23,10 +23,14 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.comparisons import is_tuner_saver
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import searching
-from reducible_train.tuner.project import FILE as SEARCHED
+from reducible_train.tuner.project import FILE
 
-FILE = "model.reducible"  # the compact file of a trial, in its folder
 REASON = "failed.txt"  # why it failed; a chief is not told by its workers
+
+
+def unwrapped(hypermodel: Any) -> Any:
+    """The hypermodel of a tuner as the user gave it, also where keras-tuner has wrapped it."""
+    return getattr(hypermodel, "hypermodel", hypermodel)
 
 
 @dataclass
@@ -112,10 +116,10 @@ class TunerTrial:
 
     def _check_in_place(self) -> None:
         """Refuse to go on where the folder was moved or removed: keras-tuner makes a new one."""
-        if not (self.project / SEARCHED).is_file():
+        if not (self.project / FILE).is_file():
             raise SearchError(
                 f"{self.project} must stay where it is while its search runs. Received: one "
-                f"without {SEARCHED}, so the folder was moved or removed. What had finished is "
+                f"without {FILE}, so the folder was moved or removed. What had finished is "
                 "where it went: search there, or remove what is here and move it back, to go on."
             )
 

@@ -20,9 +20,10 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from reducible_train.errors import ArgumentError
 from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.evaluation import COMPACT
 from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
 from reducible_train.tuner.kept_files import ORACLE, TRIAL, TUNER
-from reducible_train.tuner.keras_tuner_side import FILE as COMPACT
+from reducible_train.tuner.keras_tuner_side import unwrapped
 from reducible_train.tuner.project import FILE
 
 _OVERWRITE = " overwrite=True would remove its trials: leave it out, also of workers."
@@ -113,5 +114,5 @@ def _told(more: str = "") -> Iterator[None]:
 
 def _ours(hypermodel: Any) -> Any:
     """A `RankHyperModel`, also where keras-tuner has wrapped it; `None` for any other."""
-    found = getattr(hypermodel, "hypermodel", hypermodel)
+    found = unwrapped(hypermodel)
     return found if hasattr(found, "check_folder") else None

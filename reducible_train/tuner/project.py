@@ -14,7 +14,7 @@ from reducible_train.container.files import accessing, replacing_by
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError
-from reducible_train.tuner.evaluation import TrialPlan
+from reducible_train.tuner.evaluation import COMPACT, TrialPlan
 
 FILE = "reducible_search.json"
 OPTIONAL = "optional"  # what it says of its mappings: names that the same search may lack
@@ -97,7 +97,7 @@ class Project:
 
     def _warn_of_trials(self) -> None:
         """Tell that finished trials are taken for those of this search, where nothing says so."""
-        done = list(self.folder.glob("trial_*/model.reducible"))
+        done = list(self.folder.glob(f"trial_*/{COMPACT}"))
         if done:
             warnings.warn(
                 f"{self.folder} holds {len(done)} trials, and its {FILE}, which tells of what "

@@ -22,6 +22,7 @@ from reducible_train.settings.objectives import SizeAtQuality
 from reducible_train.tuner.boundary import Aim, Shown, aim, nothing_smaller
 from reducible_train.tuner.foresight import COUNTED, Foresight
 from reducible_train.tuner.hypermodel import RankHyperModel
+from reducible_train.tuner.keras_tuner_side import unwrapped
 from reducible_train.tuner.project import Project
 
 _EPOCHS = "tuner/epochs"  # of a trial of Hyperband; shorter ones show something else
@@ -58,8 +59,7 @@ def propose(tuner: Any) -> bool:
         >>> # propose(tuner)
         >>> # tuner.search(x, y, validation_data=(x_val, y_val), epochs=6)
     """
-    hypermodel = tuner.hypermodel
-    hypermodel = getattr(hypermodel, "hypermodel", hypermodel)
+    hypermodel = unwrapped(tuner.hypermodel)
     if isinstance(tuner, keras_tuner.GridSearch):
         raise ArgumentError(
             "`propose` needs a tuner that can begin anywhere. Received: a GridSearch, which goes "
