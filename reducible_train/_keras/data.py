@@ -155,7 +155,12 @@ def layer_calls(
 
 
 def output_gradients(
-    model: Any, layers: Sequence[Any], batch: Any, weights: np.ndarray | None = None
+    model: Any,
+    layers: Sequence[Any],
+    batch: Any,
+    weights: np.ndarray | None = None,
+    *,
+    others: float = 0.0,
 ) -> list[Observation]:
     """The same, with the gradient of the loss by each output.
 
@@ -169,9 +174,18 @@ def output_gradients(
         layers: The layers.
         batch: Inputs, targets and the weights within the loss of a sample (or `None`).
         weights: As `layer_calls` takes them.
+        others: How much the loss counts beside, that each sample has with the target of another
+            one: where the sample's own is met and has no gradient, it tells of every output.
     """
     observed: list[Observation] = []
     watched: list[Any] = []
+    exchanged = _exchanged(batch) if others else None
+
+    def loss_of(predicted: Any) -> Any:
+        loss = _summed_loss(model, batch, predicted)
+        if exchanged is None:
+            return loss
+        return loss + others * _summed_loss(model, exchanged, predicted)
 
     def run(watch: Watch) -> Any:
         def noted(value: Any) -> Any:
@@ -180,7 +194,7 @@ def output_gradients(
 
         with _listening(model, layers, weights, observed, watch=noted):
             predicted = model(batch[0], training=False)
-        return _summed_loss(model, batch, predicted)
+        return loss_of(predicted)
 
     def again(watch: Watch, having_values: type) -> Any:
         def symbolic(tensor: Any) -> bool:
@@ -190,17 +204,36 @@ def output_gradients(
             observing(model, layers, None, watch=watch, symbolic=symbolic),
             keras.StatelessScope(collect_losses=True),
         ):
-            predicted = model(batch[0], training=False)
-            return _summed_loss(model, batch, predicted)
+            return loss_of(model(batch[0], training=False))
 
     with as_it_was(model):
         gradients = by_values(run, again)
+    if exchanged is not None and not _all_finite(gradients):  # as a CTC loss of a longer word
+        return output_gradients(model, layers, batch, weights)
     of_value = {id(value): g for value, g in zip(watched, gradients, strict=True)}
     found = [replace(each, gradient=of_value[id(each.gradient)]) for each in observed]
     reached = {
         id(e.layer) for e in found if e.gradient is not None and host_value(e.gradient).any()
     }
     return [_of_present(e if id(e.layer) in reached else replace(e, gradient=None)) for e in found]
+
+
+def _all_finite(gradients: Sequence[Any]) -> bool:
+    return all(np.isfinite(host_float(each)).all() for each in gradients if each is not None)
+
+
+def _exchanged(batch: Any) -> Any:
+    """The batch with targets of other samples of it; `None` where there are none to exchange."""
+    x, y, weights = batch
+    count = len(keras.tree.flatten(x)[0])
+    targets = [each for each in keras.tree.flatten(y) if each is not None]
+    if not targets or any(tuple(each.shape[:1]) != (count,) for each in targets):
+        return None
+
+    def of_another(target: Any) -> Any:
+        return None if target is None else keras.ops.roll(target, count // 2, axis=0)
+
+    return x, keras.tree.map_structure(of_another, y), weights
 
 
 def _of_present(observed: Observation) -> Observation:

@@ -19,6 +19,7 @@ from reducible_train.selection.sample_checks import cannot_be_run
 from reducible_train.selection.samples import Samples, batches_for, told_apart
 
 LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
+_OTHERS = 0.1  # of the loss with other samples' targets; up to 1 it hardly differs
 _ROWS = 1024  # of one call at least
 _ROWS_OF_SAMPLE = 8  # where it is of more than 128 samples; so of 2048 samples 16 thousand
 
@@ -172,7 +173,7 @@ def _calls(
     weights, within = told_apart(batch)
     try:
         if "gradients" in needs:
-            return _keras.output_gradients(model, layers, (x, y, within), weights)
+            return _keras.output_gradients(model, layers, (x, y, within), weights, others=_OTHERS)
         return _keras.layer_calls(model, layers, x, weights)
     except Exception as error:
         raise cannot_be_run(model, error) from error

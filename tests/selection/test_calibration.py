@@ -101,6 +101,13 @@ def test_factorised_layers_are_heard_too():
     assert found["first/kernel"][0].gradients is not None
 
 
+@pytest.fixture
+def own_targets(monkeypatch):
+    """Gradients of the loss alone, without that of other samples' targets beside."""
+    monkeypatch.setattr("reducible_train.selection.statistics._OTHERS", 0.0)
+
+
+@pytest.mark.usefixtures("own_targets")
 def test_gradients_are_of_each_samples_loss_before_the_activation():
     """Against finite differences of a bias, which is added to the kernel's output."""
     model = mlp()
@@ -694,6 +701,7 @@ def test_a_table_is_judged_by_gradients_too_and_again_when_it_is_cut():
     assert np.isfinite(np.array(model(texts))).all()
 
 
+@pytest.mark.usefixtures("own_targets")
 def test_gradients_of_a_grouped_convolution_add_up():
     """The mean gradient of each output channel is that of the bias."""
     model = keras.Sequential(
