@@ -52,30 +52,30 @@ def resnet() -> keras.Model:
 
 
 def transformer() -> keras.Model:
-    """Two causal encoder blocks of 64 features, four heads and 256 hidden units."""
+    """Two causal encoder blocks of 128 features, four heads and 512 hidden units."""
     tokens = keras.Input((LENGTH,), dtype="int32")
     positions = keras.ops.cumsum(keras.ops.ones_like(tokens), axis=1) - 1
-    x = layers.Embedding(CHARACTERS, 64, name="characters")(tokens)
-    x = x + layers.Embedding(LENGTH, 64, name="positions")(positions)
+    x = layers.Embedding(CHARACTERS, 128, name="characters")(tokens)
+    x = x + layers.Embedding(LENGTH, 128, name="positions")(positions)
     for block in (1, 2):
         y = layers.LayerNormalization()(x)
-        attention = layers.MultiHeadAttention(4, 16, name=f"attention_{block}")
+        attention = layers.MultiHeadAttention(4, 32, name=f"attention_{block}")
         x = x + attention(y, y, use_causal_mask=True)
-        y = layers.Dense(256, activation="gelu", name=f"wide_{block}")(
+        y = layers.Dense(512, activation="gelu", name=f"wide_{block}")(
             layers.LayerNormalization()(x)
         )
-        x = x + layers.Dense(64, name=f"narrow_{block}")(y)
+        x = x + layers.Dense(128, name=f"narrow_{block}")(y)
     x = layers.LayerNormalization()(x)
     return keras.Model(tokens, layers.Dense(CHARACTERS, name="output")(x))
 
 
 def lstm() -> keras.Model:
-    """An LSTM of 128 units on characters of 32 features."""
+    """An LSTM of 256 units on characters of 64 features."""
     return keras.Sequential(
         [
             keras.Input((LENGTH,), dtype="int32"),
-            layers.Embedding(CHARACTERS, 32, name="characters"),
-            layers.LSTM(128, return_sequences=True, name="lstm"),
+            layers.Embedding(CHARACTERS, 64, name="characters"),
+            layers.LSTM(256, return_sequences=True, name="lstm"),
             layers.Dense(CHARACTERS, name="output"),
         ]
     )
@@ -110,8 +110,8 @@ NETWORKS = {
     "lenet5": Network(Recipe(lenet5, 9, 2e-3, image=IMAGE, batch_size=64)),
     "vgg": Network(Recipe(vgg, 9, 2e-3, image=IMAGE, batch_size=64), "fashion_mnist"),
     "resnet": Network(Recipe(resnet, 9, 4e-3, image=IMAGE, batch_size=64), "fashion_mnist"),
-    "transformer": Network(Recipe(transformer, 9, 3e-3, batch_size=32), "text", 12_000, 1.0),
-    "lstm": Network(Recipe(lstm, 9, 5e-3, batch_size=32), "text", 12_000, 2.0),
+    "transformer": Network(Recipe(transformer, 9, 2e-3, batch_size=32), "text", 12_000, 2.0),
+    "lstm": Network(Recipe(lstm, 9, 3e-3, batch_size=32), "text", 12_000, 2.0),
     "origin": Network(Recipe(mlp(128, 128, 128), 9, 3e-3), samples=50_000, rate=2.0),
 }
 
