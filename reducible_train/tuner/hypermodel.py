@@ -48,6 +48,7 @@ from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.kept_files import keep_whole
 from reducible_train.tuner.keras_tuner_side import (
+    SETTINGS,
     Savers,
     TunerTrial,
     declare,
@@ -328,6 +329,7 @@ class RankHyperModel(keras_tuner.HyperModel):
             None if self.start.builds else model,
             {**arguments, "calibration": self.plan.calibration},
         )
+        training["oracle"] = getattr(trial.tuner, SETTINGS, {})
         if trial.executions > 1:
             training["training"]["executions_per_trial"] = trial.executions
         self._folder.opened(trial.project, training)

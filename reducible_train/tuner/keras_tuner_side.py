@@ -25,12 +25,23 @@ from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import searching
 from reducible_train.tuner.project import FILE
 
+SETTINGS = "_reducible_settings"  # attribute of a tuner: what its oracle was asked for
+_OF_ORACLES = ("max_epochs", "factor", "hyperband_iterations",
+               "num_initial_points", "alpha", "beta")  # fmt: skip
 REASON = "failed.txt"  # why it failed; a chief is not told by its workers
 
 
 def unwrapped(hypermodel: Any) -> Any:
     """The hypermodel of a tuner as the user gave it, also where keras-tuner has wrapped it."""
     return getattr(hypermodel, "hypermodel", hypermodel)
+
+
+def settings_of(oracle: Any) -> dict[str, Any]:
+    """What an oracle was asked for that it takes from its folder, without a word, once it is there.
+
+    Not `max_trials`, by which a search goes on for longer.
+    """
+    return {name: getattr(oracle, name) for name in _OF_ORACLES if hasattr(oracle, name)}
 
 
 @dataclass

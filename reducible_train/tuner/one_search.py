@@ -23,7 +23,7 @@ from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import COMPACT
 from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
 from reducible_train.tuner.kept_files import ORACLE, TRIAL, TUNER
-from reducible_train.tuner.keras_tuner_side import unwrapped
+from reducible_train.tuner.keras_tuner_side import SETTINGS, settings_of, unwrapped
 from reducible_train.tuner.project import FILE
 
 _OVERWRITE = " overwrite=True would remove its trials: leave it out, also of workers."
@@ -51,7 +51,8 @@ def _alone(search: Any) -> Any:
         with ExitStack() as held:
             with _told():
                 held.enter_context(searching(project))
-            ours.check_folder(project, {"tuner": type(self).__name__})
+            asked = {"tuner": type(self).__name__, "oracle": getattr(self, SETTINGS, {})}
+            ours.check_folder(project, asked)
             ours.begin_search(project)
             _take_up(self)
             return search(self, *args, **kwargs)
@@ -88,6 +89,7 @@ def _keeping(begin: Any) -> Any:
             )
         if isinstance(asked.get("oracle"), Oracle):
             setattr(asked["oracle"], TUNER, type(self).__name__)
+            setattr(self, SETTINGS, settings_of(asked["oracle"]))
         begin(self, *args, **kwargs)
         if not getattr(self.oracle, "trials", True):
             _take_up(self)  # keras-tuner does if a process of the same name has searched there

@@ -25,6 +25,7 @@ _OTHER = {  # what it says -> what is wrong where it says something else
     "objective": "another objective",
     "rules": "other rules",
     "tuner": "another tuner",
+    "oracle": "other settings of its tuner",
     "seed": "another seed",
     "arrays": "other data",
     "training": "other training settings",

@@ -168,6 +168,35 @@ def test_a_folder_of_another_search_is_noticed_wherever_it_is_read(tmp_path):
     search(tmp_path, hyper, goal_of(goal), 1, fit={"epochs": 1}, overwrite=True)
 
 
+def test_settings_of_an_engine_that_its_folder_would_overrule_are_compared(tmp_path):
+    """keras-tuner reads them from the folder, whatever the tuner was asked for."""
+    model, place = network(), {"directory": tmp_path, "project_name": "s"}
+
+    def hyperband(**asked):
+        told = {"max_epochs": 2, "factor": 2, **place, **asked}
+        return keras_tuner.Hyperband(hypermodel(model), "val_accuracy", **told)
+
+    def goes_on(words, tuner):
+        with pytest.raises(SearchError, match=f"other settings of its tuner {words}"):
+            tuner.search(X, Y, **FIT)
+
+    hyperband().search(X, Y, **FIT)
+    count = len(list(tmp_path.glob("s/trial_*")))
+    goes_on(r"\(max_epochs 2, now 4\)", hyperband(max_epochs=4))
+    goes_on(r"\(hyperband_iterations 1, now 2\)", hyperband(hyperband_iterations=2))
+    hyperband().search(X, Y, **FIT)
+    assert len(list(tmp_path.glob("s/trial_*"))) == count
+
+    def bayesian(trials, **asked):
+        told = {"max_trials": trials, "directory": tmp_path, "project_name": "b"}
+        return keras_tuner.BayesianOptimization(hypermodel(model), "val_accuracy", **told, **asked)
+
+    bayesian(1).search(X, Y, **FIT)
+    goes_on(r"\(num_initial_points none, now 5\)", bayesian(2, num_initial_points=5))
+    bayesian(2).search(X, Y, **FIT)
+    assert len(list(tmp_path.glob("b/trial_*"))) == 2
+
+
 def test_a_folder_goes_on_with_the_same_data_and_settings_only(tmp_path):
     model, fit = network(), {"epochs": 1}
     search(tmp_path, hypermodel(model), trials=1, fit=fit)
