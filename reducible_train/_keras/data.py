@@ -219,7 +219,7 @@ def output_gradients(
 
 
 def _all_finite(gradients: Sequence[Any]) -> bool:
-    return all(np.isfinite(host_float(each)).all() for each in gradients if each is not None)
+    return all(keras.ops.all(keras.ops.isfinite(each)) for each in gradients if each is not None)
 
 
 def _exchanged(batch: Any) -> Any:
