@@ -52,6 +52,7 @@ def logs(tmp_path_factory):
 
     def fit(run, scheduler, names=("first", "second"), **options):
         model = network(names)
+        model.fit(x, y, 32, options.pop("trained", 0), 0)
         if options.pop("analysed", False):
             options["analysis"] = analyze(model, (x, y))
         board = RankTensorBoard(scheduler, str(folder / run), **options)
@@ -63,7 +64,8 @@ def logs(tmp_path_factory):
     falling = PiecewiseConstant(values=(16, 6, 4), start_epochs=(0, 1, 2))
     fit("ramp", RankScheduler(rank=falling), analysed=True)
     guard = Guard("val_accuracy", max_drop=0.0, patience=1)
-    fit("guarded", RankScheduler(Ramp(1.0, 0.3, start_epoch=1, end_epoch=3), guard=guard))
+    falls = Ramp(1.0, 0.2, start_epoch=1, end_epoch=3)
+    fit("guarded", RankScheduler(falls, guard=guard), trained=20)  # so that a cut must lose
     fit(
         "many <b>layers", RankScheduler(rank=falling), (HOSTILE, *(f"layer_{i}" for i in range(13)))
     )
