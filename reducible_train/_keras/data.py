@@ -164,10 +164,10 @@ def output_gradients(
 ) -> list[Observation]:
     """The same, with the gradient of the loss by each output.
 
-    The gradient is that of a sample's own loss, before the layer's activation; `None`
-    where the loss does not depend on it. Of a recurrent cell it is that by what its kernels give,
-    all gates side by side: `(samples, 1, n)`; `(samples, 2, n)` of a GRU with `reset_after`, of
-    the input kernel and of the recurrent one.
+    The gradient is that of a sample's own loss (see `others`), before the layer's activation;
+    `None` where the loss does not depend on it. Of a recurrent cell it is that by what its
+    kernels give, all gates side by side: `(samples, 1, n)`; `(samples, 2, n)` of a GRU with
+    `reset_after`, of the input kernel and of the recurrent one.
 
     Args:
         model: A compiled model.
@@ -175,11 +175,12 @@ def output_gradients(
         batch: Inputs, targets and the weights within the loss of a sample (or `None`).
         weights: As `layer_calls` takes them.
         others: How much the loss counts beside, that each sample has with the target of another
-            one: where the sample's own is met and has no gradient, it tells of every output.
+            one: where the sample's own is met and has no gradient, it tells of every output. None
+            of a batch in which that loss cannot be told.
     """
     observed: list[Observation] = []
     watched: list[Any] = []
-    exchanged = _exchanged(batch) if others else None
+    exchanged = _exchanged(batch, _ignored(model)) if others else None
 
     def loss_of(predicted: Any) -> Any:
         loss = _summed_loss(model, batch, predicted)
@@ -206,8 +207,13 @@ def output_gradients(
         ):
             return loss_of(model(batch[0], training=False))
 
-    with as_it_was(model):
-        gradients = by_values(run, again)
+    try:
+        with as_it_was(model):
+            gradients = by_values(run, again)
+    except Exception:
+        if exchanged is None:
+            raise
+        return output_gradients(model, layers, batch, weights)
     if exchanged is not None and not _all_finite(gradients):  # as a CTC loss of a longer word
         return output_gradients(model, layers, batch, weights)
     of_value = {id(value): g for value, g in zip(watched, gradients, strict=True)}
@@ -222,18 +228,40 @@ def _all_finite(gradients: Sequence[Any]) -> bool:
     return all(keras.ops.all(keras.ops.isfinite(each)) for each in gradients if each is not None)
 
 
-def _exchanged(batch: Any) -> Any:
-    """The batch with targets of other samples of it; `None` where there are none to exchange."""
+def _exchanged(batch: Any, ignored: Sequence[Any]) -> Any:
+    """The batch with targets of other samples of it; `None` where there are none to exchange.
+
+    In no order of theirs, for samples may lie in one; what a loss ignores stays where it is.
+    """
     x, y, weights = batch
     count = len(keras.tree.flatten(x)[0])
     targets = [each for each in keras.tree.flatten(y) if each is not None]
     if not targets or any(tuple(each.shape[:1]) != (count,) for each in targets):
         return None
+    drawn = np.random.default_rng(0).permutation(count)
+    places = np.empty_like(drawn)
+    places[drawn] = np.roll(drawn, 1)  # nobody's own
 
     def of_another(target: Any) -> Any:
-        return None if target is None else keras.ops.roll(target, count // 2, axis=0)
+        if target is None:
+            return None
+        other = keras.ops.take(target, places, axis=0)
+        for label in ignored:
+            hidden = keras.ops.logical_or(keras.ops.equal(target, label), other == label)
+            other = keras.ops.where(hidden, target, other)
+        return other
 
-    return x, keras.tree.map_structure(of_another, y), weights
+    try:
+        return x, keras.tree.map_structure(of_another, y), weights
+    except Exception:  # of a kind that is not reordered, as ragged ones
+        return None
+
+
+def _ignored(model: Any) -> list[Any]:
+    """Labels by which losses of a model know positions that do not count."""
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    found = [getattr(each, "ignore_class", None) for each in losses]
+    return [each for each in dict.fromkeys(found) if each is not None]
 
 
 def _of_present(observed: Observation) -> Observation:

@@ -26,8 +26,10 @@ from reducible_train.tuner.folder_lock import searching
 from reducible_train.tuner.project import FILE
 
 SETTINGS = "_reducible_settings"  # attribute of a tuner: what its oracle was asked for
-_OF_ORACLES = ("max_epochs", "factor", "hyperband_iterations",
-               "num_initial_points", "alpha", "beta")  # fmt: skip
+_OF_ORACLES = {
+    keras_tuner.oracles.HyperbandOracle: ("max_epochs", "factor", "hyperband_iterations"),
+    keras_tuner.oracles.BayesianOptimizationOracle: ("num_initial_points", "alpha", "beta"),
+}
 REASON = "failed.txt"  # why it failed; a chief is not told by its workers
 
 
@@ -41,7 +43,12 @@ def settings_of(oracle: Any) -> dict[str, Any]:
 
     Not `max_trials`, by which a search goes on for longer.
     """
-    return {name: getattr(oracle, name) for name in _OF_ORACLES if hasattr(oracle, name)}
+    for kind, names in _OF_ORACLES.items():
+        if isinstance(oracle, kind):
+            values = {name: getattr(oracle, name) for name in names}
+            return {name: getattr(each, "tolist", lambda each=each: each)()
+                    for name, each in values.items()}  # fmt: skip
+    return {}
 
 
 @dataclass

@@ -55,6 +55,7 @@ def _alone(search: Any) -> Any:
             ours.check_folder(project, asked)
             ours.begin_search(project)
             _take_up(self)
+            _check_settings(self, project)
             return search(self, *args, **kwargs)
 
     alone.shared = search  # type: ignore[attr-defined]
@@ -65,6 +66,22 @@ def _take_up(tuner: Any) -> None:
     """Read what the folder of a tuner holds; a worker asks its chief."""
     if not isinstance(tuner.oracle, OracleClient) and _is_begun(Path(tuner.project_dir)):
         tuner.oracle.reload()
+
+
+def _check_settings(tuner: Any, project: Path) -> None:
+    """Refuse a folder whose engine has other settings; an older version did not write them."""
+    asked = getattr(tuner, SETTINGS, {})
+    if isinstance(tuner.oracle, OracleClient):
+        return
+    found = settings_of(tuner.oracle)
+    different = [name for name in asked if asked[name] != found.get(name)]
+    if different:
+        told = ", ".join(f"{each} {found.get(each)}, now {asked[each]}" for each in different)
+        raise SearchError(
+            f"{project} must be the folder of this search. Received: that of a search with other "
+            f"settings of its tuner ({told}). Give another project_name, or overwrite=True to "
+            "begin anew."
+        )
 
 
 def _is_begun(project: Path) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reducible_train import _keras, factorize
+from reducible_train._keras import data as data_room
 from reducible_train.datasets import load
 
 L = keras.layers
@@ -43,15 +44,15 @@ def gradients(model, batch, **options):
     return [_keras.host_float(each.gradient) for each in found]
 
 
-def rolled(y):
-    return keras.tree.map_structure(lambda each: np.roll(each, len(each) // 2, axis=0), y)
+def exchanged(batch, ignored=()):
+    return data_room._exchanged(batch, ignored)
 
 
 @pytest.mark.parametrize("made", [two_layers, two_heads])
 def test_both_losses_add_up(made):
     model = compiled(made())
-    batch = x, y, _ = batch_of(model)
-    (own,), (other,) = gradients(model, batch), gradients(model, (x, rolled(y), None))
+    batch = batch_of(model)
+    (own,), (other,) = gradients(model, batch), gradients(model, exchanged(batch))
     (both,) = gradients(model, batch, others=0.3)
     np.testing.assert_allclose(both, own + 0.3 * other, rtol=1e-4, atol=1e-6)
 
@@ -90,6 +91,45 @@ def test_a_target_that_only_its_own_sample_can_have_is_not_exchanged():
     (own,), (both,) = (gradients(model, batch, others=o) for o in (0.0, 0.3))
     assert np.isfinite(own).all()
     np.testing.assert_array_equal(both, own)
+
+
+def test_a_loss_that_refuses_the_target_of_another_is_asked_for_its_own_only():
+    class Strict(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            if np.asarray(y)[0, 0] != first:
+                raise ValueError("label longer than input")
+            return keras.ops.mean(keras.ops.square(y_pred - y))
+
+    model = compiled(Strict(two_layers().layers))
+    model.build((None, 6))
+    batch = batch_of(two_layers())
+    first = batch[1][0, 0]
+    (own,), (both,) = (gradients(model, batch, others=o) for o in (0.0, 0.3))
+    np.testing.assert_array_equal(both, own)
+
+
+@pytest.mark.parametrize("count", [2, 3, 128, 512])
+def test_targets_in_a_regular_order_are_exchanged_too(count):
+    y = np.arange(count)
+    _, other, _ = exchanged((np.zeros((count, 1)), y, None))
+    other = np.asarray(other)
+    assert sorted(other) == list(y)
+    assert (other != y).all()
+    if count > 100:
+        assert 0.3 < (other % 2 != y % 2).mean() < 0.7
+
+
+def test_what_a_loss_ignores_stays_where_it_is():
+    """Positions without a label are those of the sample; no other becomes one."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4, 6)), L.Dense(5, name="first")])
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 4, 6)).astype("float32"), rng.integers(5, size=(8, 4))
+    y[rng.random(y.shape) < 0.4] = -1
+    (both,) = gradients(compiled(model, loss), (x, y, None), others=0.3)
+    assert not both[y == -1].any()
+    assert both[y >= 0].any(axis=-1).all()
 
 
 def test_a_network_that_fits_its_samples_is_judged_by_what_others_would_change(monkeypatch):

@@ -184,6 +184,12 @@ def test_settings_of_an_engine_that_its_folder_would_overrule_are_compared(tmp_p
     count = len(list(tmp_path.glob("s/trial_*")))
     goes_on(r"\(max_epochs 2, now 4\)", hyperband(max_epochs=4))
     goes_on(r"\(hyperband_iterations 1, now 2\)", hyperband(hyperband_iterations=2))
+    told = tmp_path / "s" / "reducible_search.json"
+    older = {
+        name: value for name, value in json.loads(told.read_text()).items() if name != "oracle"
+    }
+    told.write_text(json.dumps(older))  # as an older version wrote it
+    goes_on(r"\(max_epochs 2, now 4\)", hyperband(max_epochs=4))
     hyperband().search(X, Y, **FIT)
     assert len(list(tmp_path.glob("s/trial_*"))) == count
 

@@ -24,7 +24,8 @@ class Statistics:
     Args:
         inputs: Moments of the inputs `x (m,)` it is multiplied with, or counts of the rows that
             they choose; or moments of inputs whose pieces meet a block of columns each.
-        gradients: Moments of the gradient of the loss by its outputs `x W (n,)`; of one block.
+        gradients: Moments of the gradient of the loss by its outputs `x W (n,)`, a tenth of the
+            loss with targets of other samples included; of one block.
         bias_absorbs_mean: True if a bias can take up the mean of what is lost, so that only the
             spread of the inputs matters.
     """
