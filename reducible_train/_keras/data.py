@@ -210,11 +210,12 @@ def output_gradients(
     try:
         with as_it_was(model):
             gradients = by_values(run, again)
+        is_told = exchanged is None or _all_finite(gradients)
     except Exception:
         if exchanged is None:
             raise
-        return output_gradients(model, layers, batch, weights)
-    if exchanged is not None and not _all_finite(gradients):  # as a CTC loss of a longer word
+        is_told = False
+    if not is_told:  # as by a CTC loss where a word is longer than the sound of another
         return output_gradients(model, layers, batch, weights)
     of_value = {id(value): g for value, g in zip(watched, gradients, strict=True)}
     found = [replace(each, gradient=of_value[id(each.gradient)]) for each in observed]

@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 import keras_tuner
+import numpy as np
 
 from reducible_train.container.files import write_text
 from reducible_train.errors import ArgumentError
@@ -45,9 +46,7 @@ def settings_of(oracle: Any) -> dict[str, Any]:
     """
     for kind, names in _OF_ORACLES.items():
         if isinstance(oracle, kind):
-            values = {name: getattr(oracle, name) for name in names}
-            return {name: getattr(each, "tolist", lambda each=each: each)()
-                    for name, each in values.items()}  # fmt: skip
+            return {name: np.asarray(getattr(oracle, name)).tolist() for name in names}
     return {}
 
 

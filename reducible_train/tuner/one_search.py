@@ -24,7 +24,7 @@ from reducible_train.tuner.evaluation import COMPACT
 from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
 from reducible_train.tuner.kept_files import ORACLE, TRIAL, TUNER
 from reducible_train.tuner.keras_tuner_side import SETTINGS, settings_of, unwrapped
-from reducible_train.tuner.project import FILE
+from reducible_train.tuner.project import FILE, another_search
 
 _OVERWRITE = " overwrite=True would remove its trials: leave it out, also of workers."
 
@@ -70,18 +70,9 @@ def _take_up(tuner: Any) -> None:
 
 def _check_settings(tuner: Any, project: Path) -> None:
     """Refuse a folder whose engine has other settings; an older version did not write them."""
-    asked = getattr(tuner, SETTINGS, {})
-    if isinstance(tuner.oracle, OracleClient):
-        return
-    found = settings_of(tuner.oracle)
-    different = [name for name in asked if asked[name] != found.get(name)]
-    if different:
-        told = ", ".join(f"{each} {found.get(each)}, now {asked[each]}" for each in different)
-        raise SearchError(
-            f"{project} must be the folder of this search. Received: that of a search with other "
-            f"settings of its tuner ({told}). Give another project_name, or overwrite=True to "
-            "begin anew."
-        )
+    asked, found = getattr(tuner, SETTINGS, {}), settings_of(tuner.oracle)
+    if not isinstance(tuner.oracle, OracleClient) and found != asked:
+        raise another_search(project, "oracle", found, asked)
 
 
 def _is_begun(project: Path) -> bool:

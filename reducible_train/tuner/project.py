@@ -56,16 +56,12 @@ class Project:
         found = self._found()
         if found is None:
             return
-        for name, what in _OTHER.items():
+        for name in _OTHER:
             if name not in found or name not in self._searched:
                 continue
             before, now = _compared(name, found, self._searched)
             if before != now:
-                raise SearchError(
-                    f"{self.folder} must be the folder of this search. Received: that of a search "
-                    f"with {what}{_difference(before, now)}. Give another project_name, or "
-                    "overwrite=True to begin anew."
-                )
+                raise another_search(self.folder, name, before, now)
 
     def begin(self) -> None:
         """Say whose folder it is, if it does not yet."""
@@ -119,6 +115,22 @@ def _is_good(found: Any) -> bool:
     if not isinstance(found, dict):
         return False
     return all(isinstance(found.get(name, {}), dict) for name in (OPTIONAL, "dense"))
+
+
+def another_search(folder: Path, name: str, before: Any, now: Any) -> SearchError:
+    """What is said of a folder that is another search's.
+
+    Args:
+        folder: The folder.
+        name: What differs: a name in what a folder says, such as `"oracle"`.
+        before: What the folder says of it.
+        now: What this search says of it.
+    """
+    return SearchError(
+        f"{folder} must be the folder of this search. Received: that of a search with "
+        f"{_OTHER[name]}{_difference(before, now)}. Give another project_name, or "
+        "overwrite=True to begin anew."
+    )
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,12 +101,6 @@ def test_factorised_layers_are_heard_too():
     assert found["first/kernel"][0].gradients is not None
 
 
-@pytest.fixture
-def own_targets(monkeypatch):
-    """Gradients of the loss alone, without that of other samples' targets beside."""
-    monkeypatch.setattr("reducible_train.selection.statistics._OTHERS", 0.0)
-
-
 @pytest.mark.usefixtures("own_targets")
 def test_gradients_are_of_each_samples_loss_before_the_activation():
     """Against finite differences of a bias, which is added to the kernel's output."""

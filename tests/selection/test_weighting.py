@@ -21,12 +21,6 @@ BOTH = ("inputs", "gradients")
 NEEDS = pytest.mark.parametrize("needs", [("inputs",), BOTH], ids=["inputs", "gradients"])
 
 
-@pytest.fixture
-def own_targets(monkeypatch):
-    """Without the loss with targets of other samples, which k samples exchange otherwise."""
-    monkeypatch.setattr("reducible_train.selection.statistics._OTHERS", 0.0)
-
-
 def observed(model, samples, needs=("inputs",)):
     return collect(model, find_kernels(model), samples_of(samples), needs)
 
