@@ -16,7 +16,7 @@ def kernel_output_error(choice: RankChoice) -> float | None:
     """The squared error of a kernel's outputs, as a share of their variance.
 
     For a kernel `W (m, n)`, its cut `W'` and inputs `x` with covariance `C`, the outputs are off by
-    `x D`, `D = W - W'`. Where the bias makes up for the mean of that,
+    `x D`, `D = W - W'`. Where a bias or a BatchNormalization makes up for the mean of that,
 
         tr(D^T C D) / tr(W^T C W)
 

@@ -108,6 +108,11 @@ def _stock(layer: LowRankConv) -> list[StockLayer]:
     return in_two(layer, first, conv(**config | sizes[1]), "kernel")
 
 
+def channel_axis(layer: ImageLayer) -> int:
+    """The axis of the channels."""
+    return 1 if layer.data_format == "channels_first" else -1
+
+
 def _kind(dense_class: type) -> KernelKind:
     return KernelKind(
         dense_class,
@@ -115,7 +120,9 @@ def _kind(dense_class: type) -> KernelKind:
         matricization=_matricization,
         possible_splits=_possible_splits,
         uses=_uses,
-        data=Data(RowReader(_input_rows), RowReader(_output_rows), bias=own_bias),
+        data=Data(
+            RowReader(_input_rows), RowReader(_output_rows), bias=own_bias, axis=channel_axis
+        ),
         stock=_stock,
     )
 

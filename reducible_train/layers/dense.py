@@ -9,7 +9,7 @@ import numpy as np
 
 from reducible_train.layers.base import LowRank, add_bias
 from reducible_train.layers.keras_types import Biased, Tensor
-from reducible_train.layers.kind import Data, KernelKind, RowReader, own_bias
+from reducible_train.layers.kind import Data, KernelKind, RowReader, last_axis, own_bias
 from reducible_train.layers.stock import StockLayer, dense_config, in_two, u_arguments
 
 
@@ -67,7 +67,7 @@ class LowRankDense(LowRank, keras.layers.Dense):
 
     kernel_kind = KernelKind(
         keras.layers.Dense,
-        data=Data(RowReader(_input_rows), RowReader(_output_rows), bias=own_bias),
+        data=Data(RowReader(_input_rows), RowReader(_output_rows), bias=own_bias, axis=last_axis),
         stock=_stock,
     )
 

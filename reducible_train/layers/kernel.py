@@ -15,6 +15,7 @@ from reducible_train.layers.base import LowRank, dense_classes, low_rank_class
 from reducible_train.layers.install import Swap, install_factors, install_kernel
 from reducible_train.layers.keras_types import Options, PartialShape, Shape
 from reducible_train.layers.kind import KernelKind
+from reducible_train.layers.offset import Offset, offset_of
 from reducible_train.layers.uses import Uses
 from reducible_train.layers.values import as_matrices, as_variables
 from reducible_train.linalg.matricization import Matricization
@@ -34,12 +35,14 @@ class Kernel:
         layer: The layer that holds it.
         name: Name of the kernel, such as `"kernel"`.
         kind: What is known of the layer's class.
+        offset: What can take up the mean of what a cut loses; `None` if nothing can.
     """
 
     path: str
     layer: Any
     name: str
     kind: KernelKind
+    offset: Offset | None = None
 
     @property
     def layer_path(self) -> str:
@@ -143,18 +146,23 @@ class Kernel:
 
 def find_kernels(model: Any) -> list[Kernel]:
     """Every kernel of a known kind in a built model, in the model's order."""
-    return [
-        kernel
-        for path, layer in _keras.walk(model)
-        if (low_rank := low_rank_class(layer)) is not None and layer.built
-        for name in low_rank.kernel_kind.kernel_attributes
-        if not _is_missing(kernel := Kernel(f"{path}/{name}", layer, name, low_rank.kernel_kind))
-    ]
+    outputs, found = _keras.graph_outputs(model), []
+    for path, layer in _keras.walk(model):
+        low_rank = low_rank_class(layer)
+        if low_rank is None or not layer.built:
+            continue
+        kind = low_rank.kernel_kind
+        for name in kind.kernel_attributes:
+            if not _is_missing(layer, name, kind):
+                offset = offset_of(layer, name, kind, outputs)
+                found.append(Kernel(f"{path}/{name}", layer, name, kind, offset))
+    return found
 
 
-def _is_missing(kernel: Kernel) -> bool:
-    attribute = kernel.kind.kernel_attributes[kernel.name]
-    return kernel.rank is None and vars(kernel.layer).get(attribute) is None
+def _is_missing(layer: Any, name: str, kind: KernelKind) -> bool:
+    if isinstance(layer, LowRank) and name in layer.ranks:
+        return False
+    return vars(layer).get(kind.kernel_attributes[name]) is None
 
 
 def dense_file_bytes(kernel: Kernel) -> float | None:

@@ -80,6 +80,8 @@ class Data(Generic[L]):
         choices: In place of rows, which rows of the kernel the inputs of a call choose.
         bias: The variable with a number for every output, `(g, n)` in order, if there is one.
         argument: Which argument of the layer's call a kernel meets.
+        axis: The axis of the layer's outputs along which those of the kernel lie, `(g, n)` in
+            order; not given where they lie otherwise, or something comes between.
     """
 
     inputs: RowReader[L] | None = None
@@ -87,11 +89,17 @@ class Data(Generic[L]):
     choices: ReadChoices[L] | None = None
     bias: Callable[[L, str], Variable | None] = no_bias
     argument: Callable[[str, Sequence[object]], object] = first_argument
+    axis: Callable[[L], int] | None = None
 
 
 def as_it_is(layer: Layer, kernel: str, split: str) -> Matricization:
     """A kernel of two axes, inputs and outputs."""
     return Matricization("io", "ir", "ro")
+
+
+def last_axis(layer: Layer) -> int:
+    """The last one."""
+    return -1
 
 
 def along_the_last_axis(

@@ -13,6 +13,7 @@ from reducible_train.layers.base import PlainKernel
 from reducible_train.layers.conv import (
     ImageLayer,
     LowRankImageLayer,
+    channel_axis,
     conv_bias,
     pointwise,
     positions_of,
@@ -108,7 +109,10 @@ def _kind(dense_class: type, pointwise: type) -> KernelKind:
         matricization=_matricization,
         uses=_uses,
         data=Data(
-            RowReader(_input_rows, weights=_input_weights), RowReader(_output_rows), bias=own_bias
+            RowReader(_input_rows, weights=_input_weights),
+            RowReader(_output_rows),
+            bias=own_bias,
+            axis=channel_axis,
         ),
         stock=functools.partial(_stock, pointwise=pointwise),
     )

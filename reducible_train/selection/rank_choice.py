@@ -26,7 +26,7 @@ class RankChoice:
         rank: Its new rank.
         binding: What decided it.
         parts: The kernel's decomposition in that form.
-        means: The means of its inputs that its bias shall make up for, if they are known.
+        means: The means of its inputs that its offset shall make up for, if they are known.
         statistics: What is known of the data of each of its matrices, in the usual split; `None`
             if nothing is.
         effective_rank: That of the kernel before its first cut, where that decides.

@@ -113,7 +113,7 @@ class DirectionScorer:
     def means(
         self, compressible: CompressibleKernel, form: Factorization
     ) -> list[np.ndarray] | None:
-        """The means of a kernel's inputs that its bias shall make up for."""
+        """The means of a kernel's inputs that its offset shall make up for."""
         seen = self._seen(compressible, form.split) or ()
         means = [mean for each in seen if (mean := each.mean) is not None]
         return means if means and len(means) == len(seen) else None

@@ -61,9 +61,8 @@ def collect(
         x, g = inputs.get(kernel.path), gradients.get(kernel.path)
         if x is None or ("gradients" in needs and g is None):
             continue
-        bias_absorbs_mean = kernel.kind.data.bias(kernel.layer, kernel.name) is not None
         found[kernel.path] = tuple(
-            Statistics(each, None if g is None else g[i], bias_absorbs_mean)
+            Statistics(each, None if g is None else g[i], kernel.offset is not None)
             for i, each in enumerate(x)
         )
     return found

@@ -41,7 +41,7 @@ class NewKernel:
     Args:
         matrices: `[U (g, m, r), V (g, r, n)]`, or `[W (g, m, n)]` to make it dense again.
         state: How optimizer state follows; `None` to start it anew.
-        shift: `(g, n)`, to be added to the bias; `None` leaves it alone.
+        shift: `(g, n)`, to be added to the outputs; `None` adds nothing.
     """
 
     matrices: Sequence[np.ndarray]
@@ -78,9 +78,9 @@ def cut(
         rank: Its new rank.
         parts: Its decomposition.
         split: How it is split; the usual way if not given.
-        means: The mean of the inputs of each of its matrices, whose loss the bias makes up for,
+        means: The mean of the inputs of each of its matrices, whose loss its offset makes up for,
             `(m,)`, or `(p, m)` where pieces of them meet `p` blocks of columns; `None` leaves
-            the bias alone.
+            it alone.
     """
     return KernelChange(kernel, partial(_truncated, rank, parts, means), split)
 
@@ -126,9 +126,9 @@ def change_kernels(
     for each in holders.models:
         _keras.sync_state(each)
     optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
-    biases = [bias for c in changes if (bias := _bias(c.kernel)) is not None]
+    offsets = [c.kernel.offset.variable for c in changes if c.kernel.offset is not None]
     restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
-    restores.append(remember(holders.optimizers, biases))
+    restores.append(remember(holders.optimizers, offsets))
     try:
         with _keras.strategy_scope(model):
             has_state = any(each.built for each in holders.optimizers)
@@ -144,7 +144,7 @@ def change_kernels(
                     at_truncation=at_truncation,
                 )
             mark_containers(model, *holders.models)
-            _shift_biases([(i.kernel, i.shift) for i in installed], holders.optimizers)
+            _shift_outputs([(i.kernel, i.shift) for i in installed], holders.optimizers)
     except BaseException as error:  # an interruption too leaves the model as it was
         for restore in restores:
             restore()
@@ -166,7 +166,7 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
     """Bring kernels a fraction of the way to what cuts would make of them; ranks stay.
 
     Dense, `W + fraction (U' V' - W)`; factorised, `U (1 + fraction (R L - 1)) V`, which moves
-    `U` alone, so that optimizer state goes on fitting. Biases move by the fraction, too.
+    `U` alone, so that optimizer state goes on fitting. Offsets move by the fraction, too.
 
     Args:
         model: A built Keras model.
@@ -174,8 +174,9 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
         fraction: How far, in [0, 1].
     """
     _keras.sync_state(model)
-    changed = [v for c in changes for v in (*c.kernel.variables, _bias(c.kernel)) if v is not None]
-    optimizers = _keras.find_holders([], changed).optimizers
+    offsets = [c.kernel.offset.variable for c in changes if c.kernel.offset is not None]
+    changed = [v for c in changes for v in c.kernel.variables]
+    optimizers = _keras.find_holders([], [*changed, *offsets]).optimizers
     wanted = [_made(change) for change in changes]  # before anything is touched
     with _keras.strategy_scope(model):
         for change, new in zip(changes, wanted, strict=True):
@@ -188,22 +189,17 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
             shifts = as_variables(kernel, change.split)([fraction * step for step in steps])
             shift_weights(optimizers, kernel.variables[0], shifts[0])
         parts = [(c.kernel, new.shift) for c, new in zip(changes, wanted, strict=True)]
-        _shift_biases([(k, fraction * s) for k, s in parts if s is not None], optimizers)
+        _shift_outputs([(k, fraction * s) for k, s in parts if s is not None], optimizers)
 
 
-def _shift_biases(
+def _shift_outputs(
     shifts: Sequence[tuple[Kernel, np.ndarray | None]], optimizers: Iterable[Any]
 ) -> None:
     """The last step, so that nothing that fails comes after it."""
     for kernel, shift in shifts:
-        bias = _bias(kernel)
-        if shift is not None and bias is not None:
-            shift_weights(optimizers, bias, shift)
-
-
-def _bias(kernel: Kernel) -> Any | None:
-    """The variable with a number for each output of a kernel; `None` without one."""
-    return kernel.kind.data.bias(kernel.layer, kernel.name)
+        offset = kernel.offset
+        if shift is not None and offset is not None:
+            shift_weights(optimizers, offset.variable, offset.sign * shift)
 
 
 @dataclass(frozen=True, eq=False)

@@ -195,12 +195,20 @@ def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch, each):
     np.testing.assert_array_equal(one.inputs.scatter, other.inputs.scatter)
 
 
-def test_a_kernel_without_a_bias_does_not_fold():
-    model = zoo.sequential()
-    x, _ = zoo.data(model)
-    found = observed(model, x)
-    assert found["first/kernel"][0].bias_absorbs_mean
-    assert not found["second/kernel"][0].bias_absorbs_mean
+def test_a_mean_is_absorbed_by_a_bias_or_by_a_normalization():
+    layers = [
+        keras.layers.Dense(9, name="bias"),
+        keras.layers.Dense(9, use_bias=False, name="normalized"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dense(9, use_bias=False, name="neither"),
+        keras.layers.Dense(2),
+    ]
+    model = keras.Sequential([keras.Input((7,)), *layers])
+    found = observed(model, np.ones((4, 7), "float32"))
+    absorbed = {path: one.absorbs_mean for path, (one,) in found.items()}
+    assert absorbed["bias/kernel"]
+    assert absorbed["normalized/kernel"]
+    assert not absorbed["neither/kernel"]
 
 
 def test_activations_that_are_not_finite_name_the_kernel():
@@ -904,7 +912,7 @@ def test_cells_hear_their_inputs_and_their_states(kind):
     for kernel, seen in (("kernel", x), ("recurrent_kernel", before)):
         (statistics,) = found[f"loop/cell/{kernel}"]
         assert_moments(statistics.inputs, seen.reshape(-1, seen.shape[-1]))
-        assert statistics.bias_absorbs_mean == (kind != "gru")
+        assert statistics.absorbs_mean == (kind != "gru")
 
 
 @pytest.mark.parametrize("backwards", [False, True])

@@ -26,17 +26,17 @@ class Statistics:
             they choose; or moments of inputs whose pieces meet a block of columns each.
         gradients: Moments of the gradient of the loss by its outputs `x W (n,)`, a tenth of the
             loss with targets of other samples included; of one block.
-        bias_absorbs_mean: True if a bias can take up the mean of what is lost, so that only the
-            spread of the inputs matters.
+        absorbs_mean: True if a bias, or a BatchNormalization behind the kernel, takes up the mean
+            of what is lost, so that only the spread of the inputs matters.
     """
 
     inputs: Moments | Counts | Separated | None = None
     gradients: Moments | None = None
-    bias_absorbs_mean: bool = True
+    absorbs_mean: bool = True
 
     @property
     def input_moment(self) -> Weight:
-        """`(m, m)`: the covariance of the inputs, or their second moment without a bias.
+        """`(m, m)`: the covariance of the inputs, or their second moment if it absorbs no mean.
 
         `(m,)`, its diagonal, where the rest is 0; by its vectors, where these are few.
 
@@ -45,7 +45,7 @@ class Statistics:
         """
         if isinstance(self.inputs, Counts):
             return self.inputs.second_moment
-        return _present(self.inputs, "inputs").weight(centred=self.bias_absorbs_mean)
+        return _present(self.inputs, "inputs").weight(centred=self.absorbs_mean)
 
     @property
     def block_gram(self) -> Array | None:
@@ -54,12 +54,12 @@ class Statistics:
         """
         if not isinstance(self.inputs, Separated):
             return None
-        return self.inputs.block_gram(centred=self.bias_absorbs_mean)
+        return self.inputs.block_gram(centred=self.absorbs_mean)
 
     @property
     def mean(self) -> Array | None:
-        """The mean that a bias can take up: `(m,)`, or `(p, m)` of pieces; `None` without one."""
-        if not self.bias_absorbs_mean or self.inputs is None or isinstance(self.inputs, Counts):
+        """The mean that is taken up: `(m,)`, or `(p, m)` of pieces; `None` if it is not."""
+        if not self.absorbs_mean or self.inputs is None or isinstance(self.inputs, Counts):
             return None
         return self.inputs.mean
 

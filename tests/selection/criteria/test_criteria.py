@@ -219,7 +219,7 @@ def test_only_the_spread_of_the_inputs_counts_where_a_bias_folds_the_mean(matric
         near = weigh(matrices, metric(Statistics(Moments.of(x), g)))
         far = weigh(matrices, metric(Statistics(Moments.of(shifted), g)))
         np.testing.assert_allclose(near.values, far.values, rtol=1e-6)
-        kept = weigh(matrices, metric(Statistics(Moments.of(shifted), g, bias_absorbs_mean=False)))
+        kept = weigh(matrices, metric(Statistics(Moments.of(shifted), g, absorbs_mean=False)))
         assert kept.values[0] > 50 * near.values[0]
 
 
@@ -309,7 +309,7 @@ def test_the_bias_takes_up_the_means_of_all_pieces(rng):
 def test_without_a_bias_the_pieces_keep_their_mean(rng):
     x = pieces(rng, 500, mean=3.0)
     seen = Separated(Moments.of(x), (M, 3), (1,))
-    folded, kept = Statistics(seen), Statistics(seen, bias_absorbs_mean=False)
+    folded, kept = Statistics(seen), Statistics(seen, absorbs_mean=False)
     assert kept.mean is None
     assert np.trace(kept.input_moment) == pytest.approx((x**2).sum() / 500 / 3)
     assert np.trace(folded.input_moment) == pytest.approx(x.var(0).sum() / 3)
