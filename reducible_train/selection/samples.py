@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,15 +49,18 @@ class Samples:
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Inputs, targets and weights of a few samples at a time.
 
+        Those of a batch lie far apart, so that it has some of every class where samples are sorted.
+
         Args:
             size: The only size that the model takes, if there is one; samples left over are not
                 shown then.
             most: How many at a time, where it takes any.
         """
         count = count_of(self.x)
-        end, step = (count, most) if size is None else (count - count % size, size)
-        for start in range(0, end, step):
-            yield part_of(slice(start, start + step), self.x, self.y, self.weight)
+        end = count if size is None else count - count % size
+        batches = math.ceil(end / (size or most))
+        for first in range(batches):
+            yield part_of(slice(first, end, batches), self.x, self.y, self.weight)
         for each in self.more:
             yield from each.batches(size, most=most)
 

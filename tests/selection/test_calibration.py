@@ -585,8 +585,16 @@ def test_a_model_that_cannot_be_run_on_the_samples_says_so():
 def test_samples_keep_the_structure_of_the_inputs():
     samples = Samples({"a": np.zeros((172, 2)), "b": np.zeros((172, 3))}, np.zeros(172))
     first, second = samples.batches()
-    assert first[0]["b"].shape == (128, 3)
-    assert (second[0]["a"].shape, second[1].shape, second[2]) == ((44, 2), (44,), None)
+    assert first[0]["b"].shape == (86, 3)
+    assert (second[0]["a"].shape, second[1].shape, second[2]) == ((86, 2), (86,), None)
+
+
+@pytest.mark.parametrize("size", [None, 100])
+def test_batches_of_sorted_samples_have_some_of_every_class(size):
+    classes = np.arange(10).repeat(50)
+    batches = list(Samples(np.arange(500), classes).batches(size))
+    assert all(len(set(y)) == 10 for _, y, _ in batches)
+    assert sorted(np.concatenate([x for x, _, _ in batches])) == list(range(500))
 
 
 # --- kinds of layers ------------------------------------------------------------------
