@@ -96,11 +96,10 @@ class Trainer:
         return model
 
     def defaults(self, budget: float) -> keras.Model:
-        """The same ramp with nothing else said: no rule, no aid, no criterion, no allocation."""
+        """The budget alone after as many dense epochs: no schedule, rule, aid, or way to judge."""
         recipe = self.recipe
         model = self._resumed(recipe.warmup)
-        ramp = Ramp(1.0, budget, recipe.warmup - 1, recipe.ramp_end)
-        self._train(model, recipe.warmup, recipe.epochs, [RankScheduler(ramp)])
+        self._train(model, recipe.warmup, recipe.epochs, [RankScheduler(budget)])
         return model
 
     def late_cut(self, budget: float) -> keras.Model:
