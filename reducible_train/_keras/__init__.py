@@ -81,7 +81,7 @@ from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_r
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import answers_once, logged_metrics, metrics_begun
-from reducible_train._keras.normalization import graph_outputs, sole_normalization
+from reducible_train._keras.normalization import GraphsOf
 from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
@@ -143,6 +143,7 @@ __all__ = [
     "Ahead",
     "Broadcast",
     "Call",
+    "GraphsOf",
     "Loop",
     "Meaning",
     "MonitorCallback",
@@ -185,7 +186,6 @@ __all__ = [
     "fixed_batch",
     "fresh_input_layers",
     "global_seed",
-    "graph_outputs",
     "has_call",
     "has_own_loss",
     "has_own_step",
@@ -245,7 +245,6 @@ __all__ = [
     "slots",
     "snake_case",
     "snapshot",
-    "sole_normalization",
     "some_of_fit",
     "stored_variables",
     "strategy_scope",

@@ -146,7 +146,7 @@ class Kernel:
 
 def find_kernels(model: Any) -> list[Kernel]:
     """Every kernel of a known kind in a built model, in the model's order."""
-    outputs, found = _keras.graph_outputs(model), []
+    graphs, found = _keras.GraphsOf(model), list[Kernel]()
     for path, layer in _keras.walk(model):
         low_rank = low_rank_class(layer)
         if low_rank is None or not layer.built:
@@ -154,7 +154,7 @@ def find_kernels(model: Any) -> list[Kernel]:
         kind = low_rank.kernel_kind
         for name in kind.kernel_attributes:
             if not _is_missing(layer, name, kind):
-                offset = offset_of(layer, name, kind, outputs)
+                offset = offset_of(layer, name, kind, graphs)
                 found.append(Kernel(f"{path}/{name}", layer, name, kind, offset))
     return found
 

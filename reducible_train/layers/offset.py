@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ class Offset:
     sign: int = 1
 
 
-def offset_of(layer: Any, name: str, kind: KernelKind, outputs: Iterable[int]) -> Offset | None:
+def offset_of(layer: Any, name: str, kind: KernelKind, graphs: _keras.GraphsOf) -> Offset | None:
     """The bias of a kernel; without one, the moving mean of the BatchNormalization behind it.
 
     In training that takes off the mean of each batch, so that what a cut loses of it is not missed
@@ -35,14 +34,14 @@ def offset_of(layer: Any, name: str, kind: KernelKind, outputs: Iterable[int]) -
         layer: The layer that holds the kernel.
         name: Name of the kernel.
         kind: What is known of the layer's class.
-        outputs: Ids of tensors that its model gives out.
+        graphs: The graphs of its model.
     """
     bias = kind.data.bias(layer, name)
     if bias is not None:
         return Offset(bias)
     if kind.data.axis is None or getattr(layer, "activation", None) not in (None, _LINEAR):
         return None
-    behind = _keras.sole_normalization(layer, kind.data.axis(layer), outputs)
+    behind = graphs.sole_normalization(layer, kind.data.axis(layer))
     return None if behind is None else Offset(behind.moving_mean, -1)
 
 

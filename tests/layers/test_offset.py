@@ -96,7 +96,37 @@ def normalization_of_two() -> keras.Model:
     return keras.Model(inputs, L.Add()([norm(conv()(inputs)), norm(conv(name="other")(inputs))]))
 
 
+class Borrows(keras.Model):
+    """Calls by code a layer that a normalization follows in another model, or in a part of it."""
+
+    def __init__(self, layer: keras.Layer, part: keras.Model | None = None):
+        super().__init__()
+        self.borrowed, self.part = layer, part
+
+    def call(self, inputs: Any) -> Any:
+        outputs = self.borrowed(inputs)
+        return outputs if self.part is None else self.part(inputs) + outputs
+
+
+def borrowed(*, from_a_part: bool) -> keras.Model:
+    part = chain(conv(), L.BatchNormalization())
+    model = Borrows(part.layers[0], part if from_a_part else None)
+    model(np.zeros((1, *IMAGE), "float32"))
+    return model
+
+
+def wrapped_too() -> keras.Model:
+    inputs = keras.Input(IMAGE)
+    layer = conv()
+    x = L.BatchNormalization()(layer(inputs))
+    y = L.TimeDistributed(layer)(L.Reshape((1, *IMAGE))(inputs))
+    return keras.Model(inputs, L.Add()([x, L.Reshape(x.shape[1:])(y)]))
+
+
 WITHOUT = {
+    "of_another_model": lambda: borrowed(from_a_part=False),
+    "called_by_code": lambda: borrowed(from_a_part=True),
+    "wrapped_too": wrapped_too,
     "two_ways": two_ways,
     "two_normalizations": two_normalizations,
     "given_out": given_out,
@@ -126,6 +156,12 @@ def test_a_batch_normalization_takes_the_mean_off(make):
 @pytest.mark.parametrize("make", WITHOUT.values(), ids=WITHOUT)
 def test_nothing_takes_the_mean_of_what_is_needed_elsewhere(make):
     assert find_kernels(make())[0].offset is None
+
+
+def test_what_other_models_do_with_a_layer_does_not_matter():
+    model = WITH["conv"]()
+    keras.Model(model.inputs, L.ReLU()(model.layers[0].output))
+    assert find_kernels(model)[0].offset is not None
 
 
 @pytest.mark.parametrize("normalized", [True, False])
