@@ -93,6 +93,7 @@ class Tuning:
         self._hypermodel = RankHyperModel(
             network, space, objective=asked, rules=layer_rules(loaded), analysis=analysis
         )
+        self._direction = self._hypermodel.objective.direction  # or a refusal, in no folder yet
         self._name, self._network = tuner, network
         self._tuner: Any = None
         self._mended: list[str] = []
@@ -193,8 +194,7 @@ class Tuning:
         told = [f"{foresight}"] if foresight.analysed or alone else []
         for line in [*self._mended, *told]:
             console.print(Text(line), soft_wrap=True)
-        direction = self._hypermodel.objective.direction
-        return Progress(console, self._project, self._trials, direction, self._shown)
+        return Progress(console, self._project, self._trials, self._direction, self._shown)
 
     @property
     def _project(self) -> Path:

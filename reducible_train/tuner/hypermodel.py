@@ -7,14 +7,14 @@ import math
 import os
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
-from reducible_train import _keras
 from reducible_train.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -25,16 +25,13 @@ from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
 from reducible_train.selection.measured import losses_of
 from reducible_train.settings.checks import checked_all
-from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
-from reducible_train.training.rank_scheduler import RankScheduler
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
     COMPACT,
     LATENCY,
-    SIZE_METRICS,
     Outcome,
     Quality,
     TrialPlan,
@@ -52,12 +49,13 @@ from reducible_train.tuner.keras_tuner_side import (
     Savers,
     TunerTrial,
     declare,
+    goal_of,
     seed_of,
-    users_own,
 )
 from reducible_train.tuner.one_search import search_alone
-from reducible_train.tuner.project import Folder
+from reducible_train.tuner.project import Folder, merged
 from reducible_train.tuner.reference import dense_quality
+from reducible_train.tuner.search_checks import check_search, quality_of
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import check_measured, check_space
@@ -153,9 +151,10 @@ class RankHyperModel(keras_tuner.HyperModel):
         self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency, losses)
         if self.start.model.compiled and space.learning_rate is not None:
             set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
-        self._fingerprint = "" if self.start.builds else fingerprints.of_weights(self.start.model)
+        self._fingerprint = "" if self.start.varies else fingerprints.of_weights(self.start.model)
         self._savers = Savers()
         self._checked: set[str] = set()
+        self._asked: Mapping[str, Any] | None = None  # by `search`, while it runs
         self._folder = Folder(self.plan, self._fingerprint)
         keep_whole()
         search_alone()
@@ -207,6 +206,12 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         callbacks = list(kwargs.pop("callbacks", None) or ())
         trial = TunerTrial.of(callbacks)
+        if trial is None and self._asked is not None:
+            raise SearchError(
+                "A trial must be run by its tuner, which saves its best epoch. Received: a "
+                "`run_trial` that calls hypermodel.fit(...) itself. End it by `return "
+                "super().run_trial(trial, *args, **kwargs)`."
+            )
         if trial is None:
             told = self._told(hp)
             given = {**kwargs, "callbacks": callbacks}
@@ -254,20 +259,46 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         self._folder.opened(Path(folder), training)
 
-    def begin_search(self, folder: str | os.PathLike[str]) -> None:
-        """Have the first trial of a search compare its data and settings with the folder again.
+    @contextmanager
+    def searching(
+        self, tuner: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """Within it, a tuner searches.
+
+        Its first trial compares with the folder, again, what `search` was asked for; what a tuner
+        makes of that for a single trial, such as a batch size that is searched, is not compared.
 
         Args:
-            folder: The folder.
+            tuner: The tuner.
+            args: What `search` is given.
+            kwargs: The same, by name.
+
+        Raises:
+            SearchError: The folder is that of a search with another objective or of other data.
         """
-        self._checked.discard(str(Path(folder)))
+        folder = Path(tuner.project_dir)
+        asked = fit_arguments(self.start.model, args, kwargs)
+        self._checked.discard(str(folder))
+        told = {"tuner": type(tuner).__name__, "oracle": getattr(tuner, SETTINGS, {})}
+        told["goal"] = goal_of(tuner.oracle.objective)
+        own = [getattr(tuner, name, None) for name in ("optimizer", "loss", "metrics")]
+        compiles = not self.start.model.compiled or any(each is not None for each in own)
+        training = self._training(tuner, None if compiles else self.start.model, asked)
+        if compiles:
+            del training["training"]
+        self.check_folder(folder, merged(told, training))
+        self._asked = asked
+        try:
+            yield
+        finally:
+            self._asked = None
 
     # --- inside ---------------------------------------------------------------------------
 
     def _run(
         self, trial: TunerTrial, told: dict[str, Any], model: Any, args: Any, kwargs: Any
     ) -> Outcome:
-        quality = _quality(self.plan, trial, model)
+        quality = quality_of(self.plan, trial, model)
         saved = self._savers.of(trial.saver)
         seed = seed_of(trial.seed, told, saved.executions)
         saved.executions += 1
@@ -314,8 +345,9 @@ class RankHyperModel(keras_tuner.HyperModel):
             return self.space.completed_choice(hp.values)
         except ArgumentError as error:
             raise SearchError(
-                f"{error} A search of another space in the same folder has other values: give "
-                "another project_name, or overwrite=True to begin anew."
+                f"{error} `hyperparameters=` of a tuner must lie within the space of its "
+                "hypermodel; a search of another space in the same folder has other values: give "
+                "another project_name then, or overwrite=True to begin anew."
             ) from error
 
     def _check(self, trial: TunerTrial, model: Any, arguments: Mapping[str, Any]) -> None:
@@ -323,18 +355,23 @@ class RankHyperModel(keras_tuner.HyperModel):
         place = str(trial.project)
         if place in self._checked:
             return
-        _check_search(self.plan, trial, model, arguments)
-        training = training_of(
-            type(trial.tuner).__name__,
-            None if self.start.builds else model,
-            {**arguments, "calibration": self.plan.calibration},
-        )
+        check_search(self.plan, trial, model, arguments)
+        training = self._training(trial.tuner, model, self._asked or arguments)
         training["oracle"] = getattr(trial.tuner, SETTINGS, {})
-        if trial.executions > 1:
-            training["training"]["executions_per_trial"] = trial.executions
+        training["goal"] = goal_of(trial.objective)
         self._folder.opened(trial.project, training)
         trial.keep_begun()
         self._checked.add(place)
+
+    def _training(self, tuner: Any, model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What its trials are trained on and how."""
+        data = {**arguments, "calibration": self.plan.calibration}
+        compiled = None if self.start.builds else model
+        told = training_of(type(tuner).__name__, compiled, data)
+        executions = int(getattr(tuner, "executions_per_trial", 1))
+        if executions > 1:
+            told["training"]["executions_per_trial"] = executions
+        return told
 
 
 def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
@@ -384,74 +421,6 @@ def _check_kinds(space: Any, objective: Any) -> None:
             f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. A "
             "metric of the logs is told to the tuner: objective='val_accuracy'."
         )
-
-
-def _check_search(
-    plan: TrialPlan, trial: TunerTrial, model: Any, arguments: Mapping[str, Any]
-) -> None:
-    wanted = trial.objective
-    if hasattr(wanted, "name_to_direction"):  # a list of them
-        names = ", ".join(wanted.name_to_direction)
-        raise SearchError(
-            "keras-tuner adds several objectives up as they are, so that the one with the largest "
-            f"numbers decides. Received: {names}. Ask for one of them, or for "
-            "SizeAtQuality(...), and see all trials by pareto(tuner)."
-        )
-    if not model.compiled:
-        raise SearchError(
-            f"Model '{model.name}' must be compiled, for each trial trains it. Received: one that "
-            "is not. Call model.compile(...) first, or give optimizer= and loss= to the tuner."
-        )
-    if any(isinstance(each, RankScheduler) for each in trial.others):
-        raise SearchError(
-            "Each trial makes a RankScheduler of its own, by its settings. Received: one more "
-            "among the callbacks of search. Leave it out; rules are given to RankHyperModel."
-        )
-    if plan.latency and hasattr(arguments.get("x"), "__next__"):
-        raise SearchError(
-            "`latency` is measured on data of the search after each trial. Received: a "
-            f"{type(arguments['x']).__name__}, which can be read only once. Give arrays or a "
-            "Dataset, or leave `latency` out."
-        )
-    validates = bool(
-        arguments.get("validation_data") is not None or arguments.get("validation_split")
-    )
-    try:
-        quality = _quality(plan, trial, model)
-        check_validated(
-            quality.monitor, "auto", _keras.logged_metrics(model), validates, "a search"
-        )
-        _check_reported(plan, trial, model, validates)
-    except SearchError:
-        raise
-    except ArgumentError as error:
-        raise SearchError(str(error)) from error
-
-
-def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, validates: bool) -> None:
-    """Refuse an objective that no trial will report."""
-    logged = list(_keras.logged_metrics(model))
-    if not logged or users_own(trial.others):
-        return  # what logs anything it likes
-    names = [*logged, *(f"val_{each}" for each in logged if validates), *SIZE_METRICS]
-    names += [LATENCY] if plan.latency else []
-    names += [plan.objective.name] if plan.objective is not None else []
-    if trial.objective.name not in names:
-        raise SearchError(
-            f"The objective of the tuner must be what trials report. Received: "
-            f"{trial.objective.name!r}. They will report {', '.join(names)}."
-            + ("" if validates else " With validation data there are more.")
-        )
-
-
-def _quality(plan: TrialPlan, trial: TunerTrial, model: Any) -> Quality:
-    """What tells the quality: of the objective, or else what the tuner goes by."""
-    name = trial.objective.name
-    if plan.objective is not None:
-        return plan.quality(model)
-    if name in (*SIZE_METRICS, LATENCY):
-        return plan.quality(model)
-    return Quality(name, 1 if trial.objective.direction == "max" else -1)
 
 
 def _line(metrics: Mapping[str, float], quality: Quality) -> str:

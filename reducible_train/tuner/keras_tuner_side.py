@@ -50,6 +50,12 @@ def settings_of(oracle: Any) -> dict[str, Any]:
     return {}
 
 
+def goal_of(objective: Any) -> dict[str, str]:
+    """What a tuner makes best, in plain values."""
+    several = getattr(objective, "name_to_direction", None)
+    return dict(several or {objective.name: objective.direction})
+
+
 @dataclass
 class Saved:
     """What keras-tuner's saver has saved, which all executions of a trial share.

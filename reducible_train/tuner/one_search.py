@@ -23,8 +23,8 @@ from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import COMPACT
 from reducible_train.tuner.folder_lock import CHIEF, SEARCH, holding, searching
 from reducible_train.tuner.kept_files import ORACLE, TRIAL, TUNER
-from reducible_train.tuner.keras_tuner_side import SETTINGS, settings_of, unwrapped
-from reducible_train.tuner.project import FILE, another_search
+from reducible_train.tuner.keras_tuner_side import SETTINGS, goal_of, settings_of, unwrapped
+from reducible_train.tuner.project import FILE, Project, another_search
 
 _OVERWRITE = " overwrite=True would remove its trials: leave it out, also of workers."
 
@@ -51,9 +51,7 @@ def _alone(search: Any) -> Any:
         with ExitStack() as held:
             with _told():
                 held.enter_context(searching(project))
-            asked = {"tuner": type(self).__name__, "oracle": getattr(self, SETTINGS, {})}
-            ours.check_folder(project, asked)
-            ours.begin_search(project)
+            held.enter_context(ours.searching(self, args, kwargs))
             _take_up(self)
             _check_settings(self, project)
             return search(self, *args, **kwargs)
@@ -99,7 +97,12 @@ def _keeping(begin: Any) -> Any:
             setattr(asked["oracle"], TUNER, type(self).__name__)
             setattr(self, SETTINGS, settings_of(asked["oracle"]))
         begin(self, *args, **kwargs)
-        if not getattr(self.oracle, "trials", True):
+        if isinstance(self.oracle, OracleClient):
+            return
+        with _told():
+            goal = goal_of(self.oracle.objective)
+            Project(Path(self.project_dir), {"goal": goal}).check()
+        if not self.oracle.trials:
             _take_up(self)  # keras-tuner does if a process of the same name has searched there
 
     return __init__

@@ -25,6 +25,7 @@ from reducible_train.errors import (
     first_sentence,
 )
 from reducible_train.saving.model_file import load_model
+from reducible_train.selection import fingerprints
 from reducible_train.surgery.merge import check_built
 
 
@@ -41,6 +42,7 @@ class Start:
     Attributes:
         model: The dense start, to look at.
         builds: True if a function builds it anew for each trial.
+        varies: True if that function gives other weights at each call.
 
     Raises:
         ArgumentTypeError: It is something else.
@@ -56,7 +58,7 @@ class Start:
         custom_objects: Mapping[str, Any] | None = None,
         hyperparameters: Callable[[], Any] = dict,
     ):
-        self.builds = False
+        self.builds = self.varies = False
         self._new: Callable[[Any], Any]
         if isinstance(source, keras.Model):
             self.model = source
@@ -65,7 +67,8 @@ class Start:
         elif callable(source):
             self.builds, builder = True, _Builder(source)
             self.model, self._new = builder(hyperparameters()), builder
-            builder(hyperparameters())  # the same again would be found now
+            again = builder(hyperparameters())  # the same again would be found now
+            self.varies = len({*map(fingerprints.of_weights, (self.model, again))}) > 1
             return
         else:
             raise ArgumentTypeError(
@@ -83,12 +86,12 @@ class Start:
 
 
 class _Builder:
-    """A user's function, each of whose models must be another one."""
+    """A user's function, whose models must share nothing that learns."""
 
     def __init__(self, function: Callable[..., Any]):
         self._function = function
         self._takes = _takes_argument(function)
-        self._last: Any = None
+        self._given: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __call__(self, hyperparameters: Any) -> Any:
         model = self._function(hyperparameters) if self._takes else self._function()
@@ -98,13 +101,16 @@ class _Builder:
                 f"{name} must return a Keras model. Received: {model!r}, a "
                 f"{type(model).__name__}. Return the model that a trial shall begin from."
             )
-        if self._last is not None and self._last() is model:
+        parts = {path: each for path, each in _keras.walk(model) if each.trainable_variables}
+        shared = [path for path, each in parts.items() if each in self._given]
+        if model in self._given or shared:
+            again = f"model {model.name!r}" if model in self._given else f"layer {shared[0]!r}"
             raise ArgumentError(
                 f"{name} must build a new model at each call, for a trial changes its model. "
-                f"Received: model {model.name!r} twice. Give the model itself in place of the "
-                "function, and each trial gets a copy of it."
+                f"Received: {again} twice. Build all of it inside the function; or give the model "
+                "itself in place of the function, and each trial gets a copy of it."
             )
-        self._last = weakref.ref(model)
+        self._given.update((model, *parts.values()))
         return model
 
 

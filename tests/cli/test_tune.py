@@ -441,3 +441,11 @@ def test_whatever_is_killed_no_finished_trial_is_lost(place, victim):
     found = finished(place)
     assert len(found) == 6
     assert {name: found[name] for name in kept} == kept
+
+
+def test_what_is_refused_leaves_the_folder_to_the_next(place):
+    first = run(*asked(place, "--trials", 1, "--monitor", "val_acc", "--max-drop", 0.9))
+    assert first.exit_code == 1
+    assert "val_acc" in first.output
+    again = run(*asked(place, "--trials", 1, "--max-drop", 0.9, "--tuner", "random"))
+    assert again.exit_code == 0, again.output

@@ -8,7 +8,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from searches import FIT, SPACE, X, Y, hypermodel, network, random_search, search, trials_of
+from searches import FIT, RNG, SPACE, X, Y, hypermodel, network, random_search, search, trials_of
 
 from reducible_train import LayerRule, Ramp, RankScheduler, SearchSpace
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
@@ -160,7 +160,7 @@ def test_a_folder_of_another_search_is_noticed_wherever_it_is_read(tmp_path):
         with pytest.raises(SearchError, match=f"a search with {words}"):
             pareto(tuner)
     same = random_search(tmp_path, hypermodel(model, objective=goal), goal_of(goal), 1)
-    same.search(X, Y, **FIT)
+    same.search(X, Y, **FIT | {"epochs": 1})
     assert same.get_best_models(1)
     assert [each.trial_id for each in pareto(same).trials] == [trial.trial_id]
     with pytest.raises(SearchError, match="a search with other rules"):
@@ -338,3 +338,136 @@ def test_values_of_another_space_are_refused_when_a_model_is_built():
 def test_a_front_needs_a_trial(tmp_path):
     with pytest.raises(ArgumentError, match="once a trial has finished"):
         pareto(random_search(tmp_path, hypermodel(space=SPACE)))
+
+
+# --- what makes a search another one ------------------------------------------------------
+
+
+def test_another_objective_of_the_tuner_is_another_search(tmp_path):
+    given = network()
+    search(tmp_path, hypermodel(given), "val_accuracy", trials=1)
+    for other in ("val_loss", keras_tuner.Objective("val_accuracy", "min")):
+        with pytest.raises(SearchError, match="another objective of its tuner"):
+            random_search(tmp_path, hypermodel(given), other)
+    assert trials_of(random_search(tmp_path, hypermodel(given), "val_accuracy"))
+
+
+def test_other_data_are_told_also_where_all_trials_are_done(tmp_path):
+    given = network()
+    search(tmp_path, hypermodel(given), trials=1)
+    again = random_search(tmp_path, hypermodel(given), trials=1)
+    with pytest.raises(SearchError, match="other data"):
+        again.search(X[:40], Y[:40], **FIT)
+    with pytest.raises(SearchError, match="other training settings"):
+        again.search(X, Y, **FIT | {"epochs": 5})
+    again.search(X, Y, **FIT)
+
+
+class SearchesBatches(keras_tuner.RandomSearch):
+    def run_trial(self, trial, *args, **kwargs):
+        kwargs["batch_size"] = trial.hyperparameters.Choice("batch_size", [8, 16, 64])
+        return super().run_trial(trial, *args, **kwargs)
+
+
+def test_a_batch_size_that_is_searched_is_no_other_search(tmp_path):
+    given = network()
+    for trials in (2, 3):
+        tuner = SearchesBatches(
+            hypermodel(given), "val_accuracy", max_trials=trials, seed=1, directory=tmp_path
+        )
+        tuner.search(X, Y, **FIT)
+        assert len(trials_of(tuner)) == trials
+
+
+def builder(network_, seed=0):
+    weights = [RNG.normal(size=each.shape) for each in network_.get_weights()] if seed else None
+
+    def build():
+        model = keras.models.clone_model(network_)
+        model.set_weights(weights or network_.get_weights())
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    return build
+
+
+def test_a_function_that_builds_another_start_is_another_search(tmp_path):
+    given = network()
+    search(tmp_path, hypermodel(builder(given)), trials=1)
+    search(tmp_path, hypermodel(builder(given)), trials=2)
+    with pytest.raises(SearchError, match="another trained model"):
+        search(tmp_path, hypermodel(builder(given, seed=1)), trials=3)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_models_of_a_function_may_share_what_does_not_learn(learns):
+    base = keras.Sequential([keras.Input((12,)), keras.layers.Dense(24, "relu", name="hidden")])
+    base.trainable = learns
+
+    def build():
+        model = keras.Sequential([base, keras.layers.Dense(24), keras.layers.Dense(4, "softmax")])
+        model.build((None, 12))
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    if not learns:
+        with pytest.warns(ShortfallWarning):
+            hypermodel(build)
+        return
+    with pytest.raises(ArgumentError, match="Build all of it inside the function"):
+        hypermodel(build)
+
+
+def test_two_models_in_turn_are_not_new_ones():
+    models = [network(), network(), network()]
+    turn = iter(models * 4)
+    hyper = hypermodel(lambda: next(turn))
+    hyper.build(keras_tuner.HyperParameters())
+    with pytest.raises(ArgumentError, match="twice"):
+        hyper.build(keras_tuner.HyperParameters())
+
+
+# --- what every trial would fail of -------------------------------------------------------
+
+
+class FitsItself(keras_tuner.RandomSearch):
+    def run_trial(self, trial, *args, **kwargs):
+        model = self.hypermodel.build(trial.hyperparameters)
+        return self.hypermodel.fit(trial.hyperparameters, model, *args, **kwargs)
+
+
+def test_a_trial_that_its_tuner_does_not_run(tmp_path):
+    tuner = FitsItself(hypermodel(), "val_accuracy", max_trials=2, seed=1, directory=tmp_path)
+    with pytest.raises(SearchError, match="A trial must be run by its tuner"):
+        tuner.search(X, Y, **FIT)
+
+
+def test_a_tuner_that_makes_another_thing_best(tmp_path):
+    hyper = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.1))
+    wrong = [keras_tuner.Objective("size_at_quality", "max"), "val_loss"]
+    for place, objective in enumerate(wrong):
+        words = "must make best what its hypermodel does"
+        refused(words, tmp_path / str(place), hyper, objective)
+    search(tmp_path / "same", hyper, "val_accuracy", trials=1)
+
+
+def test_a_bound_on_what_no_trial_reports_leaves_the_folder_free(tmp_path):
+    asked = SizeAtQuality("val_f1", limit=0.5, mode="max")
+    hyper = hypermodel(objective=asked)
+    refused("They will report", tmp_path, hyper, hyper.objective)
+    hyper = hypermodel(objective=SizeAtQuality("val_accuracy", limit=0.1))
+    search(tmp_path, hyper, hyper.objective, trials=1)
+
+
+def test_a_last_epoch_that_is_not_validated(tmp_path):
+    refused("last epoch of a trial must be validated", tmp_path, fit={"validation_freq": 2})
+    search(tmp_path / "all", hypermodel(), trials=1, fit={"validation_freq": 3})
+
+
+def test_callbacks_that_keep_weights_of_before_a_cut(tmp_path):
+    restores = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
+    refused("start_from_epoch=3", tmp_path, fit={"callbacks": [restores]})
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    refused("cannot resume", tmp_path / "b", fit={"callbacks": [backup]})
+    once = SearchSpace(budget=(0.45, 0.8), start=0.0, ramp=0.0, criterion="frobenius")
+    search(tmp_path / "c", hypermodel(space=once), trials=1, fit={"callbacks": [restores]})

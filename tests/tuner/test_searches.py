@@ -262,7 +262,8 @@ def test_size_at_quality_measures_the_start_once(tmp_path, monkeypatch):
     for trials in (2, 3):  # the second goes on with the first
         hyper = hypermodel(start, space, objective=goal)
         search(tmp_path, hyper, hyper.objective, trials, fit={"epochs": 1})
-    rows = [metrics_of(each) for each in trials_of(random_search(tmp_path, hyper, "val_loss"))]
+    done = trials_of(random_search(tmp_path, hyper, hyper.objective))
+    rows = [metrics_of(each) for each in done]
     assert [row["size_at_quality"] for row in rows] == [row["params_fraction"] for row in rows]
     assert len(rows) == 3
     assert measured == [pytest.approx(start.evaluate(X[32:], Y[32:], verbose=0)[0])]

@@ -1,0 +1,150 @@
+"""What a search is refused for before its first trial, as every trial would fail of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.errors import ArgumentError
+from reducible_train.settings.monitors import check_validated
+from reducible_train.settings.search_space import SearchSpace
+from reducible_train.training.other_callbacks import check_other_callbacks
+from reducible_train.training.rank_scheduler import RankScheduler
+from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.evaluation import LATENCY, SIZE_METRICS, Quality, TrialPlan
+from reducible_train.tuner.keras_tuner_side import TunerTrial, users_own
+
+
+def check_search(
+    plan: TrialPlan, trial: TunerTrial, model: Any, arguments: Mapping[str, Any]
+) -> None:
+    """Refuse what no trial of a search could do.
+
+    Args:
+        plan: What all trials have in common.
+        trial: The first of them.
+        model: Its model.
+        arguments: Those of its fit, by name.
+
+    Raises:
+        SearchError: It is refused.
+    """
+    wanted = trial.objective
+    if hasattr(wanted, "name_to_direction"):  # a list of them
+        names = ", ".join(wanted.name_to_direction)
+        raise SearchError(
+            "keras-tuner adds several objectives up as they are, so that the one with the largest "
+            f"numbers decides. Received: {names}. Ask for one of them, or for "
+            "SizeAtQuality(...), and see all trials by pareto(tuner)."
+        )
+    if not model.compiled:
+        raise SearchError(
+            f"Model '{model.name}' must be compiled, for each trial trains it. Received: one that "
+            "is not. Call model.compile(...) first, or give optimizer= and loss= to the tuner."
+        )
+    if any(isinstance(each, RankScheduler) for each in trial.others):
+        raise SearchError(
+            "Each trial makes a RankScheduler of its own, by its settings. Received: one more "
+            "among the callbacks of search. Leave it out; rules are given to RankHyperModel."
+        )
+    if plan.latency and hasattr(arguments.get("x"), "__next__"):
+        raise SearchError(
+            "`latency` is measured on data of the search after each trial. Received: a "
+            f"{type(arguments['x']).__name__}, which can be read only once. Give arrays or a "
+            "Dataset, or leave `latency` out."
+        )
+    validates = bool(
+        arguments.get("validation_data") is not None or arguments.get("validation_split")
+    )
+    try:
+        quality = quality_of(plan, trial, model)
+        check_validated(
+            quality.monitor, "auto", _keras.logged_metrics(model), validates, "a search"
+        )
+        _check_reported(plan, trial, model, validates)
+        _check_objectives(plan, trial, quality)
+        if quality.monitor.startswith("val_"):
+            _check_last_epoch(arguments)
+        _check_callbacks(plan.space, trial.others, arguments.get("epochs", 1))
+    except SearchError:
+        raise
+    except ArgumentError as error:
+        raise SearchError(str(error)) from error
+
+
+def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, validates: bool) -> None:
+    """Refuse an objective that no trial will report."""
+    logged = list(_keras.logged_metrics(model))
+    if not logged or users_own(trial.others):
+        return  # what logs anything it likes
+    names = [*logged, *(f"val_{each}" for each in logged if validates), *SIZE_METRICS]
+    names += [LATENCY] if plan.latency else []
+    monitor = quality_of(plan, trial, model).monitor
+    if plan.objective is not None and monitor not in names:
+        raise SearchError(
+            f"The quality of {plan.objective.name!r} must be what trials report. Received: "
+            f"{monitor!r}. They will report {', '.join(names)}."
+        )
+    names += [plan.objective.name] if plan.objective is not None else []
+    if trial.objective.name not in names:
+        raise SearchError(
+            f"The objective of the tuner must be what trials report. Received: "
+            f"{trial.objective.name!r}. They will report {', '.join(names)}."
+            + ("" if validates else " With validation data there are more.")
+        )
+
+
+def quality_of(plan: TrialPlan, trial: TunerTrial, model: Any) -> Quality:
+    """What tells the quality: of the objective, or else what the tuner goes by."""
+    name = trial.objective.name
+    if plan.objective is not None:
+        return plan.quality(model)
+    if name in (*SIZE_METRICS, LATENCY):
+        return plan.quality(model)
+    return Quality(name, 1 if trial.objective.direction == "max" else -1)
+
+
+def _check_objectives(plan: TrialPlan, trial: TunerTrial, quality: Quality) -> None:
+    """Refuse a tuner that makes another thing best than its hypermodel."""
+    if plan.objective is None:
+        return
+    name, direction = trial.objective.name, trial.objective.direction
+    wanted = {
+        plan.objective.name: plan.objective.direction(quality.sign),
+        quality.monitor: "max" if quality.sign > 0 else "min",
+    }
+    wanted |= dict.fromkeys((*SIZE_METRICS, LATENCY), "min")
+    if wanted.get(name) != direction:
+        raise SearchError(
+            "The tuner must make best what its hypermodel does. Received: "
+            f"{name!r}, {direction!r}, where the hypermodel has {plan.objective.name!r} of "
+            f"{quality.monitor!r}. Give the tuner hypermodel.objective."
+        )
+
+
+def _check_last_epoch(arguments: Mapping[str, Any]) -> None:
+    """Refuse a fit that does not validate its last epoch, the one surely at the final ranks."""
+    often, epochs = arguments.get("validation_freq", 1), arguments.get("epochs", 1)
+    validated = epochs in often if isinstance(often, list | tuple | set) else epochs % often == 0
+    if not validated:
+        raise SearchError(
+            "The last epoch of a trial must be validated, for it is at the final ranks. Received: "
+            f"validation_freq={often!r} with epochs={epochs}. Leave validation_freq out."
+        )
+
+
+def _check_callbacks(space: SearchSpace, callbacks: list[Any], epochs: int) -> None:
+    """Refuse callbacks that keep weights of before a cut; a trial makes its own scheduler."""
+    values = {each.name: each.values for each in space.domains}
+    shares = [max(map(float, values.get(name, (0.0,)))) for name in ("start", "ramp")]
+    final = math.ceil(epochs * min(1.0, sum(shares)))
+    try:
+        check_other_callbacks(callbacks, final)
+    except ArgumentError as error:
+        words = str(error).partition(" Use ")[0]
+        raise SearchError(
+            f"{words} Leave it out: each trial keeps its best epoch at the final ranks; or begin "
+            f"at these, with start_from_epoch={final}."
+        ) from error
