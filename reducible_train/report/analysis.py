@@ -186,8 +186,14 @@ class Analysis:
             ranks: Rank by path; kernels that are left out stay as they are.
 
         Raises:
-            ArgumentError: A path that is not in the table.
+            ArgumentError: A path that is not in the table, or what is no rank.
         """
+        wrong = {path: rank for path, rank in ranks.items() if not _is_rank(rank)}
+        if wrong:
+            raise ArgumentError(
+                "`ranks` must be whole numbers from 1 on, by path of the kernel. "
+                f"Received: {wrong}. Leave out kernels that stay as they are."
+            )
         known = {kernel.path: kernel for kernel in self.kernels}
         strange = [path for path in ranks if path not in known]
         if strange:
@@ -270,6 +276,11 @@ class Analysis:
             row = [kernel.path, f"{m} x {n}", *shares, *ranks, f"{kernel.break_even_rank}"]
             rows.append([*row, *measured])
         return rows
+
+
+def _is_rank(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and value >= 1
 
 
 def _finite(value: Any) -> Any:

@@ -106,7 +106,7 @@ def forms_of(
         ArgumentError: Its rule's share of full rank is above the rule's largest rank.
     """
     forms = []
-    min_gain, multiple = _min_gain(rule), lattice.multiple_for(rule)
+    min_gain, multiple = least_gain(rule), lattice.multiple_for(rule)
     kinds = [measure_kinds()[measure] for measure in measures]
     weighs_uses = any(issubclass(k, CountedMeasure) and k.weighs_uses for k in kinds)
     wish = rule.split if rule else None
@@ -148,7 +148,7 @@ def tabulated(
 ) -> Factorization:
     """A form with its table, its largest rank one that saves enough by it."""
     table = costs.tables[kernel.path, form.split]
-    saves = min(form.saves, table.break_even_rank(_min_gain(rule)))
+    saves = min(form.saves, table.break_even_rank(least_gain(rule)))
     allowed = rounded_down(saves, form.multiple)
     limit = form.limit if kernel.rank is not None else min(form.limit, allowed)
     return replace(
@@ -161,6 +161,6 @@ def tabulated(
     )
 
 
-def _min_gain(rule: LayerRule | None) -> float:
+def least_gain(rule: LayerRule | None) -> float:
     """The fraction of its cost that a kernel must save."""
     return 0.0 if rule is None or rule.min_gain is None else rule.min_gain

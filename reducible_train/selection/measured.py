@@ -139,7 +139,7 @@ def losses_of(analysis: Any) -> MeasuredLosses | None:
     """
     if analysis is None or isinstance(analysis, MeasuredLosses):
         return analysis
-    source = "The analysis"
+    source = "the analysis"
     if not isinstance(analysis, Analysis):
         source = os.fspath(analysis)
         with accessing(analysis, "read", "analysis"):

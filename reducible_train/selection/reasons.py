@@ -9,7 +9,8 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.layers.uses import Uses
-from reducible_train.selection.factorizations import Factorization
+from reducible_train.selection.costs import break_even_rank
+from reducible_train.selection.factorizations import Factorization, least_gain
 from reducible_train.settings.rules import LayerRule
 
 FROZEN = (
@@ -112,7 +113,7 @@ def _reason(
     if limit < 1 and all(form.uses is not None and form.uses.dense == 0 for form in forms):
         return "looked up, which takes no FLOPs, and factors would take some"
     if limit < 1:
-        return _too_small(kernel, forms)
+        return _too_small(kernel, rule, forms)
     form = max(forms, key=lambda form: form.max_rank)
     least = min(form.min_rank for form in forms)
     if least > limit:
@@ -121,11 +122,13 @@ def _reason(
     return None
 
 
-def _too_small(kernel: Kernel, forms: Sequence[Factorization]) -> str:
+def _too_small(kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization]) -> str:
     """Why no rank saves enough."""
     (m, n), form = kernel.shape, max(forms, key=lambda form: form.saves)
     if form.saves < 1:
-        return f"too small: no rank of a {m} x {n} kernel saves enough"
+        fewer = max(break_even_rank(each.shape, min_gain=least_gain(rule)) for each in forms)
+        beside = f" of all that is counted, though up to {fewer} would of parameters" * (fewer > 0)
+        return f"too small: no rank of a {m} x {n} kernel saves enough{beside}"
     return (
         f"too small: no multiple of {form.multiple} saves enough, as ranks of a {m} x {n} kernel "
         f"do only up to {form.saves}"

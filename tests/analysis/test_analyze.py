@@ -119,6 +119,9 @@ def test_predictions_add_up_single_changes():
     assert table.predicted({one.path: 24}) == pytest.approx(table.baseline)
     with pytest.raises(ArgumentError, match="nowhere"):
         table.predicted({"nowhere": 3})
+    for rank in (-1, 0, 2.5, True):
+        with pytest.raises(ArgumentError, match="whole numbers from 1 on"):
+            table.predicted({one.path: rank})
 
 
 @pytest.mark.parametrize(

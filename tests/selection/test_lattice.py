@@ -242,3 +242,14 @@ def test_a_file_asks_for_them():
     with pytest.raises(ConfigError) as caught:
         parse_config({"compression": {"rank": 12, "multiple": 8, "min_share": 2}})
     assert "$.compression.min_share" in str(caught.value)
+
+
+@pytest.mark.parametrize("gain", [None, 0.6])
+def test_a_kernel_is_told_by_what_it_would_not_be_too_small(gain):
+    """Of 4 x 4 numbers one rank saves 8, and its records take more in a file."""
+    model = keras.Sequential([keras.Input((4,)), *[keras.layers.Dense(4) for _ in range(2)]])
+    rule = LayerRule("*", keep_dense=False, min_gain=gain)
+    with pytest.raises(RankError) as told:
+        factorize(model, 0.9, measure="file", rules=[rule])
+    beside = "saves enough of all that is counted, though up to 1 would of parameters"
+    assert (beside in str(told.value)) == (gain is None)
