@@ -347,7 +347,7 @@ class Ahead:
 
     Attributes:
         is_asked: True until batches were fetched.
-        ended: True once the data has ended.
+        ended: True once there is no more, of the data or of the fit.
     """
 
     def __init__(self, model: Any, take: Callable[[Any], bool]):
@@ -358,8 +358,13 @@ class Ahead:
         self._steps: deque[list[Any]] = deque()
         self._restore: Callable[[], None] = lambda: None
 
-    def fetch(self, iterator: Any) -> None:
+    def fetch(self, iterator: Any, left: int | None = None) -> None:
         """Take the batches to come; there must be one.
+
+        Args:
+            iterator: Over the data.
+            left: Training steps that the fit still makes, of which more are not fetched; `None`
+                where nobody knows.
 
         Raises:
             StopIteration: The data has ended.
@@ -370,6 +375,9 @@ class Ahead:
             self._steps.append(step)
             wanted = [self._take(batch) for batch in step]
             if not all(wanted):
+                return
+            self.ended = left is not None and len(self._steps) >= left
+            if self.ended:
                 return
             try:
                 step = _step(self._model, iterator)
@@ -418,7 +426,12 @@ def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
 
 
 def before_step(
-    model: Any, act: Callable[[], None], ahead: Ahead | None = None, *, loop: Loop
+    model: Any,
+    act: Callable[[], None],
+    ahead: Ahead | None = None,
+    *,
+    loop: Loop,
+    left: int | None = None,
 ) -> None:
     """Call `act` before the step that a running `fit` has announced, if there is one.
 
@@ -431,6 +444,7 @@ def before_step(
         act: What to do.
         ahead: What fetches batches first, if something does.
         loop: The loop that has announced it.
+        left: Training steps that the fit still makes; `None` where nobody knows.
     """
     queue = ahead
     if queue is None or not queue.is_asked:
@@ -442,7 +456,7 @@ def before_step(
 
     def waiting(iterator: Any) -> Any:
         model.train_function = original
-        queue.fetch(iterator)
+        queue.fetch(iterator, left)
         act()
         queue.attach()
         return model.train_function(iterator)

@@ -270,8 +270,13 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._fit.acts:
-            ahead, loop = self._fit.sampling.ahead, self._loop
-            _keras.before_step(self.model, lambda: self._before_step(batch), ahead, loop=loop)
+            _keras.before_step(
+                self.model,
+                lambda: self._before_step(batch),
+                self._fit.sampling.ahead,
+                loop=self._loop,
+                left=self._fit.clock.steps_left,
+            )
 
     @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

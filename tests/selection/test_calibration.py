@@ -449,6 +449,34 @@ def test_cuts_within_the_batches_that_were_fetched_lose_none_of_them():
     assert [cut.step for cut in scheduler.report.cuts] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_batch_is_fetched_that_the_fit_does_not_train_on(at_once):
+    """What a source still holds after a fit, it gives to the next one."""
+    x, y = data(16 * 12)
+    read = []
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            return x[:16], y[:16]
+
+    def take(self, batch, original=SampleCollector._take):
+        read.append(len(batch[0]))
+        return original(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleCollector, "_take", take)
+        model = mlp(steps_per_execution=at_once)
+        scheduler = RankScheduler(budget=0.4, criterion="activation")
+        fit = {"steps_per_epoch": 4, "epochs": 3, "initial_epoch": 1, "verbose": 0}
+        model.fit(Batches(), callbacks=[scheduler], **fit)
+    (cut,) = scheduler.report.cuts
+    assert (cut.step, len(read)) == (0, 8), "at once, by what there is"
+    assert not is_watched(model)
+
+
 def test_a_configuration_names_a_criterion():
     config = parse_config({"compression": {"rank": 4, "criterion": "activation"}})
     (scheduler,) = config.callbacks()
