@@ -35,6 +35,7 @@ from reducible_train._keras.data import (
     layer_calls,
     loss_gradients,
     output_gradients,
+    outputs_without_loss,
 )
 from reducible_train._keras.fit_samples import some_of_fit
 from reducible_train._keras.fits import (
@@ -225,6 +226,7 @@ __all__ = [
     "other_callbacks",
     "output_gradients",
     "output_layers",
+    "outputs_without_loss",
     "own_variables",
     "passing_state",
     "plainly_named",

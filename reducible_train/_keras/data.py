@@ -329,6 +329,24 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
     return [None if each is None else host_float(each) for each in found]
 
 
+def outputs_without_loss(model: Any, batch: Any) -> list[tuple[int | None, ...]] | None:
+    """The shapes of a model's outputs on a batch of which its loss cannot be computed.
+
+    `None` where it can, or where not even the model can be run on it.
+    """
+    with as_it_was(model):
+        try:
+            predicted = model(batch[0], training=False)
+        except Exception:
+            return None
+        try:
+            _summed_loss(model, batch, predicted)
+        except Exception:  # whatever a loss does with targets that are not its own
+            told = (each for each in keras.tree.flatten(predicted) if hasattr(each, "shape"))
+            return [tuple(each.shape) for each in told]
+    return None
+
+
 def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
     """The loss of a batch's samples, added up: Keras's mean, undone."""
     x, y, weight = batch

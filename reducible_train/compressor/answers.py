@@ -145,8 +145,15 @@ class AnswerWatch:
         if self._is_judged and has_targets and _keras.can_be_judged(self._model):
             try:
                 return outputs_of(self._model, samples, judged=True)
-            except Exception:  # a loss or a metric that no eager call can have
+            except Exception as error:  # targets of another loss, or what no eager call can have
                 self._is_judged = False
+                found = outputs_of(self._model, samples)
+                self.notes = (
+                    *self.notes,
+                    f"Loss and metrics were not measured on {self._source}, for they cannot be "
+                    f"computed there: {first_sentence(error)}",
+                )
+                return found
         return outputs_of(self._model, samples)
 
     def _since_start(self, now: Answers) -> float | None:
