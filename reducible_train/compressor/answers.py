@@ -15,6 +15,7 @@ from reducible_train.selection.answers import (
     MOST,
     Answers,
     is_finite,
+    not_finite,
     outputs_of,
     relative_output_errors,
     some_of,
@@ -64,11 +65,14 @@ class AnswerWatch:
         notes: Sentences for the reader of a report.
         complaint: That outputs are no better than their mean, right after the last cut or, once
             all is over, still so; `None` if they are.
+        unknown: That an output held nothing finite already before a cut, so that nobody knows what
+            that did to it; `None` if all did.
     """
 
     def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
+        self.unknown: str | None = None
         self._model = model
         self._samples = samples
         self._source = source
@@ -103,6 +107,7 @@ class AnswerWatch:
         if before is None or after is None:
             return CutAnswers()
         errors = self._errors(before, after)
+        self._look_for_unknown(before, errors)
         self._is_measured = True
         self.complaint = useless(errors)
         if self.complaint is not None:
@@ -156,6 +161,18 @@ class AnswerWatch:
                 return found
         return outputs_of(self._model, samples)
 
+    def _look_for_unknown(self, before: Answers, errors: Mapping[str, float]) -> None:
+        """Say which outputs before a cut were no numbers to compare with."""
+        bad, count = not_finite(before)
+        if not bad:
+            return
+        numbers = f"{bad:,} of {count:,} numbers of the outputs were NaN or infinite before it"
+        note = f"What a cut did to the outputs was measured without some: {numbers}."
+        if any(math.isnan(e) and not is_finite(before, name) for name, e in errors.items()):
+            self.unknown = numbers
+            note = f"What a cut did to the outputs was not measured: {numbers}."
+        self.notes = tuple(dict.fromkeys((*self.notes, note)))
+
     def _since_start(self, now: Answers) -> float | None:
         return None if self._start is None else _known(self._errors(self._start, now))
 
@@ -197,6 +214,19 @@ class NoAnswers(AnswerWatch):
     def __init__(self) -> None:
         super().__init__(None, None, "", waits=False)
         self.notes = ()
+
+
+def unknown_outputs(model: Any, unknown: str) -> str:
+    """The warning of a cut of which nobody knows what it did to the outputs.
+
+    Args:
+        model: The model.
+        unknown: As `AnswerWatch` says it.
+    """
+    return (
+        f"Nobody knows what the cut of the ranks of model '{model.name}' did to its answers: "
+        f"{unknown}. Look for what makes them so in the samples and the layers, then cut anew."
+    )
 
 
 def useless(errors: Mapping[str, float]) -> str | None:

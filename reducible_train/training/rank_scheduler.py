@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 import keras
 
 from reducible_train import _keras
+from reducible_train.compressor.answers import unknown_outputs
 from reducible_train.errors import ArgumentError, OutputErrorWarning, ShortfallWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import check_choices
@@ -307,6 +308,9 @@ class RankScheduler(keras.callbacks.Callback):
                 "them. Ask for less, judge by the data (criterion='activation', "
                 "allocation='knapsack'), or train for longer."
             )
+            warnings.warn(words, OutputErrorWarning, stacklevel=3)
+        if run.answers.unknown is not None:
+            words = unknown_outputs(self.model, run.answers.unknown)
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
 
     # --- inside -----------------------------------------------------------------------
