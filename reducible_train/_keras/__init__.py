@@ -126,6 +126,7 @@ from reducible_train._keras.values import (
     host_float,
     host_value,
     itemsize,
+    not_finite,
     size,
     values_kept,
 )
@@ -218,6 +219,7 @@ __all__ = [
     "meaning_of",
     "metrics_begun",
     "move_parameters",
+    "not_finite",
     "note_place",
     "numbers_of_sample",
     "one_sample",

@@ -114,7 +114,8 @@ class _Observer:
         try:
             _add(found, kernel, [Moments.of(*part) for part in parts])
         except SpectrumError as error:
-            raise SpectrumError(f"{kernel.path}: {error}") from error
+            what = "inputs" if found is self.inputs else "gradients of the loss by the outputs"
+            raise SpectrumError(f"{kernel.path}, {what}: {error}") from error
 
 
 def _add(found: dict[str, list[Any]], kernel: Kernel, more: list[Any]) -> None:

@@ -107,7 +107,7 @@ def factorize(
         ArgumentError: Unusable arguments, or a rule that matches no layer.
         RankError: Nothing to compress, a budget that no ranks meet, or several that none meet
             together.
-        SpectrumError: A kernel holds NaN or infinity.
+        SpectrumError: A weight holds NaN or infinity.
         SurgeryError: The model is not built, or Keras failed; it is as it was.
 
     Example:

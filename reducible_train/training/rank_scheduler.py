@@ -113,7 +113,7 @@ class RankScheduler(keras.callbacks.Callback):
             `Rewarm(epochs=...)` in an epoch whose number of steps is not known yet.
         RankError: When `fit` begins: nothing to compress, a budget no ranks meet, or several that
             none meet together.
-        SpectrumError: A kernel holds NaN or infinity.
+        SpectrumError: A weight holds NaN or infinity.
 
     Example:
         >>> from reducible_train import Ramp

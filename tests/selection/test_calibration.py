@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from functools import cache
+from functools import cache, partial
 
 import keras
 import numpy as np
@@ -216,8 +216,32 @@ def test_activations_that_are_not_finite_name_the_kernel():
     x, _ = data()
     kernel = model.get_layer("first").kernel
     kernel.assign(np.full(kernel.shape, 1e38, "float32"))
-    with pytest.raises(SpectrumError, match="second/kernel: Vectors must be finite"):
+    with pytest.raises(SpectrumError, match="second/kernel, inputs: Vectors must be finite"):
         observed(model, x)
+
+
+def test_gradients_that_are_not_finite_are_told_from_inputs():
+    model = mlp()
+    model.compile(loss=lambda y, p: keras.ops.sqrt(keras.ops.sum(p * 0, -1)))
+    with pytest.raises(SpectrumError, match="first/kernel, gradients of the loss by the outputs:"):
+        factorize(model, rank=4, criterion="fisher", calibration=data())
+
+
+@pytest.mark.parametrize("in_fit", [False, True])
+def test_weights_that_are_not_finite_are_named_before_anything_is_cut(in_fit):
+    """Also of what is not cut, and none that no training changes, such as a mask of infinities."""
+    model, (x, y) = mlp(), data()
+    model.get_layer("second").bias.assign(np.full(model.get_layer("second").bias.shape, np.nan))
+    before = weights(model)
+    fit = partial(model.fit, x, y, epochs=4, verbose=0, callbacks=[RankScheduler(budget=RAMP)])
+    with pytest.raises(SpectrumError, match=r"second/bias: (\d+) of \1 numbers are NaN or inf"):
+        fit() if in_fit else factorize(model, 0.5)
+    for one, other in zip(before, weights(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    model = mlp()
+    model.mask = model.add_weight(shape=(2,), initializer="zeros", trainable=False)
+    model.mask.assign([0, -np.inf])
+    assert factorize(model, 0.5).ranks
 
 
 # --- what is done with it -------------------------------------------------------------
