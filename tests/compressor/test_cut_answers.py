@@ -77,6 +77,15 @@ def test_of_samples_that_are_all_the_same_no_error_is_told():
     assert any("the same on all samples of the calibration set" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("samples", [4, 60])
+def test_errors_of_fewer_samples_than_inputs_are_said_to_be_of_these_alone(samples):
+    model, x, y = trained()
+    report = factorize(model, 0.5, calibration=(x[:samples], y[:samples]))
+    few = [note for note in report.notes if "Judged by 4 samples, which are fewer" in note]
+    assert len(few) == (samples < 16)
+    assert all("a/kernel (16 inputs), b/kernel (24 inputs)" in note for note in few)
+
+
 @pytest.mark.parametrize("in_fit", [False, True])
 def test_outputs_that_were_no_numbers_before_a_cut_are_told_and_warned_of(in_fit):
     x = np.random.default_rng(0).normal(size=(40, 16)).astype("float32")
