@@ -28,6 +28,10 @@ NO_DATA = (
     "What the cut did to the outputs was not measured, for there is no data: calibration=(x, y), "
     "some samples of the training or validation set, tells, and lets a criterion judge by it."
 )
+NO_START = (
+    "How far the outputs are from those before the first cut is not told: these are not at hand, "
+    "as in a fit that goes on from a backup, which holds none."
+)
 NEITHER = f"{UNJUDGED} Without it, nothing could be measured of what the cut did to the outputs."
 
 
@@ -109,6 +113,8 @@ class AnswerWatch:
         errors = self._errors(before, after)
         self._look_for_unknown(before, errors)
         self._is_measured = True
+        if self._start is None:
+            self.notes = tuple(dict.fromkeys((*self.notes, NO_START)))
         self.complaint = useless(errors)
         if self.complaint is not None:
             self.notes = (*self.notes, f"Right after {which}, {self.complaint}.")

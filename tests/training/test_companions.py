@@ -361,6 +361,27 @@ def test_a_resumed_training_draws_the_same_random_numbers(make, broken, eagerly,
         np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
 
 
+def test_the_report_of_a_resumed_training_tells_what_can_be_told_of_its_answers(tmp_path):
+    """Outputs before the first cut are gone with the fit that was broken off."""
+    options = {"budget": Ramp(1.0, 0.4, 0, 3), "criterion": "frobenius"}
+    first, second = RankScheduler(**options), RankScheduler(**options)
+    with pytest.raises(InterruptedError):
+        fit(
+            first,
+            RankBackupAndRestore(first, tmp_path),
+            BreakOff(2),
+            model=zoo.compiled(zoo.sequential()),
+            epochs=5,
+        )
+    backup = RankBackupAndRestore(second, tmp_path)
+    fit(second, backup, model=zoo.compiled(zoo.sequential()), epochs=5)
+    told, last = str(second.report), second.report.cuts[-1]
+    assert last.output_error_since_start is None
+    assert f"output error {last.output_error:.3g} by the last cut alone" in told
+    assert f"loss {second.report.cuts[0].metrics_before['loss']:.4g} before the first cut" in told
+    assert "before the first cut is not told" in told
+
+
 def test_a_resumed_training_knows_averages_that_stand_in_for_weights(tmp_path):
     def make():
         keras.utils.set_random_seed(3)
