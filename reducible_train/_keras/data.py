@@ -357,7 +357,7 @@ def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
 class Ahead:
     """Batches of a running `fit`, fetched before their steps, which are trained on them later.
 
-    Nothing is lost, and nothing comes in another order.
+    Nothing of a fit that runs to its end is lost, and nothing comes in another order.
 
     Args:
         model: The model in training.
