@@ -35,6 +35,7 @@ from reducible_train._keras.data import (
     layer_calls,
     loss_gradients,
     output_gradients,
+    outputs_without_loss,
 )
 from reducible_train._keras.fit_samples import some_of_fit
 from reducible_train._keras.fits import (
@@ -125,6 +126,7 @@ from reducible_train._keras.values import (
     host_float,
     host_value,
     itemsize,
+    not_finite,
     size,
     values_kept,
 )
@@ -217,6 +219,7 @@ __all__ = [
     "meaning_of",
     "metrics_begun",
     "move_parameters",
+    "not_finite",
     "note_place",
     "numbers_of_sample",
     "one_sample",
@@ -225,6 +228,7 @@ __all__ = [
     "other_callbacks",
     "output_gradients",
     "output_layers",
+    "outputs_without_loss",
     "own_variables",
     "passing_state",
     "plainly_named",

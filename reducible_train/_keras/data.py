@@ -329,6 +329,24 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
     return [None if each is None else host_float(each) for each in found]
 
 
+def outputs_without_loss(model: Any, batch: Any) -> list[tuple[int | None, ...]] | None:
+    """The shapes of a model's outputs on a batch of which its loss cannot be computed.
+
+    `None` where it can, or where not even the model can be run on it.
+    """
+    with as_it_was(model):
+        try:
+            predicted = model(batch[0], training=False)
+        except Exception:
+            return None
+        try:
+            _summed_loss(model, batch, predicted)
+        except Exception:  # whatever a loss does with targets that are not its own
+            told = (each for each in keras.tree.flatten(predicted) if hasattr(each, "shape"))
+            return [tuple(each.shape) for each in told]
+    return None
+
+
 def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
     """The loss of a batch's samples, added up: Keras's mean, undone."""
     x, y, weight = batch
@@ -339,7 +357,7 @@ def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
 class Ahead:
     """Batches of a running `fit`, fetched before their steps, which are trained on them later.
 
-    Nothing is lost, and nothing comes in another order.
+    Nothing of a fit that runs to its end is lost, and nothing comes in another order.
 
     Args:
         model: The model in training.
@@ -347,7 +365,7 @@ class Ahead:
 
     Attributes:
         is_asked: True until batches were fetched.
-        ended: True once the data has ended.
+        ended: True once there is no more, of the data or of the fit.
     """
 
     def __init__(self, model: Any, take: Callable[[Any], bool]):
@@ -358,8 +376,13 @@ class Ahead:
         self._steps: deque[list[Any]] = deque()
         self._restore: Callable[[], None] = lambda: None
 
-    def fetch(self, iterator: Any) -> None:
+    def fetch(self, iterator: Any, left: int | None = None) -> None:
         """Take the batches to come; there must be one.
+
+        Args:
+            iterator: Over the data.
+            left: Training steps that the fit still makes, of which more are not fetched; `None`
+                where nobody knows.
 
         Raises:
             StopIteration: The data has ended.
@@ -370,6 +393,9 @@ class Ahead:
             self._steps.append(step)
             wanted = [self._take(batch) for batch in step]
             if not all(wanted):
+                return
+            self.ended = left is not None and len(self._steps) >= left
+            if self.ended:
                 return
             try:
                 step = _step(self._model, iterator)
@@ -418,7 +444,12 @@ def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
 
 
 def before_step(
-    model: Any, act: Callable[[], None], ahead: Ahead | None = None, *, loop: Loop
+    model: Any,
+    act: Callable[[], None],
+    ahead: Ahead | None = None,
+    *,
+    loop: Loop,
+    left: int | None = None,
 ) -> None:
     """Call `act` before the step that a running `fit` has announced, if there is one.
 
@@ -431,6 +462,7 @@ def before_step(
         act: What to do.
         ahead: What fetches batches first, if something does.
         loop: The loop that has announced it.
+        left: Training steps that the fit still makes; `None` where nobody knows.
     """
     queue = ahead
     if queue is None or not queue.is_asked:
@@ -442,7 +474,7 @@ def before_step(
 
     def waiting(iterator: Any) -> Any:
         model.train_function = original
-        queue.fetch(iterator)
+        queue.fetch(iterator, left)
         act()
         queue.attach()
         return model.train_function(iterator)

@@ -52,6 +52,19 @@ def host_float(variable: Any) -> np.ndarray:
     return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
 
 
+def not_finite(variable: Any) -> int:
+    """How many numbers of a variable are NaN or infinite; counted where it lies.
+
+    Infinity is as it should be in what is not trained, such as a mask: there NaN alone counts.
+    """
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return 0
+    value = variable.value
+    nan = keras.ops.isnan(value)
+    bad = keras.ops.logical_or(nan, keras.ops.isinf(value)) if variable.trainable else nan
+    return int(host_value(keras.ops.sum(keras.ops.cast(bad, "int32"))))
+
+
 @contextlib.contextmanager
 def values_kept(variables: Sequence[Any]) -> Iterator[None]:
     """Whatever happens within it, variables have their values again in the end."""

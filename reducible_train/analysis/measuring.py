@@ -87,7 +87,7 @@ def analyze(
         FormatError: A file that holds something else.
         FileAccessError: A file that cannot be read or written.
         RankError: There is nothing to cut.
-        SpectrumError: A kernel holds NaN or infinity.
+        SpectrumError: A weight holds NaN or infinity.
         SurgeryError: The model is not built.
 
     Example:

@@ -12,6 +12,7 @@ from reducible_train.cli._data import read_arrays
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
 from reducible_train.preflight.paths import check_apart, check_writable
+from reducible_train.report.figures import check_picture
 
 
 def analyze(
@@ -50,6 +51,8 @@ def analyze(
         if path is not None:
             check_apart(path, name, (model, data))
             check_writable(path, name)
+    if plot is not None:
+        check_picture(plot, "--plot")
     check_model_file(model)
     arrays = read_arrays(data)
     load_keras()

@@ -15,6 +15,7 @@ from reducible_train.selection.answers import (
     MOST,
     Answers,
     is_finite,
+    not_finite,
     outputs_of,
     relative_output_errors,
     some_of,
@@ -26,6 +27,10 @@ from reducible_train.selection.samples import Samples
 NO_DATA = (
     "What the cut did to the outputs was not measured, for there is no data: calibration=(x, y), "
     "some samples of the training or validation set, tells, and lets a criterion judge by it."
+)
+NO_START = (
+    "How far the outputs are from those before the first cut is not told: these are not at hand, "
+    "as in a fit that goes on from a backup, which holds none."
 )
 NEITHER = f"{UNJUDGED} Without it, nothing could be measured of what the cut did to the outputs."
 
@@ -64,11 +69,14 @@ class AnswerWatch:
         notes: Sentences for the reader of a report.
         complaint: That outputs are no better than their mean, right after the last cut or, once
             all is over, still so; `None` if they are.
+        unknown: That an output held nothing finite already before a cut, so that nobody knows what
+            that did to it; `None` if all did.
     """
 
     def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
+        self.unknown: str | None = None
         self._model = model
         self._samples = samples
         self._source = source
@@ -103,7 +111,10 @@ class AnswerWatch:
         if before is None or after is None:
             return CutAnswers()
         errors = self._errors(before, after)
+        self._look_for_unknown(before, errors)
         self._is_measured = True
+        if self._start is None:
+            self.notes = tuple(dict.fromkeys((*self.notes, NO_START)))
         self.complaint = useless(errors)
         if self.complaint is not None:
             self.notes = (*self.notes, f"Right after {which}, {self.complaint}.")
@@ -145,9 +156,28 @@ class AnswerWatch:
         if self._is_judged and has_targets and _keras.can_be_judged(self._model):
             try:
                 return outputs_of(self._model, samples, judged=True)
-            except Exception:  # a loss or a metric that no eager call can have
+            except Exception as error:  # targets of another loss, or what no eager call can have
                 self._is_judged = False
+                found = outputs_of(self._model, samples)
+                self.notes = (
+                    *self.notes,
+                    f"Loss and metrics were not measured on {self._source}, for they cannot be "
+                    f"computed there: {first_sentence(error)}",
+                )
+                return found
         return outputs_of(self._model, samples)
+
+    def _look_for_unknown(self, before: Answers, errors: Mapping[str, float]) -> None:
+        """Say which outputs before a cut were no numbers to compare with."""
+        bad, count = not_finite(before)
+        if not bad:
+            return
+        numbers = f"{bad:,} of {count:,} numbers of the outputs were NaN or infinite before it"
+        note = f"What a cut did to the outputs was measured without some: {numbers}."
+        if any(math.isnan(e) and not is_finite(before, name) for name, e in errors.items()):
+            self.unknown = numbers
+            note = f"What a cut did to the outputs was not measured: {numbers}."
+        self.notes = tuple(dict.fromkeys((*self.notes, note)))
 
     def _since_start(self, now: Answers) -> float | None:
         return None if self._start is None else _known(self._errors(self._start, now))
@@ -190,6 +220,19 @@ class NoAnswers(AnswerWatch):
     def __init__(self) -> None:
         super().__init__(None, None, "", waits=False)
         self.notes = ()
+
+
+def unknown_outputs(model: Any, unknown: str) -> str:
+    """The warning of a cut of which nobody knows what it did to the outputs.
+
+    Args:
+        model: The model.
+        unknown: As `AnswerWatch` says it.
+    """
+    return (
+        f"Nobody knows what the cut of the ranks of model '{model.name}' did to its answers: "
+        f"{unknown}. Look for what makes them so in the samples and the layers, then cut anew."
+    )
 
 
 def useless(errors: Mapping[str, float]) -> str | None:

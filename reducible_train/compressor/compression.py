@@ -105,7 +105,7 @@ class Compression:
             model, a rule that matches nothing, a budget of FLOPs for a model whose input shapes
             are not known.
         RankError: Nothing to compress, or a budget that no ranks meet.
-        SpectrumError: A kernel holds NaN or infinity.
+        SpectrumError: A weight holds NaN or infinity.
     """
 
     def __init__(

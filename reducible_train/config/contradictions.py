@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reducible_train.config.aids import KINDS
-from reducible_train.config.faults import placed, settings_faults, training_faults
+from reducible_train.config.faults import placed, settings_faults, training_faults, whole
 from reducible_train.config.models import ConfigModel
 from reducible_train.config.problems import shown
 from reducible_train.config.reading import Place
@@ -20,12 +20,23 @@ from reducible_train.settings.agreement import (
     analysis_fault,
     disagreements,
     measure_faults,
+    multiple_faults,
     resume_faults,
+    sharing_faults,
 )
+from reducible_train.settings.checks import is_count
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.measures import measure_kinds
-from reducible_train.settings.targets import SharedTarget, StableRank, choice_faults, target_kinds
+from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.targets import (
+    SharedTarget,
+    StableRank,
+    choice_faults,
+    goal_faults,
+    target,
+    target_kinds,
+)
 from reducible_train.settings.targets.several import is_several
 
 Found = Iterator[tuple[Place, str]]
@@ -45,8 +56,8 @@ def contradictions(values: Any) -> Found:
     )
     yield from _one_quantity(compression, place)
     yield from _idle_options(compression, place)
-    fault = analysis_fault(compression.get("criterion") or "auto", compression.get("analysis"))
-    yield from placed([] if fault is None else [fault], place)
+    yield from placed(_of_analysis(compression), place)
+    yield from placed(_of_multiples(compression), place)
     yield from placed(_of_several(compression), place)
     yield from _idle_aids(compression, place)
     for where, fault in _disagreements(compression, values.get("backup")):
@@ -81,6 +92,38 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
                 f"{name} has a meaning only for a budget, and none is given."
                 f" Received: {shown(compression[name])}. Remove it, or give a budget.",
             )
+
+
+def _of_analysis(compression: Mapping[str, Any]) -> list[Fault]:
+    """What a criterion has against an analysis, or against what is not shared by one."""
+    criterion = compression.get("criterion") or "auto"
+    fault = analysis_fault(criterion, compression.get("analysis"))
+    quantities = _quantities(compression)
+    shares = any(name == "search" or issubclass(TARGETS[name], SharedTarget) for name in quantities)
+    found = sharing_faults(
+        criterion,
+        " and ".join(quantities) or "none",
+        shares=shares or not (quantities or _start(compression)),  # of none, more is said elsewhere
+        allocation=compression.get("allocation") or "auto",
+    )
+    return [*([] if fault is None else [fault]), *found]
+
+
+def _of_multiples(compression: Mapping[str, Any]) -> list[Fault]:
+    """What ranks, of rules too, have against multiples of a number, where both are good."""
+    given, rules = compression.get("multiple"), compression.get("rules")
+    multiple = 1 if given is None else given
+    if not is_count(multiple):
+        return []
+    asked = as_config(compression.get("rank"))
+    mine = target("budget", 1.0)  # in the place of all that asks for no ranks
+    if asked is not None and not goal_faults("rank", asked):
+        mine = target("rank", asked)
+    layers = [
+        whole(LayerRule, as_config(rule)) or LayerRule("*")
+        for rule in (rules if isinstance(rules, list) else ())
+    ]
+    return list(multiple_faults(mine, layers, multiple))
 
 
 def _of_several(compression: Mapping[str, Any]) -> list[Fault]:

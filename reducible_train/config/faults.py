@@ -127,7 +127,7 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
     mine = _falls(compression, list(target_kinds()))
     falls = [_falls(rule, OWN) for rule in layers]
     aids = [
-        _whole(kind, _mapping(compression.get("aids")).get(name))
+        whole(kind, _mapping(compression.get("aids")).get(name))
         for name, kind in aid_kinds().items()
     ]
     return _Asked(
@@ -157,7 +157,7 @@ def _falls(section: Mapping[str, Any], quantities: Sequence[str]) -> Any:
     return _FallTogether(parts) if len(parts) == len(drafts) else False
 
 
-def _whole(made: type[S], given: Any) -> S | None:
+def whole(made: type[S], given: Any) -> S | None:
     """Settings of a mapping, if there is nothing wrong with them."""
     known = {name: given[name] for name in fields_of(made) if name in _mapping(given)}
     good = isinstance(given, Mapping) and not made.faults_of(known)

@@ -105,15 +105,16 @@ class Moments:
     @cached_property
     def scatter(self) -> Array:
         """`(k, k)`, the sum of `w (x - mean)^T (x - mean)` over the vectors `x`."""
-        return self.spread.T @ self.spread if self._is_thin else self.spread
+        return self.spread.T @ self.spread if self.is_thin else self.spread
 
     @property
-    def _is_thin(self) -> bool:
+    def is_thin(self) -> bool:
+        """True while fewer vectors were seen than they are long."""
         return len(self.spread) < len(self.mean)
 
     def weight(self, *, centred: bool) -> Weight:
         """`covariance`, or `second_moment` if not centred; by few vectors, where these tell it."""
-        if not self._is_thin:
+        if not self.is_thin:
             return self.covariance if centred else self.second_moment
         vectors = self.spread / np.sqrt(self.count)
         return Thin(vectors if centred else np.vstack([vectors, self.mean]))
@@ -126,7 +127,7 @@ class Moments:
             right: `V (r, n)`.
             centred: True for that of `x - mean`.
         """
-        if self._is_thin:
+        if self.is_thin:
             found = float((product(self.spread @ left, right) ** 2).sum())
         elif right is None:
             found = float(np.einsum("ij,ij->", left, self.scatter @ left))

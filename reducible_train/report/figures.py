@@ -65,6 +65,25 @@ def finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     return figure
 
 
+def check_picture(path: str | os.PathLike[str], name: str) -> None:
+    """Refuse a picture of a kind that cannot be written, before the work that fills it.
+
+    Args:
+        path: The file to write.
+        name: What it is given as, such as `"--plot"`.
+
+    Raises:
+        ArgumentError: Nothing writes files of this suffix, or matplotlib is not installed.
+    """
+    known = new_figure(1, 1, name, "leave it out").canvas.get_supported_filetypes()
+    suffix = os.path.splitext(path)[1][1:].lower()
+    if suffix and suffix not in known:
+        raise ArgumentError(
+            f"{name} must be a picture: {', '.join(known)}. Received: {os.fspath(path)!r}. Name it "
+            "such as analysis.png."
+        )
+
+
 # --- a report -------------------------------------------------------------------------
 
 

@@ -435,22 +435,37 @@ def answer_lines(cuts: Sequence[Cut], answers: Answers | None) -> list[str]:
 before it (64 samples of the validation data)
         loss 0.5 before the cut, 0.875 right after it, 0.375 at the end
     """
-    if answers is None or not cuts or cuts[-1].output_error_since_start is None:
+    if not cuts:
         return []
     many = len(cuts) > 1
     first, last = ("the first cut", "the last") if many else ("the cut", "it")
-    lines = [f"output error {cuts[-1].output_error_since_start:.3g} right after the "]
-    lines[0] += "last cut" if many else "cut"
-    if answers.output_error is not None:
-        lines[0] += f", {answers.output_error:.3g} at the end"
-    lines[0] += f", of the variance of the outputs before {'the first' if many else 'it'}"
-    lines[0] += f" ({answers.measured_on})"
+    lines = _error_line(cuts[-1], answers, many)
     for name, before in cuts[0].metrics_before.items():
-        after, now = cuts[-1].metrics_after.get(name), answers.metrics.get(name)
+        after = cuts[-1].metrics_after.get(name)
+        now = None if answers is None else answers.metrics.get(name)
         line = f"{name} {before:.4g} before {first}"
         line += "" if after is None else f", {after:.4g} right after {last}"
         lines.append(line + ("" if now is None else f", {now:.4g} at the end"))
     return lines
+
+
+def _error_line(cut: Cut, answers: Answers | None, many: bool) -> list[str]:
+    """The error of the outputs since the first cut, or that of the last alone, or neither.
+
+    Without answers, as after a resume with no more cuts, it is that of the fit before.
+    """
+    error, since_start = cut.output_error, cut.output_error_since_start
+    if since_start is not None:
+        line = f"output error {since_start:.3g} right after the {'last cut' if many else 'cut'}"
+        if answers is not None and answers.output_error is not None:
+            line += f", {answers.output_error:.3g} at the end"
+        what = "the first" if many else "it"
+    elif error is not None:
+        line, what = f"output error {error:.3g} by the last cut alone", "it"
+    else:
+        return []
+    where = "" if answers is None else f" ({answers.measured_on})"
+    return [f"{line}, of the variance of the outputs before {what}{where}"]
 
 
 def cut_to_dict(cut: Cut, *, spectra: bool = False) -> dict[str, Any]:

@@ -100,6 +100,13 @@ def is_finite(answers: Answers, name: str) -> bool:
     return all(bool(np.isfinite(values).all()) for values in given)
 
 
+def not_finite(answers: Answers) -> tuple[int, int]:
+    """How many numbers of the outputs are NaN or infinite, and of how many."""
+    found = [values for batch in answers.batches for values, _ in batch.values()]
+    total = sum(values.size for values in found)
+    return total - sum(int(np.isfinite(values).sum()) for values in found), total
+
+
 def some_of(model: Any, samples: Samples, most: int = MOST) -> Samples:
     """At most so many of the samples, spread evenly, fewer where a model's outputs are large.
 

@@ -117,7 +117,8 @@ def _array(given: Any) -> Any:
         raise _no_array(type(given).__name__) from error
     if array.ndim == 0:
         number = isinstance(plain(given), int | float)
-        raise _no_array(repr(given)[:200], _COUNTED if number else _LOADED)
+        remedy = _BATCHED if is_tensor else _COUNTED if number else _LOADED
+        raise _no_array(repr(given)[:200], remedy)
     words = array.dtype == object and all(isinstance(e, str | bytes) for e in array.flat)
     if array.dtype == object and not words:
         raise _no_array(f"{type(given).__name__} of {array.dtype}")
@@ -129,6 +130,7 @@ _COUNTED = (
     "lists of numbers make arrays, np.asarray(x)."
 )
 _LOADED = "Load a file first, such as np.load(path)['x']."
+_BATCHED = "Give a dataset in batches, dataset.batch(32)."
 _ALIKE = "Make arrays of it, sequences padded to one length in a batch."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, SpectrumError
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
@@ -197,7 +198,7 @@ def smallest_cost(survey: Survey, measure: str) -> float:
 
 
 def check_finite(survey: Survey) -> None:
-    """Refuse kernels that have no singular values.
+    """Refuse kernels that have no singular values, and weights that spoil what is learned of them.
 
     Raises:
         SpectrumError: One of them holds NaN or infinity.
@@ -211,6 +212,14 @@ def check_finite(survey: Survey) -> None:
                     "infinite, so it has no singular values. Load good weights, or find out "
                     "where training diverged."
                 )
+    for variable in survey.model.weights:
+        bad = _keras.not_finite(variable)
+        if bad:
+            raise SpectrumError(
+                f"{variable.path}: {bad} of {_keras.size(variable)} numbers are NaN or infinite, "
+                "so no data can judge the kernels of the model. Load good weights, or find out "
+                "where training diverged."
+            )
 
 
 def _least(compressible: CompressibleKernel, measure: str) -> float:

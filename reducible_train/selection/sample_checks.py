@@ -119,18 +119,37 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
     """The gradient of the loss of one batch by variables, summed over the samples.
 
     Raises:
-        ArgumentError: The model cannot be run on the samples.
+        ArgumentError: The model cannot be run on the samples, or its loss not be computed of them.
     """
     try:
         return _keras.loss_gradients(model, variables, batch)
     except Exception as error:
-        raise cannot_be_run(model, error) from error
+        raise no_gradients(model, batch, error) from error
+
+
+def no_gradients(model: Any, batch: Any, error: Exception) -> ArgumentError:
+    """The error to raise where gradients of the loss failed: by the targets, or by the model."""
+    outputs = _keras.outputs_without_loss(model, batch)
+    if outputs is None:
+        return cannot_be_run(model, error)
+    targets = [np.shape(each) for each in keras.tree.flatten(batch[1]) if each is not None]
+    return ArgumentError(
+        f"The loss of model '{model.name}' cannot be computed with the targets of the calibration "
+        f"samples. Received: targets of shape {_of_any_number(targets)} for outputs of shape "
+        f"{_of_any_number(outputs)}: {first_sentence(error)} Give the targets that model.fit "
+        "takes, whole numbers or one-hot as the loss has them."
+    )
+
+
+def _of_any_number(shapes: Sequence[Sequence[int | None]]) -> str:
+    """Shapes of batches, of however many samples."""
+    return ", ".join(str((None, *shape[1:])) for shape in shapes) or "()"
 
 
 def cannot_be_run(model: Any, error: Exception) -> ArgumentError:
     """The error to raise where a model fails on samples."""
     return ArgumentError(
-        f"Model '{model.name}' cannot be run on the calibration samples; nothing was changed. "
+        f"Model '{model.name}' cannot be run on the calibration samples. "
         f"Received: {first_sentence(error)} Give them as you give model.fit its data."
     )
 

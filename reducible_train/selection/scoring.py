@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
 from reducible_train.linalg.leading import pays
 from reducible_train.linalg.metric import Metric
+from reducible_train.linalg.moments import Moments
 from reducible_train.linalg.noise import effective_rank
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
 from reducible_train.selection.compressible import CompressibleKernel
@@ -142,7 +143,25 @@ class DirectionScorer:
         unobserved = [m for m in compressible if m.kernel.path not in statistics]
         if unobserved:
             self.notes = (self._by_energy(unobserved),)
+        self.notes = (*self.notes, *self._by_few(statistics, len(self._samples)))
         return statistics
+
+    def _by_few(
+        self, statistics: Mapping[str, Sequence[Statistics]], samples: int
+    ) -> Iterator[str]:
+        """That there are too few samples to tell of every direction of some inputs."""
+        thin = {
+            path: len(each.inputs.mean)
+            for path, (each, *_) in statistics.items()
+            if isinstance(each.inputs, Moments) and each.inputs.is_thin
+        }
+        if thin:
+            paths = ", ".join(f"{path} ({count} inputs)" for path, count in thin.items())
+            yield (
+                f"Judged by {samples} samples, which are fewer, with all their positions, than the "
+                f"inputs of {paths}: the errors that are told hold for these samples, not for "
+                "others. Give more, a few thousand of the training set."
+            )
 
     def _by_energy(self, unobserved: Sequence[CompressibleKernel]) -> str:
         """That the criterion does not score some kernels, and what follows from it."""

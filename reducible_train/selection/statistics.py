@@ -15,7 +15,7 @@ from reducible_train.layers import Kernel, RowReader
 from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.separation import Separated
 from reducible_train.selection.criteria import Statistics
-from reducible_train.selection.sample_checks import cannot_be_run
+from reducible_train.selection.sample_checks import cannot_be_run, no_gradients
 from reducible_train.selection.samples import Samples, batches_for, told_apart
 
 LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
@@ -114,7 +114,8 @@ class _Observer:
         try:
             _add(found, kernel, [Moments.of(*part) for part in parts])
         except SpectrumError as error:
-            raise SpectrumError(f"{kernel.path}: {error}") from error
+            what = "inputs" if found is self.inputs else "gradients of the loss by the outputs"
+            raise SpectrumError(f"{kernel.path}, {what}: {error}") from error
 
 
 def _add(found: dict[str, list[Any]], kernel: Kernel, more: list[Any]) -> None:
@@ -175,6 +176,8 @@ def _calls(
             return _keras.output_gradients(model, layers, (x, y, within), weights, others=_OTHERS)
         return _keras.layer_calls(model, layers, x, weights)
     except Exception as error:
+        if "gradients" in needs:
+            raise no_gradients(model, (x, y, within), error) from error
         raise cannot_be_run(model, error) from error
 
 

@@ -86,6 +86,40 @@ def analysis_fault(criterion: str, analysis: Any) -> Fault | None:
     return None
 
 
+def sharing_faults(criterion: str, quantity: str, *, shares: bool, allocation: str) -> list[Fault]:
+    """What the criterion of an analysis has against what is not shared by losses.
+
+    Args:
+        criterion: The criterion.
+        quantity: What falls.
+        shares: True if that is a budget, which kernels share.
+        allocation: How.
+
+    >>> [f.argument for f in sharing_faults("measured", "rtol", shares=False, allocation="uniform")]
+    [('criterion',), ('allocation',)]
+    """
+    if criterion != "measured":
+        return []
+    found = list[Fault]()
+    if not shares:
+        found.append(
+            Fault(
+                ("criterion",),
+                "criterion='measured' says how a budget is shared. Received: "
+                f"{quantity}, which shares none. Give a budget, or leave it out.",
+            )
+        )
+    if allocation == "uniform":
+        found.append(
+            Fault(
+                ("allocation",),
+                "allocation='uniform' looks at no losses, so criterion='measured' says nothing to "
+                "it. Received: both. Leave `allocation` out.",
+            )
+        )
+    return found
+
+
 def measure_faults(
     quantity: str, measures: Sequence[str], given: Sequence[Any] | Any
 ) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from reducible_train.settings.agreement import (
     disagreements,
     measure_faults,
     multiple_faults,
+    sharing_faults,
 )
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Nested, Settings, together
@@ -190,21 +191,12 @@ class CompressionSettings(
     @together("target", "criterion", "allocation", "analysis")
     def _analysis_is_used(self) -> Fault | None:
         fault = analysis_fault(self.criterion, self.analysis)
-        if fault is not None or self.criterion != MEASURED:
+        if fault is not None:
             return fault
-        if not any(isinstance(part, SharedTarget) for part in self.target.parts):
-            return Fault(
-                ("criterion",),
-                "criterion='measured' says how a budget is shared. Received: "
-                f"{self.target.quantity}, which shares none. Give a budget, or leave it out.",
-            )
-        if self.allocation == "uniform":
-            return Fault(
-                ("allocation",),
-                "allocation='uniform' looks at no losses, so criterion='measured' says nothing to "
-                "it. Received: both. Leave `allocation` out.",
-            )
-        return None
+        quantity, allocation = self.target.quantity, self.allocation
+        shares = any(isinstance(part, SharedTarget) for part in self.target.parts)
+        found = sharing_faults(self.criterion, quantity, shares=shares, allocation=allocation)
+        return next(iter(found), None)
 
     @together("target", "rules", "multiple")
     def _ranks_are_multiples(self) -> Fault | None:

@@ -50,6 +50,23 @@ class Clock:
         """Steps of an epoch, as announced or as seen; `None` while neither is known."""
         return self._params.get("steps") or self.epoch_length
 
+    @property
+    def steps_left(self) -> int | None:
+        """Training steps that the fit still makes, those that run at once as one.
+
+        `None` where nobody has announced them.
+        """
+        steps, epochs = self._params.get("steps"), self.epochs
+        if not steps or epochs is None:
+            return None
+        counts = (steps, self.step - self._epoch_start)
+        of_epoch, done = (-(-each // self._at_once) for each in counts)
+        return (epochs - self.epoch) * of_epoch - done
+
+    @property
+    def _at_once(self) -> int:
+        return int(self._model.steps_per_execution)
+
     def begin_epoch(self, epoch: int) -> None:
         """An epoch begins; whether it has a step will be seen."""
         self.epoch, self._epoch_start, self.opens = epoch, self.step, True
@@ -86,7 +103,7 @@ class Clock:
 
     def _now(self, batch: int) -> float:
         """Time in epochs; within the first, if its length is not known, its beginning."""
-        steps, at_once = self.steps_per_epoch, self._model.steps_per_execution
+        steps, at_once = self.steps_per_epoch, self._at_once
         if not steps:
             return float(self.epoch)
         steps = -(-steps // at_once) * at_once  # as they are counted

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression, asked_of
-from reducible_train.compressor.answers import NO_DATA, AnswerWatch
+from reducible_train.compressor.answers import NO_DATA, AnswerWatch, unknown_outputs
 from reducible_train.errors import ArgumentError, ArgumentTypeError, OutputErrorWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.calibration import samples_of
@@ -107,7 +107,7 @@ def factorize(
         ArgumentError: Unusable arguments, or a rule that matches no layer.
         RankError: Nothing to compress, a budget that no ranks meet, or several that none meet
             together.
-        SpectrumError: A kernel holds NaN or infinity.
+        SpectrumError: A weight holds NaN or infinity.
         SurgeryError: The model is not built, or Keras failed; it is as it was.
 
     Example:
@@ -171,14 +171,17 @@ def factorize(
             "Give some thousand samples of the training set, calibration=(x, y)."
         )
     compression.cut(0.0)
-    if compression.answers.complaint is not None:
+    answers = compression.answers
+    if answers.complaint is not None:
         warnings.warn(
             f"factorize was asked for too much of model '{model.name}': right after it, "
-            f"{compression.answers.complaint}. Ask for less, judge by the data "
+            f"{answers.complaint}. Ask for less, judge by the data "
             "(criterion='auto'), or train the model on.",
             OutputErrorWarning,
             stacklevel=2,
         )
+    if answers.unknown is not None:
+        warnings.warn(unknown_outputs(model, answers.unknown), OutputErrorWarning, stacklevel=2)
     return compression.report
 
 

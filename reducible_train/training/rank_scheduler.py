@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 import keras
 
 from reducible_train import _keras
+from reducible_train.compressor.answers import unknown_outputs
 from reducible_train.errors import ArgumentError, OutputErrorWarning, ShortfallWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import check_choices
@@ -112,7 +113,7 @@ class RankScheduler(keras.callbacks.Callback):
             `Rewarm(epochs=...)` in an epoch whose number of steps is not known yet.
         RankError: When `fit` begins: nothing to compress, a budget no ranks meet, or several that
             none meet together.
-        SpectrumError: A kernel holds NaN or infinity.
+        SpectrumError: A weight holds NaN or infinity.
 
     Example:
         >>> from reducible_train import Ramp
@@ -270,8 +271,13 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._fit.acts:
-            ahead, loop = self._fit.sampling.ahead, self._loop
-            _keras.before_step(self.model, lambda: self._before_step(batch), ahead, loop=loop)
+            _keras.before_step(
+                self.model,
+                lambda: self._before_step(batch),
+                self._fit.sampling.ahead,
+                loop=self._loop,
+                left=self._fit.clock.steps_left,
+            )
 
     @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -302,6 +308,9 @@ class RankScheduler(keras.callbacks.Callback):
                 "them. Ask for less, judge by the data (criterion='activation', "
                 "allocation='knapsack'), or train for longer."
             )
+            warnings.warn(words, OutputErrorWarning, stacklevel=3)
+        if run.answers.unknown is not None:
+            words = unknown_outputs(self.model, run.answers.unknown)
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
 
     # --- inside -----------------------------------------------------------------------

@@ -720,6 +720,17 @@ def test_the_demo_tells_a_folder_it_cannot_write(tmp_path):
 # --- analyze --------------------------------------------------------------------------
 
 
+def test_a_picture_that_cannot_be_written_is_refused_before_the_model_is_read(tmp_path):
+    pytest.importorskip("matplotlib")
+    for name in ("model.keras", "data.npz"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+    command = ["analyze", tmp_path / "model.keras", tmp_path / "data.npz"]
+    refused = run(*command, "--plot", tmp_path / "x.foo")
+    assert refused.exit_code == 1
+    assert "--plot must be a picture" in refused.stderr
+    assert "x.foo" in refused.stderr
+
+
 def test_analyze_shows_keeps_and_goes_on(tmp_path):
     keras = pytest.importorskip("keras")
     hidden, output = keras.layers.Dense(16, name="hidden"), keras.layers.Dense(3, name="output")

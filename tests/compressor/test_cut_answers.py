@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import keras
 import numpy as np
@@ -75,6 +75,43 @@ def test_of_samples_that_are_all_the_same_no_error_is_told():
         report = factorize(model, rank=3, calibration=(x[:1], y[:1]))
     assert report.cuts[0].output_error is None
     assert any("the same on all samples of the calibration set" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("samples", [4, 60])
+def test_errors_of_fewer_samples_than_inputs_are_said_to_be_of_these_alone(samples):
+    model, x, y = trained()
+    report = factorize(model, 0.5, calibration=(x[:samples], y[:samples]))
+    few = [note for note in report.notes if "Judged by 4 samples, which are fewer" in note]
+    assert len(few) == (samples < 16)
+    assert all("a/kernel (16 inputs), b/kernel (24 inputs)" in note for note in few)
+
+
+@pytest.mark.parametrize("in_fit", [False, True])
+def test_outputs_that_were_no_numbers_before_a_cut_are_told_and_warned_of(in_fit):
+    x = np.random.default_rng(0).normal(size=(40, 16)).astype("float32")
+    hidden = L.Dense(24, "relu", name="a")
+    roots = L.Dense(3, lambda z: keras.ops.sqrt(-1 - z * z), name="roots")
+    model = keras.Sequential([keras.Input((16,)), hidden, roots])
+    model.compile(loss="mse")
+    told = r"120 of 120 numbers of the outputs were NaN or infinite before it"
+    scheduler = RankScheduler(rank=3, criterion="frobenius")
+    fit = partial(model.fit, x, x[:, :3], epochs=1, verbose=0, callbacks=[scheduler])
+    once = partial(factorize, model, rank=3, calibration=x, criterion="activation")
+    with pytest.warns(OutputErrorWarning, match=f"Nobody knows what the cut .*{told}"):
+        made = fit() if in_fit else once()
+    report = scheduler.report if in_fit else made
+    assert f"was not measured: {told}" in " ".join(report.notes)
+
+
+def test_some_outputs_that_are_no_numbers_are_left_out_and_counted():
+    model, x, y = trained()
+    masked = keras.ops.where(keras.ops.arange(3) == 0, -np.inf, model.outputs[0])
+    model = keras.Model(model.inputs[0], masked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputErrorWarning)
+        report = factorize(model, rank=3, calibration=(x, y))
+    assert "without some: 240 of 720 numbers" in " ".join(report.notes)
+    assert report.cuts[0].output_error > 0
 
 
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])

@@ -170,6 +170,10 @@ training:
     assert "true and false are not numbers" in messages[4]
 
 
+RANKS = {"schedule": "ramp", "initial": 24, "final": 12, "start_epoch": 0, "end_epoch": 2}
+MEASURED = {"criterion": "measured", "analysis": "a.json"}
+
+
 @pytest.mark.parametrize(
     ("compression", "path", "message"),
     [
@@ -282,6 +286,28 @@ training:
             "$.compression.rules[2].match",
             "never reached: rules[1]",
         ),
+        ({"rank": 12, "multiple": 8}, "$.compression.multiple", "Write 8 or 16."),
+        ({"rank": RANKS, "multiple": 8}, "$.compression.multiple", "Received: rank=12"),
+        (
+            {"budget": 0.5, "multiple": 8, "rules": [{"match": "a", "rank": 12}]},
+            "$.compression.rules[0]",
+            "rank=12 with multiple=8 in the rule for 'a'",
+        ),
+        (
+            {"budget": 0.5, "rules": [{"match": "a", "max_rank": 5, "multiple": 8}]},
+            "$.compression.rules[0]",
+            "in multiples of 8",
+        ),
+        (
+            {"rtol": 0.1, **MEASURED},
+            "$.compression.criterion",
+            "Received: rtol, which shares none",
+        ),
+        (
+            {"budget": 0.5, **MEASURED, "allocation": "uniform"},
+            "$.compression.allocation",
+            "looks at no losses",
+        ),
     ],
 )
 def test_a_mistake_in_compression_is_one_problem(compression, path, message):
@@ -289,6 +315,14 @@ def test_a_mistake_in_compression_is_one_problem(compression, path, message):
     assert message in found[path]
     if "is missing" not in message:
         assert len(found) == 1
+
+
+def test_what_several_keys_have_against_each_other_is_told_beside_all_else():
+    rules = [{"match": "a", "rank": 9}, {"match": "b", "rank": 6, "multiple": 4}]
+    wrong = {"rank": 12, "multiple": 8, "rules": rules, "criterion": "measured"}
+    found = problems_of({"compression": wrong, "training": {"epochs": 0}})
+    places = ("multiple", "rules[0]", "rules[1]", "criterion", "analysis")
+    assert set(found) == {*(f"$.compression.{each}" for each in places), "$.training.epochs"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from functools import cache
+from functools import cache, partial
 
 import keras
 import numpy as np
@@ -216,8 +216,32 @@ def test_activations_that_are_not_finite_name_the_kernel():
     x, _ = data()
     kernel = model.get_layer("first").kernel
     kernel.assign(np.full(kernel.shape, 1e38, "float32"))
-    with pytest.raises(SpectrumError, match="second/kernel: Vectors must be finite"):
+    with pytest.raises(SpectrumError, match="second/kernel, inputs: Vectors must be finite"):
         observed(model, x)
+
+
+def test_gradients_that_are_not_finite_are_told_from_inputs():
+    model = mlp()
+    model.compile(loss=lambda y, p: keras.ops.sqrt(keras.ops.sum(p * 0, -1)))
+    with pytest.raises(SpectrumError, match="first/kernel, gradients of the loss by the outputs:"):
+        factorize(model, rank=4, criterion="fisher", calibration=data())
+
+
+@pytest.mark.parametrize("in_fit", [False, True])
+def test_weights_that_are_not_finite_are_named_before_anything_is_cut(in_fit):
+    """Also of what is not cut, and none that no training changes, such as a mask of infinities."""
+    model, (x, y) = mlp(), data()
+    model.get_layer("second").bias.assign(np.full(model.get_layer("second").bias.shape, np.nan))
+    before = weights(model)
+    fit = partial(model.fit, x, y, epochs=4, verbose=0, callbacks=[RankScheduler(budget=RAMP)])
+    with pytest.raises(SpectrumError, match=r"second/bias: (\d+) of \1 numbers are NaN or inf"):
+        fit() if in_fit else factorize(model, 0.5)
+    for one, other in zip(before, weights(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    model = mlp()
+    model.mask = model.add_weight(shape=(2,), initializer="zeros", trainable=False)
+    model.mask.assign([0, -np.inf])
+    assert factorize(model, 0.5).ranks
 
 
 # --- what is done with it -------------------------------------------------------------
@@ -447,6 +471,34 @@ def test_cuts_within_the_batches_that_were_fetched_lose_none_of_them():
     fitted([scheduler, counting], epochs=2, samples=128, source="batches")
     assert steps == [0, 1, 2, 3] * 2
     assert [cut.step for cut in scheduler.report.cuts] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_batch_is_fetched_that_the_fit_does_not_train_on(at_once):
+    """What a source still holds after a fit, it gives to the next one."""
+    x, y = data(16 * 12)
+    read = []
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            return x[:16], y[:16]
+
+    def take(self, batch, original=SampleCollector._take):
+        read.append(len(batch[0]))
+        return original(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleCollector, "_take", take)
+        model = mlp(steps_per_execution=at_once)
+        scheduler = RankScheduler(budget=0.4, criterion="activation")
+        fit = {"steps_per_epoch": 4, "epochs": 3, "initial_epoch": 1, "verbose": 0}
+        model.fit(Batches(), callbacks=[scheduler], **fit)
+    (cut,) = scheduler.report.cuts
+    assert (cut.step, len(read)) == (0, 8), "at once, by what there is"
+    assert not is_watched(model)
 
 
 def test_a_configuration_names_a_criterion():

@@ -69,6 +69,24 @@ def test_samples_of_the_user_that_the_model_cannot_be_called_on_are_refused(in_f
         np.testing.assert_array_equal(after, before)
 
 
+def test_targets_of_another_loss_are_named_as_what_does_not_fit():
+    """Not the model, which can be run, and is judged by its inputs then."""
+    one_hot, model = np.eye(4, dtype="float32")[Y], mlp()
+    before = model.get_weights()
+    told = r"loss of model .* with the targets.*\(None, 4\) for outputs of shape \(None, 4\)"
+    with pytest.raises(ArgumentError, match=told):
+        factorize(model, 0.5, calibration=(X, one_hot), criterion="fisher")
+    for one, after in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, after)
+    report = factorize(model, 0.5, calibration=(X, one_hot))
+    notes = " ".join(report.notes)
+    assert judges(report) == {"activation"}
+    assert re.search(f"not by 'fisher': The {told}", notes)
+    assert "Loss and metrics were not measured" in notes
+    assert "cannot be run" not in notes
+    assert report.cuts[0].output_error is not None
+
+
 def test_by_data_a_budget_is_shared_by_the_knapsack_and_without_by_energy():
     """Each is what its criterion gives where the allocation is named."""
     for given, named in (

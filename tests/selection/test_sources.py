@@ -140,6 +140,10 @@ def test_words_are_inputs():
         (lambda x, y: (x, x, y, y), "a tuple of 4. Several inputs are a list"),
         (lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)), r"dataset\.batch\(32\)"),
         (lambda x, y: tf.data.Dataset.from_tensor_slices(x), r"dataset\.batch\(32\)"),
+        (
+            lambda x, y: tf.data.Dataset.from_tensor_slices((x, y.argmax(-1))),
+            r"dataset\.batch\(32\)",
+        ),
         (lambda x, y: (x, y[:3]), "equally many samples"),
         (lambda x, y: np.array([[1.0], [1.0, 2.0]], dtype=object), "padded to one length"),
         (lambda x, y: "train.csv", "equally many samples|arrays"),

@@ -361,6 +361,31 @@ def test_a_resumed_training_draws_the_same_random_numbers(make, broken, eagerly,
         np.testing.assert_array_equal(zoo.as_array(one), zoo.as_array(two))
 
 
+@pytest.mark.parametrize("last", [3, 1])
+def test_the_report_of_a_resumed_training_tells_what_can_be_told_of_its_answers(tmp_path, last):
+    """Outputs before the first cut are gone with the fit that was broken off, after two epochs."""
+    options = {"budget": Ramp(1.0, 0.4, 0, last), "criterion": "frobenius"}
+    first, second = RankScheduler(**options), RankScheduler(**options)
+    with pytest.raises(InterruptedError):
+        fit(
+            first,
+            RankBackupAndRestore(first, tmp_path),
+            BreakOff(2),
+            model=zoo.compiled(zoo.sequential()),
+            epochs=5,
+        )
+    backup = RankBackupAndRestore(second, tmp_path)
+    fit(second, backup, model=zoo.compiled(zoo.sequential()), epochs=5)
+    told, cut = str(second.report), second.report.cuts[-1]
+    assert f"loss {second.report.cuts[0].metrics_before['loss']:.4g} before the " in told
+    if cut.epoch >= 2:
+        assert cut.output_error_since_start is None
+        assert f"output error {cut.output_error:.3g} by the last cut alone" in told
+        assert "before the first cut is not told" in told
+    else:
+        assert f"output error {cut.output_error_since_start:.3g} right after the" in told
+
+
 def test_a_resumed_training_knows_averages_that_stand_in_for_weights(tmp_path):
     def make():
         keras.utils.set_random_seed(3)
