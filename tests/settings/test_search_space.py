@@ -100,6 +100,25 @@ def test_the_best_that_is_small_enough_wins(sign):
     assert goal.direction(sign) == ("max" if sign > 0 else "min")
 
 
+@pytest.mark.parametrize("worst", [None, -3.0, 2000.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_quality_is_too_bad_to_be_told_from_another(sign, worst):
+    """Losses of a regression, coefficients below 0, one that is infinite: all before too large."""
+    goal = QualityAtSize("val_accuracy", limit=0.5, worst=worst)
+    qualities = [50, 3, 0.2, 0, -1e-3, -5, -1285, -1285.1, -1447, -1e6, -1e12, -1.001e12, -math.inf]
+    rows = [(sign * each, 0.5) for each in qualities] + [(sign * 9, 0.5001), (sign * 9, 1.0)]
+    values = [sign * goal.value(logs(*row), sign) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(rows)
+    assert all(map(math.isfinite, values))
+
+
+def test_a_quality_that_is_not_beyond_the_worst_counts_as_it_is():
+    goal = QualityAtSize("val_accuracy", limit=0.5)
+    assert [goal.value(logs(each, 0.4), -1) for each in (-4.5, 0.37, 10.0)] == [-4.5, 0.37, 10.0]
+    assert [goal.value(logs(each, 0.4), 1) for each in (0.0, 0.37, 40.0)] == [0.0, 0.37, 40.0]
+
+
 def test_a_drop_is_counted_from_the_dense_model():
     goal = SizeAtQuality("val_accuracy", max_drop=0.01)
     assert goal.needs_dense
