@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.report.figures import finished, new_figure
+from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner.evaluation import COMPACT
+from reducible_train.tuner.evaluation import COMPACT, LATENCY, SIZE_METRICS
 
 # What a trial may cost, in the order of the table; the smaller the better.
 COSTS = ("params_fraction", "flops_fraction", "file_bytes", "latency")
@@ -145,7 +147,7 @@ def pareto(
     Args:
         tuner: Any tuner of keras-tuner over a `RankHyperModel`.
         quality: The metric that tells how good a model is; left out, that of the search.
-        mode: `"max"` or `"min"`; left out, that of the search, or as keras-tuner knows it.
+        mode: `"max"` or `"min"`; left out, that of the search, or as Keras knows it.
         costs: Metrics that should be small; left out, all of `params_fraction`, `flops_fraction`,
             `file_bytes` and `latency` that every finished trial has reported.
 
@@ -153,7 +155,8 @@ def pareto(
         All finished trials, and which of them none beats.
 
     Raises:
-        ArgumentError: No trial has finished, one lacks the metric, or they are of another search.
+        ArgumentError: No trial has finished, one lacks the metric, nobody knows its direction, or
+            they are of another search.
 
     Example:
         >>> # front = pareto(tuner)
@@ -170,7 +173,8 @@ def pareto(
             "A front is there once a trial has finished. Received: a search with none. Call "
             "tuner.search(...) first."
         )
-    name, known = _quality_of(tuner) if quality is None else (quality, None)
+    usual, sign = _quality_of(tuner)
+    name = usual if quality is None else quality
     rows = [{key: float(each.metrics.get_best_value(key)) for key in each.metrics.metrics}
             for each in done]  # fmt: skip
     wanted = (
@@ -183,7 +187,8 @@ def pareto(
                 f"Every trial must have reported {lacking[0]!r}. Received: trial {each.trial_id} "
                 f"with {', '.join(row)}. Choose among these."
             )
-    sign = _sign(name, mode, known, done[0])
+    if name != usual or mode != "auto":
+        sign = _sign(name, mode, tuner.hypermodel)
     best = set(non_dominated([(-sign * row[name], *(row[key] for key in wanted)) for row in rows]))
     points = [
         TrialPoint(each.trial_id, row, _settings(each), _file(tuner, each), index in best)
@@ -214,23 +219,26 @@ def _all_below(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def _quality_of(tuner: Any) -> tuple[str, int | None]:
+def _quality_of(tuner: Any) -> tuple[str, int]:
+    """The metric that tells the quality in a search, and 1 if it should be large, -1 if small."""
     plan = getattr(tuner.hypermodel, "plan", None)
     asked = getattr(plan, "objective", None)
     if isinstance(asked, SizeAtQuality | QualityAtSize):
         return asked.monitor, tuner.hypermodel.plan.quality(tuner.hypermodel.start.model).sign
     wanted = tuner.oracle.objective
-    if wanted.name in (*COSTS, "params", "bytes_fraction", "file_fraction"):
+    if wanted.name in (*SIZE_METRICS, LATENCY):
         return "val_loss", -1
     return wanted.name, 1 if wanted.direction == "max" else -1
 
 
-def _sign(name: str, mode: str, known: int | None, trial: Any) -> int:
-    if mode in ("max", "min"):
-        return 1 if mode == "max" else -1
-    if known is not None:
-        return known
-    return 1 if trial.metrics.get_direction(name) == "max" else -1
+def _sign(name: str, mode: str, hypermodel: Any) -> int:
+    """1 if a metric of the trials should be large, -1 if small."""
+    if name in (*SIZE_METRICS, LATENCY) and mode == "auto":
+        return -1
+    start = getattr(hypermodel, "start", None)
+    known = {} if start is None else _keras.logged_metrics(start.model)
+    own = {each: way for each, way in known.items() if each == name.removeprefix("val_")}
+    return direction(name, mode, own, "a front")
 
 
 def _settings(trial: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
 
+L = keras.layers
 TUNERS = {
     "random": lambda hyper, **kw: keras_tuner.RandomSearch(hyper, max_trials=2, **kw),
     "grid": lambda hyper, **kw: keras_tuner.GridSearch(hyper, max_trials=2, **kw),
@@ -248,6 +249,35 @@ def test_quality_at_size_and_the_front(tmp_path, capsys):
         pareto(tuner, "f1")
     tuner.results_summary()
     assert "flops: " in capsys.readouterr().out
+
+
+def hits(y_true, y_pred):
+    """A metric of which nobody knows whether it should be large."""
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
+def test_a_front_goes_by_what_the_model_says_of_its_metrics(tmp_path):
+    """keras-tuner knows metrics by Keras's own names, and takes all others for small ones."""
+    x = keras.Input((12,))
+    hidden = L.Dense(24, "relu", name="hidden")(x)
+    ends = [L.Dense(4, "softmax", name=name)(hidden) for name in ("left", "right")]
+    model = keras.Model(x, ends)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=[["accuracy"], [hits]])
+    goal = QualityAtSize("val_left_accuracy", limit=0.65)
+    space, own = SearchSpace(budget=(0.6, 0.8)), {"hits": hits}
+    hyper = hypermodel(model, space, objective=goal, custom_objects=own)
+    tuner = random_search(tmp_path, hyper, hyper.objective, trials=1)
+    tuner.search(X, (Y, Y), validation_data=(X, (Y, Y)), epochs=1, verbose=0)
+    signs = {
+        "val_left_accuracy": 1, "left_loss": -1, "val_loss": -1, "params": -1,
+    }  # fmt: skip
+    assert {name: pareto(tuner, name).sign for name in signs} == signs
+    assert pareto(tuner, "val_right_hits", mode="max").sign == 1
+    with pytest.raises(ValueError, match="'val_right_hits' should be large or small"):
+        pareto(tuner, "val_right_hits")
+    for name in (None, "val_right_hits"):
+        with pytest.raises(ValueError, match="`mode` of a front must be one of 'auto', 'max'"):
+            pareto(tuner, name, mode="bigger")
 
 
 def test_size_at_quality_measures_the_start_once(tmp_path, monkeypatch):
