@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
@@ -67,6 +69,22 @@ def test_a_choice_is_completed_by_what_is_settled():
     for wrong in ({}, {"budget": 0.05}, {"budget": True}, {"budget": "0.2"}):
         with pytest.raises(ArgumentError, match="`budget` must be chosen in"):
             space.completed_choice({"min_rank/h": 4, **wrong})
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, Fraction, float])
+def test_numbers_of_any_kind_are_chosen_as_pythons_own(kind):
+    space = SearchSpace(budget=(0.3, 0.6), start=(0.1, 0.2, 0.4), multiple=(2, 8))
+    for budget, start, multiple in ((0.3, 0.1, 2), (0.4, 0.2, 5), (0.6, 0.4, 8)):
+        chosen = {"budget": kind(budget), "start": kind(start), "multiple": np.int64(multiple)}
+        told = space.completed_choice(chosen)
+        assert told["budget"] == pytest.approx(budget, rel=1e-7)
+        assert 0.3 <= told["budget"] <= 0.6
+        assert (told["start"], told["multiple"]) == (start, multiple)
+        assert {type(told[each]) for each in ("budget", "start")} == {float}
+        assert type(told["multiple"]) is int
+    for wrong in (np.True_, np.float32(0.61), np.nan, np.array([0.4, 0.5])):
+        with pytest.raises(ArgumentError, match="`budget` must be chosen in"):
+            space.completed_choice({"start": 0.1, "multiple": 2, "budget": wrong})
 
 
 # --- objectives ------------------------------------------------------------------------
