@@ -22,7 +22,8 @@ from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
 from reducible_train.selection.measured import MeasuredLosses, losses_of
-from reducible_train.settings.monitors import direction
+from reducible_train.settings.checks import checked_count
+from reducible_train.settings.monitors import check_validated, direction
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
@@ -31,7 +32,7 @@ from reducible_train.tuner.best_epoch import BestEpoch
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
-from reducible_train.tuner.trial_settings import check_measured, scheduler_of
+from reducible_train.tuner.trial_settings import check_kinds, check_measured, scheduler_of
 
 # The metrics that every trial has beside those of its logs, where they can be known.
 SIZE_METRICS = (
@@ -150,7 +151,7 @@ def evaluate_settings(
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
         analysis: For criterion `"measured"`, as a `RankScheduler` takes it.
-        seed: For everything that is random.
+        seed: For everything that is random, a whole number from 0.
         **fit_kwargs: As `model.fit` takes them, such as `epochs` and `validation_data`.
 
     Returns:
@@ -159,7 +160,9 @@ def evaluate_settings(
         fractions of the dense model's.
 
     Raises:
-        ArgumentError: Settings outside of the space, or no epoch ran at the final ranks.
+        ArgumentError: Settings outside of the space, a metric that will not be in the logs, or no
+            epoch ran at the final ranks.
+        ArgumentTypeError: An argument of the wrong type.
         RankError: A budget that no ranks meet.
 
     Example:
@@ -174,16 +177,22 @@ def evaluate_settings(
         >>> found["params_fraction"] <= 0.7, tuple(model.layers[0].kernel.shape)
         (True, (8, 32))
     """
+    check_kinds(space, objective, "A metric of the logs is asked for by monitor='val_accuracy'.")
+    drawn = None if seed is None else checked_count("seed", seed, "a trial", least=0)
     begun = start if isinstance(start, Start) else Start(start)
     plan = TrialPlan(space, objective, tuple(rules), calibration, latency, losses_of(analysis))
     check_measured(space, plan.analysis)
     model = begun.new_model(dict(settings))
     quality = plan.quality(model, monitor, mode)
+    arguments = fit_arguments(model, fit_args, fit_kwargs)
+    way = mode if objective is None else objective.mode
+    known = _keras.logged_metrics(model)
+    check_validated(quality.monitor, way, known, validates(arguments), "a trial")
     dense = None
     if objective is not None and objective.needs_dense:
-        dense = dense_quality(model, fit_arguments(model, fit_args, fit_kwargs), quality.monitor)
+        dense = dense_quality(model, arguments, quality.monitor)
     told = space.completed_choice(settings)
-    with seeded(seed):
+    with seeded(drawn):
         return run_trial(
             plan, model, told, quality, fit_args, fit_kwargs, dense=dense, file=file
         ).metrics
@@ -259,6 +268,12 @@ def fit_arguments(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
         told = inspect.signature(types.MethodType(keras.Model.fit, model))
     return dict(told.bind_partial(*args, **kwargs).arguments)
+
+
+def validates(arguments: Mapping[str, Any]) -> bool:
+    """Whether a fit has validation data, by its arguments."""
+    given = arguments.get("validation_data") is not None
+    return given or bool(arguments.get("validation_split"))
 
 
 def set_learning_rate(model: Any, rate: float) -> None:

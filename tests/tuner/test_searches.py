@@ -316,6 +316,23 @@ def test_settings_in_metrics_out(tmp_path):
         evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"validation_split": 0.0}, "monitor='val_loss' in a fit without validation data"),
+        ({"validation_split": 0.0, "monitor": "val_accuracy"}, "'val_accuracy' in a fit without"),
+        ({"space": {"budget": (0.45, 0.8)}}, "`space` must be a SearchSpace"),
+        ({"objective": "val_loss"}, "is asked for by monitor="),
+        ({"mode": "bigger", "monitor": "accuracy"}, "`mode` of a search must be one of"),
+        ({"seed": "a"}, "`seed` of a trial must be a whole number"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_told_before_it_trains(more, words):
+    given = {"space": SPACE, "settings": {"budget": 0.6, "start": 0.3, "ramp": 0.3}}
+    with pytest.raises((ValueError, TypeError), match=words):
+        evaluate_settings(network(), x=X, y=Y, **(given | FIT | more))
+
+
 def test_a_trial_that_goes_on_keeps_ranks_and_rate_from_its_first_epoch():
     """As `Hyperband` continues trials: at the final ranks of its parent, all epochs count."""
 
