@@ -28,6 +28,7 @@ from reducible_train import SearchSpace, factorize, save_model
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
+from reducible_train.tuner.reference import dense_quality
 
 L = keras.layers
 TUNERS = {
@@ -296,6 +297,14 @@ def test_size_at_quality_measures_the_start_once(tmp_path, monkeypatch):
     assert [row["size_at_quality"] for row in rows] == [row["params_fraction"] for row in rows]
     assert len(rows) == 3
     assert measured == [pytest.approx(start.evaluate(X[32:], Y[32:], verbose=0)[0])]
+
+
+def test_the_start_is_measured_on_validation_data_in_a_list_as_well():
+    model, weights = network(), np.linspace(0.1, 2.0, len(X))
+    for data in ((X, Y), (X, Y, weights)):
+        found = [dense_quality(model, {"validation_data": kind(data)}, "val_loss")
+                 for kind in (tuple, list)]  # fmt: skip
+        assert found[0] == found[1] > 0
 
 
 # --- one trial as a function -----------------------------------------------------------
