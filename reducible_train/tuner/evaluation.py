@@ -29,6 +29,7 @@ from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tuner.best_epoch import BestEpoch
+from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
@@ -224,7 +225,12 @@ def run_trial(
         file: Where the compact file goes.
         save: Saves a model, called for each epoch better than those before.
         threshold: A quality that must be passed for an epoch to be saved.
+
+    Raises:
+        SearchError: A metric of the model is called like one that a trial adds.
+        ArgumentError: No epoch ran at the final ranks.
     """
+    _check_names(plan, model)
     arguments = fit_arguments(model, fit_args, fit_kwargs)
     goes_on = arguments.get("initial_epoch", 0) > 0
     if "learning_rate" in told and not goes_on:
@@ -303,6 +309,19 @@ def seeded(seed: int | None) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(arrays)
+
+
+def _check_names(plan: TrialPlan, model: Any) -> None:
+    """Refuse metrics that would be lost among those that a trial adds."""
+    added = [*SIZE_METRICS, *([LATENCY] if plan.latency else [])]
+    added += [] if plan.objective is None else [plan.objective.name]
+    taken = [each for each in _keras.logged_metrics(model) if each in added]
+    if taken:
+        raise SearchError(
+            "Metrics of a model must not be called like those that each trial adds: "
+            f"{', '.join(added)}. Received: {taken[0]!r}. Compile the model with another name for "
+            f"it, such as 'my_{taken[0]}'."
+        )
 
 
 def _value(
