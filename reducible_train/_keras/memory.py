@@ -15,7 +15,8 @@ def release(variables: Sequence[Any]) -> None:
     alive: the optimizer's all-reduce registers a gradient function for each graph, for
     good. An empty value frees the memory and makes stale use a loud error; without its
     entry in the registry, which only the gradient of a gradient would look up, the graph
-    goes too. JAX frees the values itself, and keeps what it compiled for their shapes,
+    goes too. Of a variable of several devices, whose own handle is only there within a replica,
+    each part is emptied. JAX frees the values itself, and keeps what it compiled for their shapes,
     for good: with the caches cleared, what is still in use is compiled once more.
     """
     if keras.backend.backend() == "jax":
@@ -26,11 +27,17 @@ def release(variables: Sequence[Any]) -> None:
         return
     import tensorflow as tf  # noqa: PLC0415
 
-    dead = [v.value for v in variables if hasattr(getattr(v, "value", None), "handle")]
+    held: list[Any] = [getattr(each, "value", None) for each in variables]
+    parts = [
+        part
+        for each in held
+        for part in (each.values if isinstance(each, tf.distribute.DistributedValues) else (each,))
+    ]
+    dead = [each for each in parts if hasattr(each, "handle")]
     for value in dead:
         empty = tf.zeros([0] * len(value.shape), value.dtype)
         tf.raw_ops.AssignVariableOp(resource=value.handle, value=empty, validate_shape=False)
-    _forget_gradients({id(value) for value in dead})
+    _forget_gradients({id(value) for value in (*held, *dead)})
 
 
 def _forget_gradients(dead: set[int]) -> None:

@@ -96,9 +96,11 @@ class Progress:
         left = f"{duration(max(seconds, 0.0))} left"
         if done[name].reason:
             return f"failed: {done[name].reason}  {left}"
-        scores = [each.metrics["score"] for each in done.values() if not each.reason]
-        best = (min if self.direction == "min" else max)(scores)
-        return f"{line_of(done[name].metrics, self.shown)}  best {best:.4g}  {left}"
+        some = [each.metrics for each in done.values() if not each.reason]
+        best = (min if self.direction == "min" else max)(some, key=lambda each: each["score"])
+        quality, size = (best[each] for each in self.shown)  # a score may be neither
+        told = f"best {quality:.4g} at {size:.1%}"
+        return f"{line_of(done[name].metrics, self.shown)}  {told}  {left}"
 
 
 def line_of(metrics: Mapping[str, float], shown: tuple[str, str]) -> str:

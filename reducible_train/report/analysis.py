@@ -256,7 +256,8 @@ class Analysis:
             The figure of matplotlib.
 
         Raises:
-            ArgumentError: matplotlib is not installed.
+            ArgumentError: matplotlib is not installed, or makes no such file.
+            FileAccessError: The file cannot be written.
         """
         return finished(analysis_figure(self, ax), path)
 

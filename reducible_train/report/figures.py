@@ -10,11 +10,12 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reducible_train.errors import ArgumentError, missing_package
+from reducible_train.errors import ArgumentError, FileAccessError, missing_package
 from reducible_train.report.tables import printable
 
 if TYPE_CHECKING:
@@ -59,9 +60,27 @@ def svg(figure: Any) -> str:
 
 
 def finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
-    """The figure, written to a file if one was named."""
-    if path is not None:
+    """The figure, written to a file if one was named.
+
+    Raises:
+        ArgumentError: matplotlib makes no such file.
+        FileAccessError: It cannot be written.
+    """
+    if path is None:
+        return figure
+    kinds, kind = figure.canvas.get_supported_filetypes(), Path(path).suffix[1:].lower()
+    if kind and kind not in kinds:
+        raise ArgumentError(
+            f"A picture must be of a kind that matplotlib makes: {', '.join(sorted(kinds))}. "
+            f"Received: {os.fspath(path)!r}. Name it {Path(path).with_suffix('.png').name}."
+        )
+    try:
         figure.savefig(path)
+    except OSError as error:
+        raise FileAccessError(
+            f"A picture must go where a file can be written. Received: {os.fspath(path)!r}: "
+            f"{error.strerror or error}. Make its folder, or choose another place."
+        ) from error
     return figure
 
 

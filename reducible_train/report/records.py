@@ -336,7 +336,8 @@ class Report:
             The figure of matplotlib.
 
         Raises:
-            ArgumentError: matplotlib is not installed.
+            ArgumentError: matplotlib is not installed, or makes no such file.
+            FileAccessError: The file cannot be written.
         """
         return finished(report_figure(self, ax), path)
 
@@ -358,7 +359,8 @@ class Report:
 
         Raises:
             ArgumentError: The kernel was never cut, or its spectra are not in the report; or
-                matplotlib is not installed.
+                matplotlib is not installed, or makes no such file.
+            FileAccessError: The file cannot be written.
         """
         return finished(spectra_figure(self, layer, ax), path)
 

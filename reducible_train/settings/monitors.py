@@ -85,12 +85,17 @@ def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: s
         whose: What goes by it, for messages.
 
     Raises:
-        ArgumentError: No such metric, or nothing is known of its direction.
+        ArgumentError: No such metric or mode, or nothing is known of its direction.
 
     Example:
         >>> direction("val_accuracy", "auto", {"loss": "down", "accuracy": "up"}, "a guard")
         1
     """
+    if mode not in MODES:
+        raise ArgumentError(
+            f"`mode` of {whose} must be one of {', '.join(map(repr, MODES))}. Received: "
+            f"mode={mode!r}. Say mode='max' or mode='min', or leave it out where Keras knows."
+        )
     if mode != "auto":
         return 1 if mode == "max" else -1
     name = monitor.removeprefix("val_")

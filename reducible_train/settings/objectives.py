@@ -174,8 +174,9 @@ class QualityAtSize(
 ):
     """The best model that is small enough.
 
-    Its value is the quality of a trial that is small enough, but no worse than `worst`; of any
-    other, `worst` and what its size is above the limit, which is always worse.
+    Its value is the quality of a trial that is small enough. Beyond `worst` qualities keep their
+    order, but are drawn together into one unit, in which each stays better than any trial that is
+    too large: the value of such a one lies beyond that unit by what its size is above the limit.
 
     Raises:
         ArgumentError: Unusable values.
@@ -185,7 +186,7 @@ class QualityAtSize(
         >>> goal.value({"val_accuracy": 0.9, "params_fraction": 0.2}, sign=1)
         0.9
         >>> round(goal.value({"val_accuracy": 0.99, "params_fraction": 0.3}, sign=1), 2)
-        -0.05
+        -1.05
 
     Reference: Deb, *An efficient constraint handling method for genetic algorithms*, Computer
     Methods in Applied Mechanics and Engineering 186, 2000.
@@ -199,8 +200,8 @@ class QualityAtSize(
     worst: float | None = option(
         Number(),
         None,
-        help="What a quality counts as that is worse than it, and what a trial begins from that is "
-        "too large. Left out: 0 where it should be large, 10 where it should be small.",
+        help="The worst quality that counts as it is; what is worse counts by its order alone. "
+        "Left out: 0 where it should be large, 10 where it should be small.",
     )
     mode: str = option(Choice(MODES), "auto", help=MODE_HELP)
     measure: str = _MEASURE
@@ -215,8 +216,14 @@ class QualityAtSize(
         if math.isnan(quality):
             return math.nan
         if above > _ROUNDING:
-            return worst - sign * above
-        return sign * max(sign * quality, sign * worst)
+            return worst - sign * (1.0 + above)
+        behind = sign * (worst - quality)
+        return quality if behind <= 0 else worst - sign * _within_one(behind)
+
+
+def _within_one(distance: float) -> float:
+    """A distance in [0, 1], in the same order: by its logarithm, which tells large ones apart."""
+    return 1.0 - 1.0 / (1.0 + math.log1p(distance))
 
 
 _ROUNDING = 1e-9  # a limit that is met to the last digit is met

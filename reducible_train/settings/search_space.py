@@ -14,6 +14,8 @@ from reducible_train.settings.checks import (
     POSITIVE,
     SHARE,
     Range,
+    is_number,
+    plain,
 )
 from reducible_train.settings.faults import Fault, Path, argument_text
 from reducible_train.settings.fields import (
@@ -30,6 +32,7 @@ from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.schedules.ramp import SHAPES
 
 Values = tuple[float, ...] | tuple[str, ...]
+_ROUNDING = 1e-7  # of an end of a range that came in single precision
 _LEAST = 1e-9  # of a range on a logarithmic scale, beside which 0 has no place
 
 
@@ -335,12 +338,13 @@ class SearchSpace(
         told: dict[str, Any] = {}
         for each in self.domains:
             value = chosen.get(each.name) if each.is_searched else each.values[0]
-            if value is None or not _is_in(value, each):
+            taken = None if value is None else _taken(value, each)
+            if taken is None:
                 raise ArgumentError(
                     f"`{each.name}` must be chosen {_told(each)}. Received: {value!r}. Give a "
                     f"value for each of {', '.join(d.name for d in self.domains if d.is_searched)}."
                 )
-            told[each.name] = int(value) if each.whole else value
+            told[each.name] = int(taken) if each.whole else taken
         return told
 
 
@@ -348,13 +352,17 @@ def _ends(kept: Any) -> tuple[float, ...]:
     return kept if isinstance(kept, tuple) else (kept,)
 
 
-def _is_in(value: Any, domain: Domain) -> bool:
+def _taken(value: Any, domain: Domain) -> Any:
+    """What was chosen, as Python's own and in the domain; `None` where it lies outside."""
+    if isinstance(plain(value), bool):
+        return None
     if not domain.is_range:
-        return value in domain.values
+        return next((each for each in domain.values if each == value), None)
     low, high = (float(each) for each in domain.values)
-    slack = 1e-9 * max(abs(low), abs(high))
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and low - slack <= value <= high + slack
+    slack = _ROUNDING * max(abs(low), abs(high))
+    if not is_number(value) or not low - slack <= plain(value) <= high + slack:
+        return None
+    return min(max(plain(value), low), high)
 
 
 def _told(domain: Domain) -> str:

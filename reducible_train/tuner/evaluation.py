@@ -22,16 +22,18 @@ from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
 from reducible_train.selection.measured import MeasuredLosses, losses_of
-from reducible_train.settings.monitors import direction
+from reducible_train.settings.checks import checked_count
+from reducible_train.settings.monitors import check_validated, direction
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tuner.best_epoch import BestEpoch
+from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
-from reducible_train.tuner.trial_settings import check_measured, scheduler_of
+from reducible_train.tuner.trial_settings import check_kinds, check_measured, scheduler_of
 
 # The metrics that every trial has beside those of its logs, where they can be known.
 SIZE_METRICS = (
@@ -150,7 +152,7 @@ def evaluate_settings(
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
         analysis: For criterion `"measured"`, as a `RankScheduler` takes it.
-        seed: For everything that is random.
+        seed: For everything that is random, a whole number from 0.
         **fit_kwargs: As `model.fit` takes them, such as `epochs` and `validation_data`.
 
     Returns:
@@ -159,7 +161,9 @@ def evaluate_settings(
         fractions of the dense model's.
 
     Raises:
-        ArgumentError: Settings outside of the space, or no epoch ran at the final ranks.
+        ArgumentError: Settings outside of the space, a metric that will not be in the logs, or no
+            epoch ran at the final ranks.
+        ArgumentTypeError: An argument of the wrong type.
         RankError: A budget that no ranks meet.
 
     Example:
@@ -174,16 +178,22 @@ def evaluate_settings(
         >>> found["params_fraction"] <= 0.7, tuple(model.layers[0].kernel.shape)
         (True, (8, 32))
     """
+    check_kinds(space, objective, "A metric of the logs is asked for by monitor='val_accuracy'.")
+    drawn = None if seed is None else checked_count("seed", seed, "a trial", least=0)
     begun = start if isinstance(start, Start) else Start(start)
     plan = TrialPlan(space, objective, tuple(rules), calibration, latency, losses_of(analysis))
     check_measured(space, plan.analysis)
     model = begun.new_model(dict(settings))
     quality = plan.quality(model, monitor, mode)
+    arguments = fit_arguments(model, fit_args, fit_kwargs)
+    way = mode if objective is None else objective.mode
+    known = _keras.logged_metrics(model)
+    check_validated(quality.monitor, way, known, validates(arguments), "a trial")
     dense = None
     if objective is not None and objective.needs_dense:
-        dense = dense_quality(model, fit_arguments(model, fit_args, fit_kwargs), quality.monitor)
+        dense = dense_quality(model, arguments, quality.monitor)
     told = space.completed_choice(settings)
-    with seeded(seed):
+    with seeded(drawn):
         return run_trial(
             plan, model, told, quality, fit_args, fit_kwargs, dense=dense, file=file
         ).metrics
@@ -215,7 +225,12 @@ def run_trial(
         file: Where the compact file goes.
         save: Saves a model, called for each epoch better than those before.
         threshold: A quality that must be passed for an epoch to be saved.
+
+    Raises:
+        SearchError: A metric of the model is called like one that a trial adds.
+        ArgumentError: No epoch ran at the final ranks.
     """
+    _check_names(plan, model)
     arguments = fit_arguments(model, fit_args, fit_kwargs)
     goes_on = arguments.get("initial_epoch", 0) > 0
     if "learning_rate" in told and not goes_on:
@@ -261,6 +276,12 @@ def fit_arguments(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     return dict(told.bind_partial(*args, **kwargs).arguments)
 
 
+def validates(arguments: Mapping[str, Any]) -> bool:
+    """Whether a fit has validation data, by its arguments."""
+    given = arguments.get("validation_data") is not None
+    return given or bool(arguments.get("validation_split"))
+
+
 def set_learning_rate(model: Any, rate: float) -> None:
     """Give the optimizer of a model a learning rate.
 
@@ -288,6 +309,19 @@ def seeded(seed: int | None) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(arrays)
+
+
+def _check_names(plan: TrialPlan, model: Any) -> None:
+    """Refuse metrics that would be lost among those that a trial adds."""
+    added = [*SIZE_METRICS, *([LATENCY] if plan.latency else [])]
+    added += [] if plan.objective is None else [plan.objective.name]
+    taken = [each for each in _keras.logged_metrics(model) if each in added]
+    if taken:
+        raise SearchError(
+            "Metrics of a model must not be called like those that each trial adds: "
+            f"{', '.join(added)}. Received: {taken[0]!r}. Compile the model with another name for "
+            f"it, such as 'my_{taken[0]}'."
+        )
 
 
 def _value(

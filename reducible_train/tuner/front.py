@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reducible_train.errors import ArgumentError
+from reducible_train import _keras
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.figures import finished, new_figure
+from reducible_train.settings.checks import checked_sequence
+from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner.evaluation import COMPACT
+from reducible_train.tuner.evaluation import COMPACT, LATENCY, SIZE_METRICS
 
 # What a trial may cost, in the order of the table; the smaller the better.
 COSTS = ("params_fraction", "flops_fraction", "file_bytes", "latency")
@@ -106,13 +109,14 @@ class ParetoFront:
             The figure of matplotlib.
 
         Raises:
-            ArgumentError: matplotlib is not installed, or no trial has this cost.
+            ArgumentError: matplotlib is not installed, no trial has this cost, or matplotlib makes
+                no such file.
+            FileAccessError: The file cannot be written.
         """
-        name = self.costs[0] if cost is None else cost
+        name = cost if cost is not None or not self.costs else self.costs[0]
         if name not in self.costs:
-            raise ArgumentError(
-                f"`cost` must be one of {', '.join(map(repr, self.costs))}. Received: {cost!r}."
-            )
+            known = ", ".join(map(repr, self.costs)) or "the costs of the front, which has none"
+            raise ArgumentError(f"`cost` must be one of {known}. Received: {cost!r}.")
         figure = new_figure(6, 4, "front.plot()", "take the numbers of front.data()")
         axes = figure.add_subplot()
         rest = [each for each in self.trials if not each.is_best]
@@ -136,7 +140,7 @@ def pareto(
     quality: str | None = None,
     *,
     mode: str = "auto",
-    costs: Sequence[str] | None = None,
+    costs: str | Sequence[str] | None = None,
 ) -> ParetoFront:
     """The trials of a search that no other one beats in quality and in every cost.
 
@@ -145,15 +149,17 @@ def pareto(
     Args:
         tuner: Any tuner of keras-tuner over a `RankHyperModel`.
         quality: The metric that tells how good a model is; left out, that of the search.
-        mode: `"max"` or `"min"`; left out, that of the search, or as keras-tuner knows it.
-        costs: Metrics that should be small; left out, all of `params_fraction`, `flops_fraction`,
-            `file_bytes` and `latency` that every finished trial has reported.
+        mode: `"max"` or `"min"`; left out, that of the search, or as Keras knows it.
+        costs: Metrics that should be small, or one of them; left out, all of `params_fraction`,
+            `flops_fraction`, `file_bytes` and `latency` that every finished trial has reported.
 
     Returns:
         All finished trials, and which of them none beats.
 
     Raises:
-        ArgumentError: No trial has finished, one lacks the metric, or they are of another search.
+        ArgumentError: No trial has finished, one lacks the metric, nobody knows its direction, or
+            they are of another search; or `costs` is empty.
+        ArgumentTypeError: It is no tuner, or `costs` are no names.
 
     Example:
         >>> # front = pareto(tuner)
@@ -162,6 +168,7 @@ def pareto(
 
     Reference: Deb, *Multi-objective optimization using evolutionary algorithms*, Wiley 2001.
     """
+    _check_tuner(tuner)
     if hasattr(tuner.hypermodel, "check_folder"):
         tuner.hypermodel.check_folder(tuner.project_dir)
     done = [each for each in tuner.oracle.trials.values() if each.status == "COMPLETED"]
@@ -170,12 +177,14 @@ def pareto(
             "A front is there once a trial has finished. Received: a search with none. Call "
             "tuner.search(...) first."
         )
-    name, known = _quality_of(tuner) if quality is None else (quality, None)
+    usual, sign = _quality_of(tuner)
+    name = usual if quality is None else quality
     rows = [{key: float(each.metrics.get_best_value(key)) for key in each.metrics.metrics}
             for each in done]  # fmt: skip
-    wanted = (
-        [each for each in COSTS if all(each in row for row in rows)] if costs is None else costs
-    )
+    if costs is None:
+        wanted: Sequence[str] = [each for each in COSTS if all(each in row for row in rows)]
+    else:
+        wanted = checked_sequence("costs", [costs] if isinstance(costs, str) else costs)
     for each, row in zip(done, rows, strict=True):
         lacking = [key for key in (name, *wanted) if key not in row]
         if lacking:
@@ -183,14 +192,14 @@ def pareto(
                 f"Every trial must have reported {lacking[0]!r}. Received: trial {each.trial_id} "
                 f"with {', '.join(row)}. Choose among these."
             )
-    sign = _sign(name, mode, known, done[0])
+    if name != usual or mode != "auto":
+        sign = _sign(name, mode, tuner.hypermodel)
     best = set(non_dominated([(-sign * row[name], *(row[key] for key in wanted)) for row in rows]))
     points = [
         TrialPoint(each.trial_id, row, _settings(each), _file(tuner, each), index in best)
         for index, (each, row) in enumerate(zip(done, rows, strict=True))
     ]
-    key = wanted[0] if wanted else name
-    points.sort(key=lambda point: point.metrics[key])
+    points.sort(key=lambda point: point.metrics[wanted[0] if wanted else name])
     return ParetoFront(tuple(points), name, sign, tuple(wanted))
 
 
@@ -214,23 +223,34 @@ def _all_below(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def _quality_of(tuner: Any) -> tuple[str, int | None]:
+def _check_tuner(tuner: Any) -> None:
+    if not hasattr(tuner, "oracle") or not hasattr(tuner, "hypermodel"):
+        raise ArgumentTypeError(
+            f"`tuner` must be a tuner of keras-tuner. Received: a {type(tuner).__name__}. Give the "
+            "one that has searched, such as keras_tuner.RandomSearch(hypermodel, ...)."
+        )
+
+
+def _quality_of(tuner: Any) -> tuple[str, int]:
+    """The metric that tells the quality in a search, and 1 if it should be large, -1 if small."""
     plan = getattr(tuner.hypermodel, "plan", None)
     asked = getattr(plan, "objective", None)
     if isinstance(asked, SizeAtQuality | QualityAtSize):
         return asked.monitor, tuner.hypermodel.plan.quality(tuner.hypermodel.start.model).sign
     wanted = tuner.oracle.objective
-    if wanted.name in (*COSTS, "params", "bytes_fraction", "file_fraction"):
+    if wanted.name in (*SIZE_METRICS, LATENCY):
         return "val_loss", -1
     return wanted.name, 1 if wanted.direction == "max" else -1
 
 
-def _sign(name: str, mode: str, known: int | None, trial: Any) -> int:
-    if mode in ("max", "min"):
-        return 1 if mode == "max" else -1
-    if known is not None:
-        return known
-    return 1 if trial.metrics.get_direction(name) == "max" else -1
+def _sign(name: str, mode: str, hypermodel: Any) -> int:
+    """1 if a metric of the trials should be large, -1 if small."""
+    if name in (*SIZE_METRICS, LATENCY) and mode == "auto":
+        return -1
+    start = getattr(hypermodel, "start", None)
+    known = {} if start is None else _keras.logged_metrics(start.model)
+    own = {each: way for each, way in known.items() if each == name.removeprefix("val_")}
+    return direction(name, mode, own, "a front")
 
 
 def _settings(trial: Any) -> dict[str, Any]:

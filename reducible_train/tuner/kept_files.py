@@ -12,7 +12,7 @@ import json
 import os
 import random
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from reducible_train.tuner.grid_order import put_in_order
 from reducible_train.tuner.project import FILE, Project
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
+_TOLD = "hyperparameters"
 TUNER = "_reducible_tuner"  # attribute of an oracle: the name of its tuner's class
 _CUT = ".cut"  # added to the name of a file that cannot be read
 _NO_JSON = object()
@@ -152,13 +153,14 @@ def mend(project: Path, fresh: Mapping[str, Any]) -> list[str]:
             lines.append(_set_aside(path, "it is no trial of this search"))
         else:
             trials[name] = found
-    oracle = _read(project / ORACLE, _is_oracle)
+    oracle = _read(project / ORACLE, functools.partial(_is_oracle, fresh))
     before = json.dumps(oracle)
     if oracle is None:
         if not (project / ORACLE).exists() and not trials:
             return lines + _left_alone(project, strangers)
         oracle = _rebuilt(project, fresh, trials)
         lines.append(_set_aside(project / ORACLE, "it is made again from the trials"))
+    oracle["start_order"] = _begun(oracle["start_order"], trials)
     for name in dict.fromkeys([*trials, *oracle["start_order"], *_gaps(trials)]):
         if trials.get(name) is None:
             told = None if name in strangers else _told_in(_file(project, name))
@@ -213,6 +215,12 @@ def _gaps(trials: Iterable[str]) -> list[str]:
     numbers = {int(name): name for name in trials if name.isdecimal()}
     width = max(map(len, numbers.values()), default=0)
     return [f"{i:0{width}}" for i in range(max(numbers, default=0)) if i not in numbers]
+
+
+def _begun(order: Sequence[str], trials: Mapping[str, Any]) -> list[str]:
+    """The trials that have begun; a number beyond their count was never given to one."""
+    count = len({*order, *trials})
+    return [name for name in order if name in trials or (name.isdecimal() and int(name) < count)]
 
 
 def _requeue(oracle: Any, name: str) -> None:
@@ -306,11 +314,26 @@ def _parsed(path: Path) -> Any:
         return _NO_JSON
 
 
-def _is_oracle(found: Any) -> bool:
-    """Whether it holds what is mended here; what else an oracle needs it says itself."""
-    lists = all(isinstance(found[each], list) for each in ("start_order", "end_order"))
-    maps = (found["ongoing_trials"], found["run_times"], found["hyperparameters"])
-    return lists and isinstance(found["retry_queue"], list) and all(map(_is_mapping, maps))
+def _is_oracle(fresh: Mapping[str, Any], found: Any) -> bool:
+    """Whether it holds what is mended here, and all that it holds is of the kind of a fresh one."""
+    lists = [found[each] for each in ("start_order", "end_order", "retry_queue")]
+    running, times, told = (found[each] for each in ("ongoing_trials", "run_times", _TOLD))
+    return (
+        all(_is_like(found[name], value) for name, value in fresh.items() if name in found)
+        and all(isinstance(each, list) for each in lists)
+        and all(map(_is_mapping, (running, times, told, told["values"])))
+        and isinstance(told["space"], list)
+        and all(isinstance(name, str) for each in (*lists, running.values()) for name in each)
+        and all(isinstance(each, int | float) for each in times.values())
+    )
+
+
+def _is_like(found: Any, fresh: Any) -> bool:
+    """Whether a value of a file is of the kind of another: a mapping, a list, a number, a text."""
+    for kind in (dict, list, int | float, str):
+        if isinstance(fresh, kind):
+            return isinstance(found, kind)
+    return True
 
 
 def _is_trial(found: Any) -> bool:

@@ -117,7 +117,13 @@ class Project:
 def _is_good(found: Any) -> bool:
     if not isinstance(found, dict):
         return False
-    return all(isinstance(found.get(name, {}), dict) for name in (OPTIONAL, "dense"))
+    optional, dense = (found.get(name, {}) for name in (OPTIONAL, "dense"))
+    return (
+        isinstance(optional, dict)
+        and isinstance(dense, dict)
+        and all(isinstance(each, list) for each in optional.values())
+        and all(isinstance(each, int | float) for each in dense.values())
+    )
 
 
 def another_search(folder: Path, name: str, before: Any, now: Any) -> SearchError:

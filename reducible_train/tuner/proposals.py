@@ -20,6 +20,7 @@ from keras_tuner.src.engine.trial import TrialStatus
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.objectives import SizeAtQuality
 from reducible_train.tuner.boundary import Aim, Shown, aim, nothing_smaller
+from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.foresight import COUNTED, Foresight
 from reducible_train.tuner.hypermodel import RankHyperModel
 from reducible_train.tuner.keras_tuner_side import unwrapped
@@ -219,7 +220,19 @@ class _Proposals:
         budget = float(values[self.foresight.budget])
         if trial.status != "COMPLETED":
             return Shown(budget)
+        self._check_reported(trial)
         return Shown(budget, self._others(values), self._size(trial, budget), self._margin(trial))
+
+    def _check_reported(self, trial: Any) -> None:
+        """Refuse to go by a trial whose file has lost what it has reported."""
+        for name in (self.goal.name, self.goal.monitor, self.goal.size_name):
+            if trial.metrics.exists(name):
+                continue
+            raise SearchError(
+                f"A finished trial must have reported {name!r}. Received: trial {trial.trial_id} "
+                f"with {', '.join(trial.metrics.metrics)}. Remove its folder in "
+                f"{self.oracle._project_dir}, and another runs in its place."
+            )
 
     def _size(self, trial: Any, budget: float) -> float:
         """What it reached, as budgets count; a file may be a quarter smaller than its budget."""

@@ -53,7 +53,7 @@ def _validation(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """The validation data, also those that `fit` will hold out itself."""
     data = arguments.get("validation_data")
     if data is not None:
-        return data if isinstance(data, tuple) else (data,)
+        return tuple(data) if isinstance(data, tuple | list) else (data,)  # a list, as fit does
     share = arguments.get("validation_split") or 0.0
     if not share:
         raise ArgumentError(

@@ -5,16 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.settings.compression import AUTO, MEASURED, CompressionSettings
 from reducible_train.settings.fields import fields_of
+from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule, rule_for
 from reducible_train.settings.schedules import PiecewiseConstant, Ramp, Schedule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.rank_scheduler import RankScheduler
+
+
+def check_kinds(space: Any, objective: Any, otherwise: str) -> None:
+    """Refuse what is no space, or no objective.
+
+    Args:
+        space: What is searched.
+        objective: What is made best; `None` where that is a metric of the logs.
+        otherwise: How such a metric is asked for.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not isinstance(space, SearchSpace):
+        raise ArgumentTypeError(
+            f"`space` must be a SearchSpace. Received: {space!r}. Write "
+            "space=SearchSpace(budget=(0.05, 0.5))."
+        )
+    if objective is not None and not isinstance(objective, SearchObjective):
+        raise ArgumentTypeError(
+            f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. "
+            f"{otherwise}"
+        )
 
 
 def check_space(space: SearchSpace) -> None:

@@ -27,7 +27,7 @@ from reducible_train.cli import _workers, app
 from reducible_train.cli._data import read_arrays
 from reducible_train.cli._goal import goal
 from reducible_train.cli._interrupts import noticed_interrupts
-from reducible_train.cli._trials import ended
+from reducible_train.cli._trials import Ended, Progress, ended
 from reducible_train.cli._tuning import Tuning
 from reducible_train.config import load_config
 from reducible_train.errors import ArgumentError, FileAccessError
@@ -164,6 +164,18 @@ def test_an_analysis_begins_the_search_and_another_is_refused(place):
     told = json.loads((place / "plain" / "trials" / "trial_0" / "trial.json").read_text())
     first = RankHyperModel(model, space, objective=asked_for).foresight.first
     assert told["hyperparameters"]["values"] == first, "that of Bayesian optimisation is drawn"
+
+
+def test_a_line_tells_the_quality_and_the_size_of_the_best_whatever_its_score(tmp_path):
+    shown = "val_loss", "params_fraction"
+    rows = {"0": (1285.0, 0.45, 10.88), "1": (1447.0, 0.4, 10.89)}
+    done = {
+        name: Ended(dict(zip((*shown, "score"), row, strict=True))) for name, row in rows.items()
+    }
+    progress = Progress(Console(), tmp_path, 2, "min", shown)
+    progress._told = set(done)
+    line = progress._line(done, "1")
+    assert line.startswith("val_loss 1447.0000  params fraction 40.0%  best 1285 at 45.0%")
 
 
 def test_it_says_why_trials_are_not_steered(place):

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from reducible_train import ArgumentError, Join, PiecewiseConstant, Ramp, Report
+from reducible_train.errors import FileAccessError
 from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
 from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut
 
@@ -182,6 +183,15 @@ def test_pictures_go_where_they_are_wanted_and_nowhere_else(figure_of, tmp_path)
     report_of().plot(tmp_path / "report.svg")
     report_of().plot_spectra("d1", tmp_path / "spectra.pdf")
     assert {path.name for path in tmp_path.iterdir()} == {"report.svg", "spectra.pdf"}
+
+
+def test_a_picture_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
+    with pytest.raises(FileAccessError, match=r"no/x\.png': No such file .* Make its folder"):
+        report_of().plot(tmp_path / "no" / "x.png")
+    with pytest.raises(ArgumentError, match=r"svg, .* Received: .*x\.xyz'\. Name it x\.png"):
+        analysis_of().plot(tmp_path / "x.xyz")
+    report_of().plot(tmp_path / "named")  # matplotlib adds what it makes by itself
+    assert [path.name for path in tmp_path.iterdir()] == ["named.png"]
 
 
 def test_without_matplotlib_a_picture_says_what_it_needs(monkeypatch):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
@@ -69,6 +71,22 @@ def test_a_choice_is_completed_by_what_is_settled():
             space.completed_choice({"min_rank/h": 4, **wrong})
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, Fraction, float])
+def test_numbers_of_any_kind_are_chosen_as_pythons_own(kind):
+    space = SearchSpace(budget=(0.3, 0.6), start=(0.1, 0.2, 0.4), multiple=(2, 8))
+    for budget, start, multiple in ((0.3, 0.1, 2), (0.4, 0.2, 5), (0.6, 0.4, 8)):
+        chosen = {"budget": kind(budget), "start": kind(start), "multiple": np.int64(multiple)}
+        told = space.completed_choice(chosen)
+        assert told["budget"] == pytest.approx(budget, rel=1e-7)
+        assert 0.3 <= told["budget"] <= 0.6
+        assert (told["start"], told["multiple"]) == (start, multiple)
+        assert {type(told[each]) for each in ("budget", "start")} == {float}
+        assert type(told["multiple"]) is int
+    for wrong in (np.True_, np.float32(0.61), np.nan, np.array([0.4, 0.5])):
+        with pytest.raises(ArgumentError, match="`budget` must be chosen in"):
+            space.completed_choice({"start": 0.1, "multiple": 2, "budget": wrong})
+
+
 # --- objectives ------------------------------------------------------------------------
 
 LOGS = ("val_accuracy", "params_fraction")
@@ -98,6 +116,25 @@ def test_the_best_that_is_small_enough_wins(sign):
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == 4
     assert goal.direction(sign) == ("max" if sign > 0 else "min")
+
+
+@pytest.mark.parametrize("worst", [None, -3.0, 2000.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_quality_is_too_bad_to_be_told_from_another(sign, worst):
+    """Losses of a regression, coefficients below 0, one that is infinite: all before too large."""
+    goal = QualityAtSize("val_accuracy", limit=0.5, worst=worst)
+    qualities = [50, 3, 0.2, 0, -1e-3, -5, -1285, -1285.1, -1447, -1e6, -1e12, -1.001e12, -math.inf]
+    rows = [(sign * each, 0.5) for each in qualities] + [(sign * 9, 0.5001), (sign * 9, 1.0)]
+    values = [sign * goal.value(logs(*row), sign) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(rows)
+    assert all(map(math.isfinite, values))
+
+
+def test_a_quality_that_is_not_beyond_the_worst_counts_as_it_is():
+    goal = QualityAtSize("val_accuracy", limit=0.5)
+    assert [goal.value(logs(each, 0.4), -1) for each in (-4.5, 0.37, 10.0)] == [-4.5, 0.37, 10.0]
+    assert [goal.value(logs(each, 0.4), 1) for each in (0.0, 0.37, 40.0)] == [0.0, 0.37, 40.0]
 
 
 def test_a_drop_is_counted_from_the_dense_model():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -14,6 +16,7 @@ from reducible_train import SearchSpace
 from reducible_train.settings.objectives import SizeAtQuality
 from reducible_train.tuner import propose
 from reducible_train.tuner.boundary import Aim, Shown, aim
+from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.project import FILE, Project
 
 ENDS = (0.05, 0.5)
@@ -148,6 +151,21 @@ def test_the_same_seed_ends_the_same_also_after_a_break(model, tmp_path):
     assert values[0] == values[1], "nor does it matter how often it is asked for"
     (Path(two.project_dir) / FILE).unlink()  # which says what the dense start is worth
     assert two.oracle.populate_space("6")["values"]["budget"] < best(two)
+
+
+def test_a_trial_that_lacks_its_metric_is_told(model, tmp_path):
+    done = told(model, tmp_path, trials=2)
+    file = Path(done.get_trial_dir("0")) / "trial.json"
+    trial = json.loads(file.read_text())
+    del trial["metrics"]["metrics"]["val_accuracy"]
+    file.write_text(json.dumps(trial))
+    with pytest.raises(
+        SearchError, match=r"reported .val_accuracy.\. Received: trial 0 with .* in its place"
+    ):
+        told(model, tmp_path, trials=3)
+    shutil.rmtree(file.parent)
+    with pytest.warns(MendedWarning, match="is not there"):
+        assert len(told(model, tmp_path, trials=3).oracle.end_order) == 3
 
 
 def test_a_limit_is_searched_without_the_dense_start(model, tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from reducible_train.errors import ArgumentError
-from reducible_train.tuner.front import ParetoFront, TrialPoint, non_dominated
+from reducible_train.tuner.front import ParetoFront, TrialPoint, non_dominated, pareto
 
 
 def brute(rows):
@@ -69,3 +70,27 @@ def test_the_plot_is_written(tmp_path):
     assert list(line.get_xdata()) == [1e4, 4e4]
     with pytest.raises(ArgumentError, match="one of 'params_fraction'"):
         front().plot(cost="latency")
+    with pytest.raises(ArgumentError, match="which has none"):
+        ParetoFront(front().trials, "val_accuracy", 1, ()).plot()
+
+
+def test_one_cost_may_stand_alone_and_what_is_no_cost_or_no_tuner_is_told():
+    metrics = dict.fromkeys(("val_accuracy", "params_fraction", "file_bytes"), 0.5)
+    tracker = SimpleNamespace(metrics=metrics, get_best_value=lambda name: metrics[name])
+    trial = SimpleNamespace(
+        trial_id="0",
+        status="COMPLETED",
+        metrics=tracker,
+        hyperparameters=SimpleNamespace(values={}),
+    )
+    objective = SimpleNamespace(name="val_accuracy", direction="max")
+    oracle = SimpleNamespace(trials={"0": trial}, objective=objective)
+    tuner = SimpleNamespace(oracle=oracle, hypermodel=None, project_dir=".")
+    assert pareto(tuner).costs == ("params_fraction", "file_bytes")
+    assert pareto(tuner, costs="file_bytes").costs == ("file_bytes",)
+    with pytest.raises(ArgumentError, match="`costs` must have at least one element"):
+        pareto(tuner, costs=[])
+    with pytest.raises(TypeError, match="`costs` must be a list"):
+        pareto(tuner, costs=3)
+    with pytest.raises(TypeError, match="must be a tuner of keras-tuner"):
+        pareto(trial)

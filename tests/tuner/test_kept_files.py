@@ -23,6 +23,7 @@ from reducible_train.tuner import folder_lock, pareto
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import holding
 from reducible_train.tuner.kept_files import mend
+from reducible_train.tuner.project import Project
 
 DATA = X, Y
 FIT = {"epochs": 1}
@@ -108,6 +109,12 @@ LEFT = {
         end_order=["5", "0", "1"],
         ongoing_trials={"tuner0": "7"},
     ),
+    "a trial that there never was": lambda project: change(
+        project / "oracle.json", start_order=["0", "1", "7"]
+    ),
+    "the oracle, a part of another kind": lambda project: change(
+        project / "oracle.json", tried_so_far=None
+    ),
     "a copy of a trial": a_copy_beside,
     "a copy that was cut": lambda project: cut(a_copy_beside(project), 0.5),
 }
@@ -121,6 +128,7 @@ ASIDE = (
     "the oracle, empty",
     "the oracle, half",
     "the oracle, of another form",
+    "the oracle, a part of another kind",
     "a trial",
     "the tuner",
     "a copy that was cut",
@@ -153,6 +161,41 @@ def test_a_search_goes_on_from_whatever_a_kill_has_left(left, begun, tmp_path):
     words = ("was cut by a kill", "is not what keras-tuner has written")
     told_of = [each for each in lines if any(word in str(each.message) for word in words)]
     assert len(aside) == len(told_of) == (left in ASIDE)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start_order": [0, 1]},
+        {"ongoing_trials": {"tuner0": {}}},
+        {"hyperparameters": {}},
+        {"run_times": {"0": "a"}},
+        {"seed_state": "x"},
+    ],
+)
+def test_an_oracle_of_another_form_is_made_again(wrong, begun, tmp_path):
+    project = shutil.copytree(begun[1], tmp_path / "s")
+    fresh = random_search(tmp_path / "new", hypermodel(begun[0])).oracle.get_state()
+    kept = read(project / "oracle.json")
+    change(project / "oracle.json", **wrong)
+    (line,) = mend(project, fresh)
+    assert "is not what keras-tuner has written" in line
+    found = read(project / "oracle.json")
+    assert found.keys() == kept.keys()
+    assert found["end_order"] == kept["end_order"]
+
+
+@pytest.mark.parametrize("wrong", [{"dense": {"val_loss": None}}, {"optional": {"space": 3}}])
+def test_what_a_folder_says_in_another_form_is_said_anew(wrong, tmp_path):
+    told = {"space": {"budget": 0.5}, "optional": {"space": []}}
+    Project(tmp_path, told).keep("val_loss", 0.5)
+    assert Project(tmp_path, told).dense == {"val_loss": 0.5}
+    change(tmp_path / "reducible_search.json", **wrong)
+    project = Project(tmp_path, told)
+    project.begin()
+    assert project.dense == {}
+    project.keep("val_loss", 0.25)
+    assert read(tmp_path / "reducible_search.json") == told | {"dense": {"val_loss": 0.25}}
 
 
 def test_a_trial_of_which_nothing_can_be_read_is_drawn_again(begun, tmp_path):

@@ -69,6 +69,13 @@ def test_validation_data_that_are_not_there(tmp_path):
     refused("valid", tmp_path / "b", hyper, hyper.objective, fit={"validation_split": 0.0})
 
 
+def test_a_metric_that_is_called_like_one_of_the_trials(tmp_path):
+    model = network()
+    own = keras.metrics.SparseCategoricalAccuracy(name="file_bytes")
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=[own])
+    refused("each trial adds: .* Received: 'file_bytes'", tmp_path, hypermodel(model), "val_loss")
+
+
 def test_data_that_can_be_read_once(tmp_path):
     once = iter([(X, Y)])
     hyper = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.1))

@@ -28,7 +28,9 @@ from reducible_train import SearchSpace, factorize, save_model
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
+from reducible_train.tuner.reference import dense_quality
 
+L = keras.layers
 TUNERS = {
     "random": lambda hyper, **kw: keras_tuner.RandomSearch(hyper, max_trials=2, **kw),
     "grid": lambda hyper, **kw: keras_tuner.GridSearch(hyper, max_trials=2, **kw),
@@ -250,6 +252,35 @@ def test_quality_at_size_and_the_front(tmp_path, capsys):
     assert "flops: " in capsys.readouterr().out
 
 
+def hits(y_true, y_pred):
+    """A metric of which nobody knows whether it should be large."""
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
+def test_a_front_goes_by_what_the_model_says_of_its_metrics(tmp_path):
+    """keras-tuner knows metrics by Keras's own names, and takes all others for small ones."""
+    x = keras.Input((12,))
+    hidden = L.Dense(24, "relu", name="hidden")(x)
+    ends = [L.Dense(4, "softmax", name=name)(hidden) for name in ("left", "right")]
+    model = keras.Model(x, ends)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=[["accuracy"], [hits]])
+    goal = QualityAtSize("val_left_accuracy", limit=0.65)
+    space, own = SearchSpace(budget=(0.6, 0.8)), {"hits": hits}
+    hyper = hypermodel(model, space, objective=goal, custom_objects=own)
+    tuner = random_search(tmp_path, hyper, hyper.objective, trials=1)
+    tuner.search(X, (Y, Y), validation_data=(X, (Y, Y)), epochs=1, verbose=0)
+    signs = {
+        "val_left_accuracy": 1, "left_loss": -1, "val_loss": -1, "params": -1,
+    }  # fmt: skip
+    assert {name: pareto(tuner, name).sign for name in signs} == signs
+    assert pareto(tuner, "val_right_hits", mode="max").sign == 1
+    with pytest.raises(ValueError, match="'val_right_hits' should be large or small"):
+        pareto(tuner, "val_right_hits")
+    for name in (None, "val_right_hits"):
+        with pytest.raises(ValueError, match="`mode` of a front must be one of 'auto', 'max'"):
+            pareto(tuner, name, mode="bigger")
+
+
 def test_size_at_quality_measures_the_start_once(tmp_path, monkeypatch):
     measured, measure = [], hypermodel_module.dense_quality
     monkeypatch.setattr(
@@ -269,6 +300,14 @@ def test_size_at_quality_measures_the_start_once(tmp_path, monkeypatch):
     assert measured == [pytest.approx(start.evaluate(X[32:], Y[32:], verbose=0)[0])]
 
 
+def test_the_start_is_measured_on_validation_data_in_a_list_as_well():
+    model, weights = network(), np.linspace(0.1, 2.0, len(X))
+    for data in ((X, Y), (X, Y, weights)):
+        found = [dense_quality(model, {"validation_data": kind(data)}, "val_loss")
+                 for kind in (tuple, list)]  # fmt: skip
+        assert found[0] == found[1] > 0
+
+
 # --- one trial as a function -----------------------------------------------------------
 
 
@@ -285,6 +324,23 @@ def test_settings_in_metrics_out(tmp_path):
     assert runs[0]["file_bytes"] == len(files[0])
     with pytest.raises(ValueError, match="`budget` must be chosen in"):
         evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"validation_split": 0.0}, "monitor='val_loss' in a fit without validation data"),
+        ({"validation_split": 0.0, "monitor": "val_accuracy"}, "'val_accuracy' in a fit without"),
+        ({"space": {"budget": (0.45, 0.8)}}, "`space` must be a SearchSpace"),
+        ({"objective": "val_loss"}, "is asked for by monitor="),
+        ({"mode": "bigger", "monitor": "accuracy"}, "`mode` of a search must be one of"),
+        ({"seed": "a"}, "`seed` of a trial must be a whole number"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_told_before_it_trains(more, words):
+    given = {"space": SPACE, "settings": {"budget": 0.6, "start": 0.3, "ramp": 0.3}}
+    with pytest.raises((ValueError, TypeError), match=words):
+        evaluate_settings(network(), x=X, y=Y, **(given | FIT | more))
 
 
 def test_a_trial_that_goes_on_keeps_ranks_and_rate_from_its_first_epoch():

@@ -191,6 +191,19 @@ def test_a_strategy_of_several_workers_is_refused_before_training():
     assert _keras.workers(model) == 1
 
 
+def test_a_model_is_cut_in_the_scope_of_its_strategy_and_what_it_held_is_freed():
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
+        layer = keras.layers.Dense(16, name="hidden")
+        model = keras.Sequential([keras.Input((12,)), layer, keras.layers.Dense(4)])
+        old, kept = layer.kernel.value, layer.bias.value
+        factorize(model, budget=0.8)
+    assert model.layers[0].rank < 12
+    assert [part.read_value().shape for part in old.values] == [(0, 0)]
+    assert [part.read_value().shape for part in kept.values] == [(16,)]
+
+
 def test_strategies_of_tensorflow_say_how_many_workers_there_are():
     import tensorflow as tf
 
