@@ -17,7 +17,6 @@ import keras_tuner
 
 from reducible_train.errors import (
     ArgumentError,
-    ArgumentTypeError,
     ReducibleError,
     first_sentence,
 )
@@ -58,8 +57,9 @@ from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.search_checks import check_search, quality_of
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
-from reducible_train.tuner.trial_settings import check_measured, check_space
+from reducible_train.tuner.trial_settings import check_kinds, check_measured, check_space
 
+_OF_LOGS = "A metric of the logs is told to the tuner: objective='val_accuracy'."
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -134,7 +134,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         custom_objects: Mapping[str, Any] | None = None,
         name: str | None = None,
     ):
-        _check_kinds(space, objective)
+        check_kinds(space, objective, _OF_LOGS)
         check_space(space)
         ruled = checked_all(
             "`rules` must hold LayerRule objects", rules, LayerRule, "rules=[LayerRule('hidden_*')]"
@@ -408,19 +408,6 @@ def _refusal_of_disk(error: Exception) -> str:
         if isinstance(each, OSError) and each.errno in _DISK:
             return os.strerror(each.errno)
     return ""
-
-
-def _check_kinds(space: Any, objective: Any) -> None:
-    if not isinstance(space, SearchSpace):
-        raise ArgumentTypeError(
-            f"`space` must be a SearchSpace. Received: {space!r}. Write "
-            "space=SearchSpace(budget=(0.05, 0.5))."
-        )
-    if objective is not None and not isinstance(objective, SearchObjective):
-        raise ArgumentTypeError(
-            f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. A "
-            "metric of the logs is told to the tuner: objective='val_accuracy'."
-        )
 
 
 def _line(metrics: Mapping[str, float], quality: Quality) -> str:

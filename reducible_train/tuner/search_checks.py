@@ -13,7 +13,7 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.other_callbacks import check_other_callbacks
 from reducible_train.training.rank_scheduler import RankScheduler
 from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.evaluation import LATENCY, SIZE_METRICS, Quality, TrialPlan
+from reducible_train.tuner.evaluation import LATENCY, SIZE_METRICS, Quality, TrialPlan, validates
 from reducible_train.tuner.keras_tuner_side import TunerTrial, users_own
 
 
@@ -55,15 +55,12 @@ def check_search(
             f"{type(arguments['x']).__name__}, which can be read only once. Give arrays or a "
             "Dataset, or leave `latency` out."
         )
-    validates = bool(
-        arguments.get("validation_data") is not None or arguments.get("validation_split")
-    )
     try:
         quality = quality_of(plan, trial, model)
         check_validated(
-            quality.monitor, "auto", _keras.logged_metrics(model), validates, "a search"
+            quality.monitor, "auto", _keras.logged_metrics(model), validates(arguments), "a search"
         )
-        _check_reported(plan, trial, model, validates)
+        _check_reported(plan, trial, model, validated=validates(arguments))
         _check_objectives(plan, trial, quality)
         if quality.monitor.startswith("val_"):
             _check_last_epoch(arguments)
@@ -74,12 +71,12 @@ def check_search(
         raise SearchError(str(error)) from error
 
 
-def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, validates: bool) -> None:
+def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, *, validated: bool) -> None:
     """Refuse an objective that no trial will report."""
     logged = list(_keras.logged_metrics(model))
     if not logged or users_own(trial.others):
         return  # what logs anything it likes
-    names = [*logged, *(f"val_{each}" for each in logged if validates), *SIZE_METRICS]
+    names = [*logged, *(f"val_{each}" for each in logged if validated), *SIZE_METRICS]
     names += [LATENCY] if plan.latency else []
     monitor = quality_of(plan, trial, model).monitor
     if plan.objective is not None and monitor not in names:
@@ -92,7 +89,7 @@ def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, validates: b
         raise SearchError(
             f"The objective of the tuner must be what trials report. Received: "
             f"{trial.objective.name!r}. They will report {', '.join(names)}."
-            + ("" if validates else " With validation data there are more.")
+            + ("" if validated else " With validation data there are more.")
         )
 
 
