@@ -17,6 +17,7 @@ import keras_tuner
 
 from reducible_train.errors import (
     ArgumentError,
+    FormatError,
     ReducibleError,
     first_sentence,
 )
@@ -381,8 +382,17 @@ def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs
         self.optimizer.build(self.trainable_variables)
     if args or kwargs:  # Keras's own way, which the other goes in the end
         type(self).load_weights(self, filepath, *args, **kwargs)
-    else:
+        return
+    try:
         load_weights_into(self, filepath)
+    except FormatError as error:
+        compact = Path(filepath).parent / COMPACT
+        if not compact.is_file():
+            raise
+        words = str(error).partition(" Save it anew")[0]
+        raise FormatError(
+            f"{words} {compact} holds the same weights: load_model({str(compact)!r})."
+        ) from error
 
 
 def _failure(trial: TunerTrial, error: Exception) -> Exception | None:

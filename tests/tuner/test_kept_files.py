@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -18,7 +19,7 @@ from searches import FIT as ONCE
 from searches import X, Y, hypermodel, network, random_search, search, trials_of
 
 from reducible_train import SearchSpace
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.tuner import folder_lock, pareto
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import holding
@@ -504,3 +505,12 @@ def test_a_builder_with_hyperparameters_of_its_own_goes_on(tmp_path):
     for trials in (1, 2):
         done = search(tmp_path, hypermodel(build), trials=trials, fit={"epochs": 1})
     assert len(trials_of(done)) == 2
+
+
+def test_of_a_damaged_checkpoint_the_compact_file_is_named(tmp_path):
+    hyper = hypermodel()
+    tuner = search(tmp_path, hyper, trials=1)
+    folder = Path(tuner.get_trial_dir(trials_of(tuner)[0].trial_id))
+    (folder / "checkpoint.weights.h5").write_bytes(b"cut")
+    with pytest.raises(FormatError, match=r"model.reducible holds the same weights: load_model"):
+        tuner.get_best_models(1)
