@@ -26,6 +26,7 @@ from reducible_train.errors import ArgumentError, FileAccessError
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.folder_lock import searching
 from reducible_train.tuner.grid_order import put_in_order
+from reducible_train.tuner.keras_tuner_side import setting_names
 from reducible_train.tuner.project import FILE, Project
 
 ORACLE, TRIAL = "oracle.json", "trial.json"
@@ -318,8 +319,9 @@ def _is_oracle(fresh: Mapping[str, Any], found: Any) -> bool:
     """Whether it holds what is mended here, and all that it holds is of the kind of a fresh one."""
     lists = [found[each] for each in ("start_order", "end_order", "retry_queue")]
     running, times, told = (found[each] for each in ("ongoing_trials", "run_times", _TOLD))
+    kept = fresh.keys() & found.keys() - setting_names()  # which are compared as what was asked for
     return (
-        all(_is_like(found[name], value) for name, value in fresh.items() if name in found)
+        all(_is_like(found[name], fresh[name]) for name in kept)
         and all(isinstance(each, list) for each in lists)
         and all(map(_is_mapping, (running, times, told, told["values"])))
         and isinstance(told["space"], list)

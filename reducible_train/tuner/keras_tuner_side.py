@@ -39,6 +39,11 @@ def unwrapped(hypermodel: Any) -> Any:
     return getattr(hypermodel, "hypermodel", hypermodel)
 
 
+def setting_names() -> frozenset[str]:
+    """What `settings_of` tells of any oracle."""
+    return frozenset(name for names in _OF_ORACLES.values() for name in names)
+
+
 def settings_of(oracle: Any) -> dict[str, Any]:
     """What an oracle was asked for that it takes from its folder, without a word, once it is there.
 

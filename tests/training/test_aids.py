@@ -581,7 +581,7 @@ def test_a_student_grows_by_the_loss_of_its_distiller():
         ({"aid": Regrow(), "calibration": np.zeros((8, 24))}, "Regrow asks for gradients"),
         (
             {"aid": Regrow(start_epoch=3), "calibration": (np.zeros((8, 24)), np.zeros((8, 3)))},
-            "cannot be run on the calibration samples",
+            "cannot be computed with the targets of the calibration samples",
         ),
         ({"aid": Regrow(), "rank": None, "energy": 0.5}, "Regrow must know .*Received: energy"),
         ({"aid": Regrow(), "guard": Guard("loss", max_drop=1.0)}, "Received: guard"),
