@@ -68,12 +68,7 @@ def finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     """
     if path is None:
         return figure
-    kinds, kind = figure.canvas.get_supported_filetypes(), Path(path).suffix[1:].lower()
-    if kind and kind not in kinds:
-        raise ArgumentError(
-            f"A picture must be of a kind that matplotlib makes: {', '.join(sorted(kinds))}. "
-            f"Received: {os.fspath(path)!r}. Name it {Path(path).with_suffix('.png').name}."
-        )
+    _check_kind(figure, path, "A picture must be of a kind that matplotlib makes")
     try:
         figure.savefig(path)
     except OSError as error:
@@ -94,12 +89,15 @@ def check_picture(path: str | os.PathLike[str], name: str) -> None:
     Raises:
         ArgumentError: Nothing writes files of this suffix, or matplotlib is not installed.
     """
-    known = new_figure(1, 1, name, "leave it out").canvas.get_supported_filetypes()
-    suffix = os.path.splitext(path)[1][1:].lower()
-    if suffix and suffix not in known:
+    _check_kind(new_figure(1, 1, name, "leave it out"), path, f"{name} must be a picture")
+
+
+def _check_kind(figure: Any, path: str | os.PathLike[str], wanted: str) -> None:
+    kinds, kind = figure.canvas.get_supported_filetypes(), Path(path).suffix[1:].lower()
+    if kind and kind not in kinds:
         raise ArgumentError(
-            f"{name} must be a picture: {', '.join(known)}. Received: {os.fspath(path)!r}. Name it "
-            "such as analysis.png."
+            f"{wanted}: {', '.join(sorted(kinds))}. Received: {os.fspath(path)!r}. Name it "
+            f"{Path(path).with_suffix('.png').name}."
         )
 
 

@@ -126,9 +126,8 @@ def change_kernels(
     for each in holders.models:
         _keras.sync_state(each)
     optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
-    offsets = [c.kernel.offset.variable for c in changes if c.kernel.offset is not None]
     restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
-    restores.append(remember(holders.optimizers, offsets))
+    restores.append(remember(holders.optimizers, _offsets(changes)))
     try:
         with _keras.strategy_scope(model):
             has_state = any(each.built for each in holders.optimizers)
@@ -174,9 +173,8 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
         fraction: How far, in [0, 1].
     """
     _keras.sync_state(model)
-    offsets = [c.kernel.offset.variable for c in changes if c.kernel.offset is not None]
-    changed = [v for c in changes for v in c.kernel.variables]
-    optimizers = _keras.find_holders([], [*changed, *offsets]).optimizers
+    changed = [*(v for c in changes for v in c.kernel.variables), *_offsets(changes)]
+    optimizers = _keras.find_holders([], changed).optimizers
     wanted = [_made(change) for change in changes]  # before anything is touched
     with _keras.strategy_scope(model):
         for change, new in zip(changes, wanted, strict=True):
@@ -190,6 +188,11 @@ def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -
             shift_weights(optimizers, kernel.variables[0], shifts[0])
         parts = [(c.kernel, new.shift) for c, new in zip(changes, wanted, strict=True)]
         _shift_outputs([(k, fraction * s) for k, s in parts if s is not None], optimizers)
+
+
+def _offsets(changes: Sequence[KernelChange]) -> list[Any]:
+    """The variables that can take up the means of what is lost."""
+    return [c.kernel.offset.variable for c in changes if c.kernel.offset is not None]
 
 
 def _shift_outputs(

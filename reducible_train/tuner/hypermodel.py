@@ -53,7 +53,7 @@ from reducible_train.tuner.keras_tuner_side import (
     seed_of,
 )
 from reducible_train.tuner.one_search import search_alone
-from reducible_train.tuner.project import Folder, merged
+from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.search_checks import check_search, quality_of
 from reducible_train.tuner.start import Start
@@ -280,14 +280,12 @@ class RankHyperModel(keras_tuner.HyperModel):
         folder = Path(tuner.project_dir)
         asked = fit_arguments(self.start.model, args, kwargs)
         self._checked.discard(str(folder))
-        told = {"tuner": type(tuner).__name__, "oracle": getattr(tuner, SETTINGS, {})}
-        told["goal"] = goal_of(tuner.oracle.objective)
         own = [getattr(tuner, name, None) for name in ("optimizer", "loss", "metrics")]
         compiles = not self.start.model.compiled or any(each is not None for each in own)
-        training = self._training(tuner, None if compiles else self.start.model, asked)
+        told = self._told_of(tuner, None if compiles else self.start.model, asked)
         if compiles:
-            del training["training"]
-        self.check_folder(folder, merged(told, training))
+            del told["training"]
+        self.check_folder(folder, told)
         self._asked = asked
         try:
             yield
@@ -357,21 +355,21 @@ class RankHyperModel(keras_tuner.HyperModel):
         if place in self._checked:
             return
         check_search(self.plan, trial, model, arguments)
-        training = self._training(trial.tuner, model, self._asked or arguments)
-        training["oracle"] = getattr(trial.tuner, SETTINGS, {})
-        training["goal"] = goal_of(trial.objective)
-        self._folder.opened(trial.project, training)
+        told = self._told_of(trial.tuner, model, self._asked or arguments)
+        self._folder.opened(trial.project, told)
         trial.keep_begun()
         self._checked.add(place)
 
-    def _training(self, tuner: Any, model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What its trials are trained on and how."""
+    def _told_of(self, tuner: Any, model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What a tuner is asked for, and what its trials are trained on and how."""
         data = {**arguments, "calibration": self.plan.calibration}
         compiled = None if self.start.builds else model
         told = training_of(type(tuner).__name__, compiled, data)
         executions = int(getattr(tuner, "executions_per_trial", 1))
         if executions > 1:
             told["training"]["executions_per_trial"] = executions
+        told["oracle"] = getattr(tuner, SETTINGS, {})
+        told["goal"] = goal_of(tuner.oracle.objective)
         return told
 
 

@@ -56,11 +56,10 @@ def check_search(
             "Dataset, or leave `latency` out."
         )
     try:
-        quality = quality_of(plan, trial, model)
-        check_validated(
-            quality.monitor, "auto", _keras.logged_metrics(model), validates(arguments), "a search"
-        )
-        _check_reported(plan, trial, model, validated=validates(arguments))
+        quality, validated = quality_of(plan, trial, model), validates(arguments)
+        logged = _keras.logged_metrics(model)
+        check_validated(quality.monitor, "auto", logged, validated, "a search")
+        _check_reported(plan, trial, list(logged), quality, validated=validated)
         _check_objectives(plan, trial, quality)
         if quality.monitor.startswith("val_"):
             _check_last_epoch(arguments)
@@ -71,18 +70,18 @@ def check_search(
         raise SearchError(str(error)) from error
 
 
-def _check_reported(plan: TrialPlan, trial: TunerTrial, model: Any, *, validated: bool) -> None:
+def _check_reported(
+    plan: TrialPlan, trial: TunerTrial, logged: list[str], quality: Quality, *, validated: bool
+) -> None:
     """Refuse an objective that no trial will report."""
-    logged = list(_keras.logged_metrics(model))
     if not logged or users_own(trial.others):
         return  # what logs anything it likes
     names = [*logged, *(f"val_{each}" for each in logged if validated), *SIZE_METRICS]
     names += [LATENCY] if plan.latency else []
-    monitor = quality_of(plan, trial, model).monitor
-    if plan.objective is not None and monitor not in names:
+    if plan.objective is not None and quality.monitor not in names:
         raise SearchError(
             f"The quality of {plan.objective.name!r} must be what trials report. Received: "
-            f"{monitor!r}. They will report {', '.join(names)}."
+            f"{quality.monitor!r}. They will report {', '.join(names)}."
         )
     names += [plan.objective.name] if plan.objective is not None else []
     if trial.objective.name not in names:
