@@ -74,6 +74,7 @@ def few_objects() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 50)  # what a module leaves is gone before the next one
 
 
 @pytest.fixture

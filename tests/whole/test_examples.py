@@ -60,6 +60,7 @@ def run(name, *options, monkeypatch):
 
 
 OWN_STEPS = ("gan.py", "subclassed_model.py")
+TOLD_ELSEWHERE = ("keras_hub_model.py",)  # by the tests of these models
 
 
 def ran(name, monkeypatch, capfd, folder):
@@ -74,7 +75,14 @@ def ran(name, monkeypatch, capfd, folder):
 @pytest.mark.filterwarnings("default")  # what a script is told it goes on after
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.traced] * (name in OWN_STEPS)) for name in RUNS],
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.traced] * (name in OWN_STEPS)
+            + [pytest.mark.slow] * (name in TOLD_ELSEWHERE),
+        )
+        for name in RUNS
+    ],
 )
 def test_example(name, tmp_path, monkeypatch, capfd, few_samples):
     assert RUNS[name][1] in ran(name, monkeypatch, capfd, tmp_path)

@@ -164,6 +164,7 @@ CASES = {
 }
 
 QUICKLY_MADE = {"BERT", "GPT2", "ViT", "ResNet"}  # of the same layers as the others
+SLOWLY_CUT = {"T5", "GPT2"}  # of layers that Whisper and Llama have, too
 
 
 def outputs_of(model: Any, x: Any) -> np.ndarray:
@@ -188,7 +189,10 @@ def loaded(path: Any, loads_with: str) -> Any:
     return load_model(path, {f"keras_hub>{name}": getattr(hub.models, name) for name in names})
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOWLY_CUT)) for name in CASES],
+)
 def test_a_model_of_keras_hub_is_cut_and_comes_back(name, tmp_path):
     case = CASES[name]
     model, x, path = case.make(), case.inputs(), tmp_path / "model.reducible"
