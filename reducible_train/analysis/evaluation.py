@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ class Evaluation:
                     "`metric` must be a name of what model.evaluate tells, or a function: model -> "
                     f"number. Received: {self.metric!r}. Write for example metric='accuracy'."
                 )
+            if not _takes_a_model(self.metric):
+                raise ArgumentError(
+                    f"`metric` must be a function: model -> number. Received: {self.name}, which "
+                    "takes something else. A metric of Keras, or of targets and outputs, goes into "
+                    "model.compile(metrics=[...]); then give its name, metric='accuracy'."
+                )
             return
         what = f"metric={self.metric!r} is what model.evaluate tells"
         if self.samples is None:
@@ -149,3 +156,16 @@ class Evaluation:
                 f"number. Received: {self.metric!r}. Compile the model with it, or choose one."
             )
         return cast(dict[str, Any], told)
+
+
+def _takes_a_model(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called with one argument; a metric of Keras takes two."""
+    if isinstance(function, keras.metrics.Metric):
+        return False
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # of one that is not Python's
+        return True
+    return True

@@ -131,6 +131,8 @@ def test_predictions_add_up_single_changes():
         (X, {}, "needs targets"),
         (None, {}, "needs data"),
         ((X, Y), {"metric": "recall"}, "'accuracy'"),
+        ((X, Y), {"metric": keras.metrics.SparseCategoricalAccuracy()}, "model -> number.*compile"),
+        ((X, Y), {"metric": lambda y_true, y_pred: 0.0}, "model -> number.*compile"),
         ((X, Y), {"ratios": (0.5, 0.2)}, "must rise"),
     ],
 )
