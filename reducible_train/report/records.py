@@ -27,6 +27,8 @@ from reducible_train.report.tables import (
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
+_LARGE = 1 / 3  # of the parameters left: by its size alone a kernel is worth a rule
+
 
 @dataclass(frozen=True)
 class KernelRecord:
@@ -368,8 +370,16 @@ class Report:
         """The table, a row for each kernel after the head."""
         told = any(k.output_error is not None for k in self.kernels)
         names = ("kernel", "shape", "rank", "energy", "output error", "parameters", "remark")
-        rows = [names, *map(_row, self.kernels)]
+        rows = [names, *(_row(k, self._share(k)) for k in self.kernels)]
         return rows if told else [row[:4] + row[5:] for row in rows]
+
+    def _share(self, kernel: KernelRecord) -> float:
+        """Of what is left, the part of a kernel that a rule would take in; 0 of a small one."""
+        waits = "keep_dense=False" in (kernel.reason or "")
+        if not waits or all(k.rank is None for k in self.kernels):
+            return 0.0
+        share = kernel.parameters / self.parameters
+        return share if share >= _LARGE else 0.0
 
     def _lines(self) -> list[str]:
         """What stands below it."""
@@ -410,7 +420,7 @@ def empty_report(note: str) -> Report:
     return Report(0, 0, 0, 0, None, None, (), notes=(note,))
 
 
-def _row(k: KernelRecord) -> tuple[str, ...]:
+def _row(k: KernelRecord, share: float) -> tuple[str, ...]:
     full = min(k.shape) if k.shape else 0
     rank = "dense" if k.rank is None else f"{k.rank}/{full}"
     energy = "" if k.energy is None else f"{k.energy:.3f}"
@@ -422,7 +432,8 @@ def _row(k: KernelRecord) -> tuple[str, ...]:
         count = f"{k.dense_parameters:,} -> {count}"
     remark = f"{k.split} split" if k.split else ""
     error = "" if k.output_error is None else f"{k.output_error:.3f}"
-    return k.path, shape, rank, energy, error, count, k.reason or k.remark or remark
+    told = f"{100 * share:.0f} % of what is left: " if share else ""
+    return k.path, shape, rank, energy, error, count, told + (k.reason or k.remark or remark)
 
 
 def answer_lines(cuts: Sequence[Cut], answers: Answers | None) -> list[str]:

@@ -231,3 +231,20 @@ def test_every_equation_comes_back_in_stock_layers(equation, output, shape):
     x = np.random.default_rng(0).normal(size=(2, *shape))
     stock = to_stock_layers(model)
     np.testing.assert_allclose(stock(x), model(x), atol=1e-5)
+
+
+def test_a_large_output_layer_is_told_with_its_share_of_what_is_left():
+    model = keras.Sequential(
+        [
+            keras.Input((20,)),
+            keras.layers.Dense(200, name="hidden"),
+            keras.layers.Dense(200, name="more"),
+            keras.layers.Dense(40, name="output"),
+        ]
+    )
+    words = " % of what is left: output layer; a rule with keep_dense=False takes it in"
+    assert words not in str(factorize(model, budget=0.7))
+    report = factorize(model, budget=0.3)
+    share = 100 * 200 * 40 / model.count_params()
+    assert share > 50
+    assert f" {share:.0f}{words}" in str(report)
