@@ -301,12 +301,12 @@ class RankScheduler(keras.callbacks.Callback):
             warnings.warn(told, ShortfallWarning, stacklevel=3)
         if run.control.guard is not None:
             run.control.guard.tell_end(told)
-        if run.answers.complaint is not None:
+        compression = run.control.compression
+        if run.answers.complaint is not None and compression is not None:
             words = (
                 f"The training of model '{self.model.name}' has not made up for the cuts of its "
                 f"ranks: at its end, {run.answers.complaint}, and the loss is higher than before "
-                "them. Ask for less, judge by the data (criterion='activation', "
-                "allocation='knapsack'), or train for longer."
+                f"them. Ask for less, {compression.remedy}, or train for longer."
             )
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
         if run.answers.unknown is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reducible_train import Cadence, LayerRule, Ramp, RankScheduler, factorize
+from reducible_train.compressor import answers
 from reducible_train.compressor.answers import NEITHER, NO_DATA
 from reducible_train.errors import OutputErrorWarning
 from reducible_train.report.records import Report
@@ -356,3 +357,11 @@ def test_a_training_that_does_not_make_up_for_its_cuts_warns_at_its_end(rng, lea
     assert len(notes) == 2 - learns
     if not learns:
         assert "has not made up for the cuts" in told[0]
+        assert "judge by the data (criterion='auto')" in told[0]
+
+
+def test_who_judges_by_the_data_is_told_of_something_else(rng, monkeypatch):
+    monkeypatch.setattr(answers, "useless", lambda errors: "the outputs were useless")
+    model, x = only_small_directions_count(rng), rng.normal(size=(200, 16)).astype("float32")
+    with pytest.warns(OutputErrorWarning, match=r"Ask for less, keep some ranks .*min_rank=4"):
+        factorize(model, rank=8, criterion="activation", calibration=x)
