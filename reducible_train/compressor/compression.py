@@ -308,13 +308,6 @@ class Compression:
         self.notes = tuple(dict.fromkeys(told))  # each sentence once
         return selection
 
-    @property
-    def remedy(self) -> str:
-        """What may lose less at the same size, in the words of an advice."""
-        if self.judge.criterion.needs:
-            return "keep some ranks of every kernel (rules=[LayerRule('*', min_rank=4)])"
-        return "judge by the data (criterion='auto')"
-
     # --- what is learned on the way ---------------------------------------------------
 
     @property

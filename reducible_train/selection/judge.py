@@ -51,6 +51,13 @@ class Judge:
     notes: tuple[str, ...] = ()
     measured: MeasuredLosses | None = None
 
+    @property
+    def remedy(self) -> str:
+        """What may lose less at the same size, in the words of an advice."""
+        if self.criterion.needs:
+            return "keep some ranks of every kernel (rules=[LayerRule('*', min_rank=4)])"
+        return "judge by the data (criterion='auto')"
+
 
 def takes_samples(criterion: str, target: Target | SharedTargets) -> bool:
     """True if a judge will look at samples, where there are any."""

@@ -175,7 +175,8 @@ def factorize(
     if answers.complaint is not None:
         warnings.warn(
             f"factorize was asked for too much of model '{model.name}': right after it, "
-            f"{answers.complaint}. Ask for less, {compression.remedy}, or train the model on.",
+            f"{answers.complaint}. Ask for less, {compression.judge.remedy}, or train the model "
+            "on.",
             OutputErrorWarning,
             stacklevel=2,
         )

@@ -306,7 +306,7 @@ class RankScheduler(keras.callbacks.Callback):
             words = (
                 f"The training of model '{self.model.name}' has not made up for the cuts of its "
                 f"ranks: at its end, {run.answers.complaint}, and the loss is higher than before "
-                f"them. Ask for less, {compression.remedy}, or train for longer."
+                f"them. Ask for less, {compression.judge.remedy}, or train for longer."
             )
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
         if run.answers.unknown is not None:
