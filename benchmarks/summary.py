@@ -87,11 +87,13 @@ def finetune_table() -> str:
     rows.append(["---"] * 4)
     for name in dict.fromkeys(r["network"] for r in found):
         ways = [of.get((name, w, t)) for w, t in zip(FINETUNED, (True, False, False), strict=True)]
+        seeds = ways[0]["seeds"]
+        spread = [f" ± {r['drop_std']:.2f}" if r and seeds > 1 else "" for r in ways]
         told = [
-            f"{r['drop_mean']:.2f} ± {r['drop_std']:.2f} ({r['rise_mean']:+.0f} %)" if r else ""
-            for r in ways
+            f"{r['drop_mean']:.2f}{some} ({r['rise_mean']:+.0f} %)" if r else ""
+            for r, some in zip(ways, spread, strict=True)
         ]
-        rows.append([f"{name}, {ways[0]['seeds']} seeds", *told])
+        rows.append([f"{name}, {seeds} seeds" if seeds > 1 else f"{name}, 1 seed", *told])
     return (
         "Points of test accuracy that trained networks lose by default arguments, and how the loss"
         f" changed; trained\non for a third of their epochs, against the dense network trained on"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -51,20 +52,20 @@ def resnet() -> keras.Model:
     return keras.Model(inputs, layers.Dense(10, name="output")(x))
 
 
-def transformer() -> keras.Model:
-    """Two causal encoder blocks of 128 features, four heads and 512 hidden units."""
+def transformer(features: int = 128) -> keras.Model:
+    """Two causal encoder blocks of four heads; four times as many hidden units as features."""
     tokens = keras.Input((LENGTH,), dtype="int32")
     positions = keras.ops.cumsum(keras.ops.ones_like(tokens), axis=1) - 1
-    x = layers.Embedding(CHARACTERS, 128, name="characters")(tokens)
-    x = x + layers.Embedding(LENGTH, 128, name="positions")(positions)
+    x = layers.Embedding(CHARACTERS, features, name="characters")(tokens)
+    x = x + layers.Embedding(LENGTH, features, name="positions")(positions)
     for block in (1, 2):
         y = layers.LayerNormalization()(x)
-        attention = layers.MultiHeadAttention(4, 32, name=f"attention_{block}")
+        attention = layers.MultiHeadAttention(4, features // 4, name=f"attention_{block}")
         x = x + attention(y, y, use_causal_mask=True)
-        y = layers.Dense(512, activation="gelu", name=f"wide_{block}")(
+        y = layers.Dense(4 * features, activation="gelu", name=f"wide_{block}")(
             layers.LayerNormalization()(x)
         )
-        x = x + layers.Dense(128, name=f"narrow_{block}")(y)
+        x = x + layers.Dense(features, name=f"narrow_{block}")(y)
     x = layers.LayerNormalization()(x)
     return keras.Model(tokens, layers.Dense(CHARACTERS, name="output")(x))
 
@@ -111,6 +112,9 @@ NETWORKS = {
     "vgg": Network(Recipe(vgg, 9, 2e-3, image=IMAGE, batch_size=64), "fashion_mnist"),
     "resnet": Network(Recipe(resnet, 9, 4e-3, image=IMAGE, batch_size=64), "fashion_mnist"),
     "transformer": Network(Recipe(transformer, 9, 2e-3, batch_size=32), "text", 12_000, 2.0),
+    "transformer_256": Network(
+        Recipe(partial(transformer, 256), 9, 2e-3, batch_size=32), "text", 12_000, 2.0
+    ),
     "lstm": Network(Recipe(lstm, 9, 3e-3, batch_size=32), "text", 12_000, 2.0),
     "origin": Network(Recipe(mlp(128, 128, 128), 9, 3e-3), samples=50_000, rate=2.0),
 }
@@ -154,6 +158,7 @@ CELLS = {
     "vgg, half of the FLOPs": Cell("vgg", 0.5, 0.3, "flops"),
     "resnet, 60 %": Cell("resnet", 0.6, 0.3),
     "transformer, half": Cell("transformer", 0.5, 0.2, rise=1.0),
+    "transformer_256, half": Cell("transformer_256", 0.5, 0.2, rise=1.0),
     "lstm, half": Cell("lstm", 0.5, 0.2, rise=1.0),
     "origin, 82 %": Cell("origin", 0.82, 0.3),
 }
