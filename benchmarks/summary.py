@@ -88,17 +88,21 @@ def finetune_table() -> str:
     for name in dict.fromkeys(r["network"] for r in found):
         ways = [of.get((name, w, t)) for w, t in zip(FINETUNED, (True, False, False), strict=True)]
         seeds = ways[0]["seeds"]
-        spread = [f" ± {r['drop_std']:.2f}" if r and seeds > 1 else "" for r in ways]
-        told = [
-            f"{r['drop_mean']:.2f}{some} ({r['rise_mean']:+.0f} %)" if r else ""
-            for r, some in zip(ways, spread, strict=True)
-        ]
-        rows.append([f"{name}, {seeds} seeds" if seeds > 1 else f"{name}, 1 seed", *told])
+        told = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        rows.append([f"{name}, {told}", *map(_lost, ways)])
     return (
         "Points of test accuracy that trained networks lose by default arguments, and how the loss"
         f" changed; trained\non for a third of their epochs, against the dense network trained on"
         f" as long (`python benchmarks/finetune.py`):\n\n{_markdown(rows)}"
     )
+
+
+def _lost(record: dict[str, Any] | None) -> str:
+    """Points, their deviation where there are several seeds, and the rise of the loss."""
+    if record is None:
+        return ""
+    spread = f" ± {record['drop_std']:.2f}" if record["seeds"] > 1 else ""
+    return f"{record['drop_mean']:.2f}{spread} ({record['rise_mean']:+.0f} %)"
 
 
 def published_table() -> str:

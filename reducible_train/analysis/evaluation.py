@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, first_sentence
 from reducible_train.selection.samples import Samples, count_of
+from reducible_train.settings.checks import takes
 
 _SPREAD = 4  # batches at least, to tell how far the metric is by chance
 _BATCH = 128
@@ -79,7 +79,7 @@ class Evaluation:
                     "`metric` must be a name of what model.evaluate tells, or a function: model -> "
                     f"number. Received: {self.metric!r}. Write for example metric='accuracy'."
                 )
-            if not _takes_a_model(self.metric):
+            if isinstance(self.metric, keras.metrics.Metric) or not takes(self.metric, self.model):
                 raise ArgumentError(
                     f"`metric` must be a function: model -> number. Received: {self.name}, which "
                     "takes something else. A metric of Keras, or of targets and outputs, goes into "
@@ -156,16 +156,3 @@ class Evaluation:
                 f"number. Received: {self.metric!r}. Compile the model with it, or choose one."
             )
         return cast(dict[str, Any], told)
-
-
-def _takes_a_model(function: Callable[..., Any]) -> bool:
-    """Whether a function can be called with one argument; a metric of Keras takes two."""
-    if isinstance(function, keras.metrics.Metric):
-        return False
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # of one that is not Python's
-        return True
-    return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -40,6 +41,21 @@ def plain(value: Any) -> Any:
         return float(value)
     except (OverflowError, ValueError):  # a fraction beyond all floats, a signalling NaN
         return math.nan
+
+
+def takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a function can be called with these arguments; true of one whose own nobody knows.
+
+    >>> takes(len, "words"), takes(lambda x: x), takes(lambda x, y=0: x, 1)
+    (True, False, True)
+    """
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # no signature to be known
+        return True
+    return True
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import pickle
 import random
@@ -26,6 +25,7 @@ from reducible_train.errors import (
 )
 from reducible_train.saving.model_file import load_model
 from reducible_train.selection import fingerprints
+from reducible_train.settings.checks import takes
 from reducible_train.surgery.merge import check_built
 
 
@@ -90,7 +90,7 @@ class _Builder:
 
     def __init__(self, function: Callable[..., Any]):
         self._function = function
-        self._takes = _takes_argument(function)
+        self._takes = not takes(function)
         self._given: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __call__(self, hyperparameters: Any) -> Any:
@@ -112,17 +112,6 @@ class _Builder:
             )
         self._given.update((model, *parts.values()))
         return model
-
-
-def _takes_argument(function: Callable[..., Any]) -> bool:
-    """True where a call without an argument lacks one."""
-    try:
-        inspect.signature(function).bind()
-    except TypeError:
-        return True
-    except ValueError:  # no signature to be known
-        return False
-    return False
 
 
 class _Copier:
