@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
+from reducible_train.linalg.refit import Refit
 from reducible_train.linalg.roots import Array, Blocks, Root, Thin, Weight, root_of
 
 RIDGE = 1e-2
@@ -24,6 +25,7 @@ class Metric:
         outputs: `G (n, n)`, likewise, but for the diagonal.
         block_gram: `L (p, p)`, likewise, for columns that are `p` blocks: the weight of the outputs
             is then the Kronecker product of `L` and `G (n / p, n / p)`.
+        refit: What fits factors to more than that is known of such inputs, if there is more.
 
     Example:
         >>> Metric(inputs=np.diag([4.0, 1.0])).squared([[1.0], [1.0]])
@@ -33,6 +35,7 @@ class Metric:
     inputs: Weight | None = None
     outputs: Weight | None = None
     block_gram: Weight | None = None
+    refit: Refit | None = None
 
     @property
     def plain(self) -> bool:

@@ -6,6 +6,8 @@ such a matrix, but a product of one moment for each of them is: `E[x^T x] ~ L (x
 
     R = mean over w of E[x_w^T x_w]  (h i, h i)      L_vw ~ E[x_v . x_w]  (w, w), mean diagonal 1
 
+That product says what directions are worth; `refit` goes on from there with the moment itself.
+
 Reference: Van Loan and Pitsianis, *Approximation with Kronecker products*, 1993 (whose nearest
 product in the Frobenius norm need not keep the traces).
 """
@@ -74,6 +76,17 @@ class Separated:
         trace = float(np.trace(found))
         block_gram: Array = found * (len(found) / trace) if trace > 0 else np.eye(len(found))
         return block_gram
+
+    def blocks(self, *, centred: bool, ridge: float = 0.0) -> Array:
+        """The moment itself, `(p, m, p, m)`: of each two pieces, not of a product.
+
+        Args:
+            centred: As in `weight`.
+            ridge: Fraction of the mean eigenvalue that is added to all of them.
+        """
+        moment = self.whole.covariance if centred else self.whole.second_moment
+        moment[np.diag_indices_from(moment)] += ridge * np.trace(moment) / len(moment)
+        return self._blocks(moment)
 
     def _of_a_piece(self, moment: Array) -> Array:
         blocks = self._blocks(moment)

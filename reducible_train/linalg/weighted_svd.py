@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ import numpy.typing as npt
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.leading import leading_side, pays
 from reducible_train.linalg.metric import Metric
+from reducible_train.linalg.refit import Refit
 from reducible_train.linalg.roots import Array
 from reducible_train.linalg.small_side import Matrix, small_side, times
 from reducible_train.linalg.stacks import Stack
@@ -59,6 +60,8 @@ class Weighted:
         balanced: True if they are balanced with `1 / sqrt(s)` on what meets the kernel, as by the
             Frobenius norm.
         norm: `||W||_F`, of the kernel itself.
+        refit: As in `Metric`, of a dense kernel; what has factors keeps what they have learned.
+        fitted: The factors of the rank that was asked for last, where they take long to fit.
     """
 
     read: Callable[[], Matrices]
@@ -68,21 +71,24 @@ class Weighted:
     side: Literal["tall", "wide", "factors"]
     balanced: bool
     norm: float
+    refit: Refit | None = None
+    fitted: dict[int, tuple[Matrix, Matrix]] = field(default_factory=dict)
 
     def factors(self, rank: int) -> tuple[Matrix, Matrix]:
         """Balanced factors `U (m, rank)`, `V (rank, n)` of the best approximation of that rank.
 
-        Best by the metric, at `sqrt(sum(values[rank:]**2))`; balanced by themselves, so that
-        `U.T @ U == V @ V.T`, whatever the metric. In the dtype of the kernel. The entry of largest
-        magnitude of each column of `U` is positive.
+        Best by the metric, at `sqrt(sum(values[rank:]**2))`, or fitted from there; balanced by
+        themselves, so that `U.T @ U == V @ V.T`, whatever the metric. In the dtype of the kernel.
+        The entry of largest magnitude of each column of `U` is positive.
 
         Raises:
             ArgumentError: `rank` is not in `[1, k]`, or more than was kept.
         """
+        if self.refit is not None:
+            return self._refitted(self.refit, rank)
         u, v = self._product(rank)
         if not self.balanced:
-            found = decompose_product(u, v).factors(rank)
-            return found[0].astype(u.dtype, copy=False), found[1].astype(v.dtype, copy=False)
+            return _balanced(u, v, u.dtype)
         if self.side == "factors":
             return u, v
         signs = signs_of(u).astype(u.dtype)
@@ -141,6 +147,15 @@ class Weighted:
         shift: Array = change[pieces, pieces].sum(axis=0)
         return shift
 
+    def _refitted(self, refit: Refit, rank: int) -> tuple[Matrix, Matrix]:
+        """The factors that `refit` makes of those by the product of two weights."""
+        if rank not in self.fitted:
+            factors = self._product(rank)
+            wide = (each.astype(np.float64) for each in (*factors, *self.read()))
+            self.fitted.clear()
+            self.fitted[rank] = _balanced(*refit(*wide), factors[0].dtype)
+        return self.fitted[rank]
+
     def _maps(self, rank: int) -> tuple[Matrix, Matrix]:
         """`R_r` and `L_r`, each direction scaled so that plain factors are balanced."""
         rank = checked_rank(rank, 1, self.right.shape[1])
@@ -187,10 +202,11 @@ class WeightedStack(Stack):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is kept: values and directions."""
+        """Bytes of what is kept: values, directions, and what they are fitted to."""
         return sum(
             part.values.nbytes
             + part.right.nbytes
+            + (0 if part.refit is None else part.refit.nbytes)
             + (0 if np.may_share_memory(part.left, part.right) else part.left.nbytes)
             for part in self.parts
         )
@@ -334,12 +350,18 @@ def _dense(
         right, left = small.undone(vectors), small.adjoint(vectors).T
     side: Literal["tall", "wide"] = "tall" if is_tall else "wide"
     size = float(np.linalg.norm(values if metric.plain else matrix.astype(np.float64)))
-    return Weighted(read, values, right, left, side, metric.plain, size)
+    return Weighted(read, values, right, left, side, metric.plain, size, metric.refit)
 
 
 def _floating(matrix: npt.ArrayLike) -> Matrix:
     array = np.asarray(matrix)
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def _balanced(u: Matrix, v: Matrix, dtype: np.dtype[Any]) -> tuple[Matrix, Matrix]:
+    """The same product, each factor as large as the other."""
+    left, right = decompose_product(u, v).factors(u.shape[1])
+    return left.astype(dtype, copy=False), right.astype(dtype, copy=False)
 
 
 def _product_norm(u: Array, v: Array) -> float:

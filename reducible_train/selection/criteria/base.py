@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reducible_train.errors import ArgumentError
-from reducible_train.linalg.metric import Metric, ridged
+from reducible_train.linalg.metric import RIDGE, Metric, ridged
 from reducible_train.linalg.moments import Counts, Moments
-from reducible_train.linalg.roots import Array, Weight
+from reducible_train.linalg.refit import Refit
+from reducible_train.linalg.roots import Array, Thin, Weight
 from reducible_train.linalg.separation import Separated
 
 NEEDS = ("inputs", "gradients")
@@ -91,8 +92,15 @@ class Criterion:
 
     def metric_of(self, statistics: Statistics) -> Metric:
         """The metric of a kernel, also of one whose inputs come in pieces."""
-        metric, block_gram = self.metric(statistics), statistics.block_gram
-        return metric if block_gram is None else replace(metric, block_gram=ridged(block_gram))
+        metric, inputs = self.metric(statistics), statistics.inputs
+        if not isinstance(inputs, Separated) or statistics.block_gram is None:
+            return metric
+        outputs = metric.outputs.whole if isinstance(metric.outputs, Thin) else metric.outputs
+        return replace(
+            metric,
+            block_gram=ridged(statistics.block_gram),
+            refit=Refit(inputs, statistics.absorbs_mean, RIDGE, outputs),
+        )
 
 
 _CRITERIA: dict[str, Criterion] = {}
