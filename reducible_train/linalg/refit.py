@@ -58,14 +58,17 @@ class Refit:
         return sum(each.nbytes for each in held)
 
     def __call__(self, left: Array, right: Array, matrix: Array) -> tuple[Array, Array]:
-        """Factors that lose no more of a kernel.
+        """Factors that lose no more of a kernel; the same ones where inputs say nothing.
 
         Args:
             left: `U (m, r)`.
             right: `V (r, p n)`.
             matrix: `W (m, p n)`.
         """
-        fit = _Fit(self.seen.blocks(centred=self.centred, ridge=self.ridge), matrix, self.outputs)
+        blocks = self.seen.blocks(centred=self.centred, ridge=self.ridge)
+        if not blocks.any():
+            return left, right
+        fit = _Fit(blocks, matrix, self.outputs)
         left = fit.left_for(left, fit.split(right))
         return left, fit.right_for(left)
 
@@ -119,5 +122,4 @@ class _Fit:
         wanted = np.tensordot(left, self._kernel_met, axes=([0], [1]))  # (r, p, n)
         wanted = wanted.transpose(1, 0, 2).reshape(count * rank, -1)
         found = np.linalg.lstsq(gram, wanted, rcond=None)[0].reshape(count, rank, -1)
-        factor: Array = found.transpose(1, 0, 2).reshape(rank, -1)
-        return factor
+        return np.asarray(found.transpose(1, 0, 2).reshape(rank, -1), dtype=np.float64)
