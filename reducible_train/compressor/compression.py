@@ -421,6 +421,7 @@ def _selector(compression: Compression, scorer: DirectionScorer) -> RankSelector
         scorer=scorer,
         allocation=compression.judge.allocation,
         measured=compression.judge.measured,
+        least=compression.judge.least,
         own_ranks=compression.own_ranks,
         effective_ranks=compression.history.effective_ranks,
     )

@@ -4,6 +4,9 @@
 also after some epochs of fine-tuning, `"fisher"` loses least, then `"activation"`, and both share a
 budget best by `"knapsack"`; without data, plain energy is compared by `"equal_energy"`, because
 the least sum of energies says little of what a model does (`benchmarks/finetune.py`).
+
+The knapsack goes by what a cut loses at once. Where a budget is tight it makes bottlenecks of one
+or two ranks, which no training gets over, so by default every kernel keeps a few.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from reducible_train.settings.targets import LossTarget, SharedTargets, Target
 JUDGES = ("fisher", "activation")  # the best first
 WITHOUT_DATA = "frobenius"
 
+FEW = 4  # ranks that a kernel keeps where a budget is shared by default, if there is room
 _UNSEEN = 0.1  # of the parameters, by which a better judge may see less than another
 _MOST = 0.5  # of the parameters; if more are unseen, energies of two kinds would be added up
 
@@ -44,12 +48,14 @@ class Judge:
         allocation: Name of the second.
         notes: Sentences for the reader of a report, where it is not the best there is.
         measured: What kernels lose by measurement, where a budget is shared by that.
+        least: The ranks that every kernel keeps, if there is room.
     """
 
     criterion: Criterion
     allocation: str
     notes: tuple[str, ...] = ()
     measured: MeasuredLosses | None = None
+    least: int = 1
 
     @property
     def remedy(self) -> str:
@@ -97,7 +103,7 @@ def judge_for(
         samples: The data; `None` where there is none.
         measured: What an analysis says of the kernels.
     """
-    found, notes = criterion, list[str]()
+    found, notes, is_open = criterion, list[str](), allocation == AUTO
     if criterion in (AUTO, MEASURED):
         found = WITHOUT_DATA
         if takes_samples(criterion, target):
@@ -109,7 +115,8 @@ def judge_for(
     if allocation == AUTO:
         seen = 1.0 - _unseen(kernels, judged)
         allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
-    return Judge(judged, allocation, tuple(notes), measured)
+    least = FEW if is_open and allocation == "knapsack" else 1
+    return Judge(judged, allocation, tuple(notes), measured, least)
 
 
 def _unmeasured(measured: MeasuredLosses, kernels: Sequence[CompressibleKernel]) -> Iterator[str]:

@@ -34,6 +34,7 @@ class RankSelector:
         measure: What a budget counts, where it does not say so itself.
         allocation: How a budget is shared among the kernels.
         measured: What each rank of each kernel loses by measurement, where that shall decide.
+        least: The ranks that each of them keeps, if there is room.
         trains: True if training goes on after a cut.
         apart: The budgets that are asked of the kernels that may change only, as a fraction of
             theirs.
@@ -48,6 +49,7 @@ class RankSelector:
     measure: str = "parameters"
     allocation: str = "knapsack"
     measured: MeasuredLosses | None = None
+    least: int = 1
     trains: bool = True
     apart: Collection[Target] = ()
     own_ranks: Mapping[str, float] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class RankSelector:
             trains=self.trains,
             apart=self.apart,
             measured=self.measured,
+            least=self.least,
         )
 
     def _of_dense(self, remarks: Mapping[str, str]) -> dict[str, str]:

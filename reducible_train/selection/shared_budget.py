@@ -8,6 +8,7 @@ from math import sqrt
 
 import numpy as np
 
+from reducible_train.linalg.multiples import rounded_down
 from reducible_train.linalg.svd import cumulative_energy
 from reducible_train.selection.allocation import (
     Allocation,
@@ -71,6 +72,8 @@ class SharedBudget:
         measure: What a budget counts that does not say so itself.
         allocation: How it is shared.
         measured: What each rank of each kernel loses by measurement, where that shall decide.
+        least: The ranks that each kernel keeps whose rule does not say so, a quarter of its full
+            rank at most; fewer where the budget leaves no room for so many.
         trains: True if training goes on after a cut.
         apart: The budgets that are asked of the kernels that may change only, as a fraction of
             theirs.
@@ -87,6 +90,7 @@ class SharedBudget:
         trains: bool,
         apart: Collection[Target],
         measured: MeasuredLosses | None = None,
+        least: int = 1,
     ):
         self._survey = survey
         self._targets = targets
@@ -96,6 +100,7 @@ class SharedBudget:
         self._trains = trains
         self._apart = apart
         self._measured = measured
+        self._least = least
 
     def share(
         self,
@@ -249,6 +254,7 @@ class SharedBudget:
             The ranks, and the limits that these forms cannot keep.
         """
         level = _level([parts.values for _, parts in forms.values()])
+        floors = self._floors(shared, forms, limits)
         candidates, capacities, exceeded = [], [], []
         for limit in limits:
             costs = (m.smallest_cost(limit.measure, forms[m.kernel.path][0]) for m in shared)
@@ -256,12 +262,32 @@ class SharedBudget:
             if smallest > limit.capacity * (1 + 1e-12):
                 exceeded.append(limit)
             capacities.append(max(limit.capacity, smallest))
-            mine = [self._candidate(m, *forms[m.kernel.path], level, limit) for m in shared]
+            mine = [
+                self._candidate(m, *forms[m.kernel.path], level, floor, limit)
+                for m, floor in zip(shared, floors, strict=True)
+            ]
             comparable = self._scorer.criterion.comparable and self._measured is None
             candidates.append(weighted(mine) if comparable else mine)
         if len(limits) == 1:
             return allocate(candidates[0], capacities[0], self._allocation), exceeded
         return allocate_several(candidates, capacities, self._allocation), exceeded
+
+    def _floors(
+        self, shared: Sequence[CompressibleKernel], forms: Forms, limits: Sequence[Limit]
+    ) -> list[int]:
+        """The smallest rank of each kernel: as many as all limits leave room for."""
+        split = [forms[each.kernel.path][0] for each in shared]
+        floors = list[int]()
+        for few in range(max(1, self._least), 0, -1):
+            pairs = zip(shared, split, strict=True)
+            floors = [_floor(each, form, few) for each, form in pairs]
+            if all(
+                sum(f.cost(r, limit.measure) for f, r in zip(split, floors, strict=True))
+                <= limit.capacity
+                for limit in limits
+            ):
+                break
+        return floors
 
     def _candidate(
         self,
@@ -269,6 +295,7 @@ class SharedBudget:
         form: Factorization,
         parts: Decomposition,
         level: float,
+        floor: int,
         limit: Limit,
     ) -> Candidate:
         """A kernel as the allocation sees it; one that has not learned yet as all of one level."""
@@ -281,7 +308,7 @@ class SharedBudget:
             spectrum=np.full_like(parts.values, level) if blank else parts.values,
             rank_cost=form.costs(measure, most),
             dense_cost=form.dense_cost(measure) if kernel.rank is None else None,
-            min_rank=form.least if kernel.rank is None else min(form.least, kernel.rank),
+            min_rank=floor,
             max_rank=most,
             group=compressible.group,
             losses=None if known is None else known.losses(kernel.path, parts.values, most),
@@ -312,6 +339,15 @@ def _choices(
         if rank is not None and rank != compressible.kernel.rank:
             choices.append(RankChoice(compressible, form, rank, "budget", parts))
     return choices
+
+
+def _floor(compressible: CompressibleKernel, form: Factorization, few: int) -> int:
+    """The smallest rank of a kernel that keeps a few where its rule does not say how many."""
+    rule, rank = compressible.rule, compressible.kernel.rank
+    silent = rule is None or (rule.min_rank is None and rule.min_share is None)
+    most = form.max_rank if rank is None else rank
+    wish = min(few, min(form.shape) // 4) if silent else 0
+    return min(max(form.least, rounded_down(wish, form.multiple)), most)
 
 
 def _level(spectra: Sequence[np.ndarray]) -> float:
