@@ -59,10 +59,12 @@ class Judge:
 
     @property
     def remedy(self) -> str:
-        """What may lose less at the same size, in the words of an advice."""
-        if self.criterion.needs:
-            return "keep some ranks of every kernel (rules=[LayerRule('*', min_rank=4)])"
-        return "judge by the data (criterion='auto')"
+        """What may lose less at the same size, as one more piece of advice; nothing by default."""
+        if not self.criterion.needs:
+            return ", judge by the data (criterion='auto')"
+        if self.least == 1 and self.allocation == "knapsack":
+            return ", keep a few ranks of every kernel (allocation='auto')"
+        return ""
 
 
 def takes_samples(criterion: str, target: Target | SharedTargets) -> bool:

@@ -82,7 +82,8 @@ def factorize(
             file.
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
             `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
-            full rank). `"auto"`: the first where data judges, else the second.
+            full rank). `"auto"`: the first where data judges, every kernel keeping four ranks while
+            there is room, else the second.
         calibration: Data for the first two criteria, as `model.fit` takes it: `x`, `(x, y)` or
             `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source of
             batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand
@@ -175,7 +176,7 @@ def factorize(
     if answers.complaint is not None:
         warnings.warn(
             f"factorize was asked for too much of model '{model.name}': right after it, "
-            f"{answers.complaint}. Ask for less, {compression.judge.remedy}, or train the model "
+            f"{answers.complaint}. Ask for less{compression.judge.remedy}, or train the model "
             "on.",
             OutputErrorWarning,
             stacklevel=2,

@@ -67,7 +67,8 @@ class RankScheduler(keras.callbacks.Callback):
             between kernels what `analysis` has measured.
         allocation: How a budget is shared among the kernels: `"knapsack"` (the least lost in all),
             `"equal_energy"` (the same energy kept everywhere), `"uniform"` (the same fraction of
-            full rank). `"auto"`: the first where data judges, else the second.
+            full rank). `"auto"`: the first where data judges, every kernel keeping four ranks while
+            there is room, else the second.
         calibration: Data for the first two, and for `Regrow`, as `model.fit` takes it: `x`,
             `(x, y)` or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or
             a source of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...).
@@ -306,7 +307,7 @@ class RankScheduler(keras.callbacks.Callback):
             words = (
                 f"The training of model '{self.model.name}' has not made up for the cuts of its "
                 f"ranks: at its end, {run.answers.complaint}, and the loss is higher than before "
-                f"them. Ask for less, {compression.judge.remedy}, or train for longer."
+                f"them. Ask for less{compression.judge.remedy}, or train for longer."
             )
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
         if run.answers.unknown is not None:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import zoo
 
-from reducible_train import ArgumentError, RankScheduler, factorize
+from reducible_train import ArgumentError, LayerRule, Ramp, RankScheduler, factorize
 from reducible_train.selection.calibration import drawn
 
 
@@ -180,3 +180,54 @@ def test_weights_of_zero_are_not_drawn_and_large_samples_are_fewer():
     wide = np.broadcast_to(np.float32(1.0), (3000, 2**20))  # 4 MiB each, and no memory
     assert len(drawn(wide[:200, :], y[:200], None, count=3)) == 3
     assert len(drawn(wide[:, : 2**16], np.zeros(3000), None)) == 1023  # targets count as well
+
+
+def uneven(*rates):
+    """Hidden kernels of which the data uses some directions only, by how fast these fade."""
+    sizes = [keras.layers.Dense(64, name=f"hidden_{i}") for i in range(len(rates))]
+    model = keras.Sequential([keras.Input((64,)), *sizes, keras.layers.Dense(4, name="output")])
+    rng = np.random.default_rng(0)
+    for layer, rate in zip(sizes, rates, strict=True):
+        left, right = (np.linalg.qr(rng.normal(size=(64, 64)))[0] for _ in range(2))
+        layer.kernel.assign(left * rate ** np.arange(64) @ right)
+    return zoo.compiled(model)
+
+
+STEEP = (0.05, 0.95, 0.95)  # the first hidden kernel loses next to nothing at rank 1
+
+
+def ranks(budget, *, rates=STEEP, **settings):
+    x = np.random.default_rng(0).normal(size=(400, 64)).astype("float32")
+    given = {"criterion": "activation", "calibration": x} | settings
+    return list(factorize(uneven(*rates), budget, **given).ranks.values())
+
+
+def test_by_default_every_kernel_keeps_a_few_ranks_while_there_is_room():
+    assert min(ranks(0.2, allocation="knapsack")) < 4
+    assert min(ranks(0.2)) == 4
+    assert min(ranks(0.5)) == 4, "none of them where nothing is tight"
+    for budget, few in ((0.15, 3), (0.12, 2), (0.08, 1)):
+        found = ranks(budget)
+        assert min(found) == few, "fewer where the budget has no room for more"
+
+
+def test_what_a_rule_says_of_ranks_is_exact_for_its_layers():
+    rules = [LayerRule("hidden_0", min_rank=1)]
+    assert ranks(0.2, rules=rules)[0] < 4 <= min(ranks(0.2, rules=rules)[1:])
+    assert ranks(0.2, rules=[LayerRule("hidden_0", max_rank=2)])[0] == 2
+    assert ranks(0.3, rules=[LayerRule("hidden_0", min_rank=9)])[0] == 9
+    assert min(ranks(0.3, multiple=8)) == 8
+
+
+def test_a_ramp_keeps_them_to_its_end():
+    x = np.random.default_rng(0).normal(size=(400, 64)).astype("float32")
+
+    def least(allocation):
+        falls = Ramp(1.0, 0.2, 0, 2)
+        scheduler = RankScheduler(falls, criterion="activation", allocation=allocation)
+        model = uneven(*STEEP)
+        model.optimizer.learning_rate = 1e-6
+        model.fit(x, np.zeros((400, 1)), epochs=3, verbose=0, callbacks=[scheduler])
+        return min(scheduler.report.ranks.values())
+
+    assert least("knapsack") < least("auto") == 4
