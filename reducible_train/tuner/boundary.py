@@ -1,20 +1,29 @@
 """What the next trial of a search for the smallest model shall be, by what trials have shown.
 
-A loss falls steeply with the size, so each trial tells at which size its settings would just hold
-the quality, whether it held it or not. The settings of which that is the smallest are tried again,
-one of them exchanged, at that size; each trial that does not hold halves the way from there to the
-smallest model that held, so that the search ends close below it however wrong the first guess was.
+A loss falls with the size, so each trial tells at which size its settings would just hold the
+quality, whether it held it or not. Of the best half of these sizes the mean and the scatter are
+taken for what is true of the next one: the chance with which a size holds. The next trial has the
+size of which this chance, times by how much it would be smaller than the smallest that held, is the
+largest; so where luck decides as much as the size, small ones go on being tried. Its settings are
+those of the trial that needs the least, one of them exchanged.
+
+Reference: Jones, Schonlau and Welch, *Efficient global optimization of expensive black-box
+functions*, 1998 (the expected improvement).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log
+from math import erf, exp, inf, log, sqrt
+from statistics import fmean, pstdev
 from typing import Any
 
 _POWER = 2.5  # a loss falls with this power of the size
 _RATIOS = (0.5, 16.0)  # of a loss to what is allowed, within which that is believed
+_FIRST = 0.3, 2.0  # the scatter of the logarithms of these sizes, and of how many trials' worth
+_LEAST = 0.05  # what it is at least, for a law that is not exact
+_PLACES = 200  # sizes that are compared
 _SMALLER = 0.985  # times the smallest that held, so that it is smaller in whole ranks as well
 _SPREAD = 1.02  # by how much the tuner moves a size up or down, so that no trial is done twice
 _ROUNDING = 1e-9  # of a budget that went through a file
@@ -48,9 +57,9 @@ class Shown:
             allowed: By how much a quality may be worse than that of the dense start.
         """
         if self.margin is None:
-            return float("inf")
+            return inf
         if allowed <= 0:
-            return self.budget if self.holds else float("inf")
+            return self.budget if self.holds else inf
         low, high = _RATIOS
         ratio = min(max(1.0 - self.margin / allowed, low), high)
         return float(self.budget * ratio ** (1 / _POWER))
@@ -129,11 +138,31 @@ def aim(trials: Sequence[Shown], ends: tuple[float, float], allowed: float | Non
         return None
     best = min(known, key=lambda each: each.enough(allowed))
     held = [each for each in known if each.holds]
-    smallest = min(held, key=lambda each: each.size, default=None)
     low, high = ends
-    top = high if smallest is None else smallest.size * _SMALLER
-    wanted = min(best.enough(allowed), top)
-    last = max(i for i, each in enumerate(trials) if each is best or each is smallest)
-    misses = len(trials) - 1 - last
-    budget = top * (wanted / top) ** (0.5**misses)
-    return Aim(min(max(budget, low), high), best.settings)
+    top = min((_SMALLER * each.size for each in held), default=_SPREAD * high)
+    enough = [each.enough(allowed) for each in known]
+    enough += [_SPREAD * each.budget for each in trials if each.margin is None]  # told to miss
+    budget = _most_promising([log(each) for each in enough if each < inf], log(low), log(top))
+    return Aim(min(max(exp(budget), low), high), best.settings)
+
+
+def _most_promising(enough: Sequence[float], low: float, top: float) -> float:
+    """The size with the largest expected improvement; all are logarithms.
+
+    Args:
+        enough: At which sizes trials would just have held.
+        low: The least size there is.
+        top: What has to be improved.
+    """
+    if not enough or top <= low:
+        return top
+    best = sorted(enough)[: (len(enough) + 1) // 2]
+    scatter, count = _FIRST
+    found = max(pstdev(best), _LEAST)
+    scatter = sqrt((count * scatter**2 + len(best) * found**2) / (count + len(best)))
+
+    def expected(size: float) -> float:
+        chance = 1 + erf((size - fmean(best)) / (scatter * sqrt(2)))
+        return chance * (top - size)
+
+    return max((low + (top - low) * i / _PLACES for i in range(_PLACES)), key=expected)
