@@ -1,7 +1,7 @@
 """What the next trial of a search for the smallest model shall be, by what trials have shown.
 
 A loss falls with the size, so each trial tells at which size its settings would just hold the
-quality, whether it held it or not. Of the best half of these sizes the mean and the scatter are
+quality, whether it held it or not. Of the best quarter of these sizes the mean and the scatter are
 taken for what is true of the next one: the chance with which a size holds. The next trial has the
 size of which this chance, times by how much it would be smaller than the smallest that held, is the
 largest; so where luck decides as much as the size, small ones go on being tried. Its settings are
@@ -21,8 +21,9 @@ from typing import Any
 
 _POWER = 2.5  # a loss falls with this power of the size
 _RATIOS = (0.5, 16.0)  # of a loss to what is allowed, within which that is believed
-_FIRST = 0.3, 2.0  # the scatter of the logarithms of these sizes, and of how many trials' worth
-_LEAST = 0.05  # what it is at least, for a law that is not exact
+_BEST = 4  # one of so many of these sizes counts
+_FIRST = 0.2  # the scatter of their logarithms, before they are known; worth one of them
+_LEAST = 0.03  # what it is at least, for a law that is not exact
 _PLACES = 200  # sizes that are compared
 _SMALLER = 0.985  # times the smallest that held, so that it is smaller in whole ranks as well
 _SPREAD = 1.02  # by how much the tuner moves a size up or down, so that no trial is done twice
@@ -129,7 +130,7 @@ def aim(trials: Sequence[Shown], ends: tuple[float, float], allowed: float | Non
         ...           Shown(0.2, {"rate": 2e-3}, size=0.2, margin=-0.001)]
         >>> found = aim(trials, (0.05, 0.5), allowed=0.003)
         >>> round(found.budget, 3), found.settings
-        (0.224, {'rate': 0.002})
+        (0.255, {'rate': 0.002})
     """
     if allowed is None:
         allowed = max((each.margin or 0.0 for each in trials), default=0.0)
@@ -140,7 +141,7 @@ def aim(trials: Sequence[Shown], ends: tuple[float, float], allowed: float | Non
     held = [each for each in known if each.holds]
     low, high = ends
     top = min((_SMALLER * each.size for each in held), default=_SPREAD * high)
-    enough = [each.enough(allowed) for each in known]
+    enough = sorted(each.enough(allowed) for each in known)[: -(-len(known) // _BEST)]
     enough += [_SPREAD * each.budget for each in trials if each.margin is None]  # told to miss
     budget = _most_promising([log(each) for each in enough if each < inf], log(low), log(top))
     return Aim(min(max(exp(budget), low), high), best.settings)
@@ -150,19 +151,17 @@ def _most_promising(enough: Sequence[float], low: float, top: float) -> float:
     """The size with the largest expected improvement; all are logarithms.
 
     Args:
-        enough: At which sizes trials would just have held.
+        enough: At which sizes the best trials would just have held.
         low: The least size there is.
         top: What has to be improved.
     """
     if not enough or top <= low:
         return top
-    best = sorted(enough)[: (len(enough) + 1) // 2]
-    scatter, count = _FIRST
-    found = max(pstdev(best), _LEAST)
-    scatter = sqrt((count * scatter**2 + len(best) * found**2) / (count + len(best)))
+    mean, found = fmean(enough), max(pstdev(enough), _LEAST)
+    scatter = sqrt((_FIRST**2 + len(enough) * found**2) / (1 + len(enough)))
 
     def expected(size: float) -> float:
-        chance = 1 + erf((size - fmean(best)) / (scatter * sqrt(2)))
+        chance = 1 + erf((size - mean) / (scatter * sqrt(2)))
         return chance * (top - size)
 
     return max((low + (top - low) * i / _PLACES for i in range(_PLACES)), key=expected)
