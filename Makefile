@@ -36,7 +36,8 @@ help:
 
 env: $(STAMP)
 
-# The first interpreter that runs, is 3.11 to 3.13 and can make a virtual environment.
+# The first interpreter that runs, is 3.11 to 3.13 and can make a virtual environment. What is
+# imported compiles itself; to compile all that is installed takes half a minute.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
@@ -54,7 +55,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Building $(VENV) with $$found ($$($$found -V)); this takes a minute or two the first time."; \
 	  $$found -m venv --clear $(VENV); \
 	fi; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 	  --constraint constraints.txt --editable '.[dev]'; \
 	touch $@
 
