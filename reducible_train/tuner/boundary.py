@@ -1,30 +1,23 @@
 """What the next trial of a search for the smallest model shall be, by what trials have shown.
 
-A loss falls with the size, so each trial tells at which size its settings would just hold the
-quality, whether it held it or not. Of the best quarter of these sizes the mean and the scatter are
-taken for what is true of the next one: the chance with which a size holds. The next trial has the
-size of which this chance, times by how much it would be smaller than the smallest that held, is the
-largest; so where luck decides as much as the size, small ones go on being tried. Its settings are
-those of the trial that needs the least, one of them exchanged.
-
-Reference: Jones, Schonlau and Welch, *Efficient global optimization of expensive black-box
-functions*, 1998 (the expected improvement).
+A loss falls steeply with the size, so each trial tells at which size its settings would just hold
+the quality, whether it held it or not. The settings of which that is the smallest are tried again,
+one of them exchanged, at that size; each trial that does not hold halves the way from there to the
+smallest model that held, so that the search ends close below it however wrong the first guess was.
+Every fourth begins anew from there: where a loss hardly falls with the size, luck decides, and small
+sizes are as likely to have it as large ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import erf, exp, inf, log, sqrt
-from statistics import fmean, pstdev
+from math import log
 from typing import Any
 
 _POWER = 2.5  # a loss falls with this power of the size
 _RATIOS = (0.5, 16.0)  # of a loss to what is allowed, within which that is believed
-_BEST = 4  # one of so many of these sizes counts
-_FIRST = 0.2  # the scatter of their logarithms, before they are known; worth one of them
-_LEAST = 0.03  # what it is at least, for a law that is not exact
-_PLACES = 200  # sizes that are compared
+_AGAIN = 4  # misses, after which the way begins anew
 _SMALLER = 0.985  # times the smallest that held, so that it is smaller in whole ranks as well
 _SPREAD = 1.02  # by how much the tuner moves a size up or down, so that no trial is done twice
 _ROUNDING = 1e-9  # of a budget that went through a file
@@ -58,9 +51,9 @@ class Shown:
             allowed: By how much a quality may be worse than that of the dense start.
         """
         if self.margin is None:
-            return inf
+            return float("inf")
         if allowed <= 0:
-            return self.budget if self.holds else inf
+            return self.budget if self.holds else float("inf")
         low, high = _RATIOS
         ratio = min(max(1.0 - self.margin / allowed, low), high)
         return float(self.budget * ratio ** (1 / _POWER))
@@ -130,7 +123,7 @@ def aim(trials: Sequence[Shown], ends: tuple[float, float], allowed: float | Non
         ...           Shown(0.2, {"rate": 2e-3}, size=0.2, margin=-0.001)]
         >>> found = aim(trials, (0.05, 0.5), allowed=0.003)
         >>> round(found.budget, 3), found.settings
-        (0.255, {'rate': 0.002})
+        (0.224, {'rate': 0.002})
     """
     if allowed is None:
         allowed = max((each.margin or 0.0 for each in trials), default=0.0)
@@ -139,29 +132,11 @@ def aim(trials: Sequence[Shown], ends: tuple[float, float], allowed: float | Non
         return None
     best = min(known, key=lambda each: each.enough(allowed))
     held = [each for each in known if each.holds]
+    smallest = min(held, key=lambda each: each.size, default=None)
     low, high = ends
-    top = min((_SMALLER * each.size for each in held), default=_SPREAD * high)
-    enough = sorted(each.enough(allowed) for each in known)[: -(-len(known) // _BEST)]
-    enough += [_SPREAD * each.budget for each in trials if each.margin is None]  # told to miss
-    budget = _most_promising([log(each) for each in enough if each < inf], log(low), log(top))
-    return Aim(min(max(exp(budget), low), high), best.settings)
-
-
-def _most_promising(enough: Sequence[float], low: float, top: float) -> float:
-    """The size with the largest expected improvement; all are logarithms.
-
-    Args:
-        enough: At which sizes the best trials would just have held.
-        low: The least size there is.
-        top: What has to be improved.
-    """
-    if not enough or top <= low:
-        return top
-    mean, found = fmean(enough), max(pstdev(enough), _LEAST)
-    scatter = sqrt((_FIRST**2 + len(enough) * found**2) / (1 + len(enough)))
-
-    def expected(size: float) -> float:
-        chance = 1 + erf((size - mean) / (scatter * sqrt(2)))
-        return chance * (top - size)
-
-    return max((low + (top - low) * i / _PLACES for i in range(_PLACES)), key=expected)
+    top = high if smallest is None else smallest.size * _SMALLER
+    wanted = min(best.enough(allowed), top)
+    last = max(i for i, each in enumerate(trials) if each is best or each is smallest)
+    misses = len(trials) - 1 - last
+    budget = top * (wanted / top) ** (0.5 ** (misses % _AGAIN))
+    return Aim(min(max(budget, low), high), best.settings)
