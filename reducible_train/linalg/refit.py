@@ -7,7 +7,8 @@ blocks `D_w (m, n)` meet the pieces `x_w (m,)` of an input,
     E||(sum_w x_w D_w) G^(1/2)||^2 = sum over w, v of tr(E_wv D_v G D_w^T),   E_wv = E[x_w^T x_v]
 
 which is quadratic in each factor. So from factors by the product, `U` is fitted with `V` as it is,
-by conjugate gradients, then `V` with that `U`, by least squares. Neither step can lose more.
+by a few conjugate gradients that the product preconditions, then `V` with that `U`, by least
+squares. Neither can lose more.
 
 Reference: Jaderberg et al., *Speeding up convolutional neural networks with low rank expansions*,
 2014 (fits the outputs of filters that are split in space, by gradient descent).
@@ -15,6 +16,7 @@ Reference: Jaderberg et al., *Speeding up convolutional neural networks with low
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,8 +25,9 @@ import numpy as np
 from reducible_train.linalg.roots import Array
 from reducible_train.linalg.separation import Separated
 
-_STEPS = 30  # of conjugate gradients at most
-_ENOUGH = 1e-5  # of the first residual
+_STEPS = 8  # of conjugate gradients at most
+_ENOUGH = 1e-4  # of the first residual
+_FLOOR = 1e-12  # of the mean eigenvalue of what is inverted
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +53,6 @@ class Refit:
     centred: bool = True
     ridge: float = 0.0
     outputs: Array | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Of what it holds."""
-        held = [self.seen.whole.spread, *([] if self.outputs is None else [self.outputs])]
-        return sum(each.nbytes for each in held)
 
     def __call__(self, left: Array, right: Array, matrix: Array) -> tuple[Array, Array]:
         """Factors that lose no more of a kernel; the same ones where inputs say nothing.
@@ -91,27 +88,40 @@ class _Fit:
         return np.tensordot(self.blocks, self.split(self.matrix), axes=([2, 3], [1, 0]))
 
     def left_for(self, left: Array, right: Array) -> Array:
-        """The best `U` for a `V (r, p, n)`, from one that is there."""
+        """A better `U` for a `V (r, p, n)`, from one that is there."""
         weighed = right if self.outputs is None else right @ self.outputs
         core = np.tensordot(weighed, right, axes=([2], [2]))  # (r, p, r, p)
+        undo = self._undone_by_product(core)
 
         def met(factor: Array) -> Array:
             of_blocks = np.tensordot(self.blocks, factor, axes=([3], [0]))  # (p, m, p, r)
             return np.tensordot(of_blocks, core, axes=([0, 2, 3], [1, 3, 2]))
 
-        wanted = np.tensordot(self._kernel_met, weighed, axes=([0, 2], [1, 2]))
-        residual = wanted - met(left)
-        found, direction, square = left, residual, float((residual**2).sum())
-        enough = _ENOUGH**2 * square
+        residual = np.tensordot(self._kernel_met, weighed, axes=([0, 2], [1, 2])) - met(left)
+        enough = _ENOUGH**2 * float((residual**2).sum())
+        found, direction, before = left, np.zeros_like(left), np.inf
         for _ in range(_STEPS):
-            if square <= enough:
-                break
+            better = undo(residual)
+            gain = float((residual * better).sum())
+            direction = better + gain / before * direction
             bent = met(direction)
-            step = square / float((direction * bent).sum())
-            found, residual = found + step * direction, residual - step * bent
-            before, square = square, float((residual**2).sum())
-            direction = residual + square / before * direction
+            curvature = float((direction * bent).sum())
+            if not curvature > 0:  # nothing is left to fit
+                break
+            found = found + gain / curvature * direction
+            residual, before = residual - gain / curvature * bent, gain
+            if float((residual**2).sum()) <= enough:
+                break
         return found
+
+    def _undone_by_product(self, core: Array) -> Callable[[Array], Array]:
+        """What would solve for `U (m, r)` if the moment were a product of two."""
+        count = len(self.blocks)
+        within = np.trace(self.blocks, axis1=0, axis2=2) / count
+        between = np.trace(self.blocks, axis1=1, axis2=3) / np.trace(within)
+        rows = _inverse(within)
+        columns = _inverse(np.tensordot(between, core, axes=([0, 1], [1, 3])))
+        return lambda residual: rows @ residual @ columns
 
     def right_for(self, left: Array) -> Array:
         """The best `V (r, p n)` for a `U`, whatever outputs weigh."""
@@ -123,3 +133,11 @@ class _Fit:
         wanted = wanted.transpose(1, 0, 2).reshape(count * rank, -1)
         found = np.linalg.lstsq(gram, wanted, rcond=None)[0].reshape(count, rank, -1)
         return np.asarray(found.transpose(1, 0, 2).reshape(rank, -1), dtype=np.float64)
+
+
+def _inverse(matrix: Array) -> Array:
+    """Of a symmetric matrix without negative eigenvalues, those that are zero left at a floor."""
+    raised: Array = (matrix + matrix.T) / 2
+    floor = _FLOOR * max(float(np.trace(raised)) / len(raised), np.finfo(np.float64).tiny)
+    raised[np.diag_indices_from(raised)] += floor
+    return np.asarray(np.linalg.inv(raised), dtype=np.float64)

@@ -154,7 +154,8 @@ class Weighted:
             wide = (each.astype(np.float64) for each in (*factors, *self.read()))
             self.fitted.clear()
             self.fitted[rank] = _balanced(*refit(*wide), factors[0].dtype)
-        return self.fitted[rank]
+        u, v = self.fitted[rank]
+        return u.copy(), v.copy()
 
     def _maps(self, rank: int) -> tuple[Matrix, Matrix]:
         """`R_r` and `L_r`, each direction scaled so that plain factors are balanced."""
@@ -202,20 +203,32 @@ class WeightedStack(Stack):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is kept: values, directions, and what they are fitted to."""
+        """Bytes of what is kept: values and directions."""
         return sum(
             part.values.nbytes
             + part.right.nbytes
-            + (0 if part.refit is None else part.refit.nbytes)
             + (0 if np.may_share_memory(part.left, part.right) else part.left.nbytes)
             for part in self.parts
         )
 
-    def reading(self, read: Callable[[], Matrices]) -> WeightedStack:
-        """The same of another kernel of equal numbers, whose matrices `read` gives."""
+    def reading(
+        self, read: Callable[[], Matrices], metrics: Sequence[Metric] | None = None
+    ) -> WeightedStack:
+        """The same of another kernel of equal numbers, whose matrices `read` gives.
+
+        Args:
+            read: Gives them.
+            metrics: By which it was decomposed, for what factors are fitted to: that is not kept.
+        """
+        given = metrics or [Metric()] * len(self.parts)
         parts = (
-            replace(part, read=partial(_one_of, read, place))
-            for place, part in enumerate(self.parts)
+            replace(
+                part,
+                read=partial(_one_of, read, place),
+                refit=None if part.side == "factors" else metric.refit,
+                fitted={},
+            )
+            for place, (part, metric) in enumerate(zip(self.parts, given, strict=True))
         )
         return replace(self, parts=tuple(parts))
 

@@ -86,7 +86,7 @@ class DecompositionCache:
         if known is not None and known[0] == now and known[1].keeps(most):
             self.hits += 1
             self._keep(key, *known)
-            return known[1].reading(read)
+            return known[1].reading(read, metrics)
         self.misses += 1
         found = make()
         self._keep(key, now, found.reading(_gone))

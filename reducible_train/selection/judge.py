@@ -59,12 +59,8 @@ class Judge:
 
     @property
     def remedy(self) -> str:
-        """What may lose less at the same size, as one more piece of advice; nothing by default."""
-        if not self.criterion.needs:
-            return ", judge by the data (criterion='auto')"
-        if self.least == 1 and self.allocation == "knapsack":
-            return ", keep a few ranks of every kernel (allocation='auto')"
-        return ""
+        """What may lose less at the same size, as more advice; empty if nothing is known."""
+        return "" if self.criterion.needs else ", judge by the data (criterion='auto')"
 
 
 def takes_samples(criterion: str, target: Target | SharedTargets) -> bool:

@@ -277,17 +277,23 @@ class SharedBudget:
     ) -> list[int]:
         """The smallest rank of each kernel: as many as all limits leave room for."""
         split = [forms[each.kernel.path][0] for each in shared]
-        floors = list[int]()
-        for few in range(max(1, self._least), 0, -1):
-            pairs = zip(shared, split, strict=True)
-            floors = [_floor(each, form, few) for each, form in pairs]
-            if all(
+        room = _room_for_few(shared, split)
+        least = [
+            min(form.least, each.kernel.rank or form.least)
+            for form, each in zip(split, shared, strict=True)
+        ]
+        for few in range(self._least, 1, -1):
+            floors = [
+                max(rank, rounded_down(min(few, most), form.multiple))
+                for rank, most, form in zip(least, room, split, strict=True)
+            ]
+            costs = [
                 sum(f.cost(r, limit.measure) for f, r in zip(split, floors, strict=True))
-                <= limit.capacity
                 for limit in limits
-            ):
-                break
-        return floors
+            ]
+            if all(c <= limit.capacity for c, limit in zip(costs, limits, strict=True)):
+                return floors
+        return least
 
     def _candidate(
         self,
@@ -341,13 +347,21 @@ def _choices(
     return choices
 
 
-def _floor(compressible: CompressibleKernel, form: Factorization, few: int) -> int:
-    """The smallest rank of a kernel that keeps a few where its rule does not say how many."""
-    rule, rank = compressible.rule, compressible.kernel.rank
-    silent = rule is None or (rule.min_rank is None and rule.min_share is None)
-    most = form.max_rank if rank is None else rank
-    wish = min(few, min(form.shape) // 4) if silent else 0
-    return min(max(form.least, rounded_down(wish, form.multiple)), most)
+def _room_for_few(
+    shared: Sequence[CompressibleKernel], forms: Sequence[Factorization]
+) -> list[int]:
+    """How many ranks each kernel keeps at most, where a few of all are kept.
+
+    A quarter of its full rank, and no more than it may have; 0 where its rule says how many.
+    Kernels of a group keep as many as each of them can.
+    """
+    most = dict[str, int]()
+    for each, form in zip(shared, forms, strict=True):
+        rule, name = each.rule, each.group or each.kernel.path
+        is_told = rule is not None and not (rule.min_rank is None and rule.min_share is None)
+        few = min(form.max_rank, each.kernel.rank or form.max_rank, min(form.shape) // 4)
+        most[name] = min(0 if is_told else few, most.get(name, few))
+    return [most[each.group or each.kernel.path] for each in shared]
 
 
 def _level(spectra: Sequence[np.ndarray]) -> float:

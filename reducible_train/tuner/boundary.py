@@ -4,8 +4,8 @@ A loss falls steeply with the size, so each trial tells at which size its settin
 the quality, whether it held it or not. The settings of which that is the smallest are tried again,
 one of them exchanged, at that size; each trial that does not hold halves the way from there to the
 smallest model that held, so that the search ends close below it however wrong the first guess was.
-Every fourth begins anew from there: where a loss hardly falls with the size, luck decides, and small
-sizes are as likely to have it as large ones.
+Every fourth begins anew from there: where a loss hardly falls with the size, luck decides, and
+small sizes are as likely to have it as large ones.
 """
 
 from __future__ import annotations

@@ -107,9 +107,41 @@ def test_factors_that_have_learned_keep_it(rng):
         np.testing.assert_array_equal(factor, other)
 
 
-def test_what_is_kept_counts_what_it_is_fitted_to(rng):
+def test_what_is_kept_holds_no_inputs_and_is_fitted_to_those_of_the_next_look(rng):
     inputs, kernel = seen(inputs_of(rng)), rng.standard_normal((1, M, P * N))
-    sizes = [
-        weigh_stack(kernel[None], [Metric(refit=refit)]).nbytes for refit in (None, Refit(inputs))
-    ]
-    assert sizes[1] - sizes[0] == inputs.whole.spread.nbytes
+    metrics = [Metric(refit=Refit(inputs))]
+    found = weigh_stack([kernel], metrics)
+    kept = found.reading(lambda: [kernel])
+    assert all(part.refit is None for part in kept.parts)
+    again = kept.reading(lambda: [kernel], metrics)
+    for factor, other in zip(again.factors(R), found.factors(R), strict=True):
+        np.testing.assert_array_equal(factor, other)
+
+
+def test_factors_that_are_handed_out_may_be_changed(rng):
+    found = weigh([rng.standard_normal((M, P * N))], Metric(refit=Refit(seen(inputs_of(rng)))))
+    first = [each.copy() for each in found.factors(R)]
+    for factor in found.factors(R):
+        factor *= 0
+    for factor, other in zip(found.factors(R), first, strict=True):
+        np.testing.assert_array_equal(factor, other)
+
+
+def test_a_few_steps_come_as_near_as_many(rng):
+    """Of moments as uneven as those of images, hundreds of times their smallest direction."""
+    scales = np.geomspace(30.0, 0.1, M)[:, None]
+    x = (inputs_of(rng, 2000).reshape(-1, M, P) * scales).reshape(-1, M * P)
+    kernel = rng.standard_normal((M, P * N))
+
+    def lost(u, v):
+        return np.square(answers(x, kernel - u @ v)).sum()
+
+    inputs = seen(x)
+    weights = Metric(inputs.weight(centred=False), None, inputs.block_gram(centred=False))
+    u, v = weigh([kernel], weights).factors(R)
+    once = Refit(inputs, centred=False)(u, v, kernel)
+    best = u, v
+    for _ in range(30):
+        best = Refit(inputs, centred=False)(best[0], v, kernel)  # `U` for the same `V`, on and on
+    assert lost(once[0], v) <= 1.001 * lost(best[0], v)
+    assert lost(*once) < 0.999 * lost(u, v)

@@ -93,12 +93,13 @@ class Criterion:
     def metric_of(self, statistics: Statistics) -> Metric:
         """The metric of a kernel, also of one whose inputs come in pieces."""
         metric, inputs = self.metric(statistics), statistics.inputs
-        if not isinstance(inputs, Separated) or statistics.block_gram is None:
+        block_gram = statistics.block_gram
+        if not isinstance(inputs, Separated) or block_gram is None:
             return metric
         outputs = metric.outputs.whole if isinstance(metric.outputs, Thin) else metric.outputs
         return replace(
             metric,
-            block_gram=ridged(statistics.block_gram),
+            block_gram=ridged(block_gram),
             refit=Refit(inputs, statistics.absorbs_mean, RIDGE, outputs),
         )
 
