@@ -125,7 +125,7 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
     rules = compression.get("rules")
     layers = [_mapping(rule) for rule in rules] if isinstance(rules, list) else []
     mine = _falls(compression, list(target_kinds()))
-    falls = [_falls(rule, OWN) for rule in layers]
+    falls = [_falls_of_layers(rule) for rule in layers]
     aids = [
         whole(kind, _mapping(compression.get("aids")).get(name))
         for name, kind in aid_kinds().items()
@@ -155,6 +155,12 @@ def _falls(section: Mapping[str, Any], quantities: Sequence[str]) -> Any:
     drafts = {f"{name}.{measure}": schedule_draft(each) for measure, each in given.items()}
     parts = [_Falls(called, draft) for called, draft in drafts.items() if draft is not None]
     return _FallTogether(parts) if len(parts) == len(drafts) else False
+
+
+def _falls_of_layers(rule: Mapping[str, Any]) -> Any:
+    """The same of a rule, which has no measures to let fall each for itself."""
+    found = _falls(rule, OWN)
+    return False if isinstance(found, _FallTogether) else found
 
 
 def whole(made: type[S], given: Any) -> S | None:

@@ -113,7 +113,7 @@ def judge_for(
     if allocation == AUTO:
         seen = 1.0 - _unseen(kernels, judged)
         allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
-    least = FEW if is_open and allocation == "knapsack" else 1
+    least = FEW if is_open and measured is None and allocation == "knapsack" else 1
     return Judge(judged, allocation, tuple(notes), measured, least)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reducible_train.config import config_schema, load_config, parse_config
@@ -446,6 +446,7 @@ plain = st.recursive(
 
 
 @settings(deadline=None)  # the first look may have to wait for imports
+@example(compression={"budget": None, "rules": [{"rtol": {}}]}, training=None)
 @given(plain, plain)
 def test_no_values_at_all_raise_anything_but_config_errors(compression, training):
     values = {"compression": compression, "training": training}
