@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.refit import Refit
-from reducible_train.linalg.roots import Array, Blocks, Root, Thin, Weight, root_of
+from reducible_train.linalg.roots import Array, Blocks, Root, Thin, Weight, raised, root_of
 
 RIDGE = 1e-2
 
@@ -109,9 +109,7 @@ def ridged(moment: Weight, ridge: float = RIDGE) -> Weight | None:
         return replace(moment, floor=moment.floor + floor)
     if moment.ndim == 1:
         return moment + floor
-    raised: Array = (moment + moment.T) / 2
-    raised[np.diag_indices_from(raised)] += floor
-    return raised
+    return raised(moment, floor)
 
 
 def _trace(moment: Weight) -> float:

@@ -22,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from reducible_train.linalg.roots import Array
+from reducible_train.linalg.roots import Array, raised
 from reducible_train.linalg.separation import Separated
 
 _STEPS = 8  # of conjugate gradients at most
@@ -137,7 +137,5 @@ class _Fit:
 
 def _inverse(matrix: Array) -> Array:
     """Of a symmetric matrix without negative eigenvalues, those that are zero left at a floor."""
-    raised: Array = (matrix + matrix.T) / 2
-    floor = _FLOOR * max(float(np.trace(raised)) / len(raised), np.finfo(np.float64).tiny)
-    raised[np.diag_indices_from(raised)] += floor
-    return np.asarray(np.linalg.inv(raised), dtype=np.float64)
+    floor = _FLOOR * max(float(np.trace(matrix)) / len(matrix), np.finfo(np.float64).tiny)
+    return np.asarray(np.linalg.inv(raised(matrix, floor)), dtype=np.float64)

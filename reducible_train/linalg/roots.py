@@ -191,6 +191,18 @@ class _Stacked:
         return self.square.undone(matrix)
 
 
+def raised(weight: Array, floor: float) -> Array:
+    """A symmetric matrix without what round-off has made uneven, `floor` added to its eigenvalues.
+
+    >>> raised(np.array([[1.0, 2.0], [4.0, 1.0]]), 0.5)
+    array([[1.5, 3. ],
+           [3. , 1.5]])
+    """
+    found: Array = (weight + weight.T) / 2
+    found[np.diag_indices_from(found)] += floor
+    return found
+
+
 def _factor(weight: Array) -> Array:
     """Cholesky's factor; where round-off has made the weight singular, the symmetric root."""
     try:

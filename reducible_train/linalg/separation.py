@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducible_train.linalg.moments import Moments
-from reducible_train.linalg.roots import Array
+from reducible_train.linalg.roots import Array, raised
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,7 @@ class Separated:
             ridge: Fraction of the mean eigenvalue that is added to all of them.
         """
         moment = self.whole.covariance if centred else self.whole.second_moment
-        moment[np.diag_indices_from(moment)] += ridge * np.trace(moment) / len(moment)
-        return self._blocks(moment)
+        return self._blocks(raised(moment, ridge * float(np.trace(moment)) / len(moment)))
 
     def _of_a_piece(self, moment: Array) -> Array:
         blocks = self._blocks(moment)

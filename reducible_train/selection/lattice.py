@@ -45,7 +45,7 @@ class Lattice:
         """
         if rule is None:
             return share_of(self.min_share, full)
-        if rule.min_rank is None and rule.min_share is None:
+        if not rule.has_floor:
             most = (
                 full
                 if rule.max_rank is None

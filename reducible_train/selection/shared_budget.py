@@ -355,13 +355,15 @@ def _room_for_few(
     A quarter of its full rank, and no more than it may have; 0 where its rule says how many.
     Kernels of a group keep as many as each of them can.
     """
-    most = dict[str, int]()
+    own, least = list[int](), dict[str | None, int]()
     for each, form in zip(shared, forms, strict=True):
-        rule, name = each.rule, each.group or each.kernel.path
-        is_told = rule is not None and not (rule.min_rank is None and rule.min_share is None)
         few = min(form.max_rank, each.kernel.rank or form.max_rank, min(form.shape) // 4)
-        most[name] = min(0 if is_told else few, most.get(name, few))
-    return [most[each.group or each.kernel.path] for each in shared]
+        own.append(0 if each.rule is not None and each.rule.has_floor else few)
+        least[each.group] = min(own[-1], least.get(each.group, own[-1]))
+    return [
+        few if each.group is None else least[each.group]
+        for each, few in zip(shared, own, strict=True)
+    ]
 
 
 def _level(spectra: Sequence[np.ndarray]) -> float:

@@ -172,6 +172,11 @@ class LayerRule(
         own = {name: value for name in OWN if (value := getattr(self, name)) is not None}
         return target(*own.popitem()) if own else None
 
+    @property
+    def has_floor(self) -> bool:
+        """True for one that says how small a rank may be."""
+        return self.min_rank is not None or self.min_share is not None
+
     def matches(self, path: str, name: str) -> bool:
         """True for a layer of this path or name."""
         return fnmatchcase(path, self.match) or fnmatchcase(name, self.match)
