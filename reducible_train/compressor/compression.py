@@ -35,6 +35,7 @@ from reducible_train.compressor.target_values import (
     values_by_measure,
 )
 from reducible_train.report.records import Cut, Report
+from reducible_train.selection.crowding import crowding_outputs
 from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.distribution import check_distribution
 from reducible_train.selection.feasibility import (
@@ -146,7 +147,8 @@ class Compression:
         self._outlook: Outlook | None = None
         part = _keras.trained_model(model)
         self.told = _keras.broadcaster(part.variables)
-        self.survey = survey(
+        look = partial(
+            survey,
             part,
             rules,
             measures=[each.name for each in self._measures],
@@ -155,6 +157,9 @@ class Compression:
             shapes=shapes,
             lattice=Lattice(multiple, min_share),
         )
+        self.survey = look()
+        if measured is None and (outputs := crowding_outputs(self.survey, target, self.measure)):
+            self.survey = look(taken_in=outputs)
         self._judged_by = partial(
             judge_for, criterion, allocation, model=model, target=target, measured=measured
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reducible_train import _keras
@@ -48,6 +48,11 @@ class Reasons:
         """
         trained = frozenset(id(variable) for variable in model.trainable_variables)
         return cls(_in_use(model, kernels), outputs, trained if trains else None)
+
+    @property
+    def but_outputs(self) -> Reasons:
+        """The same, for kernels that may change though they make outputs."""
+        return replace(self, outputs={})
 
     def against(
         self, kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization]

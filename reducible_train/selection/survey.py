@@ -49,6 +49,7 @@ class Survey:
         counted: The shapes that uses are counted for, where the model leaves them open.
         notes: What a reader of a report should know of it.
         frozen: The kernels that stay as they are because no step trains them, and could change.
+        outputs: Those that do because they make outputs of the model, likewise.
         lattice: Which ranks there are, for kernels whose rules do not say so.
     """
 
@@ -61,6 +62,7 @@ class Survey:
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[CompressibleKernel, ...] = ()
+    outputs: tuple[CompressibleKernel, ...] = ()
     lattice: Lattice = ANY_RANK
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
@@ -138,6 +140,7 @@ def survey(
     trains: bool = False,
     shapes: Sequence[InputShapes] = (),
     lattice: Lattice = ANY_RANK,
+    taken_in: Mapping[str, str] | None = None,
 ) -> Survey:
     """Look through a built model.
 
@@ -150,6 +153,8 @@ def survey(
             recover, and are left.
         shapes: What may tell lengths that the model leaves open, the best first.
         lattice: Which ranks there are, for kernels whose rules do not say so.
+        taken_in: Kernels that may change though they make outputs and no rule says so, by path,
+            with a sentence for the reader of a report.
 
     Raises:
         ArgumentError: A rule matches no layer, or asks for a share above its `max_rank`, or a group
@@ -166,7 +171,8 @@ def survey(
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
         forms = forms_of(kernel, rule, uses, measures, lattice)
-        looks.append(_Look(kernel, rule, forms, reasons))
+        against = reasons.but_outputs if kernel.path in (taken_in or {}) else reasons
+        looks.append(_Look(kernel, rule, forms, against))
     made: dict[str, CostModel] = {}
     for measure, cost_model in (cost_models or {}).items():
         wanted = {look.kernel.path: look.forms for look in looks if look.reason is None}
@@ -184,8 +190,9 @@ def survey(
         uses,
         made,
         counted,
-        seen.notes,
+        (*seen.notes, *(taken_in or {}).values()),
         frozen=tuple(look.compressible for look in looks if look.is_frozen),
+        outputs=tuple(look.compressible for look in looks if look.is_output),
         lattice=lattice,
     )
 
@@ -214,6 +221,12 @@ class _Look:
     def is_frozen(self) -> bool:
         """True for one that could change, and only is not trained."""
         return self.reason == FROZEN and bool(self.compressible.forms)
+
+    @property
+    def is_output(self) -> bool:
+        """True for one that could change, and only makes outputs."""
+        free = replace(self, reasons=self.reasons.but_outputs)
+        return self.reason is not None and free.reason is None and bool(self.compressible.forms)
 
     def tabulated(self, measure: str, costs: CostModel) -> _Look:
         """The same, its forms limited by what they cost in a table."""

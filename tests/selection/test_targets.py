@@ -411,7 +411,7 @@ def test_a_split_leaves_room_for_the_last_budget():
         copy.set_weights(model.get_weights())
         scheduler = RankScheduler(
             budget=PiecewiseConstant(values=(1.0, 0.8, last), start_epochs=(0, 1, 2)),
-            rules=[LayerRule("conv", min_rank=6)],
+            rules=[LayerRule("conv", min_rank=6), LayerRule("output", keep_dense=True)],
         )
         y = np.arange(32) % 4
         zoo.compiled(copy).fit(x, y, epochs=3, verbose=0, callbacks=[scheduler])
