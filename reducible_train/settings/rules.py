@@ -48,7 +48,8 @@ class LayerRule(
         Truth(),
         None,
         help="True leaves the layer as it is; False takes in one that would be left alone because "
-        "it is an output layer.",
+        "it is an output layer. Left out, that is where it would be at most a third of what a "
+        "budget leaves.",
     )
     min_rank: int | None = option(Count(), None, help="Smallest rank it may get.")
     max_rank: int | None = option(
