@@ -65,16 +65,16 @@ def same_every_time() -> None:
         keras.utils.set_random_seed(1)
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def few_objects() -> None:
-    """Take all that lives before a module from the garbage collector, a million objects.
+    """Take all that lives before a test from the garbage collector, a million objects.
 
     Each cut asks it for all objects, to find what holds the old variables: that took half of the
-    time of every test that cuts. No test cuts a model of another module.
+    time of every test that cuts. So no test cuts a model that lived before it.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 50)  # what a module leaves is gone before the next one
+    gc.set_threshold(100_000, 50, 50)  # what a test leaves is gone before the next one
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class GuardRun(keras.callbacks.Callback):
         self.differences.append(np.abs(difference).max())
 
 
-@pytest.fixture(params=zoo.MODELS)
+@pytest.fixture(params=zoo.traced_or_slow())
 def model(request):
     return zoo.compiled(zoo.MODELS[request.param]())
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -91,9 +92,19 @@ def quick_start(tmp_path_factory):
 OWN_DATA = ("own_train_step", "text_models")  # more of it than would be quick without a graph
 
 
-def check_page(page, quick_start, folder, monkeypatch):
+@pytest.fixture(scope="module")
+def few(quick_start, tmp_path_factory):
+    """What the quick start left, with 64 samples of each part."""
+    folder = tmp_path_factory.mktemp("few")
+    shutil.copy(quick_start[0] / "model.keras", folder)
+    with np.load(quick_start[0] / "data.npz") as data:
+        np.savez(folder / "data.npz", **{name: part[:64] for name, part in data.items()})
+    return folder
+
+
+def check_page(page, given, folder, monkeypatch):
     for name in ("model.keras", "data.npz"):
-        shutil.copy(quick_start[0] / name, folder)
+        shutil.copy(given / name, folder)
     monkeypatch.chdir(folder)
     names = follow(page)
     if page.stem == "README":
@@ -110,8 +121,8 @@ def check_page(page, quick_start, folder, monkeypatch):
         for page in PAGES
     ],
 )
-def test_what_a_page_says_can_be_done(page, quick_start, tmp_path, monkeypatch, few_samples):
-    check_page(page, quick_start, tmp_path, monkeypatch)
+def test_what_a_page_says_can_be_done(page, few, tmp_path, monkeypatch, few_samples):
+    check_page(page, few, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
@@ -119,7 +130,7 @@ def test_what_a_page_says_can_be_done(page, quick_start, tmp_path, monkeypatch, 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_says_on_all_of_its_data(page, quick_start, tmp_path, monkeypatch):
-    check_page(page, quick_start, tmp_path, monkeypatch)
+    check_page(page, quick_start[0], tmp_path, monkeypatch)
 
 
 @pytest.mark.traced
