@@ -7,7 +7,7 @@ cut is decided in `selection`; what was done is kept in a `History`.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,7 @@ from reducible_train.selection.rank_choice import RankSelection
 from reducible_train.selection.rank_selection import RankSelector
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import DirectionScorer
-from reducible_train.selection.survey import survey
+from reducible_train.selection.survey import Survey, survey
 from reducible_train.settings.compression import AUTO
 from reducible_train.settings.measures import Measure, checked_measure
 from reducible_train.settings.rules import LayerRule
@@ -84,7 +84,8 @@ class Compression:
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
         comes: True if samples will be given later, where they are not there yet.
-        state: Of another fit that will be taken up: what it counted with is not measured anew.
+        state: Of another fit that will be taken up: what it counted with is not measured anew, and
+            the kernels that may change are the same.
         answers: What compares the outputs before and after each cut; left out, nothing does.
         cache: Keeps decompositions beyond this compression; left out, its own keeps them until
             training goes on.
@@ -157,9 +158,8 @@ class Compression:
             shapes=shapes,
             lattice=Lattice(multiple, min_share),
         )
-        self.survey = look()
-        if measured is None and (outputs := crowding_outputs(self.survey, target, self.measure)):
-            self.survey = look(taken_in=outputs)
+        taken_in = {} if measured is not None else (state or {}).get("taken_in")
+        self.survey = _looked_through(look, taken_in, target, self.measure)
         self._judged_by = partial(
             judge_for, criterion, allocation, model=model, target=target, measured=measured
         )
@@ -351,6 +351,7 @@ class Compression:
         return self.history.get_state() | {
             "notes": list(self.notes),
             "cost_models": {name: m.to_plain() for name, m in self.survey.cost_models.items()},
+            "taken_in": dict(self.survey.taken_in),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -383,6 +384,26 @@ class Compression:
             ),
             answers=self.answers.record(),
         )
+
+
+def _looked_through(
+    look: Callable[..., Survey],
+    taken_in: Mapping[str, str] | None,
+    target: Target | SharedTargets,
+    measure: str,
+) -> Survey:
+    """A look at a model, with outputs that may change though no rule says so.
+
+    Args:
+        look: Takes it, given those.
+        taken_in: They, where it is known; else the target decides.
+        target: What shall be reached.
+        measure: What a budget counts that does not say so itself.
+    """
+    found = look(taken_in=taken_in)
+    if taken_in is None and (crowding := crowding_outputs(found, target, measure)):
+        return look(taken_in=crowding)
+    return found
 
 
 def _checked(compression: Compression, rules: Sequence[LayerRule], trains: bool) -> list[Target]:

@@ -46,7 +46,10 @@ def report_of(
             for each in kernel_records(survey, history.kept, remarks)
         ),
         cuts=history.cuts,
-        notes=(*notes, *survey.notes, *_unknown(survey), *_growth(history), *costs),
+        notes=(
+            *(*notes, *survey.notes, *_taken_in(survey)),
+            *(*_unknown(survey), *_growth(history), *costs),
+        ),
         flops_at=None if survey.counted is None else str(survey.counted),
         answers=answers,
     )
@@ -69,6 +72,14 @@ def shared_by(judge: Judge, cuts: Sequence[Cut]) -> Iterator[str]:
         f"alone cut{on}, in {measured.source}, of the weights at the start, {age}. Directions "
         f"within a kernel were judged by {judge.criterion.name!r}."
     )
+
+
+def _taken_in(survey: Survey) -> Iterator[str]:
+    """Why outputs are made by factors, where no rule has asked for that."""
+    factorised = {kernel.path for kernel in survey.kernels if kernel.rank is not None}
+    for path, sentence in survey.taken_in.items():
+        if path in factorised:
+            yield sentence
 
 
 def _unknown(survey: Survey) -> Iterator[str]:

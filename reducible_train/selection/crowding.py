@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.feasibility import smallest_cost
 from reducible_train.selection.survey import Survey
 from reducible_train.settings.measures import CountedMeasure, measure_kinds
 from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
 
-# Of LeNet-5 with 3 or 2.2 % left the output layer is 39 or 53 %, and it loses less with that cut.
+# LeNet-5 with 3 or 2.2 % left, of which its output layer is 39 or 53 %, loses less with that cut.
+# Of budgets that are larger than this nothing was measured.
+_TIGHT = 1 / 4
 _MOST = 1 / 3
 
 
@@ -18,9 +21,9 @@ def crowding_outputs(
 ) -> dict[str, str]:
     """Kernels of output layers that a budget had better not leave dense.
 
-    They are cut without a rule where they would be more than a third of what the smallest budget
-    leaves. A budget that cannot be met beside them is left to who asked for it, and one by a
-    measure that only tables tell has none of them.
+    They are cut without a rule where the smallest budget leaves a quarter of the model or less,
+    and they would be more than a third of that. A budget that cannot be met beside them is left
+    to who asked for it, and where only a table tells what kernels cost there are none.
 
     Args:
         survey: What was found in the model.
@@ -30,26 +33,54 @@ def crowding_outputs(
     Returns:
         By path of the kernel, a sentence for the reader of a report.
     """
+    outputs = [] if survey.cost_models else list(filter(_is_free, survey.outputs))
     found: dict[str, str] = {}
-    for budget in _counted(target, measure) if survey.outputs else ():
+    for budget in _countable(survey, target, measure) if outputs else ():
         counts = budget.counts(measure)
-        limit = budget.allowed(budget.lowest, survey.dense_total(counts))
+        dense = survey.dense_total(counts)
+        limit = budget.allowed(budget.lowest, dense)
         if smallest_cost(survey, counts) > limit:
             return {}
-        for output in survey.outputs:
-            share = output.cost(counts) / limit
-            if share > _MOST:
-                found[output.kernel.path] = (
-                    f"{output.kernel.path} is cut as well, though it makes outputs: dense it would "
-                    f"be {100 * share:.0f} % of the {counts} that the budget leaves. A rule with "
-                    "keep_dense=True keeps it."
-                )
+        if limit > _TIGHT * dense:
+            continue
+        for output in _largest(outputs, counts, _MOST * limit):
+            path, share = output.kernel.path, output.cost(counts) / limit
+            found[path] = (
+                f"{path} is cut as well, though it makes outputs: dense it would be "
+                f"{100 * share:.0f} % of the {counts} that the budget leaves. A rule with "
+                "keep_dense=True keeps it."
+            )
     return found
 
 
-def _counted(target: Target | SharedTargets, measure: str) -> Sequence[SharedTarget]:
-    """The budgets of measures that have a law."""
-    budgets = [part for part in target.parts if isinstance(part, SharedTarget)]
-    kinds = [measure_kinds()[budget.counts(measure)] for budget in budgets]
-    counted = [issubclass(kind, CountedMeasure) for kind in kinds]
-    return [budget for budget, one in zip(budgets, counted, strict=True) if one]
+def _is_free(output: CompressibleKernel) -> bool:
+    """True for one that does nothing else, and of whose ranks no rule says anything."""
+    rule = output.rule
+    asked = rule is not None and (rule.group is not None or rule.target is not None)
+    return not asked and output.kernel.kind.gives_output is None
+
+
+def _countable(survey: Survey, target: Target | SharedTargets, measure: str) -> list[SharedTarget]:
+    """The budgets of measures that have a law, and whose costs are known."""
+    found = []
+    for part in target.parts:
+        if isinstance(part, SharedTarget):
+            kind = measure_kinds()[part.counts(measure)]
+            known = bool(survey.uses) or not kind.needs_shapes
+            if issubclass(kind, CountedMeasure) and known:
+                found.append(part)
+    return found
+
+
+def _largest(
+    outputs: Sequence[CompressibleKernel], measure: str, most: float
+) -> list[CompressibleKernel]:
+    """As many of them, from the largest on, that the rest costs no more than this together."""
+    found = []
+    left = sum(output.cost(measure) for output in outputs)
+    for output in sorted(outputs, key=lambda output: -output.cost(measure)):
+        if left <= most:
+            break
+        found.append(output)
+        left -= output.cost(measure)
+    return found

@@ -50,6 +50,8 @@ class Survey:
         notes: What a reader of a report should know of it.
         frozen: The kernels that stay as they are because no step trains them, and could change.
         outputs: Those that do because they make outputs of the model, likewise.
+        taken_in: Those that make outputs and may change though no rule says so, by path, with a
+            sentence for the reader of a report.
         lattice: Which ranks there are, for kernels whose rules do not say so.
     """
 
@@ -63,6 +65,7 @@ class Survey:
     notes: tuple[str, ...] = ()
     frozen: tuple[CompressibleKernel, ...] = ()
     outputs: tuple[CompressibleKernel, ...] = ()
+    taken_in: Mapping[str, str] = field(default_factory=dict)
     lattice: Lattice = ANY_RANK
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
@@ -190,9 +193,10 @@ def survey(
         uses,
         made,
         counted,
-        (*seen.notes, *(taken_in or {}).values()),
+        seen.notes,
         frozen=tuple(look.compressible for look in looks if look.is_frozen),
         outputs=tuple(look.compressible for look in looks if look.is_output),
+        taken_in=taken_in or {},
         lattice=lattice,
     )
 
