@@ -48,8 +48,7 @@ class LayerRule(
         Truth(),
         None,
         help="True leaves the layer as it is; False takes in one that would be left alone because "
-        "it is an output layer. Left out, that is where it would be at most a third of what a "
-        "budget leaves.",
+        "it is an output layer. Left out, a tight budget of which it would be much may take it in.",
     )
     min_rank: int | None = option(Count(), None, help="Smallest rank it may get.")
     max_rank: int | None = option(
