@@ -76,8 +76,9 @@ class RankScheduler(keras.callbacks.Callback):
             so many samples of the fit itself, known before its first step: of arrays at random,
             of other data the first (on TensorFlow, on one device). Left out, 2048 of them, or
             fewer where these take more than 256 MiB.
-        rules: Rules for single layers. Without one an output layer stays dense, unless the smallest
-            budget leaves a quarter of the model or less, and more than a third of that were outputs.
+        rules: Rules for single layers. Without one an output layer stays dense, unless the
+            smallest budget leaves a quarter of the model or less, and outputs would be more than a
+            third of that.
         cadence: When cuts may be made, and from when on: every epoch, if not given.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and

@@ -31,7 +31,12 @@ RULE = re.MULTILINE | re.DOTALL
 RULES = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # What makes a command short, and a program that would take long.
 SHORT = {"finetune": ("--epochs", "1")}
-LONG = {"max_trials=20": "max_trials=2", "max_trials=3": "max_trials=2", "epochs=9": "epochs=2"}
+LONG = {
+    "max_trials=20": "max_trials=2",
+    "max_trials=3": "max_trials=2",
+    "epochs=9": "epochs=2",
+    "validation, epochs=6": "validation, epochs=2",
+}
 
 
 def blocks_of(page: Path) -> list[tuple[str, str]]:
