@@ -55,6 +55,7 @@ from reducible_train._keras.fits import (
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
+    compiled_with,
     has_call,
     has_own_loss,
     has_own_step,
@@ -81,7 +82,12 @@ from reducible_train._keras.layouts import factor_layouts, laid_out, undistribut
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
-from reducible_train._keras.metrics import answers_once, logged_metrics, metrics_begun
+from reducible_train._keras.metrics import (
+    answers_once,
+    logged_metrics,
+    metric_of_name,
+    metrics_begun,
+)
 from reducible_train._keras.normalization import GraphsOf
 from reducible_train._keras.optimizers import (
     all_optimizers,
@@ -177,6 +183,7 @@ __all__ = [
     "compares_with_targets",
     "compiled",
     "compiled_optimizer",
+    "compiled_with",
     "constant",
     "copy_state",
     "data_of_fit",
@@ -217,6 +224,7 @@ __all__ = [
     "loop_of",
     "loss_gradients",
     "meaning_of",
+    "metric_of_name",
     "metrics_begun",
     "move_parameters",
     "not_finite",

@@ -109,6 +109,13 @@ def trained_model(model: Any) -> Any:
     return model.student if isinstance(model, keras.distillation.Distiller) else model
 
 
+def compiled_with(model: Any) -> dict[str, Any]:
+    """What a model was compiled with, by argument, as it was given; nothing where nobody knows."""
+    if not getattr(model, "compiled", False):
+        return {}
+    return dict(getattr(getattr(model, "_compile_config", None), "config", {}))
+
+
 def compiled_optimizer(model: Any) -> Any | None:
     """The optimizer of a compiled model, or `None`."""
     return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None

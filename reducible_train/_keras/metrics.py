@@ -35,6 +35,14 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
     return {"loss": "down"} | named | {"loss": "down"}
 
 
+def metric_of_name(name: str) -> dict[str, str | None]:
+    """The metric of Keras that has a name, with its direction; nothing where there is none."""
+    try:
+        return dict([_name_and_direction(name)])
+    except (TypeError, ValueError):
+        return {}
+
+
 @contextlib.contextmanager
 def metrics_begun(model: Any) -> Iterator[None]:
     """Metrics begin anew, and count on from batch to batch: `test_on_batch` resets them each time.

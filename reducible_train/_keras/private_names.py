@@ -101,6 +101,7 @@ ATTRIBUTES = (
     ),
     PrivateName(_TORCH, "_torch_params", "source", "torch's parameters, made when it was built"),
     PrivateName(_TORCH, "_track_variables", "source", "torch's parameters, made anew"),
+    PrivateName(_MODEL, "_compile_config", "SerializableDict", "functions it is compiled with"),
     PrivateName(_MODEL, "_compile_loss", "CompileLoss", "whether losses compare with targets"),
     PrivateName(_MODEL, "_compile_metrics", "CompileMetrics", "the metrics that will be logged"),
     PrivateName(_MODEL, "_compiled_trainable_state", "dict", "what was frozen at `compile`"),

@@ -63,7 +63,7 @@ def finetune(
         check_apart(best, "checkpoint.filepath", (model, data, config, out))
         advice = "Choose another place in checkpoint.filepath."
         check_folder(folder_of(str(best)), "The checkpoint's folder", advice)
-    _check_folders(loaded)
+    _check_folders(loaded, out)
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)
     load_keras()
@@ -72,10 +72,20 @@ def finetune(
     train(console, loaded, load_network(model), arrays, data, out)
 
 
-def _check_folders(loaded: Config) -> None:
-    """Learn before the training that a folder cannot be written; it is made when it begins."""
+def _check_folders(loaded: Config, out: Path) -> None:
+    """Learn before the training that a folder cannot be written; it is made when it begins.
+
+    None of them is where the compact file goes.
+    """
     guard, backup = loaded.compression.guard, loaded.model.backup
     advice = "Choose another place"
+    board = loaded.tensorboard
+    named = [
+        None if board is None else board.log_dir,
+        None if guard is None else guard.folder,
+        None if backup is None else backup.backup_dir,
+    ]
+    check_apart(out, "--out", [Path(each) for each in named if each is not None])
     if loaded.tensorboard is not None:
         check_folder(loaded.tensorboard.log_dir, "The log folder", f"{advice} with --log-dir.")
     if guard is not None and guard.folder is not None:

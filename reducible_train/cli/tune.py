@@ -132,7 +132,7 @@ def tune(
         )
         missing.append((("search_space", "criterion"), message))
     loaded.refuse(missing)
-    check_output(out, "--out", (model, data, config))
+    check_output(out, "--out", (model, data, config, folder))
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
     check_model_file(model)
     arrays = read_arrays(data).with_validation(loaded.training.validation_split)

@@ -18,7 +18,9 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.container.files import accessing, check_path
 from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.preflight.paths import check_file_name, check_writable
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
 from reducible_train.selection.measured import MeasuredLosses, losses_of
@@ -97,6 +99,8 @@ class TrialPlan:
         if monitor is None:
             return Quality("val_loss", -1)
         known = _keras.logged_metrics(model)
+        if not model.compiled:  # yet; what compiles it will name the metric by one of Keras's
+            known = _keras.metric_of_name(monitor.removeprefix("val_"))
         return Quality(monitor, direction(monitor, mode, known, "a search"))
 
 
@@ -164,6 +168,7 @@ def evaluate_settings(
         ArgumentError: Settings outside of the space, a metric that will not be in the logs, or no
             epoch ran at the final ranks.
         ArgumentTypeError: An argument of the wrong type.
+        FileAccessError: The file could not be written.
         RankError: A budget that no ranks meet.
 
     Example:
@@ -180,12 +185,15 @@ def evaluate_settings(
     """
     check_kinds(space, objective, "A metric of the logs is asked for by monitor='val_accuracy'.")
     drawn = None if seed is None else checked_count("seed", seed, "a trial", least=0)
+    if file is not None:
+        _check_file(file)
     begun = start if isinstance(start, Start) else Start(start)
     plan = TrialPlan(space, objective, tuple(rules), calibration, latency, losses_of(analysis))
     check_measured(space, plan.analysis)
     model = begun.new_model(dict(settings))
     quality = plan.quality(model, monitor, mode)
     arguments = fit_arguments(model, fit_args, fit_kwargs)
+    checked_count("epochs", arguments.get("epochs", 1), "a trial")
     way = mode if objective is None else objective.mode
     known = _keras.logged_metrics(model)
     check_validated(quality.monitor, way, known, validates(arguments), "a trial")
@@ -263,8 +271,18 @@ def run_trial(
     if plan.latency:
         metrics[LATENCY] = seconds_of_batch(model, arguments.get("x"))
     if plan.objective is not None:
-        metrics[plan.objective.name] = _value(plan.objective, metrics, quality.sign, dense)
+        metrics[plan.objective.name] = value_of(plan.objective, metrics, quality.sign, dense)
     return Outcome(metrics, report, best.saved, best.best, written)
+
+
+def _check_file(file: str | os.PathLike[str]) -> None:
+    """Refuse a compact file that could not be written; its folder is made."""
+    check_path(file)
+    path = Path(file)
+    with accessing(path, "write", "file="):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    check_file_name(path)
+    check_writable(path, "file=")
 
 
 def fit_arguments(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,8 +304,17 @@ def set_learning_rate(model: Any, rate: float) -> None:
     """Give the optimizer of a model a learning rate.
 
     Raises:
-        ArgumentError: It has a schedule of its own.
+        ArgumentError: It has a schedule of its own; or the model has other optimizers beside it.
     """
+    own = {id(each) for each in _keras.all_optimizers(model.optimizer)}
+    others = [type(each).__name__ for each in _keras.held_optimizers(model) if id(each) not in own]
+    if others:
+        raise ArgumentError(
+            "`learning_rate` of a search is that of the optimizer which a model is compiled with. "
+            f"Received: a {type(model).__name__} that has others beside it: "
+            f"{', '.join(others)}. Leave `learning_rate` out of the space, or let a "
+            "function that builds the model take it: def build(hp)."
+        )
     try:
         model.optimizer.learning_rate = rate
     except TypeError as error:
@@ -324,9 +351,14 @@ def _check_names(plan: TrialPlan, model: Any) -> None:
         )
 
 
-def _value(
+def value_of(
     objective: SearchObjective, metrics: Mapping[str, float], sign: int, dense: float | None
 ) -> float:
+    """The value of an objective, from the metrics of a trial.
+
+    Raises:
+        ArgumentError: One that it needs is not among them.
+    """
     lacking = [each for each in (objective.monitor, objective.size_name) if each not in metrics]
     if lacking:
         raise ArgumentError(

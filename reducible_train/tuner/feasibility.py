@@ -45,8 +45,8 @@ def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -
     except RankError as error:
         reason = str(error).splitlines()[0]
         warnings.warn(
-            "The smallest budgets of the search space and its largest floors do not go together: "
-            f"trials of both fail. {reason}",
+            "The smallest budgets of the search space and its largest floors or multiples do not "
+            f"go together: trials of both fail. {reason}",
             ShortfallWarning,
             stacklevel=4,
         )
@@ -55,12 +55,14 @@ def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -
 def _plan(
     space: SearchSpace, rules: Sequence[LayerRule], model: Any, floor: Callable[..., Any]
 ) -> None:
-    """Look for ranks that meet the smallest budgets with the smallest, or the largest, floors."""
+    """Look for ranks that meet the smallest budgets with the smallest floors and multiples, or the
+    largest.
+    """
     told = {each.name: each.values[0] for each in space.domains}
     for each in space.domains:
         if each.name.startswith("budget"):
             told[each.name] = min(each.values)
-        elif each.name.startswith("min_rank/"):
+        elif each.name == "multiple" or each.name.startswith("min_rank/"):
             told[each.name] = floor(each.values)
     asked = scheduler_of(told, epochs=1, rules=rules).settings
     part = _keras.trained_model(model)
@@ -74,7 +76,7 @@ def _plan(
         if not name.startswith("budget/") or name.removeprefix("budget/") in names
     }
     asked = scheduler_of(left, epochs=1, rules=rules).settings
-    Compression(part, asked.target, measure=known, rules=asked.rules)
+    Compression(part, asked.target, measure=known, rules=asked.rules, multiple=asked.multiple)
 
 
 def _is_known(measure: Measure, model: Any) -> bool:

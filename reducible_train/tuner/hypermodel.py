@@ -39,18 +39,22 @@ from reducible_train.tuner.evaluation import (
     run_trial,
     seeded,
     set_learning_rate,
+    value_of,
 )
 from reducible_train.tuner.feasibility import check_feasible
+from reducible_train.tuner.fit_checks import check_fit, warn_of_sharing
 from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.kept_files import keep_whole
 from reducible_train.tuner.keras_tuner_side import (
     SETTINGS,
+    Saved,
     Savers,
     TunerTrial,
     declare,
     goal_of,
     seed_of,
+    write_reason,
 )
 from reducible_train.tuner.one_search import search_alone
 from reducible_train.tuner.project import Folder
@@ -156,6 +160,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         self._savers = Savers()
         self._checked: set[str] = set()
         self._asked: Mapping[str, Any] | None = None  # by `search`, while it runs
+        self._tuner: Any = None  # which does
         self._folder = Folder(self.plan, self._fingerprint)
         keep_whole()
         search_alone()
@@ -193,7 +198,12 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         declare(self.space, hp)
         self._told(hp)
-        model = self.start.new_model(hp)
+        try:
+            model = self.start.new_model(hp)
+        except Exception as error:
+            self._keep_reason(hp, error)
+            raise
+        self._warn_of_size(model)
         if not model.compiled:  # keras-tuner asks for these before it compiles with its own
             model.optimizer = model.loss = None
         model.load_weights = types.MethodType(partial(_load_weights, self._folder), model)
@@ -275,10 +285,12 @@ class RankHyperModel(keras_tuner.HyperModel):
             kwargs: The same, by name.
 
         Raises:
-            SearchError: The folder is that of a search with another objective or of other data.
+            SearchError: No trial could be trained as it is asked for; or the folder is that of a
+                search with another objective or of other data.
         """
         folder = Path(tuner.project_dir)
         asked = fit_arguments(self.start.model, args, kwargs)
+        check_fit(tuner, asked)
         self._checked.discard(str(folder))
         own = [getattr(tuner, name, None) for name in ("optimizer", "loss", "metrics")]
         compiles = not self.start.model.compiled or any(each is not None for each in own)
@@ -286,13 +298,23 @@ class RankHyperModel(keras_tuner.HyperModel):
         if compiles:
             del told["training"]
         self.check_folder(folder, told)
-        self._asked = asked
+        self._asked, self._tuner = asked, tuner
         try:
             yield
         finally:
-            self._asked = None
+            self._asked = self._tuner = None
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _keep_reason(self, hp: keras_tuner.HyperParameters, error: Exception) -> None:
+        """Keep in the folder of a trial why there is no model for it; nobody else will tell."""
+        known = {} if self._tuner is None else self._tuner.oracle.trials
+        for trial in known.values():
+            if trial.hyperparameters is hp:
+                words = f"{type(error).__name__}: {error}"
+                write_reason(Path(self._tuner.get_trial_dir(trial.trial_id)), words)
+                told = f"Trial {trial.trial_id} failed, as no model was built for it: {words}"
+                warnings.warn(told, stacklevel=3)
 
     def _run(
         self, trial: TunerTrial, told: dict[str, Any], model: Any, args: Any, kwargs: Any
@@ -301,7 +323,9 @@ class RankHyperModel(keras_tuner.HyperModel):
         saved = self._savers.of(trial.saver)
         seed = seed_of(trial.seed, told, saved.executions)
         saved.executions += 1
-        dense = self._dense(trial, model, fit_arguments(model, args, kwargs), quality)
+        arguments = fit_arguments(model, args, kwargs)
+        dense = self._dense(trial, model, arguments, quality)
+        warn_of_sharing(arguments)
         declare_hparams(trial.others, self.plan, quality)
         with seeded(seed):
             outcome = run_trial(
@@ -318,9 +342,41 @@ class RankHyperModel(keras_tuner.HyperModel):
             )
         if outcome.saved:
             saved.best = outcome.best
-        trial.trial.message = _line(outcome.metrics, quality)
-        write_results(trial.others, outcome.metrics, quality)
+        metrics = self._of_all(saved, outcome.metrics, quality, dense)
+        trial.trial.message = _line(metrics, quality)
+        write_results(trial.others, metrics, quality)
         return outcome
+
+    def _warn_of_size(self, model: Any) -> None:
+        """Tell of a dense model of another size than the first: fractions are of each one's own."""
+        if not self.start.builds or not (model.built and self.start.model.built):
+            return
+        size, first = model.count_params(), self.start.model.count_params()
+        if size != first:
+            warnings.warn(
+                f"Fractions of the size are of each trial's own dense model, of {first:,} and "
+                f"{size:,} parameters: trials of this search are not compared by them. Go by "
+                "`params` or `file_bytes`, or let the function build models of one size.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _of_all(
+        self, saved: Saved, metrics: dict[str, float], quality: Quality, dense: float | None
+    ) -> dict[str, float]:
+        """The metrics of a trial, of which one execution has ended.
+
+        keras-tuner averages what each reports. A size that a limit decides about is no number to
+        be averaged with how far another execution is behind, so each of them reports the value of
+        their means.
+        """
+        saved.shown.append(metrics)
+        objective = self.plan.objective
+        if objective is not None and len(saved.shown) > 1:
+            value = value_of(objective, saved.mean(), quality.sign, dense)
+            for each in saved.shown:
+                each[objective.name] = value
+        return saved.mean()
 
     def _dense(
         self, trial: TunerTrial, model: Any, arguments: Mapping[str, Any], quality: Quality
@@ -336,6 +392,11 @@ class RankHyperModel(keras_tuner.HyperModel):
                 project.keep(quality.monitor, dense_quality(whole, arguments, quality.monitor))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
+            except Exception as error:
+                raise SearchError(
+                    f"`max_drop` measures the dense start by {quality.monitor}. Received: "
+                    f"{type(error).__name__} from model.evaluate on those data: {error}"
+                ) from error
         return float(project.dense[quality.monitor])
 
     def _told(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import keras
@@ -66,12 +67,19 @@ class Saved:
     """What keras-tuner's saver has saved, which all executions of a trial share.
 
     Args:
-        executions: How many have run.
+        executions: How many have begun.
         best: The quality of what is saved.
+        shown: The metrics of each that has ended, the very objects that keras-tuner averages.
     """
 
     executions: int = 0
     best: float | None = None
+    shown: list[dict[str, float]] = field(default_factory=list)
+
+    def mean(self) -> dict[str, float]:
+        """The metrics of the trial so far, which keras-tuner makes of those of its executions."""
+        names = dict.fromkeys(name for each in self.shown for name in each)
+        return {name: fmean([each[name] for each in self.shown if name in each]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ class TunerTrial:
 
     def keep_reason(self, words: str) -> None:
         """Keep in the folder of the trial why it failed."""
-        write_text(self.folder / REASON, words)
+        write_reason(self.folder, words)
 
     def save(self, model: Any) -> None:
         """Save a model as keras-tuner does, where `load_model` of the tuner finds it."""
@@ -172,6 +180,9 @@ class Savers:
 
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[Any, Saved] = weakref.WeakKeyDictionary()
+
+    def __reduce__(self) -> tuple[type[Savers], tuple[()]]:
+        return Savers, ()  # of another process no trial runs
 
     def of(self, callback: Any) -> Saved:
         """What is known of one."""
@@ -192,6 +203,11 @@ def declare(space: SearchSpace, hp: keras_tuner.HyperParameters) -> None:
             hp.Int(each.name, int(each.values[0]), int(each.values[1]), sampling=scale)
         else:
             hp.Float(each.name, float(each.values[0]), float(each.values[1]), sampling=scale)
+
+
+def write_reason(folder: Path, words: str) -> None:
+    """Keep in the folder of a trial why it failed."""
+    write_text(folder / REASON, words)
 
 
 def seed_of(search: int, told: dict[str, Any], execution: int) -> int:

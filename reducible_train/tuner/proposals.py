@@ -13,11 +13,12 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
+from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.src.distribute.oracle_client import OracleClient
 from keras_tuner.src.engine.hyperparameters.hp_types import Choice, Fixed, Float, Int
 from keras_tuner.src.engine.trial import TrialStatus
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.objectives import SizeAtQuality
 from reducible_train.tuner.boundary import Aim, Shown, aim, nothing_smaller
 from reducible_train.tuner.errors import SearchError
@@ -50,6 +51,7 @@ def propose(tuner: Any) -> bool:
         ends and fixed values too, nothing else is tried.
 
     Raises:
+        ArgumentTypeError: It is no tuner.
         ArgumentError: It is no such tuner and has no analysis; or a `GridSearch`, which goes by
             the trials before.
 
@@ -60,7 +62,12 @@ def propose(tuner: Any) -> bool:
         >>> # propose(tuner)
         >>> # tuner.search(x, y, validation_data=(x_val, y_val), epochs=6)
     """
-    hypermodel = unwrapped(tuner.hypermodel)
+    hypermodel = unwrapped(getattr(tuner, "hypermodel", None))
+    if not isinstance(tuner, BaseTuner):
+        raise ArgumentTypeError(
+            f"`propose` needs a tuner of keras-tuner. Received: {tuner!r}. Write "
+            "propose(keras_tuner.RandomSearch(hypermodel, hypermodel.objective))."
+        )
     if isinstance(tuner, keras_tuner.GridSearch):
         raise ArgumentError(
             "`propose` needs a tuner that can begin anywhere. Received: a GridSearch, which goes "

@@ -31,7 +31,9 @@ def dense_quality(model: Any, arguments: Mapping[str, Any], monitor: str) -> flo
             f"Received: a {type(data[0]).__name__}, which can be read only once. Give arrays or a "
             "Dataset, or `limit` in place of `max_drop`."
         )
-    more = {} if _comes_in_batches(data[0]) else {"batch_size": arguments.get("batch_size")}
+    own = arguments.get("validation_batch_size") if validates else None
+    batch_size = own or arguments.get("batch_size")
+    more = {} if _comes_in_batches(data[0]) else {"batch_size": batch_size}
     steps = arguments.get("validation_steps") if validates else None
     names = ("x", "y", "sample_weight")
     given = {name: each for name, each in zip(names, data, strict=False) if each is not None}

@@ -6,14 +6,25 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
+from reducible_train.selection.calibration import samples_of
+from reducible_train.settings.checks import takes
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.other_callbacks import check_other_callbacks
 from reducible_train.training.rank_scheduler import RankScheduler
 from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.evaluation import LATENCY, SIZE_METRICS, Quality, TrialPlan, validates
+from reducible_train.tuner.evaluation import (
+    LATENCY,
+    SIZE_METRICS,
+    Quality,
+    TrialPlan,
+    set_learning_rate,
+    validates,
+)
 from reducible_train.tuner.keras_tuner_side import TunerTrial, users_own
 
 
@@ -42,7 +53,8 @@ def check_search(
     if not model.compiled:
         raise SearchError(
             f"Model '{model.name}' must be compiled, for each trial trains it. Received: one that "
-            "is not. Call model.compile(...) first, or give optimizer= and loss= to the tuner."
+            "is not. Call model.compile(...) first, or give optimizer=, loss= and metrics= to the "
+            "tuner."
         )
     if any(isinstance(each, RankScheduler) for each in trial.others):
         raise SearchError(
@@ -56,18 +68,39 @@ def check_search(
             "Dataset, or leave `latency` out."
         )
     try:
-        quality, validated = quality_of(plan, trial, model), validates(arguments)
-        logged = _keras.logged_metrics(model)
-        check_validated(quality.monitor, "auto", logged, validated, "a search")
-        _check_reported(plan, trial, list(logged), quality, validated=validated)
+        _check_calibration(plan.calibration)
+        quality = _checked_quality(plan, trial, model, validated=validates(arguments))
         _check_objectives(plan, trial, quality)
         if quality.monitor.startswith("val_"):
             _check_last_epoch(arguments)
         _check_callbacks(plan.space, trial.others, arguments.get("epochs", 1))
+        if plan.space.learning_rate is not None:
+            _check_rate(model, trial.others)
     except SearchError:
         raise
     except ArgumentError as error:
         raise SearchError(str(error)) from error
+
+
+def _checked_quality(plan: TrialPlan, trial: TunerTrial, model: Any, *, validated: bool) -> Quality:
+    """What tells the quality, refused where no trial will report it."""
+    try:
+        quality, logged = quality_of(plan, trial, model), _keras.logged_metrics(model)
+        check_validated(quality.monitor, "auto", logged, validated, "a search")
+        _check_reported(plan, trial, list(logged), quality, validated=validated)
+    except ArgumentError as error:
+        own = [getattr(trial.tuner, name, None) for name in ("optimizer", "loss", "metrics")]
+        hint = " The tuner compiles each model anew, with what it was given: optimizer=, loss=, "
+        hint += "metrics=. Give it all three, or compile the model and give it none of them."
+        anew = any(each is not None for each in own) and any(each is None for each in own)
+        raise SearchError(f"{error}{hint if anew else ''}") from error
+    return quality
+
+
+def _check_calibration(given: Any) -> None:
+    """Refuse what no trial could be judged by; what can be read only once is left to the first."""
+    if given is not None and not isinstance(given, int) and not hasattr(given, "__next__"):
+        samples_of(given)
 
 
 def _check_reported(
@@ -129,6 +162,29 @@ def _check_last_epoch(arguments: Mapping[str, Any]) -> None:
             "The last epoch of a trial must be validated, for it is at the final ranks. Received: "
             f"validation_freq={often!r} with epochs={epochs}. Leave validation_freq out."
         )
+
+
+def _check_rate(model: Any, callbacks: list[Any]) -> None:
+    """Refuse what would overrule a learning rate that is searched."""
+    set_learning_rate(model, float(_keras.host_value(model.optimizer.learning_rate)))
+    for each in callbacks:
+        if isinstance(each, keras.callbacks.LearningRateScheduler) and _is_absolute(each.schedule):
+            raise SearchError(
+                "A LearningRateScheduler must go on from the learning rate that a trial has, where "
+                "that is searched. Received: one that gives the same whatever it is. Let it take "
+                "the rate, such as lambda epoch, rate: 0.9 * rate, or leave `learning_rate` out of "
+                "the space."
+            )
+
+
+def _is_absolute(schedule: Any) -> bool:
+    """Whether a schedule gives the first epoch the same rate whatever it was."""
+    if not takes(schedule, 0, 1e-3):
+        return True
+    try:
+        return bool(schedule(0, 1e-3) == schedule(0, 2e-3))
+    except Exception:  # a user's own code, which fit tells of
+        return False
 
 
 def _check_callbacks(space: SearchSpace, callbacks: list[Any], epochs: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,13 @@ class _Copier:
     """The bytes of a model as Keras writes it, with its compilation and optimizer state."""
 
     def __init__(self, model: Any, custom_objects: Mapping[str, Any] | None):
-        self._objects = {**_own_objects(model), **(custom_objects or {})}
+        parts = list(_parts(model))
+        functions = {id(each): each for each in parts if isinstance(each, types.FunctionType)}
+        classes = [type(each) for each in parts if id(each) not in functions]
+        own = {each.__name__: each for each in reversed(classes) if not _is_kerass(each)}
         try:
-            with _quiet():
+            with _named_apart(functions.values()) as named, _quiet():
+                self._objects = {**own, **named, **(custom_objects or {})}
                 self._bytes = pickle.dumps(model)
             copied = self(None)
         except Exception as error:  # a layer's own code may fail in any way
@@ -153,25 +158,45 @@ def _settled_numbers() -> Iterator[None]:
         random.setstate(state)
 
 
-def _own_objects(model: Any) -> dict[str, Any]:
-    """Classes and functions that a model is made of, by the names that Keras writes."""
-    found: dict[str, Any] = {}
-    parts = [model, *(layer for _, layer in _keras.walk(model))]
-    told = [type(each) for each in parts]
-    if model.compiled:
-        asked = keras.tree.flatten([getattr(model, "loss", None), model.metrics])
-        compiled = (
-            (model.get_compile_config() or {}) if hasattr(model, "get_compile_config") else {}
-        )
-        del compiled  # Keras names them by what they are, which is found below
-        for each in asked:
-            told += [each] if callable(each) and hasattr(each, "__name__") else [type(each)]
-        told.append(type(model.optimizer))
-    for kind in told:
-        if getattr(kind, "__module__", "").partition(".")[0] in ("keras", "builtins"):
-            continue
-        found.setdefault(kind.__name__, kind)
-    return found
+def _parts(model: Any) -> Iterator[Any]:
+    """All that Keras writes of a model by a name: layers, what they and its compilation are of."""
+    for part in (model, *(layer for _, layer in _keras.walk(model))):
+        yield part
+        yield from filter(_is_named, vars(part).values())
+    told = [model.optimizer, *model.metrics] if model.compiled else []
+    for part in keras.tree.flatten([*told, *_keras.compiled_with(model).values()]):
+        yield part
+        yield from filter(_is_named, getattr(part, "__dict__", {}).values())
+
+
+def _is_named(value: Any) -> bool:
+    """True for a function, and for an object such as a regularizer."""
+    return isinstance(value, types.FunctionType) or hasattr(value, "get_config")
+
+
+def _is_kerass(made: Any) -> bool:
+    return getattr(made, "__module__", "").partition(".")[0] in ("keras", "builtins")
+
+
+@contextmanager
+def _named_apart(functions: Iterable[types.FunctionType]) -> Iterator[dict[str, Any]]:
+    """Functions that are not Keras's own by names under which each is found again.
+
+    Within it they have these names: Keras writes a function by its name, of which there may be
+    several, and a lambda by its code alone, which has lost its module then.
+    """
+    own = [each for each in functions if not _is_kerass(each)]
+    named: dict[str, Any] = {}
+    before = [each.__name__ for each in own]
+    for number, each in enumerate(own):
+        if each.__name__ in named or each.__name__ == "<lambda>":
+            each.__name__ = f"{each.__name__.strip('<>')}_{number}"
+        named[each.__name__] = each
+    try:
+        yield named
+    finally:
+        for each, name in zip(own, before, strict=True):
+            each.__name__ = name
 
 
 def _difference(model: Any, copied: Any) -> str:

@@ -33,6 +33,8 @@ def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> 
     how = {each: _plain(arguments[each]) for each in _FIT if arguments.get(each)}
     if arguments.get("shuffle") not in (None, True):
         how["shuffle"] = _plain(arguments["shuffle"])
+    if "validation_steps" in how and arguments.get("validation_batch_size"):  # which samples count
+        how["validation_batch_size"] = _plain(arguments["validation_batch_size"])
     if tuner != "Hyperband":  # which chooses the epochs of each trial
         how["epochs"] = _plain(arguments.get("epochs", 1))
     data = dict(_fingerprints(arguments))

@@ -235,6 +235,14 @@ CONFIGURATIONS = {
         STEPS + TRAIN + "checkpoint: {filepath: 'b-{epoc}.keras', monitor: loss}\n",
         "Received: {epoc}. With this model there will be epoch, loss, params",
     ),
+    "logs where the file goes": (
+        STEPS + TRAIN + "tensorboard: {log_dir: ./o.reducible}\n",
+        "--out must be another file",
+    ),
+    "backup where the file goes": (
+        STEPS + TRAIN + "backup: {backup_dir: o.reducible}\n",
+        "--out must be another file",
+    ),
     "states": (watching("loss, folder: c.yaml/x"), "The guard's folder"),
     "key": (STEPS + TRAIN.replace("batch_size", "batchsize"), "Did you mean 'batch_size'?"),
     "per cent": ("compression: {budget: 25%}\n" + TRAIN, "write 0.25"),

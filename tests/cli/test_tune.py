@@ -67,6 +67,14 @@ def place(tmp_path):
     return tmp_path
 
 
+def test_the_best_does_not_go_where_the_trials_are(place):
+    files = [place / "model.keras", place / "data.npz", "-c", place / "search.yaml"]
+    found = run(*files, "-o", place / "both", "--folder", place / "both")
+    assert found.exit_code == 1
+    assert "--out must be another file" in found.output
+    assert not (place / "both").exists()
+
+
 def asked(place, *more):
     files = [place / "model.keras", place / "data.npz", "-c", place / "search.yaml"]
     return [*files, "-o", place / "best.reducible", "--folder", place / "trials", *more]

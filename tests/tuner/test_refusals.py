@@ -13,7 +13,7 @@ from searches import FIT, RNG, SPACE, X, Y, hypermodel, network, random_search, 
 from reducible_train import LayerRule, Ramp, RankScheduler, SearchSpace
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner import pareto
+from reducible_train.tuner import pareto, propose
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.project import Project
 from reducible_train.tuner.trained_on import training_of
@@ -88,6 +88,65 @@ def test_data_that_can_be_read_once(tmp_path):
     refused("`latency`.*read only once", tmp_path / "b", hyper, data=data, fit=fit)
 
 
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ({"epochs": 0}, "`epochs` of a trial must be a whole number"),
+        ({"epochs": 2.0}, r"Received: epochs=2\.0"),
+        ({"initial_epoch": 3}, "must have an epoch to train"),
+        ({"validation_freq": 0}, "`validation_freq` must be a whole number"),
+        ({"validation_split": 1.5}, r"`validation_split` must lie in \[0, 1\)"),
+        ({"callbacks": keras.callbacks.TerminateOnNaN()}, "`callbacks` must be a list"),
+        ({"callbacks": ["EarlyStopping"]}, "Received: 'EarlyStopping' among them"),
+        ({"sample_weight": Y[1:]}, "Training data .* 64, 64, 63 samples"),
+        ({"validation_data": (X, Y[1:])}, "`validation_data` .* 64, 63 samples"),
+        ({"validation_data": (X[:0], Y[:0])}, "at least one. Received: 0, 0 samples"),
+    ],
+)
+def test_what_no_fit_takes_spends_no_trial(fit, words, tmp_path):
+    refused(words, tmp_path, fit=fit)
+    assert not [*tmp_path.glob("s/trial_*")]  # so the mended program has all of them
+
+
+def test_a_generator_serves_one_trial(tmp_path):
+    fit = {"validation_split": 0.0, "validation_data": (X, Y), "batch_size": None, "epochs": 1}
+    once = (iter([(X, Y)] * 3),)
+    refused("`x` must be there for each trial. Received: a list_iterator", tmp_path, data=once,
+            fit=fit)  # fmt: skip
+    tuner = random_search(tmp_path / "b", hypermodel(space=SearchSpace(budget=(0.45, 0.8))))
+    with pytest.warns(UserWarning, match="each trial goes on where the one before"):
+        tuner.search(iter([(X, Y)] * 99), steps_per_epoch=1, verbose=0, **fit)
+
+
+def test_hyperband_validates_each_epoch(tmp_path):
+    tuner = keras_tuner.Hyperband(
+        hypermodel(), "val_accuracy", max_epochs=4, factor=2, directory=tmp_path, project_name="h"
+    )
+    with pytest.raises(SearchError, match="Hyperband lets trials end after few epochs"):
+        tuner.search(X, Y, **(FIT | {"validation_freq": 2}))
+
+
+def test_calibration_data_are_looked_at_before_the_first_trial(tmp_path):
+    refused("`calibration` must be arrays", tmp_path, hypermodel(calibration="data"))
+
+
+def test_a_start_that_cannot_be_measured(tmp_path):
+    hyper = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.1))
+    fit = {"validation_data": (X[:, :5], Y)}
+    refused("`max_drop` measures the dense start .* ValueError", tmp_path, hyper, hyper.objective,
+            fit=fit)  # fmt: skip
+
+
+def test_a_tuner_that_compiles_is_given_the_metrics_too(tmp_path):
+    hyper = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.1))
+    refused("Give it all three", tmp_path, hyper, hyper.objective, optimizer="sgd")
+
+
+def test_what_is_no_tuner_proposes_nothing():
+    with pytest.raises(TypeError, match=r"needs a tuner of keras-tuner\. Received: 'random'"):
+        propose("random")
+
+
 def test_a_space_that_cannot_be_done_is_refused_at_once():
     for budget in (0.01, {"bytes": 0.01}, {"flops": (0.01, 0.5)}):
         with pytest.raises(RankError, match="search space goes too low"):
@@ -96,6 +155,10 @@ def test_a_space_that_cannot_be_done_is_refused_at_once():
         hypermodel(space=SearchSpace(budget=(0.4, 0.8), min_rank={"hidden": (5, 6)}))
     with pytest.warns(ShortfallWarning, match="do not go together"):
         hypermodel(space=SearchSpace(budget=(0.4, 0.8), min_rank={"hidden": (1, 6)}))
+    with pytest.raises(RankError, match="no multiple of 64 saves enough"):
+        hypermodel(space=SearchSpace(budget=(0.4, 0.8), multiple=(64, 128, 256)))
+    with pytest.warns(ShortfallWarning, match="do not go together"):
+        hypermodel(space=SearchSpace(budget=(0.6, 0.8), multiple=(1, 2, 64)))
     with pytest.raises(ArgumentError, match="knapsak"):
         hypermodel(space=SearchSpace(allocation=("knapsack", "knapsak")))
     with pytest.raises(TypeError, match="must be a SearchSpace"):
@@ -112,6 +175,37 @@ def test_a_learning_rate_beside_a_schedule():
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
     with pytest.raises(ArgumentError, match="has a schedule of its own"):
         hypermodel(model, SearchSpace(budget=0.5, learning_rate=(1e-4, 1e-2)))
+
+
+class OwnOptimizer(keras.Sequential):
+    """It trains by an optimizer that it holds beside Keras's."""
+
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        self.steps = {"mine": keras.optimizers.SGD(0.1)}
+
+
+def test_a_learning_rate_that_trains_nothing(tmp_path):
+    space = SearchSpace(budget=(0.45, 0.8), learning_rate=(1e-4, 1e-2))
+
+    def build():
+        model = OwnOptimizer(network().layers)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    with pytest.raises(ArgumentError, match="has others beside it: SGD"):
+        hypermodel(build, space)
+    for schedule_of in (lambda epoch: 0.1, lambda epoch, rate: 0.1 if epoch < 2 else rate):
+        fit = {"callbacks": [keras.callbacks.LearningRateScheduler(schedule_of)]}
+        refused("the same whatever it is", tmp_path, hypermodel(space=space), fit=fit)
+    falls = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.9 * rate)
+    fit = {"callbacks": [falls], "epochs": 1}
+    tuner = search(tmp_path / "b", hypermodel(space=space), trials=1, fit=fit)
+    assert trials_of(tuner)
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    compiles = {"optimizer": keras.optimizers.Adam(rate), "metrics": ["accuracy"]}
+    compiles["loss"] = "sparse_categorical_crossentropy"
+    refused("has a schedule of its own", tmp_path / "c", hypermodel(space=space), **compiles)
 
 
 # --- rules -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -29,6 +30,8 @@ from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
 from reducible_train.tuner.reference import dense_quality
+from reducible_train.tuner.seconds import seconds_of_batch
+from reducible_train.tuner.trained_on import training_of
 
 L = keras.layers
 TUNERS = {
@@ -121,12 +124,82 @@ def test_it_begins_from_files_and_builders(tmp_path):
     assert len(built) > 2
 
 
+def test_hyperparameters_that_change_the_size_are_told(tmp_path):
+    def build(hp):
+        units = hp.Choice("units", [24, 32])
+        model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(units, name="hidden"),
+                                  keras.layers.Dense(4, "softmax", name="output")])  # fmt: skip
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    hyper = hypermodel(build, SearchSpace(budget=(0.45, 0.8)))
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("units", [24, 32])
+    hyper.build(hp)
+    hp.values["units"] = 32
+    with pytest.warns(UserWarning, match="of 412 and 548 parameters"):
+        hyper.build(hp)
+
+
+def test_a_function_that_fails_leaves_its_reason(tmp_path):
+    def build(hp):
+        if hp.values.get("budget", 0.8) == 0.6:
+            raise RuntimeError("no such model")
+        return network()
+
+    hyper = hypermodel(build, SearchSpace(budget=(0.45, 0.6, 0.8)))
+    with pytest.warns(UserWarning, match="no model was built for it: RuntimeError: no such"):
+        tuner = search(
+            tmp_path, hyper, trials=3, fit={"epochs": 1}, max_consecutive_failed_trials=9
+        )
+    (failed,) = trials_of(tuner, "FAILED")
+    reason = Path(tuner.get_trial_dir(failed.trial_id), "failed.txt").read_text()
+    assert reason == "RuntimeError: no such model"
+
+
+FACTOR = 3.0
+
+
+def scaled_by(factor):
+    def scaled(y_true, y_pred):
+        return factor * keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    return scaled
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss", "metrics"),
+    [
+        ("relu", lambda y, p: FACTOR * keras.ops.mean(keras.ops.abs(y - p), axis=-1), []),
+        ("relu", "mse", [lambda y, p: FACTOR * keras.ops.mean(y - p, axis=-1)]),
+        ("relu", scaled_by(1.0), [scaled_by(5.0), scaled_by(7.0)]),
+        (lambda x: FACTOR * keras.ops.relu(x), "mse", []),
+        ("relu", [scaled_by(2.0)], [keras.metrics.MeanMetricWrapper(scaled_by(3.0), name="w")]),
+    ],
+)
+def test_a_copy_has_the_very_functions_of_its_model(activation, loss, metrics):
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(8, activation=activation),
+                              layers.Lambda(lambda x: FACTOR * x), layers.Dense(4)])  # fmt: skip
+    model.compile("sgd", loss, metrics=metrics)
+    target = X[:, :4]
+    expected = model.evaluate(X, target, verbose=0, return_dict=True)
+    copied = Start(model).new_model()
+    assert copied.evaluate(X, target, verbose=0, return_dict=True) == pytest.approx(expected)
+    assert model.layers[1].function.__name__ == "<lambda>"  # the user's, as it was
+
+
 def test_a_compact_file_is_compiled_by_the_tuner(tmp_path):
     given = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy"}
     hyper = hypermodel(compact_file(tmp_path))
     tuner = search(tmp_path / "r", hyper, "val_loss", trials=1, **given)
     (trial,) = trials_of(tuner)
     assert ranks(file_of(tuner, trial))
+    goal = SizeAtQuality("val_accuracy", max_drop=0.5)  # Keras knows that it should be large
+    hyper = hypermodel(compact_file(tmp_path), objective=goal)
+    more = {"trials": 1, "fit": {"epochs": 1}, "metrics": ["accuracy"]}
+    tuner = search(tmp_path / "m", hyper, hyper.objective, **more, **given)
+    assert "val_accuracy" in metrics_of(*trials_of(tuner))
 
 
 def test_a_builder_must_build_and_a_start_must_be_one():
@@ -201,6 +274,34 @@ def test_the_best_epoch_is_one_at_the_final_ranks_of_whichever_execution(tmp_pat
         assert np.allclose(answers(model), SEEN[1], atol=1e-6)
     assert not np.allclose(SEEN[1], SEEN[2], atol=1e-6)
     assert trial.score == pytest.approx((0.98 + 0.95) / 2)
+
+
+class Unsteady(keras.callbacks.Callback):
+    """Small models are good enough in every third epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        small = self.model.count_params() < 400
+        EPOCHS.append(small)
+        logs["quality"] = (0.95 if sum(EPOCHS) % 3 == 0 else 0.85) if small else 0.92
+
+
+EPOCHS = []
+
+
+def test_a_limit_is_kept_by_executions_together(tmp_path, capsys):
+    EPOCHS.clear()
+    goal = SizeAtQuality("quality", limit=0.9, mode="max")
+    space = SearchSpace(budget=(0.45, 0.8), criterion="frobenius")
+    hyper = hypermodel(space=space, objective=goal)
+    fit = {"callbacks": [Unsteady()], "epochs": 1}
+    tuner = search(tmp_path, hyper, hyper.objective, 1, fit, executions_per_trial=3)
+    (trial,) = trials_of(tuner)
+    shown = metrics_of(trial)
+    assert shown["quality"] == pytest.approx((0.85 + 0.85 + 0.95) / 3)  # one of three holds
+    assert trial.score == pytest.approx(1 + 0.9 - shown["quality"])  # beyond all that hold
+    capsys.readouterr()
+    tuner.results_summary()
+    assert "quality: 0.8833" in capsys.readouterr().out
 
 
 def test_of_two_executions_the_better_one_is_kept(tmp_path):
@@ -308,6 +409,31 @@ def test_the_start_is_measured_on_validation_data_in_a_list_as_well():
         assert found[0] == found[1] > 0
 
 
+def test_the_start_is_measured_on_the_samples_that_fit_validates():
+    model, wrong = network(), np.r_[(Y[:16] + 1) % 4, Y[16:]]
+    more = {"batch_size": 8, "validation_batch_size": 32, "validation_steps": 1}
+    found = dense_quality(model, {"validation_data": (X, wrong), **more}, "val_accuracy")
+    model.optimizer.learning_rate = 0.0
+    told = model.fit(X, Y, epochs=1, verbose=0, validation_data=(X, wrong), **more).history
+    assert told["val_accuracy"] == [pytest.approx(found)]
+    assert found != pytest.approx(model.evaluate(X[:8], wrong[:8], verbose=0)[1])
+    searched = [training_of("RandomSearch", None, {"x": X} | more | {"validation_batch_size": size})
+                for size in (8, 32)]  # fmt: skip
+    assert searched[0]["training"] != searched[1]["training"]
+
+
+@pytest.mark.parametrize("batch", [5, 200])
+def test_latency_is_of_as_many_samples_whatever_the_batches(batch, monkeypatch):
+    import tensorflow as tf
+
+    asked = []
+    model = network()
+    monkeypatch.setattr(model, "predict_on_batch", lambda x: asked.append(np.shape(x)))
+    seconds_of_batch(model, tf.data.Dataset.from_tensor_slices((X, Y)).batch(batch))
+    seconds_of_batch(model, X)
+    assert set(asked) == {(32, 12)}
+
+
 # --- one trial as a function -----------------------------------------------------------
 
 
@@ -335,11 +461,15 @@ def test_settings_in_metrics_out(tmp_path):
         ({"objective": "val_loss"}, "is asked for by monitor="),
         ({"mode": "bigger", "monitor": "accuracy"}, "`mode` of a search must be one of"),
         ({"seed": "a"}, "`seed` of a trial must be a whole number"),
+        ({"epochs": 0}, "`epochs` of a trial must be a whole number"),
+        ({"file": "/"}, "Received: '/', it is a folder"),
+        ({"file": "/dev/null/a.reducible"}, "a file stands where a folder is wanted"),
+        ({"file": "a.keras"}, "must not be named like one of Keras's"),
     ],
 )
 def test_a_trial_that_cannot_be_is_told_before_it_trains(more, words):
     given = {"space": SPACE, "settings": {"budget": 0.6, "start": 0.3, "ramp": 0.3}}
-    with pytest.raises((ValueError, TypeError), match=words):
+    with pytest.raises((ValueError, TypeError, OSError), match=words):
         evaluate_settings(network(), x=X, y=Y, **(given | FIT | more))
 
 
