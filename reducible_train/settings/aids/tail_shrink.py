@@ -24,7 +24,7 @@ class TailShrink(
     the proximal step of the penalty `||W - W_r||^2`: singular values beyond rank `r` fall to
     `1 - fraction` of themselves, the others stay, and training between the steps makes up for
     it. Ranks and variables stay as they are. Each step takes as long as a cut without its
-    retracing. Use it where cuts are few and deep: at 82 % fewer parameters it gained 0.20 points
+    retracing. Use it where cuts are few and deep: at 82 % fewer parameters it gained 0.16 points
     before one cut in the middle of a training, and lost 0.12 of a ramp with a cut each epoch
     (`benchmarks/aids.py`, five seeds).
 
