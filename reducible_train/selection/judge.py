@@ -99,7 +99,8 @@ def judge_for(
         kernels: The kernels that may change.
         target: What the model is brought to.
         samples: The data; `None` where there is none.
-        measured: What an analysis says of the kernels.
+        measured: What an analysis says of the kernels. Where that tells none apart, energies
+            decide alone, as by `"auto"`.
     """
     found, notes, is_open = criterion, list[str](), allocation == AUTO
     if criterion in (AUTO, MEASURED):
@@ -107,6 +108,9 @@ def judge_for(
         if takes_samples(criterion, target):
             found, notes = _best(model, kernels, samples)
     judged = criterion_named(found)
+    if measured is not None and not measured.tells_apart:
+        notes = [*notes, _flat(measured, judged)]
+        measured = None
     if measured is not None:
         allocation = "knapsack" if allocation == AUTO else allocation
         notes = [*notes, *_unmeasured(measured, kernels)]
@@ -115,6 +119,17 @@ def judge_for(
         allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
     least = FEW if is_open and measured is None and allocation == "knapsack" else 1
     return Judge(judged, allocation, tuple(notes), measured, least)
+
+
+def _flat(measured: MeasuredLosses, judged: Criterion) -> str:
+    """That an analysis says nothing of any kernel, and who shares the budget then."""
+    analysis = measured.analysis
+    on = f" ({analysis.measured_on})" if analysis.samples else ""
+    return (
+        f"The budget was not shared by criterion 'measured' but by {judged.name!r}, for in "
+        f"{measured.source} no cut of a kernel changes the {analysis.metric} by more than chance "
+        f"does{on}. Analyse by another metric, such as the loss, or on more samples."
+    )
 
 
 def _unmeasured(measured: MeasuredLosses, kernels: Sequence[CompressibleKernel]) -> Iterator[str]:

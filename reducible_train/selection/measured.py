@@ -7,6 +7,7 @@ of a training: what a training brings back of them, nobody has measured.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.fingerprints import of_weights
 
 _ANEW = "Analyse this model: analyze(model, data, file=...)."
+_TIE = 1e-6  # of the most that was measured: what energies count by where measured losses are equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,12 @@ class MeasuredLosses:
         return [each.kernel.path for each in kernels if each.kernel.path not in self._known]
 
     @cached_property
+    def tells_apart(self) -> bool:
+        """False if no cut changed the metric by more than chance does."""
+        values = np.concatenate([each.values for each in self.analysis.kernels])
+        return bool(self._worst > self._error or not np.isfinite(values).all())
+
+    @cached_property
     def _known(self) -> dict[str, KernelAnalysis]:
         return {each.path: each for each in self.analysis.kernels}
 
@@ -80,27 +88,39 @@ class MeasuredLosses:
         for each in self.analysis.kernels:
             at = each.discarded_at_ranks()
             lost, gone = lost + float(self._curve(each, at).sum()), gone + float(at.sum())
-        return lost / gone if lost and gone else 1.0
+        return lost / gone if gone else 1.0
 
     def _curve(self, kernel: KernelAnalysis, discarded: Array) -> Array:
         """What a kernel loses where so much of its energy is discarded: never less for more.
 
         What was measured, smoothed so that it never falls, for a gain from less of a kernel is
-        luck; and, below what chance does, in proportion to the energy.
+        luck; and, below what chance does, in proportion to the energy. Where no chance is seen, as
+        of a metric that is the same at many ranks, the energy breaks ties.
         """
         at = kernel.discarded_at_ranks()
         order = np.argsort(at, kind="stable")
         measured = self._worse(kernel)[order]
         rising = np.maximum(isotonic(measured), 0.0)
         chance = float(np.sqrt(np.mean((rising - measured) ** 2)))
-        chance = max(chance, self.analysis.error or 0.0)
+        chance = max(chance, self._error, _TIE * (self._worst or 1.0))
         return along(discarded, at[order], rising) + chance * discarded
 
     def _worse(self, kernel: KernelAnalysis) -> Array:
         """By how much the metric was worse at each measured rank; not a number is the worst."""
         sign = 1.0 if self.analysis.less_is_better else -1.0
         worse = sign * (np.asarray(kernel.values, dtype=np.float64) - self.analysis.baseline)
-        return np.where(np.isfinite(worse), worse, self._worst)
+        return np.where(np.isfinite(worse), worse, self._worst or 1.0)
+
+    @cached_property
+    def _error(self) -> float:
+        """The standard error of a change, the median of all; 0 if not known.
+
+        Of those that are not 0: a cut by which no sample fared otherwise tells of no chance, and
+        not that there is none.
+        """
+        errors = (each for kernel in self.analysis.kernels for each in kernel.errors)
+        told = [each for each in errors if 0 < each < math.inf]
+        return float(np.median(told)) if told else 0.0
 
     @cached_property
     def _worst(self) -> float:

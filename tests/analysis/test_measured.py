@@ -62,6 +62,62 @@ def test_losses_never_rise_with_rank_whatever_was_measured(table):
     assert found[-1] >= 0
 
 
+def flat(table: Analysis) -> Analysis:
+    """The same, where no cut has changed anything."""
+    for path in table.paths:
+        table = told(table, path, *[0.0] * 10)
+    return table
+
+
+def ranks(report):
+    return {kernel.path: kernel.rank for kernel in report.kernels}
+
+
+def test_where_measured_losses_are_equal_the_energy_decides_so_the_budget_is_used(table):
+    losses = (0.02, *[0.0] * 9)
+    said = told(flat(table), "second/kernel", *losses)
+    for each in said.kernels:
+        found = MeasuredLosses(said, "").losses(each.path, each.spectrum, 12)
+        assert (np.diff(found) < 0).all()
+    report = factorize(network(), 0.7, criterion="measured", analysis=said)
+    assert 0.65 < report.size_fraction <= 0.7
+    assert "was shared by criterion 'measured'" in str(report)
+
+
+def test_an_error_of_zero_is_not_that_there_is_no_chance(table):
+    said = told(flat(table), "second/kernel", 0.5, *[0.0] * 9)
+    errors = (0.1, *[0.0] * 9)
+    said = replace(said, kernels=tuple(replace(each, errors=errors) for each in said.kernels))
+    free = said.kernels[0]
+    found, dear = (
+        MeasuredLosses(said, "").losses(each.path, each.spectrum, 12) for each in said.kernels
+    )
+    np.testing.assert_allclose(found / dear[0], 0.1 * free.discarded()[:13] / 0.6, atol=0.05)
+    assert dear[0] == 1
+
+
+@pytest.mark.parametrize("data", [None, (X, Y)])
+@pytest.mark.parametrize("error", [0.0, 0.3])
+def test_of_an_analysis_that_tells_nothing_apart_the_energies_decide_alone(table, data, error):
+    same = flat(table)
+    if error:  # what it does tell, chance may have done
+        same = told(same, "first/kernel", *0.9 * np.linspace(error, -error, 10))
+        errors = (error,) * 10
+        same = replace(same, kernels=tuple(replace(each, errors=errors) for each in same.kernels))
+    report = factorize(network(), 0.7, criterion="measured", analysis=same, calibration=data)
+    assert ranks(report) == ranks(factorize(network(), 0.7, calibration=data))
+    told_by = "fisher" if data else "frobenius"
+    assert f"not shared by criterion 'measured' but by '{told_by}'" in str(report)
+    assert "no cut of a kernel changes the loss by more than chance" in str(report)
+    assert "was shared by criterion 'measured'" not in str(report)
+
+
+def test_a_kernel_without_which_nothing_is_left_is_spared_where_no_other_is_told(table):
+    said = told(flat(table), "second/kernel", *[np.nan] * 9, 0.0)
+    report = factorize(network(), 0.7, criterion="measured", analysis=said)
+    assert ranks(report)["second/kernel"] is None
+
+
 def test_pooling_is_the_nearest_that_never_falls():
     values = np.random.default_rng(0).normal(size=12)
     found = isotonic(values)
