@@ -39,6 +39,9 @@ RATIOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
 
 _PASSES = 128_000  # of single samples; an epoch of MNIST takes as long, forward and backward
 _FEWEST, _MOST = 256, 2048
+_ROUNDING = 0.01  # of a metric: what another machine may make of the same
+_LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
+_LUCK = 100.0  # times what two values are apart that a metric with chance in it has told
 
 Progress = Callable[[int, int, str], None]
 
@@ -75,7 +78,8 @@ def analyze(
         samples: How many of `data` to measure on, drawn evenly from first to last. Left out, as
             many as make 128,000 passes through the model, 256 at least and 2048 at most.
         file: JSON file that keeps the analysis, written after every kernel. One that is there, of
-            the same weights, data, metric and ratios, is gone on with.
+            the same weights, data, metric and ratios, is gone on with. The metric is known again
+            by its name, and by what it says of the model as it is.
         progress: Is told kernels done, kernels in all, and the path of the last.
 
     Returns:
@@ -133,7 +137,10 @@ def analyze(
     )
     kept = None if file is None else _kept(file, begun)
     with _keras.as_it_was(model):
-        analysis = kept or _with_baseline(begun, evaluation())
+        analysis = _with_baseline(begun, evaluation())
+        if kept is not None:
+            _check_baseline(kept, analysis.baseline, evaluation, str(file))
+            analysis = kept
         return _completed(analysis, found, evaluation, file, progress)
 
 
@@ -271,6 +278,27 @@ def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:
                 "Give another file=, or remove that one to begin anew."
             )
     return held
+
+
+def _check_baseline(kept: Analysis, now: float, evaluation: Evaluation, file: str) -> None:
+    """Refuse a file whose metric says something else of the model as it is.
+
+    A loss that was compiled since has the same name, and so may a function. Apart by rounding, as
+    on another machine, they are the same; so they are where the metric is another each time.
+
+    Raises:
+        ArgumentError: It does.
+    """
+    apart = abs(kept.baseline - now)
+    if apart <= max(_ROUNDING * max(abs(kept.baseline), abs(now)), _LEAST):
+        return
+    if apart > _LUCK * abs(evaluation().value - now):
+        raise ArgumentError(
+            f"{file} must be an analysis of the same {kept.metric}. Received: one in which that of "
+            f"model '{kept.model}' as it is was {kept.baseline:.4g}, and now it is {now:.4g}: the "
+            "model was compiled anew since, or a function of that name is another. Give another "
+            "file=, or remove that one to begin anew."
+        )
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -163,6 +164,47 @@ def test_a_file_of_something_else_is_refused_before_anything_is_measured(
     assert file.read_bytes() == before
 
 
+def interrupted(done, count, path):
+    raise KeyboardInterrupt
+
+
+def brier(y_true, y_pred):
+    wanted = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 5)
+    return keras.ops.mean((wanted - y_pred) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+@pytest.mark.parametrize("metric", ["loss", "accuracy", "function"])
+def test_a_file_of_another_metric_of_the_same_name_is_refused(metric, is_whole, tmp_path):
+    file, model = tmp_path / "a.json", network()
+    metrics = [lambda model: float(np.sum(model.weights[0])), lambda model: 3.0]
+    asked = [metric, metric] if metric != "function" else metrics
+    with contextlib.nullcontext() if is_whole else pytest.raises(KeyboardInterrupt):
+        progress = None if is_whole else interrupted
+        analyze(model, (X, Y), metric=asked[0], file=file, progress=progress)
+    before, weights = file.read_bytes(), model.get_weights()
+    top = keras.metrics.SparseTopKCategoricalAccuracy(4, name="accuracy")
+    model.compile("adam", brier, metrics=[top])
+    with pytest.raises(ArgumentError, match=r"the same .* as it is was .*, and now it is"):
+        analyze(model, (X, Y), metric=asked[1], file=file)
+    assert file.read_bytes() == before
+    for one, two in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("noise", [1e-5, 0.5])
+def test_a_file_is_gone_on_with_where_rounding_or_chance_is_in_the_metric(noise, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def about(model: keras.Model) -> float:
+        return 1.0 + noise * float(rng.normal())
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(network(), metric=about, file=tmp_path / "a.json", progress=interrupted)
+    for _ in range(3):
+        assert analyze(network(), metric=about, file=tmp_path / "a.json").is_whole
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "reducible_train analysis 1"}'])
 def test_a_file_that_is_no_analysis_is_refused(text, tmp_path):
     (tmp_path / "a.json").write_text(text)
@@ -186,7 +228,7 @@ def check_it_goes_on(file):
     table = analyze(model, (X, Y), file=file)
     assert table.kernels[0] == begun.kernels[0]
     assert len(table.kernels) == 2
-    assert len(asked) == 4 * len(set(table.kernels[1].ranks))  # four batches
+    assert len(asked) == 4 * (1 + len(set(table.kernels[1].ranks)))  # four batches; as it is, first
 
 
 def test_an_analysis_goes_on_from_what_a_kill_would_leave(tmp_path):
