@@ -39,6 +39,7 @@ RATIOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
 
 _PASSES = 128_000  # of single samples; an epoch of MNIST takes as long, forward and backward
 _FEWEST, _MOST = 256, 2048
+_HARDLY = 0.1  # of the samples that would be drawn if none had weight 0
 _ROUNDING = 0.01  # of a metric: what another machine may make of the same
 _LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
 _LUCK = 100.0  # times what two values are apart that a metric with chance in it has told
@@ -76,7 +77,8 @@ def analyze(
         ratios: Kept parameters of a kernel, as a fraction of its own, rising in (0, 1].
         rules: Rules for single layers; `keep_dense=False` takes an output layer in.
         samples: How many of `data` to measure on, drawn evenly from first to last. Left out, as
-            many as make 128,000 passes through the model, 256 at least and 2048 at most.
+            many as make 128,000 passes through the model, 256 at least and 2048 at most. Those of
+            weight 0 are of them, as `model.evaluate` counts them, unless it cannot take them.
         file: JSON file that keeps the analysis, written after every kernel. One that is there, of
             the same weights, data, metric and ratios, is gone on with. The metric is known again
             by its name, and by what it says of the model as it is.
@@ -113,13 +115,13 @@ def analyze(
     wanted = None if samples is None else checked_count("samples", samples, "an analysis")
     given = None if data is None else _samples(data, model)
     Evaluation(model, given, metric).check()
-    shapes = [] if given is None else [shapes_of_samples(given, "data")]
+    shapes = [] if given is None else [shapes_of_samples(given.counting, "data")]
     found = survey(model, rules, shapes=shapes)
     check_finite(found)
     drawn = None
     if given is not None:
         few = _PASSES // (len(checked) * len(found.compressible))
-        drawn = given.spread(wanted or min(max(few, _FEWEST), _MOST))
+        drawn = _drawn(given, wanted or min(max(few, _FEWEST), _MOST), model, metric)
     evaluation = Evaluation(model, drawn, metric)
     begun = Analysis(
         format=FORMAT,
@@ -236,14 +238,38 @@ def _share(compressible: CompressibleKernel, measure: str, total: float) -> floa
 
 
 def _samples(data: Any, model: Any) -> Samples:
-    """The samples of `data`, which the model can be run on."""
+    """The samples of `data`; the model can be run on those of weight above 0."""
     try:
-        samples = samples_of(data)
-        check_samples(samples, model, None, run=True)
+        samples = samples_of(data, every=True)
+        check_samples(samples.counting, model, None, run=True)
     except (ArgumentError, SpectrumError) as error:  # they call data by its name elsewhere
         told = str(error).replace("`calibration`", "`data`").replace("calibration samples", "data")
         raise type(error)(told) from error
     return samples
+
+
+def _drawn(given: Samples, count: int, model: Any, metric: str | Callable[[Any], float]) -> Samples:
+    """Samples to measure on: those of weight 0 too, for Keras divides by the number of all.
+
+    Those alone that weigh something where it cannot evaluate the others, such as inputs of NaN or
+    targets of no class, or where they are so many that hardly any other would be drawn.
+    """
+    found, counting = given.spread(count), given.counting
+    if len(counting) == len(given):
+        return found
+    alone = counting.spread(count)
+    if not isinstance(metric, str) or len(found.counting) < _HARDLY * len(alone):
+        return alone
+    return found if _can_be_told(Evaluation(model, found, metric)) else alone
+
+
+def _can_be_told(evaluation: Evaluation) -> bool:
+    """False for a metric that is no number on its samples, or not had of them."""
+    with _keras.as_it_was(evaluation.model):
+        try:
+            return math.isfinite(evaluation().value)
+        except ArgumentError:
+            return False
 
 
 def _checked_ratios(ratios: Sequence[float]) -> tuple[float, ...]:

@@ -23,23 +23,26 @@ from reducible_train.settings.checks import plain
 ENOUGH = 2048  # samples of a source that does not say how long it is, or of a fit
 
 
-def samples_of(calibration: Any) -> Samples:
+def samples_of(calibration: Any, *, every: bool = False) -> Samples:
     """The samples of a calibration set.
 
     Args:
         calibration: As `model.fit` takes it: inputs (an array, or a list or dictionary of arrays),
             a tuple `(x, y)` or `(x, y, sample_weight)`, or a source of batches of these: a
             `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch `DataLoader`, a generator.
+        every: True for those of weight 0 as well, which nobody observes and `evaluate` counts.
 
     Returns:
-        Those of weight above 0. Of a source that does not say how long it is, the first 2048.
+        Those of weight above 0, unless it shall be every one. Of a source that does not say how
+        long it is, the first 2048.
 
     Raises:
         ArgumentError: No samples, or inputs and targets of different number; what is no array.
-        SpectrumError: NaN or infinite inputs.
+        SpectrumError: NaN or infinite inputs of those of weight above 0.
     """
-    batches = batches_of(calibration, ENOUGH)
-    samples = joined([counting_samples(_arrays(each)) for each in (batches or [calibration])])
+    batches = batches_of(calibration, ENOUGH) or [calibration]
+    given = joined([_arrays(each) for each in batches])
+    samples = given.counting
     if not len(samples):
         raise ArgumentError(
             "`calibration` must hold samples, at least one, of a weight above 0. Received: none. "
@@ -53,7 +56,7 @@ def samples_of(calibration: Any) -> Samples:
                     f"{array.size - int(np.isfinite(array).sum())} of {array.size} numbers NaN or "
                     "infinite. Clean the data, or leave these samples out."
                 )
-    return samples
+    return given if every else samples
 
 
 def drawn(x: Any, y: Any, weight: Any, *, count: int | None = None) -> Samples:

@@ -78,6 +78,13 @@ class Samples:
         return Samples(*rows, more=tuple(more))
 
     @property
+    def counting(self) -> Samples:
+        """Those of weight above 0."""
+        found = [counting_samples((each.x, each.y, each.weight)) for each in (self, *self.more)]
+        are_all = sum(count_of(x) for x, _, _ in found) == len(self)
+        return self if are_all else joined(found)
+
+    @property
     def mean_inputs(self) -> Any:
         """Symbolic inputs of one sample, nested as the inputs are.
 

@@ -70,6 +70,43 @@ def test_each_value_is_that_of_the_model_with_one_kernel_cut():
     assert first.bytes == pytest.approx(first.parameters)
 
 
+HALF = np.arange(48) % 2 * 1.5
+
+
+@pytest.mark.parametrize("metric", ["loss", "accuracy", "weighted"])
+def test_samples_of_weight_zero_are_told_as_evaluate_tells_them(metric):
+    model = network()
+    weighted = keras.metrics.SparseCategoricalAccuracy(name="weighted")
+    model.compile("adam", model.loss, metrics=["accuracy"], weighted_metrics=[weighted])
+    table = analyze(model, (X, Y, HALF), metric=metric, ratios=(0.5,))
+    expected = model.evaluate(X, Y, sample_weight=HALF, verbose=0, return_dict=True)
+    assert table.baseline == pytest.approx(expected[metric], rel=1e-5)
+    assert (table.samples, table.given) == (48, 48)
+
+
+@pytest.mark.parametrize("spoilt", ["inputs", "first inputs", "targets", "all but a few"])
+def test_samples_of_weight_zero_that_cannot_be_evaluated_are_left_out_and_counted(spoilt):
+    model, x, y, weight, more = network(), X.copy(), Y.copy(), HALF, {}
+    if spoilt == "targets":
+        y[::2] = -7
+    elif spoilt == "all but a few":
+        weight, more = (np.arange(48) == 40) * 1.0, {"samples": 12}
+    else:
+        x[0 if spoilt == "first inputs" else 46] = np.nan
+    before = everything(model)
+    table = analyze(model, (x, y, weight), ratios=(0.5,), **more)
+    counts = weight > 0
+    told = model.evaluate(x[counts], y[counts], sample_weight=weight[counts], verbose=0)[0]
+    assert table.baseline == pytest.approx(told, rel=1e-5)
+    assert f"({counts.sum()} of 48 samples" in str(table)
+    assert everything(model) == before
+
+
+def test_samples_that_all_weigh_nothing_are_refused():
+    with pytest.raises(ArgumentError, match="weight above 0"):
+        analyze(network(), (X, Y, 0 * HALF))
+
+
 def test_factors_are_cut_and_come_back():
     model = network()
     factorize(model, rank=9)
