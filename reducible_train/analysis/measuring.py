@@ -16,7 +16,7 @@ from reducible_train import _keras
 from reducible_train.analysis.evaluation import Evaluation, Measured
 from reducible_train.analysis.truncations import Truncations
 from reducible_train.container.files import accessing, check_path, write_text
-from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, SpectrumError
 from reducible_train.linalg.noise import effective_rank, noise_edge
 from reducible_train.preflight.paths import check_writable
 from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
@@ -30,7 +30,7 @@ from reducible_train.selection.sample_checks import check_samples
 from reducible_train.selection.samples import Samples
 from reducible_train.selection.scoring import decomposition
 from reducible_train.selection.survey import Survey, survey
-from reducible_train.settings.checks import checked_count
+from reducible_train.settings.checks import checked_all, checked_count, checked_sequence, takes
 from reducible_train.settings.rules import LayerRule
 from reducible_train.surgery.merge import check_built
 
@@ -39,6 +39,8 @@ RATIOS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
 
 _PASSES = 128_000  # of single samples; an epoch of MNIST takes as long, forward and backward
 _FEWEST, _MOST = 256, 2048
+_KEPT = "They are the parameters that a kernel keeps, such as (0.1, 0.2, 0.5)."
+_RULES = "rules=[LayerRule('output', keep_dense=False)]"
 _HARDLY = 0.1  # of the samples that would be drawn if none had weight 0
 _ROUNDING = 0.01  # of a metric: what another machine may make of the same
 _LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
@@ -90,6 +92,7 @@ def analyze(
     Raises:
         ArgumentError: Unusable arguments; data of the wrong shape or without targets; a file of
             other weights, data, metric, ratios or kernels.
+        ArgumentTypeError: Arguments of a wrong type.
         FormatError: A file that holds something else.
         FileAccessError: A file that cannot be read or written.
         RankError: There is nothing to cut.
@@ -109,6 +112,8 @@ def analyze(
     """
     check_built(model)
     checked = _checked_ratios(ratios)
+    rules = checked_all("`rules` must hold LayerRule objects", rules, LayerRule, _RULES)
+    _check_progress(progress)
     if file is not None:
         check_path(file)
         check_writable(Path(file), "file")
@@ -273,14 +278,31 @@ def _can_be_told(evaluation: Evaluation) -> bool:
 
 
 def _checked_ratios(ratios: Sequence[float]) -> tuple[float, ...]:
-    found = tuple(float(ratio) for ratio in ratios)
+    given = checked_sequence("ratios", ratios)
+    try:
+        found = tuple(float(ratio) for ratio in given)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentTypeError(
+            f"`ratios` must be numbers in (0, 1]. Received: ratios={ratios!r}. {_KEPT}"
+        ) from error
     rises = all(a < b for a, b in pairwise(found))
-    if not found or not rises or not all(0 < ratio <= 1 for ratio in found):
+    if not rises or not all(0 < ratio <= 1 for ratio in found):
         raise ArgumentError(
-            f"`ratios` must rise, each in (0, 1], one at least. Received: ratios={ratios!r}. "
-            "They are the parameters that a kernel keeps, such as (0.1, 0.2, 0.5)."
+            f"`ratios` must rise, each in (0, 1]. Received: ratios={ratios!r}. {_KEPT}"
         )
     return found
+
+
+def _check_progress(progress: Progress | None) -> None:
+    """Refuse what cannot be told how far it is, before anything is measured."""
+    if progress is None or (callable(progress) and takes(progress, 1, 1, "path")):
+        return
+    what = ", which takes something else" if callable(progress) else ""
+    raise ArgumentTypeError(
+        "`progress` must be a function of kernels done, kernels in all, and the path of the last. "
+        f"Received: {progress!r}{what}. Write for example "
+        "progress=lambda done, count, path: print(done, count, path)."
+    )
 
 
 def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:

@@ -203,7 +203,8 @@ def checked_epoch(name: str, value: object) -> float:
 
 def checked_sequence(name: str, value: object) -> Sequence[Any]:
     """A list or tuple with at least one element."""
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+    is_one = isinstance(value, (str, bytes, Mapping)) or getattr(value, "shape", None) == ()
+    if is_one or not hasattr(value, "__iter__"):
         raise ArgumentTypeError(
             f"`{name}` must be a list. Received: {name}={value!r}. For one element write [element]."
         )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from reducible_train import Analysis, ArgumentError, FormatError, LayerRule, analyze, factorize
-from reducible_train.errors import FileAccessError, ReducibleError
+from reducible_train.errors import ArgumentTypeError, FileAccessError, ReducibleError
 
 X = np.random.default_rng(0).normal(size=(48, 24)).astype("float32")
 Y = np.random.default_rng(1).integers(5, size=48)
@@ -178,6 +178,27 @@ def test_what_cannot_be_measured_is_named(data, arguments, words, tmp_path):
     with pytest.raises(ReducibleError, match=words):
         analyze(network(), data, file=tmp_path / "a.json", **arguments)
     assert not (tmp_path / "a.json").exists()
+
+
+def of_two(done, count):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        *(("ratios", each, "must be a list") for each in (0.5, np.array(0.5), "abc", None)),
+        *(("ratios", [0.1, each], "must be numbers") for each in ("a", None, [0.5], 10**400)),
+        ("ratios", [], "at least one"),
+        *(("ratios", each, "must rise, each in") for each in ([np.nan], [10, 20], [0.5, 0.5])),
+        *(("rules", each, "must hold LayerRule") for each in ("output", ["output"], None, 3)),
+        ("rules", LayerRule("output", keep_dense=False), "one alone"),
+        *(("progress", each, "must be a function of kernels") for each in ("x", 3, of_two)),
+    ],
+)
+def test_arguments_of_another_kind_are_named_before_anything_is_computed(name, value, words):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"`{name}`.*{words}"):
+        analyze(network(), iter(()), **{name: value})  # an iterator that it would miss
 
 
 @pytest.mark.parametrize(
