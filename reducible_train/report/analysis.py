@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.report.analysis_checks import check_analysis
 from reducible_train.report.figures import analysis_figure, finished
 from reducible_train.report.page import analysis_page
 from reducible_train.report.plain import from_plain
@@ -213,16 +214,18 @@ class Analysis:
         """The analysis of a file's text.
 
         Raises:
-            FormatError: It is not one.
+            FormatError: It is not one, or contradicts itself.
         """
         try:
             plain = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise _no_analysis(source, f"no JSON ({error})") from error
-        found = plain.get("format") if isinstance(plain, Mapping) else None
-        if found != FORMAT:
-            raise _no_analysis(source, f"format {found!r}"[:200])
-        return from_plain(cls, plain, source)
+        named = plain.get("format") if isinstance(plain, Mapping) else None
+        if named != FORMAT:
+            raise _no_analysis(source, f"format {named!r}"[:200])
+        found = from_plain(cls, plain, source)
+        check_analysis(found, source)
+        return found
 
     def __str__(self) -> str:
         return "\n".join([*text_table(self._rows()), self._baseline()])

@@ -30,7 +30,7 @@ def from_plain(kind: type[Record], plain: Any, where: str) -> Record:
         FormatError: A field is missing, unknown, or of another type.
     """
     if not isinstance(plain, Mapping):
-        raise _refused(where, "an object", plain)
+        raise refused(where, "an object", plain)
     hints = typing.get_type_hints(kind)
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(map(str, set(plain) - known.keys()))
@@ -59,7 +59,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _tuple(inner, value, where)
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise _refused(where, "an object", value)
+            raise refused(where, "an object", value)
         return {str(key): _value(inner[1], each, where) for key, each in value.items()}
     if origin is np.ndarray:
         return np.asarray(_tuple((float, ...), value, where), float)
@@ -69,7 +69,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _tuple(inner: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     endless = len(inner) == 2 and inner[1] is Ellipsis
     if not isinstance(value, (list, tuple)) or not (endless or len(value) == len(inner)):
-        raise _refused(where, "a list" if endless else f"a list of {len(inner)}", value)
+        raise refused(where, "a list" if endless else f"a list of {len(inner)}", value)
     kinds = [inner[0]] * len(value) if endless else inner
     return tuple(
         _value(kind, each, f"{where}[{i}]")
@@ -83,8 +83,13 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         names = {int: "a whole number", float: "a number", str: "a text"}
-        raise _refused(where, names.get(kind, kind.__name__), value)
-    return float(value) if kind is float else value
+        raise refused(where, names.get(kind, kind.__name__), value)
+    if kind is not float:
+        return value
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number beyond all floats
+        raise refused(where, "a number that a float can hold", value) from error
 
 
 def _empty(kind: Any, where: str, name: str) -> Any:
@@ -96,7 +101,8 @@ def _empty(kind: Any, where: str, name: str) -> Any:
     raise FormatError(f"{where} must have {name!r}. Received: nothing. It was altered.")
 
 
-def _refused(where: str, expected: str, value: Any) -> FormatError:
+def refused(where: str, expected: str, value: Any) -> FormatError:
+    """The error to raise where a file holds something else."""
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
     return FormatError(f"{where} must be {expected}. Received: {shown}. It was altered.")
