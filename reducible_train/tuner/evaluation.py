@@ -35,7 +35,12 @@ from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
-from reducible_train.tuner.trial_settings import check_kinds, check_measured, scheduler_of
+from reducible_train.tuner.trial_settings import (
+    check_kinds,
+    check_measured,
+    checked_rules,
+    scheduler_of,
+)
 
 # The metrics that every trial has beside those of its logs, where they can be known.
 SIZE_METRICS = (
@@ -188,7 +193,8 @@ def evaluate_settings(
     if file is not None:
         _check_file(file)
     begun = start if isinstance(start, Start) else Start(start)
-    plan = TrialPlan(space, objective, tuple(rules), calibration, latency, losses_of(analysis))
+    ruled = checked_rules(rules)
+    plan = TrialPlan(space, objective, ruled, calibration, latency, losses_of(analysis))
     check_measured(space, plan.analysis)
     model = begun.new_model(dict(settings))
     quality = plan.quality(model, monitor, mode)

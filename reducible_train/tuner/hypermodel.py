@@ -24,7 +24,6 @@ from reducible_train.errors import (
 from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
 from reducible_train.selection.measured import losses_of
-from reducible_train.settings.checks import checked_all
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
@@ -62,7 +61,12 @@ from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.search_checks import check_search, quality_of
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
-from reducible_train.tuner.trial_settings import check_kinds, check_measured, check_space
+from reducible_train.tuner.trial_settings import (
+    check_kinds,
+    check_measured,
+    check_space,
+    checked_rules,
+)
 
 _OF_LOGS = "A metric of the logs is told to the tuner: objective='val_accuracy'."
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -141,9 +145,7 @@ class RankHyperModel(keras_tuner.HyperModel):
     ):
         check_kinds(space, objective, _OF_LOGS)
         check_space(space)
-        ruled = checked_all(
-            "`rules` must hold LayerRule objects", rules, LayerRule, "rules=[LayerRule('hidden_*')]"
-        )
+        ruled = checked_rules(rules)
         losses = losses_of(analysis)
         check_measured(space, losses)
         self.start = Start(model, custom_objects, keras_tuner.HyperParameters)
@@ -153,7 +155,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         else:
             self.foresight = foresee(losses, space, objective, ruled, self.start.model)
             space = self.foresight.space
-        self.plan = TrialPlan(space, objective, tuple(ruled), calibration, latency, losses)
+        self.plan = TrialPlan(space, objective, ruled, calibration, latency, losses)
         if self.start.model.compiled and space.learning_rate is not None:
             set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
         self._fingerprint = "" if self.start.varies else fingerprints.of_weights(self.start.model)

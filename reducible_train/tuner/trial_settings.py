@@ -9,6 +9,7 @@ from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.selection.measured import MeasuredLosses
+from reducible_train.settings.checks import checked_all
 from reducible_train.settings.compression import AUTO, MEASURED, CompressionSettings
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.objectives import SearchObjective
@@ -39,6 +40,16 @@ def check_kinds(space: Any, objective: Any, otherwise: str) -> None:
             f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. "
             f"{otherwise}"
         )
+
+
+def checked_rules(rules: Sequence[LayerRule]) -> tuple[LayerRule, ...]:
+    """Rules for single layers, of which each is one.
+
+    Raises:
+        ArgumentTypeError: One is none, or they are no list.
+    """
+    example = "rules=[LayerRule('hidden_*')]"
+    return tuple(checked_all("`rules` must hold LayerRule objects", rules, LayerRule, example))
 
 
 def check_space(space: SearchSpace) -> None:

@@ -461,6 +461,7 @@ def test_settings_in_metrics_out(tmp_path):
         ({"objective": "val_loss"}, "is asked for by monitor="),
         ({"mode": "bigger", "monitor": "accuracy"}, "`mode` of a search must be one of"),
         ({"seed": "a"}, "`seed` of a trial must be a whole number"),
+        ({"rules": "hidden"}, "`rules` must hold LayerRule objects"),
         ({"epochs": 0}, "`epochs` of a trial must be a whole number"),
         ({"file": "/"}, "Received: '/', it is a folder"),
         ({"file": "/dev/null/a.reducible"}, "a file stands where a folder is wanted"),
