@@ -17,6 +17,7 @@ from reducible_train._keras.calls import (
     known_inputs,
     numbers_of_sample,
     one_sample,
+    shape_of,
     trace_calls,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
@@ -253,6 +254,7 @@ __all__ = [
     "seen_as_built",
     "set_swapped_averages",
     "set_unlocked",
+    "shape_of",
     "size",
     "slots",
     "snake_case",

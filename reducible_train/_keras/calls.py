@@ -63,9 +63,9 @@ def trace_calls(
     frames: list[tuple[int | None, set[int]]] = []  # repeats, and what was called already
 
     def watch(layer: Any) -> Callable[..., Any]:
-        original = layer.call
+        original = getattr(layer, called[id(layer)])
         steps = isinstance(layer, steppers)
-        signature = inspect.signature(original)
+        signature = inspect.signature(layer.call)  # the other one may be wrapped
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -99,19 +99,34 @@ def trace_calls(
             sizes[1:-1] = [None] * len(sizes[1:-1])
         return (1, *sizes[1:]) if values else tuple(sizes)
 
-    replaced = {id(layer): vars(layer)["call"] for layer in watched if "call" in vars(layer)}
+    called = {id(layer): _called(layer) for layer in watched}
+    replaced = {
+        id(layer): vars(layer)[called[id(layer)]]
+        for layer in watched
+        if called[id(layer)] in vars(layer)
+    }
     try:
         for layer in watched:
-            layer.__dict__["call"] = watch(layer)
+            layer.__dict__[called[id(layer)]] = watch(layer)
         if values:
             return calls if _run(model, inputs) else None
         traced = _traced(model, training=False, specs=inputs, look=look)
         return calls if traced is not None else None
     finally:
         for layer in watched:
-            layer.__dict__.pop("call")
+            layer.__dict__.pop(called[id(layer)])
             if id(layer) in replaced:
-                layer.__dict__["call"] = replaced[id(layer)]
+                layer.__dict__[called[id(layer)]] = replaced[id(layer)]
+
+
+def _called(layer: Any) -> str:
+    """The method that Keras calls in place of the layer."""
+    return "call" if getattr(layer, "quantization_mode", None) is None else "quantized_call"
+
+
+def shape_of(make: Callable[[], Any]) -> tuple[int, ...]:
+    """The shape of what a function makes, without making it."""
+    return tuple(int(size) for size in _backend.compute_output_spec(make).shape)
 
 
 def _switches(arguments: Mapping[str, Any]) -> dict[str, Any]:

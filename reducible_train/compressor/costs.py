@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from reducible_train.errors import shortened
 from reducible_train.selection.costs import CostModel, cost_model_kind
 from reducible_train.selection.rank_choice import RankChoice
 from reducible_train.selection.survey import MakeCostModel, Survey
@@ -56,4 +57,8 @@ def cost_notes(survey: Survey, measures: Sequence[Measure]) -> Iterator[str]:
         counted = survey.counted if measure.needs_shapes else None
         at = "" if counted is None else f"It is that at {counted}."
         remark = survey.cost_models[measure.name].remark
-        yield " ".join(filter(None, (words, at, remark)))
+        quantized = [kernel for kernel in survey.kernels if kernel.is_quantized]
+        fixed = [*(kernel.path for kernel in (*quantized, *survey.fixed)), *survey.uncounted]
+        without = f"It is without {shortened(', '.join(fixed), 300)}."
+        untimed = without if measure.needs_shapes and fixed else ""
+        yield " ".join(filter(None, (words, untimed, at, remark)))

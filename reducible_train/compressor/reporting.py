@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reducible_train.compressor.history import History
+from reducible_train.errors import shortened
 from reducible_train.report.records import Answers, Cut, Report
 from reducible_train.selection.judge import Judge
 from reducible_train.selection.kernel_records import kernel_records
@@ -51,6 +52,7 @@ def report_of(
             *survey.notes,
             *_taken_in(survey),
             *_unknown(survey),
+            *_uncounted(survey),
             *_growth(history),
             *costs,
         ),
@@ -94,6 +96,16 @@ def _unknown(survey: Survey) -> Iterator[str]:
         yield (
             f"Layers of kinds that have no low-rank form hold {100 * held / total:.0f} % of "
             f"the parameters, and stay as they are: {', '.join(paths)}."
+        )
+
+
+def _uncounted(survey: Survey) -> Iterator[str]:
+    """Which weights FLOPs leave out, where they are told."""
+    paths = survey.uncounted if survey.uses else []
+    if paths:
+        yield (
+            "FLOPs count the kernels of known layers and of their subclasses, but not what is done "
+            f"with {shortened(', '.join(paths), 300)}."
         )
 
 

@@ -16,6 +16,7 @@ A layer is made low-rank by a class with the mixin `LowRank` in front of its own
     keep_dense_file_bytes
     find_kernels              all of them, in a model
     unknown_kernels           weights that are none
+    find_fixed, uncounted     those that stay as they are and do work; those whose work is unknown
     low_rank_class            the low-rank class for a layer
     dense_classes             every class that has one
 """
@@ -35,6 +36,7 @@ from reducible_train.layers.base import (  # noqa: E402
     low_rank_class,
 )
 from reducible_train.layers.dense import LowRankDense  # noqa: E402
+from reducible_train.layers.fixed import find_fixed, uncounted  # noqa: E402
 from reducible_train.layers.kernel import (  # noqa: E402
     Kernel,
     dense_file_bytes,
@@ -68,8 +70,10 @@ __all__ = [
     "as_variables",
     "dense_classes",
     "dense_file_bytes",
+    "find_fixed",
     "find_kernels",
     "keep_dense_file_bytes",
     "low_rank_class",
+    "uncounted",
     "unknown_kernels",
 ]

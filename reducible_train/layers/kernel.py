@@ -100,6 +100,11 @@ class Kernel:
         return None if self.rank is not None else self.kind.refusal(self.layer, self.name)
 
     @property
+    def is_quantized(self) -> bool:
+        """True if its layer holds it in fewer bits, and multiplies in a way of its own."""
+        return getattr(self.layer, "quantization_mode", None) is not None
+
+    @property
     def itemsize(self) -> int:
         """Bytes of one number."""
         return _keras.itemsize(self.variables[0])
@@ -162,7 +167,17 @@ def find_kernels(model: Any) -> list[Kernel]:
 def _is_missing(layer: Any, name: str, kind: KernelKind) -> bool:
     if isinstance(layer, LowRank) and name in layer.ranks:
         return False
-    return vars(layer).get(kind.kernel_attributes[name]) is None
+    variable = vars(layer).get(kind.kernel_attributes[name])
+    if variable is None or not getattr(layer, "quantization_mode", None):
+        return variable is None
+    return tuple(variable.shape) != whole_shape(layer, name, kind)  # packed
+
+
+def whole_shape(layer: Any, name: str, kind: KernelKind) -> Shape:
+    """Shape of a dense kernel, of which a quantized layer may hold several numbers in one."""
+    if getattr(layer, "quantization_mode", None):
+        return _keras.shape_of(lambda: getattr(layer, name))
+    return tuple(int(size) for size in vars(layer)[kind.kernel_attributes[name]].shape)
 
 
 def dense_file_bytes(kernel: Kernel) -> float | None:
@@ -199,7 +214,9 @@ def unknown_kernels(model: Any) -> Iterator[tuple[str, str, tuple[int, int], str
                 continue
             name = type(layer).__name__
             reason = _NO_GAIN.get(name, f"no low-rank form of {name} is known")
-            if is_known:
+            if is_known and getattr(layer, "quantization_mode", None):
+                reason = f"quantized to {layer.quantization_mode}"
+            elif is_known:
                 reason = _NO_GAIN.get(variable.name, f"not a kernel of {name} that can be split")
             elif parent is not None:
                 reason = f"{name} is a subclass of {parent.__name__} and may compute otherwise"

@@ -11,7 +11,7 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, RankError
-from reducible_train.layers import Kernel, find_kernels, unknown_kernels
+from reducible_train.layers import Kernel, find_fixed, find_kernels, uncounted, unknown_kernels
 from reducible_train.layers.uses import Uses
 from reducible_train.report.records import Cut
 from reducible_train.selection.call_counts import count_calls
@@ -53,6 +53,7 @@ class Survey:
         taken_in: Those that make outputs and may change though no rule says so, by path, with a
             sentence for the reader of a report.
         lattice: Which ranks there are, for kernels whose rules do not say so.
+        fixed: Kernels that have no low-rank form, and do work all the same.
     """
 
     model: Any
@@ -67,10 +68,11 @@ class Survey:
     outputs: tuple[CompressibleKernel, ...] = ()
     taken_in: Mapping[str, str] = field(default_factory=dict)
     lattice: Lattice = ANY_RANK
+    fixed: tuple[Kernel, ...] = ()
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
-        _, uses, counted = count_calls(self.model, self.kernels, shapes)
+        _, uses, counted = count_calls(self.model, self.kernels, shapes, fixed=self.fixed)
         return replace(self, uses=uses, counted=counted)
 
     def with_cuts(self, cuts: Sequence[Cut], coming: Sequence[str] = ()) -> Survey:
@@ -97,12 +99,18 @@ class Survey:
         found = [(path, m * n) for path, _, (m, n), _ in self.skipped if path not in known]
         return [path for path, _ in found], sum(size for _, size in found)
 
+    @property
+    def uncounted(self) -> list[str]:
+        """Paths of the weights whose FLOPs are not known, where those of others are."""
+        known = {path for path, _ in self.uses or {}}
+        return uncounted(self.model, [k for k in (*self.kernels, *self.fixed) if k.path in known])
+
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
         if measure in self.cost_models:
             return self._looked_up(self.cost_models[measure], dense=False)
         if counted_measure(measure).weighs_uses:
-            return sum(self._worked(kernel, measure, dense=False) for kernel in self.kernels)
+            return self._worked(measure, dense=False)
         return sum(_size(v, measure) for v in self.model.weights)
 
     def dense_total(self, measure: str) -> float:
@@ -110,7 +118,7 @@ class Survey:
         if measure in self.cost_models:
             return self._looked_up(self.cost_models[measure], dense=True)
         if counted_measure(measure).weighs_uses:
-            return sum(self._worked(kernel, measure, dense=True) for kernel in self.kernels)
+            return self._worked(measure, dense=True)
         total = self.total(measure)
         for kernel in self.kernels:
             if kernel.rank is not None:
@@ -125,7 +133,11 @@ class Survey:
             total += table.dense if dense or kernel.rank is None else table.ranks[kernel.rank]
         return float(total)
 
-    def _worked(self, kernel: Kernel, measure: str, *, dense: bool) -> int:
+    def _worked(self, measure: str, *, dense: bool) -> int:
+        kernels = (*self.kernels, *self.fixed)
+        return sum(self._work_of(kernel, measure, dense=dense) for kernel in kernels)
+
+    def _work_of(self, kernel: Kernel, measure: str, *, dense: bool) -> int:
         uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))
         if uses is None:
             return 0
@@ -168,7 +180,8 @@ def survey(
     kernels = find_kernels(model)
     fed = [each for known in shapes for each in keras.tree.flatten(known.inputs)]
     seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
-    calls, uses, counted = count_calls(model, kernels, shapes, seen.look)
+    fixed = find_fixed(model, kernels)
+    calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed)
     reasons = Reasons.in_model(model, kernels, seen.layers(calls), trains=trains)
     looks = []
     for kernel in kernels:
@@ -198,6 +211,7 @@ def survey(
         outputs=tuple(look.compressible for look in looks if look.is_output),
         taken_in=taken_in or {},
         lattice=lattice,
+        fixed=tuple(fixed),
     )
 
 

@@ -262,3 +262,22 @@ def test_a_file_is_checked_without_a_clock(measure, monkeypatch):
         config.check(zoo.sequential())
     with pytest.raises(ConfigError, match=r"compression.*has nothing to compress"):
         config.check(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+
+
+class Own(keras.layers.Dense):
+    """A subclass."""
+
+
+def test_what_is_not_timed_is_named():
+    layers = [keras.layers.Dense(24, name=name) for name in "ab"]
+    model = keras.Sequential([keras.Input((24,)), Own(24, name="own"), *layers])
+    assert not told_of_time(model, "It is without own/kernel.")
+    model.get_layer("a").quantize("int8")
+    assert not told_of_time(model, "It is without a/kernel, own/kernel.")
+
+
+def told_of_time(model, words):
+    """The notes on latency that do not say these words."""
+    rules = [LayerRule("b", keep_dense=False)]
+    report = factorize(model, 1.0, measure=Latency(timer=Timer()), rules=rules)
+    return [note for note in report.notes if note.startswith("Latency") and words not in note]

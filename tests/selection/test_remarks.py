@@ -15,6 +15,7 @@ from reducible_train import (
     Cadence,
     LayerRule,
     Ramp,
+    RankError,
     RankScheduler,
     factorize,
     to_stock_layers,
@@ -159,6 +160,90 @@ def test_what_no_forward_pass_calls_costs_no_flops():
     assert set(report.ranks) == {"a/kernel"}
     (aid,) = [kernel for kernel in report.kernels if kernel.path == "aid/kernel"]
     assert "no forward pass calls it" in aid.reason
+
+
+# --- what stays as it is, and works -------------------------------------------------------------
+
+
+class Own(L.Dense):
+    """A subclass."""
+
+
+class OwnConv(L.Conv1D):
+    """A subclass."""
+
+
+class OwnCell(L.GRUCell):
+    """A subclass."""
+
+
+class OwnTable(L.Embedding):
+    """A subclass."""
+
+
+def of_images() -> keras.Model:
+    layers = (OwnConv(6, 3), L.DepthwiseConv1D(3), L.SeparableConv1D(8, 3), L.Flatten(), Own(5))
+    return keras.Sequential([keras.Input((9, 4)), *layers, L.Dense(20), L.Dense(20)])
+
+
+def of_text() -> keras.Model:
+    layers = (OwnTable(20, 8), L.TimeDistributed(Own(8)), L.RNN(OwnCell(7)))
+    return keras.Sequential([keras.Input((6,), dtype="int32"), *layers, L.Dense(20), L.Dense(20)])
+
+
+WORK = {
+    "images": (
+        of_images,
+        7 * 3 * 4 * 6 + 5 * 3 * 6 + 3 * (3 * 6 + 6 * 8) + 24 * 5 + 5 * 20 + 20 * 20,
+    ),
+    "text": (of_text, 6 * (8 * 8 + 8 * 21 + 7 * 21) + 7 * 20 + 20 * 20),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_flops_count_kernels_that_have_no_low_rank_form(name):
+    make, products = WORK[name]
+    report = factorize(make(), rank=2)
+    assert report.dense_flops == 2 * products
+    assert report.flops < report.dense_flops
+    assert not any(note.startswith("FLOPs") for note in report.notes)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_flops_of_quantized_layers_are_those_of_dense_ones(mode):
+    def make() -> keras.Model:
+        x = inputs = keras.Input((6, 24))
+        x = L.EinsumDense("abc,cde->abde", (6, 4, 6), name="heads")(x)
+        x = L.Dense(23, name="odd")(L.Reshape((6, 24))(x))
+        return keras.Model(inputs, L.Dense(4)(L.Dense(24, name="a")(x)))
+
+    model = make()
+    for name in ("heads", "odd"):
+        model.get_layer(name).quantize(mode)
+    report = factorize(model, rank=2)
+    assert list(report.ranks) == ["a/kernel"]
+    assert report.dense_flops == factorize(make(), rank=2).dense_flops
+    reasons = {kernel.path: kernel.reason for kernel in report.kernels}
+    assert reasons["heads/kernel"] == reasons["odd/kernel"] == f"quantized to {mode}"
+    assert not any(note.startswith("FLOPs") for note in report.notes)
+
+
+def test_a_budget_of_flops_is_refused_where_a_subclass_takes_more():
+    with pytest.raises(RankError, match=r"smallest possible fraction of FLOPs .* is 0\.5"):
+        factorize(chain(Own(24, name="own"), L.Dense(24, name="a")), 0.3, measure="flops")
+
+
+def test_what_flops_do_not_count_is_named():
+    inputs = keras.Input((None, 24))
+    x = L.GlobalAveragePooling1D()(Own(24, name="own")(inputs))
+    model = keras.Model(inputs, L.Dense(4)(L.Dense(24)(Experts(name="moe")(x))))
+    (note,) = [note for note in factorize(model, rank=2).notes if note.startswith("FLOPs")]
+    assert note.endswith("but not what is done with own/kernel, moe/experts.")
+    model.compile("sgd", "mse")
+    told = factorize(model, rank=2, calibration=np.ones((4, 5, 24), "float32"))
+    assert told.dense_flops == 2 * (5 * 24 * 24 + 24 * 24 + 24 * 4)
+    (note,) = [note for note in told.notes if note.startswith("FLOPs")]
+    assert note.endswith("but not what is done with moe/experts.")
 
 
 # --- which way a table is read ------------------------------------------------------------------

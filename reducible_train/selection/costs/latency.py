@@ -95,7 +95,7 @@ class LatencyCosts(CostModel):
         wanted: Mapping[str, Sequence[Factorization]],
         calls: Sequence[Any] | None,
     ) -> Self:
-        """Time every kernel: those that may change at several ranks."""
+        """Time every kernel but quantized ones: those that may change at several ranks."""
         _check_shapes(model, kernels, calls)
         known: dict[Any, dict[str, CostTable]] = {}  # layers that are alike are timed once
         tables = {}
@@ -106,8 +106,8 @@ class LatencyCosts(CostModel):
                 sizes = min(kernel.shape_in(split)) + 1
                 tables[kernel.path, split] = CostTable(0.0, np.zeros(sizes))
             for call in calls or ():
-                if call.layer is not kernel.layer:
-                    continue
+                if call.layer is not kernel.layer or kernel.is_quantized:
+                    continue  # from its configuration alone a quantized layer may not run
                 key = _key(kernel, ranks, call)
                 if key not in known:
                     known[key] = _timed(measure, kernel, ranks, call)
