@@ -18,7 +18,7 @@ from reducible_train.selection.costs import (
     rank_cost,
 )
 from reducible_train.selection.lattice import Lattice
-from reducible_train.settings.measures import CountedMeasure, Flops, measure_kinds
+from reducible_train.settings.measures import CountedMeasure, Flops, Parameters, measure_kinds
 from reducible_train.settings.rules import LayerRule
 
 
@@ -41,6 +41,7 @@ class Factorization:
         tables: What it costs by a measure that has no law.
         multiple: What ranks are multiples of; limits are, but for the rank that a kernel has.
         saves: Largest rank that saves enough, whatever it is a multiple of.
+        saves_by: The same by each measure alone.
     """
 
     split: str
@@ -55,6 +56,7 @@ class Factorization:
     tables: Mapping[str, CostTable] = field(default_factory=dict)
     multiple: int = 1
     saves: int = 0
+    saves_by: Mapping[str, int] = field(default_factory=dict)
 
     def cost(self, rank: int, measure: str) -> float:
         """Cost of factors of a rank."""
@@ -114,10 +116,11 @@ def forms_of(
     for split in [wish] if wish in splits else splits:
         shape = kernel.shape_in(split)
         used = None if uses is None else uses[kernel.path, split]
-        saves = break_even_rank(shape, min_gain=min_gain)
+        saves_by = {Parameters.name: break_even_rank(shape, min_gain=min_gain)}
         looked_up = used is not None and used.dense == 0  # embeddings: nothing to save
         if used is not None and (weighs_uses or not looked_up):
-            saves = min(saves, break_even_rank(shape, Flops.name, used, min_gain))
+            saves_by[Flops.name] = break_even_rank(shape, Flops.name, used, min_gain)
+        saves = min(saves_by.values())
         limit = rounded_down(saves, multiple) if kernel.rank is None else kernel.rank
         own = rounded_down(rule.max_rank, multiple) if rule and rule.max_rank else None
         most, growth = (
@@ -138,6 +141,7 @@ def forms_of(
                 growth=growth,
                 multiple=multiple,
                 saves=saves,
+                saves_by=saves_by,
             )
         )
     return forms
@@ -148,7 +152,8 @@ def tabulated(
 ) -> Factorization:
     """A form with its table, its largest rank one that saves enough by it."""
     table = costs.tables[kernel.path, form.split]
-    saves = min(form.saves, table.break_even_rank(least_gain(rule)))
+    alone = table.break_even_rank(least_gain(rule))
+    saves = min(form.saves, alone)
     allowed = rounded_down(saves, form.multiple)
     limit = form.limit if kernel.rank is not None else min(form.limit, allowed)
     return replace(
@@ -157,6 +162,7 @@ def tabulated(
         limit=limit,
         growth=min(form.growth, allowed),
         saves=saves,
+        saves_by={**form.saves_by, name: alone},
         tables={**form.tables, name: table},
     )
 

@@ -16,7 +16,7 @@ from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.splits import nearest_splits
-from reducible_train.selection.survey import Survey
+from reducible_train.selection.survey import Survey, instead
 from reducible_train.settings.compression import AUTO, MEASURED
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
@@ -91,11 +91,15 @@ def check_target(
         )
         return True
     under = " under its rules" if rules else ""
+    other = ""
+    if survey.hindered:
+        paths = ", ".join(dict.fromkeys(path for held in survey.hindered.values() for path in held))
+        other = f"{instead(survey.hindered)}, of which factors of {paths} would save nothing, "
     raise RankError(
         f"`{target.name}` cannot be met: the smallest possible {what} of model '{name}' "
         f"is {said}{under} (the rest is in layers that stay dense). Received: a "
-        f"{target.name} of {target.lowest:g}. Raise it, {_loosen(survey)}or let more layers be "
-        f"factorised.\n{report}"
+        f"{target.name} of {target.lowest:g}. Raise it, {_loosen(survey)}{other}or let more "
+        f"layers be factorised.\n{report}"
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.layers.uses import Uses
-from reducible_train.selection.costs import break_even_rank
-from reducible_train.selection.factorizations import Factorization, least_gain
+from reducible_train.selection.factorizations import Factorization
+from reducible_train.settings.measures import Parameters, measure_kinds
 from reducible_train.settings.rules import LayerRule
 
 FROZEN = (
@@ -131,13 +131,19 @@ def _too_small(kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factoriza
     """Why no rank saves enough."""
     (m, n), form = kernel.shape, max(forms, key=lambda form: form.saves)
     if form.saves < 1:
-        fewer = max(break_even_rank(each.shape, min_gain=least_gain(rule)) for each in forms)
-        beside = f" of all that is counted, though up to {fewer} would of parameters" * (fewer > 0)
-        return f"too small: no rank of a {m} x {n} kernel saves enough{beside}"
+        fewer = max(each.saves_by[Parameters.name] for each in forms)
+        units = " and ".join(measure_kinds()[name].unit for name in saved_by_none(forms))
+        beside = f" {units or 'of all that is counted'}, though up to {fewer} would of parameters"
+        return f"too small: no rank of a {m} x {n} kernel saves enough{beside * (fewer > 0)}"
     return (
         f"too small: no multiple of {form.multiple} saves enough, as ranks of a {m} x {n} kernel "
         f"do only up to {form.saves}"
     )
+
+
+def saved_by_none(forms: Sequence[Factorization]) -> list[str]:
+    """The measures of which no rank of a kernel saves enough."""
+    return [name for name in forms[0].saves_by if all(form.saves_by[name] < 1 for form in forms)]
 
 
 def _floor(rule: LayerRule | None, least: int) -> str:

@@ -20,8 +20,8 @@ from reducible_train.selection.costs import CostModel, dense_cost, rank_cost
 from reducible_train.selection.factorizations import Factorization, forms_of, tabulated
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.lattice import Lattice
-from reducible_train.selection.reasons import FROZEN, Reasons
-from reducible_train.settings.measures import counted_measure
+from reducible_train.selection.reasons import FROZEN, Reasons, saved_by_none
+from reducible_train.settings.measures import Parameters, counted_measure
 from reducible_train.settings.rules import LayerRule, rule_for, unmatched
 
 # Model, all its kernels, the forms of those that may change by path, and the traced calls.
@@ -54,6 +54,8 @@ class Survey:
             sentence for the reader of a report.
         lattice: Which ranks there are, for kernels whose rules do not say so.
         fixed: Kernels that have no low-rank form, and do work all the same.
+        hindered: By measure, the paths of kernels of which factors would save nothing of it, and
+            which could change if it were not counted.
     """
 
     model: Any
@@ -69,6 +71,7 @@ class Survey:
     taken_in: Mapping[str, str] = field(default_factory=dict)
     lattice: Lattice = ANY_RANK
     fixed: tuple[Kernel, ...] = ()
+    hindered: Mapping[str, list[str]] = field(default_factory=dict)
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
@@ -196,8 +199,13 @@ def survey(
         looks = [look.tabulated(measure, costs) for look in looks]
     compressible = [look.compressible for look in looks if look.reason is None]
     skipped = _skipped(model, looks)
+    hindered = {
+        name: paths
+        for name in measures
+        if (paths := [look.kernel.path for look in looks if name in look.hindrances])
+    }
     if not compressible:
-        raise _nothing(model, skipped)
+        raise _nothing(model, skipped, hindered)
     return Survey(
         model,
         grouped(compressible),
@@ -212,6 +220,7 @@ def survey(
         taken_in=taken_in or {},
         lattice=lattice,
         fixed=tuple(fixed),
+        hindered=hindered,
     )
 
 
@@ -246,6 +255,15 @@ class _Look:
         free = replace(self, reasons=self.reasons.but_outputs)
         return self.reason is not None and free.reason is None and bool(self.compressible.forms)
 
+    @cached_property
+    def hindrances(self) -> list[str]:
+        """The measures but for which it could change, since factors would save nothing of them."""
+        if self.reason is None or self.kernel.rank is not None:
+            return []
+        fewer = [replace(f, max_rank=f.saves_by[Parameters.name]) for f in self.forms]
+        free = self.reasons.against(self.kernel, self.rule, fewer) is None
+        return saved_by_none(self.forms) if free else []
+
     def tabulated(self, measure: str, costs: CostModel) -> _Look:
         """The same, its forms limited by what they cost in a table."""
         forms = [tabulated(form, self.kernel, self.rule, measure, costs) for form in self.forms]
@@ -275,14 +293,27 @@ def _skipped(model: Any, looks: Sequence[_Look]) -> tuple[Skipped, ...]:
     return (*skipped, *(each for each in unknown_kernels(model) if each[0] not in known))
 
 
-def _nothing(model: Any, skipped: Sequence[Skipped]) -> RankError:
+def _nothing(
+    model: Any, skipped: Sequence[Skipped], hindered: Mapping[str, Sequence[str]]
+) -> RankError:
     """The error to raise where no kernel may change."""
     reasons = "; ".join(f"{path}: {reason}" for path, _, _, reason in skipped)
-    return RankError(
-        f"Model '{model.name}' has nothing to compress. {reasons or 'It has no kernels'}. "
-        "To take in an output layer, or a frozen one, give a rule: "
+    by = f" where {' and '.join(hindered)} must fall" if hindered else ""
+    todo = (
+        f"To have kernels cut, {instead(hindered)}."
+        if hindered
+        else "To take in an output layer, or a frozen one, give a rule: "
         "LayerRule(match=..., keep_dense=False)."
     )
+    return RankError(
+        f"Model '{model.name}' has nothing to compress{by}. {reasons or 'It has no kernels'}. "
+        f"{todo}"
+    )
+
+
+def instead(hindered: Mapping[str, Sequence[str]]) -> str:
+    """What to ask for in place of measures that keep kernels dense."""
+    return f"ask for {Parameters.name} in place of {' and '.join(hindered)}"
 
 
 def _size(variable: Any, measure: str) -> int:

@@ -50,6 +50,14 @@ class Timer:
         return time * (1 + noise * rng.random())
 
 
+class Slow(Timer):
+    """Factors take longer than any kernel."""
+
+    def seconds(self, call):
+        numbers = [v for v in call.layer.weights if len(v.shape) > 1]
+        return super().seconds(call) + (1e6 if len(numbers) > 1 else 0)
+
+
 def law(kernel, rank):
     m, n = kernel.shape
     return m * n + FIXED if rank is None else rank * (m + n) + 2 * FIXED
@@ -161,13 +169,32 @@ def test_noise_does_not_make_a_larger_rank_cheaper():
 
 
 def test_a_layer_that_gets_no_faster_stays_dense_with_the_reason():
-    class Slow(Timer):
-        def seconds(self, call):
-            numbers = [v for v in call.layer.weights if len(v.shape) > 1]
-            return super().seconds(call) + (1e6 if len(numbers) > 1 else 0)
+    words = "no rank of a 24 x 32 kernel saves enough seconds of latency, though up to 13 would of"
+    for budget in (0.5, {"parameters": 0.5, "latency": 0.9}):
+        with pytest.raises(
+            RankError, match=f"nothing to compress where latency must fall.*{words}"
+        ) as told:
+            factorize(zoo.sequential(), budget, measure=Latency(timer=Slow()))
+        assert str(told.value).endswith(
+            "To have kernels cut, ask for parameters in place of latency."
+        )
 
-    with pytest.raises(RankError, match="too small: no rank of a 24 x 32 kernel saves"):
-        factorize(zoo.sequential(), budget=0.5, measure=Latency(timer=Slow()))
+
+@pytest.mark.parametrize("budget", [0.5, {"parameters": 0.3, "latency": 0.9}])
+def test_a_budget_that_some_layers_meet_no_faster_says_what_keeps_them_dense(budget):
+    class Wide(Slow):
+        def seconds(self, call):
+            return super().seconds(call) if call.layer.units == 32 else Timer.seconds(self, call)
+
+    model = keras.Sequential(
+        [keras.Input((24,)), *(keras.layers.Dense(n, name=f"d{n}") for n in (32, 24, 4))]
+    )
+    with pytest.raises(RankError, match="smallest possible") as told:
+        factorize(model, budget, measure=Latency(timer=Wide()))
+    words = (
+        "ask for parameters in place of latency, of which factors of d32/kernel would save nothing"
+    )
+    assert words in str(told.value).splitlines()[0]
 
 
 def test_a_fit_goes_down_to_its_cost_and_draws_the_same_random_numbers():

@@ -251,5 +251,5 @@ def test_a_kernel_is_told_by_what_it_would_not_be_too_small(gain):
     rule = LayerRule("*", keep_dense=False, min_gain=gain)
     with pytest.raises(RankError) as told:
         factorize(model, 0.9, measure="file", rules=[rule])
-    beside = "saves enough of all that is counted, though up to 1 would of parameters"
+    beside = "saves enough bytes of the compact file, though up to 1 would of parameters"
     assert (beside in str(told.value)) == (gain is None)
