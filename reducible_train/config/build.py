@@ -23,7 +23,7 @@ from reducible_train.selection.input_shapes import InputShapes, shapes_told
 from reducible_train.selection.measured import MeasuredLosses, check_weights, losses_of
 from reducible_train.settings.compression import AUTO, MEASURED
 from reducible_train.settings.measures import CountedMeasure, Measure, Parameters
-from reducible_train.settings.rules import LayerRule, unmatched
+from reducible_train.settings.rules import LayerRule, shadowed, unmatched
 from reducible_train.settings.targets import SharedTargets, Target, target
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
@@ -80,8 +80,19 @@ def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
                 f"matches no layer of model {model.name!r}. Received: {shown(rule.match)}."
                 f"{advice} Its layers: {_some(paths)}.",
             )
+    left = [rule for rule in rules if rule not in idle]
+    holders = [(kernel.layer_path, kernel.layer.name) for kernel in find_kernels(model)]
+    hidden = shadowed(rules, holders)
+    for index, other in hidden:
+        yield (
+            ("compression", "rules", index, "match"),
+            f"applies to no layer of model {model.name!r}, since the first rule that matches does."
+            f" Received: {shown(rules[index].match)} after {shown(other.match)}. Put it before "
+            "that, or remove one of them.",
+        )
+        left.remove(rules[index])
     yield from _idle_floors(config, model)
-    yield from _plan_problems(config, model, tuple(rule for rule in rules if rule not in idle))
+    yield from _plan_problems(config, model, tuple(left))
 
 
 def _idle_floors(config: Config, model: Any) -> Iterator[tuple[Place, str]]:

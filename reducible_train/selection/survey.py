@@ -22,7 +22,7 @@ from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.reasons import FROZEN, Reasons, saved_by_none
 from reducible_train.settings.measures import Parameters, counted_measure
-from reducible_train.settings.rules import LayerRule, rule_for, unmatched
+from reducible_train.settings.rules import LayerRule, rule_for, shadowed, unmatched
 
 # Model, all its kernels, the forms of those that may change by path, and the traced calls.
 MakeCostModel = Callable[
@@ -175,12 +175,13 @@ def survey(
             with a sentence for the reader of a report.
 
     Raises:
-        ArgumentError: A rule matches no layer, or asks for a share above its `max_rank`, or a group
-            has kernels of unequal shapes or no rank in common.
+        ArgumentError: A rule matches no layer, or none that rules before it leave, or asks for a
+            share above its `max_rank`, or a group has kernels of unequal shapes or no rank in
+            common.
         RankError: There is nothing to compress.
     """
-    _check_rules(model, rules)
     kernels = find_kernels(model)
+    _check_rules(model, rules, kernels)
     fed = [each for known in shapes for each in keras.tree.flatten(known.inputs)]
     seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
     fixed = find_fixed(model, kernels)
@@ -270,8 +271,8 @@ class _Look:
         return replace(self, forms=forms)
 
 
-def _check_rules(model: Any, rules: Sequence[LayerRule]) -> None:
-    """Refuse a rule that matches no layer."""
+def _check_rules(model: Any, rules: Sequence[LayerRule], kernels: Sequence[Kernel]) -> None:
+    """Refuse a rule that matches no layer, and one that never applies."""
     everything = [(path, layer.name) for path, layer in _keras.walk(model)]
     idle = unmatched(rules, everything)
     if idle:
@@ -279,6 +280,13 @@ def _check_rules(model: Any, rules: Sequence[LayerRule]) -> None:
             f"The layer rule match={idle[0].match!r} matches no layer of model '{model.name}'. "
             f"Its layers are: {', '.join(path for path, _ in everything)}. Correct the pattern, "
             "or remove the rule."
+        )
+    for index, other in shadowed(rules, [(k.layer_path, k.layer.name) for k in kernels]):
+        raise ArgumentError(
+            f"The layer rule match={rules[index].match!r} applies to no layer of model "
+            f"'{model.name}', since the first rule that matches does. Received: "
+            f"match={other.match!r} before it, which matches the same layers. Put the rule for "
+            f"{rules[index].match!r} before the other, or remove one of them."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -185,6 +185,50 @@ class LayerRule(
 def rule_for(rules: Iterable[LayerRule], path: str, name: str) -> LayerRule | None:
     """The first rule that matches a layer."""
     return next((rule for rule in rules if rule.matches(path, name)), None)
+
+
+def shadowed(
+    rules: Sequence[LayerRule], layers: Sequence[tuple[str, str]]
+) -> list[tuple[int, LayerRule]]:
+    """The rules that never apply, since rules before them match all that they do.
+
+    One that says the same as those is none, nor is one for whatever narrower rules have left,
+    though they leave nothing of these layers.
+
+    Args:
+        rules: The rules.
+        layers: The layers whose kernels rules are for, as (path, name).
+
+    Returns:
+        The place of each, and the first rule before it that applies in its stead.
+
+    Example:
+        >>> shadowed([LayerRule("h*", min_rank=2), LayerRule("h1", rank=5)], [("h1", "h1")])[0][0]
+        1
+        >>> shadowed([LayerRule("h1", rank=5), LayerRule("*", min_rank=2)], [("h1", "h1")])
+        []
+    """
+    found = []
+    matches = [{layer for layer in layers if rule.matches(*layer)} for rule in rules]
+    for index, (rule, own) in enumerate(zip(rules, matches, strict=True)):
+        before = list(zip(rules[:index], matches, strict=False))
+        if not own or own - set().union(*(theirs for _, theirs in before)):
+            continue
+        others = [
+            other
+            for other, theirs in before
+            if theirs & own
+            and replace(other, match=rule.match) != rule
+            and not (theirs < own or (theirs == own and _is_narrower(other.match, rule.match)))
+        ]
+        if others:
+            found.append((index, others[0]))
+    return found
+
+
+def _is_narrower(pattern: str, other: str) -> bool:
+    """True for a pattern of less than what another one matches."""
+    return pattern != other and fnmatchcase(pattern, other)
 
 
 def unmatched(rules: Sequence[LayerRule], layers: Sequence[tuple[str, str]]) -> list[LayerRule]:

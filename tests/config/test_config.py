@@ -539,6 +539,7 @@ compression:
     - {match: hiden_1, min_rank: 2}
     - {match: "hidden_*", min_rank: 2}
     - {match: conv, keep_dense: true}
+    - {match: hidden_1, rank: 3}
 training:
   loss: crossentropee
   metrics: [accuracy, acuracy]
@@ -550,6 +551,8 @@ training:
     found = {problem.path: problem.message for problem in caught.value.problems}
     assert "Did you mean 'hidden_1'?" in found.pop("$.compression.rules[0].match")
     assert "Its layers: hidden_1, output" in found.pop("$.compression.rules[2].match")
+    hidden = found.pop("$.compression.rules[3].match")
+    assert "Received: 'hidden_1' after 'hidden_*'. Put it before" in hidden
     assert "smallest possible" in found.pop("$.compression.budget")
     assert "Keras knows no loss" in found.pop("$.training.loss")
     assert "'accuracy'" in found.pop("$.training.metrics[1]")

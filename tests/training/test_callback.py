@@ -352,6 +352,11 @@ def test_unusable_rules_and_cadences_are_refused_at_once(make, error, words):
     [
         ({"budget": 0.1}, RankError, r"smallest possible fraction .* is 0\.\d+"),
         ({"rank": 4, "rules": [LayerRule("third")]}, ArgumentError, "'third' matches no layer"),
+        (
+            {"rank": 4, "rules": [LayerRule("*r*", min_rank=2), LayerRule("first", rank=3)]},
+            ArgumentError,
+            r"'first' applies to no layer.*match='\*r\*' before it.*Put the rule for 'first'",
+        ),
         ({"budget": Ramp(**RAMP | {"end_epoch": 5})}, ArgumentError, "ends at epoch 5"),
         (
             {"rank": 4, "rules": [LayerRule("first", rank=PiecewiseConstant((5, 4), (0, 9)))]},
