@@ -31,7 +31,13 @@ from reducible_train.container.codecs.dtypes import dtype_named
 from reducible_train.container.files import check_path
 from reducible_train.container.header import header_bytes
 from reducible_train.container.records import check_name
-from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError, shortened
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FormatError,
+    SurgeryError,
+    shortened,
+)
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_file_name
 from reducible_train.report.records import Report
@@ -108,7 +114,8 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         Its size, and the sizes to compare it with.
 
     Raises:
-        ArgumentError: The name is that of one of Keras's own files.
+        ArgumentError: The name is that of one of Keras's own files, or the report is not of the
+            model as it is.
         SurgeryError: The model is not built.
         FormatError: The file cannot hold the model: see `check_savable`.
         FileAccessError: The file cannot be written; the old one is untouched.
@@ -141,6 +148,8 @@ def write_model(model: Any, path: Path_, report: Report | None = None) -> tuple[
             "or what factorize returned."
         )
     back = check_savable(model)
+    if report is not None:
+        _check_report(model, report)
     kernels = find_kernels(model)
     dense = sum(_keras.size(v) * _keras.itemsize(v) for v in model.weights)
     weights = dense
@@ -162,6 +171,37 @@ def write_model(model: Any, path: Path_, report: Report | None = None) -> tuple[
     path = Path(path)
     size = path.stat().st_size
     return SavedFile(path, size, weights, dense, back.loads_with, back.custom_objects), back
+
+
+def _check_report(model: Any, report: Report) -> None:
+    """Refuse a report that is not of the model as it is, nor of a model in it that was trained.
+
+    Stock layers in place of factors have the parameters of the report, and no ranks. One of a
+    training that did nothing says nothing.
+    """
+    inner = [layer for _, layer in _keras.walk(model) if isinstance(layer, keras.Model)]
+    told = [_misreported(part, report) for part in (_keras.trained_model(model), model, *inner)]
+    if report.dense_parameters and all(told):
+        raise ArgumentError(
+            f"`report` must be of the model that is saved, as it is now. Received: {told[0]}. Give "
+            "scheduler.report of the fit that left model "
+            f"'{shortened(model.name)}' so, or what factorize returned, or leave it out."
+        )
+
+
+def _misreported(model: Any, report: Report) -> str | None:
+    """In what a report is not of a model; `None` if it is."""
+    count = sum(map(_keras.size, model.weights))
+    if report.parameters != count:
+        return f"one of {report.parameters:,} parameters, where there are {count:,}"
+    ranks = {kernel.path: kernel.rank for kernel in find_kernels(model) if kernel.rank is not None}
+    other = [
+        path for path in {**ranks, **report.ranks} if ranks.get(path) != report.ranks.get(path)
+    ]
+    if not ranks or not other:
+        return None
+    was, now = (each.get(other[0], "dense") for each in (report.ranks, ranks))
+    return f"one by which {other[0]} has rank {was}, where it is {now}"
 
 
 def check_savable(model: Any) -> WayBack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import nullcontext
 from functools import partial
@@ -16,13 +17,17 @@ from reducible_train import (
     ArgumentTypeError,
     FileAccessError,
     FormatError,
+    LayerRule,
     RankScheduler,
     SurgeryError,
     factorize,
     load_config,
     load_model,
     load_weights_into,
+    merge,
+    read_report,
     save_model,
+    to_stock_layers,
 )
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.layers import find_kernels
@@ -371,6 +376,35 @@ def test_a_scheduler_is_no_report(tmp_path):
     with pytest.raises(ArgumentTypeError, match=r"Received: RankScheduler.*scheduler\.report"):
         save_model(model, tmp_path / "model.reducible", RankScheduler(rank=2))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_something_else_is_refused(tmp_path):
+    _, _, report = trained("sequential")
+    path = tmp_path / "model.reducible"
+    other = zoo.sequential()
+    factorize(other, rank=3)
+    with pytest.raises(ArgumentError, match=r"parameters, where there are.*leave it out"):
+        save_model(other, path, report)
+    swapped = zoo.sequential()
+    rules = [LayerRule("first", rank=5), LayerRule("second", rank=4)]
+    after = factorize(swapped, rank=4, rules=rules)
+    same = dataclasses.replace(report, parameters=after.parameters)
+    with pytest.raises(ArgumentError, match="by which first/kernel has rank 4, where it is 5"):
+        save_model(swapped, path, same)
+    merged, _, before = trained("sequential")
+    merge(merged)
+    with pytest.raises(ArgumentError, match="must be of the model that is saved, as it is now"):
+        save_model(merged, path, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_a_part_or_of_factors_in_stock_layers_is_kept(tmp_path):
+    part, whole = zoo.sequential(), keras.Sequential([keras.Input((24,)), keras.layers.Dense(24)])
+    report = factorize(part, rank=3)
+    whole.add(part)
+    for model in (whole, to_stock_layers(part)):
+        save_model(model, tmp_path / "model.reducible", report)
+        assert read_report(tmp_path / "model.reducible") == report
 
 
 def test_inspection_needs_no_keras(tmp_path):

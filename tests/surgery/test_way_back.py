@@ -580,7 +580,7 @@ def a_report():
     measured = (0.3, 0.4, {"loss": 0.5}, {"loss": 0.6})
     return Report(
         100,
-        40,
+        68,
         400,
         160,
         None,
