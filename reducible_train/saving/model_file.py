@@ -230,7 +230,7 @@ def check_savable(model: Any) -> WayBack:
         if wanted != stored:
             return str(misfit(other, wanted, stored, "The file"))
         problems.extend(_untaken(model, other))
-        return _other_dtype(model, other)
+        return _other_dtype(model, other) or _other_order(model, other)
 
     back = way_back(model, misfits)
     _refuse(model, problems)
@@ -295,6 +295,19 @@ def _other_dtype(model: Any, other: Any) -> str | None:
                     f"layer '{path}' holds {key!r} as {dtypes[key]}, and its configuration makes "
                     f"it {_keras.dtype_of(value)}."
                 )
+    return None
+
+
+def _other_order(model: Any, other: Any) -> str | None:
+    """Why the other model calls fewer layers: a Sequential keeps one of those it holds twice."""
+    for (path, part), (_, theirs) in zip(_places(model), _places(other), strict=True):
+        if isinstance(part, keras.Sequential) and len(part.layers) != len(theirs.layers):
+            names = [layer.name for layer in part.layers]
+            twice = next((name for name in names if names.count(name) > 1), names[-1])
+            return (
+                f"'{path or part.name}' (Sequential) holds layer '{twice}' more than once, and its "
+                "configuration only once."
+            )
     return None
 
 

@@ -571,6 +571,30 @@ def test_a_large_model_is_looked_at_without_memory(monkeypatch):
     assert check_savable(model).loads_with == "load_model(path)"
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", ["dense", "submodel", "weightless"])
+def test_a_sequential_that_holds_a_layer_twice_comes_back_by_its_code(kind, nested, tmp_path):
+    def make():
+        first = {
+            "dense": lambda: L.Dense(16, name="twice"),
+            "submodel": lambda: stack(L.Dense(16, name="in")),
+            "weightless": lambda: L.ReLU(name="twice"),
+        }[kind]()
+        model = stack(L.Dense(16, name="a"), first, L.Dense(16, name="b"), first)
+        inputs = keras.Input((16,))
+        return keras.Model(inputs, model(inputs)) if nested else model
+
+    model = make()
+    factorize(model, rank=3, rules=[LayerRule("*", keep_dense=False)])
+    with pytest.warns(UserWarning, match=r"holds layer .* more than once"):
+        saved = save_model(model, tmp_path / "model.reducible")
+    assert saved.loads_with == "load_weights_into(model, path)"
+    with pytest.raises(FormatError, match="more than once"):
+        load_model(tmp_path / "model.reducible")
+    again = load_weights_into(make(), tmp_path / "model.reducible")
+    np.testing.assert_array_equal(again(NUMBERS), model(NUMBERS))
+
+
 # --- the report ----------------------------------------------------------------------------
 
 
