@@ -31,13 +31,7 @@ from reducible_train.container.codecs.dtypes import dtype_named
 from reducible_train.container.files import check_path
 from reducible_train.container.header import header_bytes
 from reducible_train.container.records import check_name
-from reducible_train.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    FormatError,
-    SurgeryError,
-    shortened,
-)
+from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError, shortened
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_file_name
 from reducible_train.report.records import Report
@@ -108,14 +102,14 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     Args:
         model: A built Keras model, factorised or not.
         path: The file, by custom `*.reducible`.
-        report: What `RankScheduler.report` or `factorize` gave, to be kept with it.
+        report: What `RankScheduler.report` or `factorize` gave, to be kept with it. One that is not
+            of the model as it is stays out, with a warning.
 
     Returns:
         Its size, and the sizes to compare it with.
 
     Raises:
-        ArgumentError: The name is that of one of Keras's own files, or the report is not of the
-            model as it is.
+        ArgumentError: The name is that of one of Keras's own files.
         SurgeryError: The model is not built.
         FormatError: The file cannot hold the model: see `check_savable`.
         FileAccessError: The file cannot be written; the old one is untouched.
@@ -148,8 +142,8 @@ def write_model(model: Any, path: Path_, report: Report | None = None) -> tuple[
             "or what factorize returned."
         )
     back = check_savable(model)
-    if report is not None:
-        _check_report(model, report)
+    if report is not None and not _is_fitting(model, report):
+        report = None
     kernels = find_kernels(model)
     dense = sum(_keras.size(v) * _keras.itemsize(v) for v in model.weights)
     weights = dense
@@ -173,20 +167,24 @@ def write_model(model: Any, path: Path_, report: Report | None = None) -> tuple[
     return SavedFile(path, size, weights, dense, back.loads_with, back.custom_objects), back
 
 
-def _check_report(model: Any, report: Report) -> None:
-    """Refuse a report that is not of the model as it is, nor of a model in it that was trained.
+def _is_fitting(model: Any, report: Report) -> bool:
+    """True for a report of the model as it is, or of a model in it; or else there is a warning.
 
-    Stock layers in place of factors have the parameters of the report, and no ranks. One of a
-    training that did nothing says nothing.
+    No error: a model that was trained for long is worth more than what is said of it. Stock layers
+    in place of factors have the parameters of the report, and no ranks. One of a training that
+    did nothing says nothing.
     """
     inner = [layer for _, layer in _keras.walk(model) if isinstance(layer, keras.Model)]
     told = [_misreported(part, report) for part in (_keras.trained_model(model), model, *inner)]
-    if report.dense_parameters and all(told):
-        raise ArgumentError(
-            f"`report` must be of the model that is saved, as it is now. Received: {told[0]}. Give "
-            "scheduler.report of the fit that left model "
-            f"'{shortened(model.name)}' so, or what factorize returned, or leave it out."
-        )
+    if not report.dense_parameters or not all(told):
+        return True
+    warnings.warn(
+        "The file is written without its `report`, which is not of the model as it is. Received: "
+        f"{told[0]}. Give scheduler.report of the fit that left model '{shortened(model.name)}' "
+        "so, or what factorize returned.",
+        stacklevel=4,
+    )
+    return False
 
 
 def _misreported(model: Any, report: Report) -> str | None:
