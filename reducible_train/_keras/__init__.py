@@ -38,7 +38,7 @@ from reducible_train._keras.data import (
     output_gradients,
     outputs_without_loss,
 )
-from reducible_train._keras.fit_samples import some_of_fit
+from reducible_train._keras.fit_samples import data_to_try, first_rows, len_of, some_of_fit
 from reducible_train._keras.fits import (
     Loop,
     MonitorCallback,
@@ -61,6 +61,7 @@ from reducible_train._keras.functions import (
     has_own_loss,
     has_own_step,
     is_distributed,
+    needs_targets,
     rebuild_functions,
     strategy_scope,
     sync_state,
@@ -188,11 +189,13 @@ __all__ = [
     "constant",
     "copy_state",
     "data_of_fit",
+    "data_to_try",
     "drop_attribute",
     "dtype_of",
     "end_warm_up",
     "factor_layouts",
     "find_holders",
+    "first_rows",
     "fixed_batch",
     "fresh_input_layers",
     "global_seed",
@@ -221,6 +224,7 @@ __all__ = [
     "knows_variables",
     "laid_out",
     "layer_calls",
+    "len_of",
     "logged_metrics",
     "loop_of",
     "loss_gradients",
@@ -228,6 +232,7 @@ __all__ = [
     "metric_of_name",
     "metrics_begun",
     "move_parameters",
+    "needs_targets",
     "not_finite",
     "note_place",
     "numbers_of_sample",

@@ -41,6 +41,56 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     return ("the training data", training) if training else None
 
 
+def data_to_try(callback: Any) -> list[tuple[str, Batch, int]]:
+    """The data of the fit that has called a callback, where it is numbers that can be tried out.
+
+    Returns:
+        For training and for validation: the name in `fit`, inputs, targets and weights, nested as
+        they were given, and how many samples of them a batch has. Arrays are whole, of other
+        validation data that can be read again there is the first batch.
+    """
+    found = running_fit(callback, "epoch_iterator")
+    if found is None:
+        return []
+    size = found.get("batch_size") or 32
+    parts = [("x and y", tuple(found.get(name) for name in ("x", "y", "sample_weight")), size)]
+    data = found.get("validation_data")
+    if isinstance(data, keras.utils.PyDataset) or hasattr(data, "element_spec"):
+        parts += [("validation_data", each, len_of(each)) for each in _batches(data, 1)]
+    elif data is not None:
+        validation = keras.utils.unpack_x_y_sample_weight(data)
+        parts.append(("validation_data", validation, found.get("validation_batch_size") or size))
+    return [part for part in parts if part[1][0] is not None and _is_numbers(part[1])]
+
+
+def len_of(parts: Any) -> int:
+    """How many samples there are, by the first of nested arrays."""
+    first = next(each for each in keras.tree.flatten(parts) if each is not None)
+    return int(first.shape[0])
+
+
+def first_rows(parts: Batch, count: int) -> Batch:
+    """The first samples of nested arrays."""
+
+    def first(each: Any) -> Any:
+        rows = None if each is None else each[:count]
+        return rows if rows is None or keras.ops.is_tensor(rows) else np.asarray(rows)
+
+    return _mapped(first, parts)
+
+
+def _is_numbers(parts: Any) -> bool:
+    leaves = [each for each in keras.tree.flatten(parts) if each is not None]
+    return all(_has_rows(each) and _holds_numbers(each.dtype) for each in leaves)
+
+
+def _holds_numbers(dtype: Any) -> bool:
+    try:
+        return bool(keras.backend.standardize_dtype(dtype) != "string")
+    except ValueError:  # objects, texts
+        return False
+
+
 def _batches(data: Any, most: int) -> list[Batch]:
     if isinstance(data, keras.utils.PyDataset):
         numbers = itertools.count() if data.num_batches is None else range(data.num_batches)

@@ -31,6 +31,24 @@ def compares_with_targets(model: Any) -> bool:
     return getattr(model, "_compile_loss", None) is not None
 
 
+def needs_targets(model: Any, *, training: bool) -> bool:
+    """True for a model of which Keras's own steps cannot do without targets.
+
+    Args:
+        model: The model.
+        training: True to train it, False to evaluate it.
+    """
+    step = "train_step" if training else "test_step"
+    names = (step, "compute_loss")
+    stock = all(getattr(type(model), name) is getattr(keras.Model, name) for name in names)
+    if not stock or not getattr(model, "compiled", False) or not compares_with_targets(model):
+        return False
+    losses = [
+        each for each in keras.tree.flatten(model.loss) if isinstance(each, keras.losses.Loss)
+    ]
+    return all(type(each).__call__ is keras.losses.Loss.__call__ for each in losses)
+
+
 def has_own_step(model: Any) -> bool:
     """True for a model whose training step is not Keras's, so that it may do anything."""
     return type(model).train_step is not keras.Model.train_step

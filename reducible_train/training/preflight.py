@@ -18,6 +18,7 @@ from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.timing import final_epoch, timing_faults
+from reducible_train.training.fit_data import check_fit_data
 from reducible_train.training.other_callbacks import (
     check_other_callbacks,
     goes_on,
@@ -59,6 +60,7 @@ def check_fit(
         check_weights(losses, _keras.trained_model(model))
     for where, x, y in _keras.arrays_of_fit(scheduler):
         check_values(model, x, y, f"{where} of the fit")
+    check_fit_data(scheduler, data)
     check_asking(model, asking_in(settings), data if calibration.is_of_the_fit else None)
 
 

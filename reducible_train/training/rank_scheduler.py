@@ -111,9 +111,10 @@ class RankScheduler(keras.callbacks.Callback):
         ArgumentTypeError: An argument of the wrong type.
         ArgumentError: Unusable arguments, or some that do not go together; when `fit` begins, a
             rule that matches no layer, a schedule that ends after the last cut, a guard whose
-            metric the model does not have, a second scheduler, or a callback of Keras that would
-            keep a larger model as the best or put back weights of other shapes; at a cut, a
-            `Rewarm(epochs=...)` in an epoch whose number of steps is not known yet.
+            metric the model does not have, data that the model or its loss cannot take, a second
+            scheduler, or a callback of Keras that would keep a larger model as the best or put back
+            weights of other shapes; at a cut, a `Rewarm(epochs=...)` in an epoch whose number of
+            steps is not known yet.
         RankError: When `fit` begins: nothing to compress, a budget no ranks meet, or several that
             none meet together.
         SpectrumError: A weight holds NaN or infinity.

@@ -10,6 +10,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from reducible_train import (
     Cadence,
@@ -122,6 +123,33 @@ FITS = {
         lambda: fit(y=np.append(Y[:30], [7, 7]), data={"validation_split": 0.1}),
         "Received: 7 in validation_data",
     ),
+    "no targets": (lambda: fit(y=None), "inputs alone in x and y of the fit"),
+    "no targets in batches": (
+        lambda: fit(x=tf.data.Dataset.from_tensor_slices(X).batch(8), y=None),
+        "inputs alone in x and y",
+    ),
+    "samples of another shape": (
+        lambda: fit(x=X[:, :5]),
+        "inputs of shape .None, 5.*x and y of the fit",
+    ),
+    "one-hot classes": (lambda: fit(y=np.eye(5)[Y]), r"targets of shape \(None, 5\)"),
+    "targets too wide": (lambda: fit(model=network(loss="mse"), y=X), r"shape \(None, 12\)"),
+    **{
+        f"validation of {name}": (
+            lambda data=data: fit(data={"validation_data": data}),
+            f"(?s){words}.*validation_data of the fit",
+        )
+        for name, data, words in [
+            ("another shape", (X[:, :5], Y), r"shape \(None, 5\)"),
+            ("one-hot classes", (X, np.eye(5)[Y]), r"shape \(None, 5\)"),
+            ("no targets", (X, None), "inputs alone"),
+            ("samples alone", X, "inputs alone"),
+            ("fewer targets", (X, Y[:9]), "32, 9"),
+            ("weights of another shape", (X, Y, np.ones((32, 3))), "Received"),
+            ("unknown inputs", ({"one": X, "two": X}, Y), "Received"),
+            ("batches", tf.data.Dataset.from_tensors((X[:, :5], Y)), r"shape \(None, 5\)"),
+        ]
+    },
     "guard without validation": (
         lambda: fit(guard=Guard("val_accuracy", max_drop=0.1)),
         "watch 'accuracy'",
@@ -185,6 +213,7 @@ FILES = {
 MISTAKES = SETTINGS | FITS | CUTS | FILES
 
 
+@pytest.mark.filterwarnings("ignore:.*shuffle=True")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_what_came_and_the_way_out(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -267,3 +296,78 @@ def test_tokens_are_looked_at_where_they_enter_a_table(named):
     inputs = {"text": tokens, "other": other} if named else [tokens, other]
     with pytest.raises(ReducibleError, match=r"'table' .* 0 to 10.*input_dim=14"):
         fit(model=model, x=inputs, y=X[:, 0])
+
+
+def taken(model, x, y, **data):
+    """True where a fit with a scheduler brings what is asked, as one without would train."""
+    scheduler = RankScheduler(PiecewiseConstant(values=(1.0, 0.8), start_epochs=(0, 1)))
+    model.fit(x, y, epochs=2, batch_size=32, verbose=0, callbacks=[scheduler], **data)
+    return len(scheduler.report.cuts) == 1
+
+
+class Free(keras.losses.Loss):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return keras.ops.mean(y_pred**2)
+
+
+TAKEN = {
+    "a last axis of one": (SPARSE, (X[..., None], Y[:, None]), (X[..., None], Y)),
+    "by name": (SPARSE, (X, Y), ({"given": X}, Y)),
+    "in a list": (SPARSE, (X, Y), [X, Y]),
+    "tensors": (SPARSE, (X, Y), (keras.ops.array(X), keras.ops.array(Y[:, None]))),
+    "that broadcasts": ("mse", (X, X[:, :5]), (X, X[:, :1])),
+    "batches": (SPARSE, (X, Y), tf.data.Dataset.from_tensors((X, Y[:, None]))),
+    "without targets, of a loss that takes none": (Free(), (X, None), (X, None)),
+    "without targets, of no loss": (None, (X, None), X),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist", "ignore:(?s).*The structure of")
+@pytest.mark.parametrize("name", TAKEN)
+def test_data_that_keras_takes_are_let_pass(name):
+    class Penalty(L.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.mean(x**2))
+            return x
+
+    loss, (x, y), validation = TAKEN[name]
+    given = keras.Input((12,), name="given")
+    hidden = L.Dense(24)(L.Dense(24)(given))
+    model = keras.Model(given, L.Dense(5)(Penalty()(hidden)))
+    model.compile("sgd", loss, run_eagerly=True)
+    assert taken(model, x, y, validation_data=validation)
+
+
+@pytest.mark.parametrize(("x", "y"), [(X[:, :5], Y), (X, np.eye(5)[Y])])
+def test_what_a_model_of_ones_own_cannot_validate_is_told_as_well(x, y):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = L.Dense(24), L.Dense(24)
+            self.last = L.Dense(5)
+
+        def call(self, x):
+            return self.last(self.two(self.one(x)))
+
+    model = Own()
+    model.compile("sgd", SPARSE, run_eagerly=True)
+    model(X)
+    with pytest.raises(ReducibleError, match="validation_data of the fit"):
+        fit(model=model, data={"validation_data": (x, y)})
+    assert taken(model, X, Y, validation_data=(X, Y[:, None]))
+
+
+@pytest.mark.parametrize("wrong", [{"kind": np.eye(5)[Y]}, {"size": None}])
+def test_targets_are_tried_on_several_outputs(wrong):
+    loss = {"kind": SPARSE, "size": "mse"}
+    good = {"kind": Y, "size": X[:, :1]}
+    with pytest.raises(ReducibleError, match="validation_data of the fit"):
+        fit(
+            model=two_heads(loss),
+            x={"given": X},
+            y=good,
+            data={"validation_data": ({"given": X}, good | wrong)},
+        )
+    assert taken(
+        two_heads(loss), {"given": X}, good, validation_data=({"given": X}, good | {"size": Y})
+    )

@@ -1,0 +1,152 @@
+"""The data of a fit against its model: what Keras would find once ranks were cut, or an epoch over.
+
+Keras itself is the judge: what does not plainly fit is run through the model and its loss, one
+batch of it, and refused only where that fails.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from reducible_train import _keras
+from reducible_train.errors import ArgumentError, first_sentence
+from reducible_train.preflight.values import fits
+from reducible_train.selection.samples import shapes_fit
+
+_TRAINING = "x and y"
+
+
+def check_fit_data(callback: Any, spec: Any) -> None:
+    """Refuse data of a fit that its model, or the loss, cannot take.
+
+    Args:
+        callback: A callback that the fit has called.
+        spec: Inputs, targets and weights that are trained on, as `_keras.data_of_fit` tells them.
+
+    Raises:
+        ArgumentError: There are no targets, or more or fewer than inputs, or a batch of them fails.
+    """
+    model = callback.model
+    if spec is not None and spec[1] is None:
+        _check_targets(model, _TRAINING)
+    before: Any = None  # what is trained on, if it was looked at
+    for name, batch, size in _keras.data_to_try(callback):
+        if batch[1] is None:
+            _check_targets(model, name)
+        _check_counts(batch, name)
+        if name == _TRAINING and _keras.has_own_step(model):
+            continue
+        if _can_be_tried(model) and _is_doubtful(model, batch, before):
+            _try(model, _keras.first_rows(batch, size), name)
+        before = batch
+
+
+def _check_targets(model: Any, name: str) -> None:
+    if _keras.needs_targets(model, training=name == _TRAINING):
+        raise ArgumentError(
+            f"The loss that model '{model.name}' is compiled with compares with targets. Received: "
+            f"inputs alone in {name} of the fit. Give targets beside them, or compile the model "
+            "without a loss if its layers add theirs."
+        )
+
+
+def _check_counts(batch: Any, name: str) -> None:
+    counts = [each.shape[0] for each in keras.tree.flatten(batch) if each is not None]
+    if len(set(counts)) > 1:
+        raise ArgumentError(
+            f"Inputs, targets and weights must be of equally many samples. Received: "
+            f"{', '.join(map(str, counts))} in {name} of the fit. Give each sample its target."
+        )
+
+
+def _can_be_tried(model: Any) -> bool:
+    """True for a model that can be called here and now, with Keras's own words on what is good."""
+    part = _keras.trained_model(model)
+    return (
+        type(model).compute_loss is keras.Model.compute_loss
+        and _keras.can_be_judged(model)
+        and _keras.has_call(part)
+        and not _keras.unbuilt_parts(model)
+        and not _keras.is_distributed(model)
+        and not _keras.is_shared_by_processes(part.variables)
+    )
+
+
+def _is_doubtful(model: Any, batch: Any, before: Any) -> bool:
+    """True unless data plainly fit, or are like others.
+
+    Of a model without a graph nothing is known but that: there, what comes first is let pass.
+    """
+    x, y, weight = batch
+    if not _keras.len_of(batch):
+        return False
+    weighted = any(len(each.shape) != 1 for each in _leaves(weight))
+    if before is not None and not weighted and _kinds((x, y)) == _kinds(before[:2]):
+        return False
+    if not _keras.is_graph_model(_keras.trained_model(model)):
+        return before is not None
+    return weighted or not (_inputs_fit(model, x) and _targets_fit(model, y))
+
+
+def _kinds(parts: Any) -> Any:
+    """Shapes and kinds of numbers of nested arrays, by their places."""
+    return [
+        (path, None if each is None else (tuple(each.shape[1:]), str(each.dtype)))
+        for path, each in keras.tree.flatten_with_path(parts)
+    ]
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [each for each in keras.tree.flatten(value) if each is not None]
+
+
+def _inputs_fit(model: Any, x: Any) -> bool:
+    known = _keras.known_inputs(model)
+    given = _keras.in_order(x, model)
+    named = not isinstance(x, dict) or set(x) == set(_keras.input_names(model) or ())
+    if known is None or not named or any(each is None for each in given):
+        return False
+    takes = [each.dtype for each in _keras.trained_model(model).inputs]
+    return "string" not in takes and shapes_fit([tuple(each.shape) for each in given], known)
+
+
+def _targets_fit(model: Any, y: Any) -> bool:
+    """True for targets of the very shape of the outputs, or of class numbers for them."""
+    if not _keras.compares_with_targets(model):
+        return True
+    outputs, labels = keras.tree.flatten(model.outputs), keras.tree.flatten(y)
+    if isinstance(y, dict) or len(outputs) != len(labels):
+        return False
+    less = 1 if any("sparse" in _name(each) for each in _leaves(model.loss)) else 0
+    return all(
+        label is not None
+        and fits(tuple(label.shape[1:]), tuple(output.shape[1 : len(output.shape) - less]))
+        for label, output in zip(labels, outputs, strict=True)
+    )
+
+
+def _name(loss: Any) -> str:
+    return (
+        loss if isinstance(loss, str) else str(getattr(loss, "name", getattr(loss, "__name__", "")))
+    )
+
+
+def _try(model: Any, batch: Any, name: str) -> None:
+    """Let the model judge a batch, as Keras has it judged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras will say it again
+            _keras.answers(model, [batch], judged=True)
+    except Exception as error:  # Keras and its backend raise whatever they like
+        shapes = [
+            ", ".join(str((None, *each.shape[1:])) for each in _leaves(part)) or "none"
+            for part in batch[:2]
+        ]
+        raise ArgumentError(
+            f"Model '{model.name}' must be able to judge its data. Received: inputs of shape "
+            f"{shapes[0]} and targets of shape {shapes[1]} in {name} of the fit: "
+            f"{first_sentence(error)} Check shapes, targets and loss."
+        ) from error
