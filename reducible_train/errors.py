@@ -124,7 +124,7 @@ class ShortfallWarning(UserWarning):
 
 
 class OutputErrorWarning(UserWarning):
-    """The outputs of a model are no better than their mean, for its ranks are too low."""
+    """Outputs are no better than their mean: the ranks are too low, or the training diverged."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reducible_train import _keras
 from reducible_train.cli._data import Arrays
-from reducible_train.cli._exit import DONE, HELD_BACK, SHORT
+from reducible_train.cli._exit import DIVERGED, DONE, HELD_BACK, SHORT
 from reducible_train.cli._look import address, inspect_line, tensorboard_line
 from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._rescue import rescuing
@@ -30,6 +30,7 @@ from reducible_train.preflight.data import check_data
 from reducible_train.saving.model_file import check_savable, save_model
 from reducible_train.settings.checkpoint_names import check_filled, fields_of
 from reducible_train.settings.monitors import check_validated, direction
+from reducible_train.training.lost_weights import NAN_REMEDY
 
 _VALIDATION = "Add x_val and y_val, set training.validation_split: 0.1"
 
@@ -80,9 +81,13 @@ def train(
     show_report(console, report)
     console.print()
     _say_where(console, loaded, out)
-    code = _code(scheduler.shortfall)
+    told = [str(scheduler.shortfall)] if scheduler.shortfall is not None else []
+    if scheduler.diverged is not None:
+        told.append(f"The training diverged: at its end, {scheduler.diverged}. {NAN_REMEDY}")
+    for each in told:
+        Console(stderr=True).print(Text(each), soft_wrap=True)
+    code = _code(scheduler)
     if code != DONE:
-        Console(stderr=True).print(Text(str(scheduler.shortfall)), soft_wrap=True)
         raise typer.Exit(code)
 
 
@@ -133,8 +138,11 @@ def _try(network: Any, x: Any, y: Any, where: str) -> None:
         ) from error
 
 
-def _code(shortfall: Any) -> int:
+def _code(scheduler: Any) -> int:
     """The exit code for what a training did not bring."""
+    shortfall = scheduler.shortfall
+    if scheduler.diverged is not None:
+        return DIVERGED
     if shortfall is None:
         return DONE
     return HELD_BACK if shortfall.held_back else SHORT

@@ -71,12 +71,15 @@ class AnswerWatch:
             all is over, still so; `None` if they are.
         unknown: That an output held nothing finite already before a cut, so that nobody knows what
             that did to it; `None` if all did.
+        lost: That outputs which were finite before the first cut are so no more once all is over;
+            `None` if they are.
     """
 
     def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
         self.unknown: str | None = None
+        self.lost: str | None = None
         self._model = model
         self._samples = samples
         self._source = source
@@ -134,7 +137,10 @@ class AnswerWatch:
             if now is not None and self._samples is not None:
                 errors = {} if self._start is None else self._errors(self._start, now)
                 self._end = self._recorded(_known(errors), now.metrics)
-                if spoilt is not None and _is_worse(cuts[0].metrics_before, now.metrics):
+                bad, count = not_finite(now)
+                if any(map(math.isinf, errors.values())):
+                    self.lost = f"{bad:,} of {count:,} numbers of the outputs were NaN or infinite"
+                elif spoilt is not None and _is_worse(cuts[0].metrics_before, now.metrics):
                     self.complaint = useless(errors)
         if self.complaint is not None:
             self.notes = (*self.notes, f"At the end of the training, {self.complaint}.")

@@ -45,3 +45,18 @@ class KerasModel:
     def stop_training(self) -> None:
         """End the training after this epoch."""
         self._model.stop_training = True
+
+
+def lost_numbers(model: Any) -> str | None:
+    """Which weight of a model holds NaN or infinity, in words; `None` if all are as they should be.
+
+    Args:
+        model: The model; of a `Distiller`, its student is looked at.
+    """
+    _keras.sync_state(model)
+    for variable in _keras.trained_model(model).weights:
+        bad = _keras.not_finite(variable)
+        if bad:
+            size = _keras.size(variable)
+            return f"{bad:,} of {size:,} numbers of {variable.path} were NaN or infinite"
+    return None

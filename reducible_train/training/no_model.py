@@ -25,6 +25,7 @@ class NoModel:
     began: float | None = None
     counts_uses = False
     ranks: Mapping[str, int] = {}
+    diverged: str | None = None
 
     def open(self, epoch: int) -> None:
         """An epoch has its first step, which will build the model."""

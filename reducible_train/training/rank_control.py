@@ -21,7 +21,7 @@ from reducible_train.settings.search import Search
 from reducible_train.training.adaptive_controller import AdaptiveController
 from reducible_train.training.aid_context import AidRun, ModelAidContext
 from reducible_train.training.guard_run import GuardRun
-from reducible_train.training.guarded_model import KerasModel
+from reducible_train.training.guarded_model import KerasModel, lost_numbers
 from reducible_train.training.sampling import asking_of_aids
 from reducible_train.training.shortfall import Shortfall
 from reducible_train.training.target_controllers import (
@@ -40,6 +40,10 @@ class RankControl:
         controller: How far each cut goes.
         guard: What has cuts undone, or nothing in its place.
         aids: What helps the training.
+
+    Attributes:
+        diverged: What of the model was NaN or infinite when the training was over; `None` if
+            nothing was that had not been before.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class RankControl:
         self.compression = compression
         self.controller = controller
         self.guard = guard
+        self.diverged: str | None = None
         self._aids = aids
 
     @property
@@ -118,6 +123,7 @@ class RankControl:
             value = self.controller.target_value
             self.compression.cut(float(epoch), value, step=step, training=True)
         self.compression.answers.close(self.compression.history.cuts)
+        self.diverged = lost_numbers(self.compression.model) or self.compression.answers.lost
         self.abandon()
 
     def abandon(self) -> None:
@@ -132,6 +138,8 @@ class RankControl:
         """
         report = replace(self.compression.report, undone=tuple(self.guard.undone))
         notes = [*report.notes, *self.guard.notes]
+        if self.diverged is not None:
+            notes.append(f"At the end of the training, {self.diverged}.")
         if shortfall is not None:
             words = str(shortfall)
             notes = [words, *(note for note in notes if note not in words)]

@@ -27,6 +27,7 @@ from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.timing import final_epoch
 from reducible_train.training.answering import watch_of_fit
 from reducible_train.training.clock import timed
+from reducible_train.training.lost_weights import NAN_REMEDY
 from reducible_train.training.preflight import check_fit
 from reducible_train.training.rank_logs import tell_ranks
 from reducible_train.training.run import TrainingRun
@@ -105,6 +106,8 @@ class RankScheduler(keras.callbacks.Callback):
         shortfall: What the last `fit` did not bring, with `reason`, `remedy` and `held_back` (True
             if the guard or the search wanted it so); `None` if it brought what was asked. `fit`
             ends with its sentence as a warning.
+        diverged: What of the model was NaN or infinite at the end of the last `fit`, as a weight;
+            `None` if nothing was. `fit` warns of it as well.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
@@ -159,6 +162,7 @@ class RankScheduler(keras.callbacks.Callback):
         check_choices(allocation, criterion)
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
+        self.diverged: str | None = None
         self._calibration = CalibrationSet(self.calibration)
         self._loop = _keras.Loop()
         self._run: TrainingRun | None = None  # the fit that runs, or was broken off
@@ -264,6 +268,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.seconds, self.shortfall, self._outcome, self._began = 0.0, None, None, None
+        self.diverged = None
         self._begin()
 
     @timed
@@ -298,13 +303,15 @@ class RankScheduler(keras.callbacks.Callback):
             return  # told twice, by a loop of one's own: as Keras's callbacks, it ends once
         run = self._fit
         self.shortfall = run.close()
+        self.diverged = run.control.diverged
         self._outcome, self._began = self._told(), self._cuts_began()
         self._run = None
         told = "" if self.shortfall is None else str(self.shortfall)
         if told:
             warnings.warn(told, ShortfallWarning, stacklevel=3)
-        if run.control.guard is not None:
-            run.control.guard.tell_end(told)
+        guard = run.control.guard
+        if guard is not None:
+            guard.tell_end(told)
         compression = run.control.compression
         if run.answers.complaint is not None and compression is not None:
             words = (
@@ -315,6 +322,10 @@ class RankScheduler(keras.callbacks.Callback):
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
         if run.answers.unknown is not None:
             words = unknown_outputs(self.model, run.answers.unknown)
+            warnings.warn(words, OutputErrorWarning, stacklevel=3)
+        if self.diverged is not None and (guard is None or guard.end is None):
+            words = f"The training of model '{self.model.name}' has diverged: at its end, "
+            words += f"{self.diverged}. {NAN_REMEDY}"
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
 
     # --- inside -----------------------------------------------------------------------

@@ -340,6 +340,18 @@ def test_a_budget_that_training_ended_before_has_another(out, monkeypatch):
     assert out.exists()
 
 
+def test_a_training_that_ends_in_nan_has_one_too(out):
+    Path("t.yaml").write_text(
+        "compression: {budget: 0.6}\n"
+        "training: {epochs: 2, batch_size: 24, optimizer: sgd, learning_rate: 1.0e+30}\n"
+    )
+    result = finetune("m.keras", "d.npz", "t.yaml", out)
+    assert result.exit_code == 6, result.output
+    assert "The training diverged" in result.stderr
+    assert "lower the learning rate" in " ".join(result.stderr.split())
+    assert out.exists()
+
+
 def test_a_model_that_cannot_be_saved_is_rescued(out, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")

@@ -37,7 +37,7 @@ from reducible_train import (
     load_weights_into,
     save_model,
 )
-from reducible_train.errors import ShortfallWarning, SpectrumError
+from reducible_train.errors import OutputErrorWarning, ShortfallWarning, SpectrumError
 from reducible_train.layers import find_kernels
 
 STAIRS = PiecewiseConstant((1.0, 0.8, 0.6), (0, 1, 2))
@@ -448,6 +448,44 @@ def test_data_with_nan_ends_a_guarded_training_on_the_last_good_weights(since, t
     assert "nan" in scheduler.shortfall.reason
     assert not scheduler.shortfall.held_back
     assert not list(tmp_path.iterdir())
+
+
+class Huge(keras.callbacks.Callback):
+    """Weights that are finite, and give answers that are not."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        for weight in self.model.trainable_weights:
+            weight.assign(keras.ops.full_like(weight, 1e38))
+
+
+DIVERGED = {
+    "weights": (keras.optimizers.SGD, {"learning_rate": 1e30}, [], {}, "numbers of .*first"),
+    "compared with nothing": (
+        keras.optimizers.SGD,
+        {"learning_rate": 1e30},
+        [],
+        {"cadence": Cadence(compare=False)},
+        "numbers of .*first",
+    ),
+    "answers": (keras.optimizers.SGD, {"learning_rate": 0.0}, [Huge()], {}, "240 of 240 .*outputs"),
+}
+
+
+@pytest.mark.parametrize("case", DIVERGED)
+def test_a_training_that_ends_in_nan_says_so(case):
+    made, options, others, more, words = DIVERGED[case]
+    model, scheduler = small(optimizer=made(**options)), RankScheduler(budget=0.6, **more)
+    with pytest.warns(OutputErrorWarning, match=f"has diverged: at its end, .*{words}") as caught:
+        fit(model, scheduler, *others, epochs=2)
+    (told,) = [w for w in caught if issubclass(w.category, UserWarning)]
+    assert "lower the learning rate" in str(told.message)
+    assert scheduler.shortfall is None
+    assert scheduler.diverged in str(told.message)
+    assert scheduler.diverged in scheduler.report.notes[-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputErrorWarning)
+        fit(small(), scheduler, epochs=1)
+    assert scheduler.diverged is None, "of the last fit only"
 
 
 def test_a_cut_that_meets_nan_says_when():
