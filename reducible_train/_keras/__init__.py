@@ -45,6 +45,7 @@ from reducible_train._keras.fits import (
     arrays_of_fit,
     begin_at,
     data_of_fit,
+    first_epoch,
     has_validation,
     loop_of,
     other_callbacks,
@@ -87,6 +88,7 @@ from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import (
     answers_once,
     logged_metrics,
+    metric_names,
     metric_of_name,
     metrics_begun,
 )
@@ -195,6 +197,7 @@ __all__ = [
     "end_warm_up",
     "factor_layouts",
     "find_holders",
+    "first_epoch",
     "first_rows",
     "fixed_batch",
     "fresh_input_layers",
@@ -229,6 +232,7 @@ __all__ = [
     "loop_of",
     "loss_gradients",
     "meaning_of",
+    "metric_names",
     "metric_of_name",
     "metrics_begun",
     "move_parameters",

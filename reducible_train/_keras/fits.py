@@ -75,6 +75,13 @@ def has_validation(callback: Any) -> bool | None:
     return None if found is None else found["validation_data"] is not None
 
 
+def first_epoch(callback: Any) -> int:
+    """The epoch, from 0, that the fit which has called a callback begins with."""
+    found = running_fit(callback, "initial_epoch")
+    given = 0 if found is None else found["initial_epoch"]
+    return getattr(callback.model, "_initial_epoch", None) or given
+
+
 def validation_samples(callback: Any) -> int | None:
     """Of how many samples the validation data of a running fit are; `None` if no array tells."""
     found = running_fit(callback, "validation_data")

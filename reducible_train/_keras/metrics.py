@@ -43,6 +43,21 @@ def metric_of_name(name: str) -> dict[str, str | None]:
         return {}
 
 
+def metric_names(model: Any) -> list[str]:
+    """The names of metrics that are surely in the logs of training.
+
+    Of several outputs those with the output's name before them, as Keras writes them; of a model
+    whose own `train_step` may log what it likes, those that it holds.
+    """
+    known = logged_metrics(model)
+    if not known:
+        return [each.name for each in getattr(model, "metrics", ())]
+    outputs = getattr(model, "output_names", None) or []
+    if len(outputs) < 2:
+        return list(known)
+    return [name for name in known if not all(f"{each}_{name}" in known for each in outputs)]
+
+
 @contextlib.contextmanager
 def metrics_begun(model: Any) -> Iterator[None]:
     """Metrics begin anew, and count on from batch to batch: `test_on_batch` resets them each time.

@@ -22,7 +22,7 @@ from reducible_train.settings.schedules.base import schedule_draft
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import goal_faults, target_kinds
 from reducible_train.settings.targets.several import is_several
-from reducible_train.settings.timing import timing_faults
+from reducible_train.settings.timing import guard_faults, timing_faults
 
 S = TypeVar("S", bound=Settings)
 Found = Iterator[tuple[Place, str]]
@@ -71,7 +71,8 @@ def training_faults(compression: Mapping[str, Any], epochs: Any) -> Found:
     """What the training of a file is over too early for."""
     asked = _asked(compression)
     if asked is not None:
-        faults = timing_faults(asked, epochs if is_count(epochs) else None)
+        known = epochs if is_count(epochs) else None
+        faults = timing_faults(asked, known) or guard_faults(asked, known)
         yield from placed(faults, ("compression",))
 
 
@@ -113,6 +114,7 @@ class _Asked:
     aids: Sequence[Aid]
     adaptive: Adaptive | None
     search: Search | None
+    guard: object | None
 
 
 def _asked(compression: Mapping[str, Any]) -> _Asked | None:
@@ -140,6 +142,7 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
         () if False in (mine, *falls) else [aid for aid in aids if aid is not None],
         cadence.start,
         _draft(Search, compression.get("search")),
+        compression.get("guard"),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from reducible_train.settings.adaptive import Adaptive
@@ -63,6 +65,9 @@ class Timed(Protocol):
     @property
     def search(self) -> Search | None: ...
 
+    @property
+    def guard(self) -> object | None: ...
+
 
 @dataclass(frozen=True)
 class End:
@@ -107,6 +112,45 @@ def timing_faults(
     return list(_faults(settings, epochs, begin))
 
 
+def guard_faults(settings: Timed, epochs: int | None) -> list[Fault]:
+    """What keeps a guard, or its search, from letting any cut be made in a training.
+
+    It must have seen its metric at the end of an epoch before the first cut, and another epoch
+    must follow, to judge it.
+
+    Args:
+        settings: What is asked for.
+        epochs: Epochs of the training; `None` where nobody knows.
+    """
+    if settings.guard is None or epochs is None:
+        return []
+    turn, latest = _first_guarded(settings, epochs)
+    if turn <= latest:
+        return []
+    search = settings.search
+    owner = "A guard" if search is None else "A search"
+    words = (
+        f"{owner} lets no cut be made before an epoch has shown its metric, and another must "
+        f"follow to judge it: with {settings.cadence} the first can be made before epoch {turn}, "
+        "counted from 0. Received: "
+    )
+    if search is not None and search.end_epoch is not None:
+        words += f"{search}. Let it end at epoch {turn} or later."
+        return [Fault(("search", "end_epoch"), words)]
+    longer = count(epochs + 1)
+    enough = next(n for n in longer if operator.le(*_first_guarded(settings, n)))
+    return [Fault(("guard",), f"{words}epochs={epochs}. Train for epochs={enough} or more.")]
+
+
+def _first_guarded(settings: Timed, epochs: int) -> tuple[int, float]:
+    """When a guard lets ranks be looked at first, and when that is too late."""
+    search, every = settings.search, settings.cadence.epochs or 1
+    first, last = 1, epochs - 1.0
+    if search is not None:
+        first, last = max(first, search.first_epoch(epochs)), search.last_epoch(epochs)
+    return -(-first // every) * every, last
+
+
 def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterator[Fault]:
     if epochs is not None:
         waiting = ((("search",), settings.search), (("cadence", "start"), settings.adaptive))
@@ -115,7 +159,8 @@ def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterato
             if fault is not None:
                 yield fault.within(*place)
     last = schedule_end(settings, epochs, begin)
-    idle = [(aid.kind, aid.idle_fault(last)) for aid in settings.aids]
+    falling = schedule_end(settings, epochs, begin=0.0)
+    idle = [(aid.kind, aid.idle_fault(last, falling)) for aid in settings.aids]
     yield from (fault.within("aids", kind) for kind, fault in idle if fault is not None)
     if epochs is not None:
         yield from _too_late(settings, epochs, ends_of(settings, epochs, begin), last)

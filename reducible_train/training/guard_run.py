@@ -77,6 +77,7 @@ class GuardRun:
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []  # epochs that said nothing
         self._last_turn: float | None = None
+        self._is_early = False  # ranks were looked at, and only before anything was known
 
     @property
     def end(self) -> str | None:
@@ -105,7 +106,20 @@ class GuardRun:
         """What has kept the ranks up; `None` if nothing was seen that would."""
         if self.undone:
             return f"Its guard held it back: {self.undone[-1]}"
-        return self._below_limit() or _unseen(self._bound.guard.monitor, self._missing)
+        return (
+            self._below_limit()
+            or _unseen(self._bound.guard.monitor, self._missing)
+            or self._too_early()
+        )
+
+    def _too_early(self) -> str | None:
+        """That ranks were looked at, but only before anything was known of the metric."""
+        if not self._is_early:
+            return None
+        return (
+            "No cut was made: ranks were looked at before an epoch had shown "
+            f"{self._bound.guard.monitor}, and not after."
+        )
 
     def _is_tired(self) -> bool:
         """True once no more cuts are made."""
@@ -188,6 +202,7 @@ class GuardRun:
         """Cut, if the guard lets it and the controller says so."""
         passed = 0.0 if self._last_turn is None else time - self._last_turn
         self._last_turn = time
+        self._is_early = self._reference is None
         if self._reference is None or self._is_tired() or self._below_limit() is not None:
             return
         trial = self._cuts.newest

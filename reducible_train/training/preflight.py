@@ -8,6 +8,7 @@ from typing import Any
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
+from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_folder
 from reducible_train.preflight.values import check_values
 from reducible_train.selection.distribution import check_workers
@@ -17,13 +18,14 @@ from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.monitors import check_validated
-from reducible_train.settings.timing import final_epoch, timing_faults
+from reducible_train.settings.timing import final_epoch, guard_faults, timing_faults
 from reducible_train.training.fit_data import check_fit_data
 from reducible_train.training.other_callbacks import (
     check_other_callbacks,
     goes_on,
     tell_of_plain_search,
 )
+from reducible_train.training.rank_logs import check_names
 from reducible_train.training.sampling import CalibrationSet, asking_in
 
 
@@ -55,6 +57,9 @@ def check_fit(
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
         check_guard(settings.guard, model, _keras.has_validation(scheduler))
+    if not _goes_on(scheduler):
+        raise_first(guard_faults(settings, epochs))
+    check_names(model)
     losses = losses_of(settings.analysis)
     if losses is not None and not goes_on(others):
         check_weights(losses, _keras.trained_model(model))
@@ -62,6 +67,14 @@ def check_fit(
         check_values(model, x, y, f"{where} of the fit")
     check_fit_data(scheduler, data)
     check_asking(model, asking_in(settings), data if calibration.is_of_the_fit else None)
+
+
+def _goes_on(scheduler: Any) -> bool:
+    """True for a fit that begins where another ended: it may have its cuts behind it."""
+    part = _keras.trained_model(scheduler.model)
+    return bool(_keras.first_epoch(scheduler)) or any(
+        k.rank is not None for k in find_kernels(part)
+    )
 
 
 def check_steps(

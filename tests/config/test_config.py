@@ -715,7 +715,12 @@ def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
         told = problems_of(compression(**keys))
         assert list(told) == ["$.compression.aids.tail_shrink"]
         assert came in told["$.compression.aids.tail_shrink"]
-    for keys in ({"budget": 0.5, "cadence": {"start": {}}}, {"cost": 500}, {"rank": 4}):
+    late = {"schedule": "piecewise_constant", "start_epochs": [0, 2]}
+    for keys in (
+        {"budget": late | {"values": [1.0, 0.5]}, "cadence": {"start": {}}},
+        {"cost": late | {"values": [900, 500]}},
+        {"rank": late | {"values": [9, 4]}},
+    ):
         (scheduler,) = parse_config(compression(**keys)).callbacks()
         assert [type(aid) for aid in scheduler.aids] == [TailShrink]
 

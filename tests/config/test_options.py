@@ -21,7 +21,7 @@ from reducible_train.config.problems import explain
 from reducible_train.config.schedules import Target, as_config
 from reducible_train.config.sections import built, section_of
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.aids import Regrow, aid_kinds
+from reducible_train.settings.aids import Regrow, TailShrink, aid_kinds
 from reducible_train.settings.base import Settings, together
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.callbacks import (
@@ -41,7 +41,7 @@ from reducible_train.settings.schedules import Constant, schedule_kinds
 from reducible_train.settings.search import Search
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.settings.targets import target
-from reducible_train.settings.timing import timing_faults
+from reducible_train.settings.timing import guard_faults, timing_faults
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = {  # what must be given, as plain values
@@ -415,10 +415,11 @@ LATE, EVERY = Adaptive(end_epoch=4), Cadence(epochs=1)
 
 
 def asked(cadence=EVERY, **given):
-    empty = {"target": target("rank", 4), "rules": (), "aids": (), "search": None}
+    empty = {"target": target("rank", 4), "rules": (), "aids": (), "search": None, "guard": None}
     return SimpleNamespace(**{**empty, **given}, cadence=cadence, adaptive=cadence.start)
 
 
+TAIL = ("aids", "tail_shrink")
 RAMP = {"schedule": "ramp", "initial": 9, "final": 2, "start_epoch": 1, "end_epoch": 6}
 
 
@@ -457,6 +458,12 @@ RAMP = {"schedule": "ramp", "initial": 9, "final": 2, "start_epoch": 1, "end_epo
             ("aids", "regrow"),
         ),
         ({"rank": 4, "aids": {"regrow": {}}}, {"aids": [Regrow()]}, ("aids", "regrow")),
+        ({"rank": 4, "aids": {"tail_shrink": {}}}, {"aids": [TailShrink()]}, TAIL),
+        (
+            {"rank": 4, "aids": {"tail_shrink": {}}, "cadence": {"start": {"end_epoch": 4}}},
+            {"aids": [TailShrink()], "cadence": Cadence(start=LATE)},
+            TAIL,
+        ),
     ],
 )
 def test_a_training_that_is_over_too_early_is_told_alike_in_python_and_in_a_file(
@@ -473,6 +480,46 @@ def test_a_training_that_is_over_too_early_is_told_alike_in_python_and_in_a_file
     if "do nothing" not in fault.message:
         assert timing_faults(asked(**settings), 40) == []
         parse_config({"compression": compression} | late)
+
+
+@pytest.mark.parametrize(
+    ("search", "cadence", "epochs", "enough", "place"),
+    [
+        (None, {"epochs": 1}, 1, 2, ("guard",)),
+        (None, {"epochs": 3}, 3, 4, ("guard",)),
+        (None, {"steps": 2}, 1, 2, ("guard",)),
+        ({}, {"epochs": 1}, 1, 2, ("guard",)),
+        ({}, {"epochs": 6}, 7, 8, ("guard",)),
+        ({"end_epoch": 0}, {"epochs": 1}, 9, None, ("search", "end_epoch")),
+    ],
+)
+def test_a_guard_is_told_that_no_cut_can_be_judged(search, cadence, epochs, enough, place):
+    made = None if search is None else Search(**search)
+    settings = asked(Cadence(**cadence), guard=Guard(limit=1), search=made)
+    (fault,) = guard_faults(settings, epochs)
+    assert fault.argument == place
+    compression = {"cadence": cadence, "guard": {"limit": 1}}
+    compression |= {"rank": 4} if search is None else {"search": search}
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"compression": compression, "training": {"epochs": epochs}})
+    (problem,) = caught.value.problems
+    assert problem.path == "$.compression." + written(place)
+    assert problem.message == fault.message.replace("`", "")
+    assert guard_faults(settings, None) == []
+    if enough is not None:
+        assert f"epochs={enough} or more" in fault.message
+        assert guard_faults(settings, enough) == []
+        parse_config({"compression": compression, "training": {"epochs": enough}})
+
+
+def test_a_tail_is_shrunk_before_whatever_falls_later():
+    later = Ramp(9, 2, 0, 2)
+    for settings in (
+        {"target": target("rank", later)},
+        {"rules": [LayerRule("a", rank=later)]},
+        {"target": target("rank", later), "cadence": Cadence(start=LATE)},
+    ):
+        assert timing_faults(asked(aids=[TailShrink()], **settings), None) == []
 
 
 def test_steps_are_judged_once_their_number_is_known():

@@ -27,6 +27,7 @@ from reducible_train import (
     RankTensorBoard,
     ReducibleError,
     Search,
+    TailShrink,
     factorize,
     load_config,
     load_model,
@@ -43,10 +44,11 @@ Y = RNG.integers(0, 5, 32)
 SPARSE = "sparse_categorical_crossentropy"
 
 
-def network(classes=5, loss=SPARSE):
+def network(classes=5, loss=SPARSE, metric="accuracy"):
     units = [L.Dense(24, "relu", name="one"), L.Dense(24, "relu", name="two"), L.Dense(classes)]
     model = keras.Sequential([keras.Input((12,)), *units])
-    model.compile("sgd", loss, metrics=["accuracy"])
+    metrics = [metric if metric == "accuracy" else keras.metrics.SparseCategoricalAccuracy(metric)]
+    model.compile("sgd", loss, metrics=metrics)
     return model
 
 
@@ -122,6 +124,19 @@ FITS = {
     "classes split off": (
         lambda: fit(y=np.append(Y[:30], [7, 7]), data={"validation_split": 0.1}),
         "Received: 7 in validation_data",
+    ),
+    "a metric called like a size": (
+        lambda: fit(model=network(metric="params_fraction")),
+        "'my_params_fraction'",
+    ),
+    "a metric called like a rank": (lambda: fit(model=network(metric="rank/two")), "'my_rank/two'"),
+    "a tail that nothing takes": (
+        lambda: fit(budget=0.6, aids=[TailShrink()]),
+        "TailShrink would do nothing",
+    ),
+    "a guard without time": (
+        lambda: fit(guard=Guard("loss", limit=9), cadence=Cadence(epochs=2)),
+        "epochs=3 or more",
     ),
     "no targets": (lambda: fit(y=None), "inputs alone in x and y of the fit"),
     "no targets in batches": (
@@ -371,3 +386,11 @@ def test_targets_are_tried_on_several_outputs(wrong):
     assert taken(
         two_heads(loss), {"given": X}, good, validation_data=({"given": X}, good | {"size": Y})
     )
+
+
+def test_a_metric_of_one_of_several_outputs_may_be_called_like_a_size():
+    model = two_heads({"kind": SPARSE, "size": "mse"})
+    metric = {"size": [keras.metrics.MeanSquaredError(name="params")]}
+    model.compile("sgd", {"kind": SPARSE, "size": "mse"}, metrics=metric, run_eagerly=True)
+    assert taken(model, {"given": X}, {"kind": Y, "size": X[:, :1]})
+    assert "size_params" in model.history.history

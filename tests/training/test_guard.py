@@ -135,6 +135,27 @@ def test_a_cut_within_the_bound_stays():
     assert model.count_params() <= 0.5 * scheduler.report.dense_parameters
 
 
+@pytest.mark.parametrize("what", [{"budget": 0.5}, {"search": Search()}])
+def test_a_fit_without_an_epoch_to_judge_a_cut_by_is_refused(what):
+    says = Says(0.9)
+    with pytest.raises(ArgumentError, match="epochs=2 or more"):
+        fit(RankScheduler(**what, guard=guard()), says, 1)
+    assert not says.sizes
+    scheduler = RankScheduler(**what, guard=guard())
+    model, _ = fit(scheduler, says, 2)
+    assert [cut.epoch for cut in scheduler.report.cuts] == [1]
+    fit(scheduler, says, 1, model)  # goes on, with its cuts behind it
+
+
+def test_a_fit_that_goes_on_where_no_cut_can_be_judged_says_so():
+    scheduler = RankScheduler(budget=0.5, guard=guard())
+    fit(scheduler, Says(0.9), 3, initial_epoch=2)
+    short = scheduler.shortfall
+    assert "looked at before an epoch had shown val_quality, and not after" in short.reason
+    assert short.held_back
+    assert scheduler.report.cuts == ()
+
+
 # --- undoing ---------------------------------------------------------------------------
 
 

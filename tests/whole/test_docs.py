@@ -209,7 +209,7 @@ def test_the_programs_for_trackers_tell_them_each_cut_and_each_epoch(monkeypatch
 
     text = (DOCS / "configuration.md").read_text("utf-8")
     to_wandb, to_mlflow = re.findall(r"^```py\n(.*?)^```", text, RULE)
-    x = np.ones((8, 12), "float32") * np.arange(12)
+    x = np.ones((8, 12), "float32") * np.linspace(0, 1, 12, dtype="float32")
     for program, tracker in ((to_wandb, Wandb()), (to_mlflow, MLflow())):
         assert len(program.splitlines()) <= 20
         model = keras.Sequential([keras.Input((12,)), *map(keras.layers.Dense, (12, 2))])

@@ -75,11 +75,12 @@ class Aid(Settings):
         """
         return 0.0
 
-    def idle_fault(self, schedule_end: float) -> Fault | None:
+    def idle_fault(self, schedule_end: float, falling: float) -> Fault | None:
         """What is wrong with it where it would do nothing at all.
 
         Args:
             schedule_end: The epoch at which all schedules have fallen.
+            falling: For how many epochs they fall, from when cuts may be made.
         """
         return None
 

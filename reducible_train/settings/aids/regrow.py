@@ -86,7 +86,7 @@ class Regrow(
     def rests_from(self, schedule_end: float) -> float:
         return self._end(schedule_end)
 
-    def idle_fault(self, schedule_end: float) -> Fault | None:
+    def idle_fault(self, schedule_end: float, falling: float) -> Fault | None:
         if self._end(schedule_end) > self.start_epoch:
             return None
         return Fault(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from reducible_train.settings.aids.base import Aid, AidContext
 from reducible_train.settings.checks import PART, POSITIVE
+from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Number, option
 
 
@@ -48,6 +49,16 @@ class TailShrink(
     ahead: float = option(
         Number(POSITIVE), 1.0, help="How far it looks ahead, in epochs, more than 0."
     )
+
+    def idle_fault(self, schedule_end: float, falling: float) -> Fault | None:
+        if falling > 0:
+            return None
+        return Fault(
+            (),
+            "TailShrink would do nothing: all that falls has fallen at the first cut, and it "
+            f"shrinks what a later one will take. Received: {self}. Let a schedule fall later, as "
+            "PiecewiseConstant((1.0, 0.3), (0, 4)), or remove it.",
+        )
 
     def before_epoch(self, training: AidContext) -> None:
         training.pull(self.fraction, self.ahead)
