@@ -19,6 +19,10 @@ from reducible_train.selection.samples import shapes_fit
 _TRAINING = "x and y"
 
 
+class UnfitError(ArgumentError):
+    """Data of a fit that its model, or the loss, cannot take."""
+
+
 def check_fit_data(callback: Any, spec: Any) -> None:
     """Refuse data of a fit that its model, or the loss, cannot take.
 
@@ -27,7 +31,7 @@ def check_fit_data(callback: Any, spec: Any) -> None:
         spec: Inputs, targets and weights that are trained on, as `_keras.data_of_fit` tells them.
 
     Raises:
-        ArgumentError: There are no targets, or more or fewer than inputs, or a batch of them fails.
+        UnfitError: There are no targets, or more or fewer than inputs, or a batch of them fails.
     """
     model = callback.model
     if spec is not None and spec[1] is None:
@@ -46,7 +50,7 @@ def check_fit_data(callback: Any, spec: Any) -> None:
 
 def _check_targets(model: Any, name: str) -> None:
     if _keras.needs_targets(model, training=name == _TRAINING):
-        raise ArgumentError(
+        raise UnfitError(
             f"The loss that model '{model.name}' is compiled with compares with targets. Received: "
             f"inputs alone in {name} of the fit. Give targets beside them, or compile the model "
             "without a loss if its layers add theirs."
@@ -56,7 +60,7 @@ def _check_targets(model: Any, name: str) -> None:
 def _check_counts(batch: Any, name: str) -> None:
     counts = [each.shape[0] for each in keras.tree.flatten(batch) if each is not None]
     if len(set(counts)) > 1:
-        raise ArgumentError(
+        raise UnfitError(
             f"Inputs, targets and weights must be of equally many samples. Received: "
             f"{', '.join(map(str, counts))} in {name} of the fit. Give each sample its target."
         )
@@ -145,7 +149,7 @@ def _try(model: Any, batch: Any, name: str) -> None:
             ", ".join(str((None, *each.shape[1:])) for each in _leaves(part)) or "none"
             for part in batch[:2]
         ]
-        raise ArgumentError(
+        raise UnfitError(
             f"Model '{model.name}' must be able to judge its data. Received: inputs of shape "
             f"{shapes[0]} and targets of shape {shapes[1]} in {name} of the fit: "
             f"{first_sentence(error)} Check shapes, targets and loss."

@@ -27,6 +27,7 @@ from reducible_train.selection.measured import losses_of
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
+from reducible_train.training.fit_data import UnfitError
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
     COMPACT,
@@ -237,6 +238,8 @@ class RankHyperModel(keras_tuner.HyperModel):
                 outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
+        except UnfitError as error:  # which no trial could take
+            raise SearchError(str(error)) from error
         except Exception as error:
             ends_as = _failure(trial, error)
             if ends_as is None:  # keras-tuner may try it again

@@ -108,6 +108,12 @@ def test_what_no_fit_takes_spends_no_trial(fit, words, tmp_path):
     assert not [*tmp_path.glob("s/trial_*")]  # so the mended program has all of them
 
 
+def test_data_that_the_model_cannot_take_spend_no_trial(tmp_path):
+    fit = {"validation_data": (X[:, :5], Y)}
+    refused("must be able to judge its data", tmp_path, fit=fit)
+    assert not trials_of(random_search(tmp_path, hypermodel()), "FAILED")
+
+
 def test_a_generator_serves_one_trial(tmp_path):
     fit = {"validation_split": 0.0, "validation_data": (X, Y), "batch_size": None, "epochs": 1}
     once = (iter([(X, Y)] * 3),)
