@@ -19,6 +19,7 @@ def shortened(text: str, most: int = 60) -> str:
 _GRAPH = re.compile(  # names of nodes, colours of a terminal
     r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|^\(\d+\)\s*|\x1b\[\d*m| name:\s*$"
 )
+_END = re.compile(r"\.\s+(?=[A-Z])")  # not that of "vs."
 _WRAPPED = "Exception encountered when calling"  # Keras's words before what was found
 
 
@@ -30,6 +31,8 @@ def first_sentence(error: BaseException) -> str:
         'ValueError: Shapes differ.'
         >>> first_sentence(ValueError("Exception encountered when calling A.call().\\n\\nNo mask."))
         'ValueError: No mask.'
+        >>> first_sentence(ValueError("Incompatible shapes: [32] vs. [32,3]"))
+        'ValueError: Incompatible shapes: [32] vs. [32,3].'
     """
     if isinstance(error, ReducibleError):
         return f"{type(error).__name__}: {error}"
@@ -38,7 +41,7 @@ def first_sentence(error: BaseException) -> str:
         traced = ("File ", "Detected at", "Graph execution")
         lines = [each for each in lines if not each.startswith(traced) and "root error" not in each]
     lines = [each for each in lines if not each.startswith(_WRAPPED)] or lines
-    told = next((each for each in lines if each), "").partition(". ")[0].rstrip(".")
+    told = _END.split(next((each for each in lines if each), ""))[0].rstrip(".")
     kind = type(error).__name__
     return f"{kind}: {told}." if told else f"{kind}."
 

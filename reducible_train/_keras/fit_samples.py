@@ -41,22 +41,23 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     return ("the training data", training) if training else None
 
 
-def data_to_try(callback: Any) -> list[tuple[str, Batch, int]]:
+def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
     """The data of the fit that has called a callback, where it is numbers that can be tried out.
 
     Returns:
         For training and for validation: the name in `fit`, inputs, targets and weights, nested as
-        they were given, and how many samples of them a batch has. Arrays are whole, of other
-        validation data that can be read again there is the first batch.
+        they were given, and how many samples of them a batch has. Arrays are whole; of other
+        validation data that can be read again there is the first batch, and no size.
     """
     found = running_fit(callback, "epoch_iterator")
     if found is None:
         return []
     size = found.get("batch_size") or 32
-    parts = [("x and y", tuple(found.get(name) for name in ("x", "y", "sample_weight")), size)]
+    parts: list[tuple[str, Batch, int | None]] = []
+    parts.append(("x and y", tuple(found.get(name) for name in ("x", "y", "sample_weight")), size))
     data = found.get("validation_data")
     if isinstance(data, keras.utils.PyDataset) or hasattr(data, "element_spec"):
-        parts += [("validation_data", each, len_of(each)) for each in _batches(data, 1)]
+        parts += [("validation_data", each, None) for each in _batches(data, 1)]
     elif data is not None:
         validation = keras.utils.unpack_x_y_sample_weight(data)
         parts.append(("validation_data", validation, found.get("validation_batch_size") or size))
@@ -69,8 +70,8 @@ def len_of(parts: Any) -> int:
     return int(first.shape[0])
 
 
-def first_rows(parts: Batch, count: int) -> Batch:
-    """The first samples of nested arrays."""
+def first_rows(parts: Batch, count: int | None) -> Batch:
+    """The first samples of nested arrays; all of them where no count is given."""
 
     def first(each: Any) -> Any:
         rows = None if each is None else each[:count]

@@ -43,6 +43,7 @@ _KEPT = "They are the parameters that a kernel keeps, such as (0.1, 0.2, 0.5)."
 _RULES = "rules=[LayerRule('output', keep_dense=False)]"
 _HARDLY = 0.1  # of the samples that would be drawn if none had weight 0
 _ROUNDING = 0.01  # of a metric: what another machine may make of the same
+_FLIPPED = 3  # samples that it may judge otherwise
 _LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
 _LUCK = 100.0  # times what two values are apart that a metric with chance in it has told
 
@@ -338,7 +339,8 @@ def _check_baseline(kept: Analysis, now: float, evaluation: Evaluation, file: st
         ArgumentError: It does.
     """
     apart = abs(kept.baseline - now)
-    if apart <= max(_ROUNDING * max(abs(kept.baseline), abs(now)), _LEAST):
+    some = _FLIPPED / kept.samples if kept.samples and 0.0 <= now <= 1.0 else 0.0
+    if apart <= max(_ROUNDING * max(abs(kept.baseline), abs(now)), some, _LEAST):
         return
     if apart > _LUCK * abs(evaluation().value - now):
         raise ArgumentError(

@@ -176,7 +176,7 @@ def _is_fitting(model: Any, report: Report) -> bool:
     """
     inner = [layer for _, layer in _keras.walk(model) if isinstance(layer, keras.Model)]
     told = [_misreported(part, report) for part in (_keras.trained_model(model), model, *inner)]
-    if not report.dense_parameters or not all(told):
+    if not report.dense_parameters or not all(told) or _is_of_larger(model, report):
         return True
     warnings.warn(
         "The file is written without its `report`, which is not of the model as it is. Received: "
@@ -185,6 +185,13 @@ def _is_fitting(model: Any, report: Report) -> bool:
         stacklevel=4,
     )
     return False
+
+
+def _is_of_larger(model: Any, report: Report) -> bool:
+    """True for the report of a model that holds this one, with its ranks."""
+    own = [kernel for kernel in find_kernels(model) if kernel.rank is not None]
+    ends = [path.removesuffix(own[0].path) for path in report.ranks] if own else []
+    return any(all(report.ranks.get(f"{end}{k.path}") == k.rank for k in own) for end in ends)
 
 
 def _misreported(model: Any, report: Report) -> str | None:
@@ -198,8 +205,9 @@ def _misreported(model: Any, report: Report) -> str | None:
     ]
     if not ranks or not other:
         return None
-    was, now = (each.get(other[0], "dense") for each in (report.ranks, ranks))
-    return f"one by which {other[0]} has rank {was}, where it is {now}"
+    was, now = (each.get(other[0]) for each in (report.ranks, ranks))
+    said, found = ("is dense" if each is None else f"has rank {each}" for each in (was, now))
+    return f"one by which {other[0]} {said}, where it {found}"
 
 
 def check_savable(model: Any) -> WayBack:

@@ -190,17 +190,17 @@ def rule_for(rules: Iterable[LayerRule], path: str, name: str) -> LayerRule | No
 def shadowed(
     rules: Sequence[LayerRule], layers: Sequence[tuple[str, str]]
 ) -> list[tuple[int, LayerRule]]:
-    """The rules that never apply, since rules before them match all that they do.
+    """The rules that never apply, whatever the model, since a wider one is before them.
 
-    One that says the same as those is none, nor is one for whatever narrower rules have left,
-    though they leave nothing of these layers.
+    One that says the same as that is none, nor is one for whatever others have left, though they
+    leave nothing of these layers.
 
     Args:
         rules: The rules.
         layers: The layers whose kernels rules are for, as (path, name).
 
     Returns:
-        The place of each, and the first rule before it that applies in its stead.
+        The place of each, and the first wider rule before it.
 
     Example:
         >>> shadowed([LayerRule("h*", min_rank=2), LayerRule("h1", rank=5)], [("h1", "h1")])[0][0]
@@ -208,27 +208,26 @@ def shadowed(
         >>> shadowed([LayerRule("h1", rank=5), LayerRule("*", min_rank=2)], [("h1", "h1")])
         []
     """
-    found = []
     matches = [{layer for layer in layers if rule.matches(*layer)} for rule in rules]
+    found = []
     for index, (rule, own) in enumerate(zip(rules, matches, strict=True)):
-        before = list(zip(rules[:index], matches, strict=False))
-        if not own or own - set().union(*(theirs for _, theirs in before)):
-            continue
-        others = [
+        wider = [
             other
-            for other, theirs in before
-            if theirs & own
+            for other, theirs in zip(rules[:index], matches, strict=False)
+            if own <= theirs
+            and _is_wider(other.match, rule.match)
             and replace(other, match=rule.match) != rule
-            and not (theirs < own or (theirs == own and _is_narrower(other.match, rule.match)))
         ]
-        if others:
-            found.append((index, others[0]))
+        if own and wider:
+            found.append((index, wider[0]))
     return found
 
 
-def _is_narrower(pattern: str, other: str) -> bool:
-    """True for a pattern of less than what another one matches."""
-    return pattern != other and fnmatchcase(pattern, other)
+def _is_wider(pattern: str, other: str) -> bool:
+    """True for a pattern that surely matches all that another one does, whatever the model."""
+    if pattern == other:
+        return True
+    return fnmatchcase(other, pattern) and not fnmatchcase(pattern, other)
 
 
 def unmatched(rules: Sequence[LayerRule], layers: Sequence[tuple[str, str]]) -> list[LayerRule]:

@@ -40,7 +40,8 @@ def check_fit_data(callback: Any, spec: Any) -> None:
     for name, batch, size in _keras.data_to_try(callback):
         if batch[1] is None:
             _check_targets(model, name)
-        _check_counts(batch, name)
+        if size is not None:  # arrays, of which Keras wants equally many
+            _check_counts(batch, name)
         if name == _TRAINING and _keras.has_own_step(model):
             continue
         if _can_be_tried(model) and _is_doubtful(model, batch, before):
@@ -138,6 +139,14 @@ def _name(loss: Any) -> str:
     )
 
 
+def _is_of_shapes(error: Exception) -> bool:
+    """True for the kinds of errors that Keras and its backends raise of data that do not fit."""
+    if keras.backend.backend() == "torch" and isinstance(error, RuntimeError):
+        return True
+    kinds = (ValueError, TypeError, IndexError, KeyError)
+    return isinstance(error, kinds) or type(error).__name__ == "InvalidArgumentError"
+
+
 def _try(model: Any, batch: Any, name: str) -> None:
     """Let the model judge a batch, as Keras has it judged."""
     try:
@@ -145,6 +154,8 @@ def _try(model: Any, batch: Any, name: str) -> None:
             warnings.simplefilter("ignore")  # Keras will say it again
             _keras.answers(model, [batch], judged=True)
     except Exception as error:  # Keras and its backend raise whatever they like
+        if not _is_of_shapes(error):
+            return  # a loss of one's own may want a graph, or anything else that is not here
         shapes = [
             ", ".join(str((None, *each.shape[1:])) for each in _leaves(part)) or "none"
             for part in batch[:2]

@@ -310,14 +310,15 @@ def set_learning_rate(model: Any, rate: float) -> None:
     """Give the optimizer of a model a learning rate.
 
     Raises:
-        ArgumentError: It has a schedule of its own; or the model has other optimizers beside it.
+        ArgumentError: It has a schedule of its own; or the model has other optimizers beside it,
+            and a training step of its own.
     """
     own = {id(each) for each in _keras.all_optimizers(model.optimizer)}
     others = [type(each).__name__ for each in _keras.held_optimizers(model) if id(each) not in own]
-    if others:
+    if others and _keras.has_own_step(model):
         raise ArgumentError(
             "`learning_rate` of a search is that of the optimizer which a model is compiled with. "
-            f"Received: a {type(model).__name__} that has others beside it: "
+            f"Received: a {type(model).__name__} whose own step has others beside it: "
             f"{', '.join(others)}. Leave `learning_rate` out of the space, or let a "
             "function that builds the model take it: def build(hp)."
         )

@@ -40,7 +40,7 @@ def check_fit(tuner: Any, arguments: Mapping[str, Any]) -> None:
             f"A trial must have an epoch to train. Received: initial_epoch={begun} of "
             f"epochs={epochs}. Leave initial_epoch out, for trials begin from the trained model."
         )
-    for name, steps in _STEPS.items():
+    for name, steps in _STEPS.items() if tuner.oracle.max_trials != 1 else ():
         _check_lasting(name, arguments.get(name), arguments.get(steps))
     _check_lengths("Training data", [arguments.get(each) for each in ("x", "y", "sample_weight")])
     if isinstance(arguments.get("validation_data"), tuple | list):
@@ -51,6 +51,11 @@ def check_fit(tuner: Any, arguments: Mapping[str, Any]) -> None:
             f"`validation_split` must lie in [0, 1). Received: validation_split={share!r}. Write "
             "0.1 for a tenth of the samples."
         )
+
+
+def has_stock_trials(tuner: Any) -> bool:
+    """True for a tuner that gives `fit` what its `search` is given, and makes nothing of it."""
+    return bool(type(tuner).run_trial.__module__.partition(".")[0] == "keras_tuner")
 
 
 def _check_validation(often: Any, *, rounds: bool) -> None:

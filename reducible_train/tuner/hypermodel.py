@@ -8,7 +8,7 @@ import os
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from reducible_train.tuner.evaluation import (
     value_of,
 )
 from reducible_train.tuner.feasibility import check_feasible
-from reducible_train.tuner.fit_checks import check_fit, warn_of_sharing
+from reducible_train.tuner.fit_checks import check_fit, has_stock_trials, warn_of_sharing
 from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
 from reducible_train.tuner.kept_files import keep_whole
@@ -295,7 +295,8 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         folder = Path(tuner.project_dir)
         asked = fit_arguments(self.start.model, args, kwargs)
-        check_fit(tuner, asked)
+        if has_stock_trials(tuner):
+            check_fit(tuner, asked)
         self._checked.discard(str(folder))
         own = [getattr(tuner, name, None) for name in ("optimizer", "loss", "metrics")]
         compiles = not self.start.model.compiled or any(each is not None for each in own)
@@ -313,13 +314,14 @@ class RankHyperModel(keras_tuner.HyperModel):
 
     def _keep_reason(self, hp: keras_tuner.HyperParameters, error: Exception) -> None:
         """Keep in the folder of a trial why there is no model for it; nobody else will tell."""
-        known = {} if self._tuner is None else self._tuner.oracle.trials
+        words = f"{type(error).__name__}: {error}"
+        known = getattr(getattr(self._tuner, "oracle", None), "trials", {})  # a worker has none
         for trial in known.values():
             if trial.hyperparameters is hp:
-                words = f"{type(error).__name__}: {error}"
-                write_reason(Path(self._tuner.get_trial_dir(trial.trial_id)), words)
-                told = f"Trial {trial.trial_id} failed, as no model was built for it: {words}"
-                warnings.warn(told, stacklevel=3)
+                with suppress(OSError):  # of the two errors the other one matters
+                    write_reason(Path(self._tuner.get_trial_dir(trial.trial_id)), words)
+        if self._tuner is not None and not isinstance(error, keras_tuner.errors.FailedTrialError):
+            warnings.warn(f"No model was built for a trial: {words}", stacklevel=3)
 
     def _run(
         self, trial: TunerTrial, told: dict[str, Any], model: Any, args: Any, kwargs: Any
@@ -330,7 +332,8 @@ class RankHyperModel(keras_tuner.HyperModel):
         saved.executions += 1
         arguments = fit_arguments(model, args, kwargs)
         dense = self._dense(trial, model, arguments, quality)
-        warn_of_sharing(arguments)
+        if trial.tuner.oracle.max_trials != 1:
+            warn_of_sharing(arguments)
         declare_hparams(trial.others, self.plan, quality)
         with seeded(seed):
             outcome = run_trial(
@@ -420,6 +423,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         place = str(trial.project)
         if place in self._checked:
             return
+        check_fit(trial.tuner, arguments)
         check_search(self.plan, trial, model, arguments)
         told = self._told_of(trial.tuner, model, self._asked or arguments)
         self._folder.opened(trial.project, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.calibration import samples_of
-from reducible_train.settings.checks import takes
+from reducible_train.settings.checks import plain, takes
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.other_callbacks import check_other_callbacks
@@ -99,7 +100,8 @@ def _checked_quality(plan: TrialPlan, trial: TunerTrial, model: Any, *, validate
 
 def _check_calibration(given: Any) -> None:
     """Refuse what no trial could be judged by; what can be read only once is left to the first."""
-    if given is not None and not isinstance(given, int) and not hasattr(given, "__next__"):
+    counts = isinstance(plain(given), int)  # samples of the fit
+    if given is not None and not counts and not hasattr(given, "__next__"):
         samples_of(given)
 
 
@@ -182,7 +184,8 @@ def _is_absolute(schedule: Any) -> bool:
     if not takes(schedule, 0, 1e-3):
         return True
     try:
-        return bool(schedule(0, 1e-3) == schedule(0, 2e-3))
+        rates = [copy.deepcopy(schedule)(0, rate) for rate in (1e-3, 2e-3)]
+        return bool(rates[0] == rates[1])
     except Exception:  # a user's own code, which fit tells of
         return False
 

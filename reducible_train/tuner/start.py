@@ -183,15 +183,13 @@ def _named_apart(functions: Iterable[types.FunctionType]) -> Iterator[dict[str, 
     """Functions that are not Keras's own by names under which each is found again.
 
     Within it they have these names: Keras writes a function by its name, of which there may be
-    several, and a lambda by its code alone, which has lost its module then.
+    several, or one of its own, and a lambda by its code alone, which has lost its module then.
     """
     own = [each for each in functions if not _is_kerass(each)]
-    named: dict[str, Any] = {}
     before = [each.__name__ for each in own]
-    for number, each in enumerate(own):
-        if each.__name__ in named or each.__name__ == "<lambda>":
-            each.__name__ = f"{each.__name__.strip('<>')}_{number}"
-        named[each.__name__] = each
+    named: dict[str, Any] = {f"reducible_function_{i}": each for i, each in enumerate(own)}
+    for name, each in named.items():
+        each.__name__ = name
     try:
         yield named
     finally:

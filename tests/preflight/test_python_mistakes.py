@@ -325,6 +325,37 @@ class Free(keras.losses.Loss):
         return keras.ops.mean(y_pred**2)
 
 
+def in_graphs_only(y_true, y_pred):
+    if tf.executing_eagerly():
+        raise NotImplementedError
+    return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+
+def test_a_loss_that_wants_a_graph_is_let_pass():
+    model = keras.Sequential([keras.Input((12,)), L.Dense(24), L.Dense(24), L.Dense(5)])
+    model.compile("sgd", in_graphs_only)
+    assert taken(model, X, Y, validation_data=(X[:8], Y[:8, None]))
+
+
+class Bags(keras.utils.PyDataset):
+    """Batches of twelve samples, of which each four have one target."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[:12], Y[:3]
+
+
+def test_batches_may_hold_fewer_targets_than_inputs():
+    samples = keras.Input((12,))
+    hidden = L.Dense(24)(L.Dense(24)(samples))
+    means = L.Lambda(lambda x: keras.ops.mean(keras.ops.reshape(x, (-1, 4, 24)), 1))(hidden)
+    model = keras.Model(samples, L.Dense(5)(means))
+    model.compile("sgd", SPARSE, run_eagerly=True)
+    assert taken(model, Bags(), None, validation_data=Bags())
+
+
 TAKEN = {
     "a last axis of one": (SPARSE, (X[..., None], Y[:, None]), (X[..., None], Y)),
     "by name": (SPARSE, (X, Y), ({"given": X}, Y)),

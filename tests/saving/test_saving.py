@@ -389,7 +389,7 @@ def test_a_report_of_something_else_stays_out(tmp_path):
     rules = [LayerRule("first", rank=5), LayerRule("second", rank=4)]
     after = factorize(swapped, rank=4, rules=rules)
     same = dataclasses.replace(report, parameters=after.parameters)
-    with pytest.warns(UserWarning, match="by which first/kernel has rank 4, where it is 5"):
+    with pytest.warns(UserWarning, match="by which first/kernel has rank 4, where it has rank 5"):
         save_model(swapped, path, same)
     merged, _, before = trained("sequential")
     merge(merged)
@@ -406,6 +406,14 @@ def test_a_report_of_a_part_or_of_factors_in_stock_layers_is_kept(tmp_path):
     for model in (whole, to_stock_layers(part)):
         save_model(model, tmp_path / "model.reducible", report)
         assert read_report(tmp_path / "model.reducible") == report
+
+
+def test_a_report_of_what_held_the_model_is_kept(tmp_path):
+    part, whole = zoo.sequential(), keras.Sequential([keras.Input((24,)), keras.layers.Dense(24)])
+    whole.add(part)
+    report = factorize(whole, rank=3)
+    save_model(part, tmp_path / "model.reducible", report)
+    assert read_report(tmp_path / "model.reducible") == report
 
 
 def test_inspection_needs_no_keras(tmp_path):

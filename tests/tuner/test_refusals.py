@@ -114,14 +114,39 @@ def test_data_that_the_model_cannot_take_spend_no_trial(tmp_path):
     assert not trials_of(random_search(tmp_path, hypermodel()), "FAILED")
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_a_generator_serves_one_trial(tmp_path):
     fit = {"validation_split": 0.0, "validation_data": (X, Y), "batch_size": None, "epochs": 1}
-    once = (iter([(X, Y)] * 3),)
-    refused("`x` must be there for each trial. Received: a list_iterator", tmp_path, data=once,
+    fit["shuffle"] = False
+    once = (((X, Y) for _ in range(3)),)
+    refused("`x` must be there for each trial. Received: a generator", tmp_path, data=once,
             fit=fit)  # fmt: skip
     tuner = random_search(tmp_path / "b", hypermodel(space=SearchSpace(budget=(0.45, 0.8))))
     with pytest.warns(UserWarning, match="each trial goes on where the one before"):
-        tuner.search(iter([(X, Y)] * 99), steps_per_epoch=1, verbose=0, **fit)
+        tuner.search(((X, Y) for _ in range(99)), steps_per_epoch=1, verbose=0, **fit)
+    tuner = random_search(tmp_path / "c", hypermodel(space=SearchSpace(budget=(0.45, 0.8))),
+                          trials=1)  # fmt: skip
+    tuner.search(((X, Y) for _ in range(3)), verbose=0, **fit)  # there is no other
+    assert trials_of(tuner)
+
+
+class Folds(keras_tuner.RandomSearch):
+    """It makes of what `search` is given what `fit` takes."""
+
+    def run_trial(self, trial, x, y, *, epochs, **kwargs):
+        return super().run_trial(trial, np.concatenate(x), np.concatenate(y), epochs=epochs[0],
+                                 **kwargs)  # fmt: skip
+
+
+def test_what_a_tuner_makes_of_the_arguments_of_a_search_is_looked_at_then(tmp_path):
+    hyper = hypermodel(space=SearchSpace(budget=(0.45, 0.8)), calibration=np.int64(16))
+    tuner = Folds(hyper, "val_accuracy", max_trials=1, directory=tmp_path, project_name="f")
+    folds = {"epochs": [1, 2], "validation_data": (X, Y), "verbose": 0}
+    tuner.search([X[:40], X[40:]], [Y[:40], Y[40:]], **folds)
+    assert trials_of(tuner)
+    tuner = Folds(hyper, "val_accuracy", max_trials=1, directory=tmp_path, project_name="g")
+    with pytest.raises(SearchError, match="`epochs` of a trial"):
+        tuner.search([X], [Y], **(folds | {"epochs": [0]}))
 
 
 def test_hyperband_validates_each_epoch(tmp_path):
@@ -185,6 +210,9 @@ def test_a_learning_rate_beside_a_schedule():
 
 class OwnOptimizer(keras.Sequential):
     """It trains by an optimizer that it holds beside Keras's."""
+
+    def train_step(self, data):
+        raise NotImplementedError
 
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)

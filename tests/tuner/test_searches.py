@@ -148,7 +148,7 @@ def test_a_function_that_fails_leaves_its_reason(tmp_path):
         return network()
 
     hyper = hypermodel(build, SearchSpace(budget=(0.45, 0.6, 0.8)))
-    with pytest.warns(UserWarning, match="no model was built for it: RuntimeError: no such"):
+    with pytest.warns(UserWarning, match="No model was built for a trial: RuntimeError: no such"):
         tuner = search(
             tmp_path, hyper, trials=3, fit={"epochs": 1}, max_consecutive_failed_trials=9
         )
@@ -158,6 +158,10 @@ def test_a_function_that_fails_leaves_its_reason(tmp_path):
 
 
 FACTOR = 3.0
+
+
+def relu(x):
+    return FACTOR * x  # not Keras's
 
 
 def scaled_by(factor):
@@ -174,6 +178,7 @@ def scaled_by(factor):
         ("relu", "mse", [lambda y, p: FACTOR * keras.ops.mean(y - p, axis=-1)]),
         ("relu", scaled_by(1.0), [scaled_by(5.0), scaled_by(7.0)]),
         (lambda x: FACTOR * keras.ops.relu(x), "mse", []),
+        (relu, "mse", []),
         ("relu", [scaled_by(2.0)], [keras.metrics.MeanMetricWrapper(scaled_by(3.0), name="w")]),
     ],
 )
