@@ -38,7 +38,13 @@ from reducible_train._keras.data import (
     output_gradients,
     outputs_without_loss,
 )
-from reducible_train._keras.fit_samples import data_to_try, first_rows, len_of, some_of_fit
+from reducible_train._keras.fit_samples import (
+    batches_in_order,
+    data_to_try,
+    first_rows,
+    len_of,
+    some_of_fit,
+)
 from reducible_train._keras.fits import (
     Loop,
     MonitorCallback,
@@ -174,6 +180,7 @@ __all__ = [
     "attach_mask",
     "automatic_stem",
     "batches_ahead",
+    "batches_in_order",
     "become",
     "before_step",
     "begin_at",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -92,10 +92,15 @@ def _holds_numbers(dtype: Any) -> bool:
         return False
 
 
+def batches_in_order(source: keras.utils.PyDataset) -> Iterator[Any]:
+    """The batches of a source that knows them by number, for ever if it does not end."""
+    count = source.num_batches
+    return (source[number] for number in (itertools.count() if count is None else range(count)))
+
+
 def _batches(data: Any, most: int) -> list[Batch]:
     if isinstance(data, keras.utils.PyDataset):
-        numbers = itertools.count() if data.num_batches is None else range(data.num_batches)
-        return _first((data[number] for number in numbers), most)
+        return _first(batches_in_order(data), most)
     if hasattr(data, "element_spec"):
         is_still = hasattr(data, "as_numpy_iterator") and not _shuffles(data)
         return _first(data, most) if is_still else []

@@ -77,17 +77,16 @@ def _check_folders(loaded: Config, out: Path) -> None:
 
     None of them is where the compact file goes.
     """
-    guard, backup = loaded.compression.guard, loaded.model.backup
+    board, guard, backup = loaded.tensorboard, loaded.compression.guard, loaded.model.backup
     advice = "Choose another place"
-    board = loaded.tensorboard
     named = [
         None if board is None else board.log_dir,
         None if guard is None else guard.folder,
         None if backup is None else backup.backup_dir,
     ]
     check_apart(out, "--out", [Path(each) for each in named if each is not None])
-    if loaded.tensorboard is not None:
-        check_folder(loaded.tensorboard.log_dir, "The log folder", f"{advice} with --log-dir.")
+    if board is not None:
+        check_folder(board.log_dir, "The log folder", f"{advice} with --log-dir.")
     if guard is not None and guard.folder is not None:
         check_folder(guard.folder, "The guard's folder", f"{advice} in compression.guard.folder.")
     if backup is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 
 
@@ -47,9 +47,7 @@ def _of_dataset(source: Any) -> Batches:
 
 
 def _of_py_dataset(source: Any) -> Batches:
-    count = source.num_batches
-    numbers = itertools.count() if count is None else iter(range(count))
-    return (source[number] for number in numbers), count is not None
+    return _keras.batches_in_order(source), source.num_batches is not None
 
 
 _SOURCES: tuple[tuple[Callable[[Any], bool], Callable[[Any], Batches]], ...] = (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.selection.costs.latency import stopwatch
 
 _BATCH = 32
@@ -29,7 +28,8 @@ def _batch(x: Any) -> Any:
     if all(hasattr(each, "shape") for each in leaves):
         return keras.tree.map_structure(lambda each: each[:_BATCH], x)
     found: list[Any] = []
-    for batch in _batches(x):
+    in_order = isinstance(x, keras.utils.PyDataset)
+    for batch in _keras.batches_in_order(x) if in_order else x:
         found.append(batch[0] if isinstance(batch, tuple) else batch)
         if sum(map(_samples, found)) >= _BATCH:
             break
@@ -37,13 +37,6 @@ def _batch(x: Any) -> Any:
         return keras.tree.map_structure(lambda each: each[:_BATCH], found[0])
     whole = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found)
     return keras.tree.map_structure(lambda each: each[:_BATCH], whole)
-
-
-def _batches(x: Any) -> Iterator[Any]:
-    if not isinstance(x, keras.utils.PyDataset):
-        return iter(x)
-    known = x.num_batches  # of one without an end `None`
-    return (x[i] for i in (itertools.count() if known is None else range(known)))
 
 
 def _samples(batch: Any) -> int:
