@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -63,6 +63,14 @@ def not_finite(variable: Any) -> int:
     nan = keras.ops.isnan(value)
     bad = keras.ops.logical_or(nan, keras.ops.isinf(value)) if variable.trainable else nan
     return int(host_value(keras.ops.sum(keras.ops.cast(bad, "int32"))))
+
+
+def lost_numbers(variables: Iterable[Any]) -> str | None:
+    """How many numbers of the first variable that has such are NaN or infinite, and which it is."""
+    for variable in variables:
+        if bad := not_finite(variable):
+            return f"{bad:,} of {size(variable):,} numbers of {variable.path}"
+    return None
 
 
 @contextlib.contextmanager

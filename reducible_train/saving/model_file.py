@@ -97,7 +97,7 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
 
     Before it is written, the model is built from its configuration, as `load_model` will. Where
     that call alone will not do, a warning says which one brings the model back, and so does
-    the result (`loads_with`).
+    the result (`loads_with`). Another warning tells of weights that are NaN or infinite.
 
     Args:
         model: A built Keras model, factorised or not.
@@ -129,6 +129,13 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
     saved, back = write_model(model, path, report)
     if back.needs_more:
         warnings.warn(f"{saved.path} is written. {back}", stacklevel=2)
+    lost = _keras.lost_numbers(model.weights)
+    if lost is not None:
+        warnings.warn(
+            f"{saved.path} is written, of a model that is broken: {lost} are NaN or infinite. Save "
+            "weights of before its training diverged.",
+            stacklevel=2,
+        )
     return saved
 
 

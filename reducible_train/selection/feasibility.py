@@ -216,14 +216,12 @@ def check_finite(survey: Survey) -> None:
                     "infinite, so it has no singular values. Load good weights, or find out "
                     "where training diverged."
                 )
-    for variable in survey.model.weights:
-        bad = _keras.not_finite(variable)
-        if bad:
-            raise SpectrumError(
-                f"{variable.path}: {bad} of {_keras.size(variable)} numbers are NaN or infinite, "
-                "so no data can judge the kernels of the model. Load good weights, or find out "
-                "where training diverged."
-            )
+    lost = _keras.lost_numbers(survey.model.weights)
+    if lost is not None:
+        raise SpectrumError(
+            f"{lost} are NaN or infinite, so no data can judge the kernels of the model. Load good "
+            "weights, or find out where training diverged."
+        )
 
 
 def _least(compressible: CompressibleKernel, measure: str) -> float:

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.faults import Fault, Path
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
+
+_FAR = 10_000  # epochs of a schedule that are looked at where the length of training is not known
 
 
 class Falls(Protocol):
@@ -159,11 +162,23 @@ def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterato
             if fault is not None:
                 yield fault.within(*place)
     last = schedule_end(settings, epochs, begin)
-    falling = schedule_end(settings, epochs, begin=0.0)
-    idle = [(aid.kind, aid.idle_fault(last, falling)) for aid in settings.aids]
+    idle = [
+        (aid.kind, aid.idle_fault(last, partial(_falls_within, settings, epochs)))
+        for aid in settings.aids
+    ]
     yield from (fault.within("aids", kind) for kind, fault in idle if fault is not None)
     if epochs is not None:
         yield from _too_late(settings, epochs, ends_of(settings, epochs, begin), last)
+
+
+def _falls_within(settings: Timed, epochs: int | None, ahead: float) -> bool:
+    """True if at the begin of an epoch anything is to fall that will be asked for so much later."""
+    every = settings.cadence.epochs or 1
+    return any(
+        each(min(epoch + ahead, each.end_epoch)) != each(epoch // every * every)
+        for each in (target.schedule for target, *_ in _targets(settings))
+        for epoch in range(min(math.ceil(each.end_epoch), epochs or _FAR))
+    )
 
 
 def _too_late(
@@ -233,8 +248,8 @@ def final_epoch(settings: Timed, epochs: int | None, begin: float | None = None)
     return math.ceil(end / every) * every if math.isfinite(end) else end
 
 
-def _falls(settings: Timed, begin: float) -> list[End]:
-    """Every schedule, the model's first."""
+def _targets(settings: Timed) -> list[tuple[Falls, str, Path]]:
+    """All that falls, the model's first, with its name and where it is said."""
     found: list[tuple[Falls, str, Path]] = []
     for target in () if settings.target is None else settings.target.parts:
         found.append((target, f"`{target.name}`", tuple(target.name.split("."))))
@@ -242,6 +257,11 @@ def _falls(settings: Timed, begin: float) -> list[End]:
         if rule.target is not None:
             place = ("rules", index, rule.target.name)
             found.append((rule.target, f"the rule for {rule.match!r}", place))
+    return found
+
+
+def _falls(settings: Timed, begin: float) -> list[End]:
+    """When every schedule has fallen, the model's first."""
     return [
         End(
             f"The schedule of {name}",
@@ -250,7 +270,7 @@ def _falls(settings: Timed, begin: float) -> list[End]:
             (*place, *target.schedule.end_at),
             ", so that its final value would never be reached",
         )
-        for target, name, place in found
+        for target, name, place in _targets(settings)
     ]
 
 

@@ -54,9 +54,5 @@ def lost_numbers(model: Any) -> str | None:
         model: The model; of a `Distiller`, its student is looked at.
     """
     _keras.sync_state(model)
-    for variable in _keras.trained_model(model).weights:
-        bad = _keras.not_finite(variable)
-        if bad:
-            size = _keras.size(variable)
-            return f"{bad:,} of {size:,} numbers of {variable.path} were NaN or infinite"
-    return None
+    lost = _keras.lost_numbers(_keras.trained_model(model).weights)
+    return None if lost is None else f"{lost} were NaN or infinite"

@@ -134,6 +134,10 @@ FITS = {
         lambda: fit(budget=0.6, aids=[TailShrink()]),
         "TailShrink would do nothing",
     ),
+    "a tail that is not looked at yet": (
+        lambda: fit(aids=[TailShrink(ahead=0.5)]),
+        "look further ahead",
+    ),
     "a guard without time": (
         lambda: fit(guard=Guard("loss", limit=9), cadence=Cadence(epochs=2)),
         "epochs=3 or more",

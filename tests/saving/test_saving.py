@@ -117,6 +117,18 @@ def test_a_dense_model_can_be_saved_too(tmp_path):
     np.testing.assert_array_equal(zoo.outputs(small, x), zoo.outputs(model, x))
 
 
+def test_a_model_that_is_broken_is_saved_with_a_warning(tmp_path):
+    model = zoo.sequential()
+    kernel = model.layers[0].kernel
+    kernel.assign(np.where(np.arange(kernel.shape[1]) == 3, np.nan, kernel))
+    with pytest.warns(
+        UserWarning, match=r"24 of 768 numbers of stack/first/kernel are NaN or infinite"
+    ):
+        save_model(model, tmp_path / "model.reducible")
+    loaded = load_model(tmp_path / "model.reducible")
+    np.testing.assert_array_equal(loaded.layers[0].kernel, kernel)
+
+
 THERE = """
 import sys
 import numpy as np

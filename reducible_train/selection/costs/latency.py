@@ -142,8 +142,7 @@ def _timed(
     except Exception as error:
         raise ArgumentError(
             f"Layer '{kernel.layer_path}' ({type(kernel.layer).__name__}) cannot be timed by "
-            f"itself. Received: {type(error).__name__}: {error} Use measure='flops', or leave "
-            "the layer out by a rule with keep_dense=True."
+            f"itself. Received: {type(error).__name__}: {error} Use measure='flops'."
         ) from error
     dense = seconds[variants[0]]
     others = dense * (1 - 1 / len(kernel.kind.kernel_attributes))

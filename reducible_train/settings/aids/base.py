@@ -6,6 +6,7 @@ name in `kind`. It is found, and can be used in configurations, without further 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from reducible_train.errors import ArgumentError
@@ -75,12 +76,15 @@ class Aid(Settings):
         """
         return 0.0
 
-    def idle_fault(self, schedule_end: float, falling: float) -> Fault | None:
+    def idle_fault(
+        self, schedule_end: float, falls_within: Callable[[float], bool]
+    ) -> Fault | None:
         """What is wrong with it where it would do nothing at all.
 
         Args:
             schedule_end: The epoch at which all schedules have fallen.
-            falling: For how many epochs they fall, from when cuts may be made.
+            falls_within: Whether at the begin of any epoch something is still to fall that is
+                asked for by so many epochs later.
         """
         return None
 

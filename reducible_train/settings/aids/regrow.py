@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.settings.aids.base import Aid, AidContext
@@ -86,7 +87,9 @@ class Regrow(
     def rests_from(self, schedule_end: float) -> float:
         return self._end(schedule_end)
 
-    def idle_fault(self, schedule_end: float, falling: float) -> Fault | None:
+    def idle_fault(
+        self, schedule_end: float, falls_within: Callable[[float], bool]
+    ) -> Fault | None:
         if self._end(schedule_end) > self.start_epoch:
             return None
         return Fault(

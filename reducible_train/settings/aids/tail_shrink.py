@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.settings.aids.base import Aid, AidContext
@@ -50,14 +52,20 @@ class TailShrink(
         Number(POSITIVE), 1.0, help="How far it looks ahead, in epochs, more than 0."
     )
 
-    def idle_fault(self, schedule_end: float, falling: float) -> Fault | None:
-        if falling > 0:
+    def idle_fault(
+        self, schedule_end: float, falls_within: Callable[[float], bool]
+    ) -> Fault | None:
+        if falls_within(self.ahead):
             return None
+        why = "what falls only falls later than it looks ahead from the begin of an epoch"
+        remedy = "Let it look further ahead, as TailShrink(ahead=1)"
+        if not falls_within(math.inf):
+            why = (
+                "all that falls has fallen at the first cut, and it shrinks what a later one takes"
+            )
+            remedy = "Let a schedule fall later, as PiecewiseConstant((1.0, 0.3), (0, 4))"
         return Fault(
-            (),
-            "TailShrink would do nothing: all that falls has fallen at the first cut, and it "
-            f"shrinks what a later one will take. Received: {self}. Let a schedule fall later, as "
-            "PiecewiseConstant((1.0, 0.3), (0, 4)), or remove it.",
+            (), f"TailShrink would do nothing: {why}. Received: {self}. {remedy}, or remove it."
         )
 
     def before_epoch(self, training: AidContext) -> None:
