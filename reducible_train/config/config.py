@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from reducible_train.config.models import (
     TensorBoardSection,
     TrainingSection,
 )
-from reducible_train.config.problems import explain
+from reducible_train.config.problems import explain, nothing_in
 from reducible_train.config.reading import Document, Place, place_text, read_document
 from reducible_train.config.sections import built
 from reducible_train.errors import ArgumentError, ConfigError, Problem
@@ -166,6 +166,8 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
         found = [explain(each, ConfigModel) for each in error.errors(include_url=False)]
     shapeless = {place for place, _ in found}
     found += [each for each in contradictions(values) if not _is_in(each[0], shapeless)]
+    told = {place for place, _ in found}
+    found += [each for each in _empty_sections(values, document.empty) if each[0] not in told]
     problems = [*document.problems, *_located(_once(found), document.lines)]
     if problems or model is None:
         raise ConfigError(source, problems)
@@ -175,6 +177,20 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
     except ArgumentError as error:  # a rule of its own that some kind of schedule has
         raise ConfigError(source, [Problem("$.compression", str(error))]) from error
     return config
+
+
+def _empty_sections(values: Any, empty: Iterable[Place]) -> Iterator[tuple[Place, str]]:
+    """Sections of which nothing but the name is there, and no override brings more."""
+    for place in empty:
+        wrong = nothing_in(ConfigModel, place)
+        if wrong is not None and _at(values, place) is None:
+            yield place, wrong
+
+
+def _at(values: Any, place: Place) -> Any:
+    for part in place:
+        values = values.get(part) if isinstance(values, dict) else values[part]
+    return values
 
 
 def _overridden(values: Any, overrides: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import KINDS
 from reducible_train.config.sections import Section, sections_in
+from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_number, percent_advice
 from reducible_train.settings.measures import measure_kinds
 
@@ -193,6 +194,30 @@ def _not_a_measure(place: Place, value: Any) -> tuple[Place, str]:
     kind = value["name"]
     advice = nearest(str(kind), measure_kinds()) or " Name one of them."
     return (*place, "name"), f"name must be {kinds}. Received: {shown(kind)}.{advice}"
+
+
+def _has_defaults(section: type[Section]) -> bool:
+    """True for a section that may be written without a key."""
+    if section.made is None:
+        return False
+    try:
+        return section.made() is not None
+    except (ArgumentError, TypeError):
+        return False
+
+
+def nothing_in(root: type[BaseModel], place: Place) -> str | None:
+    """What is wrong with a section that has no keys; `None` for a key that takes none."""
+    models, name = _models_at(root, place[:-1]), place[-1]
+    held = [each.model_fields[name] for each in models if name in each.model_fields]
+    sections = [each for item in held for each in sections_in(item.annotation)]
+    if not sections:
+        return None
+    usual = f" Write '{name}: {{}}' for its defaults." if all(map(_has_defaults, sections)) else ""
+    return (
+        f"{name} is empty, which is as if it were not there. Received: nothing. Write what belongs "
+        f"to it, or remove it.{usual}"
+    )
 
 
 def _is_tag(part: int | str) -> bool:

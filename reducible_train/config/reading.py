@@ -27,11 +27,13 @@ class Document:
         values: Plain dicts, lists, numbers, text.
         lines: Line (from 1) of each place in the file.
         problems: Keys that are there twice.
+        empty: Places of keys with nothing behind them, not even the word `null`.
     """
 
     values: Any
     lines: Mapping[Place, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    empty: tuple[Place, ...] = ()
 
 
 # What PyYAML's constructors raise for a value that its tag does not allow (`!!bool 3`).
@@ -104,8 +106,9 @@ def parse_document(content: bytes | str, source: str) -> Document:
             if root is None:
                 return Document(None)
             lines: dict[Place, int] = {}
-            problems = tuple(_walk(root, (), lines, ()))
-            return Document(loader.construct_document(root), lines, problems)
+            empty: list[Place] = []
+            problems = tuple(_walk(root, (), lines, empty, ()))
+            return Document(loader.construct_document(root), lines, problems, tuple(empty))
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -140,9 +143,13 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
 
 
 def _walk(
-    node: yaml.Node, place: Place, lines: dict[Place, int], above: tuple[yaml.Node, ...]
+    node: yaml.Node,
+    place: Place,
+    lines: dict[Place, int],
+    empty: list[Place],
+    above: tuple[yaml.Node, ...],
 ) -> Iterator[Problem]:
-    """Note the line of each place; yield the keys that come twice."""
+    """Note the line of each place, and those of nothing; yield the keys that come twice."""
     lines[place] = node.start_mark.line + 1
     if len(lines) > MOST_PLACES:
         raise ValueError(
@@ -153,7 +160,7 @@ def _walk(
     above = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _walk(item, (*place, index), lines, above)
+            yield from _walk(item, (*place, index), lines, empty, above)
     elif isinstance(node, yaml.MappingNode):
         seen: dict[Hashable, int] = {}
         for key, value in node.value:
@@ -164,5 +171,7 @@ def _walk(
                 message = f"is written twice, in lines {first} and {line}. Keep one of them."
                 yield Problem(place_text(inner), message)
             seen[key.tag, inner] = line
-            yield from _walk(value, inner, lines, above)
+            yield from _walk(value, inner, lines, empty, above)
+            if isinstance(value, yaml.ScalarNode) and not value.value and value.style is None:
+                empty.append(inner)
             lines[inner] = line

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+from pydantic import ValidationError, create_model
 
 from reducible_train import _keras
 from reducible_train.config.config import Config
 from reducible_train.config.models import OptimizerSection, TrainingSection
-from reducible_train.config.problems import nearest, shown
+from reducible_train.config.problems import explain, nearest, shown
 from reducible_train.config.reading import Place
+from reducible_train.config.sections import Section
 
 _METRICS_BY_LOSS = ("accuracy", "acc", "crossentropy", "ce")  # `compile` picks their class itself
 
@@ -93,8 +95,8 @@ def steps_in_training(training: TrainingSection, samples: int) -> int:
 def _optimizer_problems(optimizer: Any) -> Iterator[tuple[Place, str]]:
     if not isinstance(optimizer, OptimizerSection):
         return
-    known = keras.optimizers.get(optimizer.name).get_config()
-    for key, value in (optimizer.model_extra or {}).items():
+    known, given = keras.optimizers.get(optimizer.name).get_config(), optimizer.model_extra or {}
+    for key in given:
         place: Place = ("training", "optimizer", key)
         if key == "learning_rate":
             yield place, "learning_rate stands one level higher. Move it to training.learning_rate."
@@ -102,8 +104,30 @@ def _optimizer_problems(optimizer: Any) -> Iterator[tuple[Place, str]]:
             advice = nearest(key, known) or " Remove it."
             takes = ", ".join(sorted(set(known) - {"name", "learning_rate"}))
             yield place, f"{optimizer.name} has no argument {key!r}.{advice} It takes: {takes}."
-        elif not isinstance(value, bool | int | float | str | None):
-            yield place, f"{key} must be a plain value. Received: {shown(value)}."
+    options = _options_of(known)
+    try:
+        options(**{key: value for key, value in given.items() if key in options.model_fields})
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            inner, words = explain(each, options)
+            yield ("training", "optimizer", *inner), words
+
+
+def _options_of(known: Mapping[str, Any]) -> type[Section]:
+    """What Keras takes for the arguments of an optimizer, by their defaults; nothing else tells."""
+    forms: dict[str, Any] = {}
+    for key, default in known.items():
+        form = next((of for kind, of in _FORMS.items() if isinstance(default, kind)), None)
+        optional = _BASE.get(key, ...) is None
+        if form is not None and key not in ("name", "learning_rate"):
+            forms[key] = (form | None if optional else form, default)
+    options: type[Section] = create_model("OptimizerOptions", __base__=Section, **forms)
+    return options
+
+
+# Types by those of defaults; where there is none, numbers are taken, as for `clipnorm`.
+_FORMS: Mapping[Any, Any] = {bool: bool, int | float | None: float, list | tuple: list[str]}
+_BASE = keras.optimizers.SGD().get_config()
 
 
 def _known(get: Any, name: str) -> bool:

@@ -563,6 +563,40 @@ training:
 
 
 @pytest.mark.keras
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("nesterov: no", "true or false. Received: 'no'. Write false"),
+        ("use_ema: off", "true or false. Received: 'off'. Write false"),
+        ("momentum: 90%", "a number. Received: '90%'. For 90 % write 0.9"),
+        ("weight_decay: '0.1'", "a number. Received: '0.1'. Remove the quotes"),
+        ("momentum: null", "a number. Received: nothing"),
+        ("clipnorm: true", "a number. Received: true"),
+        ("ema_momentum: [0.9]", "a number"),
+    ],
+)
+def test_arguments_of_an_optimizer_are_of_the_kind_of_their_defaults(network, option, told):
+    name = option.split(":")[0]
+    text = f"compression: {{rank: 2}}\ntraining:\n  optimizer: {{name: sgd, {option}}}\n"
+    config = parse_config(parse_document(text, "x").values)
+    with pytest.raises(ConfigError) as caught:
+        config.check(network)
+    (problem,) = caught.value.problems
+    assert problem.path == f"$.training.optimizer.{name}"
+    assert told in problem.message
+
+
+@pytest.mark.keras
+def test_what_an_optimizer_has_no_default_for_may_be_left_empty(network):
+    options = {"weight_decay": None, "clipnorm": 1, "gradient_accumulation_steps": 2}
+    parse_config(
+        {"compression": {"rank": 2}, "training": {"optimizer": {"name": "sgd", **options}}}
+    ).check(network)
+    muon = {"name": "muon", "exclude_layers": ["output"], "adam_lr_ratio": 0.5}
+    parse_config({"compression": {"rank": 2}, "training": {"optimizer": muon}}).check(network)
+
+
+@pytest.mark.keras
 def test_a_model_that_fits_passes_and_is_untouched(network):
     before = network.count_params()
     parse_config({"compression": {"budget": 0.5, "rules": [{"match": "h*", "rank": 4}]}}).check(

@@ -93,6 +93,35 @@ compression:
     assert [r.min_rank for r in load_config(tmp_path / "c.yaml").compression.rules] == [4, 4]
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "remedy"),
+    [
+        ("compression: {budget: 0.5, guard: }", "compression.guard", "or remove it."),
+        ("compression: {budget: 0.5}\nearly_stopping:\n", "early_stopping", "early_stopping: {}"),
+        ("compression: {budget: 0.5}\nbackup: # folder: here\n", "backup", "or remove it."),
+        ("compression: {budget: 0.5}\ntensorboard:\ntraining:\n", "tensorboard", "or remove it."),
+        ("compression: {cadence: {start: }}", "compression.cadence.start", "start: {}"),
+        ("compression: {budget: 0.5}\nsearch_space:\n", "search_space", "search_space: {}"),
+    ],
+)
+def test_a_section_with_nothing_in_it_is_not_passed_over(tmp_path, text, place, remedy):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "c.yaml")
+    told = {problem.path: problem.message for problem in caught.value.problems}[f"$.{place}"]
+    assert "is empty" in told
+    assert remedy in told
+
+
+def test_nothing_may_be_said_by_its_word_and_be_filled_by_an_override(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "compression: {budget: 0.5, guard: null}\nearly_stopping: ~\ntraining: {loss: }\n"
+    )
+    assert load_config(tmp_path / "c.yaml").compression.guard is None
+    (tmp_path / "c.yaml").write_text("compression: {budget: 0.5}\ntraining:\n")
+    assert load_config(tmp_path / "c.yaml", {"training.epochs": 3}).training.epochs == 3
+
+
 def bomb(kind: str) -> str:
     items = {
         "list": lambda i: "[" + ",".join([f"*a{i - 1}"] * 9) + "]",
