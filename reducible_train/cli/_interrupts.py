@@ -1,4 +1,4 @@
-"""An interrupt that Python has dropped is noticed later."""
+"""An interrupt that Python has dropped is noticed later; what ends a process interrupts it."""
 
 from __future__ import annotations
 
@@ -36,3 +36,21 @@ def noticed_interrupts() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def terminations_interrupt() -> Iterator[None]:
+    """What asks a process to end, as containers and batch systems do, acts as Ctrl-C does."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt
+
+    is_usual = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not is_usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

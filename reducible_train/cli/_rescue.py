@@ -12,6 +12,7 @@ import typer
 
 from reducible_train.cli._errors import show_error
 from reducible_train.cli._exit import RESCUED
+from reducible_train.cli._interrupts import terminations_interrupt
 from reducible_train.errors import first_sentence
 
 
@@ -28,7 +29,8 @@ def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[None]:
         typer.Exit: With `RESCUED`, after the place was told.
     """
     try:
-        yield
+        with terminations_interrupt():
+            yield
     except (Exception, KeyboardInterrupt) as error:
         if not has_begun():
             raise

@@ -166,7 +166,7 @@ def spectra_figure(report: Report, layer: str, ax: Any = None) -> Any:
         ax = new_figure(6, 4, "report.plot_spectra()", told).subplots()
     lines, names = [], []
     for index, (cut, kernel) in enumerate(cuts):
-        shade = 0.8 - 0.8 * (index + 1) / len(cuts)
+        shade = 0.8 * (len(cuts) - index - 1) / len(cuts)
         first = index == 0 and len(cuts) > 1
         style = {"color": (shade, shade, 1.0), "linestyle": ":" if first else "-"}
         positions = _thinned(len(kernel.spectrum), kernel.rank)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import warnings
 from pathlib import Path
 
@@ -367,16 +368,20 @@ def test_a_model_that_cannot_be_saved_is_rescued(out, monkeypatch):
     assert small.count_params() <= 0.6 * network().count_params()
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError("in the middle")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError("in the middle"), None])
 def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error):
     def raise_it(*_):
-        raise error
+        if error is None:
+            signal.raise_signal(signal.SIGTERM)  # as `docker stop` and batch systems do
+        else:
+            raise error
 
     monkeypatch.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", raise_it)
     result = finetune("m.keras", "d.npz", "c.yaml", out)
     assert result.exit_code == 5, result.output
     assert keras.saving.load_model("kept.rescued.keras").built
     assert not out.exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_what_nobody_has_foreseen_is_a_sentence_too(monkeypatch):

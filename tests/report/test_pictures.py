@@ -100,6 +100,18 @@ def test_spectra_are_drawn_with_the_cuts(figure_of):
     assert figure_of(report_of().plot_spectra("two/words/kernel")).axes
 
 
+def test_spectra_of_any_number_of_cuts_are_drawn(figure_of):
+    cuts = [
+        Cut(epoch, 0, "rank", 60 - epoch, (cut_of("d", epoch, None, 60 - epoch),), 9, 9, {})
+        for epoch in range(53)
+    ]
+    for count in range(1, 54):
+        report = Report(9, 9, 4, 4, None, None, (), tuple(cuts[:count]))
+        figure = report.plot_spectra("d")
+        assert len(figure.axes[0].lines) == 2 * count
+    assert figure_of(figure)
+
+
 def test_a_long_spectrum_keeps_its_ends_and_the_cut(figure_of):
     kernel = cut_of("d", 0, None, 900, length=4096)
     report = Report(9, 9, 4, 4, None, None, (), (Cut(0, 0, "rank", 900, (kernel,), 9, 9, {}),))
