@@ -74,8 +74,8 @@ def first_rows(parts: Batch, count: int | None) -> Batch:
     """The first samples of nested arrays; all of them where no count is given."""
 
     def first(each: Any) -> Any:
-        rows = None if each is None else each[:count]
-        return rows if rows is None or keras.ops.is_tensor(rows) else np.asarray(rows)
+        rows = None if each is None else _by_rows(each)[:count]
+        return rows if rows is None or keras.ops.is_tensor(rows) else _host(rows)
 
     return _mapped(first, parts)
 
@@ -164,11 +164,20 @@ def _row_bytes(value: Any) -> int:
 def _rows(value: Any, places: np.ndarray) -> np.ndarray:
     if keras.ops.is_tensor(value):
         return host_value(keras.ops.take(value, places, axis=0))
+    if hasattr(value, "toarray"):
+        return _host(_by_rows(value)[places])
     rows: np.ndarray = np.asarray(value)[places]
     return rows
 
 
+def _by_rows(value: Any) -> Any:
+    """A sparse matrix of SciPy as one that has rows; anything else as it is."""
+    return value.tocsr() if hasattr(value, "tocsr") else value
+
+
 def _host(value: Any) -> np.ndarray:
+    if hasattr(value, "toarray"):  # SciPy's
+        return np.asarray(value.toarray())
     return host_value(value) if keras.ops.is_tensor(value) else np.asarray(value)
 
 

@@ -114,11 +114,15 @@ def seen_as_built(model: Any) -> Iterator[None]:
 def unbuilt_parts(model: Any) -> list[str]:
     """Paths of the parts of a model that have no weights yet but may get some; of itself, "".
 
-    A model that is not built has itself for a part as long as no part of it is.
+    A model that is not built has itself for a part as long as no part of it is. Tables of words
+    never get any, and Keras does not always say that they are built.
     """
-    layers = list(walk(model))
+    layers = [(path, layer) for path, layer in walk(model) if not isinstance(layer, _LOOKUPS)]
     found = [path for path, layer in layers if not layer.built and not _is_made_of_built(layer)]
     return found if found or has_weights(model) else [""]
+
+
+_LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup)
 
 
 def _is_made_of_built(layer: Any) -> bool:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import zoo
+from keras import layers
 
 from reducible_train import (
     ArgumentError,
@@ -437,3 +438,50 @@ def test_the_callback_serves_a_training_loop_of_ones_own():
     scheduler.on_train_begin()  # no set_params: nobody but Keras knows of it
     scheduler.on_epoch_begin(0)
     assert set(scheduler.report.ranks.values()) == {2}
+
+
+WORDS = ("a b dog", "cat c", "dog dog a", "b")
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_model_of_words_is_cut_before_its_first_step(batched):
+    words = keras.Input((), dtype="string")
+    vocabulary = ["a", "b", "c", "dog", "cat"]
+    numbers = layers.TextVectorization(output_sequence_length=6, vocabulary=vocabulary)(words)
+    h = layers.Flatten()(layers.Embedding(7, 16, name="e")(numbers))
+    model = keras.Model(words, layers.Dense(2)(layers.Dense(40, name="d")(h)))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    data = (keras.ops.convert_to_tensor(WORDS * 4), np.tile([0, 1], 8))
+    if batched:
+        import tensorflow as tf
+
+        data = (tf.data.Dataset.from_tensor_slices(data).batch(16),)
+    scheduler = RankScheduler(0.5)
+    how = {"shuffle": False, "verbose": 0}
+    sizes = model.fit(*data, callbacks=[scheduler], **how).history["params"]
+    assert [(cut.epoch, cut.step) for cut in scheduler.report.cuts] == [(0, 0)]
+    assert sizes == [model.count_params()]
+    assert scheduler.shortfall is None
+    with pytest.raises(ArgumentError, match="'hiden' matches no layer"):
+        model.fit(*data, callbacks=[RankScheduler(0.4, rules=[LayerRule("hiden", rank=3)])], **how)
+    assert model.optimizer.iterations == 1
+
+
+def test_a_sparse_matrix_of_scipy_is_data():
+    sparse = pytest.importorskip("scipy.sparse")
+    x = sparse.random(32, 24, 0.2, "csr", dtype="float32", random_state=0)
+    y = np.ones((32, 2), "float32")
+    fitted = []
+    for given in (x, x.toarray()):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((24,), sparse=given is x)
+        model = keras.Model(inputs, layers.Dense(2)(layers.Dense(24, "relu", name="d")(inputs)))
+        model.compile("sgd", "mse")
+        scheduler = RankScheduler(0.6)
+        data = {"validation_data": (given, y), "epochs": 2, "shuffle": False, "verbose": 0}
+        model.fit(given, y, callbacks=[scheduler], **data)
+        assert scheduler.report.cuts[0].output_error is not None
+        fitted.append(scheduler.report.ranks)
+    assert fitted[0] == fitted[1] != {}
+    with pytest.raises(ArgumentError, match=r"inputs of shape \(None, 20\)"):
+        model.fit(x[:, :20], y, callbacks=[RankScheduler(0.4)], verbose=0)
