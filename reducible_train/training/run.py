@@ -196,6 +196,7 @@ class TrainingRun:
             samples=(self.sampling.collector.count, self.sampling.collector.enough),
             criterion=self.settings.criterion,
             searching=self.settings.search is not None,
+            waiting=self._postponed is not None,
         )
         return shortfall_of(outcome, self.settings.target)
 

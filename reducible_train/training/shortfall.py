@@ -62,6 +62,7 @@ class FitOutcome:
         samples: Samples that were seen of the fit, and how many were wanted.
         criterion: Name of the criterion.
         searching: True if a search chooses the budget.
+        waiting: True if a cut was only waiting for a step to be made before.
     """
 
     epochs: int | None
@@ -77,6 +78,7 @@ class FitOutcome:
     samples: tuple[int, int]
     criterion: str
     searching: bool
+    waiting: bool
 
     @property
     def is_through(self) -> bool:
@@ -201,6 +203,13 @@ def _between_looks(outcome: FitOutcome) -> Reason | None:
     return why, "Look at them more often, train for longer, or let the schedule end earlier.", False
 
 
+def _built_last(outcome: FitOutcome) -> Reason | None:
+    if not outcome.waiting:
+        return None
+    why = "The model got its weights in the first step of the fit, and no step came after it."
+    return why, "Call the model once on data before fit, or train for longer.", False
+
+
 def _unknown(outcome: FitOutcome) -> Reason | None:
     remedy = "Ask for a little less, or let more layers be factorised."
     return "The cuts that were made leave the model larger than that.", remedy, False
@@ -216,5 +225,6 @@ _REASONS: tuple[Callable[[FitOutcome], Reason | None], ...] = (
     _unsettled,
     _hindered,
     _between_looks,
+    _built_last,
     _unknown,
 )

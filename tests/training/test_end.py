@@ -150,6 +150,14 @@ def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
     assert str(scheduler.report).count(short.reason) == 1
 
 
+def test_a_model_that_gets_its_weights_in_the_only_step_is_told_so():
+    scheduler = RankScheduler(budget=0.6)
+    model = keras.Sequential([keras.layers.Dense(24), keras.layers.Dense(5)])
+    model.compile("sgd", "mse")
+    with pytest.warns(ShortfallWarning, match="in the first step of the fit, and no step came"):
+        fit(model, scheduler, x=X[:BATCH], y=X[:BATCH, :5], epochs=1)
+
+
 def test_what_is_reached_is_reached_in_silence_also_by_a_model_that_was_there():
     model, scheduler = small(), RankScheduler(budget=STAIRS)
     fit(model, scheduler)
