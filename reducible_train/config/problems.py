@@ -111,7 +111,11 @@ def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, st
         wanted = "a number" if kind == "float_type" else "a whole number"
         return wanted, _number_advice(value)
     if kind == "string_type":
-        return "text", f" Write {str(value)!r} in quotes." if value is not None else ""
+        if value is None:
+            return "text", ""
+        if isinstance(value, Mapping | list):
+            return "text", " Write a name alone: what takes arguments is compiled into the model."
+        return "text", f" Write {str(value)!r} in quotes."
     return {
         "bool_type": ("true or false", _truth_advice(value)),
         "list_type": ("a list", " Begin every item with '- ', or write [first, second]."),

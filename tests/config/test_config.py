@@ -332,6 +332,7 @@ def test_what_several_keys_have_against_each_other_is_told_beside_all_else():
         ({"epochs": 2.5}, "$.training.epochs", "whole number. Received: 2.5"),
         ({"epochs": "16"}, "$.training.epochs", "Remove the quotes"),
         ({"batch_size": None}, "$.training.batch_size", "Received: nothing"),
+        ({"loss": {"name": "mse"}}, "$.training.loss", "Write a name alone"),
         ({"optimizer": "adm"}, "$.training.optimizer", "Did you mean 'adam'?"),
         ({"optimizer": {"name": "sdg"}}, "$.training.optimizer.name", "Did you mean 'sgd'?"),
         ({"optimizer": {"momentum": 0.9}}, "$.training.optimizer.name", "is missing"),
