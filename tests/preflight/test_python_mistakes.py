@@ -5,6 +5,7 @@ Keras's own errors, which come before a callback hears of a fit, are not in the 
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import keras
@@ -109,6 +110,18 @@ SETTINGS = {
     "samples by half": (lambda: RankScheduler(budget=0.5, calibration=2.5), "whole number"),
 }
 
+STREAMS = {
+    "a dataset": lambda *parts: {
+        "x": tf.data.Dataset.from_tensor_slices(parts).shuffle(9).batch(8),
+        "y": None,
+    },
+    "a generator": lambda *parts: {
+        "x": (tuple(part[:8] for part in parts) for _ in itertools.count()),
+        "y": None,
+        "data": {"steps_per_epoch": 2},
+    },
+}
+
 FITS = {
     "classes from 1": (lambda: fit(y=Y + 1), "from 0 to 4.*x and y of the fit"),
     "classes below 0": (lambda: fit(y=(Y - 1).astype("float32")), "Number the classes from 0"),
@@ -147,6 +160,14 @@ FITS = {
         lambda: fit(x=tf.data.Dataset.from_tensor_slices(X).batch(8), y=None),
         "inputs alone in x and y",
     ),
+    **{
+        f"{name} in {kind}": (lambda data=data, make=make: fit(**make(*data)), told)
+        for name, data, told in [
+            ("samples of another shape", (X[:, :5], Y), "inputs of shape .None, 5.*x and y"),
+            ("one-hot classes", (X, np.eye(5)[Y]), r"targets of shape \(None, 5\).*x and y"),
+        ]
+        for kind, make in STREAMS.items()
+    },
     "samples of another shape": (
         lambda: fit(x=X[:, :5]),
         "inputs of shape .None, 5.*x and y of the fit",
