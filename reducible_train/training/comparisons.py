@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,8 +121,32 @@ class Comparers:
             set_marks(each, first_marks(each))
         return True
 
+    @contextmanager
+    def as_left(self, model: Any) -> Iterator[None]:
+        """Let the model be, for a while, as they leave it when training ends.
+
+        One that restores the best weights may do so later than whoever looks at the model.
+        """
+        best = self._best_weights(model)
+        if best is None:
+            yield
+            return
+        _keras.sync_state(model)
+        last = model.get_weights()
+        model.set_weights(best)
+        try:
+            yield
+        finally:
+            model.set_weights(last)
+
+    def _best_weights(self, model: Any) -> Any | None:
+        """What the last of those that restore weights will put into the model, if one will."""
+        restoring = [e for e in self._callbacks if getattr(e, "restore_best_weights", False)]
+        kept = [w for each in restoring if (w := getattr(each, "best_weights", None)) is not None]
+        return kept[-1] if kept and plan_of(model) == self._plan else None  # else of other ranks
+
     def close(self, model: Any, epoch: int) -> None:
-        """The same when training ends: what a saver kept of a cut just undone is replaced."""
+        """Let them look when training ends: what a saver kept of a cut just undone is replaced."""
         if self.look(model):
             for each in filter(is_tuner_saver, self._callbacks):
                 each.on_epoch_end(epoch, {})  # without a value it saves the model as it is

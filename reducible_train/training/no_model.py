@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from reducible_train.compressor import Compression
@@ -49,7 +50,7 @@ class NoModel:
     def count_uses(self, shapes: InputShapes) -> None:
         """Shapes are asked for when the model is met."""
 
-    def close(self, epoch: int, step: int) -> None:
+    def close(self, epoch: int, step: int, as_left: AbstractContextManager[None]) -> None:
         """Nothing was begun."""
 
     def abandon(self) -> None:

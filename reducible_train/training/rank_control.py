@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -116,14 +117,21 @@ class RankControl:
         if not self.counts_uses:
             self.compression.count_uses(shapes)
 
-    def close(self, epoch: int, step: int) -> None:
-        """The training is over: leave nothing of it that is not to stay."""
+    def close(self, epoch: int, step: int, as_left: AbstractContextManager[None]) -> None:
+        """The training is over: leave nothing of it that is not to stay.
+
+        Args:
+            epoch: The last epoch.
+            step: Steps that were trained.
+            as_left: Within it the model is as other callbacks will leave it.
+        """
         self.guard.close(float(epoch + 1))
         if self.compression.history.is_grown:  # stopped before the cut that would take it back
             value = self.controller.target_value
             self.compression.cut(float(epoch), value, step=step, training=True)
-        self.compression.answers.close(self.compression.history.cuts)
-        self.diverged = lost_numbers(self.compression.model) or self.compression.answers.lost
+        with as_left:
+            self.compression.answers.close(self.compression.history.cuts)
+            self.diverged = lost_numbers(self.compression.model) or self.compression.answers.lost
         self.abandon()
 
     def abandon(self) -> None:

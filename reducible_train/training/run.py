@@ -180,7 +180,7 @@ class TrainingRun:
         """The fit is over: take away what shall not stay, and say what it did not bring."""
         clock, control = self.clock, self.control
         self.sampling.drop()
-        control.close(clock.epoch, clock.step)
+        control.close(clock.epoch, clock.step, self._comparers.as_left(self.model))
         self._comparers.close(self.model, clock.epoch)
         outcome = FitOutcome(
             epochs=clock.epochs,

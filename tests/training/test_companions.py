@@ -34,7 +34,8 @@ from reducible_train import (
     Search,
 )
 from reducible_train.compressor import Compression
-from reducible_train.errors import ShortfallWarning
+from reducible_train.compressor.answers import NO_START
+from reducible_train.errors import OutputErrorWarning, ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 from reducible_train.training.other_callbacks import check_other_callbacks
 
@@ -180,6 +181,45 @@ def test_a_cut_that_is_undone_at_the_end_takes_its_best_weights_with_it():
     assert plan_of(model) == {}
     for one, two in zip(model.get_weights(), scores.weights[0], strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+class LosesNumbers(keras.callbacks.Callback):
+    """Leaves NaN in the weights of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.model.layers[-1].bias.assign(np.full(5, np.nan))
+
+
+@pytest.mark.parametrize("case", ["ours", "ours, with a guard", "before", "after"])
+def test_the_report_is_of_the_weights_that_early_stopping_restores(case, recwarn):
+    scores, seen = Scores(0.9, 0.5, 0.8, 0.7, 0.6), []
+    guard = Guard("score", max_drop=0.9, mode="max") if "guard" in case else None
+    scheduler = RankScheduler(budget=PiecewiseConstant((1.0, 0.4), (0, 1)), guard=guard)
+    how = {"mode": "max", "patience": 9, "restore_best_weights": True}
+    stop = (
+        RankEarlyStopping(scheduler, "score", **how)
+        if "ours" in case
+        else keras.callbacks.EarlyStopping("score", start_from_epoch=1, **how)
+    )
+    look = keras.callbacks.LambdaCallback(
+        on_train_end=lambda _: seen.append(scheduler.report.answers)
+    )
+    callbacks = [stop, scheduler, look] if case == "before" else [scheduler, look, stop]
+    _, model = fit(scores, *callbacks, LosesNumbers(4), epochs=5)
+    for one, two in zip(model.get_weights(), scores.weights[2], strict=True):
+        np.testing.assert_array_equal(one, two)
+    told = scheduler.report.answers
+    judged = model.evaluate(*zoo.data(model), verbose=0, return_dict=True)
+    assert told.metrics["loss"] == pytest.approx(judged["loss"], rel=1e-4)
+    assert told.output_error > 0
+    assert seen == [told], "whoever asks between the scheduler and early stopping"
+    assert scheduler.diverged is None
+    assert not any(issubclass(each.category, OutputErrorWarning) for each in recwarn)
 
 
 # --- backup -------------------------------------------------------------------------------
