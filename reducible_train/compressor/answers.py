@@ -29,8 +29,8 @@ NO_DATA = (
     "some samples of the training or validation set, tells, and lets a criterion judge by it."
 )
 NO_START = (
-    "How far the outputs are from those before the first cut is not told: these are not at hand, "
-    "as in a fit that goes on from a backup, which holds none."
+    "How far the outputs are by now from those before the first cut is not told: these are not at "
+    "hand, as in a fit that goes on from a backup, which holds none."
 )
 NEITHER = f"{UNJUDGED} Without it, nothing could be measured of what the cut did to the outputs."
 
@@ -68,7 +68,8 @@ class AnswerWatch:
     Attributes:
         notes: Sentences for the reader of a report.
         complaint: That outputs are no better than their mean, right after the last cut or, once
-            all is over, still so; `None` if they are.
+            all is over, at the end of a training that has made nothing better; `None` if they are.
+        is_of_training: True if more of that came between the cuts, and after them, than by them.
         unknown: That an output held nothing finite already before a cut, so that nobody knows what
             that did to it; `None` if all did.
         lost: That outputs which were finite before the first cut are so no more once all is over;
@@ -78,6 +79,7 @@ class AnswerWatch:
     def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
+        self.is_of_training = False
         self.unknown: str | None = None
         self.lost: str | None = None
         self._model = model
@@ -116,8 +118,7 @@ class AnswerWatch:
         errors = self._errors(before, after)
         self._look_for_unknown(before, errors)
         self._is_measured = True
-        if self._start is None:
-            self.notes = tuple(dict.fromkeys((*self.notes, NO_START)))
+        self._look_for_start()
         self.complaint = useless(errors)
         if self.complaint is not None:
             self.notes = (*self.notes, f"Right after {which}, {self.complaint}.")
@@ -131,17 +132,20 @@ class AnswerWatch:
     def close(self, cuts: Sequence[Cut]) -> None:
         """Training is over: compare what there is now with what was before the first cut."""
         spoilt, self.complaint = self.complaint, None
-        if self._is_measured and cuts:
+        if cuts:  # of this fit, or of one that it goes on with
             _keras.sync_state(self._model)
             now = self._now()
             if now is not None and self._samples is not None:
+                self._look_for_start()
                 errors = {} if self._start is None else self._errors(self._start, now)
                 self._end = self._recorded(_known(errors), now.metrics)
                 bad, count = not_finite(now)
                 if any(map(math.isinf, errors.values())):
                     self.lost = f"{bad:,} of {count:,} numbers of the outputs were NaN or infinite"
-                elif spoilt is not None and _is_worse(cuts[0].metrics_before, now.metrics):
+                elif self._is_worse(cuts[0].metrics_before, now.metrics, spoilt is not None):
                     self.complaint = useless(errors)
+                    by_cuts = sum(_rise(cut.metrics_before, cut.metrics_after) for cut in cuts)
+                    self.is_of_training = by_cuts < _rise(cuts[0].metrics_before, now.metrics) / 2
         if self.complaint is not None:
             self.notes = (*self.notes, f"At the end of the training, {self.complaint}.")
         self._start = self._samples = None
@@ -184,6 +188,31 @@ class AnswerWatch:
             self.unknown = numbers
             note = f"What a cut did to the outputs was not measured: {numbers}."
         self.notes = tuple(dict.fromkeys((*self.notes, note)))
+
+    def _look_for_start(self) -> None:
+        """Say that there is nothing to compare outputs with since the first cut, if so."""
+        if self._start is None:
+            self.notes = tuple(dict.fromkeys((*self.notes, NO_START)))
+
+    def _is_worse(
+        self, before: Mapping[str, float], now: Mapping[str, float], spoilt: bool
+    ) -> bool:
+        """True if the loss is known to have risen by more than a tenth: else training has made
+        other answers of those of a network that was not trained before. So it has, unless a cut
+        had spoilt them, where all other metrics are better, and it is only too sure of them.
+        """
+        risen = _rise(before, now) > 0.1 * abs(before.get("loss", 0.0))
+        return risen and (spoilt or not self._has_learnt(before, now))
+
+    def _has_learnt(self, before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+        """True if there are metrics beside losses, and all of them have become better."""
+        signs = {"up": 1, "down": -1}
+        gains = [
+            signs[way] * (now[name] - before[name])
+            for name, way in _keras.logged_metrics(self._model).items()
+            if way and name in before and name in now and not name.endswith("loss")
+        ]
+        return bool(gains) and min(gains) > 0
 
     def _since_start(self, now: Answers) -> float | None:
         return None if self._start is None else _known(self._errors(self._start, now))
@@ -228,6 +257,27 @@ class NoAnswers(AnswerWatch):
         self.notes = ()
 
 
+def spoilt_outputs(model: Any, answers: AnswerWatch, remedy: str) -> str:
+    """The warning of a training that ends with outputs which are no better than their mean.
+
+    Args:
+        model: The model.
+        answers: What has watched it; it has a complaint.
+        remedy: How to ask for less, in words.
+    """
+    training = f"The training of model '{model.name}' has"
+    if answers.is_of_training:
+        return (
+            f"{training} spoilt its answers, more than the cuts of its ranks have: at its end, "
+            f"{answers.complaint}, and the loss is higher than before them. Lower the learning "
+            "rate, or train for fewer epochs."
+        )
+    return (
+        f"{training} not made up for the cuts of its ranks: at its end, {answers.complaint}, and "
+        f"the loss is higher than before them. Ask for less{remedy}, or train for longer."
+    )
+
+
 def unknown_outputs(model: Any, unknown: str) -> str:
     """The warning of a cut of which nobody knows what it did to the outputs.
 
@@ -259,9 +309,6 @@ def _known(errors: Mapping[str, float]) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _is_worse(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
-    """True if the loss is known to have risen by more than a tenth: else training has made other
-    answers of those of a network that was not trained before.
-    """
-    loss = before.get("loss", math.inf)
-    return now.get("loss", -math.inf) > loss + 0.1 * abs(loss)
+def _rise(before: Mapping[str, float], now: Mapping[str, float]) -> float:
+    """By how much the loss has risen; minus infinity where that is not known."""
+    return now.get("loss", -math.inf) - before.get("loss", math.inf)

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 import keras
 
 from reducible_train import _keras
-from reducible_train.compressor.answers import unknown_outputs
+from reducible_train.compressor.answers import spoilt_outputs, unknown_outputs
 from reducible_train.errors import ArgumentError, OutputErrorWarning, ShortfallWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import check_choices
@@ -314,11 +314,7 @@ class RankScheduler(keras.callbacks.Callback):
             guard.tell_end(told)
         compression = run.control.compression
         if run.answers.complaint is not None and compression is not None:
-            words = (
-                f"The training of model '{self.model.name}' has not made up for the cuts of its "
-                f"ranks: at its end, {run.answers.complaint}, and the loss is higher than before "
-                f"them. Ask for less{compression.judge.remedy}, or train for longer."
-            )
+            words = spoilt_outputs(self.model, run.answers, compression.judge.remedy)
             warnings.warn(words, OutputErrorWarning, stacklevel=3)
         if run.answers.unknown is not None:
             words = unknown_outputs(self.model, run.answers.unknown)

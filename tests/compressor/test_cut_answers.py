@@ -10,7 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from reducible_train import Cadence, LayerRule, Ramp, RankScheduler, factorize
+from reducible_train import (
+    Cadence,
+    LayerRule,
+    PiecewiseConstant,
+    Ramp,
+    RankScheduler,
+    factorize,
+)
 from reducible_train.compressor import answers
 from reducible_train.compressor.answers import NEITHER, NO_DATA
 from reducible_train.errors import OutputErrorWarning
@@ -359,6 +366,43 @@ def test_a_training_that_does_not_make_up_for_its_cuts_warns_at_its_end(rng, lea
     if not learns:
         assert "has not made up for the cuts" in told[0]
         assert "judge by the data (criterion='auto')" in told[0]
+
+
+def output_warnings(model, scheduler, x, y, **how):
+    """What a fit warns of its outputs."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x, y, verbose=0, callbacks=[scheduler], **how)
+    return [str(w.message) for w in caught if w.category is OutputErrorWarning]
+
+
+@pytest.mark.parametrize("budget", [0.8, PiecewiseConstant((0.9, 0.8), (0, 2))])
+def test_a_training_that_spoils_good_answers_is_told_apart_from_cuts_that_do(budget):
+    model, x, y = trained()
+    model.optimizer.learning_rate = 0.05
+    scheduler = RankScheduler(budget)
+    told = output_warnings(model, scheduler, x, (y + 1) % 3, epochs=4, validation_data=(x, y))
+    assert scheduler.report.cuts[0].output_error < 0.1
+    assert scheduler.report.answers.output_error >= 1
+    (words,) = told
+    assert "has spoilt its answers" in words
+    assert "Lower the learning rate" in words
+    assert "At the end of the training, the outputs were no better" in scheduler.report.notes[-1]
+
+
+@pytest.mark.parametrize("wrong", [0, 80])
+def test_a_network_that_has_learnt_gave_other_answers_before_and_is_not_warned_of(wrong):
+    _, x, y = learnt()
+    keras.utils.set_random_seed(0)
+    model, scheduler = classifier(), RankScheduler(0.8)
+    judged = np.where(np.arange(240) < wrong, (y + 1) % 3, y)  # it is too sure to be wrong
+    model.optimizer.learning_rate = 0.05
+    how = {"epochs": 15, "validation_data": (x, judged)}
+    assert output_warnings(model, scheduler, x, y, **how) == []
+    (cut,), end = scheduler.report.cuts, scheduler.report.answers
+    assert end.output_error >= 1
+    assert (end.metrics["loss"] > 1.1 * cut.metrics_before["loss"]) == (wrong > 0)
+    assert end.metrics["accuracy"] > cut.metrics_before["accuracy"]
 
 
 def test_who_judges_by_the_data_is_not_told_to(rng, monkeypatch):

@@ -567,6 +567,23 @@ def test_a_resumed_training_remembers_the_best_epoch(tmp_path):
         fit(Scores(*values), *late)
 
 
+def test_a_resumed_training_tells_metrics_at_its_end_and_why_no_more(tmp_path):
+    whole = RankScheduler(budget=FALL)
+    fit(whole, model=start(), epochs=5)
+    first, second = RankScheduler(budget=FALL), RankScheduler(budget=FALL)
+    with pytest.raises(InterruptedError):
+        fit(first, RankBackupAndRestore(first, tmp_path), BreakOff(4), model=start(), epochs=5)
+    assert first.report.answers.metrics == {}
+    fit(second, RankBackupAndRestore(second, tmp_path), model=start(), epochs=5)
+    told, expected = second.report.answers, whole.report.answers
+    assert told.measured_on == expected.measured_on
+    assert told.metrics == pytest.approx(expected.metrics, rel=1e-4)
+    assert told.output_error is None
+    assert NO_START in second.report.notes
+    assert NO_START not in whole.report.notes
+    assert "at the end" in str(second.report)
+
+
 def golden_model():
     layers = [keras.layers.Dense(16, "relu", name=name) for name in ("first", "second")]
     model = keras.Sequential([keras.Input((12,)), *layers, keras.layers.Dense(3, name="last")])
