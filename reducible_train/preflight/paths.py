@@ -54,11 +54,12 @@ def check_writable(path: Path, name: str) -> None:
     """Refuse a file that could not be written.
 
     Raises:
-        FileAccessError: There is no such folder, it cannot be written into, or what is there is
-            no regular file, or protected.
+        FileAccessError: There is no such folder, also where a link leads, it cannot be written
+            into, or what is there is no regular file, or protected.
     """
     check_regular(path, "write", name)
-    with accessing(path, "write", name), tempfile.TemporaryFile(dir=path.parent):
+    real = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link is followed
+    with accessing(real, "write", name), tempfile.TemporaryFile(dir=real.parent):
         pass
 
 
@@ -105,7 +106,8 @@ def check_folder(folder: str | os.PathLike[str], name: str, advice: str) -> None
     if "://" in str(folder):
         return  # of a bucket, which only TensorFlow knows
     try:
-        nearest = next(each for each in (path, *path.absolute().parents) if each.exists())
+        places = (path, *path.absolute().parents)
+        nearest = next(each for each in places if each.exists() or each.is_symlink())
         good = nearest.is_dir() and os.access(nearest, os.W_OK)
     except (OSError, ValueError):
         nearest, good = path, False

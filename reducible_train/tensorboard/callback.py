@@ -258,10 +258,10 @@ def _check_folder(log_dir: str, folder: str) -> None:
     if "://" in log_dir:  # elsewhere: what is there is known when it is written to
         return
     there = os.path.abspath(folder)
-    while not os.path.exists(there) and os.path.dirname(there) != there:
+    while not os.path.lexists(there) and os.path.dirname(there) != there:
         there = os.path.dirname(there)
     if not os.path.isdir(there):
-        wrong = f"but {there!r} is a file"
+        wrong = f"but {there!r} is no folder"
     elif not os.access(there, os.W_OK | os.X_OK):
         wrong = f"but nothing may be written to {there!r}"
     else:

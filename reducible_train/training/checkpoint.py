@@ -15,6 +15,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path, replacing_by
 from reducible_train.errors import ArgumentError, FormatError, shortened
+from reducible_train.preflight.paths import check_writable
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import check_savable, write_model
 from reducible_train.saving.way_back import WayBack
@@ -217,6 +218,8 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             raise ArgumentError(
                 f"`filepath` must be a file. Received: {self.filepath!r}, which is a folder."
             )
+        if Path(self.filepath).is_symlink():
+            check_writable(Path(self.filepath), "`filepath`")
         folder = folder_of(self.filepath)
         with accessing(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)

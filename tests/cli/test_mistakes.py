@@ -75,6 +75,8 @@ def folder(tmp_path_factory):
     (home / "empty.npz").write_bytes(b"")
     (home / "c.yaml").write_text(STEPS + TRAIN)
     (home / "made").mkdir()
+    (home / "lost.reducible").symlink_to("none/o.reducible")
+    (home / "lost").symlink_to("none")
     np.savez(home / "d.npz", x_train=X, y_train=Y)
     return home
 
@@ -188,6 +190,7 @@ FILES = {
     "over the model": (["m.keras", "d.npz", "c.yaml", "made/../m.keras"], "another file"),
     "no folder": (["m.keras", "d.npz", "c.yaml", "none/o.reducible"], "that its folder exists"),
     "a folder": (["m.keras", "d.npz", "c.yaml", "made"], "write as --out. Received"),
+    "a link to no folder": (["m.keras", "d.npz", "c.yaml", "lost.reducible"], "its folder exists"),
     "a device": (["m.keras", "d.npz", "c.yaml", os.devnull], "a device"),
     "a long name": (
         ["m.keras", "d.npz", "c.yaml", "o" * 300],
@@ -227,6 +230,7 @@ CONFIGURATIONS = {
         "`monitor` of a checkpoint must",
     ),
     "backup": (STEPS + TRAIN + "backup: {backup_dir: d.npz/x}\n", "The backup folder"),
+    "backup by a link": (STEPS + TRAIN + "backup: {backup_dir: lost}\n", "The backup folder"),
     "logs": (STEPS + TRAIN + "tensorboard: {log_dir: d.npz/x}\n", "The log folder"),
     "checkpoint over the model": (STEPS + TRAIN + SAVED.format("./m.keras"), "another file"),
     "checkpoint over the file": (STEPS + TRAIN + SAVED.format("o.reducible"), "another file"),

@@ -455,14 +455,18 @@ def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(
     with pytest.raises(FileAccessError, match="must be a folder"):
         small_model().fit(callbacks=[scheduler, board, probe], **fit)
     board = RankTensorBoard(scheduler, tmp_path / "file" / "below" / "it")
-    with pytest.raises(FileAccessError, match=r"it', but '.*file' is a file"):
+    with pytest.raises(FileAccessError, match=r"it', but '.*file' is no folder"):
+        small_model().fit(callbacks=[scheduler, board, probe], **fit)
+    (tmp_path / "lost").symlink_to(tmp_path / "none")
+    board = RankTensorBoard(scheduler, tmp_path / "lost")
+    with pytest.raises(FileAccessError, match="lost' is no folder"):
         small_model().fit(callbacks=[scheduler, board, probe], **fit)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # a test may run as root
     board = RankTensorBoard(scheduler, tmp_path / "logs")
     with pytest.raises(FileAccessError, match="nothing may be written to"):
         small_model().fit(callbacks=[scheduler, board, probe], **fit)
     assert seen == []
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "lost"}
 
 
 def test_what_cuts_did_to_the_answers_is_written_where_it_was_measured(tmp_path):

@@ -161,10 +161,12 @@ def test_what_cannot_be_written_is_refused_before_training(tmp_path):
         RankModelCheckpoint("a.keras", scheduler)
     (tmp_path / "file").touch()
     (tmp_path / "a.keras").mkdir()
+    (tmp_path / "lost.keras").symlink_to(tmp_path / "none" / "a.keras")
     model = zoo.compiled(zoo.sequential())
     for path, options, kind, words in (
         ("file/a.reducible", {}, FileAccessError, "file"),
         ("a.keras", {}, ArgumentError, "which is a folder"),
+        ("lost.keras", {}, FileAccessError, "none/a.keras.*its folder exists"),
         ("a.reducible", {"monitor": "val_loss"}, ArgumentError, "without validation data"),
         ("a.reducible", {"monitor": "acc"}, ArgumentError, "must be a metric of the logs"),
     ):
@@ -172,7 +174,7 @@ def test_what_cannot_be_written_is_refused_before_training(tmp_path):
         with pytest.raises(kind, match=words):
             fit(scheduler, best, model=model)
     assert not int(model.optimizer.iterations)
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "a.keras"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "a.keras", "lost.keras"}
 
 
 def test_a_metric_that_only_a_callback_can_log_is_told_before_training(tmp_path):
