@@ -11,6 +11,7 @@ from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_number, percent_advice
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Text
+from reducible_train.settings.metric_names import FRACTIONS, direction_by_name
 
 MODES = ("auto", "max", "min")
 MODE_HELP = (
@@ -19,11 +20,8 @@ MODE_HELP = (
 )
 METRIC = Text("the name of a metric", "'val_accuracy'")
 
-# Names of metrics that lie between 0 and 1, Keras's and those that people use.
-_FRACTION = re.compile(
-    r"(^|_)(acc|accuracy|auc|precision|recall|sensitivity|specificity|io_?u|f1|f1_score|"
-    r"fbeta_score|dice|top_?\d+)(_|$)"
-)
+# As `is_fraction_by_name`, but surely: a refusal goes by it.
+_FRACTION = re.compile(rf"(^|_)({FRACTIONS})(_|$)")
 
 
 def is_validation_accuracy(monitor: str) -> bool:
@@ -49,7 +47,8 @@ def percent_fault(name: str, value: object, monitor: str) -> str | None:
 For 5 % write 0.05."
     >>> percent_fault("max_drop", 5, "val_loss")
     """
-    if not is_number(value) or "loss" in monitor or not _FRACTION.search(monitor.lower()):
+    is_fraction = direction_by_name(monitor) > 0 and _FRACTION.search(monitor.lower())
+    if not is_number(value) or not is_fraction:
         return None
     distance = name in ("max_drop", "min_delta")
     if value < 1 or (value == 1 and not distance):

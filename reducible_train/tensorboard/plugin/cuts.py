@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from reducible_train.settings.metric_names import direction_by_name
 from reducible_train.tensorboard import tags as form
 
 
@@ -25,7 +26,7 @@ def direction_of(name: str, told: Mapping[str, float]) -> int:
     """1 if a metric should be large, -1 if small; logs that do not say so are told by the name."""
     if name in told:
         return 1 if told[name] > 0 else -1
-    return -1 if any(word in name for word in ("loss", "error", "mae", "mse")) else 1
+    return direction_by_name(name)
 
 
 def cost_of_cuts(
