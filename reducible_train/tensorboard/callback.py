@@ -241,11 +241,13 @@ class RankTensorBoard(keras.callbacks.Callback):
 
     def _at_the_end(self, report: Report) -> events.Value:
         """The outcome, with what is measured of the trained model."""
+        epoch = getattr(self.scheduler, "kept_epoch", None)
+        more = {"done": True, "kept_step": None if epoch is None else epoch + self._offset}
         if not isinstance(self.model, keras.Model):  # a loop of one's own
-            return self._outcome_value(report, done=True)
+            return self._outcome_value(report, **more)
         seconds = measured.latency(self.model) if self.latency else None
         size = measured.file_bytes(self.model)
-        return self._outcome_value(report, done=True, file_bytes=size, latency=seconds)
+        return self._outcome_value(report, **more, file_bytes=size, latency=seconds)
 
     def _close(self) -> None:
         if self._writer is not None:

@@ -112,6 +112,13 @@ class Comparers:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._callbacks)
 
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights the last of those that restore the best will put back."""
+        restoring = [e for e in self._callbacks if getattr(e, "restore_best_weights", False)]
+        kept = [e.best_epoch for e in restoring if getattr(e, "best_weights", None) is not None]
+        return kept[-1] if kept else None
+
     def look(self, model: Any) -> bool:
         """Let them begin anew if ranks have changed since the last look; True if so."""
         if not self._callbacks or plan_of(model) == self._plan:

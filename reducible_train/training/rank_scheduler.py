@@ -108,6 +108,8 @@ class RankScheduler(keras.callbacks.Callback):
             ends with its sentence as a warning.
         diverged: What of the model was NaN or infinite at the end of the last `fit`, as a weight;
             `None` if nothing was. `fit` warns of it as well.
+        kept_epoch: The epoch, from 0, whose weights the last `fit` ended with, where a callback has
+            put back those of its best; `None` where they are those of the last.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:
@@ -163,6 +165,7 @@ class RankScheduler(keras.callbacks.Callback):
         self.seconds = 0.0
         self.shortfall: Shortfall | None = None
         self.diverged: str | None = None
+        self.kept_epoch: int | None = None
         self._calibration = CalibrationSet(self.calibration)
         self._loop = _keras.Loop()
         self._run: TrainingRun | None = None  # the fit that runs, or was broken off
@@ -268,7 +271,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.seconds, self.shortfall, self._outcome, self._began = 0.0, None, None, None
-        self.diverged = None
+        self.diverged, self.kept_epoch = None, None
         self._begin()
 
     @timed
@@ -303,7 +306,7 @@ class RankScheduler(keras.callbacks.Callback):
             return  # told twice, by a loop of one's own: as Keras's callbacks, it ends once
         run = self._fit
         self.shortfall = run.close()
-        self.diverged = run.control.diverged
+        self.diverged, self.kept_epoch = run.control.diverged, run.kept_epoch
         self._outcome, self._began = self._told(), self._cuts_began()
         self._run = None
         told = "" if self.shortfall is None else str(self.shortfall)

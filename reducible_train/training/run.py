@@ -200,6 +200,11 @@ class TrainingRun:
         )
         return shortfall_of(outcome, self.settings.target)
 
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights another callback puts back at the end; `None` if none does."""
+        return self._comparers.kept_epoch
+
     def abandon(self) -> None:
         """The fit was broken off: take away what it has added to the model."""
         self.sampling.drop()

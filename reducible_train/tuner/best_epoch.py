@@ -62,6 +62,9 @@ class BestEpoch(keras.callbacks.Callback):
             self._save(self.model)
             self.saved = True
 
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.scheduler.kept_epoch = self.epoch  # for the logs, which are written after this
+
     def put_back(self) -> None:
         """Give the model the weights of its best epoch, after the fit."""
         if self._weights is not None:

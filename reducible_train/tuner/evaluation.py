@@ -263,7 +263,7 @@ def run_trial(
     table = None if plan.analysis is None else plan.analysis.analysis
     alone = save is None  # keras-tuner writes the row of its trials
     ranks = [RankTensorBoard(scheduler, each, analysis=table, in_hparams=alone) for each in boards]
-    model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, *ranks, best]})
+    model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, best, *ranks]})
     if best.epoch is None:
         raise ArgumentError(
             "A trial must reach its final ranks before training ends. Received: no epoch from "

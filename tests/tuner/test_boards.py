@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from reducible_train import SearchSpace
+from reducible_train.tensorboard.tags import from_json
 from reducible_train.tuner import evaluate_settings
 
 
@@ -18,12 +19,19 @@ def read(folder):
     return found
 
 
+class Worse(keras.callbacks.Callback):
+    """Each epoch is worse than the one before."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_accuracy"] = 0.9 - 0.1 * epoch
+
+
 def test_hparams_has_domains_and_three_metrics(tmp_path):
     space = SearchSpace(
         budget=(0.5, 0.8), shape=("linear", "cubic"), min_rank={"hidden": (1, 2)}, multiple=None
     )
     board = keras.callbacks.TensorBoard(tmp_path / "logs", write_graph=False)
-    fit = {"callbacks": [board], "epochs": 1}
+    fit = {"callbacks": [board, Worse()], "epochs": 2}
     tuner = search(tmp_path, hypermodel(space=space), "val_accuracy", 2, fit=fit)
     (root,) = (tmp_path / "logs").glob("events*")
     content = read(root).SummaryMetadata("_hparams_/experiment").plugin_data.content
@@ -44,6 +52,11 @@ def test_hparams_has_domains_and_three_metrics(tmp_path):
         (session,) = group.sessions
         assert len(session.metric_values) == 3
     for trial in trials_of(tuner):
+        own = read(tmp_path / "logs" / trial.trial_id / "execution0" / "reducible")
+        told = from_json(own.Tensors("reducible/outcome")[-1].tensor_proto.string_val[0])
+        points = {each.step: each for each in own.Tensors("reducible/val_accuracy")}
+        (value,) = points[told["kept_step"]].tensor_proto.float_val
+        assert abs(value - metrics_of(trial)["val_accuracy"]) < 1e-6
         (run,) = (tmp_path / "logs" / trial.trial_id).glob("*/trial")
         written = read(run).Tensors("reducible/params_fraction")
         (value,) = written[0].tensor_proto.float_val
