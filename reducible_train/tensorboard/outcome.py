@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -14,11 +13,6 @@ from reducible_train.tensorboard import tags as form
 
 # What is told of each kernel in each cut, in this order: a row a kernel keeps it short.
 CUT_COLUMNS = ("path", "rank_before", "rank", "energy", "output_error", "binding", "criterion")
-
-# Metrics that should be small, by their names; all others should be large.
-_SMALL = re.compile(
-    r"(loss|error|err|mae|mse|rmse|mape|msle|perplexity|entropy|divergence|hinge|poisson|distance)"
-)
 
 
 def outcome(report: Report, scheduler: Any, metrics: Iterable[str]) -> dict[str, Any]:
@@ -39,10 +33,11 @@ def outcome(report: Report, scheduler: Any, metrics: Iterable[str]) -> dict[str,
         **{f"dense_{name}": getattr(report, f"dense_{name}") for name in sizes},
         "flops_at": report.flops_at,
         "asked": [] if search is not None else list(_asked(settings, report)),
+        "asks": search is not None or any(map(_cuts_something, _targets(settings))),
         "guard": None if guard is None else str(guard),
         "search": None if search is None else str(search),
         "monitor": getattr(guard, "monitor", None),
-        "directions": {name: _direction(name, guard) for name in metrics},
+        "directions": _directions(metrics, scheduler, guard),
         "notes": list(report.notes),
         "shortfall": None if shortfall is None else str(shortfall),
         "held_back": bool(getattr(shortfall, "held_back", False)),
@@ -82,12 +77,28 @@ def _fraction(report: Report, measure: str) -> float | None:
     return fractions.get(measure)
 
 
-def _direction(metric: str, guard: Any) -> int:
-    """1 if a metric should be large, -1 if small; the guard's word counts, else its name."""
-    mode = getattr(guard, "mode", "auto") if getattr(guard, "monitor", None) == metric else "auto"
-    if mode in ("max", "min"):
-        return 1 if mode == "max" else -1
-    return -1 if _SMALL.search(metric.lower()) else 1
+def _targets(settings: Any) -> Iterator[Any]:
+    """Of the model, and of rules for single layers."""
+    yield from getattr(getattr(settings, "target", None), "parts", ())
+    rules = getattr(settings, "rules", ())
+    yield from (rule.target for rule in rules if rule.target is not None)
+
+
+def _cuts_something(target: Any) -> bool:
+    """True unless a target leaves every kernel as it is, as a budget of all does."""
+    return bool(target(math.inf) != (1.0 if target.quantity == "budget" else target.idle))
+
+
+def _directions(metrics: Iterable[str], scheduler: Any, guard: Any) -> dict[str, int]:
+    """1 for a metric that should be large, -1 if small; none for one that nobody has told of.
+
+    The word of the guard counts, then that of Keras.
+    """
+    known = getattr(scheduler, "metric_directions", {})
+    told = {name: known.get(name.partition("_")[2]) for name in metrics}  # after val, or train
+    if getattr(guard, "mode", "auto") != "auto" and guard.monitor in told:
+        told[guard.monitor] = "up" if guard.mode == "max" else "down"
+    return {name: 1 if way == "up" else -1 for name, way in told.items() if way is not None}
 
 
 # A cut, and the steps of its epoch that were done before it, if that is known.
@@ -135,7 +146,7 @@ def sensitivity(analysis: Analysis) -> dict[str, Any]:
     """An analysis as the tab shows it, without the spectra."""
     plain = asdict(analysis)
     plain["kernels"] = [_without_spectrum(each) for each in plain["kernels"]]
-    plain["direction"] = _direction(analysis.metric, None)
+    plain["direction"] = -1 if analysis.less_is_better else 1
     del plain["format"]
     return plain
 

@@ -236,6 +236,11 @@ class RankScheduler(keras.callbacks.Callback):
         """
         return final_epoch(self.settings, (self.params or {}).get("epochs"), self._cuts_began())
 
+    @property
+    def metric_directions(self) -> dict[str, str | None]:
+        """Of the metrics of its model `"up"` or `"down"`, what each should be, if Keras knows."""
+        return {} if self.model is None else _keras.logged_metrics(self.model)
+
     def check_resumable(self) -> None:
         """Refuse what another fit could not go on with.
 

@@ -14,9 +14,13 @@ def layer(name="d1", **more):
     return {"name": name, "path": f"{name}/kernel"} | empty | more
 
 
+ENDED = {"done": True, "known": True, "asks": True, "shortfall": ""}
+ENDED |= {"parameters": 40, "dense_parameters": 100}
+
+
 def run(layers=(), **more):
-    """A run of which nothing is known but its layers."""
-    return {
+    """A run of which nothing is known but its layers, and that it has ended."""
+    plain = {
         "layers": list(layers),
         "steps": [0, 1, 2, 3],
         "params": [100, 100, 40, 40],
@@ -29,8 +33,12 @@ def run(layers=(), **more):
         "when": {2: "before"},
         "undone": [],
         "analysis": None,
-        "outcome": {"done": True, "parameters": 40, "shortfall": ""},
+        "dense": False,
+        "outcome": ENDED,
     } | more
+    last = {name: values[-1] for name, values in plain["metrics"].items()}
+    final = {"step": plain["steps"][-1], "params": plain["params"][-1], "metrics": last}
+    return {"final": final} | plain
 
 
 def measured(values, **more):
@@ -43,6 +51,12 @@ def measured(values, **more):
         costs={"val_accuracy": [known]},
         **more,
     )
+
+
+def uncut(fraction=1.0, dense=False, **told):
+    """A run in which nothing was cut, of a model of a share of its dense size."""
+    size = int(100 * fraction)
+    return run(cut_steps=[], params=[size] * 4, dense=dense, outcome=ENDED | told)
 
 
 CUT = {"at": 2, "when": "before", "kernels": [{"name": "d1", "energy": 0.4}]}
@@ -127,7 +141,25 @@ def analysed(value):
             run(undone=[UNDONE], outcome=run()["outcome"] | {"guard": "Guard(max_drop=None)"}),
             "give the guard a limit that is easier to meet or a longer patience.",
         ),
-        (run(cut_steps=[]), "Nothing was cut in this run: it is a dense one"),
+        (uncut(dense=True, asks=False), "Nothing was cut in this run: it is a dense one"),
+        (uncut(asks=False, done=False), "once it has ended, it is a dense one."),
+        (uncut(), "Nothing was cut in this run, though that was asked for."),
+        (uncut(done=False), "the training goes on, or was broken off before its first cut."),
+        (uncut(known=False, dense=True), "as far as its logs tell."),
+        (uncut(0.4), "Nothing was cut in this run: its model was smaller than the dense one"),
+        (
+            measured([0.9, 0.95, 0.9, 0.91]),
+            "val_accuracy is 91 % at the end, 4 points worse than in the best epoch at full size, "
+            "with 60 % fewer parameters.",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.91], params=[39] * 4),
+            "val_accuracy is 91 % at the end, with 61 % fewer parameters.",
+        ),
+        (
+            measured([0.9, 0.95, 0.9, 0.91], outcome=ENDED | {"done": False}),
+            "val_accuracy is 91 % in epoch 3, 4 points worse",
+        ),
     ],
 )
 def test_what_is_known_is_said_with_its_number(given, said):
@@ -143,6 +175,7 @@ def test_what_is_known_is_said_with_its_number(given, said):
         run([layer(rank=9, full=64, energy=0.4, output_error=0.0001)]),  # nothing is lost by it
         run([BAD], analysis=analysed(0.97)),  # alone it costs nothing
         run(metrics={"val_loss": [None] * 4}, main="val_loss", directions={"val_loss": -1}),
+        measured([0.9, 0.9, 0.9, 0.9], params=[100] * 4),  # every cut was undone
     ],
 )
 def test_nothing_is_said_of_what_is_not_known_or_no_fault(given):

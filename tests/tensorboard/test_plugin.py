@@ -16,7 +16,9 @@ from tensorboard.backend.event_processing import data_provider, plugin_event_mul
 from test_tensorboard import Scripted, fit, fit_within
 from werkzeug.test import Client
 
-from reducible_train.tensorboard import events
+from reducible_train import Guard, LayerRule, Ramp, Search
+from reducible_train.settings.targets import Budget
+from reducible_train.tensorboard import events, outcome
 from reducible_train.tensorboard import tags as form
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tensorboard.plugin.logs import Logs
@@ -75,6 +77,77 @@ def test_where_nobody_knows_a_cut_is_before_or_in_its_epoch(tmp_path, how):
     found = run_answer(logs_of(tmp_path), "reducible")
     assert {each["when"] for each in found["cuts"]} == {"before or in"}
     assert set(found["when"].values()) == {"before or in"}
+
+
+def asking(budget, **more):
+    """A fit that cuts nothing, and what it was asked for."""
+    scheduler = Scripted([None] * 3)
+    scheduler.target = Budget(Ramp(1.0, budget)) if budget < 1 else Budget(1.0)
+    for name, value in more.items():
+        setattr(scheduler, name, value)
+    return scheduler
+
+
+RULED = [LayerRule("d1", rank=8)]
+UNCUT = [
+    (asking(1.0), True, "it is a dense one, to compare others with.", True),
+    (asking(1.0), False, "once it has ended, it is a dense one.", False),
+    (asking(0.3), True, "though that was asked for.", False),
+    (asking(0.3), False, "Nothing is cut yet: the training goes on, or was", False),
+    (asking(1.0, search=Search(0.2)), False, "Nothing is cut yet", False),
+    (asking(1.0, rules=[LayerRule("d1", min_rank=8)]), True, "it is a dense one", True),
+    (asking(1.0, rules=RULED), False, "Nothing is cut yet", False),  # not in logs of before
+]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "ends", "said", "dense", "is_older"),
+    [(*each, False) for each in UNCUT] + [(*each, True) for each in UNCUT[:-1]],
+)
+def test_a_run_without_a_cut_is_dense_if_it_has_ended_and_asked_for_none(
+    tmp_path, monkeypatch, scheduler, ends, said, dense, is_older
+):
+    if is_older:
+        of_now = outcome.outcome
+        monkeypatch.setattr(outcome, "outcome", lambda *given: without_asks(of_now(*given)))
+    if not ends:
+        monkeypatch.setattr(RankTensorBoard, "on_train_end", RankTensorBoard._close)
+    fit(RankTensorBoard(scheduler, tmp_path))
+    read = logs_of(tmp_path)
+    (sentence,) = run_answer(read, "reducible")["advice"]
+    assert said in sentence
+    assert runs_answer(read)["runs"][0]["dense"] is dense
+
+
+def without_asks(told):
+    return {name: value for name, value in told.items() if name != "asks"}
+
+
+def test_one_cut_before_the_first_step_tells_how_much_is_gone(tmp_path):
+    fit(RankTensorBoard(Scripted([40] * 3), tmp_path), logs={"val_accuracy": 0.75})
+    (*_, last) = run_answer(logs_of(tmp_path), "reducible")["advice"]
+    assert last == "val_accuracy is 75 % at the end, with 87 % fewer parameters."
+
+
+def test_the_direction_is_the_guard_s_or_that_of_keras_else_of_the_name(tmp_path):
+    scheduler = Scripted([100] * 3)
+    scheduler.metric_directions = {"bad": "down", "gloss": None, "loss": "down", "swing": "down"}
+    scheduler.guard = Guard("val_swing", max_drop=1, mode="max")
+    names = ("val_bad", "val_gloss", "val_swing", "val_terrain_accuracy", "val_mse")
+    fit(RankTensorBoard(scheduler, tmp_path), logs=dict.fromkeys(names, 0.5))
+    (short,) = runs_answer(logs_of(tmp_path))["runs"]
+    assert [short["directions"][name] for name in names] == [-1, 1, 1, 1, -1]
+    assert short["fractions"] == ["val_terrain_accuracy"]
+
+
+@pytest.mark.parametrize(("kept", "step"), [(None, 2), (1, 1), (7, 2)])
+def test_the_end_is_the_epoch_whose_weights_were_put_back(tmp_path, kept, step):
+    scheduler = Scripted([40] * 3)
+    scheduler.kept_epoch = kept
+    fit(RankTensorBoard(scheduler, tmp_path))
+    final = run_answer(logs_of(tmp_path), "reducible")["final"]
+    assert (final["step"], final["put_back"]) == (step, kept == step)
+    assert final["metrics"]["val_loss"] == pytest.approx(0.5 - step / 10)
 
 
 def test_what_a_stranger_wrote_under_our_name_is_left_out_with_a_word(tmp_path):

@@ -104,6 +104,8 @@ def test_the_overview_says_what_became_of_the_model(tab):
     assert picture.accessible_name == "val_accuracy and parameters over 5 epochs"
     tab.run("dense")
     assert "Nothing was cut in this run" in tab.text
+    tab.run("within")
+    assert re.search(r"val_accuracy\s+80 %\s.*of epoch 1, whose weights were kept", tab.text)
     tab.run("many <b>layers")
     assert re.search(
         r"Layer \S.*, at rank 4 of \d+, has lost [\d.]+ % of the variance of its outputs", tab.text

@@ -23,6 +23,7 @@ from tensorboard.util import tensor_util
 from reducible_train import (
     LayerRule,
     Ramp,
+    RankEarlyStopping,
     RankScheduler,
 )
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
@@ -30,7 +31,7 @@ from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report,
 from reducible_train.settings.schedules import Constant
 from reducible_train.settings.targets import Budget
 from reducible_train.tensorboard.callback import RankTensorBoard, configuration_table
-from reducible_train.tensorboard.tags import ThinnedSpectrum, layer_of, thin_spectrum
+from reducible_train.tensorboard.tags import ThinnedSpectrum, from_json, layer_of, thin_spectrum
 
 SHAPE = (784, 600)
 DENSE = 784 * 600 + 6000
@@ -95,8 +96,11 @@ def fit(board: RankTensorBoard, epochs=range(3), logs=None) -> None:
 class Within(Scripted):
     """Its cuts are made before and in epochs of ten steps; two of one epoch are undone in the next.
 
-    Each cut is of one kernel: `d2` is cut within epoch 1 only, and by what the data say.
+    Each cut is of one kernel: `d2` is cut within epoch 1 only, and by what the data say. It ends
+    with the weights of epoch 1.
     """
+
+    kept_epoch = 1
 
     def __init__(self):
         super().__init__([])
@@ -437,6 +441,22 @@ def test_beside_a_real_fit(tmp_path, rng):
 
     copied = copy.deepcopy(board)  # between fits; a used keras TensorBoard itself cannot be
     assert copied.scheduler.report.ranks == scheduler.report.ranks
+
+
+def test_a_real_fit_tells_directions_and_the_epoch_that_it_ends_with(tmp_path, rng):
+    x = rng.normal(size=(32, 24)).astype("float32")
+    model = small_model()
+    model.compile("sgd", "mse", metrics=["mae", keras.metrics.CosineSimilarity(name="loss_of_it")])
+    scheduler = RankScheduler(0.4)
+    stop = RankEarlyStopping(scheduler, "val_loss", mode="max", restore_best_weights=True)
+    stop.patience = 9  # the loss falls, so that the first epoch is the one to keep
+    board = RankTensorBoard(scheduler, tmp_path)
+    data = {"validation_data": (x, x[:, :3]), "epochs": 3, "verbose": 0}
+    model.fit(x, x[:, :3], callbacks=[scheduler, board, stop], **data)
+    (*_, (_, last)) = read(tmp_path)["reducible/outcome"]
+    told = from_json(tensor_util.make_ndarray(last.tensor).item())
+    assert told["directions"] == {"val_loss": -1, "val_mae": -1, "val_loss_of_it": 1}
+    assert told["kept_step"] == scheduler.kept_epoch == stop.best_epoch == 0
 
 
 def test_without_its_scheduler_or_a_folder_the_fit_is_refused_before_it_begins(

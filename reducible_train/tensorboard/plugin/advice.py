@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from glob import escape
 from typing import Any
 
+from reducible_train.settings.metric_names import is_fraction_by_name
 from reducible_train.tensorboard.plugin.cuts import costliest
+from reducible_train.tensorboard.plugin.values import is_same_size
 
 _FEW = 3
 _ROOM = 0.98  # energy kept, above which a layer can give more
@@ -210,36 +212,59 @@ def _learning(run: Run) -> Iterator[str]:
 
 
 def _nothing(run: Run) -> Iterator[str]:
-    if not run["cut_steps"]:
+    """Why there is no cut; only a run that has ended, and asked for none, is a dense one."""
+    if run["cut_steps"]:
+        return
+    told = run["outcome"]
+    if (_fraction(run) or 1) < 1:
+        cut = "was cut in this run" if told["done"] else "is cut yet in this run"
+        yield f"Nothing {cut}: its model was smaller than the dense one before it."
+    elif not told["known"]:
+        yield "Nothing was cut in this run, as far as its logs tell."
+    elif run["dense"]:
         yield "Nothing was cut in this run: it is a dense one, to compare others with."
+    elif not told["asks"]:
+        yield "Nothing is to be cut in this run: once it has ended, it is a dense one."
+    elif told["done"]:
+        yield "Nothing was cut in this run, though that was asked for."
+    else:
+        yield "Nothing is cut yet: the training goes on, or was broken off before its first cut."
+
+
+def _fraction(run: Run) -> float | None:
+    """The size at the end, over that of the dense model; `None` where the logs tell neither."""
+    size, dense = run["final"]["params"], run["outcome"]["dense_parameters"]
+    if not size or not dense:
+        return None
+    return 1.0 if is_same_size(size, dense) else float(size / dense)
 
 
 def _kept(run: Run) -> Iterator[str]:
     """What the size has cost in all."""
-    name = run["main"]
-    known = [
-        (value, size)
-        for value, size in zip(run["metrics"].get(name, ()), run["params"], strict=False)
-        if value is not None and size is not None
-    ]
-    if not known or not run["cut_steps"]:
+    name, fraction = run["main"], _fraction(run)
+    value = run["final"]["metrics"].get(name)
+    if value is None or fraction is None or fraction >= 1 or not run["cut_steps"]:
         return
-    dense = max(size for _, size in known)
-    best = max((run["directions"][name] * v for v, size in known if size == dense))
-    value, size = known[-1]
-    change = run["directions"][name] * value - best
-    if change >= 0:  # also of a short run, whose dense epochs had learned little
-        return
-    yield (
-        f"{name} is {shown(value, name)} at the end, {amount(-change, name)} worse than in the "
-        f"best epoch at full size, with {share(1 - size / dense)} fewer parameters."
-    )
+    dense, sign = run["outcome"]["dense_parameters"], run["directions"][name]
+    pairs = zip(run["metrics"][name], run["params"], strict=False)
+    at_full_size = [sign * v for v, size in pairs if v is not None and is_same_size(size, dense)]
+    words = f"{name} is {shown(value, name)} {_at(run)}, "
+    if at_full_size:
+        worse = max(at_full_size) - sign * value
+        if worse <= 0:  # also of a short run, whose dense epochs had learned little
+            return
+        words += f"{amount(worse, name)} worse than in the best epoch at full size, "
+    yield f"{words}with {share(1 - fraction)} fewer parameters."
+
+
+def _at(run: Run) -> str:
+    """When the metric was what it is shown as."""
+    return "at the end" if run["outcome"]["done"] else f"in epoch {run['final']['step']}"
 
 
 def is_fraction(value: float, metric: str) -> bool:
     """True for a value that is shown in percent."""
-    words = ("acc", "auc", "precision", "recall", "f1")
-    return abs(value) <= 1 and any(word in metric for word in words)
+    return abs(value) <= 1 and is_fraction_by_name(metric)
 
 
 def shown(value: float, metric: str) -> str:

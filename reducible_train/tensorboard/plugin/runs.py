@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from reducible_train.errors import FormatError
+from reducible_train.settings.metric_names import is_fraction_by_name
 from reducible_train.tensorboard import tags as form
 from reducible_train.tensorboard.plugin.advice import advice
 from reducible_train.tensorboard.plugin.cuts import (
@@ -19,7 +20,14 @@ from reducible_train.tensorboard.plugin.cuts import (
     when_of,
 )
 from reducible_train.tensorboard.plugin.logs import Logs, Series, json_of
-from reducible_train.tensorboard.plugin.values import number, numbers, objects, text, texts
+from reducible_train.tensorboard.plugin.values import (
+    is_same_size,
+    number,
+    numbers,
+    objects,
+    text,
+    texts,
+)
 
 _OLD_ENERGY_GROUP = "reducible_energy"  # of a cut, in logs of before
 _LONGEST = 120  # letters of a name in a message
@@ -63,10 +71,11 @@ def _run_in_short(run: str, series: Mapping[str, Series], outcome: Any) -> dict[
     params = series.get(form.PARAMS, Series({}, {}))
     steps = list(params.values)
     metrics = _metrics(series)
-    final = _final_step(params, number(outcome.get("parameters")))
+    final = _final_step(params, outcome)
     fraction = series.get(form.PARAMS_FRACTION, Series({}, {}))
     flops = _flops(series, outcome, final)
     least = min((v for v in fraction.values.values() if v is not None), default=1.0)
+    done = outcome.get("done") is True
     return {
         "run": run,
         "steps": steps,
@@ -74,9 +83,11 @@ def _run_in_short(run: str, series: Mapping[str, Series], outcome: Any) -> dict[
         "metrics": {name: each.at(steps) for name, each in metrics.items()},
         "main": main_metric(metrics, text(outcome.get("monitor"))),
         "directions": _directions(metrics, outcome),
-        "dense": least >= 1.0,
+        "fractions": list(filter(is_fraction_by_name, metrics)),
+        "dense": least >= 1.0 and (not outcome or (done and not _asks(outcome))),
         "final": {
             "step": final,
+            "put_back": final is not None and number(outcome.get("kept_step")) == final,
             "params": None if final is None else params.values.get(final),
             "flops": flops,
             "file": number(outcome.get("file_bytes")),
@@ -86,15 +97,32 @@ def _run_in_short(run: str, series: Mapping[str, Series], outcome: Any) -> dict[
                 for name, each in metrics.items()
             },
         },
-        "done": outcome.get("done") is True,
+        "done": done,
     }
 
 
-def _final_step(params: Series, parameters: float | None) -> int | None:
-    """The last epoch that ran at the final size: a cut may have been undone after the last one."""
-    steps = list(params.values)
-    same = [step for step in steps if params.values[step] == parameters]
+def _final_step(params: Series, outcome: Mapping[str, Any]) -> int | None:
+    """The epoch whose weights were put back at the end; else the last one of the final size.
+
+    A cut may have been undone after the last epoch.
+    """
+    steps, kept = list(params.values), number(outcome.get("kept_step"))
+    if kept in steps:
+        return int(kept)
+    size = number(outcome.get("parameters"))
+    same = [step for step in steps if is_same_size(params.values[step], size)]
     return next(reversed(same or steps), None)
+
+
+def _asks(outcome: Mapping[str, Any]) -> bool:
+    """True if anything was to be cut; logs of before tell it by the final value of each target."""
+    told = outcome.get("asks")
+    if isinstance(told, bool):
+        return told
+    idle = {"budget": 1.0, "energy": 1.0, "rtol": 0.0}
+    asked = objects(outcome.get("asked"))
+    ends = [(text(each.get("name")).partition(" ")[0], number(each.get("value"))) for each in asked]
+    return bool(text(outcome.get("search"))) or any(idle.get(name) != end for name, end in ends)
 
 
 def _flops(series: Mapping[str, Series], outcome: Any, step: int | None) -> float | None:
@@ -172,8 +200,12 @@ def run_answer(logs: Logs, run: str) -> dict[str, Any]:
         name: cost_of_cuts(steps, each.at(steps), at, directions[name])
         for name, each in metrics.items()
     }
+    analysis = _analysis(read.analysis)
+    named = [*metrics, *(name for cut in cuts for name in cut["metrics_before"])]
+    named += [] if analysis is None else [analysis["metric"]]
     found = {
         **_run_in_short(run, read.series, outcome),
+        "fractions": sorted(set(filter(is_fraction_by_name, named))),
         "steps": steps,
         "params": read.series[form.PARAMS].at(steps),
         "metrics": {name: each.at(steps) for name, each in metrics.items()},
@@ -185,7 +217,7 @@ def run_answer(logs: Logs, run: str) -> dict[str, Any]:
         "undone": undone,
         "costs": costs,
         "outcome": _told(outcome, read.series),
-        "analysis": _analysis(read.analysis),
+        "analysis": analysis,
         "problems": read.problems,
     }
     return found | {"advice": advice(found)}
@@ -371,6 +403,7 @@ def _told(outcome: Mapping[str, Any], series: Mapping[str, Series]) -> dict[str,
         | {"asked": asked, "notes": texts(outcome.get("notes"))}
         | {"epochs": number(outcome.get("epochs")), "done": outcome.get("done") is True}
         | {"held_back": outcome.get("held_back") is True, "known": bool(outcome)}
+        | {"asks": _asks(outcome)}
     )
 
 

@@ -38,3 +38,13 @@ def numbers(value: Any) -> dict[str, float]:
     """The numbers of an object, by name."""
     plain = value if isinstance(value, Mapping) else {}
     return {str(k): each for k, v in plain.items() if (each := number(v)) is not None}
+
+
+def is_same_size(size: float | None, other: float | None) -> bool:
+    """True for two sizes that are one, as far as float32 tells, in which scalars are logged.
+
+    Example:
+        >>> is_same_size(20_000_001, 20_000_000), is_same_size(20_000, 20_001)
+        (True, False)
+    """
+    return size is not None and other is not None and math.isclose(size, other, rel_tol=1e-6)

@@ -2,13 +2,20 @@
 
 const BASE = new URL('../', import.meta.url);
 
+const FRACTIONS = new Set(); // names of metrics that are fractions, as the server knows them
+
+function learnt(answer) {
+  for (const each of [answer, ...(answer.runs || [])]) (each.fractions || []).forEach((name) => FRACTIONS.add(name));
+  return answer;
+}
+
 // An answer as an object; what went wrong stands in `problem`, in words, and nothing is thrown.
 async function ask(route, parameters = {}) {
   const url = new URL(route, BASE);
   for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
   try {
     const answer = await fetch(url, {cache: 'no-store'});
-    return await answer.json();
+    return learnt(await answer.json());
   } catch (error) {
     return {problem: `TensorBoard does not answer (${error.message}). Is it still running?`};
   }
@@ -53,7 +60,7 @@ export function percent(value, digits = 3) {
 
 // As `is_fraction` of the server has it: a metric that is one is shown in percent.
 function isFraction(value, name) {
-  return Math.abs(value) <= 1 && /acc|auc|precision|recall|f1/.test(name || '');
+  return Math.abs(value) <= 1 && FRACTIONS.has(name);
 }
 
 // A metric that is a fraction is shown in percent, another one as it is.

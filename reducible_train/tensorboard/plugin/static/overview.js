@@ -73,8 +73,9 @@ function cards(run) {
   if (isNumber(final.latency)) found.push(card('Latency', seconds(final.latency), 'per batch of 32'));
   if (main) {
     const worst = costliest(run);
-    const more = worst ? `costliest ${cutsAt(run, worst.step).length > 1 ? 'cuts' : 'cut'}: epoch ${worst.step}, ${lostText(worst.cost, main)}` : '';
-    found.push(card(main, metricText(final.metrics[main], main), more));
+    const more = worst ? [`costliest ${cutsAt(run, worst.step).length > 1 ? 'cuts' : 'cut'}: epoch ${worst.step}, ${lostText(worst.cost, main)}`] : [];
+    if (final.put_back && final.step !== run.steps.at(-1)) more.unshift(`of epoch ${final.step}, whose weights were kept`);
+    found.push(card(main, metricText(final.metrics[main], main), more.join('; ')));
   }
   return html('div', {class: 'cards'}, found);
 }
