@@ -114,9 +114,15 @@ class Comparers:
 
     @property
     def kept_epoch(self) -> int | None:
-        """The epoch whose weights the last of those that restore the best will put back."""
+        """The epoch whose weights will be put back; `None` if none will."""
+        last = self._last_to_restore
+        return getattr(last, "best_epoch", None)
+
+    @property
+    def _last_to_restore(self) -> Any | None:
+        """The last of those that put the best weights back when training ends, and have some."""
         restoring = [e for e in self._callbacks if getattr(e, "restore_best_weights", False)]
-        kept = [e.best_epoch for e in restoring if getattr(e, "best_weights", None) is not None]
+        kept = [each for each in restoring if getattr(each, "best_weights", None) is not None]
         return kept[-1] if kept else None
 
     def look(self, model: Any) -> bool:
@@ -134,23 +140,17 @@ class Comparers:
 
         One that restores the best weights may do so later than whoever looks at the model.
         """
-        best = self._best_weights(model)
-        if best is None:
+        restoring = self._last_to_restore
+        if restoring is None or plan_of(model) != self._plan:  # of other ranks
             yield
             return
         _keras.sync_state(model)
         last = model.get_weights()
-        model.set_weights(best)
+        model.set_weights(restoring.best_weights)
         try:
             yield
         finally:
             model.set_weights(last)
-
-    def _best_weights(self, model: Any) -> Any | None:
-        """What the last of those that restore weights will put into the model, if one will."""
-        restoring = [e for e in self._callbacks if getattr(e, "restore_best_weights", False)]
-        kept = [w for each in restoring if (w := getattr(each, "best_weights", None)) is not None]
-        return kept[-1] if kept and plan_of(model) == self._plan else None  # else of other ranks
 
     def close(self, model: Any, epoch: int) -> None:
         """Let them look when training ends: what a saver kept of a cut just undone is replaced."""
