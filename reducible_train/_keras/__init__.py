@@ -120,6 +120,7 @@ from reducible_train._keras.processes import (
     is_split_among_processes,
     workers,
 )
+from reducible_train._keras.references import used_beside_layers
 from reducible_train._keras.registry import is_of_keras, is_unnamed_class, only_registered
 from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
 from reducible_train._keras.states import global_seed, passing_state
@@ -292,6 +293,7 @@ __all__ = [
     "undistributed",
     "unpickler",
     "untouched_process",
+    "used_beside_layers",
     "validation_samples",
     "values_kept",
     "variable_scope",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def release(variables: Sequence[Any]) -> None:
@@ -13,11 +14,11 @@ def release(variables: Sequence[Any]) -> None:
 
     TensorFlow keeps every abandoned train function's graph, and with it its variables,
     alive: the optimizer's all-reduce registers a gradient function for each graph, for
-    good. An empty value frees the memory and makes stale use a loud error; without its
-    entry in the registry, which only the gradient of a gradient would look up, the graph
-    goes too. Of a variable of several devices, whose own handle is only there within a replica,
-    each part is emptied. JAX frees the values itself, and keeps what it compiled for their shapes,
-    for good: with the caches cleared, what is still in use is compiled once more.
+    good. A single NaN frees the memory, and stale use of it shows: of nothing at all, the sum
+    would be 0. Without its entry in the registry, which only the gradient of a gradient would
+    look up, the graph goes too. Of a variable of several devices, whose own handle is only there
+    within a replica, each part is emptied. JAX frees the values itself, and keeps what it compiled
+    for their shapes, for good: with the caches cleared, what is still in use is compiled once more.
     """
     if keras.backend.backend() == "jax":
         import jax  # noqa: PLC0415
@@ -35,8 +36,10 @@ def release(variables: Sequence[Any]) -> None:
     ]
     dead = [each for each in parts if hasattr(each, "handle")]
     for value in dead:
-        empty = tf.zeros([0] * len(value.shape), value.dtype)
-        tf.raw_ops.AssignVariableOp(resource=value.handle, value=empty, validate_shape=False)
+        nan = np.full([1] * len(value.shape), np.nan if value.dtype.is_floating else 0)
+        tf.raw_ops.AssignVariableOp(
+            resource=value.handle, value=tf.constant(nan, value.dtype), validate_shape=False
+        )
     _forget_gradients({id(value) for value in (*held, *dead)})
 
 

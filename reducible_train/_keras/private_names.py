@@ -125,6 +125,7 @@ ATTRIBUTES = (
     PrivateName(
         "keras.KerasTensor", "_keras_mask", "KerasTensor | Tensor", "the mask that a tensor carries"
     ),
+    PrivateName("keras.src.ops.node.Node", "arguments", "SymbolicArguments", "variables in it"),
     PrivateName("keras.src.ops.node.Node", "input_tensors", "list", "follow a graph back"),
     PrivateName(_OPTIMIZER, "_get_current_learning_rate", "()", "scale whatever gives the rate"),
     PrivateName(_OPTIMIZER, "_iterations", "Variable", "the steps it has done itself"),
@@ -251,6 +252,7 @@ MODULES = (
     PrivateName("keras.src.utils.naming", "get_object_name", "(thing)", "names of metrics"),
     PrivateName("keras.src.utils.naming", "to_snake_case", "(name)", "automatic names"),
     PrivateName("keras.src.utils.tracking", "DotNotTrackScope", "type", "set a store as it is"),
+    PrivateName("keras.src.utils.tracking", "Tracker", "type", "holds variables for its layer"),
     PrivateName(
         f"{_TF}.eager.polymorphic_function.concrete_function", "ConcreteFunction", "type", "find it"
     ),

@@ -95,6 +95,9 @@ def _in_use(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
                     found[kernel.path] = (
                         f"'{path}' ({type(layer).__name__}) uses this very variable"
                     )
+    for holder, variable in _keras.used_beside_layers(model) if owners else ():
+        for kernel in owners.get(id(variable), ()):
+            found.setdefault(kernel.path, f"{holder} uses this very variable")
     return found
 
 

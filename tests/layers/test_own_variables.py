@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -156,3 +158,238 @@ def test_a_kernel_that_two_known_layers_use_is_left_in_both():
     assert records["second/kernel"].rank is None
     assert records["plain/kernel"].rank == 4
     assert zoo.outputs(model, x).shape == (64, 5)
+
+
+# --- what uses a variable and is no layer that holds it ------------------------------------------
+
+ops = keras.ops
+
+
+def tied(hidden, kernel):
+    return ops.einsum("bh,ih->bi", hidden, kernel)
+
+
+def tied_within(hidden, kernel):
+    inside = keras.Input(hidden.shape[1:])
+    return keras.Sequential([keras.Model(inside, tied(inside, kernel))])(hidden)
+
+
+def mapped(hidden, kernel):
+    return ops.vectorized_map(lambda row: ops.matmul(kernel, row), hidden)
+
+
+GRAPHS = {
+    "operation": (tied, "Einsum"),
+    "operator": (lambda hidden, kernel: hidden @ kernel, "Matmul"),
+    "by name": (lambda hidden, kernel: ops.dot(hidden, x2=kernel), "Dot"),
+    "in a list": (lambda hidden, kernel: ops.concatenate([hidden, kernel], axis=0), "Concatenate"),
+    "nested model": (tied_within, "Einsum"),
+    "function": (mapped, "VectorizedMap"),
+    "layer": (lambda hidden, kernel: L.Dot(1)([hidden, kernel]), "Dot"),
+}
+
+
+@pytest.mark.parametrize("case", GRAPHS)
+def test_a_kernel_that_a_graph_computes_with_is_left(case):
+    call, kind = GRAPHS[case]
+    inputs = keras.Input((24,))
+    first = L.Dense(24, name="first")
+    x = call(L.Dense(24, name="second")(first(inputs)), first.kernel)
+    model = keras.Model(inputs, L.Dense(5, name="output")(x))
+    records = {record.path: record for record in factorize(model, rank=4).kernels}
+    assert records["first/kernel"].rank is None
+    assert re.fullmatch(
+        rf"'\w+' \({kind}\) uses this very variable", records["first/kernel"].reason
+    )
+    assert records["second/kernel"].rank == 4
+    assert np.isfinite(zoo.as_array(model(np.ones((24, 24), "float32")))).all()
+
+
+def test_a_part_of_a_model_whose_graph_computes_with_the_kernel_is_left_too():
+    inputs = keras.Input((24,))
+    first, second = L.Dense(24, name="first"), L.Dense(24, name="second")
+    hidden = second(first(inputs))
+    part = keras.Model(inputs, L.Dense(5, name="output")(hidden))
+    whole = keras.Model(inputs, tied(hidden, first.kernel))
+    assert factorize(part, rank=4).ranks == {"second/kernel": 4}
+    assert zoo.outputs(whole, np.ones((3, 24), "float32")).shape == (3, 24)
+
+
+class Penalty:
+    """Holds a kernel in an object within it."""
+
+    def __init__(self, kernel):
+        self.inner = SimpleNamespace(kernels=[kernel])
+
+    def __call__(self, *_):
+        return penalty(self.inner.kernels[0])
+
+    def method(self, *_):
+        return self()
+
+
+class OwnLoss(keras.losses.Loss):
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+    def call(self, y_true, y_pred):
+        return penalty(self.kernel) + 0 * y_pred
+
+
+def penalty(kernel, *_):
+    return ops.sum(ops.square(kernel))
+
+
+def by_closure(kernel):
+    return lambda *_: penalty(kernel)
+
+
+def by_default(kernel):
+    return lambda y_true, y_pred=None, kernel=kernel: penalty(kernel)
+
+
+def by_keyword(kernel):
+    def function(*_, kernel=kernel):
+        return penalty(kernel)
+
+    return function
+
+
+def by_global(kernel):
+    known = {"KERNELS": [kernel], "penalty": penalty}
+    exec(  # a module, or a notebook
+        "def inner(): return penalty(KERNELS[0])\ndef function(*_): return inner()",
+        known,
+    )
+    return known["function"]
+
+
+def wrapped(kernel):
+    inner = by_closure(kernel)
+    return functools.wraps(inner)(lambda *args: inner(*args))
+
+
+def in_a_class(kernel):
+    class Inside(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return penalty(kernel) + 0 * y_pred
+
+    return Inside()
+
+
+HOLDERS = {
+    "closure": by_closure,
+    "default": by_default,
+    "keyword": by_keyword,
+    "global": by_global,
+    "wrapped": wrapped,
+    "partial": lambda kernel: functools.partial(penalty, kernel),
+    "object": Penalty,
+    "method": lambda kernel: Penalty(kernel).method,
+    "Keras's": OwnLoss,
+    "class": in_a_class,
+}
+
+
+def plain(**options):
+    return keras.Sequential(
+        [
+            keras.Input((24,)),
+            L.Dense(24, name="first"),
+            L.Dense(24, name="second", **options),
+            L.Dense(5, name="output"),
+        ]
+    )
+
+
+def left_in(model):
+    """Why the first kernel is left, once the second one is cut."""
+    records = {record.path: record for record in factorize(model, rank=4).kernels}
+    assert records["second/kernel"].rank == 4
+    assert records["first/kernel"].rank is None
+    return records["first/kernel"].reason
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_kernel_that_the_loss_uses_is_left(holder):
+    model = plain()
+    model.compile("sgd", HOLDERS[holder](model.get_layer("first").kernel), run_eagerly=True)
+    x, _ = zoo.data(model)
+    expected = zoo.as_array(penalty(model.get_layer("first").kernel))
+    assert left_in(model) == "the loss of the model uses this very variable"
+    assert model.evaluate(x, np.ones((len(x), 5)), verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def named(name):
+    return f"`{name}` of 'second' (Dense)"
+
+
+def compiled(**options):
+    model = plain()
+    model.compile("sgd", **options)
+    return model
+
+
+def with_lambda(function):
+    inputs = keras.Input((24,))
+    x = L.Dense(24, name="second")(L.Dense(24, name="first")(inputs))
+    return keras.Model(inputs, L.Dense(5, name="output")(L.Lambda(function, name="own")(x)))
+
+
+class Keeper(keras.Model):
+    """A model that keeps functions in a list."""
+
+    def __init__(self, functions):
+        super().__init__(name="owner")
+        self.model, self.functions = plain(), functions
+        self.model.compile("sgd", "mse")
+
+    def call(self, x):
+        return self.model(x)
+
+
+PLACES = {
+    "metric": (lambda f: compiled(metrics=[["mae", f]]), "the metric of the model"),
+    "weighted": (
+        lambda f: compiled(loss="mse", weighted_metrics=[f]),
+        "the weighted metric of the model",
+    ),
+    "activation": (lambda f: plain(activation=lambda x: x + f()), named("activation")),
+    "regularizer": (lambda f: plain(kernel_regularizer=f), named("kernel_regularizer")),
+    "bias": (lambda f: plain(bias_constraint=f), named("bias_constraint")),
+    "lambda": (lambda f: with_lambda(lambda x: x + f()), "`function` of 'own' (Lambda)"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_kernel_that_a_function_uses_is_left_with_the_place_of_it(place):
+    make, words = PLACES[place]
+    cell = SimpleNamespace(kernel=ops.zeros((1, 1)))
+    model = make(lambda *_: penalty(cell.kernel))
+    cell.kernel = model.get_layer("first").kernel
+    assert left_in(model) == f"{words} uses this very variable"
+
+
+def test_a_kernel_that_a_function_among_those_of_a_model_uses_is_left():
+    cell = SimpleNamespace()
+    model = Keeper([lambda *_: penalty(cell.kernel)])
+    model(np.ones((1, 24), "float32"))
+    cell.kernel = model.model.get_layer("first").kernel
+    records = {record.path: record for record in factorize(model, rank=4).kernels}
+    assert records["model/first/kernel"].reason == (
+        "`functions` of 'owner' (Keeper) uses this very variable"
+    )
+    assert records["model/second/kernel"].rank == 4
+
+
+def test_a_function_that_asks_a_layer_for_its_kernel_goes_on_with_the_product():
+    model = plain()
+    first = model.get_layer("first")
+    circle = [model, first]
+    circle.append(circle)
+    model.compile("sgd", lambda *_: penalty(circle[1].kernel), run_eagerly=True)
+    x, _ = zoo.data(model)
+    assert set(factorize(model, rank=4).ranks) == {"first/kernel", "second/kernel"}
+    expected = zoo.as_array(penalty(first.kernel))
+    assert model.evaluate(x, np.ones((len(x), 5)), verbose=0) == pytest.approx(expected, rel=1e-5)

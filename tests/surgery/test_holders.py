@@ -247,6 +247,14 @@ def test_what_somebody_keeps_of_a_function_says_that_ranks_have_changed():
     np.testing.assert_allclose(function(X), model(X), atol=1e-5)
 
 
+def test_what_somebody_keeps_of_a_kernel_is_no_number_any_more():
+    model = stack(16, 14, 3)
+    kept = [[model.layers[0].kernel]]
+    to_rank(model, 3)
+    assert np.isnan(float(keras.ops.sum(kept[0][0])))
+    assert np.isfinite(model(X)).all()
+
+
 def test_a_cut_that_fails_leaves_every_holder_as_it_was(monkeypatch):
     scene = heads()
     scene.train()
