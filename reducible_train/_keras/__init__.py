@@ -66,6 +66,7 @@ from reducible_train._keras.functions import (
     compiled_with,
     has_call,
     has_own_loss,
+    has_own_predictions,
     has_own_step,
     is_distributed,
     needs_targets,
@@ -77,6 +78,13 @@ from reducible_train._keras.functions import (
 from reducible_train._keras.gradients import DIFFERENTIABLE
 from reducible_train._keras.holders import find_holders
 from reducible_train._keras.keeping import as_it_was
+from reducible_train._keras.layer_state import (
+    has_free_lengths,
+    keeps_files,
+    put_state,
+    state_of,
+    without_tables,
+)
 from reducible_train._keras.layer_tree import (
     automatic_stem,
     children,
@@ -211,7 +219,9 @@ __all__ = [
     "fresh_input_layers",
     "global_seed",
     "has_call",
+    "has_free_lengths",
     "has_own_loss",
+    "has_own_predictions",
     "has_own_step",
     "has_validation",
     "has_weights",
@@ -231,6 +241,7 @@ __all__ = [
     "is_split_among_processes",
     "is_unnamed_class",
     "itemsize",
+    "keeps_files",
     "known_inputs",
     "knows_variables",
     "laid_out",
@@ -258,6 +269,7 @@ __all__ = [
     "own_variables",
     "passing_state",
     "plainly_named",
+    "put_state",
     "read_variables",
     "rebuild_functions",
     "reclass",
@@ -277,6 +289,7 @@ __all__ = [
     "snake_case",
     "snapshot",
     "some_of_fit",
+    "state_of",
     "stored_variables",
     "strategy_scope",
     "swapped_averages",
@@ -301,5 +314,6 @@ __all__ = [
     "walk",
     "walk_state",
     "warm_up_learning_rate",
+    "without_tables",
     "workers",
 ]

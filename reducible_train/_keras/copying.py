@@ -9,7 +9,14 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from reducible_train._keras.layer_state import (
+    keeps_files,
+    put_state,
+    saves_all_variables,
+    state_of,
+)
 from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.tracking import own_variables
 
 
 def runs_its_graph(layer: Any) -> bool:
@@ -52,17 +59,31 @@ def copy_state(source: Any, target: Any) -> None:
     `set_weights` leaves the state of random numbers out, and what layers derive from
     their weights when they load them (`Normalization`).
     """
-    for old, new in zip(source.variables, target.variables, strict=True):
-        new.assign(old)
     pairs = zip([source, *_below(source)], [target, *_below(target)], strict=True)
     for old, new in pairs:
-        store: dict[str, Any] = {}
-        old.save_own_variables(store)
-        new.load_own_variables(store)
-        if hasattr(old, "save_assets"):
+        for variable, value in _same_variables(new, old):
+            variable.assign(value)
+        put_state(new, state_of(old))
+        if keeps_files(old):
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
+
+
+def _same_variables(layer: Any, other: Any) -> list[tuple[Any, Any]]:
+    """Each variable of a layer, with that of one like it: by name where names tell them apart.
+
+    None where all that matters is saved. A layer that was quantized after it was built has them in
+    another order than one that is built as quantized.
+    """
+    if saves_all_variables(other):
+        return []
+    own, others = own_variables(layer), own_variables(other)
+    named, others_named = ({each.name: each for each in some} for some in (own, others))
+    if len(named) == len(own) and named.keys() == others_named.keys():
+        others = [others_named[name] for name in named]
+    seeds = zip(layer._seed_generators, other._seed_generators, strict=True)
+    return [*zip(own, others, strict=True), *((new.state, old.state) for new, old in seeds)]
 
 
 def _below(layer: Any) -> list[Any]:

@@ -54,6 +54,15 @@ def has_own_step(model: Any) -> bool:
     return type(model).train_step is not keras.Model.train_step
 
 
+def has_own_predictions(model: Any) -> bool:
+    """True for a model whose `predict` may give other numbers than its call."""
+    names = ("predict", "predict_step")
+    return any(
+        getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name)
+        for name in names
+    )
+
+
 def has_own_loss(model: Any) -> bool:
     """True where nobody but its own training step can tell a model's loss.
 

@@ -35,7 +35,6 @@ from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError,
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_file_name
 from reducible_train.report.records import Report
-from reducible_train.saving.layer_state import has_free_lengths, keeps_files, put_state, state_of
 from reducible_train.saving.model_config import build_model, only_format_errors
 from reducible_train.saving.way_back import WayBack, way_back
 from reducible_train.saving.weights_file import is_weights_file, load_keras_weights, misfit
@@ -262,10 +261,10 @@ def _described(model: Any, back: WayBack) -> dict[str, Any]:
 def _problems(layer_path: str, layer: Any) -> Iterator[str]:
     """Why a compact file cannot hold what a layer keeps."""
     where = f"layer '{layer_path}' ({type(layer).__name__})"
-    if keeps_files(layer):
+    if _keras.keeps_files(layer):
         yield f"{where} keeps files of its own (save_assets)"
     names = _names(layer_path, layer)
-    for key, value in state_of(layer).items():
+    for key, value in _keras.state_of(layer).items():
         try:
             check_name(names[key])
             dtype_named(_keras.dtype_of(value) if hasattr(value, "dtype") else "")
@@ -289,7 +288,7 @@ def _untaken(model: Any, other: Any) -> Iterator[str]:
             if type(layer) is not type(theirs):
                 continue  # it has other ranks until the file is read
             try:
-                put_state(theirs, state_of(layer))
+                _keras.put_state(theirs, _keras.state_of(layer))
             except Exception as error:  # its own code may fail in any way
                 told = shortened(str(error), 300)
                 yield (
@@ -301,8 +300,8 @@ def _untaken(model: Any, other: Any) -> Iterator[str]:
 def _other_dtype(model: Any, other: Any) -> str | None:
     """Why values would be rounded on their way into the other model."""
     for (path, layer), (_, theirs) in zip(_places(model), _places(other), strict=True):
-        dtypes = {key: _keras.dtype_of(value) for key, value in state_of(layer).items()}
-        for key, value in state_of(theirs).items():
+        dtypes = {key: _keras.dtype_of(value) for key, value in _keras.state_of(layer).items()}
+        for key, value in _keras.state_of(theirs).items():
             if dtypes.get(key, _keras.dtype_of(value)) != _keras.dtype_of(value):
                 return (
                     f"layer '{path}' holds {key!r} as {dtypes[key]}, and its configuration makes "
@@ -445,7 +444,7 @@ def _fill(model: Any, container: Container, renamed: Callable[[str], str]) -> No
         names = _names(layer_path, layer)
         if names:
             given = dict(next(tensors) for _ in names)
-            put_state(layer, {key: given[name] for key, name in names.items()})
+            _keras.put_state(layer, {key: given[name] for key, name in names.items()})
 
 
 # --- names of tensors ---------------------------------------------------------------------
@@ -463,7 +462,7 @@ def _names(layer_path: str, layer: Any) -> dict[str, str]:
     is all that two processes agree on.
     """
     names: dict[str, str] = {}
-    for key, value in state_of(layer).items():
+    for key, value in _keras.state_of(layer).items():
         name = getattr(value, "name", "") if isinstance(value, keras.Variable) else ""
         name = "" if _AUTOMATIC.fullmatch(name) else name
         base = "/".join(part for part in (layer_path, name or key) if part)
@@ -519,7 +518,7 @@ def _alike(theirs: str, ours: str, layers: Mapping[str, Any]) -> bool:
 def _tensors(model: Any) -> Iterator[tuple[str, np.ndarray]]:
     for layer_path, layer in _places(model):
         names = _names(layer_path, layer)
-        for key, value in state_of(layer).items():
+        for key, value in _keras.state_of(layer).items():
             yield names[key], _keras.host_value(value)
 
 
@@ -529,7 +528,7 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
         names[key]: tuple(int(size) for size in value.shape)
         for layer_path, layer in _places(model)
         for names in [_names(layer_path, layer)]
-        for key, value in state_of(layer).items()
+        for key, value in _keras.state_of(layer).items()
     }
 
 
@@ -542,7 +541,7 @@ def _expected(
     """
     shapes = _shapes(model)
     for layer_path, layer in _places(model):
-        for name in _names(layer_path, layer).values() if has_free_lengths(layer) else ():
+        for name in _names(layer_path, layer).values() if _keras.has_free_lengths(layer) else ():
             given = received.get(name, ())
             shapes[name] = given if len(given) == 1 else (0,)
     kernels = {kernel.path: kernel for kernel in find_kernels(model)}

@@ -19,7 +19,6 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.errors import FormatError
-from reducible_train.saving.layer_state import without_tables
 from reducible_train.saving.model_config import build_model, missing_errors, model_config
 
 _LONGEST = 300  # characters of another's message
@@ -97,7 +96,7 @@ def _as_in_file(model: Any) -> dict[str, Any] | None:
     """The configuration as `json` gives it back; `None` if it cannot be taken out or written."""
     try:
         with _quiet(), _keras.plainly_named(model):
-            plain = without_tables(model_config(model))
+            plain = _keras.without_tables(model_config(model))
         config: dict[str, Any] | None = json.loads(json.dumps(plain, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return None

@@ -27,7 +27,7 @@ def to_stock_layers(model: Any) -> Any:
     one and a `Dense`. Other layers are copied. Sequential and Functional models, nested and
     with shared layers, keep their structure and what they compute, to round-off. The new
     model is not compiled. A `kernel_regularizer` stays behind, since no stock layer can
-    regularize a product.
+    regularize a product, and so does a `train_step` or `test_step` of the model's own.
 
     Args:
         model: A built Sequential or Functional model.
@@ -38,7 +38,8 @@ def to_stock_layers(model: Any) -> Any:
     Raises:
         SurgeryError: The model is not built; a factorised layer stands where no two can
             take its place (in a subclassed model, in a layer that makes its own layers,
-            in a recurrent cell); or a layer cannot be copied.
+            in a recurrent cell); a layer cannot be copied; or the model has a `predict` or a
+            `predict_step` of its own.
 
     Example:
         >>> import keras
@@ -58,6 +59,15 @@ def to_stock_layers(model: Any) -> Any:
             "models. To load it without this package, multiply the factors out with "
             "reducible_train.merge(model), which makes it as large as it was, or export it: "
             "model.export keeps the factors."
+        )
+    if _keras.has_own_predictions(model):
+        is_stack = isinstance(model, keras.Sequential)
+        ends = "inputs[0], model.outputs[0]" if is_stack else "input, model.output"
+        raise SurgeryError(
+            f"Model '{model.name}' must predict what its layers give. Received: a "
+            f"{type(model).__name__} with a predict or predict_step of its own, which no stock "
+            f"model has. Write its layers alone, with to_stock_layers(keras.Model(model.{ends})), "
+            "and do the rest there."
         )
     rebuild = _Rebuild({layer.name for _, layer in _keras.walk(model)})
     made = rebuild.layers(model)[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -251,6 +252,39 @@ def test_a_graph_model_with_a_call_of_its_own_is_refused():
     factorize(model, rank=4)
     with pytest.raises(SurgeryError, match="'wide' is called by the code of Doubled"):
         to_stock_layers(model)
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_step"])
+@pytest.mark.parametrize("kind", [keras.Model, keras.Sequential])
+def test_a_model_with_predictions_of_its_own_is_refused(kind, name):
+    def doubled(self, x):
+        return 2 * getattr(kind, name)(self, x)
+
+    inputs, layers = keras.Input((24,)), [keras.layers.Dense(24), keras.layers.Dense(3)]
+    own = type("Doubled", (kind,), {name: doubled})
+    if kind is keras.Sequential:
+        model = own([inputs, *layers])
+    else:
+        model = own(inputs, layers[1](layers[0](inputs)))
+    factorize(model, rank=4)
+    with pytest.raises(SurgeryError, match="a Doubled with a predict or predict_step") as caught:
+        to_stock_layers(model)
+    x = np.random.default_rng(0).normal(size=(5, 24)).astype("float32")
+    (advice,) = re.findall(r"to_stock_layers\(.*\)\)", str(caught.value))
+    stock = eval(advice)
+    np.testing.assert_allclose(zoo.outputs(stock, x), zoo.outputs(model, x), atol=ROUND_OFF)
+
+
+def test_a_step_of_training_of_its_own_stays_behind():
+    class Stepping(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    inputs = keras.Input((24,))
+    x = keras.layers.Dense(24, name="wide")(inputs)
+    model = Stepping(inputs, keras.layers.Dense(3, name="output")(x))
+    factorize(model, rank=4)
+    assert to_stock_layers(model).get_layer("wide_u").units == 4
 
 
 def test_a_layer_that_cannot_be_copied_is_named():

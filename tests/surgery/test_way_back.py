@@ -23,11 +23,13 @@ from reducible_train import (
     RankScheduler,
     Report,
     SurgeryError,
+    _keras,
     factorize,
     load_model,
     load_weights_into,
     read_report,
     save_model,
+    to_stock_layers,
 )
 from reducible_train.container import read_container, read_header, write_container
 from reducible_train.errors import ShortfallWarning
@@ -74,6 +76,15 @@ def with_lora(mode=None):
         for variable in (layer.lora_kernel_a, layer.lora_kernel_b):
             values = np.linspace(-1, 1, np.prod(variable.shape))
             variable.assign(values.reshape(variable.shape))
+
+    return lambda: dense_stack(change)
+
+
+def lora_then(mode):
+    def change(layer):
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.linspace(-1, 1, 2 * 24).reshape(2, 24))
+        layer.quantize(mode)
 
     return lambda: dense_stack(change)
 
@@ -175,6 +186,8 @@ KEPT = {
     "whole int8": whole_int8,
     "lora": with_lora(),
     "int8 and lora": with_lora("int8"),
+    "lora, then int4": lora_then("int4"),
+    "lora, then int8": lora_then("int8"),
     "lora everywhere": lora_everywhere,
     "words adapted": of_words(
         adapted(L.StringLookup, ["a\nb", "", "to be or", "é"], output_mode="one_hot")
@@ -261,6 +274,22 @@ def test_what_is_keras_own_comes_back_bit_for_bit(kind, tmp_path):
     assert again.read_bytes() == path.read_bytes()
     if x is not None:  # Keras does not call a table that was never adapted
         np.testing.assert_array_equal(outputs(loaded, x), outputs(model, x))
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_keras_own_leaves_bit_for_bit(kind):
+    model, x = KEPT[kind]()
+    stock = to_stock_layers(model)
+    old = {layer.name: layer for layer in model.layers}
+    copied = [each for each in stock.layers if type(each) is type(old.get(each.name))]
+    assert copied
+    for layer in copied:
+        kept, expected = _keras.state_of(layer), _keras.state_of(old[layer.name])
+        assert kept.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(kept[name], value)
+    if x is not None:
+        np.testing.assert_allclose(outputs(stock, x), outputs(model, x), rtol=1e-4, atol=1e-5)
 
 
 def test_tables_go_into_a_model_with_other_words(tmp_path):

@@ -1,4 +1,4 @@
-"""What a layer keeps between two processes, as named arrays: variables, and Keras's own tables.
+"""What a layer hands to another one like it, as named arrays: variables, and Keras's own tables.
 
 Most layers say it themselves (`save_own_variables`). Two kinds of Keras's own do not, or not
 without loss, and are looked after here:
@@ -20,7 +20,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train import _keras
+from reducible_train._keras.registry import is_of_keras
+from reducible_train._keras.tracking import own_variables
+from reducible_train._keras.values import host_value
 from reducible_train.errors import FormatError
 
 Values = Mapping[str, Any]  # the layer's own key -> variable or array
@@ -39,6 +41,7 @@ class Keeper:
         lengths: True if the arrays may have other lengths in another layer of the same
             configuration.
         files: True if it takes the place of the layer's `save_assets`.
+        whole: True if a layer has no variables but those that are taken.
     """
 
     fits: Callable[[Any], bool]
@@ -46,6 +49,7 @@ class Keeper:
     put: Callable[[Any, Values], None]
     lengths: bool = False
     files: bool = False
+    whole: bool = True
 
 
 def state_of(layer: Any) -> Values:
@@ -70,6 +74,11 @@ def has_free_lengths(layer: Any) -> bool:
 def keeps_files(layer: Any) -> bool:
     """True for a layer that would save files of its own which are not looked after here."""
     return hasattr(layer, "save_assets") and not _keeper(layer).files
+
+
+def saves_all_variables(layer: Any) -> bool:
+    """True for a layer whose variables are all in its `state_of`, or of no use to it."""
+    return _keeper(layer).whole
 
 
 def without_tables(config: Any) -> Any:
@@ -110,7 +119,7 @@ def _load(layer: Any, values: Values) -> None:
 
 def _keeps_variables(layer: Any) -> bool:
     altered = getattr(layer, "lora_enabled", False) or _calibration(layer)
-    return bool(altered) and _keras.is_of_keras(type(layer).save_own_variables)
+    return bool(altered) and is_of_keras(type(layer).save_own_variables)
 
 
 def _calibration(layer: Any) -> str | None:
@@ -125,7 +134,7 @@ def _variables(layer: Any) -> Values:
         names = layer.variable_serialization_spec[layer.quantization_mode]
         attributes = {name: getattr(layer, name, None) for name in names}
         return {name: each for name, each in attributes.items() if each is not None}
-    return {variable.name: variable for variable in _keras.own_variables(layer)}
+    return {variable.name: variable for variable in own_variables(layer)}
 
 
 def _assign(layer: Any, values: Values) -> None:
@@ -152,7 +161,7 @@ def _is_text(layer: Any) -> bool:
 def _is_stock(layer: Any, *kinds: type) -> bool:
     """True if the layer, or the class it comes from, saves as Keras wrote it."""
     saves: Any = getattr(type(layer), "save_assets", None)
-    return isinstance(layer, kinds) and _keras.is_of_keras(saves)
+    return isinstance(layer, kinds) and is_of_keras(saves)
 
 
 def _table_of(layer: Any) -> Values:
@@ -167,7 +176,7 @@ def _table_of(layer: Any) -> Values:
         }
     if layer.output_mode == "tf_idf":
         weights = getattr(layer, "idf_weights_const", np.empty(0, np.float32))
-        table[_IDF] = _keras.host_value(weights)
+        table[_IDF] = host_value(weights)
     return table
 
 
@@ -230,5 +239,5 @@ _KEEPERS = (
     Keeper(_is_lookup, _table_of, _put_table, lengths=True, files=True),
     # Its words are those of the lookup layer in it.
     Keeper(_is_text, lambda layer: {}, lambda layer, values: None, files=True),
-    Keeper(lambda layer: True, _saved, _load),
+    Keeper(lambda layer: True, _saved, _load, whole=False),
 )
