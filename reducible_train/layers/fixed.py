@@ -84,16 +84,16 @@ def _kinds_of(layer: Any) -> Iterator[KernelKind]:
 
 
 def _has(layer: Any, name: str, kind: KernelKind) -> bool:
-    """True for a kernel that is there, and of as many axes as the class has."""
+    """True for a kernel that is there, of some numbers, and of as many axes as the class has."""
     held = vars(layer).get(kind.kernel_attributes[name], vars(layer).get(f"quantized_{name}"))
     if not layer.built or held is None:
         return False
     try:
-        split = kind.splits_of(layer, name)[0]
-        kind.matricization(layer, name, split).stack_shape(whole_shape(layer, name, kind))
+        shape, split = whole_shape(layer, name, kind), kind.splits_of(layer, name)[0]
+        kind.matricization(layer, name, split).stack_shape(shape)
     except Exception:  # the code of a subclass may do anything
         return False
-    return True
+    return 0 not in shape
 
 
 def uncounted(model: Any, counted: Sequence[Kernel]) -> list[str]:

@@ -168,8 +168,10 @@ def _is_missing(layer: Any, name: str, kind: KernelKind) -> bool:
     if isinstance(layer, LowRank) and name in layer.ranks:
         return False
     variable = vars(layer).get(kind.kernel_attributes[name])
-    if variable is None or not getattr(layer, "quantization_mode", None):
-        return variable is None
+    if variable is None or 0 in variable.shape:  # of no numbers, as on an input of width 0
+        return True
+    if not getattr(layer, "quantization_mode", None):
+        return False
     return tuple(variable.shape) != whole_shape(layer, name, kind)  # packed
 
 

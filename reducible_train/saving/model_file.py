@@ -83,7 +83,7 @@ class SavedFile:
     @property
     def size_fraction(self) -> float:
         """Size of the file over the bytes of the dense model's weights."""
-        return self.bytes / self.dense_bytes
+        return self.bytes / max(self.dense_bytes, 1)
 
 
 def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFile:

@@ -383,6 +383,12 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
         save_model(zoo.Subclassed(), path)
 
 
+def test_a_model_without_weights_has_a_size_too(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.ReLU()])
+    saved = save_model(model, tmp_path / "m.reducible")
+    assert saved.size_fraction == saved.bytes
+
+
 def test_a_scheduler_is_no_report(tmp_path):
     model, _, _ = trained("sequential")
     with pytest.raises(ArgumentTypeError, match=r"Received: RankScheduler.*scheduler\.report"):

@@ -119,6 +119,25 @@ def test_weights_of_any_shape_pass(shape):
     assert ("odd/odd" in {k.path for k in report.kernels}) == (0 not in shape)
 
 
+WIDTH_0 = {
+    "dense": (lambda: L.Dense(5, name="none"), (0,)),
+    "convolution": (lambda: L.Conv1D(8, 3, name="none"), (9, 0)),
+    "recurrent": (lambda: L.GRU(3, name="none"), (9, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", WIDTH_0)
+def test_a_layer_on_an_input_of_width_0_has_no_kernel_there(kind):
+    make, shape = WIDTH_0[kind]
+    nothing, inputs = keras.Input(shape), keras.Input((24,))
+    x = L.Concatenate()([L.Flatten()(make()(nothing)), L.Dense(24, name="a")(inputs)])
+    model = keras.Model([nothing, inputs], L.Dense(4, name="output")(x))
+    report = factorize(model, rank=3)
+    assert report.ranks == {"a/kernel": 3}
+    assert not any(k.path in ("none/kernel", "none/cell/kernel") for k in report.kernels)
+    assert report.dense_parameters == report.parameters + 24 * 24 - 3 * 48
+
+
 class Experts(L.Layer):
     """A stack of experts, all of which are asked."""
 
