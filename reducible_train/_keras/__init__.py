@@ -48,6 +48,7 @@ from reducible_train._keras.fit_samples import (
 from reducible_train._keras.fits import (
     Loop,
     MonitorCallback,
+    Rhythm,
     arrays_of_fit,
     begin_at,
     data_of_fit,
@@ -58,6 +59,7 @@ from reducible_train._keras.fits import (
     set_swapped_averages,
     swapped_averages,
     training_arrays,
+    validation_rhythm,
     validation_samples,
 )
 from reducible_train._keras.functions import (
@@ -105,6 +107,9 @@ from reducible_train._keras.metrics import (
     metric_names,
     metric_of_name,
     metrics_begun,
+    metrics_to_watch,
+    numbers_in,
+    several_numbers,
 )
 from reducible_train._keras.normalization import GraphsOf
 from reducible_train._keras.optimizers import (
@@ -177,6 +182,7 @@ __all__ = [
     "Observation",
     "Output",
     "Outputs",
+    "Rhythm",
     "StoredVariables",
     "align_derived",
     "all_optimizers",
@@ -255,9 +261,11 @@ __all__ = [
     "metric_names",
     "metric_of_name",
     "metrics_begun",
+    "metrics_to_watch",
     "move_parameters",
     "needs_targets",
     "note_place",
+    "numbers_in",
     "numbers_of_sample",
     "one_sample",
     "only_registered",
@@ -283,6 +291,7 @@ __all__ = [
     "seen_as_built",
     "set_swapped_averages",
     "set_unlocked",
+    "several_numbers",
     "shape_of",
     "size",
     "slots",
@@ -307,6 +316,7 @@ __all__ = [
     "unpickler",
     "untouched_process",
     "used_beside_layers",
+    "validation_rhythm",
     "validation_samples",
     "values_kept",
     "variable_scope",

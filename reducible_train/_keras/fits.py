@@ -75,6 +75,47 @@ def has_validation(callback: Any) -> bool | None:
     return None if found is None else found["validation_data"] is not None
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """After which of its epochs a fit validates; those epochs, counted from 0, are in it.
+
+    Args:
+        often: Its `validation_freq`: after each so many epochs, or after those, counted from 1.
+        epochs: All its epochs.
+
+    Example:
+        >>> 1 in Rhythm(2, range(3)), 2 in Rhythm(2, range(3)), str(Rhythm(2, range(3)))
+        (True, False, 'validation_freq=2')
+    """
+
+    often: int | list[int]
+    epochs: range
+
+    def __contains__(self, epoch: int) -> bool:
+        often = self.often
+        return (epoch + 1) in often if isinstance(often, list) else (epoch + 1) % often == 0
+
+    def __str__(self) -> str:
+        return f"validation_freq={self.often}"
+
+    @property
+    def is_silent(self) -> bool:
+        """True if it comes after none of them."""
+        return not any(epoch in self for epoch in self.epochs)
+
+
+def validation_rhythm(callback: Any) -> Rhythm | None:
+    """When the fit that has called a callback validates; `None` if never, or nobody knows."""
+    found = running_fit(callback, "validation_data")
+    if found is None or found["validation_data"] is None:
+        return None
+    often, epochs = found.get("validation_freq", 1), found.get("epochs")
+    is_usable = isinstance(often, list) or (isinstance(often, int) and often > 0)
+    if not is_usable or not isinstance(epochs, int):
+        return None  # Keras will refuse it
+    return Rhythm(often, range(first_epoch(callback), epochs))
+
+
 def first_epoch(callback: Any) -> int:
     """The epoch, from 0, that the fit which has called a callback begins with."""
     found = running_fit(callback, "initial_epoch")

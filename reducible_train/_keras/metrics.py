@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,30 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
     """
     if type(model).train_step is not keras.Model.train_step or not model.compiled:
         return {}
+    return _held_metrics(model)
+
+
+def metrics_to_watch(model: Any, monitor: str, mode: str) -> dict[str, str | None]:
+    """The same, for what goes by one of them.
+
+    Where nobody can name them all, the one that is asked for, if Keras knows whether it should be
+    large or small: it is held by the model, or called as a metric of Keras's.
+
+    Args:
+        model: The model, compiled or not.
+        monitor: The name in the logs.
+        mode: `"auto"` where its direction is asked for.
+    """
+    known, name = logged_metrics(model), monitor.removeprefix("val_")
+    if known or mode != "auto":
+        return known
+    held = _held_metrics(model) if getattr(model, "compiled", False) else {}
+    found = held.get(name) or metric_of_name(name).get(name)
+    return {} if found is None else {name: found}
+
+
+def _held_metrics(model: Any) -> dict[str, str | None]:
+    """The metrics of a compiled model, as `logged_metrics` gives them."""
     compiled = model._compile_metrics
     own = [] if compiled is None else [compiled._user_metrics, compiled._user_weighted_metrics]
     metrics = [m for m in keras.tree.flatten(own) if m is not None]
@@ -33,6 +58,27 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
         named |= {f"{output}_{name}": named[name] for name in list(named) for output in outputs}
         named |= {f"{output}_loss": "down" for output in outputs}
     return {"loss": "down"} | named | {"loss": "down"}
+
+
+def several_numbers(model: Any) -> dict[str, int]:
+    """The compiled metrics that are more than one number, with how many they are.
+
+    Nothing where that is not known yet: on TensorFlow, before a first step.
+    """
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is None or not compiled.built:
+        return {}
+    try:
+        told = compiled.result()
+    except Exception:  # whatever a metric does before it has seen anything
+        return {}
+    return {name: count for name, value in told.items() if (count := numbers_in(value)) > 1}
+
+
+def numbers_in(value: Any) -> int:
+    """How many numbers a metric is; 0 for what is no array and no number."""
+    shape = getattr(value, "shape", None)
+    return int(isinstance(value, int | float)) if shape is None else math.prod(shape)
 
 
 def metric_of_name(name: str) -> dict[str, str | None]:

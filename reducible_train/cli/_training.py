@@ -97,13 +97,14 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
     loaded.compile(network, len(arrays.train[0]))
     for name, pair in arrays.parts.items():
         check_data(network, *pair, f"{data} ({name})")
-    known = _keras.logged_metrics(network)
     for owner, section in _watchers(loaded):
-        asked = section.monitor, section.mode, known
+        way = section.monitor, section.mode
+        asked = *way, _keras.metrics_to_watch(network, *way)
         check_validated(*asked, arrays.val is not None, owner, remedy=_VALIDATION)
         direction(*asked, owner)
     if loaded.model.checkpoint is not None:
         fields = fields_of(loaded.model.checkpoint.filepath)
+        known = _keras.logged_metrics(network)
         check_filled("checkpoint.filepath", fields, known, arrays.val is not None)
     back = check_savable(network)
     if back.needs_more:

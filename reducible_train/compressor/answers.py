@@ -23,6 +23,7 @@ from reducible_train.selection.answers import (
 )
 from reducible_train.selection.judge import NO_DATA as UNJUDGED
 from reducible_train.selection.samples import Samples
+from reducible_train.settings.monitors import ONE_NUMBER
 
 NO_DATA = (
     "What the cut did to the outputs was not measured, for there is no data: calibration=(x, y), "
@@ -165,7 +166,9 @@ class AnswerWatch:
         has_targets = samples.y is not None or not _keras.compares_with_targets(self._model)
         if self._is_judged and has_targets and _keras.can_be_judged(self._model):
             try:
-                return outputs_of(self._model, samples, judged=True)
+                found = outputs_of(self._model, samples, judged=True)
+                self._tell_of_several()
+                return found
             except Exception as error:  # targets of another loss, or what no eager call can have
                 self._is_judged = False
                 found = outputs_of(self._model, samples)
@@ -176,6 +179,14 @@ class AnswerWatch:
                 )
                 return found
         return outputs_of(self._model, samples)
+
+    def _tell_of_several(self) -> None:
+        """Say which metrics are no single number, as none is kept of them."""
+        notes = (
+            f"{name} is {count:,} numbers, so what cuts did to it is not told. {ONE_NUMBER}"
+            for name, count in _keras.several_numbers(self._model).items()
+        )
+        self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
 
     def _look_for_unknown(self, before: Answers, errors: Mapping[str, float]) -> None:
         """Say which outputs before a cut were no numbers to compare with."""

@@ -19,6 +19,10 @@ MODE_HELP = (
     "model is compiled with; say 'max' or 'min' for one that another callback adds."
 )
 METRIC = Text("the name of a metric", "'val_accuracy'")
+ONE_NUMBER = (
+    "Compile with one that sums them up: F1Score(average='macro') is one number, F1Score() one for "
+    "each class."
+)
 
 # As `is_fraction_by_name`, but surely: a refusal goes by it.
 _FRACTION = re.compile(rf"(^|_)({FRACTIONS})(_|$)")
@@ -115,6 +119,26 @@ def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: s
     return 1 if found == "up" else -1
 
 
+def check_one_number(monitor: str, count: int, whose: str) -> None:
+    """Refuse a metric that is several numbers, of which none can be better than another.
+
+    Args:
+        monitor: The name in the logs.
+        count: How many numbers it is.
+        whose: What goes by it, for messages.
+
+    Raises:
+        ArgumentError: More than one.
+
+    >>> check_one_number("val_f1", 1, "a guard")
+    """
+    if count > 1:
+        raise ArgumentError(
+            f"`monitor` of {whose} must be a metric of one number. Received: monitor={monitor!r}, "
+            f"which is {count}. {ONE_NUMBER}"
+        )
+
+
 def check_validated(
     monitor: str,
     mode: str,
@@ -123,8 +147,9 @@ def check_validated(
     whose: str,
     *,
     remedy: str | None = None,
+    never: str | None = None,
 ) -> None:
-    """Refuse a metric of validation data in a fit without any.
+    """Refuse a metric of validation data in a fit without any, or that never looks at them.
 
     Args:
         monitor: The name in the logs.
@@ -134,17 +159,21 @@ def check_validated(
         whose: What goes by it, for messages.
         remedy: How validation data are given where no callback of one's own can log a metric, so
             that no `mode` helps; left out, as `fit` is given them.
+        never: What keeps a fit that has them from validating after any of its epochs, in words.
 
     Raises:
         ArgumentError: It would never be in the logs.
     """
     name = monitor.removeprefix("val_")
-    if validates is not False or name == monitor or name not in {"loss", *known}:
+    lacks = validates is False or never is not None
+    if not lacks or name == monitor or name not in {"loss", *known}:
         return
+    way, what = "Give validation_data=... or validation_split=... to fit", "without validation data"
+    if never is not None:
+        way, what = "Leave out validation_freq, and each epoch is validated", f"with {never}"
     told = (
         f"`monitor` of {whose} must be a metric of the logs. Received: monitor={monitor!r} in "
-        "a fit without validation data, which will not have it. "
-        f"{remedy or 'Give validation_data=... or validation_split=... to fit'}, or watch {name!r}."
+        f"a fit {what}, which will not have it. {remedy or way}, or watch {name!r}."
     )
     if remedy is not None:
         raise ArgumentError(told)

@@ -46,6 +46,8 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
         >>> # model.fit(x, y, epochs=100, callbacks=[scheduler, stop])
     """
 
+    monitor_op: Any
+
     def __init__(
         self,
         scheduler: RankScheduler,
@@ -70,8 +72,11 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
         return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.check_fit()
+        sign = self.check_fit()
         super().on_train_begin(logs)
+        if self.monitor_op is None:  # Keras would look for the metric among those of `compile`
+            self.monitor_op = keras.ops.greater if sign > 0 else keras.ops.less
+            self.min_delta *= sign
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.counts(epoch):

@@ -43,6 +43,12 @@ class Cutter(Protocol):
         """Take up a history."""
 
 
+class Rhythm(Protocol):
+    """After which epochs, from 0, a fit validates; its `str` says what has it so."""
+
+    def __contains__(self, epoch: int) -> bool: ...
+
+
 class GuardRun:
     """Decides, cut by cut, between going on and going back.
 
@@ -51,6 +57,7 @@ class GuardRun:
         cutter: What makes the cuts.
         controller: How far each goes.
         model: The model that is cut, and brought back.
+        rhythm: When the fit validates; `None` if never, or nobody knows.
 
     Attributes:
         undone: The cuts that were undone.
@@ -61,7 +68,12 @@ class GuardRun:
     is_on_duty = True
 
     def __init__(
-        self, bound: Bound, cutter: Cutter, controller: TargetController, model: GuardedModel
+        self,
+        bound: Bound,
+        cutter: Cutter,
+        controller: TargetController,
+        model: GuardedModel,
+        rhythm: Rhythm | None = None,
     ):
         self.undone: list[UndoneCut] = []
         self.remedy = f"give the guard {bound.looser()}"
@@ -69,6 +81,7 @@ class GuardRun:
         self._cutter = cutter
         self._controller = controller
         self._model = model
+        self._rhythm = rhythm
         self._warn = WarnOnce()
         self._lost = LostWeights(model, self._warn)
         self._reference: float | None = None  # the best value on accepted ranks
@@ -76,6 +89,7 @@ class GuardRun:
         self._cuts = CutsThatMayFail(self._lost.forget)
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []  # epochs that said nothing
+        self._passed: list[int] = []  # those of which nothing was to be heard
         self._last_turn: float | None = None
         self._is_early = False  # ranks were looked at, and only before anything was known
 
@@ -90,7 +104,8 @@ class GuardRun:
         notes = [
             self._below_limit(),
             self._controller.note,
-            _unseen(self._bound.guard.monitor, self._missing),
+            self._unseen(),
+            self._unvalidated(),
             self.end,
         ]
         if self.undone and self._reference is not None:
@@ -106,10 +121,29 @@ class GuardRun:
         """What has kept the ranks up; `None` if nothing was seen that would."""
         if self.undone:
             return f"Its guard held it back: {self.undone[-1]}"
+        return self._below_limit() or self._unseen() or self._unvalidated() or self._too_early()
+
+    @property
+    def rarity(self) -> str | None:
+        """What kept epochs from being validated, such as `"validation_freq=2"`; `None` if none."""
+        return str(self._rhythm) if self._passed else None
+
+    def _unseen(self) -> str | None:
+        """That the metric was not there, or no number."""
+        if not self._missing:
+            return None
         return (
-            self._below_limit()
-            or _unseen(self._bound.guard.monitor, self._missing)
-            or self._too_early()
+            f"{self._bound.guard.monitor} was not in the logs, or not a finite number, at the end "
+            f"of {_epochs(self._missing)}; no cut was made until it was there again."
+        )
+
+    def _unvalidated(self) -> str | None:
+        """That it was not there because the fit did not validate."""
+        if not self._passed:
+            return None
+        return (
+            f"With {self._rhythm}, {self._bound.guard.monitor} was not in the logs at the end of "
+            f"{_epochs(self._passed)}; no cut was made until it was there again."
         )
 
     def _too_early(self) -> str | None:
@@ -162,14 +196,22 @@ class GuardRun:
             self._lost.is_over(epoch)
             self._judge(value, self._controller.lenience(epoch + 1.0))
             return
+        if value is None and self._rests(epoch):
+            self._passed.append(epoch)
+            return
         self._missing.append(epoch)
         if value is None:
-            self._warn(_not_there(monitor, logs, epoch))
+            self._warn(_not_there(monitor, logs, epoch, validates=self._rhythm is not None))
         elif trial is None:
             self._lost.meet(f"{monitor} is {value}", epoch)
         else:
             trial.failure, trial.value = f"{monitor} was {value}", value
             self._lost.keep(trial.snapshot)
+
+    def _rests(self, epoch: int) -> bool:
+        """True for a metric of validation data after an epoch that is not validated."""
+        is_of_validation = self._bound.guard.monitor.startswith("val_")
+        return is_of_validation and self._rhythm is not None and epoch not in self._rhythm
 
     def _judge(self, value: float, lenience: float | None) -> None:
         """A value of the metric: of ranks that are accepted, or of the cut on trial."""
@@ -263,23 +305,21 @@ class GuardRun:
         return self._bound.room(self._last, reference, lenience) < asked
 
 
-def _unseen(monitor: str, epochs: Sequence[int]) -> str | None:
-    """That the metric was not there, or no number."""
-    if not epochs:
-        return None
-    return (
-        f"{monitor} was not in the logs, or not a finite number, at the end of epoch "
-        f"{', '.join(map(str, epochs))}; no cut was made until it was there again."
-    )
+def _epochs(numbers: Sequence[int]) -> str:
+    return f"epoch {', '.join(map(str, numbers))}"
 
 
-def _not_there(monitor: str, logs: Mapping[str, Any], epoch: int) -> str:
+def _not_there(monitor: str, logs: Mapping[str, Any], epoch: int, *, validates: bool) -> str:
     """That the metric is not in the logs, with what is."""
-    return (
+    told = (
         f"The guard watches {monitor!r}, which is not in the logs of epoch {epoch}: they "
-        f"hold {', '.join(logs) or 'nothing'}. No cut is made until it is there. Give fit "
-        "validation data for a metric that begins with val_, and put callbacks that add metrics "
-        "before the RankScheduler."
+        f"hold {', '.join(logs) or 'nothing'}. No cut is made until it is there. "
+    )
+    if validates or not monitor.startswith("val_"):
+        return f"{told}Put callbacks that add metrics before the RankScheduler."
+    return (
+        f"{told}Give fit validation data for a metric that begins with val_, and put callbacks "
+        "that add metrics before the RankScheduler."
     )
 
 

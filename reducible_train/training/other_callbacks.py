@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,35 @@ class AtFinalRanks:
                 not be there, or nobody knows its direction.
         """
         check_place(self, self.scheduler)
-        name, known = type(self).__name__, _keras.logged_metrics(self.model)
-        check_validated(self.monitor, self.mode, known, _keras.has_validation(self), name)
+        name = type(self).__name__
+        known = _keras.metrics_to_watch(self.model, self.monitor, self.mode)
+        check_monitored(self, self.monitor, self.mode, known, name)
         return direction(self.monitor, self.mode, known, name)
 
     def counts(self, epoch: int) -> bool:
         """True for an epoch at the final ranks."""
         return epoch >= self.scheduler.final_epoch
+
+
+def check_monitored(
+    callback: Any, monitor: str, mode: str, known: Mapping[str, str | None], whose: str
+) -> None:
+    """Refuse a metric of validation data that the fit which has called a callback will not have.
+
+    Args:
+        callback: The callback.
+        monitor: The metric.
+        mode: As for `direction`.
+        known: As for `direction`.
+        whose: What goes by it, for messages.
+
+    Raises:
+        ArgumentError: It would never be in the logs.
+    """
+    rhythm, never = _keras.validation_rhythm(callback), None
+    if rhythm is not None and rhythm.is_silent:
+        never = f"{rhythm} and epochs={rhythm.epochs.stop}"
+    check_validated(monitor, mode, known, _keras.has_validation(callback), whose, never=never)
 
 
 def goes_on(callbacks: Sequence[Any]) -> bool:

@@ -17,10 +17,10 @@ from reducible_train.selection.sample_checks import check_asking
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
-from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.timing import final_epoch, guard_faults, timing_faults
 from reducible_train.training.fit_data import check_fit_data
 from reducible_train.training.other_callbacks import (
+    check_monitored,
     check_other_callbacks,
     goes_on,
     tell_of_plain_search,
@@ -56,7 +56,7 @@ def check_fit(
     raise_first(timing_faults(settings, epochs))
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
-        check_guard(settings.guard, model, _keras.has_validation(scheduler))
+        check_guard(settings.guard, scheduler)
     if not _goes_on(scheduler):
         raise_first(guard_faults(settings, epochs))
     check_names(model)
@@ -111,10 +111,10 @@ def check_callbacks(
     check_other_callbacks(others, last)
 
 
-def check_guard(guard: Guard, model: Any, validates: bool | None) -> None:
+def check_guard(guard: Guard, scheduler: Any) -> None:
     """Refuse a guard whose metric no epoch of this fit will bring, or that has no folder."""
-    known = _keras.logged_metrics(model)
+    known = _keras.metrics_to_watch(scheduler.model, guard.monitor, guard.mode)
     direction_of(guard, known)
-    check_validated(guard.monitor, guard.mode, known, validates, "a guard")
+    check_monitored(scheduler, guard.monitor, guard.mode, known, "a guard")
     if guard.folder is not None:
         check_folder(guard.folder, "`folder` of a guard", "Choose another.")

@@ -170,6 +170,7 @@ def rank_control(
     comes: bool,
     shapes: Sequence[InputShapes],
     validated: int | None = None,
+    rhythm: _keras.Rhythm | None = None,
     state: Mapping[str, Any] | None = None,
     answers: AnswerWatch | None = None,
 ) -> RankControl:
@@ -183,6 +184,7 @@ def rank_control(
         comes: True if it will be given later.
         shapes: All that tells lengths which the model leaves open, the best first.
         validated: Number of validation samples; `None` where nobody knows.
+        rhythm: After which epochs the fit validates; `None` if after none, or nobody knows.
         state: Of the compression in another fit, which this one goes on with.
         answers: What compares outputs before and after each cut.
     """
@@ -201,7 +203,7 @@ def rank_control(
     if settings.guard is not None:
         guarded = KerasModel(model, settings.guard.folder)
         bound = _bound(settings.guard, settings.search, model, validated)
-        guard = GuardRun(bound, compression, controller, guarded)
+        guard = GuardRun(bound, compression, controller, guarded, rhythm)
     context = ModelAidContext(model, compression, controller.target_value)
     aids = AidRun(settings.aids, context)
     if state is not None:
@@ -211,8 +213,9 @@ def rank_control(
 
 def _bound(guard: Guard, search: Search | None, model: Any, validated: int | None) -> Bound:
     """A guard with what is known of its metric: the direction, of how many answers it is."""
-    known, name = _keras.logged_metrics(model), guard.monitor.removeprefix("val_")
-    counts = is_validation_accuracy(guard.monitor) and name in known
+    known = _keras.metrics_to_watch(model, guard.monitor, guard.mode)
+    name, logged = guard.monitor.removeprefix("val_"), _keras.logged_metrics(model)
+    counts = is_validation_accuracy(guard.monitor) and name in logged
     one_each = counts and _keras.answers_once(_keras.trained_model(model))
     samples, margin = validated if one_each else None, 0.0 if search is None else search.margin
     return Bound(guard, direction_of(guard, known), samples, margin)

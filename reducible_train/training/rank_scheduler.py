@@ -365,10 +365,10 @@ class RankScheduler(keras.callbacks.Callback):
         params = self.params or {}
         calibration = self._calibration.in_fit(_keras.training_arrays(self))
         answers = watch_of_fit(self, self.settings, self._calibration)
-        validated = _keras.validation_samples(self)
+        validated, rhythm = _keras.validation_samples(self), _keras.validation_rhythm(self)
         self._loop = _keras.loop_of(self)
         return TrainingRun(
-            self.settings, self.model, params, calibration, data, others, answers, validated
+            self.settings, self.model, params, calibration, data, others, answers, validated, rhythm
         )
 
     @timed

@@ -18,6 +18,7 @@ from reducible_train.training.preflight import check_steps
 from reducible_train.training.rank_control import RankControl, rank_control
 from reducible_train.training.sampling import CalibrationSet, Sampling
 from reducible_train.training.shortfall import FitOutcome, Shortfall, shortfall_of
+from reducible_train.training.watched import Watched
 
 
 class TrainingRun:
@@ -35,6 +36,7 @@ class TrainingRun:
         others: The other callbacks of the fit.
         answers: What compares outputs before and after each cut.
         validated: Number of its validation samples; `None` where nobody knows.
+        rhythm: After which epochs it validates; `None` if after none, or nobody knows.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class TrainingRun:
         others: Sequence[Any],
         answers: AnswerWatch,
         validated: int | None = None,
+        rhythm: _keras.Rhythm | None = None,
     ):
         self.settings = settings
         self.model = model
@@ -55,14 +58,17 @@ class TrainingRun:
         self.sampling = Sampling(model, settings, calibration, data)
         self.control: RankControl | NoModel = NoModel()
         self._validated = validated
+        self._rhythm = rhythm
         self._steps = params.get("steps")
         self._comparers = Comparers(others, model)
+        self._watched = Watched(model, settings.guard, others)
         self._listeners = Listeners(others)
         self._loss: float | None = None  # of the last epoch
         self._postponed: float | None = None  # time of a cut that waits for samples
 
     def begin(self) -> None:
         """The fit begins."""
+        self._watched.look()
         waits = self.sampling.waits_for_shapes()
         self.sampling.gather()
         if not waits and not _keras.unbuilt_parts(self.model):
@@ -81,6 +87,7 @@ class TrainingRun:
             comes=self.sampling.takes,
             shapes=self.sampling.shapes(),
             validated=self._validated,
+            rhythm=self._rhythm,
             state=state,
             answers=self.answers,
         )
@@ -155,6 +162,7 @@ class TrainingRun:
     def end_step(self, batch: int, logs: Mapping[str, Any] | None) -> None:
         """Steps were trained; after the first the model has weights, and lengths are known."""
         self.clock.end_step(batch)
+        self._watched.end_step()
         self._look_at_data()
         self.control.see_loss(logs, self.clock.epoch)
         self._listeners.look(self.control)
@@ -174,6 +182,7 @@ class TrainingRun:
         """An epoch has its metrics."""
         self.clock.end_epoch()
         self._loss = (logs or {}).get("loss")
+        self._watched.see(logs)
         self.control.see(epoch, logs)
 
     def close(self) -> Shortfall | None:

@@ -21,6 +21,7 @@ class Unguarded:
     is_on_duty = False
     end: str | None = None
     hindrance: str | None = None
+    rarity: str | None = None
     remedy = ""
     undone: tuple[UndoneCut, ...] = ()
 

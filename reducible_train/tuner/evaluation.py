@@ -103,9 +103,7 @@ class TrialPlan:
             monitor, mode = self.objective.monitor, self.objective.mode
         if monitor is None:
             return Quality("val_loss", -1)
-        known = _keras.logged_metrics(model)
-        if not model.compiled:  # yet; what compiles it will name the metric by one of Keras's
-            known = _keras.metric_of_name(monitor.removeprefix("val_"))
+        known = _keras.metrics_to_watch(model, monitor, mode)
         return Quality(monitor, direction(monitor, mode, known, "a search"))
 
 
@@ -201,7 +199,7 @@ def evaluate_settings(
     arguments = fit_arguments(model, fit_args, fit_kwargs)
     checked_count("epochs", arguments.get("epochs", 1), "a trial")
     way = mode if objective is None else objective.mode
-    known = _keras.logged_metrics(model)
+    known = _keras.metrics_to_watch(model, quality.monitor, way)
     check_validated(quality.monitor, way, known, validates(arguments), "a trial")
     dense = None
     if objective is not None and objective.needs_dense:

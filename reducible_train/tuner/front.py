@@ -248,7 +248,7 @@ def _sign(name: str, mode: str, hypermodel: Any) -> int:
     if name in (*SIZE_METRICS, LATENCY) and mode == "auto":
         return -1
     start = getattr(hypermodel, "start", None)
-    known = {} if start is None else _keras.logged_metrics(start.model)
+    known = {} if start is None else _keras.metrics_to_watch(start.model, name, mode)
     own = {each: way for each, way in known.items() if each == name.removeprefix("val_")}
     return direction(name, mode, own, "a front")
 

@@ -87,7 +87,11 @@ def _checked_quality(plan: TrialPlan, trial: TunerTrial, model: Any, *, validate
     """What tells the quality, refused where no trial will report it."""
     try:
         quality, logged = quality_of(plan, trial, model), _keras.logged_metrics(model)
-        check_validated(quality.monitor, "auto", logged, validated, "a search")
+        if plan.objective is None:
+            known = logged
+        else:
+            known = _keras.metrics_to_watch(model, quality.monitor, plan.objective.mode)
+        check_validated(quality.monitor, "auto", known, validated, "a search")
         _check_reported(plan, trial, list(logged), quality, validated=validated)
     except ArgumentError as error:
         own = [getattr(trial.tuner, name, None) for name in ("optimizer", "loss", "metrics")]

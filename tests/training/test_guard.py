@@ -25,7 +25,9 @@ from reducible_train import (
     LayerRule,
     PiecewiseConstant,
     Ramp,
+    RankEarlyStopping,
     RankError,
+    RankModelCheckpoint,
     RankScheduler,
     RankTensorBoard,
     Search,
@@ -41,6 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.Shortfal
 ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = PiecewiseConstant((1.0, 0.5), (0, 2))
+HARD = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 BOTH = {"max_drop": 0.01, "mode": "max"}
 
 
@@ -359,6 +362,148 @@ def test_a_metric_of_validation_without_validation_data_is_refused(monitor):
         fit(scheduler, Says(0.5), 3, model)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def guarded(monitor, **options):
+    scheduler = RankScheduler(rank=8, guard=Guard(monitor, max_drop=0.05, **options))
+    return [scheduler]
+
+
+def stopping(monitor, **options):
+    scheduler = RankScheduler(rank=8)
+    return [scheduler, RankEarlyStopping(scheduler, monitor, patience=9, **options)]
+
+
+def kept(monitor, **options):
+    scheduler = RankScheduler(rank=8)
+    return [scheduler, RankModelCheckpoint(scheduler, "best.weights.h5", monitor, **options)]
+
+
+WATCHES = pytest.mark.parametrize("watch", [guarded, stopping, kept])
+
+
+@WATCHES
+@pytest.mark.filterwarnings("ignore:Early stopping conditioned on metric")
+@pytest.mark.parametrize("often", [4, [4, 9]], ids=str)
+def test_a_metric_of_validation_that_no_epoch_comes_to_is_refused(
+    watch, often, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    data = {"validation_data": (x, y), "validation_freq": often, "verbose": 0}
+    with pytest.raises(ArgumentError, match=r"validation_freq=.* and epochs=3.*Leave out"):
+        model.fit(x, y, epochs=3, callbacks=watch("val_loss"), **data)
+    assert not int(model.optimizer.iterations)
+    late = data | {"validation_freq": 4}
+    with pytest.raises(ArgumentError, match=r"validation_freq=4 and epochs=7"):
+        model.fit(x, y, epochs=7, initial_epoch=4, callbacks=watch("val_loss"), **late)
+    model.fit(x, y, epochs=4, callbacks=watch("val_loss"), **data)
+    model.fit(x, y, epochs=3, callbacks=watch("loss"), **data)
+
+
+@pytest.mark.traced
+def test_a_guard_that_sees_its_metric_too_rarely_says_what_has_it_so():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=8, guard=Guard("val_loss", max_drop=9))
+    data = {"validation_data": (x, y), "validation_freq": 3, "verbose": 0}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(x, y, epochs=5, callbacks=[scheduler], **data)
+    (words,) = (str(each.message) for each in told if issubclass(each.category, UserWarning))
+    assert "Leave out validation_freq=3, and each epoch is validated; or" in words
+    assert len(scheduler.report.undone) == 1
+
+
+class OwnStep(keras.Model):
+    """Trains as it likes, and logs what it likes."""
+
+    def __init__(self, **others):
+        super().__init__()
+        self.inner = zoo.sequential()
+        self.others = others
+
+    def call(self, x):
+        return self.inner(x)
+
+    def train_step(self, data):
+        return super().train_step(data) | self.others
+
+
+@WATCHES
+def test_a_step_of_ones_own_leaves_directions_known_where_keras_knows(watch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = zoo.data(zoo.sequential())
+    model = OwnStep(mse=0.5, oddity=0.5)
+    model.compile("sgd", HARD, metrics=["accuracy"])
+    data = {"epochs": 3, "validation_data": (x, y), "batch_size": 64, "verbose": 0}
+    for monitor in ("val_accuracy", "accuracy", "mse", "val_loss"):
+        scheduler, *_ = callbacks = watch(monitor)
+        model.fit(x, y, callbacks=callbacks, **data)
+        assert scheduler.report is not None
+    for monitor in ("oddity", "val_accurcy"):
+        with pytest.raises(ArgumentError, match="Say mode='max' or mode='min'"):
+            model.fit(x, y, callbacks=watch(monitor), **data)
+    with pytest.raises(ArgumentError, match="without validation data"):
+        model.fit(x, y, callbacks=watch("val_accuracy"), **data | {"validation_data": None})
+
+
+@pytest.mark.parametrize(("monitor", "better"), [("accuracy", 1), ("mse", -1)])
+def test_early_stopping_goes_the_way_that_is_known(monitor, better):
+    x, y = zoo.data(zoo.sequential())
+    model = OwnStep(mse=0.5)
+    model.compile("sgd", HARD, metrics=["accuracy"])
+    scheduler, stop = stopping(monitor, min_delta=0.01)
+    model.fit(x, y, callbacks=[scheduler, stop], verbose=0)
+    assert bool(stop._is_improvement(1.0 + better, 1.0))
+    assert not stop._is_improvement(1.0 + 0.005 * better, 1.0)
+    assert not stop._is_improvement(1.0 - better, 1.0)
+
+
+class Each(keras.metrics.Metric):
+    """One number for each class."""
+
+    def __init__(self, name="each"):
+        super().__init__(name=name)
+        self._direction = "up"
+        self.sums = self.add_weight(shape=(5,), initializer="zeros", name="sums")
+
+    def update_state(self, y, predicted, sample_weight=None):
+        self.sums.assign_add(keras.ops.sum(predicted, axis=0))
+
+    def result(self):
+        return self.sums + 0.0
+
+
+@WATCHES
+def test_a_metric_of_several_numbers_is_refused_by_the_first_step(watch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = zoo.compiled(zoo.sequential(), metrics=[Each()])
+    x, y = zoo.data(model)
+    data = {"epochs": 2, "validation_data": (x, y), "verbose": 0}
+    words = r"of one number. Received: monitor='val_each', which is 5\..*average='macro'"
+    with pytest.raises(ArgumentError, match=words):
+        model.fit(x, y, batch_size=16, callbacks=watch("val_each"), **data)
+    assert int(model.optimizer.iterations) == 1
+    with pytest.raises(ArgumentError, match="which is 5"):  # known before it now
+        model.fit(x, y, batch_size=16, callbacks=watch("each"), **data)
+    assert int(model.optimizer.iterations) == 1
+    scheduler = RankScheduler(rank=4)
+    model.fit(x, y, callbacks=[scheduler], **data)
+    assert any(note.startswith("each is 5 numbers") for note in scheduler.report.notes)
+
+
+@WATCHES
+def test_several_numbers_that_a_callback_logs_are_refused_after_the_first_epoch(
+    watch, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    scheduler, *others = watch("val_quality", mode="max")
+    with pytest.raises(ArgumentError, match=r"'val_quality', which is 3\."):
+        fit(scheduler, Says(np.zeros(3)), 2, others=others)
+    scheduler, *others = watch("val_quality", mode="max")
+    fit(scheduler, Says(np.float32(0.5)), 2, others=others)
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,6 +101,7 @@ class Training:
         samples=None,
         foreseen=None,
         epochs=math.inf,
+        rhythm=None,
         **options,
     ):
         if not options.keys() & {"limit", "max_drop"}:
@@ -115,7 +117,7 @@ class Training:
             self.controller = SearchController(search, 1.0, 0.1, span, memory, foreseen, epochs)
         margin = 0.0 if search is None else search.margin
         bound = Bound(Guard("val_quality", mode="max", **options), sign, samples, margin)
-        self.guard = GuardRun(bound, self.cutter, self.controller, self.model)
+        self.guard = GuardRun(bound, self.cutter, self.controller, self.model, rhythm)
         self.sizes, self.cuts = [], []
 
     def run(self, values, epochs, *, losses=(), turns=(0.0,)):
@@ -351,6 +353,36 @@ def test_an_epoch_without_the_metric_does_not_count_against_patience():
         training.run((0.9, 0.9, 0.1, None, 0.9), 5)
     assert training.undone == []
     assert training.cuts == [(2, 0.5)]
+
+
+class EverySecond:
+    """Epochs of a fit that validates after each second one."""
+
+    def __contains__(self, epoch):
+        return epoch % 2 == 1
+
+    def __str__(self):
+        return "validation_freq=2"
+
+
+def test_an_epoch_that_is_not_validated_is_no_surprise():
+    training = Training(rhythm=EverySecond())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.run((None, 0.9, None, 0.9, None, 0.9), 6)
+    assert training.cuts == [(2, 0.5)]
+    assert training.guard.rarity == "validation_freq=2"
+    (note,) = training.guard.notes
+    assert note.startswith("With validation_freq=2, val_quality was not in the logs at the end of")
+    assert training.guard.hindrance == note
+
+
+def test_an_epoch_that_is_validated_and_lacks_the_metric_is_told_without_that_advice():
+    training = Training(rhythm=EverySecond())
+    with pytest.warns(UserWarning, match="epoch 1: they hold nothing") as told:
+        training.run((None, None, None, 0.9), 5)
+    assert "Give fit validation data" not in str(told[0].message)
+    assert training.guard.notes[0].startswith("val_quality was not in the logs, or not a finite")
 
 
 # --- a limit ---------------------------------------------------------------------------

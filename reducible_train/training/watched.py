@@ -1,0 +1,50 @@
+"""What a guard and the callbacks behind it go by: one number each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reducible_train import _keras
+from reducible_train.settings.guard import Guard
+from reducible_train.settings.monitors import check_one_number
+from reducible_train.training.other_callbacks import AtFinalRanks
+
+
+class Watched:
+    """The metrics of a fit that something goes by.
+
+    Args:
+        model: The model in training.
+        guard: Its guard, if there is one.
+        others: The other callbacks of the fit.
+    """
+
+    def __init__(self, model: Any, guard: Guard | None, others: Sequence[Any]):
+        self._model = model
+        self._asked = [] if guard is None else [("a guard", guard.monitor)]
+        self._asked += [
+            (type(each).__name__, each.monitor) for each in others if isinstance(each, AtFinalRanks)
+        ]
+        self._is_known = False
+
+    def look(self) -> None:
+        """Refuse one that is several numbers, as soon as its metric tells.
+
+        Raises:
+            ArgumentError: There is one.
+        """
+        counts = _keras.several_numbers(self._model) if self._asked else {}
+        for whose, monitor in self._asked:
+            check_one_number(monitor, counts.get(monitor.removeprefix("val_"), 1), whose)
+
+    def end_step(self) -> None:
+        """The same, once, as metrics are built by the first step."""
+        if not self._is_known:
+            self._is_known = True
+            self.look()
+
+    def see(self, logs: Mapping[str, Any] | None) -> None:
+        """The same of the metrics of an epoch, also of those that no `compile` names."""
+        for whose, monitor in self._asked:
+            check_one_number(monitor, _keras.numbers_in((logs or {}).get(monitor)), whose)
