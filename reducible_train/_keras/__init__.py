@@ -99,6 +99,7 @@ from reducible_train._keras.layer_tree import (
 )
 from reducible_train._keras.layouts import factor_layouts, laid_out, undistributed
 from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
+from reducible_train._keras.losses import add_no_more, add_to_loss
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import (
@@ -184,6 +185,8 @@ __all__ = [
     "Outputs",
     "Rhythm",
     "StoredVariables",
+    "add_no_more",
+    "add_to_loss",
     "align_derived",
     "all_optimizers",
     "allocate",

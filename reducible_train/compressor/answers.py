@@ -9,6 +9,7 @@ from typing import Any
 
 from reducible_train import _keras
 from reducible_train.errors import first_sentence
+from reducible_train.layers import unpenalized
 from reducible_train.report.records import Answers as Record
 from reducible_train.report.records import Cut
 from reducible_train.selection.answers import (
@@ -249,7 +250,8 @@ class AnswerWatch:
             if not self._is_chosen:
                 self._samples = some_of(self._model, self._samples, MOST)
                 self._is_chosen = True
-            return self._asked(self._samples)
+            with unpenalized(_keras.trained_model(self._model)):
+                return self._asked(self._samples)
         except Exception as error:  # whatever a model or its metrics do with these samples
             self._samples = self._start = None
             self.notes = (

@@ -21,12 +21,15 @@ from reducible_train.settings.agreement import (
     disagreements,
     measure_faults,
     multiple_faults,
+    penalty_faults,
     resume_faults,
     sharing_faults,
 )
+from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import is_count
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import fields_of
+from reducible_train.settings.guard import Guard
 from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import (
@@ -150,8 +153,13 @@ def _measure(given: Any) -> Any:
         return given
     kind = measure_kinds().get(str(given.get("name")))
     options = {name: value for name, value in given.items() if name != "name"}
-    known = kind is not None and options.keys() <= fields_of(kind).keys()
-    return kind(**options) if kind and known and not kind.faults_of(options) else None
+    return None if kind is None else _made(kind, options)
+
+
+def _made(kind: type[Settings], options: Any) -> Any:
+    """The settings of a section; `None` if there is none, or something is wrong with it."""
+    known = isinstance(options, Mapping) and options.keys() <= fields_of(kind).keys()
+    return kind(**options) if known and not kind.faults_of(options) else None
 
 
 def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tuple[Place, Fault]]:
@@ -168,6 +176,11 @@ def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tupl
     search = compression.get("search")
     for fault in disagreements(targets, aids, guard=guard, search=search, start=start):
         yield ("compression",), fault
+    made = [_made(KINDS[kind], compression["aids"][kind]) for kind in _aids(compression)]
+    yield from (
+        (("compression",), fault)
+        for fault in penalty_faults([each for each in made if each], _made(Guard, guard))
+    )
     if backup is not None:
         yield from ((("backup",), f) for f in resume_faults(aids, guard=guard, start=start))
 

@@ -19,6 +19,8 @@ A layer is made low-rank by a class with the mixin `LowRank` in front of its own
     find_fixed, uncounted     those that stay as they are and do work; those whose work is unknown
     low_rank_class            the low-rank class for a layer
     dense_classes             every class that has one
+    product_penalties         what an aid adds to the losses of one
+    unpenalized               a model without these
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ from reducible_train.layers.kernel import (  # noqa: E402
     unknown_kernels,
 )
 from reducible_train.layers.kind import Data, KernelKind, RowReader  # noqa: E402
+from reducible_train.layers.product_losses import product_penalties  # noqa: E402
 from reducible_train.layers.stock import StockLayer  # noqa: E402
+from reducible_train.layers.unpenalized import unpenalized  # noqa: E402
 from reducible_train.layers.uses import Uses  # noqa: E402
 from reducible_train.layers.values import (  # noqa: E402
     as_matrices,
@@ -74,6 +78,8 @@ __all__ = [
     "find_kernels",
     "keep_dense_file_bytes",
     "low_rank_class",
+    "product_penalties",
     "uncounted",
     "unknown_kernels",
+    "unpenalized",
 ]

@@ -173,7 +173,15 @@ class LowRank(NamedVariables):
         """
         changed: bool = weight != vars(self).get("_product_weight", 0.0)
         vars(self)["_product_weight"] = weight
+        if changed:
+            vars(self).pop("_penalty_is_counted", None)
         return changed
+
+    @property
+    def lacks_penalty(self) -> bool:
+        """True while nobody has asked for the losses since `penalize_product` added to them."""
+        counted = vars(self).get("_penalty_is_counted", False)
+        return bool(vars(self).get("_product_weight", 0.0)) and not counted
 
     def _get_own_losses(self) -> list[Tensor]:
         """Regularize the product: each kernel's regularizer is given `U V`."""

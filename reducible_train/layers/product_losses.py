@@ -23,18 +23,29 @@ def regularizer_in_force(layer: LowRank, kernel: str) -> Any:
 
 
 def product_losses(layer: LowRank) -> list[Tensor]:
-    """The losses of every factorised kernel that trains, `penalize_product` included."""
+    """The losses of every factorised kernel that trains, `product_penalties` included."""
+    regularized = [
+        _of_product(regularizer, layer, kernel, factors)
+        for kernel, factors in _trained_factors(layer)
+        if (regularizer := regularizer_in_force(layer, kernel)) is not None
+    ]
+    return regularized + product_penalties(layer)
+
+
+def product_penalties(layer: LowRank) -> list[Tensor]:
+    """What `penalize_product` adds to them."""
     weight = vars(layer).get("_product_weight", 0.0)
-    extra = keras.regularizers.L2(weight) if weight else None
-    losses = []
-    for kernel in layer.kernel_kind.kernel_attributes:
-        factors = layer.factors(kernel)
-        if factors is None or not factors[0].trainable:
-            continue
-        for regularizer in (regularizer_in_force(layer, kernel), extra):
-            if regularizer is not None:
-                losses.append(_of_product(regularizer, layer, kernel, factors))
-    return losses
+    if not weight:
+        return []
+    vars(layer)["_penalty_is_counted"] = True
+    penalty = keras.regularizers.L2(weight)
+    return [_of_product(penalty, layer, *each) for each in _trained_factors(layer)]
+
+
+def _trained_factors(layer: LowRank) -> list[tuple[str, Sequence[Variable]]]:
+    """The factorised kernels that train, each with its factors."""
+    found = ((name, layer.factors(name)) for name in layer.kernel_kind.kernel_attributes)
+    return [(name, each) for name, each in found if each is not None and each[0].trainable]
 
 
 def _of_product(

@@ -64,6 +64,29 @@ def disagreements(
             )
 
 
+def penalty_faults(aids: Sequence[Aid], guard: Any) -> Iterator[Fault]:
+    """What aids that add to the loss have against a guard which watches it.
+
+    Args:
+        aids: What helps.
+        guard: What undoes cuts, if something does.
+
+    >>> list(penalty_faults([], None))
+    []
+    """
+    watched = None if guard is None else guard.monitor
+    for aid in aids:
+        if aid.adds_to_loss and watched in ("loss", "val_loss"):
+            name = type(aid).__name__
+            yield Fault(
+                ("aids", aid.kind),
+                f"{name} adds its penalty to the loss of a model that is cut, so a guard beside it "
+                f"must watch a metric: by {watched!r} it would undo cuts for the penalty alone. "
+                f"Received: {aid} and a guard with monitor={watched!r}. Let the guard watch "
+                f"'val_accuracy' or another metric of compile, or remove {name}.",
+            )
+
+
 def analysis_fault(criterion: str, analysis: Any) -> Fault | None:
     """What a criterion has against an analysis, or against none.
 

@@ -16,6 +16,7 @@ from reducible_train.settings.agreement import (
     disagreements,
     measure_faults,
     multiple_faults,
+    penalty_faults,
     sharing_faults,
 )
 from reducible_train.settings.aids import Aid
@@ -187,6 +188,10 @@ class CompressionSettings(
             start=self.adaptive,
         )
         return next(found, None)
+
+    @together("guard", "aids")
+    def _penalties_are_not_watched(self) -> Fault | None:
+        return next(penalty_faults(self.aids, self.guard), None)
 
     @together("target", "criterion", "allocation", "analysis")
     def _analysis_is_used(self) -> Fault | None:

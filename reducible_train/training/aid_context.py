@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression, TargetValue, on_schedule
-from reducible_train.layers import LowRank, find_kernels
+from reducible_train.layers import LowRank, find_kernels, product_penalties
 from reducible_train.settings.aids import Aid
 
 
@@ -18,6 +19,9 @@ class ModelAidContext:
         model: The model in training.
         compression: What cuts it.
         target_value: What its targets shall be at a time.
+
+    Attributes:
+        idle: That a penalty is not in what the model trains, in a sentence; `None` if all is well.
     """
 
     def __init__(
@@ -26,6 +30,7 @@ class ModelAidContext:
         self.steps_per_epoch: int | None = None
         self.time = 0.0  # in epochs
         self.schedule_end = 0.0
+        self.idle: str | None = None
         self._model = model
         self._compression = compression
         self._target_value = target_value
@@ -43,7 +48,24 @@ class ModelAidContext:
         ]
         self._penalized += fresh
         if fresh:
+            _keras.add_to_loss(self._model, self._penalties)
             _keras.rebuild_functions(self._model, training=True)
+
+    def _penalties(self) -> list[Any]:
+        layers = (each for each in self._penalized if isinstance(each, LowRank))
+        return [penalty for layer in layers for penalty in product_penalties(layer)]
+
+    def end_step(self) -> None:
+        """A step was trained: warn, once, if it has left out what was added to its loss."""
+        layers = (each for each in self._penalized if isinstance(each, LowRank))
+        if self.idle is None and any(each.lacks_penalty for each in layers):
+            self.idle = (
+                f"The penalty of ProductDecay is not in what model '{self._model.name}' trains, "
+                f"for a step or a loss of its own leaves out the losses of its layers: "
+                f"{type(self._model).__name__}. Add sum(self.losses) to its loss, or leave "
+                "ProductDecay out."
+            )
+            warnings.warn(self.idle, UserWarning, stacklevel=2)
 
     def pull(self, fraction: float, ahead: float) -> None:
         self._compression.pull(self.time + ahead, fraction, self._target_value)
@@ -64,6 +86,7 @@ class ModelAidContext:
         for layer in self._penalized:
             if isinstance(layer, LowRank):  # a guard may have made it dense again
                 layer.penalize_product(0.0)
+        _keras.add_no_more(self._model)
         if self._penalized:
             _keras.rebuild_functions(self._model, training=False)
         self._penalized.clear()
@@ -95,6 +118,15 @@ class AidRun:
         self._context.steps_per_epoch = steps_per_epoch
         for aid in self._aids:
             aid.after_cut(self._context)
+
+    def end_step(self) -> None:
+        """A step was trained."""
+        self._context.end_step()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of a report should know."""
+        return [] if self._context.idle is None else [self._context.idle]
 
     def close(self) -> None:
         """The fit is over, or was broken off."""

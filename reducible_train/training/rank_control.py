@@ -95,7 +95,8 @@ class RankControl:
         self._aids.before_epoch(epoch, schedule_end)
 
     def see_loss(self, logs: Mapping[str, Any] | None, epoch: int) -> None:
-        """A loss within an epoch."""
+        """A step was trained, with the loss within its epoch."""
+        self._aids.end_step()
         self.guard.see_loss(logs, epoch)
 
     def see(self, epoch: int, logs: dict[str, Any] | None) -> None:
@@ -145,7 +146,7 @@ class RankControl:
             shortfall: What was not brought, once the fit is over; it may tell what a note does.
         """
         report = replace(self.compression.report, undone=tuple(self.guard.undone))
-        notes = [*report.notes, *self.guard.notes]
+        notes = [*report.notes, *self.guard.notes, *self._aids.notes]
         if self.diverged is not None:
             notes.append(f"At the end of the training, {self.diverged}.")
         if shortfall is not None:

@@ -17,6 +17,7 @@ from reducible_train import (
     ArgumentError,
     ArgumentTypeError,
     Cadence,
+    ConfigError,
     Guard,
     LayerRule,
     PiecewiseConstant,
@@ -32,6 +33,7 @@ from reducible_train import (
     factorize,
 )
 from reducible_train.compressor import Compression
+from reducible_train.config import parse_config
 from reducible_train.errors import ShortfallWarning
 from reducible_train.layers import find_kernels
 from reducible_train.selection.calibration import samples_of
@@ -265,6 +267,76 @@ def test_a_training_that_is_taken_up_ends_its_penalty_too(tmp_path):
         assert len(look.seen) == 1
         assert look.seen[0][0] > 0
         assert model.losses == []
+
+
+def test_the_report_tells_losses_without_it():
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    fall = PiecewiseConstant(values=(24, 8, 4), start_epochs=(0, 1, 2))
+    scheduler = RankScheduler(rank=fall, aids=[ProductDecay(9.0)])
+    data = {"validation_data": (x, y), "verbose": 0}
+    history = model.fit(x, y, epochs=3, callbacks=[scheduler], **data).history
+    again = model.evaluate(x, y, verbose=0)
+    told = scheduler.report.answers.metrics["loss"]
+    np.testing.assert_allclose(told, again, rtol=1e-5)
+    assert history["val_loss"][-1] > 2 * again
+    for cut in scheduler.report.cuts:
+        assert cut.metrics_after["loss"] < 2 * cut.metrics_before["loss"] < history["val_loss"][-1]
+
+
+class OwnLoss(keras.Model):
+    """A loss of its own, that does or does not ask for the losses of its layers."""
+
+    def __init__(self, *, adds):
+        super().__init__()
+        self.inner, self.adds = zoo.sequential(), adds
+
+    def call(self, x):
+        return self.inner(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, y_pred, True))
+        return loss + sum(self.losses) if self.adds else loss
+
+
+@pytest.mark.traced
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_loss_of_ones_own_that_leaves_it_out_is_told(adds):
+    model = OwnLoss(adds=adds)
+    model.compile("sgd", "mse")
+    x, y = zoo.data(model.inner)
+    scheduler = RankScheduler(rank=8, aids=[ProductDecay(0.1)])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(x, y, epochs=2, callbacks=[scheduler], verbose=0)
+    words = "The penalty of ProductDecay is not in what"
+    found = [each for each in told if issubclass(each.category, UserWarning)]
+    assert [words in str(each.message) for each in found] == [True] * (not adds)
+    assert any(note.startswith(words) for note in scheduler.report.notes) is not adds
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_loss"])
+def test_a_guard_beside_it_watches_no_loss(monitor):
+    def made(weight, **options):
+        guard = Guard(monitor, max_drop=0.1, **options)
+        return RankScheduler(**way, guard=guard, aids=[ProductDecay(weight)])
+
+    for way in ({"rank": 4}, {"search": Search()}):
+        with pytest.raises(ArgumentError, match=f"a guard with monitor='{monitor}'") as caught:
+            made(1e-4)
+        told = {name: 4 if name == "rank" else {} for name in way}
+        told |= {"guard": {"monitor": monitor, "max_drop": 0.1}, "aids": {"product_decay": {}}}
+        with pytest.raises(ConfigError) as file:
+            parse_config({"compression": told})
+        (problem,) = file.value.problems
+        assert problem.path == "$.compression.aids.product_decay"
+        assert problem.message == str(caught.value).replace("`", "")
+        made(0.0)
+        told["aids"]["product_decay"]["weight"] = 0
+        parse_config({"compression": told})
+        told["guard"]["monitor"] = "val_accuracy"
+        told["aids"]["product_decay"]["weight"] = 1
+        parse_config({"compression": told})
 
 
 def test_it_is_trained_against():

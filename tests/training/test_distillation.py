@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -67,6 +69,37 @@ def test_the_student_is_compressed_and_the_teacher_is_not(criterion):
     np.testing.assert_allclose(
         history["val_accuracy"][-1], (predicted.argmax(-1) == y).mean(), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    "eager", [True, pytest.param(False, marks=pytest.mark.traced)], ids=["eager", "traced"]
+)
+def test_the_product_of_the_student_s_factors_is_penalised(eager):
+    def trained(weight):
+        keras.utils.set_random_seed(3)
+        model = distiller()
+        model.run_eagerly = eager
+        x, y = zoo.data(model.teacher)
+        factorize(model.teacher, rank=6)
+        fall = PiecewiseConstant((8, 4), (0, 2))
+        scheduler = RankScheduler(rank=fall, aids=[ProductDecay(weight)])
+        data = {"validation_data": (x, y), "verbose": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            history = model.fit(x, y, epochs=3, callbacks=[scheduler], **data).history
+        assert "compute_loss" not in vars(model)
+        assert model.losses == []
+        again = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+        np.testing.assert_allclose(scheduler.report.answers.metrics["loss"], again, rtol=1e-4)
+        kernels = [k for k in find_kernels(model.student) if k.rank is not None]
+        return history, again, [np.linalg.norm(u @ v) for u, v in (k.matrices() for k in kernels)]
+
+    history, plain, norms = trained(0.0)
+    np.testing.assert_allclose(history["val_loss"][-1], plain, rtol=1e-4)
+    history, penalised, smaller = trained(2.0)
+    added = 2.0 * sum(norm**2 for norm in smaller)
+    np.testing.assert_allclose(history["val_loss"][-1], penalised + added, rtol=1e-4)
+    assert all(one < other for one, other in zip(smaller, norms, strict=True))
 
 
 def test_a_factorised_teacher_stays_too_and_is_not_what_a_student_needs():

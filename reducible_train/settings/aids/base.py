@@ -88,6 +88,11 @@ class Aid(Settings):
         """
         return None
 
+    @property
+    def adds_to_loss(self) -> bool:
+        """True if the loss of a model is another once it is cut, however good that is."""
+        return False
+
     def begin(self, training: AidContext) -> None:
         """The training begins; the model may have been factorised before."""
 

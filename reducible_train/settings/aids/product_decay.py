@@ -26,8 +26,10 @@ class ProductDecay(
     its accuracy as it was; a network low-rank from the start gained 0.17 points
     (`benchmarks/aids.py`, five seeds).
 
-    Like that of a `kernel_regularizer`, the penalty counts in `loss` and `val_loss`: let a
-    `Guard` watch a metric instead. An optimizer's own `weight_decay` goes on acting on the
+    Like that of a `kernel_regularizer`, the penalty counts in `loss` and `val_loss`: a `Guard`
+    beside it must watch a metric. What the report tells of losses is without it. A `Distiller`
+    trains it, too; a `train_step` or `compute_loss` of your own must add `sum(self.losses)`, or a
+    warning says that it does nothing. An optimizer's own `weight_decay` goes on acting on the
     factors; what was excluded from it (`exclude_from_weight_decay`) stays so once factorised.
 
     Raises:
@@ -44,6 +46,10 @@ class ProductDecay(
     kind = "product_decay"
 
     weight: float = option(Number(AMOUNT), 1e-4, help="Its weight, at least 0.")
+
+    @property
+    def adds_to_loss(self) -> bool:
+        return self.weight > 0
 
     def begin(self, training: AidContext) -> None:
         training.penalize_products(self.weight)
