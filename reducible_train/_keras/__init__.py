@@ -19,6 +19,7 @@ from reducible_train._keras.calls import (
     one_sample,
     shape_of,
     trace_calls,
+    trace_loss,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
 from reducible_train._keras.compiling import compiled
@@ -43,6 +44,7 @@ from reducible_train._keras.fit_samples import (
     data_to_try,
     first_rows,
     len_of,
+    shapes_to_try,
     some_of_fit,
 )
 from reducible_train._keras.fits import (
@@ -296,6 +298,7 @@ __all__ = [
     "set_unlocked",
     "several_numbers",
     "shape_of",
+    "shapes_to_try",
     "size",
     "slots",
     "snake_case",
@@ -309,6 +312,7 @@ __all__ = [
     "timeless_state",
     "trace_anew",
     "trace_calls",
+    "trace_loss",
     "trainable_of",
     "trained_model",
     "training_arrays",

@@ -325,3 +325,18 @@ def in_order(inputs: Any, model: Any) -> list[Any]:
     if isinstance(inputs, dict) and names and set(names) <= set(inputs):
         return [inputs[name] for name in names]
     return list(keras.tree.flatten(inputs))
+
+
+def trace_loss(model: Any, x: Any, y: Any, weight: Any) -> None:
+    """Have the loss of a batch traced, of which only shapes are known, as `fit` will trace it.
+
+    Raises:
+        Exception: Whatever Keras and its backend find.
+    """
+
+    def loss(x: Any, y: Any, weight: Any) -> Any:
+        outputs = model(x, training=False)
+        return model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False)
+
+    with as_it_was(model):
+        _backend.compute_output_spec(loss, x, y, weight)

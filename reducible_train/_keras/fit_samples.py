@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train._keras.fits import data_of_fit, running_fit
+from reducible_train._keras.fits import running_fit
 from reducible_train._keras.values import host_value
 
 _BYTES = 2**27  # of the samples that are kept
@@ -47,17 +47,14 @@ def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
     Returns:
         For training and for validation: the name in `fit`, inputs, targets and weights, nested as
         they were given, and how many samples of them a batch has. Arrays are whole; of other
-        validation data that can be read again there is the first batch, and no size; of other
-        training data, which are not read, zeros of the shapes that they tell.
+        validation data that can be read again there is the first batch, and no size.
     """
     found = running_fit(callback, "epoch_iterator")
     if found is None:
         return []
     size = found.get("batch_size") or 32
     parts: list[tuple[str, Batch, int | None]] = []
-    given = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
-    told = None if _is_numbers(given) else _zeros(data_of_fit(callback))
-    parts.append(("x and y", given, size) if told is None else ("x and y", told, None))
+    parts.append(("x and y", tuple(found.get(name) for name in ("x", "y", "sample_weight")), size))
     data = found.get("validation_data")
     if isinstance(data, keras.utils.PyDataset) or hasattr(data, "element_spec"):
         parts += [("validation_data", each, None) for each in _batches(data, 1)]
@@ -67,20 +64,18 @@ def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
     return [part for part in parts if part[1][0] is not None and _is_numbers(part[1])]
 
 
-def _zeros(spec: Batch | None) -> Batch | None:
-    """A batch of two samples, or as many as all have; `None` where shapes are not told."""
+def shapes_to_try(spec: Batch | None) -> Batch | None:
+    """Tensors without values, of the shapes that batches of a stream have; `None` if not told."""
     leaves = [each for each in keras.tree.flatten(spec) if each is not None]
     if not leaves or not all(type(each).__name__ == "TensorSpec" for each in leaves):
         return None
     if any(each.shape.rank is None or None in each.shape[1:] for each in leaves):
         return None
 
-    def zeros(each: Any) -> Any:
-        if each is None or not each.shape:
-            return None
-        return np.zeros((each.shape[0] or 2, *each.shape[1:]), each.dtype.as_numpy_dtype)
+    def without_value(each: Any) -> Any:
+        return None if each is None else keras.KerasTensor(tuple(each.shape), each.dtype.name)
 
-    return _mapped(zeros, spec or (None, None, None))
+    return _mapped(without_value, spec or (None, None, None))
 
 
 def len_of(parts: Any) -> int:

@@ -1,12 +1,15 @@
 """The data of a fit against its model: what Keras would find once ranks were cut, or an epoch over.
 
 Keras itself is the judge: what does not plainly fit is run through the model and its loss, one
-batch of it, and refused only where that fails.
+batch of it, and refused only where that fails. Of training data in batches, which are not read,
+only the shapes are: they are traced, as `fit` will trace them.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -36,17 +39,29 @@ def check_fit_data(callback: Any, spec: Any) -> None:
     model = callback.model
     if spec is not None and spec[1] is None:
         _check_targets(model, _TRAINING)
+    known = _keras.data_to_try(callback)
+    if all(name != _TRAINING for name, *_ in known):
+        _check_shapes(model, _keras.shapes_to_try(spec))
     before: Any = None  # what is trained on, if it was looked at
-    for name, batch, size in _keras.data_to_try(callback):
+    for name, batch, size in known:
         if batch[1] is None:
             _check_targets(model, name)
         if size is not None:  # arrays, of which Keras wants equally many
             _check_counts(batch, name)
         if name == _TRAINING and _keras.has_own_step(model):
             continue
-        if _can_be_tried(model) and _is_doubtful(model, batch, before):
-            _try(model, _keras.first_rows(batch, size), name)
+        if _keras.len_of(batch) and _can_be_tried(model) and _is_doubtful(model, batch, before):
+            rows = _keras.first_rows(batch, size)
+            _try(model, partial(_keras.answers, model, [rows], judged=True), rows, name)
         before = batch
+
+
+def _check_shapes(model: Any, shapes: Any) -> None:
+    """Try what is known of batches that nobody has read, if the model will be run as a graph."""
+    if shapes is None or model.run_eagerly or _keras.has_own_step(model):
+        return
+    if _can_be_tried(model) and _is_doubtful(model, shapes, None):
+        _try(model, partial(_keras.trace_loss, model, *shapes), shapes, _TRAINING)
 
 
 def _check_targets(model: Any, name: str) -> None:
@@ -86,8 +101,6 @@ def _is_doubtful(model: Any, batch: Any, before: Any) -> bool:
     Of a model without a graph nothing is known but that: there, what comes first is let pass.
     """
     x, y, weight = batch
-    if not _keras.len_of(batch):
-        return False
     weighted = any(len(each.shape) != 1 for each in _leaves(weight))
     if before is not None and not weighted and _kinds((x, y)) == _kinds(before[:2]):
         return False
@@ -147,17 +160,21 @@ def _is_of_shapes(error: Exception) -> bool:
     return isinstance(error, kinds) or type(error).__name__ == "InvalidArgumentError"
 
 
-def _try(model: Any, batch: Any, name: str) -> None:
+def _of_batches(shape: Any) -> tuple[Any, ...]:
+    return tuple(length if place else None for place, length in enumerate(shape))
+
+
+def _try(model: Any, judge: Callable[[], Any], batch: Any, name: str) -> None:
     """Let the model judge a batch, as Keras has it judged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras will say it again
-            _keras.answers(model, [batch], judged=True)
+            judge()
     except Exception as error:  # Keras and its backend raise whatever they like
         if not _is_of_shapes(error):
             return  # a loss of one's own may want a graph, or anything else that is not here
         shapes = [
-            ", ".join(str((None, *each.shape[1:])) for each in _leaves(part)) or "none"
+            ", ".join(str(_of_batches(each.shape)) for each in _leaves(part)) or "none"
             for part in batch[:2]
         ]
         raise UnfitError(

@@ -168,6 +168,10 @@ FITS = {
         ]
         for kind, make in STREAMS.items()
     },
+    "samples without batches": (
+        lambda: fit(x=tf.data.Dataset.from_tensor_slices((X, Y)), y=None),
+        r"targets of shape \(\) in x and y of the fit",
+    ),
     "samples of another shape": (
         lambda: fit(x=X[:, :5]),
         "inputs of shape .None, 5.*x and y of the fit",
@@ -341,7 +345,8 @@ def test_tokens_are_looked_at_where_they_enter_a_table(named):
 def taken(model, x, y, **data):
     """True where a fit with a scheduler brings what is asked, as one without would train."""
     scheduler = RankScheduler(PiecewiseConstant(values=(1.0, 0.8), start_epochs=(0, 1)))
-    model.fit(x, y, epochs=2, batch_size=32, verbose=0, callbacks=[scheduler], **data)
+    data = {"batch_size": 32} | data
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[scheduler], **data)
     return len(scheduler.report.cuts) == 1
 
 
@@ -370,6 +375,22 @@ class Bags(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return X[:12], Y[:3]
+
+
+def in_batch(targets, outputs):
+    """A loss of batches of 16, whose targets are of another shape than outputs and not below 1."""
+    with tf.control_dependencies([tf.debugging.assert_positive(targets)]):
+        alike = tf.matmul(outputs, outputs, transpose_b=True)
+    return keras.losses.sparse_categorical_crossentropy(tf.range(16), alike, from_logits=True)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_of_batches_that_are_not_read_shapes_alone_are_judged(run_eagerly):
+    model = network(loss=in_batch)
+    model.compile("sgd", in_batch, run_eagerly=run_eagerly)
+    targets = np.ones((32, 2), "float32")
+    batches = tf.data.Dataset.from_tensor_slices((X, targets)).batch(16)
+    assert taken(model, batches, None, batch_size=None, shuffle=False)
 
 
 def test_batches_may_hold_fewer_targets_than_inputs():
