@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+# How a process is told to end, by a person, by containers and batch systems; what Python does then.
+_USUAL: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+
 
 @contextmanager
-def noticed_interrupts() -> Iterator[Callable[[], None]]:
-    """Gives a function that raises `KeyboardInterrupt` if one has come.
+def noticed_interrupts(
+    numbers: Sequence[int] = (signal.SIGINT,),
+) -> Iterator[Callable[[], None]]:
+    """Have signals raise `KeyboardInterrupt`; gives a function that raises it if one has come.
 
     Python drops what is raised in the callback of a weak reference or in `__del__`, so that the
-    first Ctrl-C of a person may do nothing at all.
+    first Ctrl-C of a person, or the only SIGTERM, may do nothing at all.
     """
-    before = signal.getsignal(signal.SIGINT)
     came: list[int] = []
 
     def note(number: int, _: Any) -> None:
@@ -27,30 +34,14 @@ def noticed_interrupts() -> Iterator[Callable[[], None]]:
         if came:
             raise KeyboardInterrupt
 
-    is_usual = before is signal.default_int_handler
-    if not is_usual or threading.current_thread() is not threading.main_thread():
+    usual = [number for number in numbers if signal.getsignal(number) is _USUAL[number]]
+    if not usual or threading.current_thread() is not threading.main_thread():
         yield check
         return
-    signal.signal(signal.SIGINT, note)
+    for number in usual:
+        signal.signal(number, note)
     try:
         yield check
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def terminations_interrupt() -> Iterator[None]:
-    """What asks a process to end, as containers and batch systems do, acts as Ctrl-C does."""
-
-    def interrupt(number: int, _: Any) -> None:
-        raise KeyboardInterrupt
-
-    is_usual = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not is_usual or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in usual:
+            signal.signal(number, _USUAL[number])

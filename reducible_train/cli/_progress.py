@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -25,6 +25,9 @@ class EpochLines(keras.callbacks.Callback):
         console: Where to print.
         scheduler: Anything with a current `report`; `None` for a training without cuts.
         lines: False shows the bar alone.
+
+    Attributes:
+        check: Called after each step; what it raises ends the training.
     """
 
     def __init__(self, console: Console, scheduler: Any = None, *, lines: bool = True):
@@ -33,6 +36,7 @@ class EpochLines(keras.callbacks.Callback):
         self.scheduler = scheduler
         self.lines = lines
         self.has_trained = False  # a step at least
+        self.check: Callable[[], None] = lambda: None
         self._columns: list[str] | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -58,6 +62,7 @@ class EpochLines(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.has_trained = True
         self._bar.update(self._task, completed=batch + 1)
+        self.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.lines:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import typer
 
 from reducible_train.cli._errors import show_error
 from reducible_train.cli._exit import RESCUED
-from reducible_train.cli._interrupts import terminations_interrupt
+from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.errors import first_sentence
 
 
 @contextmanager
-def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[None]:
+def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[Callable[[], None]]:
     """Save the model beside its file if training is broken off, or its file cannot be written.
 
     Args:
@@ -25,12 +26,15 @@ def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[None]:
         out: The compact file it should have become.
         has_begun: Called to learn whether a step was trained; before that nothing can be lost.
 
+    Yields:
+        What to call now and then, as an interrupt may have been dropped.
+
     Raises:
         typer.Exit: With `RESCUED`, after the place was told.
     """
     try:
-        with terminations_interrupt():
-            yield
+        with noticed_interrupts((signal.SIGINT, signal.SIGTERM)) as check:
+            yield check
     except (Exception, KeyboardInterrupt) as error:
         if not has_begun():
             raise

@@ -53,7 +53,7 @@ def train(
     scheduler, *listeners = loaded.callbacks()
     console.print(Text(f"{network.name}: {parameters_before:,} parameters"))
     lines = EpochLines(console, scheduler)
-    with rescuing(network, out, lambda: lines.has_trained):
+    with rescuing(network, out, lambda: lines.has_trained) as lines.check:
         with lines, warnings.catch_warnings():
             for told_below in (ShortfallWarning, OutputErrorWarning):
                 warnings.simplefilter("ignore", told_below)

@@ -211,20 +211,20 @@ class AnswerWatch:
     ) -> bool:
         """True if the loss is known to have risen by more than a tenth: else training has made
         other answers of those of a network that was not trained before. So it has, unless a cut
-        had spoilt them, where all other metrics are better, and it is only too sure of them.
+        had spoilt them, where other metrics are better and none worse: it is only too sure of them.
         """
         risen = _rise(before, now) > 0.1 * abs(before.get("loss", 0.0))
         return risen and (spoilt or not self._has_learnt(before, now))
 
     def _has_learnt(self, before: Mapping[str, float], now: Mapping[str, float]) -> bool:
-        """True if there are metrics beside losses, and all of them have become better."""
+        """True if some metric beside losses has become better, and none worse."""
         signs = {"up": 1, "down": -1}
         gains = [
             signs[way] * (now[name] - before[name])
             for name, way in _keras.logged_metrics(self._model).items()
             if way and name in before and name in now and not name.endswith("loss")
         ]
-        return bool(gains) and min(gains) > 0
+        return bool(gains) and min(gains) >= 0 < max(gains)
 
     def _since_start(self, now: Answers) -> float | None:
         return None if self._start is None else _known(self._errors(self._start, now))

@@ -183,14 +183,19 @@ def _empty_sections(values: Any, empty: Iterable[Place]) -> Iterator[tuple[Place
     """Sections of which nothing but the name is there, and no override brings more."""
     for place in empty:
         wrong = nothing_in(ConfigModel, place)
-        if wrong is not None and _at(values, place) is None:
+        if wrong is not None and _is_empty(values, place):
             yield place, wrong
 
 
-def _at(values: Any, place: Place) -> Any:
+def _is_empty(values: Any, place: Place) -> bool:
+    """True if nothing has taken the place of what a file leaves empty, or of what it is in."""
     for part in place:
-        values = values.get(part) if isinstance(values, dict) else values[part]
-    return values
+        if isinstance(values, list):
+            values = dict(enumerate(values))
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return values is None
 
 
 def _overridden(values: Any, overrides: Mapping[str, Any]) -> Any:

@@ -217,7 +217,9 @@ def nothing_in(root: type[BaseModel], place: Place) -> str | None:
     sections = [each for item in held for each in sections_in(item.annotation)]
     if not sections:
         return None
-    usual = f" Write '{name}: {{}}' for its defaults." if all(map(_has_defaults, sections)) else ""
+    is_one_of = any({"required": [name]} in each.one_of for each in models)
+    needs_keys = is_one_of or not all(map(_has_defaults, sections))
+    usual = "" if needs_keys else f" Write '{name}: {{}}' for its defaults."
     return (
         f"{name} is empty, which is as if it were not there. Received: nothing. Write what belongs "
         f"to it, or remove it.{usual}"

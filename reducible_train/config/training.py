@@ -118,6 +118,7 @@ def _options_of(known: Mapping[str, Any]) -> type[Section]:
     forms: dict[str, Any] = {}
     for key, default in known.items():
         form = next((of for kind, of in _FORMS.items() if isinstance(default, kind)), None)
+        form = int if form is float and key.endswith(_COUNTS) else form
         optional = _BASE.get(key, ...) is None
         if form is not None and key not in ("name", "learning_rate"):
             forms[key] = (form | None if optional else form, default)
@@ -127,6 +128,7 @@ def _options_of(known: Mapping[str, Any]) -> type[Section]:
 
 # Types by those of defaults; where there is none, numbers are taken, as for `clipnorm`.
 _FORMS: Mapping[Any, Any] = {bool: bool, int | float | None: float, list | tuple: list[str]}
+_COUNTS = ("steps", "frequency")
 _BASE = keras.optimizers.SGD().get_config()
 
 

@@ -6,13 +6,13 @@ import re
 
 # Of metrics that lie between 0 and 1, Keras's and those that people use.
 FRACTIONS = (
-    r"acc|accuracy|auc|precision|recall|sensitivity|specificity|io_?u|f1|f1_score|fbeta_score|"
+    r"acc|accuracy|auc|precision|recall|sensitivity|specificity|io_?u|f1|f1_?score|fbeta_score|"
     r"dice|top_?\d+"
 )
 # Of those that should be small; all others should be large.
 _SMALL = (
-    r"loss(?:es)?|logloss|errors?|err|mae|mse|rmse|mape|smape|msle|rmsle|nll|"
-    r"negative_log_likelihood|perplexity|ppl|(?:cross_?)?entropy|bce|cce|ce|kld?|divergence|hinge|"
+    r"[a-z]*(?:(?<![fg])loss(?:es)?|errors?|mae|mse|mape|msle|entropy)|err|nll|"
+    r"negative_log_likelihood|perplexity|ppl|bce|cce|ce|kld?|divergence|hinge|"
     r"poisson|distance|huber|log_?cosh|wer|cer|brier(?:_score)?|false"
 )
 _LARGE = r"score|similarity|correlation|coefficient|r2|kappa|bleu|psnr|ssim|ndcg|reward"
@@ -21,6 +21,7 @@ _WORD = re.compile(
     rf"(?<![a-z])(?:(?P<small>{_SMALL})|(?P<fraction>(?:{FRACTIONS})(?:_score|_coefficient)?)"
     rf"|(?P<large>{_LARGE}))(?![a-z])"
 )
+_LOSS_OF = re.compile(r"^(?:val_)?loss[_/-](?:io_?u|dice)$")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # of valLoss, RMSELoss
 
 
@@ -32,8 +33,8 @@ def direction_by_name(name: str) -> int:
     Example:
         >>> [direction_by_name(name) for name in ("val_gloss_accuracy", "val_loss", "terrain/AUC")]
         [1, -1, 1]
-        >>> [direction_by_name(name) for name in ("accuracyLoss", "brier_score", "loss_r2_score")]
-        [-1, -1, 1]
+        >>> [direction_by_name(name) for name in ("totalloss", "brier_score", "val_loss_dice")]
+        [-1, -1, -1]
     """
     return -1 if _kind(name) == "small" else 1
 
@@ -49,8 +50,11 @@ def is_fraction_by_name(name: str) -> bool:
 
 
 def _kind(name: str) -> str | None:
-    """What the last word says that says anything."""
+    """What the last word says that says anything; of a loss, the words behind may name which."""
+    words = _HUMP.sub("_", name).lower()
+    if _LOSS_OF.search(words):
+        return "small"
     found = None
-    for each in _WORD.finditer(_HUMP.sub("_", name).lower()):
+    for each in _WORD.finditer(words):
         found = each.lastgroup
     return found

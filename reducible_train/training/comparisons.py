@@ -107,7 +107,8 @@ class Comparers:
 
     def __init__(self, callbacks: Sequence[Any], model: Any):
         self._callbacks = comparing(callbacks)
-        self._plan = plan_of(model) if self._callbacks else {}
+        self._restoring = [e for e in callbacks if getattr(e, "restore_best_weights", False)]
+        self._plan = plan_of(model) if self._callbacks or self._restoring else {}
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._callbacks)
@@ -121,13 +122,13 @@ class Comparers:
     @property
     def _last_to_restore(self) -> Any | None:
         """The last of those that put the best weights back when training ends, and have some."""
-        restoring = [e for e in self._callbacks if getattr(e, "restore_best_weights", False)]
-        kept = [each for each in restoring if getattr(each, "best_weights", None) is not None]
+        kept = [e for e in self._restoring if getattr(e, "best_weights", None) is not None]
         return kept[-1] if kept else None
 
     def look(self, model: Any) -> bool:
         """Let them begin anew if ranks have changed since the last look; True if so."""
-        if not self._callbacks or plan_of(model) == self._plan:
+        followed = self._callbacks or self._restoring
+        if not followed or plan_of(model) == self._plan:
             return False
         self._plan = plan_of(model)
         for each in self._callbacks:

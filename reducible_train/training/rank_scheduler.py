@@ -109,7 +109,7 @@ class RankScheduler(keras.callbacks.Callback):
         diverged: What of the model was NaN or infinite at the end of the last `fit`, as a weight;
             `None` if nothing was. `fit` warns of it as well.
         kept_epoch: The epoch, from 0, whose weights the last `fit` ended with, where a callback has
-            put back those of its best; `None` where they are those of the last.
+            put back those of its best, also if that was the last; `None` where none has.
         seconds: Wall time spent in this callback since `fit` began.
 
     Raises:

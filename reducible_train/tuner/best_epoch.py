@@ -27,9 +27,12 @@ class BestEpoch(keras.callbacks.Callback):
     Attributes:
         logs: What the best epoch has logged; empty before there was one.
         best: Its metric; `None` where it has none.
-        epoch: That epoch, from 0; `None` before there was one.
+        best_epoch: That epoch, from 0; `None` before there was one.
+        best_weights: Its weights, which `put_back` gives the model after the fit.
         saved: True if the saved model is of this execution.
     """
+
+    restore_best_weights = True  # as of an `EarlyStopping`, whose figures are of the best epoch
 
     def __init__(
         self,
@@ -43,9 +46,9 @@ class BestEpoch(keras.callbacks.Callback):
         self.scheduler, self.metric, self.sign = scheduler, monitor, sign
         self.logs: dict[str, float] = {}
         self.best: float | None = None
-        self.epoch: int | None = None
+        self.best_epoch: int | None = None
         self.saved = False
-        self._weights: list[Any] | None = None  # of the best epoch, where it is not the last
+        self.best_weights: list[Any] | None = None
         self._save, self._threshold = save, threshold
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -53,23 +56,20 @@ class BestEpoch(keras.callbacks.Callback):
             return
         value = (logs or {}).get(self.metric)
         value = None if value is None or math.isnan(value) else float(value)
-        if self.epoch is not None and not _better(value, self.best, self.sign):
+        if self.best_epoch is not None and not _better(value, self.best, self.sign):
             return
         self.logs = {name: float(each) for name, each in (logs or {}).items() if _is_scalar(each)}
-        self.best, self.epoch, self._weights = value, epoch, self.model.get_weights()
+        self.best, self.best_epoch, self.best_weights = value, epoch, self.model.get_weights()
         others = self._threshold
         if self._save is not None and (others is None or _better(value, others, self.sign)):
             self._save(self.model)
             self.saved = True
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.scheduler.kept_epoch = self.epoch  # for the logs, which are written after this
-
     def put_back(self) -> None:
         """Give the model the weights of its best epoch, after the fit."""
-        if self._weights is not None:
-            self.model.set_weights(self._weights)
-            self._weights = None
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+            self.best_weights = None
 
 
 def _better(value: float | None, other: float | None, sign: int) -> bool:

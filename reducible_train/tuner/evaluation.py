@@ -262,7 +262,7 @@ def run_trial(
     alone = save is None  # keras-tuner writes the row of its trials
     ranks = [RankTensorBoard(scheduler, each, analysis=table, in_hparams=alone) for each in boards]
     model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, best, *ranks]})
-    if best.epoch is None:
+    if best.best_epoch is None:
         raise ArgumentError(
             "A trial must reach its final ranks before training ends. Received: no epoch from "
             f"epoch {scheduler.final_epoch:g} on, counted from 0. Let ranks fall earlier, or stop "

@@ -372,10 +372,22 @@ def test_a_model_that_cannot_be_saved_is_rescued(out, monkeypatch):
     assert small.count_params() <= 0.6 * network().count_params()
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError("in the middle"), None])
+class Falls:
+    """Has a signal come where Python drops what it raises."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, ValueError("in the middle"), "SIGTERM", "dropped"]
+)
 def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error):
     def raise_it(*_):
-        if error is None:
+        if error == "dropped":
+            Falls()
+        elif error == "SIGTERM":
             signal.raise_signal(signal.SIGTERM)  # as `docker stop` and batch systems do
         else:
             raise error

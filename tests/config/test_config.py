@@ -574,6 +574,7 @@ training:
         ("momentum: null", "a number. Received: nothing"),
         ("clipnorm: true", "a number. Received: true"),
         ("ema_momentum: [0.9]", "a number"),
+        ("gradient_accumulation_steps: 2.5", "a whole number"),
     ],
 )
 def test_arguments_of_an_optimizer_are_of_the_kind_of_their_defaults(network, option, told):

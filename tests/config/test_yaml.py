@@ -120,6 +120,9 @@ def test_nothing_may_be_said_by_its_word_and_be_filled_by_an_override(tmp_path):
     assert load_config(tmp_path / "c.yaml").compression.guard is None
     (tmp_path / "c.yaml").write_text("compression: {budget: 0.5}\ntraining:\n")
     assert load_config(tmp_path / "c.yaml", {"training.epochs": 3}).training.epochs == 3
+    (tmp_path / "c.yaml").write_text("compression: {budget: 0.5, cadence: {start: }}\n")
+    with pytest.raises(ConfigError, match="cadence must be a mapping"):
+        load_config(tmp_path / "c.yaml", {"compression.cadence": 3})
 
 
 def bomb(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""What names of metrics tell: their last word counts, never a part of a word."""
+"""What names of metrics tell: their last word counts, and no word that is only in another."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ SMALL = (
     "head-mae",
     "brier_score",
     "false_positives",
+    "val_nrmse",
+    "bboxloss",
+    "sparsecategoricalcrossentropy",
+    "val_loss_dice",
+    "loss_iou",
 )
 FRACTIONS = (
     "val_gloss_accuracy",
@@ -31,6 +36,8 @@ FRACTIONS = (
     "val_mean_io_u",
     "MeanIoU",
     "f1_score",
+    "val_f1score",
+    "gloss_iou",
     "mse/precision",
     "top_k_categorical_accuracy",
 )

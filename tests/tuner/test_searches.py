@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import warnings
 from pathlib import Path
 
 import keras
@@ -25,7 +27,8 @@ from searches import (
     trials_of,
 )
 
-from reducible_train import SearchSpace, factorize, save_model
+from reducible_train import SearchSpace, factorize, load_model, read_report, save_model
+from reducible_train.errors import OutputErrorWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
@@ -455,6 +458,31 @@ def test_settings_in_metrics_out(tmp_path):
     assert runs[0]["file_bytes"] == len(files[0])
     with pytest.raises(ValueError, match="`budget` must be chosen in"):
         evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
+
+
+class Fades(keras.callbacks.Callback):
+    """The metric of the first epoch is the best, and the weights of the last are lost."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_accuracy"] = 1.0 / (epoch + 1)
+        if epoch == self.params["epochs"] - 1:
+            for variable in self.model.trainable_variables:
+                variable.assign(variable * math.nan)
+
+
+def test_the_report_in_the_file_of_a_trial_is_of_its_best_epoch(tmp_path):
+    file, fit = tmp_path / "a.reducible", FIT | {"epochs": 3, "callbacks": [Fades()]}
+    fit |= {"validation_split": 0.0, "validation_data": (X, Y), "monitor": "val_accuracy"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputErrorWarning)  # that it has diverged
+        told = evaluate_settings(
+            network(), SearchSpace(budget=(0.5, 0.8)), {"budget": 0.6}, X, Y, file=file, **fit
+        )
+    model = load_model(file)
+    model.compile("sgd", network().loss)
+    assert math.isfinite(told["val_loss"])
+    at_end = read_report(file).answers.metrics
+    assert at_end["loss"] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
 
 
 @pytest.mark.parametrize(
