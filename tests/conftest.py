@@ -56,17 +56,18 @@ EAGER = (
 
 
 @functools.cache
-def quick_tensorflow() -> None:
+def quick_tensorflow(*, optimizes: bool) -> None:
     """Have TensorFlow do for many small models no more than they need: a quarter less time.
 
     Graphs are run as they are traced, not optimised first, which is decided before the first
-    operation runs. And kernels of operations stay when it is seeded anew; all are thrown away
-    elsewhere, for those that hold a seed, which Keras has none of.
+    operation runs; the slow tests run them as everybody does. And kernels of operations stay when
+    it is seeded anew; all are thrown away elsewhere, for those that hold a seed, which Keras has
+    none of.
     """
     import tensorflow as tf
     from tensorflow.python.eager.context import Context
 
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not optimizes})
 
     def seed(self: Any, seed: Any) -> None:
         self._seed, self._rng = seed, random.Random(seed)
@@ -78,7 +79,7 @@ def quick_tensorflow() -> None:
 def pytest_collectstart(collector: pytest.Collector) -> None:
     """What may make a model when it is imported is collected after TensorFlow is set up."""
     if collector.path.suffix == ".py" and not is_in_pure_room(collector.path):
-        quick_tensorflow()
+        quick_tensorflow(optimizes=collector.config.option.markexpr == "slow")
 
 
 @pytest.fixture(autouse=True)
