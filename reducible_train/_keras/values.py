@@ -65,11 +65,11 @@ def not_finite(variable: Any) -> int:
     return int(host_value(keras.ops.sum(keras.ops.cast(bad, "int32"))))
 
 
-def lost_numbers(variables: Iterable[Any]) -> str | None:
-    """How many numbers of the first variable that has such are NaN or infinite, and which it is."""
+def lost_numbers(variables: Iterable[Any]) -> tuple[str, int, int] | None:
+    """Of the first variable that holds NaN or infinity its path, how many, and how many it has."""
     for variable in variables:
         if bad := not_finite(variable):
-            return f"{bad:,} of {size(variable):,} numbers of {variable.path}"
+            return variable.path, bad, size(variable)
     return None
 
 

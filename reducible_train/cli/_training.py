@@ -53,10 +53,13 @@ def train(
     scheduler, *listeners = loaded.callbacks()
     console.print(Text(f"{network.name}: {parameters_before:,} parameters"))
     lines = EpochLines(console, scheduler)
-    with rescuing(network, out, lambda: lines.has_trained) as lines.check:
-        with lines, warnings.catch_warnings():
-            for told_below in (ShortfallWarning, OutputErrorWarning):
-                warnings.simplefilter("ignore", told_below)
+    with (
+        rescuing(network, out, lambda: lines.has_trained) as lines.check,
+        warnings.catch_warnings(),
+    ):
+        for told_below in (ShortfallWarning, OutputErrorWarning):
+            warnings.simplefilter("ignore", told_below)
+        with lines:
             network.fit(
                 *arrays.train,
                 epochs=training.epochs,

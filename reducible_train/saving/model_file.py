@@ -31,7 +31,13 @@ from reducible_train.container.codecs.dtypes import dtype_named
 from reducible_train.container.files import check_path
 from reducible_train.container.header import header_bytes
 from reducible_train.container.records import check_name
-from reducible_train.errors import ArgumentTypeError, FormatError, SurgeryError, shortened
+from reducible_train.errors import (
+    ArgumentTypeError,
+    FormatError,
+    OutputErrorWarning,
+    SurgeryError,
+    shortened,
+)
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_file_name
 from reducible_train.report.records import Report
@@ -130,9 +136,11 @@ def save_model(model: Any, path: Path_, report: Report | None = None) -> SavedFi
         warnings.warn(f"{saved.path} is written. {back}", stacklevel=2)
     lost = _keras.lost_numbers(model.weights)
     if lost is not None:
+        where, bad, size = lost
         warnings.warn(
-            f"{saved.path} is written, of a model that is broken: {lost} are NaN or infinite. Save "
-            "weights of before its training diverged.",
+            f"{saved.path} is written, of a model that is broken: {bad:,} of {size:,} numbers of "
+            f"{where} are NaN or infinite. Save weights of before its training diverged.",
+            OutputErrorWarning,
             stacklevel=2,
         )
     return saved

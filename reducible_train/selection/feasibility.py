@@ -218,9 +218,10 @@ def check_finite(survey: Survey) -> None:
                 )
     lost = _keras.lost_numbers(survey.model.weights)
     if lost is not None:
+        path, bad, size = lost
         raise SpectrumError(
-            f"{lost} are NaN or infinite, so no data can judge the kernels of the model. Load good "
-            "weights, or find out where training diverged."
+            f"{path}: {bad} of {size} numbers are NaN or infinite, so no data can judge the "
+            "kernels of the model. Load good weights, or find out where training diverged."
         )
 
 

@@ -55,4 +55,7 @@ def lost_numbers(model: Any) -> str | None:
     """
     _keras.sync_state(model)
     lost = _keras.lost_numbers(_keras.trained_model(model).weights)
-    return None if lost is None else f"{lost} were NaN or infinite"
+    if lost is None:
+        return None
+    path, bad, size = lost
+    return f"{bad:,} of {size:,} numbers of {path} were NaN or infinite"
