@@ -390,6 +390,7 @@ def test_a_training_that_spoils_good_answers_is_told_apart_from_cuts_that_do(bud
     assert "At the end of the training, the outputs were no better" in scheduler.report.notes[-1]
 
 
+@pytest.mark.traced  # 120 steps
 @pytest.mark.parametrize("wrong", [0, 80])
 def test_a_network_that_has_learnt_gave_other_answers_before_and_is_not_warned_of(wrong):
     _, x, y = learnt()
