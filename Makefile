@@ -87,8 +87,7 @@ test-slow: env
 # One after the other, so that the tests' summary ends the output.
 test: env
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory test-pure
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types test-pure
 	@$(MAKE) --no-print-directory pytest MARKS="not slow and not pure"
 
 backends: $(BACKENDS:%=.venv-%/.installed)
