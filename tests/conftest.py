@@ -57,7 +57,7 @@ EAGER = (
 
 @functools.cache
 def quick_tensorflow(*, optimizes: bool) -> None:
-    """Have TensorFlow do for many small models no more than they need: a quarter less time.
+    """Have TensorFlow do for many small models no more than they need: a tenth less time.
 
     Graphs are run as they are traced, not optimised first, which is decided before the first
     operation runs; the slow tests run them as everybody does. And kernels of operations stay when
