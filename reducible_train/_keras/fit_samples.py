@@ -66,6 +66,8 @@ def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
 
 def shapes_to_try(spec: Batch | None) -> Batch | None:
     """Tensors without values, of the shapes that batches of a stream have; `None` if not told."""
+    if spec is None:
+        return None
     leaves = [each for each in keras.tree.flatten(spec) if each is not None]
     if not leaves or not all(type(each).__name__ == "TensorSpec" for each in leaves):
         return None
@@ -75,7 +77,7 @@ def shapes_to_try(spec: Batch | None) -> Batch | None:
     def without_value(each: Any) -> Any:
         return None if each is None else keras.KerasTensor(tuple(each.shape), each.dtype.name)
 
-    return _mapped(without_value, spec or (None, None, None))
+    return _mapped(without_value, spec)
 
 
 def len_of(parts: Any) -> int:

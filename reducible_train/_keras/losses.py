@@ -20,7 +20,6 @@ def add_to_loss(model: Any, extra: Callable[[], Sequence[Any]]) -> None:
     """
     if type(model).compute_loss is not _STOCK or "compute_loss" in vars(model):
         return
-
     vars(model)["compute_loss"] = _WithMore(model, extra)  # where Keras looks first
 
 

@@ -173,10 +173,10 @@ def _guarded(outcome: FitOutcome) -> Reason | None:
         return None
     if why is None:
         why = "Each cut waited until the one before it had been judged, which took the time."
-    remedy = f"rain for longer, let the schedule end earlier, or {outcome.guard.remedy}."
-    rarity = outcome.guard.rarity
-    begin = "T" if rarity is None else f"Leave out {rarity}, and each epoch is validated; or t"
-    return why, f"{begin}{remedy}", True
+    remedy, rarity = "Train for longer", outcome.guard.rarity
+    if rarity is not None:
+        remedy = f"Leave out {rarity}, and each epoch is validated; or train for longer"
+    return why, f"{remedy}, let the schedule end earlier, or {outcome.guard.remedy}.", True
 
 
 def _unsettled(outcome: FitOutcome) -> Reason | None:
