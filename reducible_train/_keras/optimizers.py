@@ -196,7 +196,7 @@ def _inherit_weight_decay(optimizer: Any, heirs: Heirs) -> None:
     excluded = set(getattr(optimizer, "_exclude_from_weight_decay", ()))
     told = excluded or getattr(optimizer, "_exclude_from_weight_decay_pattern", None) is not None
     cache = dict(getattr(optimizer, "_exclude_from_weight_decay_cache", {}))
-    decays = [any(optimizer._use_weight_decay(v) for v in old) for _, old in heirs] if told else []
+    decays = [any(decays_in(optimizer, v) for v in old) for _, old in heirs] if told else []
     gone = {optimizer._var_key(v) for _, old in heirs for v in old}
     excluded, cache = excluded - gone, {k: v for k, v in cache.items() if k not in gone}
     for (new, _), decay in zip(heirs, decays, strict=bool(told)):
@@ -207,6 +207,17 @@ def _inherit_weight_decay(optimizer: Any, heirs: Heirs) -> None:
     if told:
         optimizer._exclude_from_weight_decay = excluded
     optimizer._exclude_from_weight_decay_cache = cache
+
+
+def decays_in(optimizer: Any, variable: Any) -> bool:
+    """Whether an optimizer lets weight decay act on a variable.
+
+    That of TensorFlow asks with the backend's own variable, whose name is the path; the others
+    with Keras's, whose name is `kernel` in every layer.
+    """
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    asked: bool = optimizer._use_weight_decay(variable.value if on_tensorflow else variable)
+    return asked
 
 
 def _inherit_choices(optimizer: Any, heirs: Heirs) -> None:

@@ -164,6 +164,33 @@ def test_exclusions_from_weight_decay_are_inherited():
         assert optimizer._use_weight_decay(second.kernel_u)
 
 
+@pytest.mark.parametrize("built", [False, True], ids=["not built", "built"])
+def test_an_exclusion_by_the_name_of_a_layer_is_for_its_factors(built):
+    """TensorFlow's optimizers know a variable by its path, those of other backends by its name."""
+
+    def decaying(rank):
+        optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(var_names=["a/", "nowhere"])
+        layers = [keras.layers.Dense(16, name="a"), keras.layers.Dense(14, name="b")]
+        model = keras.Sequential([keras.Input((12,)), *layers])
+        model.compile(optimizer, "mse")
+        if built:
+            optimizer.build(model.trainable_variables)
+        if rank is not None:
+            change_kernels(model, [cut(k, rank, decomposition(k)) for k in find_kernels(model)])
+        before = {each.name: each.get_weights() for each in model.layers}
+        variables = model.trainable_variables
+        optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
+        return {
+            each.name
+            for each in model.layers
+            if not all(map(np.array_equal, before[each.name], each.get_weights()))
+        }
+
+    expected = {"b"} if keras.backend.backend() == "tensorflow" else {"a", "b"}
+    assert decaying(None) == decaying(4) == expected
+
+
 def test_an_optimizer_made_for_each_variable_keeps_its_state():
     """A MultiOptimizer's map may be a function that makes a new optimizer at each call."""
     optimizer = keras.optimizers.MultiOptimizer(lambda variable: keras.optimizers.Adam(1e-3))
