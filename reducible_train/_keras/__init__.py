@@ -119,6 +119,8 @@ from reducible_train._keras.optimizers import (
     all_optimizers,
     build_scope,
     built_optimizer,
+    decay_exclusions,
+    exclude_from_decay,
     inherit_settings,
     inner_optimizers,
     knows_variables,
@@ -129,6 +131,7 @@ from reducible_train._keras.optimizers import (
     unbuild_all,
 )
 from reducible_train._keras.outputs import Outputs, carries_kernel, output_layers
+from reducible_train._keras.own_objects import own_objects
 from reducible_train._keras.processes import (
     Broadcast,
     broadcaster,
@@ -219,9 +222,11 @@ __all__ = [
     "copy_state",
     "data_of_fit",
     "data_to_try",
+    "decay_exclusions",
     "drop_attribute",
     "dtype_of",
     "end_warm_up",
+    "exclude_from_decay",
     "factor_layouts",
     "find_holders",
     "first_epoch",
@@ -279,6 +284,7 @@ __all__ = [
     "output_gradients",
     "output_layers",
     "outputs_without_loss",
+    "own_objects",
     "own_variables",
     "passing_state",
     "plainly_named",

@@ -220,6 +220,46 @@ def decays_in(optimizer: Any, variable: Any) -> bool:
     return asked
 
 
+DecayExclusions = Sequence[tuple[Any, Sequence[bool]] | None]  # a pattern; what decays
+
+
+def decay_exclusions(optimizers: Sequence[Any], variables: Sequence[Any]) -> DecayExclusions:
+    """What optimizers and those they drive were told about weight decay, as no file holds it.
+
+    Args:
+        optimizers: The optimizers.
+        variables: All of their model, in its order.
+    """
+    return [_told_of_decay(each, variables) for each in _stepping(optimizers)]
+
+
+def exclude_from_decay(
+    optimizers: Sequence[Any], exclusions: DecayExclusions, variables: Sequence[Any]
+) -> None:
+    """Tell new optimizers what others were told about the same variables of theirs."""
+    for each, told in zip(_stepping(optimizers), exclusions, strict=False):
+        if told is not None:
+            pattern, decays = told
+            known = zip(variables, decays, strict=False)
+            cache = {each._var_key(variable): decay for variable, decay in known}
+            each._exclude_from_weight_decay = {key for key, decay in cache.items() if not decay}
+            each._exclude_from_weight_decay_pattern = pattern
+            each._exclude_from_weight_decay_cache = cache
+
+
+def _stepping(optimizers: Sequence[Any]) -> list[Any]:
+    """The optimizers and those they drive, but a LossScaleOptimizer, which may come and go."""
+    every = [each for one in optimizers for each in all_optimizers(one)]
+    return [each for each in every if not isinstance(each, keras.optimizers.LossScaleOptimizer)]
+
+
+def _told_of_decay(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, Sequence[bool]] | None:
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    if pattern is None and not getattr(optimizer, "_exclude_from_weight_decay", None):
+        return None
+    return pattern, [decays_in(optimizer, each) for each in variables]
+
+
 def _inherit_choices(optimizer: Any, heirs: Heirs) -> None:
     """A map by path gets the paths of new variables; a function is asked about the old ones."""
     chosen = optimizer._optimizer_map

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,13 +118,10 @@ class _Copier:
     """The bytes of a model as Keras writes it, with its compilation and optimizer state."""
 
     def __init__(self, model: Any, custom_objects: Mapping[str, Any] | None):
-        parts = list(_parts(model))
-        functions = {id(each): each for each in parts if isinstance(each, types.FunctionType)}
-        classes = [type(each) for each in parts if id(each) not in functions]
-        own = {each.__name__: each for each in reversed(classes) if not _is_kerass(each)}
+        self._decay = _keras.decay_exclusions(_keras.held_optimizers(model), model.weights)
         try:
-            with _named_apart(functions.values()) as named, _quiet():
-                self._objects = {**own, **named, **(custom_objects or {})}
+            with _keras.own_objects(model) as own, _quiet():
+                self._objects = {**own, **(custom_objects or {})}
                 self._bytes = pickle.dumps(model)
             copied = self(None)
         except Exception as error:  # a layer's own code may fail in any way
@@ -136,7 +132,9 @@ class _Copier:
 
     def __call__(self, _: Any) -> Any:
         with keras.saving.custom_object_scope(self._objects), _quiet(), _settled_numbers():
-            return pickle.loads(self._bytes)
+            model = pickle.loads(self._bytes)
+        _keras.exclude_from_decay(_keras.held_optimizers(model), self._decay, model.weights)
+        return model
 
 
 @contextmanager
@@ -156,45 +154,6 @@ def _settled_numbers() -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
-
-
-def _parts(model: Any) -> Iterator[Any]:
-    """All that Keras writes of a model by a name: layers, what they and its compilation are of."""
-    for part in (model, *(layer for _, layer in _keras.walk(model))):
-        yield part
-        yield from filter(_is_named, vars(part).values())
-    told = [model.optimizer, *model.metrics] if model.compiled else []
-    for part in keras.tree.flatten([*told, *_keras.compiled_with(model).values()]):
-        yield part
-        yield from filter(_is_named, getattr(part, "__dict__", {}).values())
-
-
-def _is_named(value: Any) -> bool:
-    """True for a function, and for an object such as a regularizer."""
-    return isinstance(value, types.FunctionType) or hasattr(value, "get_config")
-
-
-def _is_kerass(made: Any) -> bool:
-    return getattr(made, "__module__", "").partition(".")[0] in ("keras", "builtins")
-
-
-@contextmanager
-def _named_apart(functions: Iterable[types.FunctionType]) -> Iterator[dict[str, Any]]:
-    """Functions that are not Keras's own by names under which each is found again.
-
-    Within it they have these names: Keras writes a function by its name, of which there may be
-    several, or one of its own, and a lambda by its code alone, which has lost its module then.
-    """
-    own = [each for each in functions if not _is_kerass(each)]
-    before = [each.__name__ for each in own]
-    named: dict[str, Any] = {f"reducible_function_{i}": each for i, each in enumerate(own)}
-    for name, each in named.items():
-        each.__name__ = name
-    try:
-        yield named
-    finally:
-        for each, name in zip(own, before, strict=True):
-            each.__name__ = name
 
 
 def _difference(model: Any, copied: Any) -> str:

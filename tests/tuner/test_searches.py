@@ -197,6 +197,33 @@ def test_a_copy_has_the_very_functions_of_its_model(activation, loss, metrics):
     assert model.layers[1].function.__name__ == "<lambda>"  # the user's, as it was
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_copy_is_told_what_its_model_was_about_weight_decay(scaled):
+    model = network()
+    first, last = model.layers[0], model.layers[-1]
+    told = keras.optimizers.AdamW(weight_decay=0.5)
+    told.exclude_from_weight_decay(var_list=[last.kernel], var_names=[f"{first.name}/"])
+    model.compile(keras.optimizers.LossScaleOptimizer(told) if scaled else told, "mse")
+    expected = [each is last.bias for each in model.weights]
+    for _ in range(2):
+        copied = Start(model).new_model()
+        optimizer = getattr(copied.optimizer, "inner_optimizer", copied.optimizer)
+        assert [optimizer._use_weight_decay(each) for each in copied.weights] == expected
+
+
+def test_a_copy_has_a_schedule_of_ones_own_within_what_scales_the_loss():
+    class Falling(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.5 / (1.0 + keras.ops.cast(step, "float32"))
+
+        def get_config(self):
+            return {}
+
+    model = network()
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(Falling())), "mse")
+    assert float(Start(model).new_model().optimizer.learning_rate) == 0.5
+
+
 def test_a_compact_file_is_compiled_by_the_tuner(tmp_path):
     given = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy"}
     hyper = hypermodel(compact_file(tmp_path))
