@@ -106,6 +106,8 @@ class Config:
             samples: Number of samples in an epoch, without those held out for validation.
 
         Raises:
+            ArgumentTypeError: No model.
+            ArgumentError: A cosine of no number of samples.
             ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
         """
         from reducible_train.config import training  # noqa: PLC0415 (the first need of Keras)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,6 +16,8 @@ from reducible_train.config.models import OptimizerSection, TrainingSection
 from reducible_train.config.problems import explain, nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.sections import Section
+from reducible_train.errors import ArgumentError, ArgumentTypeError, NumberError
+from reducible_train.settings.checks import is_number
 
 _METRICS_BY_LOSS = ("accuracy", "acc", "crossentropy", "ce")  # `compile` picks their class itself
 
@@ -38,11 +41,20 @@ def compile_model(config: Config, model: Any, samples: int) -> None:
         samples: Number of samples in an epoch, without those held out for validation.
 
     Raises:
+        ArgumentTypeError: No model.
+        ArgumentError: A cosine of no number of samples.
         ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
     """
+    if not isinstance(model, keras.Model):
+        raise ArgumentTypeError(
+            f"`model` must be a Keras model. Received: {type(model).__name__}. One in a file is "
+            "loaded first: keras.saving.load_model(path)."
+        )
     training = config.training
-    before = model.get_compile_config() if model.compiled else None
-    options = keras.saving.deserialize_keras_object(before) if before else {}
+    if training.learning_rate_schedule == "cosine":
+        _check_samples(samples)
+    with _own_objects(model):
+        options = _compiled_options(model)
     if training.loss is None and not options.get("loss"):
         message = (
             f"loss is needed, because model {model.name!r} was not compiled with one."
@@ -61,6 +73,39 @@ def compile_model(config: Config, model: Any, samples: int) -> None:
     model.compile(**options)
 
 
+def _check_samples(samples: Any) -> None:
+    if not is_number(samples) or samples < 1:
+        error = ArgumentError if is_number(samples) else NumberError
+        raise error(
+            "`samples` must be the number of samples in an epoch, at least 1, for a cosine ends "
+            f"with the training. Received: samples={samples!r}. Write samples=len(x)."
+        )
+
+
+def _compiled_options(model: Any) -> dict[str, Any]:
+    """What a model is compiled with: the objects themselves, unless its class tells it its way."""
+    if type(model).get_compile_config is keras.Model.get_compile_config:
+        options = _keras.compiled_with(model)
+        if options and type(model).compile is keras.Model.compile and _keeps_its_loss(model):
+            options["auto_scale_loss"] = False
+        return options
+    before = model.get_compile_config() if model.compiled else None
+    return keras.saving.deserialize_keras_object(before) if before else {}
+
+
+def _keeps_its_loss(model: Any) -> bool:
+    """True for a model whose loss Keras would have scaled, had it not been told to leave it."""
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    return model.dtype_policy.name == "mixed_float16" and not scaled
+
+
+@contextmanager
+def _own_objects(model: Any) -> Iterator[None]:
+    """Within it, Keras finds what a model is made of by the names that it writes."""
+    with _keras.own_objects(model) as own, keras.saving.custom_object_scope(own):
+        yield
+
+
 def _optimizer(training: TrainingSection, model: Any, samples: int) -> Any:
     """The optimizer asked for; the model's own, state included, where nothing is asked."""
     asked = training.optimizer is not None or training.learning_rate is not None
@@ -68,17 +113,34 @@ def _optimizer(training: TrainingSection, model: Any, samples: int) -> Any:
     kept = not asked and training.learning_rate_schedule == "constant"
     if own is not None and kept and _keras.knows_variables(own, model):
         return own
+    arguments: dict[str, Any] = {}
     if isinstance(training.optimizer, OptimizerSection):
         template = keras.optimizers.get(training.optimizer.name)
-        arguments = dict(training.optimizer.model_extra or {})
+        arguments |= training.optimizer.model_extra or {}
     else:
         template = keras.optimizers.get(training.optimizer or own or "adam")
-        arguments = {}
-    settings = template.get_config() | arguments
     if training.learning_rate is not None:
-        settings["learning_rate"] = training.learning_rate
-    rate = settings["learning_rate"]
+        arguments["learning_rate"] = training.learning_rate
+    with _own_objects(model):
+        made = _remade(template, arguments, training, samples)
+    told = _keras.decay_exclusions([own], model.weights)
+    _keras.exclude_from_decay([made], told, model.weights)
+    return made
+
+
+def _remade(
+    template: Any, arguments: Mapping[str, Any], training: TrainingSection, samples: int
+) -> Any:
+    """A new optimizer like another one, with other arguments; inside what scales its loss."""
+    if isinstance(template, keras.optimizers.LossScaleOptimizer):
+        inner = _remade(template.inner_optimizer, arguments, training, samples)
+        wrapping = template.get_config() | {"inner_optimizer": inner}
+        return type(template)(**wrapping)
+    settings = template.get_config() | arguments
     if training.learning_rate_schedule == "cosine":
+        rate = settings.get("learning_rate")
+        if rate is None:
+            raise ValueError(f"{type(template).__name__} has no learning rate; name an optimizer.")
         if not isinstance(rate, int | float):
             raise ValueError("its learning rate is a schedule already; give learning_rate.")
         settings["learning_rate"] = keras.optimizers.schedules.CosineDecay(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reducible_train.config import config_schema, load_config, parse_config
 from reducible_train.config.models import OPTIMIZERS
 from reducible_train.config.reading import parse_document
-from reducible_train.errors import ConfigError, FileAccessError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, ConfigError, FileAccessError
 from reducible_train.settings.aids import Regrow, TailShrink
 from reducible_train.settings.schedules import (
     Constant,
@@ -632,6 +632,130 @@ def test_compile_keeps_the_optimizer_itself_where_nothing_is_asked(network):
     config = {"compression": {"rank": 4}, "training": {"metrics": ["mae"]}}
     parse_config(config).compile(network, 100)
     assert network.optimizer is optimizer
+
+
+def compiled_by(training, model):
+    parse_config({"compression": {"rank": 4}, "training": training}).compile(model, 100)
+    return model
+
+
+@pytest.mark.keras
+def test_compile_keeps_objects_that_keras_finds_under_no_name(network):
+    import keras
+
+    class Loss(keras.losses.Loss):
+        def __init__(self, power):  # which no configuration tells
+            super().__init__()
+            self.power = power
+
+        def call(self, y_true, y_pred):
+            return keras.ops.abs(y_true - y_pred) ** self.power
+
+    class Mean(keras.metrics.MeanMetricWrapper):
+        pass
+
+    class Slow(keras.optimizers.SGD):
+        pass
+
+    def own(y_true, y_pred):
+        return keras.ops.mean(y_true - y_pred)
+
+    metrics = [own, Mean(own), lambda y, p: own(y, p)]
+    for loss in (Loss(3), own, lambda y, p: own(y, p)):
+        network.compile(Slow(0.1, momentum=0.5), loss, metrics=metrics)
+        compiled_by({"learning_rate": 0.5}, network)
+        assert network.loss is loss
+        assert network._compile_metrics._user_metrics == metrics
+        assert type(network.optimizer) is Slow
+        assert network.optimizer.momentum == 0.5
+        assert float(network.optimizer.learning_rate) == 0.5
+
+
+@pytest.mark.keras
+def test_compile_finds_what_a_class_tells_of_its_compilation():
+    import keras
+
+    class Weighted(keras.Model):
+        def compile(self, *args, factor=1.0, **more):
+            super().compile(*args, **more)
+            self.factor = factor
+
+        def get_compile_config(self):
+            return super().get_compile_config() | {"factor": self.factor}
+
+    inputs = keras.Input((8,))
+    model = Weighted(inputs, keras.layers.Dense(4)(inputs))
+    model.compile("sgd", loss := lambda y, p: keras.ops.mean(y - p), factor=3.0)
+    compiled_by({"learning_rate": 0.5}, model)
+    assert model.loss is loss
+    assert model.factor == 3.0
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_compile_changes_the_learning_rate_inside_what_scales_the_loss(schedule):
+    import keras
+
+    layers = [keras.Input((8,)), keras.layers.Dense(4, dtype="mixed_float16")]
+    model = keras.Sequential(layers)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, 0.5), initial_scale=8.0)
+    model.compile(scaled, "mse")
+    compiled_by({"learning_rate": 0.5, "learning_rate_schedule": schedule}, model)
+    assert model.optimizer.initial_scale == 8.0
+    assert model.optimizer.inner_optimizer.momentum == 0.5
+    assert float(model.optimizer.learning_rate) == 0.5
+
+
+@pytest.mark.keras
+def test_compile_leaves_a_loss_that_was_not_to_be_scaled():
+    import keras
+
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dense(4)(inputs))
+    model.dtype_policy = keras.DTypePolicy("mixed_float16")
+    model.compile("sgd", "mse", auto_scale_loss=False)
+    assert type(compiled_by({"learning_rate": 0.5}, model).optimizer) is keras.optimizers.SGD
+    model.compile("sgd", "mse")
+    assert hasattr(compiled_by({"learning_rate": 0.5}, model).optimizer, "inner_optimizer")
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("training", [{"learning_rate": 0.5}, {"optimizer": "lion"}], ids=str)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_compile_keeps_exclusions_from_weight_decay(network, training, scaled):
+    import keras
+
+    first, last = network.layers
+    own = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    own.exclude_from_weight_decay(var_list=[first.kernel], var_names=["bias"])
+    network.compile(keras.optimizers.LossScaleOptimizer(own) if scaled else own, "mse")
+    made = compiled_by(training, network).optimizer
+    made = getattr(made, "inner_optimizer", made)
+    assert made is not own
+    assert [v.path for v in network.weights if made._use_weight_decay(v)] == [last.kernel.path]
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("samples", [None, "a", 0, -1, True, float("nan"), float("inf")])
+def test_a_cosine_of_no_samples_is_told(network, samples):
+    network.compile("sgd", "mse")
+    cosine = {"compression": {"rank": 4}, "training": {"learning_rate_schedule": "cosine"}}
+    with pytest.raises(ArgumentError, match="`samples` must be the number of samples"):
+        parse_config(cosine).compile(network, samples)
+
+
+@pytest.mark.keras
+def test_what_cannot_be_compiled_is_told(network):
+    import keras
+
+    with pytest.raises(ArgumentTypeError, match=r"`model` must be a Keras model\. Received: None"):
+        compiled_by({"learning_rate": 0.5}, None)
+    each = keras.optimizers.OptimizerMap(keras.optimizers.SGD(), {})
+    several = keras.optimizers.MultiOptimizer(each)
+    network.compile(several, "mse")
+    for training in ({"learning_rate": 0.5}, {"learning_rate_schedule": "cosine"}):
+        with pytest.raises(ConfigError, match=r"\$\.training\.optimizer: Keras refuses"):
+            compiled_by(training, network)
 
 
 @pytest.mark.keras
