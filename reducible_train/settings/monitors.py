@@ -28,6 +28,10 @@ ONE_NUMBER = (
 _FRACTION = re.compile(rf"(^|_)({FRACTIONS})(_|$)")
 
 
+class SeveralNumbersError(ArgumentError):
+    """A metric that something goes by is several numbers."""
+
+
 def is_validation_accuracy(monitor: str) -> bool:
     """True for a metric that is the fraction of right answers on validation data, by its name.
 
@@ -128,12 +132,12 @@ def check_one_number(monitor: str, count: int, whose: str) -> None:
         whose: What goes by it, for messages.
 
     Raises:
-        ArgumentError: More than one.
+        SeveralNumbersError: More than one.
 
     >>> check_one_number("val_f1", 1, "a guard")
     """
     if count > 1:
-        raise ArgumentError(
+        raise SeveralNumbersError(
             f"`monitor` of {whose} must be a metric of one number. Received: monitor={monitor!r}, "
             f"which is {count}. {ONE_NUMBER}"
         )

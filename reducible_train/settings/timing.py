@@ -115,7 +115,7 @@ def timing_faults(
     return list(_faults(settings, epochs, begin))
 
 
-def guard_faults(settings: Timed, epochs: int | None) -> list[Fault]:
+def guard_faults(settings: Timed, epochs: int | None, first_epoch: int = 0) -> list[Fault]:
     """What keeps a guard, or its search, from letting any cut be made in a training.
 
     It must have seen its metric at the end of an epoch before the first cut, and another epoch
@@ -124,10 +124,11 @@ def guard_faults(settings: Timed, epochs: int | None) -> list[Fault]:
     Args:
         settings: What is asked for.
         epochs: Epochs of the training; `None` where nobody knows.
+        first_epoch: The epoch that the training begins with.
     """
     if settings.guard is None or epochs is None:
         return []
-    turn, latest = _first_guarded(settings, epochs)
+    turn, latest = _first_guarded(settings, epochs, first_epoch)
     if turn <= latest:
         return []
     search = settings.search
@@ -135,20 +136,20 @@ def guard_faults(settings: Timed, epochs: int | None) -> list[Fault]:
     words = (
         f"{owner} lets no cut be made before an epoch has shown its metric, and another must "
         f"follow to judge it: with {settings.cadence} the first can be made before epoch {turn}, "
-        "counted from 0. Received: "
+        f"counted from 0{f', where initial_epoch={first_epoch}' * bool(first_epoch)}. Received: "
     )
     if search is not None and search.end_epoch is not None:
         words += f"{search}. Let it end at epoch {turn} or later."
         return [Fault(("search", "end_epoch"), words)]
     longer = count(epochs + 1)
-    enough = next(n for n in longer if operator.le(*_first_guarded(settings, n)))
+    enough = next(n for n in longer if operator.le(*_first_guarded(settings, n, first_epoch)))
     return [Fault(("guard",), f"{words}epochs={epochs}. Train for epochs={enough} or more.")]
 
 
-def _first_guarded(settings: Timed, epochs: int) -> tuple[int, float]:
+def _first_guarded(settings: Timed, epochs: int, first_epoch: int) -> tuple[int, float]:
     """When a guard lets ranks be looked at first, and when that is too late."""
     search, every = settings.search, settings.cadence.epochs or 1
-    first, last = 1, epochs - 1.0
+    first, last = first_epoch + 1, epochs - 1.0
     if search is not None:
         first, last = max(first, search.first_epoch(epochs)), search.last_epoch(epochs)
     return -(-first // every) * every, last

@@ -45,8 +45,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     one is complete.
 
     Args:
-        scheduler: The `RankScheduler` of the same fit, without `guard`, `Adaptive` and `Rewarm`,
-            whose state is in no backup.
+        scheduler: The `RankScheduler` of the same fit, without `guard`, `Adaptive`, `Regrow` and
+            `Rewarm`, whose state is in no backup.
         backup_dir: Folder for the backup, of this training only; made if it does not exist.
         delete_checkpoint: False to keep the backup when training has ended.
 

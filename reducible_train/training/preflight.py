@@ -57,8 +57,9 @@ def check_fit(
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
         check_guard(settings.guard, scheduler)
-    if not _goes_on(scheduler):
-        raise_first(guard_faults(settings, epochs))
+    first = _keras.first_epoch(scheduler)
+    if not _is_cut(model) and (settings.search is not None or not first):
+        raise_first(guard_faults(settings, epochs, first))
     check_names(model)
     losses = losses_of(settings.analysis)
     if losses is not None and not goes_on(others):
@@ -69,12 +70,9 @@ def check_fit(
     check_asking(model, asking_in(settings), data if calibration.is_of_the_fit else None)
 
 
-def _goes_on(scheduler: Any) -> bool:
-    """True for a fit that begins where another ended: it may have its cuts behind it."""
-    part = _keras.trained_model(scheduler.model)
-    return bool(_keras.first_epoch(scheduler)) or any(
-        k.rank is not None for k in find_kernels(part)
-    )
+def _is_cut(model: Any) -> bool:
+    """True for a model that may have all its cuts behind it."""
+    return any(each.rank is not None for each in find_kernels(_keras.trained_model(model)))
 
 
 def check_steps(

@@ -61,7 +61,7 @@ class TrainingRun:
         self._rhythm = rhythm
         self._steps = params.get("steps")
         self._comparers = Comparers(others, model)
-        self._watched = Watched(model, settings.guard, others)
+        self._watched = Watched.of_fit(model, settings.guard, others)
         self._listeners = Listeners(others)
         self._loss: float | None = None  # of the last epoch
         self._postponed: float | None = None  # time of a cut that waits for samples

@@ -169,7 +169,7 @@ def _guarded(outcome: FitOutcome) -> Reason | None:
     if outcome.guard is None or not outcome.guard.is_on_duty:
         return None
     why = outcome.guard.hindrance
-    if why is None and outcome.is_through and not outcome.searching:
+    if why is None and outcome.is_through:
         return None
     if why is None:
         why = "Each cut waited until the one before it had been judged, which took the time."
@@ -206,6 +206,13 @@ def _between_looks(outcome: FitOutcome) -> Reason | None:
     return why, "Look at them more often, train for longer, or let the schedule end earlier.", False
 
 
+def _untried(outcome: FitOutcome) -> Reason | None:
+    if not outcome.searching:
+        return None
+    why = "Ranks were not looked at while the search could try a cut."
+    return why, "Let it begin earlier or end later, or give Cadence(epochs=1).", False
+
+
 def _built_last(outcome: FitOutcome) -> Reason | None:
     if not outcome.waiting:
         return None
@@ -229,5 +236,6 @@ _REASONS: tuple[Callable[[FitOutcome], Reason | None], ...] = (
     _hindered,
     _between_looks,
     _built_last,
+    _untried,
     _unknown,
 )

@@ -1,9 +1,9 @@
-"""What a guard and the callbacks behind it go by: one number each."""
+"""What a guard, the callbacks behind it and searches go by: one number each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from reducible_train import _keras
 from reducible_train.settings.guard import Guard
@@ -16,23 +16,27 @@ class Watched:
 
     Args:
         model: The model in training.
-        guard: Its guard, if there is one.
-        others: The other callbacks of the fit.
+        asked: What goes by a metric, for messages, and the name of that in the logs.
     """
 
-    def __init__(self, model: Any, guard: Guard | None, others: Sequence[Any]):
-        self._model = model
-        self._asked = [] if guard is None else [("a guard", guard.monitor)]
-        self._asked += [
+    def __init__(self, model: Any, asked: Sequence[tuple[str, str]]):
+        self._model, self._asked = model, asked
+        self._is_known = False
+
+    @classmethod
+    def of_fit(cls, model: Any, guard: Guard | None, others: Sequence[Any]) -> Self:
+        """Those of a guard, if there is one, and of the other callbacks of the fit."""
+        asked = [] if guard is None else [("a guard", guard.monitor)]
+        asked += [
             (type(each).__name__, each.monitor) for each in others if isinstance(each, AtFinalRanks)
         ]
-        self._is_known = False
+        return cls(model, asked)
 
     def look(self) -> None:
         """Refuse one that is several numbers, as soon as its metric tells.
 
         Raises:
-            ArgumentError: There is one.
+            SeveralNumbersError: There is one.
         """
         counts = _keras.several_numbers(self._model) if self._asked else {}
         for whose, monitor in self._asked:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from reducible_train.training.rank_scheduler import RankScheduler
+from reducible_train.training.watched import Watched
 
 
 class BestEpoch(keras.callbacks.Callback):
@@ -50,8 +51,19 @@ class BestEpoch(keras.callbacks.Callback):
         self.saved = False
         self.best_weights: list[Any] | None = None
         self._save, self._threshold = save, threshold
+        self._watched: Watched | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._watched = Watched(self.model, [("a search", self.metric)])
+        self._watched.look()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._watched is not None:
+            self._watched.end_step()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._watched is not None:
+            self._watched.see(logs)
         if epoch < self.scheduler.final_epoch:
             return
         value = (logs or {}).get(self.metric)

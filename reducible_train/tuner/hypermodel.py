@@ -24,6 +24,7 @@ from reducible_train.errors import (
 from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
 from reducible_train.selection.measured import losses_of
+from reducible_train.settings.monitors import SeveralNumbersError
 from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
@@ -238,7 +239,7 @@ class RankHyperModel(keras_tuner.HyperModel):
                 outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
-        except UnfitError as error:  # which no trial could take
+        except (UnfitError, SeveralNumbersError) as error:  # of every trial
             raise SearchError(str(error)) from error
         except Exception as error:
             ends_as = _failure(trial, error)

@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError
+from reducible_train.settings.monitors import check_one_number
 
 
 def dense_quality(model: Any, arguments: Mapping[str, Any], monitor: str) -> float:
@@ -21,7 +23,7 @@ def dense_quality(model: Any, arguments: Mapping[str, Any], monitor: str) -> flo
 
     Raises:
         ArgumentError: There are no such data, or they can be read only once; or there is no such
-            metric.
+            metric, or it is several numbers.
     """
     validates = monitor.startswith("val_")
     data = _validation(arguments) if validates else _training(arguments)
@@ -44,6 +46,7 @@ def dense_quality(model: Any, arguments: Mapping[str, Any], monitor: str) -> flo
             f"`monitor` must be a metric of the logs. Received: {monitor!r}. With this model there "
             f"are {', '.join(logs)}."
         )
+    check_one_number(monitor, _keras.numbers_in(found), "a search")
     return float(found)
 
 

@@ -512,6 +512,15 @@ def test_a_guard_is_told_that_no_cut_can_be_judged(search, cadence, epochs, enou
         parse_config({"compression": compression, "training": {"epochs": enough}})
 
 
+def test_a_guard_needs_an_epoch_before_the_first_cut_wherever_a_training_begins():
+    settings = asked(Cadence(epochs=2), guard=Guard(limit=1))
+    assert guard_faults(settings, 6, 3) == []
+    (fault,) = guard_faults(settings, 6, 4)
+    assert "before epoch 6, counted from 0, where initial_epoch=4. Received" in fault.message
+    assert guard_faults(settings, 7, 4) == []
+    assert "epochs=7 or more" in fault.message
+
+
 def test_a_tail_is_shrunk_before_whatever_falls_later():
     later = Ramp(9, 2, 0, 2)
     for settings in (

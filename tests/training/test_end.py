@@ -150,6 +150,20 @@ def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
     assert str(scheduler.report).count(short.reason) == 1
 
 
+def test_a_search_that_is_over_before_the_fit_begins_is_refused_or_told():
+    ended = {"search": Search(start_epoch=1, end_epoch=2), "guard": Guard("loss", max_drop=9.0)}
+    model = small()
+    words = r"initial_epoch=5\. Received: Search.*end_epoch=2.*Let it end at epoch 6 or later"
+    with pytest.raises(ArgumentError, match=words):
+        fit(model, RankScheduler(**ended), epochs=8, initial_epoch=5)
+    with pytest.raises(ArgumentError, match=r"Train for epochs=[0-9]+ or more"):
+        fit(model, RankScheduler(search=Search(), guard=ended["guard"]), epochs=8, initial_epoch=7)
+    assert int(model.optimizer.iterations) == 0
+    factorize(model, rank=9)  # its cuts may lie behind it
+    with pytest.warns(ShortfallWarning, match="not looked at while the search could try a cut"):
+        fit(model, RankScheduler(**ended), epochs=6, initial_epoch=5)
+
+
 def test_a_model_that_gets_its_weights_in_the_only_step_is_told_so():
     scheduler = RankScheduler(budget=0.6)
     model = keras.Sequential([keras.layers.Dense(24), keras.layers.Dense(5)])

@@ -69,6 +69,31 @@ def test_validation_data_that_are_not_there(tmp_path):
     refused("valid", tmp_path / "b", hyper, hyper.objective, fit={"validation_split": 0.0})
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        keras_tuner.Objective("val_each", "max"),
+        QualityAtSize("val_each", limit=0.7, mode="max"),
+        SizeAtQuality("val_each", max_drop=0.1, mode="max"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_metric_of_several_numbers_ends_the_search_by_its_first_step(wanted, tmp_path):
+    model = network()
+    stock = isinstance(wanted, keras_tuner.Objective)
+    model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score(name="each")])
+    hyper = hypermodel(model, objective=None if stock else wanted)
+    own = wanted if stock else hyper.objective
+    data = (X, np.eye(4, dtype="float32")[Y])
+    words = r"of one number\. Received: monitor='val_each', which is 4\..*average='macro'"
+    refused(words, tmp_path, hyper, own, data)
+    mean = keras.metrics.F1Score(average="macro", name="each")
+    model.compile("sgd", "categorical_crossentropy", metrics=[mean])
+    tuner = random_search(tmp_path / "mean", hypermodel(model), "val_loss", trials=1)
+    tuner.search(*data, **FIT)
+    assert trials_of(tuner)
+
+
 def test_a_metric_that_is_called_like_one_of_the_trials(tmp_path):
     model = network()
     own = keras.metrics.SparseCategoricalAccuracy(name="file_bytes")
