@@ -161,7 +161,7 @@ def test_a_search_that_is_over_before_the_fit_begins_is_refused_or_told():
     assert int(model.optimizer.iterations) == 0
     factorize(model, rank=9)  # its cuts may lie behind it
     with pytest.warns(ShortfallWarning, match="not looked at while the search could try a cut"):
-        fit(model, RankScheduler(**ended), epochs=6, initial_epoch=5)
+        fit(model, RankScheduler(**ended), epochs=8, initial_epoch=5)
 
 
 def test_a_model_that_gets_its_weights_in_the_only_step_is_told_so():
