@@ -7,11 +7,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 from reducible_train._keras.functions import is_distributed
 from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
 from reducible_train._keras.states import global_seed
 from reducible_train._keras.values import values_kept
+
+_SCOPES = ("name_scope_stack", "current_call_ctx")  # what Keras is in the middle of, a list or one
+
+
+@contextlib.contextmanager
+def scopes_kept() -> Iterator[None]:
+    """Within it, calls may fail; no scope that Keras has opened for one of them outlives it.
+
+    It leaves the scope of a layer open whose name TensorFlow refuses, as it does in graphs alone,
+    and every later model of the process would be taken for a part of that layer.
+    """
+    found = [(name, global_state.get_global_attribute(name)) for name in _SCOPES]
+    kept = [(name, list(value) if isinstance(value, list) else value) for name, value in found]
+    try:
+        yield
+    finally:
+        for name, value in kept:
+            global_state.set_global_attribute(name, value)
 
 
 @contextlib.contextmanager
@@ -48,7 +67,8 @@ def notes_kept(model: Any) -> Iterator[None]:
     losses = [(each, list(each._losses), set(each._loss_ids)) for each in layers]
     known = [(vars(layer), _numbers(layer)) for layer in layers if not _is_keras(layer)]
     try:
-        with seen_as_built(model) if has_weights(model) else contextlib.nullcontext():
+        built = seen_as_built(model) if has_weights(model) else contextlib.nullcontext()
+        with scopes_kept(), built:
             yield
     finally:
         for layer, added, ids in losses:

@@ -209,10 +209,16 @@ MODULES = (
     PrivateName("keras.src.backend", "compute_output_spec", "(call, inputs)", "trace calls"),
     PrivateName("keras.src.backend", "name_scope", "(name, caller=)", "paths of variables stay"),
     PrivateName(
-        "keras.src.backend.common.global_state", "get_global_attribute", "(name)", "seed and counts"
+        "keras.src.backend.common.global_state",
+        "get_global_attribute",
+        "(name)",
+        "seed, counts, scopes",
     ),
     PrivateName(
-        "keras.src.backend.common.global_state", "set_global_attribute", "(name, value)", "counts"
+        "keras.src.backend.common.global_state",
+        "set_global_attribute",
+        "(name, value)",
+        "counts, scopes",
     ),
     PrivateName(
         "keras.src.backend.common.stateless_scope", "get_stateless_scope", "()", "what was assigned"

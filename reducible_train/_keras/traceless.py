@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from reducible_train._keras.keeping import scopes_kept
 from reducible_train._keras.layer_tree import automatic_stem, is_graph_model, walk
 
 _NAME_COUNTS = "object_name_uids"
@@ -27,7 +28,8 @@ def untouched_process() -> Iterator[None]:
     kept = None if counts is None else counts.copy()
     python, arrays = random.getstate(), np.random.get_state()
     try:
-        yield
+        with scopes_kept():
+            yield
     finally:
         global_state.set_global_attribute(_NAME_COUNTS, kept)
         random.setstate(python)

@@ -141,6 +141,25 @@ def test_who_listens_leaves_everything_as_it_was(trained, how):
     assert after[1:] == before[1:]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's scopes")
+def test_a_name_that_no_graph_takes_is_in_no_path_of_a_later_model():
+    named = keras.Sequential([keras.Input((6,)), L.Dense(12, name="häufig 1"), L.Dense(3)])
+    zoo.compiled(named, run_eagerly=True)
+    samples = samples_of((np.ones((8, 6), "float32"), np.zeros(8)))
+    assert _keras.trace_calls(named, named.layers) is None, "it is refused, which is the point"
+    factorize(named, rank=2, criterion="fisher", calibration=(samples.x, samples.y))
+    later = keras.Sequential([keras.Input((6,)), L.Dense(3, name="later")], name="plain")
+    assert later.weights[0].path == "plain/later/kernel"
+
+
+def test_no_scope_outlives_a_look():
+    with keras.name_scope("outer"):
+        with _keras.untouched_process():
+            keras.name_scope("left open").__enter__()
+        assert keras.Variable(1.0, name="v").path == "outer/v"
+    assert keras.Variable(1.0, name="v").path == "v"
+
+
 def test_teacher_and_student_are_left_alone():
     def part():
         return keras.Sequential([keras.Input((6,)), L.Dense(12), Counts(), L.Dense(3)])
