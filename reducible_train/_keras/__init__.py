@@ -114,6 +114,7 @@ from reducible_train._keras.metrics import (
     numbers_in,
     several_numbers,
 )
+from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.normalization import GraphsOf
 from reducible_train._keras.optimizers import (
     all_optimizers,
@@ -197,6 +198,7 @@ __all__ = [
     "allocate",
     "answers",
     "answers_once",
+    "arrays_in",
     "arrays_of_fit",
     "as_it_was",
     "assigned_in_calls",
@@ -267,6 +269,7 @@ __all__ = [
     "loop_of",
     "loss_gradients",
     "lost_numbers",
+    "map_arrays",
     "meaning_of",
     "metric_names",
     "metric_of_name",

@@ -12,6 +12,7 @@ import numpy as np
 from reducible_train._keras.functions import has_own_loss
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.masks import fitting, followed
+from reducible_train._keras.nested import arrays_in
 from reducible_train._keras.values import host_value
 
 
@@ -73,7 +74,7 @@ def can_be_judged(model: Any) -> bool:
 def _judge(model: Any, x: Any, y: Any, outputs: Any, weight: Any) -> dict[str, float]:
     """Update the metrics by a batch; their values so far."""
     loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False)
-    model._loss_tracker.update_state(loss, sample_weight=len(keras.tree.flatten(x)[0]))
+    model._loss_tracker.update_state(loss, sample_weight=len(arrays_in(x)[0]))
     told = model.compute_metrics(x, y, outputs, sample_weight=weight)
     numbers = {name: host_value(value) for name, value in _flat(told)}
     return {name: float(value) for name, value in numbers.items() if value.ndim == 0}

@@ -17,6 +17,7 @@ from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, is_graph_model, walk
 from reducible_train._keras.loops import stepwise
+from reducible_train._keras.nested import arrays_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def trace_calls(
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = args[0] if args else next(iter(kwargs.values()))
-            shape = known(tuple(keras.tree.flatten(inputs)[0].shape))
+            shape = known(tuple(arrays_in(inputs)[0].shape))
             if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
                 given = signature.bind(*args, **kwargs)
                 given.apply_defaults()

@@ -21,6 +21,7 @@ from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import Step, stepwise
 from reducible_train._keras.masks import Masks, at_step, fitting, followed
+from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_float, host_value, is_symbolic
 from reducible_train.linalg.weighting import aligned, of_samples
 
@@ -235,8 +236,8 @@ def _exchanged(batch: Any, ignored: Sequence[Any]) -> Any:
     In no order of theirs, for samples may lie in one; what a loss ignores stays where it is.
     """
     x, y, weights = batch
-    count = len(keras.tree.flatten(x)[0])
-    targets = [each for each in keras.tree.flatten(y) if each is not None]
+    count = len(arrays_in(x)[0])
+    targets = arrays_in(y)
     if not targets or any(tuple(each.shape[:1]) != (count,) for each in targets):
         return None
     drawn = np.random.default_rng(0).permutation(count)
@@ -244,8 +245,6 @@ def _exchanged(batch: Any, ignored: Sequence[Any]) -> Any:
     places[drawn] = np.roll(drawn, 1)  # nobody's own
 
     def of_another(target: Any) -> Any:
-        if target is None:
-            return None
         other = keras.ops.take(target, places, axis=0)
         for label in ignored:
             hidden = keras.ops.logical_or(keras.ops.equal(target, label), other == label)
@@ -253,7 +252,7 @@ def _exchanged(batch: Any, ignored: Sequence[Any]) -> Any:
         return other
 
     try:
-        return x, keras.tree.map_structure(of_another, y), weights
+        return x, map_arrays(of_another, y), weights
     except Exception:  # of a kind that is not reordered, as ragged ones
         return None
 
@@ -351,7 +350,7 @@ def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
     """The loss of a batch's samples, added up: Keras's mean, undone."""
     x, y, weight = batch
     loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
-    return loss * len(keras.tree.flatten(x)[0])
+    return loss * len(arrays_in(x)[0])
 
 
 class Ahead:

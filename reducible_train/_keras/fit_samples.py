@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from reducible_train._keras.fits import running_fit
+from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_value
 
 _BYTES = 2**27  # of the samples that are kept
@@ -68,37 +69,35 @@ def shapes_to_try(spec: Batch | None) -> Batch | None:
     """Tensors without values, of the shapes that batches of a stream have; `None` if not told."""
     if spec is None:
         return None
-    leaves = [each for each in keras.tree.flatten(spec) if each is not None]
+    leaves = arrays_in(spec)
     if not leaves or not all(type(each).__name__ == "TensorSpec" for each in leaves):
         return None
     if any(each.shape.rank is None or None in each.shape[1:] for each in leaves):
         return None
 
     def without_value(each: Any) -> Any:
-        return None if each is None else keras.KerasTensor(tuple(each.shape), each.dtype.name)
+        return keras.KerasTensor(tuple(each.shape), each.dtype.name)
 
     return _mapped(without_value, spec)
 
 
 def len_of(parts: Any) -> int:
     """How many samples there are, by the first of nested arrays."""
-    first = next(each for each in keras.tree.flatten(parts) if each is not None)
-    return int(first.shape[0])
+    return int(arrays_in(parts)[0].shape[0])
 
 
 def first_rows(parts: Batch, count: int | None) -> Batch:
     """The first samples of nested arrays; all of them where no count is given."""
 
     def first(each: Any) -> Any:
-        rows = None if each is None else _by_rows(each)[:count]
-        return rows if rows is None or keras.ops.is_tensor(rows) else _host(rows)
+        rows = _by_rows(each)[:count]
+        return rows if keras.ops.is_tensor(rows) else _host(rows)
 
     return _mapped(first, parts)
 
 
 def _is_numbers(parts: Any) -> bool:
-    leaves = [each for each in keras.tree.flatten(parts) if each is not None]
-    return all(_has_rows(each) and _holds_numbers(each.dtype) for each in leaves)
+    return all(_has_rows(each) and _holds_numbers(each.dtype) for each in arrays_in(parts))
 
 
 def _holds_numbers(dtype: Any) -> bool:
@@ -145,7 +144,7 @@ def _first(batches: Iterable[Any], most: int) -> list[Batch]:
     count = size = 0
     for each in batches:
         batch = _mapped(_host, keras.utils.unpack_x_y_sample_weight(each))
-        arrays = keras.tree.flatten(batch[0])
+        arrays = arrays_in(batch[0])
         found.append(batch)
         count += len(arrays[0])
         size += sum(array.nbytes for array in arrays)
@@ -156,7 +155,7 @@ def _first(batches: Iterable[Any], most: int) -> list[Batch]:
 
 def _of_arrays(parts: tuple[Any, ...], most: int) -> list[Batch]:
     """Rows of arrays, as one batch; none of what is no array."""
-    leaves = [each for each in keras.tree.flatten(parts) if each is not None]
+    leaves = arrays_in(parts)
     if not leaves or parts[0] is None or not all(map(_has_rows, leaves)):
         return []
     count = int(leaves[0].shape[0])
@@ -198,7 +197,5 @@ def _host(value: Any) -> np.ndarray:
 
 
 def _mapped(function: Any, parts: Any) -> Batch:
-    x, y, weight = (
-        None if part is None else keras.tree.map_structure(function, part) for part in parts
-    )
+    x, y, weight = (map_arrays(function, part) for part in parts)
     return x, y, weight

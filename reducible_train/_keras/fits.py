@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
 
+from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_value
 
 __all__ = [
@@ -174,8 +175,8 @@ def training_arrays(callback: Any) -> tuple[Any, Any, Any] | None:
     if found is None or found.get("class_weight") is not None:
         return None
     parts = [found.get(name) for name in ("x", "y", "sample_weight")]
-    arrays = [keras.tree.map_structure(_can_be_indexed, part) for part in parts]
-    told = [each for each in keras.tree.flatten(arrays) if each is not None]
+    arrays = [map_arrays(_can_be_indexed, part) for part in parts]
+    told = arrays_in(arrays)
     if not told or any(each is False for each in told) or len({len(each) for each in told}) > 1:
         return None
     x, y, weight = arrays
@@ -184,7 +185,7 @@ def training_arrays(callback: Any) -> tuple[Any, Any, Any] | None:
 
 def _can_be_indexed(value: Any) -> Any:
     """An array as it is, a dense tensor as a numpy array, `False` for what is neither."""
-    if value is None or (isinstance(value, np.ndarray) and value.ndim):
+    if isinstance(value, np.ndarray) and value.ndim:
         return value
     spread = hasattr(value, "dense_shape") or hasattr(value, "nested_row_splits")
     if spread or not keras.ops.is_tensor(value) or not value.shape:
@@ -206,7 +207,7 @@ def _arrays(value: Any) -> Any:
         whole = "int" in keras.backend.standardize_dtype(each.dtype)
         return host_value(each) if whole else None
 
-    return keras.tree.map_structure(array, value)
+    return map_arrays(array, value)
 
 
 def swapped_averages(callbacks: Sequence[Any]) -> list[bool]:
@@ -254,7 +255,8 @@ def _spec(found: Any) -> tuple[Any, Any, Any] | None:
     if spec is None:
         spec = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
     x, y, weight = keras.utils.unpack_x_y_sample_weight(spec)
-    if not all(_has_shape(each) for each in keras.tree.flatten(x)):
+    x, y, weight = (map_arrays(lambda each: each, part) for part in (x, y, weight))
+    if not all(_has_shape(each) for each in arrays_in(x)):
         return None
     return x, y, weight
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.selection.samples import (
     FEW,
@@ -15,7 +16,6 @@ from reducible_train.selection.samples import (
     Samples,
     counting_samples,
     joined,
-    map_arrays,
 )
 from reducible_train.selection.sources import batches_of
 from reducible_train.settings.checks import plain
@@ -49,7 +49,7 @@ def samples_of(calibration: Any, *, every: bool = False) -> Samples:
             "Give it as you give model.fit its data."
         )
     for part in (samples, *samples.more):
-        for array in keras.tree.flatten(part.x):
+        for array in _keras.arrays_in(part.x):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise SpectrumError(
                     "`calibration` must be finite. Received: "
@@ -71,21 +71,23 @@ def drawn(x: Any, y: Any, weight: Any, *, count: int | None = None) -> Samples:
     Returns:
         Those of weight above 0.
     """
-    arrays = [each for each in keras.tree.flatten((x, y, weight)) if each is not None]
+    arrays = _keras.arrays_in((x, y, weight))
     most = len(arrays[0])
     if count is None:
         size = sum(math.prod(each.shape[1:]) * each.dtype.itemsize for each in arrays)
         count = min(ENOUGH, max(FEW, ROOM // max(1, size)))
     places = np.sort(np.random.default_rng(0).permutation(most)[:count])
-    rows = (map_arrays(lambda array: np.asarray(array[places]), each) for each in (x, y, weight))
+    rows = (
+        _keras.map_arrays(lambda array: np.asarray(array[places]), each) for each in (x, y, weight)
+    )
     return joined([counting_samples(cast(tuple[Any, Any, Any], tuple(rows)))])
 
 
 def _arrays(given: Any) -> tuple[Any, Any, Any]:
     """Inputs, targets and weights as arrays, checked to be of equally many samples."""
     x, y, weight = _unpacked(given)
-    x, y, weight = (map_arrays(_array, part) for part in (x, y, weight))
-    arrays = [a for a in keras.tree.flatten([x, y, weight]) if a is not None]
+    x, y, weight = (_keras.map_arrays(_array, part) for part in (x, y, weight))
+    arrays = _keras.arrays_in([x, y, weight])
     counts = {len(a) if a.ndim else 0 for a in arrays}
     if len(counts) != 1 or 0 in counts:
         raise ArgumentError(
@@ -110,8 +112,6 @@ def _unpacked(given: Any) -> tuple[Any, Any, Any]:
 
 
 def _array(given: Any) -> Any:
-    if given is None:
-        return None
     dense = given.toarray() if hasattr(given, "toarray") else given  # scipy's sparse matrices
     try:
         is_tensor = keras.ops.is_tensor(dense)

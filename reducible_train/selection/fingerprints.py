@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any
 
-import keras
 import numpy as np
 
 from reducible_train import _keras
@@ -27,8 +26,8 @@ def of_samples(samples: Samples | None) -> str:
     if samples is None:
         return ""
     parts = [samples, *samples.more]
-    arrays = keras.tree.flatten([[each.x, each.y, each.weight] for each in parts])
-    return _digest(np.asarray(array) for array in arrays if array is not None)
+    arrays = _keras.arrays_in([[each.x, each.y, each.weight] for each in parts])
+    return _digest(map(np.asarray, arrays))
 
 
 def of_values(array: Any) -> str:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.samples import Samples, shapes_fit
@@ -41,12 +39,13 @@ class InputShapes:
     def plain(self) -> Any:
         """The shapes as `input_shape` takes them, in lists of numbers."""
         if isinstance(self.inputs, dict):
-            return {name: list(each.shape[1:]) for name, each in self.inputs.items()}
-        shapes = [list(each.shape[1:]) for each in keras.tree.flatten(self.inputs)]
+            there = {name: each for name, each in self.inputs.items() if each is not None}
+            return {name: list(each.shape[1:]) for name, each in there.items()}
+        shapes = [list(each.shape[1:]) for each in _keras.arrays_in(self.inputs)]
         return shapes if isinstance(self.inputs, list | tuple) else shapes[0]
 
     def __str__(self) -> str:
-        shapes = [str(tuple(each.shape[1:])) for each in keras.tree.flatten(self.inputs)]
+        shapes = [str(tuple(each.shape[1:])) for each in _keras.arrays_in(self.inputs)]
         return f"input shape {', '.join(shapes)}, from {self.source}"
 
 
@@ -65,10 +64,10 @@ def shapes_of_fit(spec: Any) -> InputShapes | None:
     """The shapes of a fit's data, as `_keras.data_of_fit` tells them; `None` where it cannot."""
     if spec is None:
         return None
-    found = [_sizes(each.shape) for each in keras.tree.flatten(spec[0])]
+    found = [_sizes(each.shape) for each in _keras.arrays_in(spec[0])]
     if any(not shape or None in shape[1:] for shape in found):
         return None
-    inputs = keras.tree.map_structure(
+    inputs = _keras.map_arrays(
         lambda each: _keras.one_sample(_sizes(each.shape)[1:], each.dtype), spec[0]
     )
     return InputShapes(inputs, "the data of the fit")

@@ -101,11 +101,12 @@ def check_asking(model: Any, asking: Mapping[str, Sequence[str]], data: Any) -> 
 
 def _check_shapes(samples: Samples, model: Any) -> None:
     known = _keras.known_inputs(model)
-    found = [array.shape for array in _keras.in_order(samples.x, model)]
+    given = _keras.in_order(samples.x, model)
+    found = [None if each is None else each.shape for each in given]
     if known is None or shapes_fit(found, known):
         return
     advice = "Give it as you give model.fit its inputs."
-    if [len(shape) + 1 for shape in found] == [len(shape) for shape in known]:
+    if [len(shape or ()) + 1 for shape in found] == [len(shape) for shape in known]:
         advice = "Give a dataset in batches, dataset.batch(32), and one sample as x[None]."
     elif isinstance(samples.x, list):
         advice = "A list is inputs; inputs and targets are a tuple: calibration=(x, y)."
@@ -132,7 +133,7 @@ def no_gradients(model: Any, batch: Any, error: Exception) -> ArgumentError:
     outputs = _keras.outputs_without_loss(model, batch)
     if outputs is None:
         return cannot_be_run(model, error)
-    targets = [np.shape(each) for each in keras.tree.flatten(batch[1]) if each is not None]
+    targets = [np.shape(each) for each in _keras.arrays_in(batch[1])]
     return ArgumentError(
         f"The loss of model '{model.name}' cannot be computed with the targets of the calibration "
         f"samples. Received: targets of shape {_of_any_number(targets)} for outputs of shape "

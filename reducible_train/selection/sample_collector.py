@@ -14,7 +14,6 @@ from reducible_train.selection.samples import (
     count_of,
     counting_samples,
     joined,
-    map_arrays,
 )
 
 
@@ -70,11 +69,10 @@ class SampleCollector:
 
     def _take(self, batch: Any) -> bool:
         x, y, weight = (
-            map_arrays(_keras.host_value, part)
+            _keras.map_arrays(_keras.host_value, part)
             for part in keras.utils.unpack_x_y_sample_weight(batch)
         )
         self._batches.append(counting_samples((x, y, weight)))
         self.count += count_of(self._batches[-1][0])
-        arrays = keras.tree.flatten(self._batches[-1])
-        self._room -= sum(each.nbytes for each in arrays if each is not None)
+        self._room -= sum(each.nbytes for each in _keras.arrays_in(self._batches[-1]))
         return not self._is_enough

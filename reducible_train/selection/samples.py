@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,7 +99,7 @@ class Samples:
             sizes = np.average(shapes, axis=0, weights=counts)
             return _keras.one_sample([round(float(each)) for each in sizes], arrays[0].dtype)
 
-        return keras.tree.map_structure(mean, *(part.x for part in parts))
+        return _keras.map_arrays(mean, *(part.x for part in parts))
 
 
 def batches_for(model: Any, samples: Samples) -> Iterator[tuple[Any, Any, Any]]:
@@ -146,12 +146,13 @@ def joined(batches: Sequence[tuple[Any, Any, Any]]) -> Samples:
     alike: dict[Any, list[tuple[Any, Any, Any]]] = {}
     for batch in batches:
         if count_of(batch[0]):
-            shapes = [np.shape(each)[1:] for each in keras.tree.flatten(batch)]
-            alike.setdefault(tuple(shapes), []).append(batch)
+            leaves = keras.tree.flatten(batch)
+            shapes = tuple(None if each is None else np.shape(each)[1:] for each in leaves)
+            alike.setdefault(shapes, []).append(batch)
     parts = [
         Samples(
             *(
-                map_arrays(lambda *arrays: np.concatenate(arrays), *same)
+                _keras.map_arrays(lambda *arrays: np.concatenate(arrays), *same)
                 for same in zip(*some, strict=True)
             )
         )
@@ -164,27 +165,24 @@ def joined(batches: Sequence[tuple[Any, Any, Any]]) -> Samples:
 
 def count_of(x: Any) -> int:
     """How many samples there are of inputs."""
-    return len(keras.tree.flatten(x)[0])
+    return len(_keras.arrays_in(x)[0])
 
 
 def part_of(which: Any, *parts: Any) -> tuple[Any, Any, Any]:
     """Some of the samples of inputs, targets and weights."""
-    x, y, weight = (map_arrays(lambda array: array[which], each) for each in parts)
+    x, y, weight = (_keras.map_arrays(lambda array: array[which], each) for each in parts)
     return x, y, weight
 
 
-def map_arrays(function: Callable[..., Any], *parts: Any) -> Any:
-    """Apply a function to the arrays of a structure; a part that is not there stays so."""
-    if parts[0] is None:
-        return None
-    return keras.tree.map_structure(
-        lambda *arrays: None if arrays[0] is None else function(*arrays), *parts
-    )
+def shapes_fit(found: Sequence[tuple[int, ...] | None], known: Sequence[tuple[Any, ...]]) -> bool:
+    """True if arrays have the shapes that a model is known to take, `None` for any size.
 
-
-def shapes_fit(found: Sequence[tuple[int, ...]], known: Sequence[tuple[Any, ...]]) -> bool:
-    """True if arrays have the shapes that a model is known to take, `None` for any size."""
+    Args:
+        found: Of arrays; `None` for one that is not there, as of an optional input.
+        known: What the model takes.
+    """
     return len(found) == len(known) and all(
-        len(f) == len(k) and all(want in (None, got) for got, want in zip(f, k, strict=True))
+        f is None
+        or (len(f) == len(k) and all(want in (None, got) for got, want in zip(f, k, strict=True)))
         for f, k in zip(found, known, strict=True)
     )

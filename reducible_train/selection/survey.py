@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import keras
-
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.layers import Kernel, find_fixed, find_kernels, uncounted, unknown_kernels
@@ -182,7 +180,7 @@ def survey(
     """
     kernels = find_kernels(model)
     _check_rules(model, rules, kernels)
-    fed = [each for known in shapes for each in keras.tree.flatten(known.inputs)]
+    fed = [each for known in shapes for each in _keras.arrays_in(known.inputs)]
     seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
     fixed = find_fixed(model, kernels)
     calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed)

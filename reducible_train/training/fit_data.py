@@ -74,7 +74,7 @@ def _check_targets(model: Any, name: str) -> None:
 
 
 def _check_counts(batch: Any, name: str) -> None:
-    counts = [each.shape[0] for each in keras.tree.flatten(batch) if each is not None]
+    counts = [each.shape[0] for each in _keras.arrays_in(batch)]
     if len(set(counts)) > 1:
         raise UnfitError(
             f"Inputs, targets and weights must be of equally many samples. Received: "
@@ -101,7 +101,7 @@ def _is_doubtful(model: Any, batch: Any, before: Any) -> bool:
     Of a model without a graph nothing is known but that: there, what comes first is let pass.
     """
     x, y, weight = batch
-    weighted = any(len(each.shape) != 1 for each in _leaves(weight))
+    weighted = any(len(each.shape) != 1 for each in _keras.arrays_in(weight))
     if before is not None and not weighted and _kinds((x, y)) == _kinds(before[:2]):
         return False
     if not _keras.is_graph_model(_keras.trained_model(model)):
@@ -115,10 +115,6 @@ def _kinds(parts: Any) -> Any:
         (path, None if each is None else (tuple(each.shape[1:]), str(each.dtype)))
         for path, each in keras.tree.flatten_with_path(parts)
     ]
-
-
-def _leaves(value: Any) -> list[Any]:
-    return [each for each in keras.tree.flatten(value) if each is not None]
 
 
 def _inputs_fit(model: Any, x: Any) -> bool:
@@ -138,7 +134,7 @@ def _targets_fit(model: Any, y: Any) -> bool:
     outputs, labels = keras.tree.flatten(model.outputs), keras.tree.flatten(y)
     if isinstance(y, dict) or len(outputs) != len(labels):
         return False
-    less = 1 if any("sparse" in _name(each) for each in _leaves(model.loss)) else 0
+    less = 1 if any("sparse" in _name(each) for each in keras.tree.flatten(model.loss)) else 0
     return all(
         label is not None
         and fits(tuple(label.shape[1:]), tuple(output.shape[1 : len(output.shape) - less]))
@@ -174,7 +170,7 @@ def _try(model: Any, judge: Callable[[], Any], batch: Any, name: str) -> None:
         if not _is_of_shapes(error):
             return  # a loss of one's own may want a graph, or anything else that is not here
         shapes = [
-            ", ".join(str(_of_batches(each.shape)) for each in _leaves(part)) or "none"
+            ", ".join(str(_of_batches(each.shape)) for each in _keras.arrays_in(part)) or "none"
             for part in batch[:2]
         ]
         raise UnfitError(

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.monitors import check_one_number
@@ -69,11 +67,8 @@ def _validation(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     def last(array: Any) -> Any:
         return array[math.floor(len(array) * (1.0 - share)) :]
 
-    return tuple(
-        None if each is None else keras.tree.map_structure(last, each)
-        for each in _training(arguments)
-    )
+    return tuple(_keras.map_arrays(last, each) for each in _training(arguments))
 
 
 def _comes_in_batches(x: Any) -> bool:
-    return not all(hasattr(each, "shape") for each in keras.tree.flatten(x))
+    return not all(hasattr(each, "shape") for each in _keras.arrays_in(x))

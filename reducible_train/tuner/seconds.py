@@ -24,9 +24,8 @@ def seconds_of_batch(model: Any, x: Any) -> float:
 
 
 def _batch(x: Any) -> Any:
-    leaves = keras.tree.flatten(x)
-    if all(hasattr(each, "shape") for each in leaves):
-        return keras.tree.map_structure(lambda each: each[:_BATCH], x)
+    if all(hasattr(each, "shape") for each in _keras.arrays_in(x)):
+        return _keras.map_arrays(lambda each: each[:_BATCH], x)
     found: list[Any] = []
     in_order = isinstance(x, keras.utils.PyDataset)
     for batch in _keras.batches_in_order(x) if in_order else x:
@@ -34,10 +33,10 @@ def _batch(x: Any) -> Any:
         if sum(map(_samples, found)) >= _BATCH:
             break
     if len(found) == 1:
-        return keras.tree.map_structure(lambda each: each[:_BATCH], found[0])
-    whole = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found)
-    return keras.tree.map_structure(lambda each: each[:_BATCH], whole)
+        return _keras.map_arrays(lambda each: each[:_BATCH], found[0])
+    whole = _keras.map_arrays(lambda *parts: np.concatenate(parts), *found)
+    return _keras.map_arrays(lambda each: each[:_BATCH], whole)
 
 
 def _samples(batch: Any) -> int:
-    return int(keras.tree.flatten(batch)[0].shape[0])
+    return int(_keras.arrays_in(batch)[0].shape[0])

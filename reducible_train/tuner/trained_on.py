@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.selection import fingerprints
 from reducible_train.tuner.project import OPTIONAL
 
@@ -55,7 +56,7 @@ def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> 
 def _fingerprints(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Of each part of the data that is there and made of arrays; of what is not there, "none"."""
     for name in _DATA:
-        parts = [each for each in keras.tree.flatten(arguments.get(name)) if each is not None]
+        parts = _keras.arrays_in(arguments.get(name))
         if not parts:
             yield name, "none"
         elif all(hasattr(each, "shape") and hasattr(each, "__array__") for each in parts):

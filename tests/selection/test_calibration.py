@@ -21,6 +21,8 @@ from reducible_train import (
     Ramp,
     RankScheduler,
     SpectrumError,
+    _keras,
+    analyze,
     factorize,
 )
 from reducible_train.config import parse_config
@@ -357,6 +359,22 @@ def test_a_dataset_serves_as_well_as_arrays():
     factorize(other, rank=4, criterion="fisher", calibration=(x, y))
     for ours, theirs in zip(weights(one), weights(other), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_an_optional_input_may_be_left_out(criterion):
+    x, y = data()
+    inputs = {
+        "a": keras.Input((4,), optional=True, name="a"),
+        "x": keras.Input((None, 24), name="x"),
+    }
+    h = keras.layers.GlobalAveragePooling1D()(keras.layers.Dense(32, name="first")(inputs["x"]))
+    model = zoo.compiled(keras.Model(inputs, keras.layers.Dense(5)(h)))
+    given = {"a": None, "x": x[:, None]}, y
+    assert analyze(model, given, samples=32).is_whole
+    how = {"measure": "flops", "criterion": criterion, "calibration": given}
+    assert "(1, 24), from calibration" in str(factorize(model, 0.6, **how))
+    assert _keras.map_arrays(len, given) == ({"a": None, "x": 200}, 200)
 
 
 # --- in a fit -------------------------------------------------------------------------

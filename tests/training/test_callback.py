@@ -467,6 +467,72 @@ def test_a_model_of_words_is_cut_before_its_first_step(batched):
     assert model.optimizer.iterations == 1
 
 
+def of_two_outputs(losses):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((24,))
+    h = layers.Dense(24, "relu", name="d")(inputs)
+    model = keras.Model(inputs, [layers.Dense(2, name="one")(h), layers.Dense(3, name="two")(h)])
+    model.compile("sgd", losses)
+    return model
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_an_output_without_weights_is_one_of_weights_of_1(criterion):
+    x = np.random.default_rng(0).normal(size=(32, 24)).astype("float32")
+    y, some, ones = [x[:, :2], x[:, :3]], np.repeat([0.0, 1.0], 16), np.ones(32)
+    fitted = []
+    for one in (None, ones):
+        scheduler = RankScheduler(0.6, criterion=criterion)
+        data = {"sample_weight": [one, some], "validation_data": (x, y, [some, one])}
+        model = of_two_outputs(["mse", "mse"])
+        model.fit(x, y, callbacks=[scheduler], shuffle=False, verbose=0, **data)
+        assert scheduler.report.cuts[0].output_error is not None
+        fitted.append(scheduler.report.ranks)
+    assert fitted[0] == fitted[1] != {}
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("weight", [None, [np.ones(32), None]])
+def test_an_output_without_a_loss_has_no_targets(weight):
+    x = np.random.default_rng(0).normal(size=(32, 24)).astype("float32")
+    scheduler = RankScheduler(0.6, criterion="fisher")
+    data = (x, [x[:, :2], None], *([] if weight is None else [weight]))
+    fit = {"validation_data": data, "callbacks": [scheduler], "verbose": 0}
+    of_two_outputs(["mse", None]).fit(*data[:2], sample_weight=weight, **fit)
+    assert scheduler.report.cuts[0].output_error is not None
+
+
+def with_an_optional_input():
+    keras.utils.set_random_seed(1)
+    inputs = {"a": keras.Input((4,), optional=True, name="a"), "x": keras.Input((24,), name="x")}
+    h = layers.Dense(24, "relu", name="d")(inputs["x"])
+    model = keras.Model(inputs, layers.Dense(2)(h))
+    model.compile("sgd", "mse")
+    return model
+
+
+def ways_to_leave_an_input_out(x, y):
+    def generator():
+        while True:
+            yield {"a": None, "x": x}, y
+
+    yield {"x": {"a": None, "x": x}, "y": y}
+    yield {"x": generator(), "steps_per_epoch": 1}
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        batches = tf.data.Dataset.from_tensors((x, y)).map(lambda x, y: ({"a": None, "x": x}, y))
+        yield {"x": batches, "validation_data": batches}
+
+
+def test_an_optional_input_may_be_left_out():
+    x = np.random.default_rng(0).normal(size=(32, 24)).astype("float32")
+    for given in ways_to_leave_an_input_out(x, x[:, :2]):
+        scheduler = RankScheduler(0.6)
+        with_an_optional_input().fit(callbacks=[scheduler], shuffle=False, verbose=0, **given)
+        assert scheduler.report.cuts[0].output_error is not None
+
+
 def test_a_sparse_matrix_of_scipy_is_data():
     sparse = pytest.importorskip("scipy.sparse")
     x = sparse.random(32, 24, 0.2, "csr", dtype="float32", random_state=0)

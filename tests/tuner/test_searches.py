@@ -469,6 +469,18 @@ def test_latency_is_of_as_many_samples_whatever_the_batches(batch, monkeypatch):
     assert set(asked) == {(32, 12)}
 
 
+def test_a_start_is_timed_and_measured_with_an_input_left_out():
+    inputs = {"a": keras.Input((4,), optional=True, name="a"), "x": keras.Input((12,), name="x")}
+    model = keras.Model(inputs, keras.layers.Dense(4)(inputs["x"]))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    given = {"a": None, "x": X}
+    assert seconds_of_batch(model, given) > 0
+    arguments = {"x": given, "y": Y, "validation_split": 0.25}
+    last = {"a": None, "x": X[math.floor(0.75 * len(X)) :]}
+    expected = model.evaluate(last, Y[-len(last["x"]) :], verbose=0)
+    assert dense_quality(model, arguments, "val_loss") == pytest.approx(expected)
+
+
 # --- one trial as a function -----------------------------------------------------------
 
 
