@@ -28,6 +28,7 @@ from reducible_train._keras.copying import (
     fresh_input_layers,
     rerun_graph,
     runs_its_graph,
+    takes_ragged,
 )
 from reducible_train._keras.data import (
     Ahead,
@@ -318,6 +319,7 @@ __all__ = [
     "strategy_scope",
     "swapped_averages",
     "sync_state",
+    "takes_ragged",
     "timeless_state",
     "trace_anew",
     "trace_calls",

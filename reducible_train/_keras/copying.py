@@ -46,6 +46,12 @@ def _fresh_input(tensor: Any) -> Any:
     return type(source).from_config(source.get_config()).output
 
 
+def takes_ragged(layer: Any) -> bool:
+    """True for a layer that a graph calls on ragged tensors."""
+    given = [each for node in layer._inbound_nodes for each in node.input_tensors]
+    return any(getattr(each, "ragged", False) for each in given)
+
+
 def fresh_input_layers(model: Any) -> list[Any]:
     """An input layer like that of a Sequential model, whose `layers` leave it out."""
     first = model._layers[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -128,7 +128,15 @@ class LowRankTable(LowRank):
         rows = ops.cast(ops.take(table, inputs, axis=0), self.compute_dtype)
         if factors is None:
             return rows
-        return ops.matmul(rows, ops.cast(factors[1], self.compute_dtype))
+        return _times(rows, ops.cast(factors[1], self.compute_dtype))
+
+
+def _times(rows: Any, matrix: Tensor) -> Tensor:
+    """Rows times a matrix; of a ragged tensor, which no product takes, its flat rows."""
+    if not hasattr(rows, "flat_values"):
+        return ops.matmul(rows, matrix)
+    product: Tensor = rows.with_flat_values(ops.matmul(rows.flat_values, matrix))
+    return product
 
 
 @keras.saving.register_keras_serializable("reducible_train")

@@ -80,6 +80,8 @@ def _reasons(layer: Any, path: str) -> Iterator[str]:
     if isinstance(layer, LowRank):
         if layer.kernel_kind.stock is None:
             yield f"'{path}' ({layer.kernel_kind.dense_class.__name__}) has no such form"
+        elif _keras.takes_ragged(layer):
+            yield f"'{path}' is called on ragged tensors, which the second of two layers cannot be"
     elif _keras.runs_its_graph(layer) or _is_time_distributed(layer):
         for name, child in _keras.children(layer):
             yield from _reasons(child, f"{path}/{name}" if path else name)

@@ -159,6 +159,22 @@ def test_masks_pass_through_an_embedding():
         assert np.abs(run(model, longer) - dense).max() > 1e-4
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's tensors")
+def test_ragged_rows_of_a_table_are_looked_up():
+    import tensorflow as tf
+
+    given = keras.Input((None,), dtype="int32", ragged=True)
+    rows = L.GlobalAveragePooling1D()(L.Embedding(20, 8, name="e")(given))
+    model = keras.Model(given, L.Dense(2, name="output")(rows))
+    x = tf.ragged.constant([[1], [2, 3, 19], [4, 0]])
+    dense = run(model, x)
+    change_kernels(model, changes(model, lambda kernel: 8, None))
+    np.testing.assert_allclose(run(model, x), dense, atol=1e-5)
+    np.testing.assert_allclose(tf.function(model)(x), dense, atol=1e-5)
+    with pytest.raises(SurgeryError, match="'e' is called on ragged tensors"):
+        to_stock_layers(model)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_tied_embeddings_run_in_reverse(tied):
     inputs = keras.Input((7,), dtype="int32")
