@@ -11,6 +11,7 @@ from keras.src.backend.common import global_state
 
 from reducible_train._keras.functions import is_distributed
 from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
+from reducible_train._keras.metrics import held_metrics
 from reducible_train._keras.states import global_seed
 from reducible_train._keras.values import values_kept
 
@@ -37,9 +38,10 @@ def scopes_kept() -> Iterator[None]:
 def as_it_was(model: Any) -> Iterator[None]:
     """Within it a model may be called; whatever that changes is put back in the end.
 
-    Statistics, states of recurrent layers, seeds, metrics, counters (variables or plain numbers)
-    and the losses that layers have added. Weights too where code that is not Keras's runs, for
-    it may give them values; Keras's own layers do not outside of training.
+    Statistics, states of recurrent layers, seeds, metrics (those that it builds begin anew),
+    counters (variables or plain numbers) and the losses that layers have added. Weights too
+    where code that is not Keras's runs, for it may give them values; Keras's own layers do not
+    outside of training.
 
     Args:
         model: The model that is called; of a `Distiller`, teacher and student.
@@ -48,12 +50,24 @@ def as_it_was(model: Any) -> Iterator[None]:
     foreign = [layer for layer in layers if not _is_keras(layer)]
     variables = [v for layer in layers for v in _state(layer, weights=bool(foreign))]
     if not is_distributed(model):  # there each replica has a part of a metric's value
-        variables += list(getattr(model, "metrics_variables", ()))
+        variables += [v for metric in held_metrics(model) for v in metric.variables]
     if global_seed() is not None:  # for layers that draw without one of their own
         variables.append(global_seed())
     kept = list({id(each): each for each in variables}.values())
-    with values_kept(kept), notes_kept(model):
+    with values_kept(kept), _new_metrics_reset(model), notes_kept(model):
         yield
+
+
+@contextlib.contextmanager
+def _new_metrics_reset(model: Any) -> Iterator[None]:
+    """Metrics that get their variables within it, as those of `compile` do, begin anew after it."""
+    known = {id(v): v for metric in held_metrics(model) for v in metric.variables}
+    try:
+        yield
+    finally:
+        for metric in held_metrics(model):
+            if any(id(v) not in known for v in metric.variables):
+                metric.reset_state()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras.src.utils.naming import get_object_name
 
+from reducible_train._keras.layer_tree import walk
+
 
 def logged_metrics(model: Any) -> dict[str, str | None]:
     """The metrics that a compiled model puts into the logs of training.
@@ -58,6 +60,20 @@ def _held_metrics(model: Any) -> dict[str, str | None]:
         named |= {f"{output}_{name}": named[name] for name in list(named) for output in outputs}
         named |= {f"{output}_loss": "down" for output in outputs}
     return {"loss": "down"} | named | {"loss": "down"}
+
+
+def held_metrics(model: Any) -> list[Any]:
+    """All metrics that a model or a part of it holds, each once.
+
+    Also those that `metrics` leaves out: of models within it, and of `compile` where a model tells
+    others.
+    """
+    found = list(getattr(model, "metrics", ()))
+    for layer in (model, *(layer for _, layer in walk(model))):
+        names = ("_loss_tracker", "_compile_metrics")
+        found += [*layer._metrics, *(getattr(layer, name, None) for name in names)]
+        found += getattr(getattr(layer, "_compile_loss", None), "metrics", ())
+    return list({id(each): each for each in found if each is not None}.values())
 
 
 def several_numbers(model: Any) -> dict[str, int]:

@@ -71,7 +71,7 @@ ATTRIBUTES = (
     PrivateName(_LAYER, "_lock_state", "()", "end the build of a layer of a new class"),
     PrivateName(_LAYER, "_loss_ids", "set", "put back after a call that nobody shall notice"),
     PrivateName(_LAYER, "_losses", "list", "put back after a call that nobody shall notice"),
-    PrivateName(_LAYER, "_metrics", "list", "bookkeeping, which holds no layers of the model's"),
+    PrivateName(_LAYER, "_metrics", "list", "metrics of its own, put back after a call"),
     PrivateName(_LAYER, "_non_trainable_variables", "list", "a store, replaced when one leaves"),
     PrivateName(_LAYER, "_outbound_nodes", "list", "what takes the outputs of a layer in graphs"),
     PrivateName(_LAYER, "_open_name_scope", "()", "build a layer of a new class in its scope"),

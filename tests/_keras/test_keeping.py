@@ -176,3 +176,82 @@ def test_teacher_and_student_are_left_alone():
     before = [(float(c.calls), float(c.own), c.number) for c in counters]
     collect(model, find_kernels(student), samples, ("inputs", "gradients"))
     assert [(float(c.calls), float(c.own), c.number) for c in counters] == before
+
+
+class Inner(keras.Model):
+    """A model within a model, fed by its call: Keras leaves out its metrics."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.mean = L.Dense(12), keras.metrics.Mean()
+
+    def call(self, x):
+        self.mean.update_state(x)
+        return self.wide(x)
+
+
+class Tells(keras.Sequential):
+    """Tells other metrics than those that it is compiled with."""
+
+    @property
+    def metrics(self):
+        return [self._loss_tracker]
+
+
+def one_output():
+    model = keras.Sequential([keras.Input((6,)), L.Dense(12), L.Dense(3, "softmax")])
+    model.compile(
+        "sgd", "mse", metrics=["accuracy", keras.metrics.F1Score()], weighted_metrics=["mae"]
+    )
+    return model, 3, lambda: model.get_metrics_result().values()
+
+
+def two_outputs():
+    given = keras.Input((6,))
+    x = L.Dense(12)(given)
+    model = keras.Model(given, [L.Dense(3)(x), L.Dense(3)(x)])
+    model.compile("sgd", ["mse", "mae"], metrics=[["mae"], ["mse"]])
+    return model, (3, 3), lambda: model.get_metrics_result().values()
+
+
+def within():
+    model = keras.Sequential([keras.Input((6,)), Inner(), L.Dense(3)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    inner = model.layers[0]
+    return model, 3, lambda: [*model.get_metrics_result().values(), inner.mean.result()]
+
+
+def others_told():
+    model = Tells([keras.Input((6,)), L.Dense(12), L.Dense(3)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model, 3, lambda: model._compile_metrics.result().values()
+
+
+def distilled():
+    teacher, student = (keras.Sequential([keras.Input((6,)), L.Dense(3)]) for _ in range(2))
+    model = keras.distillation.Distiller(
+        teacher, student, keras.distillation.LogitsDistillation(), distillation_loss_weights=[1.0]
+    )
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model, 3, lambda: model.get_metrics_result().values()
+
+
+@pytest.mark.parametrize("make", [one_output, two_outputs, within, others_told, distilled])
+def test_metrics_that_a_look_builds_begin_anew_and_others_stay(make):
+    model, width, told = make()
+    rng = np.random.default_rng(0)
+    y = keras.tree.map_structure(
+        lambda n: np.eye(n, dtype="float32")[rng.integers(n, size=8)], width
+    )
+    x = rng.normal(size=(8, 6)).astype("float32")
+
+    def look():
+        _keras.answers(model, [(x, y, None)], judged=True)
+        return [np.array(each) for each in keras.tree.flatten(list(told()))]
+
+    assert not np.any(np.concatenate([each.ravel() for each in look()]))
+    model.train_on_batch(x, y)
+    before = [np.array(each) for each in keras.tree.flatten(list(told()))]
+    assert len(before) > 0
+    for one, other in zip(before, look(), strict=True):
+        np.testing.assert_array_equal(one, other)
