@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from reducible_train.saving.model_file import check_savable, write_model
 from reducible_train.saving.way_back import WayBack
 from reducible_train.settings.callbacks import CheckpointSettings
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, folder_of
+from reducible_train.surgery.plans import plan_of
 from reducible_train.training.other_callbacks import AtFinalRanks, check_scheduler
 from reducible_train.training.rank_scheduler import RankScheduler
 
@@ -70,7 +72,8 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     before a cut, so that the best file is that of the larger one. This one begins at the final
     ranks, and begins anew whenever ranks change after that (a guard has undone a cut, a search
     goes on): the file is of the best epoch at the ranks in force, written whole or not at all.
-    An older file stays until then. Put it after the `RankScheduler`.
+    An older file stays until then. Another `fit` of the same model at the same ranks goes on
+    with the best of the one before. Put it after the `RankScheduler`.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
@@ -138,13 +141,15 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self._named = False  # whether the name is known to be one that the logs can fill
         self._last: tuple[int, dict[str, Any]] = (0, {})
         self._why = ""  # nothing was saved
+        self._of: tuple[Any, Any] | None = None  # the model that the best is of, and its ranks
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
+    def __getstate__(self) -> dict[str, Any]:  # a copy is in no fit yet
+        return vars(self) | vars(keras.callbacks.Callback()) | {"_of": None}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()
-        self.best = self.best_epoch = self.saved = None
+        if not self._goes_on():
+            self.best = self.best_epoch = self.saved = None
         self._told, self._named, self._last = False, False, (0, {})
         self._why = "training ended before the first epoch at the final ranks"
         self._try()
@@ -152,6 +157,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         self._last = epoch, dict(logs)
+        self._of = weakref.ref(self.model), plan_of(self.model)
         if not self._named and self.monitor in logs:
             self._filled(epoch, logs)
             self._named = True
@@ -184,6 +190,13 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
                 f"{str(self.saved)!r} now holds the model as it is, not the best of its epochs.",
                 stacklevel=2,
             )
+
+    def _goes_on(self) -> bool:
+        """True in a fit of the model that the best is of, at the ranks it has, with its file."""
+        if self._of is None or (self.saved is not None and not self.saved.exists()):
+            return False
+        model, plan = self._of
+        return model() is self.model and plan == plan_of(self.model)
 
     def _is_better(self, value: Any) -> bool:
         if value is None:

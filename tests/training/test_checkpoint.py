@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import keras
@@ -19,6 +20,7 @@ from reducible_train import (
     PiecewiseConstant,
     RankModelCheckpoint,
     RankScheduler,
+    factorize,
     load_model,
     load_weights_into,
 )
@@ -66,6 +68,30 @@ def test_the_best_file_is_of_the_best_epoch_at_the_final_ranks(tmp_path):
         "runs/03-0.5.weights.h5",
         "runs/04-0.6.weights.h5",
     ]
+
+
+def test_another_fit_goes_on_with_the_best_of_the_same_model_at_the_same_ranks(tmp_path):
+    scores = Scores(0.5, 0.9, 0.1, 0.2, 0.3, 0.4)
+    scheduler = RankScheduler(budget=0.4)
+    best = RankModelCheckpoint(scheduler, tmp_path / "best.weights.h5", **BEST)
+    _, model = fit(scores, scheduler, best, epochs=2)
+    fit(scores, scheduler, best, model=model, epochs=3, initial_epoch=2)
+    assert (best.best, best.best_epoch) == (0.9, 1)
+    loaded = load_weights_into(zoo.sequential(), tmp_path / "best.weights.h5")
+    same_weights(loaded, scores.weights[1])
+    copied = copy.deepcopy(best)
+    copied.scheduler = scheduler
+    fit(scores, scheduler, copied, model=model, epochs=3, initial_epoch=2)
+    assert copied.best == 0.1
+    factorize(model, rank=1)
+    fit(scores, scheduler, best, model=model, epochs=4, initial_epoch=3)
+    assert (best.best, best.best_epoch) == (0.2, 3), "other ranks"
+    best.saved.unlink()
+    fit(scores, scheduler, best, model=model, epochs=3, initial_epoch=2)
+    assert best.best == 0.1, "its file is gone"
+    best.best = 0.9
+    fit(scores, scheduler, best, epochs=1)
+    assert best.best == 0.5, "another model"
 
 
 def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
