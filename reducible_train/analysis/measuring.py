@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ from reducible_train import _keras
 from reducible_train.analysis.evaluation import Evaluation, Measured
 from reducible_train.analysis.truncations import Truncations
 from reducible_train.container.files import accessing, check_path, write_text
+from reducible_train.container.holding import holding_file
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SpectrumError
 from reducible_train.linalg.noise import effective_rank, noise_edge
 from reducible_train.preflight.paths import check_writable
@@ -45,6 +48,7 @@ _HARDLY = 0.1  # of the samples that would be drawn if none had weight 0
 _ROUNDING = 0.01  # of a metric: what another machine may make of the same
 _FLIPPED = 3  # samples that it may judge otherwise
 _LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
+_SHOWN_NAME = 100  # bytes of a file's name in that of its lock
 _LUCK = 100.0  # times what two values are apart that a metric with chance in it has told
 
 Progress = Callable[[int, int, str], None]
@@ -84,7 +88,8 @@ def analyze(
             weight 0 are of them, as `model.evaluate` counts them, unless it cannot take them.
         file: JSON file that keeps the analysis, written after every kernel. One that is there, of
             the same weights, data, metric and ratios, is gone on with. The metric is known again
-            by its name, and by what it says of the model as it is.
+            by its name, and by what it says of the model as it is. One analysis at a time writes
+            to a file.
         progress: Is told kernels done, kernels in all, and the path of the last.
 
     Returns:
@@ -92,7 +97,7 @@ def analyze(
 
     Raises:
         ArgumentError: Unusable arguments; data of the wrong shape or without targets; a file of
-            other weights, data, metric, ratios or kernels.
+            other weights, data, metric, ratios or kernels, or that another analysis writes to.
         ArgumentTypeError: Arguments of a wrong type.
         FormatError: A file that holds something else.
         FileAccessError: A file that cannot be read or written.
@@ -143,8 +148,7 @@ def analyze(
         given=0 if given is None else len(given),
         better=evaluation.better,
     )
-    kept = None if file is None else _kept(file, begun)
-    with _keras.as_it_was(model):
+    with _alone_with(file, begun) as kept, _keras.as_it_was(model):
         analysis = _with_baseline(begun, evaluation())
         if kept is not None:
             _check_baseline(kept, analysis.baseline, evaluation, str(file))
@@ -304,6 +308,41 @@ def _check_progress(progress: Progress | None) -> None:
         f"Received: {progress!r}{what}. Write for example "
         "progress=lambda done, count, path: print(done, count, path)."
     )
+
+
+@contextmanager
+def _alone_with(file: str | os.PathLike[str] | None, begun: Analysis) -> Iterator[Analysis | None]:
+    """What a file holds of this analysis; until it is whole, no other analysis writes to it.
+
+    Raises:
+        ArgumentError: Another does, or it is of something else.
+    """
+    kept = None if file is None else _kept(file, begun)
+    if file is None or (kept is not None and kept.is_whole):  # nothing will be written
+        yield kept
+        return
+
+    def refusal(other: str) -> str:
+        return (
+            f"{file} must have one analysis at a time. Received: a second one, while {other} "
+            "writes to it. Wait for it, end it, or give another file=."
+        )
+
+    lock = _lock_of(file)
+    with holding_file(os.fspath(lock), refusal):
+        try:
+            yield _kept(file, begun)  # another may just have ended
+        finally:
+            with suppress(OSError):  # Windows removes no file that is open
+                lock.unlink()
+
+
+def _lock_of(file: str | os.PathLike[str]) -> Path:
+    """What is held while a file is written: beside it, of a name that is never too long."""
+    real = Path(os.path.realpath(file))
+    name = os.fsencode(real.name)
+    shown = name[:_SHOWN_NAME].decode("utf-8", "ignore")
+    return real.with_name(f".{shown}.{zlib.crc32(name):08x}.lock")
 
 
 def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:

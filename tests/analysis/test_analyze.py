@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from reducible_train import Analysis, ArgumentError, FormatError, LayerRule, analyze, factorize
+from reducible_train.container.locks import lock
 from reducible_train.errors import ArgumentTypeError, FileAccessError, ReducibleError
 
 X = np.random.default_rng(0).normal(size=(48, 24)).astype("float32")
@@ -276,6 +277,31 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
         analyze(network(), metric=pytest.fail, file=tmp_path / "nowhere" / "a.json")
 
 
+def test_one_analysis_at_a_time_writes_to_a_file(tmp_path):
+    file, asked = tmp_path / "a.json", []
+    (tmp_path / "link.json").symlink_to(file)
+
+    def about(model: keras.Model) -> float:
+        asked.append(model)
+        return 1.0
+
+    def again(done, count, path):
+        other, before = network(), file.read_bytes()
+        if done == count:
+            assert analyze(other, metric=about, file=file).is_whole, "nothing is written"
+            return
+        with pytest.raises(ArgumentError, match=r"one analysis at a time.*while this process"):
+            analyze(other, metric=about, file=tmp_path / "link.json")
+        assert not any(model is other for model in asked)
+        assert file.read_bytes() == before
+        (held,) = tmp_path.glob(".*.lock")
+        with held.open("r+b") as opened:
+            assert lock(opened.fileno()) is False, "other processes are refused, too"
+
+    analyze(network(), metric=about, file=file, progress=again)
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "link.json"]
+
+
 def check_it_goes_on(file):
     """An analysis of which one kernel was measured; the other is, and no other."""
     begun = Analysis.from_json(file.read_text())
@@ -298,7 +324,8 @@ def test_an_analysis_goes_on_from_what_a_kill_would_leave(tmp_path):
 
     (tmp_path / "at").mkdir()
     whole = analyze(network(), (X, Y), file=tmp_path / "at" / "a.json", progress=copy)
-    assert os.listdir(left.parent) == ["a.json"]
+    assert os.listdir(tmp_path / "at") == ["a.json"]
+    assert [name for name in os.listdir(left.parent) if not name.endswith(".lock")] == ["a.json"]
     check_it_goes_on(left)
     assert Analysis.from_json(left.read_text()) == whole
 

@@ -19,6 +19,7 @@ from searches import FIT as ONCE
 from searches import X, Y, hypermodel, network, random_search, search, trials_of
 
 from reducible_train import SearchSpace
+from reducible_train.container import holding as container_holding
 from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.tuner import folder_lock, pareto
 from reducible_train.tuner.errors import SearchError
@@ -485,7 +486,7 @@ def test_an_error_in_a_forked_process_comes_out_as_it_is(tmp_path):
 
 
 def test_a_disk_that_numbers_files_anew_each_time_keeps_nobody_waiting(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_lock, "_GLANCE", 0.3)
+    monkeypatch.setattr(container_holding, "_GLANCE", 0.3)
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
     begun = time.monotonic()
     with holding(tmp_path, patience=60), holding(tmp_path):
