@@ -312,6 +312,35 @@ def test_a_file_of_so_many_bytes(tmp_path):
     assert saved(smallest, tmp_path, report) <= least
 
 
+def with_words():
+    words = [f"a_rather_long_word_{number * 7919 % 10007}" for number in range(400)]
+    inputs = keras.Input((), dtype="string")
+    found = keras.layers.TextVectorization(output_sequence_length=8, vocabulary=words)(inputs)
+    found = keras.layers.Embedding(len(words) + 2, 32)(found)
+    found = keras.layers.GlobalAveragePooling1D()(found)
+    return keras.Model(inputs, keras.layers.Dense(4)(found))
+
+
+def with_a_kernel_of_two_layers():
+    held = keras.layers.SpectralNormalization(keras.layers.Dense(64))
+    others = [keras.layers.Dense(96), keras.layers.Dense(4)]
+    return keras.Sequential([keras.Input((48,)), held, *others])
+
+
+@pytest.mark.parametrize("make", [with_words, with_a_kernel_of_two_layers])
+def test_all_that_goes_into_a_file_counts(make, tmp_path):
+    model = make()
+    dense = saved(model, tmp_path)
+    report = factorize(model, budget=0.7, measure="file", criterion="frobenius")
+    size = saved(model, tmp_path, report)
+    assert report.ranks
+    assert 0.6 * dense < size <= 0.7 * dense
+    words = str(report).replace(",", "").partition("compact file takes about ")[2]
+    told, was = map(int, re.findall(r"\d+", words)[:2])
+    assert size <= told <= 1.1 * size
+    assert abs(was - dense) < 0.1 * dense
+
+
 def test_rows_that_are_zero_are_cheap_in_a_dense_file(tmp_path):
     model, dead = wide(), wide()
     kernel = dead.get_layer("first").kernel

@@ -60,13 +60,14 @@ class FileCosts(CostModel):
         Factors pay for their first cut as well, and those that may change, by path in `wanted`,
         for the report of it.
         """
-        inside = {id(variable) for kernel in kernels for variable in kernel.variables}
+        inside = {(id(k.layer), id(variable)) for k in kernels for variable in k.variables}
         remark = _reckoned(kernels)
         rest = float(_HEADER + _RECORD * len(kernels) + len(remark))
         rest += sum(
-            _RECORD + _bytes(_keras.size(variable), variable)
-            for variable in model.weights
-            if id(variable) not in inside
+            _RECORD + _rest(value)
+            for layer in (model, *(layer for _, layer in _keras.walk(model)))
+            for value in _keras.state_of(layer).values()
+            if (id(layer), id(value)) not in inside
         )
         record = _RECORD + _CUT + _REPORT / max(len(wanted), 1)
         tables = {
@@ -106,7 +107,17 @@ def _dense(kernel: Kernel) -> float:
     if kernel.rank is not None:
         m, n = kernel.shape
         return _bytes(m * n * kernel.count, kernel.variables[0])
-    values = np.ascontiguousarray(_keras.host_value(kernel.variables[0])).reshape(-1)
+    return _encoded(kernel.variables[0])
+
+
+def _rest(value: Any) -> float:
+    """Bytes of what is no kernel: numbers that are trained, or a table, which stays as it is."""
+    is_variable = isinstance(value, keras.Variable)
+    return _bytes(_keras.size(value), value) if is_variable else _encoded(value)
+
+
+def _encoded(value: Any) -> float:
+    values = np.ascontiguousarray(_keras.host_value(value)).reshape(-1)
     return float(sum(map(len, codec_for(values.dtype).encode(values))))
 
 
