@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
 from reducible_train._keras.fits import running_fit
 from reducible_train._keras.nested import arrays_in, map_arrays
@@ -38,8 +39,16 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     if validation:
         return "the validation data", validation
     arrays = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
-    training = _of_arrays(arrays, most)
+    training = [_by_class(each, found.get("class_weight")) for each in _of_arrays(arrays, most)]
     return ("the training data", training) if training else None
+
+
+def _by_class(batch: Batch, class_weight: Any) -> Batch:
+    """A batch that counts by the weights of its classes, where `fit` was given some."""
+    x, y, weight = batch
+    if class_weight is None or weight is not None:
+        return batch
+    return x, y, class_weight_to_sample_weights(y, class_weight)
 
 
 def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:

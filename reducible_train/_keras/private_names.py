@@ -254,6 +254,12 @@ MODULES = (
     PrivateName(
         "keras.src.saving.saving_lib", "safe_get_h5_dataset", "(group, key)", "no outside files"
     ),
+    PrivateName(
+        "keras.src.trainers.data_adapters.data_adapter_utils",
+        "class_weight_to_sample_weights",
+        "(labels, class_weight)",
+        "the loss that is trained, on samples of a fit",
+    ),
     PrivateName("keras.src.utils.dtype_utils", "dtype_size", "(dtype)", "bits of a number"),
     PrivateName("keras.src.utils.naming", "get_object_name", "(thing)", "names of metrics"),
     PrivateName("keras.src.utils.naming", "to_snake_case", "(name)", "automatic names"),

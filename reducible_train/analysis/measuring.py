@@ -30,7 +30,7 @@ from reducible_train.selection.feasibility import check_finite
 from reducible_train.selection.fingerprints import of_samples, of_weights
 from reducible_train.selection.input_shapes import shapes_of_samples
 from reducible_train.selection.sample_checks import check_samples
-from reducible_train.selection.samples import Samples
+from reducible_train.selection.samples import HARDLY, Samples
 from reducible_train.selection.scoring import decomposition
 from reducible_train.selection.survey import Survey, survey
 from reducible_train.settings.checks import checked_all, checked_count, checked_sequence, takes
@@ -44,7 +44,6 @@ _PASSES = 128_000  # of single samples; an epoch of MNIST takes as long, forward
 _FEWEST, _MOST = 256, 2048
 _KEPT = "They are the parameters that a kernel keeps, such as (0.1, 0.2, 0.5)."
 _RULES = "rules=[LayerRule('output', keep_dense=False)]"
-_HARDLY = 0.1  # of the samples that would be drawn if none had weight 0
 _ROUNDING = 0.01  # of a metric: what another machine may make of the same
 _FLIPPED = 3  # samples that it may judge otherwise
 _LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
@@ -268,7 +267,7 @@ def _drawn(given: Samples, count: int, model: Any, metric: str | Callable[[Any],
     if len(counting) == len(given):
         return found
     alone = counting.spread(count)
-    if not isinstance(metric, str) or len(found.counting) < _HARDLY * len(alone):
+    if not isinstance(metric, str) or len(found.counting) < HARDLY * len(alone):
         return alone
     return found if _can_be_told(Evaluation(model, found, metric)) else alone
 

@@ -23,7 +23,7 @@ from reducible_train.selection.answers import (
     worst,
 )
 from reducible_train.selection.judge import NO_DATA as UNJUDGED
-from reducible_train.selection.samples import Samples
+from reducible_train.selection.samples import HARDLY, Samples
 from reducible_train.settings.monitors import ONE_NUMBER
 
 NO_DATA = (
@@ -162,10 +162,37 @@ class AnswerWatch:
         count = 0 if self._samples is None else len(self._samples)
         return Record(count, self._source, error, dict(metrics))
 
+    def _some(self, samples: Samples) -> Samples:
+        """Those that are asked for: of weight 0 too, for Keras divides by the number of all.
+
+        Those alone that weigh something where nobody judges, where the others, such as inputs of
+        NaN or targets of no class, cannot be judged, or where they are nearly all.
+        """
+        found = some_of(self._model, samples, MOST)
+        if samples.counting is samples:
+            return found
+        alone = some_of(self._model, samples.counting, MOST)
+        few = len(found.counting) < HARDLY * len(alone)
+        return alone if few or not self._can_be_told(found) else found
+
+    def _can_judge(self, samples: Samples) -> bool:
+        """True if loss and metrics of samples can be had, as far as anybody knows."""
+        has_targets = samples.y is not None or not _keras.compares_with_targets(self._model)
+        return self._is_judged and has_targets and _keras.can_be_judged(self._model)
+
+    def _can_be_told(self, samples: Samples) -> bool:
+        """True if their loss is a number."""
+        if not self._can_judge(samples):
+            return False
+        try:
+            told = outputs_of(self._model, samples, judged=True).metrics
+        except Exception:  # whatever a loss does with targets of no class
+            return False
+        return math.isfinite(told.get("loss", math.nan))
+
     def _asked(self, samples: Samples) -> Answers:
         """The answers, with metrics where these can be had."""
-        has_targets = samples.y is not None or not _keras.compares_with_targets(self._model)
-        if self._is_judged and has_targets and _keras.can_be_judged(self._model):
+        if self._can_judge(samples):
             try:
                 found = outputs_of(self._model, samples, judged=True)
                 self._tell_of_several()
@@ -248,7 +275,7 @@ class AnswerWatch:
             return None
         try:
             if not self._is_chosen:
-                self._samples = some_of(self._model, self._samples, MOST)
+                self._samples = self._some(self._samples)
                 self._is_chosen = True
             with unpenalized(_keras.trained_model(self._model)):
                 return self._asked(self._samples)

@@ -325,15 +325,17 @@ class Compression:
     def learn_from(self, samples: Samples | None) -> None:
         """Give the data that the criterion, or who else is `asking`, waits for.
 
-        `None` if there will be none: then it is judged by what there is.
+        `None` if there will be none: then it is judged by what there is. Samples of weight 0 say
+        nothing of the loss that is trained, so only the answers hear of them.
         """
+        if samples is not None:
+            self.answers.learn_from(samples)
+            samples = samples.counting
         self.samples = samples
         self._comes = False
         self.judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
         told = (*listening_notes(self.model, self.judge.criterion), *self.judge.notes)
         self.notes = tuple(dict.fromkeys((*self.notes, *told)))
-        if samples is not None:
-            self.answers.learn_from(samples)
 
     def count_uses(self, shapes: InputShapes) -> None:
         """Learn lengths that the model leaves open, for the FLOPs of the report."""

@@ -64,7 +64,11 @@ class SampleCollector:
         return self.count >= self.enough or (self._room <= 0 and self.count >= FEW)
 
     def samples(self) -> Samples:
-        """What was seen so far."""
+        """What was seen so far of a weight above 0."""
+        return joined([counting_samples(each) for each in self._batches])
+
+    def every(self) -> Samples:
+        """What was seen so far, whatever it weighs."""
         return joined(self._batches)
 
     def _take(self, batch: Any) -> bool:
@@ -72,7 +76,8 @@ class SampleCollector:
             _keras.map_arrays(_keras.host_value, part)
             for part in keras.utils.unpack_x_y_sample_weight(batch)
         )
-        self._batches.append(counting_samples((x, y, weight)))
-        self.count += count_of(self._batches[-1][0])
-        self._room -= sum(each.nbytes for each in _keras.arrays_in(self._batches[-1]))
+        self._batches.append((x, y, weight))
+        counting = counting_samples(self._batches[-1])
+        self.count += count_of(counting[0])
+        self._room -= sum(each.nbytes for each in _keras.arrays_in(counting))
         return not self._is_enough

@@ -20,6 +20,7 @@ from reducible_train.linalg.weighting import (
 
 ROOM = 2**28  # bytes that samples may take where nobody said how many
 FEW = 64  # that are taken whatever their size
+HARDLY = 0.1  # of the samples that would be taken if none had weight 0
 _BATCH = 128  # what a training step can hold, this can; more would take its memory again
 _LARGEST_BATCH = 1024  # of models so small that a call takes longer than what it computes
 _NUMBERS = 2**22  # of the outputs of all layers on such a batch: 16 MiB

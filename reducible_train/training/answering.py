@@ -8,7 +8,7 @@ from reducible_train import _keras
 from reducible_train.compressor.answers import AnswerWatch, NoAnswers
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.answers import MOST
-from reducible_train.selection.samples import Samples, counting_samples, joined
+from reducible_train.selection.samples import Samples, joined
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.training.sampling import CalibrationSet
 
@@ -60,9 +60,10 @@ def _found(scheduler: Any, calibration: CalibrationSet) -> tuple[str, Samples | 
     if found is not None:
         source, batches = found
         try:
-            samples = joined([counting_samples(batch) for batch in batches])
+            samples = joined(batches)
+            counts = len(samples.counting) > 0
         except ArgumentError:  # weights that are no weights
-            samples = joined([(x, y, None) for x, y, _ in batches])
-        if len(samples):
+            samples, counts = joined([(x, y, None) for x, y, _ in batches]), True
+        if counts:
             return source, samples
-    return "the calibration set", calibration.samples()
+    return "the calibration set", calibration.every()

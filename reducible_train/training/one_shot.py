@@ -151,7 +151,8 @@ def factorize(
     losses = losses_of(settings.analysis)
     if losses is not None:
         check_weights(losses, _keras.trained_model(model))
-    samples = None if calibration is None else samples_of(settings.calibration)
+    every = None if calibration is None else samples_of(settings.calibration, every=True)
+    samples = None if every is None else every.counting
     told = settings.input_shape
     shapes = [] if told is None else [shapes_told(told, _keras.trained_model(model))]
     if samples is not None:
@@ -163,7 +164,7 @@ def factorize(
         samples=samples,
         trains=False,
         shapes=shapes,
-        answers=AnswerWatch(model, samples, "the calibration set" if samples else NO_DATA),
+        answers=AnswerWatch(model, every, "the calibration set" if every else NO_DATA),
         cache=cache,
     )
     if compression.waits_for_samples:  # of a criterion that was asked for

@@ -37,6 +37,7 @@ class CalibrationSet:
         self._given = calibration
         self._arrays = arrays
         self._read: Samples | None = None
+        self._counting: Samples | None = None
 
     def in_fit(self, arrays: Any) -> CalibrationSet:
         """The same in a fit, of whose arrays samples can be drawn before it begins."""
@@ -58,9 +59,16 @@ class CalibrationSet:
         return SampleCollector(model, int(self._given))
 
     def samples(self) -> Samples | None:
-        """Those that were given, or that are at hand; read once, as a generator gives them once."""
+        """Those that were given, or that are at hand, of a weight above 0."""
+        every = self.every()
+        if self._counting is None and every is not None:
+            self._counting = every.counting
+        return self._counting
+
+    def every(self) -> Samples | None:
+        """The same, whatever they weigh; read once, as a generator gives them once."""
         if self._read is None and not self.is_of_the_fit:
-            self._read = samples_of(self._given)
+            self._read = samples_of(self._given, every=True)
         elif self._read is None and self._arrays is not None:
             found = drawn(*self._arrays, count=self._given)
             self._read = found if len(found) else None
@@ -224,11 +232,11 @@ class Sampling:
         return self._seen
 
     def enough(self) -> Samples | None:
-        """The samples of the fit, once there are enough or all."""
+        """The samples of the fit, once there are enough or all; also those of weight 0."""
         collector = self.collector
         if not self.takes or not isinstance(collector, SampleCollector):
             return None
-        return collector.samples() if collector.done else None
+        return collector.every() if collector.done else None
 
     @property
     def ahead(self) -> _keras.Ahead | None:

@@ -76,6 +76,68 @@ def test_factorize_tells_error_and_metrics_of_its_calibration_set():
     assert str(again) == str(report)
 
 
+CLASSES = {0: 0.0, 1: 2.0, 2: 1.0}
+
+
+def weighed(source):
+    """A report whose samples have weights, some of 0, and the weights that Keras evaluates by."""
+    import tensorflow as tf
+
+    model, x, y = trained()
+    model.compile(keras.optimizers.SGD(0.0), model.loss, metrics=["accuracy"])
+    weights = np.array([0.0, 2.0, 1.0], "float32")[y]
+    scheduler = RankScheduler(rank=3, criterion="activation")
+    fit = partial(model.fit, epochs=2, verbose=0, callbacks=[scheduler])
+    if source == "calibration":
+        return model, factorize(model, rank=3, calibration=(x, y, weights)), weights
+    if source == "validation":
+        fit(x[:60], y[:60], validation_data=(x, y, weights))
+    elif source == "sample_weight":
+        fit(x, y, sample_weight=weights)
+    elif source == "class_weight":
+        fit(x, y, class_weight=CLASSES)
+    else:  # what a criterion has seen of a stream
+        stream = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(1).batch(32)
+        fit(stream, class_weight=CLASSES, shuffle=False)
+    return model, scheduler.report, weights
+
+
+@pytest.mark.parametrize(
+    "source", ["calibration", "validation", "sample_weight", "class_weight", "stream"]
+)
+def test_samples_count_in_the_metrics_as_in_those_of_keras(source):
+    _, x, y = learnt()
+    model, report, weights = weighed(source)
+    (cut,) = report.cuts
+    told = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    assert cut.metrics_after == pytest.approx(told, rel=1e-4)
+    assert "240 samples of the" in str(report)
+    before, _, _ = trained()
+    outputs = [each(x[weights > 0]).numpy() for each in (before, model)]
+    counts = weights[weights > 0][:, None]
+    mean = (counts * outputs[0]).sum(axis=0) / counts.sum()
+    lost, spread = (
+        (counts * (outputs[0] - each) ** 2).sum() for each in (outputs[1], np.asarray(mean))
+    )
+    assert cut.output_error == pytest.approx(lost / spread, rel=1e-3)
+
+
+@pytest.mark.parametrize("rubbish", ["inputs", "targets"])
+def test_what_cannot_be_judged_and_does_not_count_is_left_out(rubbish):
+    model, x, y = trained()
+    weights = np.arange(240) % 2
+    x, y = x.copy(), y.copy()
+    if rubbish == "inputs":
+        x[weights == 0] = np.nan
+    else:
+        y[weights == 0] = -1
+    told = model.evaluate(x[weights > 0], y[weights > 0], verbose=0, return_dict=True)
+    report = factorize(model, rank=3, calibration=(x, y, weights))
+    assert report.cuts[0].metrics_before == pytest.approx(told, rel=1e-4)
+    assert report.answers.samples == 120
+    assert report.notes == ()
+
+
 def test_of_samples_that_are_all_the_same_no_error_is_told():
     model, x, y = trained()
     with warnings.catch_warnings():
