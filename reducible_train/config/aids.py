@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import Any, cast
 
 from pydantic import Field, create_model
 
 from reducible_train.config.sections import Section, section_of
-from reducible_train.settings.aids import Aid, aid_kinds
-
-KINDS = aid_kinds()
+from reducible_train.settings.aids import Aid
 
 
 class _Chosen(Section):
@@ -18,15 +17,16 @@ class _Chosen(Section):
         return tuple(section.build() for _, section in self if section is not None)
 
 
-if TYPE_CHECKING:
-    AidsSection = _Chosen
-else:
-    AidsSection = create_model(
+@lru_cache(maxsize=1)
+def aids_section(kinds: tuple[tuple[str, type[Aid]], ...]) -> Any:
+    """The section of all kinds of aid, by name."""
+    section = cast(Any, create_model)(
         "AidsSection",
         __base__=_Chosen,
         **{
             kind: (section_of(made) | None, Field(None, description=made.help))
-            for kind, made in KINDS.items()
+            for kind, made in kinds
         },
     )
-    AidsSection.help = "What helps the training while ranks fall. {} takes an aid as it is."
+    section.help = "What helps the training while ranks fall. {} takes an aid as it is."
+    return section

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from reducible_train.config.contradictions import contradictions
 from reducible_train.config.models import (
-    CompressionSection,
     ConfigModel,
     TensorBoardSection,
     TrainingSection,
+    config_model,
 )
 from reducible_train.config.problems import explain, nothing_in
 from reducible_train.config.reading import Document, Place, place_text, read_document
-from reducible_train.config.sections import built
+from reducible_train.config.sections import Section, built
 from reducible_train.errors import ArgumentError, ConfigError, Problem
 from reducible_train.settings.checks import plain
 from reducible_train.settings.rules import OWN
@@ -43,7 +43,7 @@ class Config:
     lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
 
     @property
-    def compression(self) -> CompressionSection:
+    def compression(self) -> Section:
         """What falls, how far, how often."""
         return self.model.compression
 
@@ -163,9 +163,9 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
         raise ConfigError(source, [Problem("$", message)])
     model, found = None, list[tuple[Place, str]]()
     try:
-        model = ConfigModel.model_validate(values)
+        model = config_model().model_validate(values)
     except ValidationError as error:
-        found = [explain(each, ConfigModel) for each in error.errors(include_url=False)]
+        found = [explain(each, config_model()) for each in error.errors(include_url=False)]
     shapeless = {place for place, _ in found}
     found += [each for each in contradictions(values) if not _is_in(each[0], shapeless)]
     told = {place for place, _ in found}
@@ -184,7 +184,7 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
 def _empty_sections(values: Any, empty: Iterable[Place]) -> Iterator[tuple[Place, str]]:
     """Sections of which nothing but the name is there, and no override brings more."""
     for place in empty:
-        wrong = nothing_in(ConfigModel, place)
+        wrong = nothing_in(config_model(), place)
         if wrong is not None and _is_empty(values, place):
             yield place, wrong
 

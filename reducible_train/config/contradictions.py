@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reducible_train.config.aids import KINDS
 from reducible_train.config.faults import placed, settings_faults, training_faults, whole
-from reducible_train.config.models import ConfigModel
+from reducible_train.config.models import config_model
 from reducible_train.config.problems import shown
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import as_config
@@ -25,6 +24,7 @@ from reducible_train.settings.agreement import (
     resume_faults,
     sharing_faults,
 )
+from reducible_train.settings.aids import aid_kinds
 from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import is_count
 from reducible_train.settings.faults import Fault
@@ -43,13 +43,11 @@ from reducible_train.settings.targets import (
 from reducible_train.settings.targets.several import is_several
 
 Found = Iterator[tuple[Place, str]]
-TARGETS = target_kinds()
-CHOICES = (*TARGETS, "search")
 
 
 def contradictions(values: Any) -> Found:
     """Every contradiction in a configuration, as place and sentence."""
-    yield from settings_faults(ConfigModel, values)
+    yield from settings_faults(config_model(), values)
     compression = _mapping(values).get("compression")
     if not isinstance(compression, Mapping):
         return
@@ -71,12 +69,12 @@ def contradictions(values: Any) -> Found:
 def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
     given = _quantities(compression)
     if given or _start(compression) is None:
-        yield from placed(choice_faults(given, CHOICES), place)
+        yield from placed(choice_faults(given, _choices()), place)
 
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
     asked = compression.get("criterion") != "frobenius" or any(
-        KINDS[kind].needs for kind in _aids(compression)
+        aid_kinds()[kind].needs for kind in _aids(compression)
     )
     if compression.get("calibration") is not None and not asked:
         yield (
@@ -85,7 +83,7 @@ def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
             f" {shown(compression['calibration'])}. Remove it, or add criterion: activation, or"
             " regrow to the aids.",
         )
-    shared = (name for name, kind in TARGETS.items() if issubclass(kind, SharedTarget))
+    shared = (name for name, kind in target_kinds().items() if issubclass(kind, SharedTarget))
     if any(compression.get(name) is not None for name in (*shared, "search")):
         return
     for name in ("measure", "allocation"):
@@ -102,7 +100,9 @@ def _of_analysis(compression: Mapping[str, Any]) -> list[Fault]:
     criterion = compression.get("criterion") or "auto"
     fault = analysis_fault(criterion, compression.get("analysis"))
     quantities = _quantities(compression)
-    shares = any(name == "search" or issubclass(TARGETS[name], SharedTarget) for name in quantities)
+    shares = any(
+        name == "search" or issubclass(target_kinds()[name], SharedTarget) for name in quantities
+    )
     found = sharing_faults(
         criterion,
         " and ".join(quantities) or "none",
@@ -135,7 +135,7 @@ def _of_several(compression: Mapping[str, Any]) -> list[Fault]:
     rows = given if isinstance(given, list) else [] if given is None else [given]
     several = {
         name: as_config(compression.get(name))
-        for name, kind in TARGETS.items()
+        for name, kind in target_kinds().items()
         if issubclass(kind, SharedTarget) and is_several(as_config(compression.get(name)))
     }
     if several:
@@ -167,16 +167,19 @@ def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tupl
     rules = compression.get("rules")
     sections = [compression, *map(_mapping, rules if isinstance(rules, list) else ())]
     targets = [
-        kind for each in sections for name, kind in TARGETS.items() if each.get(name) is not None
+        kind
+        for each in sections
+        for name, kind in target_kinds().items()
+        if each.get(name) is not None
     ]
     guard, start = compression.get("guard"), _start(compression)
     if start is not None and not _quantities(compression):
         targets.append(StableRank)
-    aids = [KINDS[kind] for kind in _aids(compression)]
+    aids = [aid_kinds()[kind] for kind in _aids(compression)]
     search = compression.get("search")
     for fault in disagreements(targets, aids, guard=guard, search=search, start=start):
         yield ("compression",), fault
-    made = [_made(KINDS[kind], compression["aids"][kind]) for kind in _aids(compression)]
+    made = [_made(aid_kinds()[kind], compression["aids"][kind]) for kind in _aids(compression)]
     yield from (
         (("compression",), fault)
         for fault in penalty_faults([each for each in made if each], _made(Guard, guard))
@@ -199,12 +202,17 @@ def _start(compression: Mapping[str, Any]) -> Any:
 
 def _aids(compression: Mapping[str, Any]) -> list[str]:
     """The known kinds of aid that are asked for."""
-    return [kind for kind in _mapping(compression.get("aids")) if kind in KINDS]
+    return [kind for kind in _mapping(compression.get("aids")) if kind in aid_kinds()]
 
 
 def _quantities(compression: Mapping[str, Any]) -> list[str]:
     """What of the model shall fall, a search included: one, if all is well."""
-    return [name for name in CHOICES if compression.get(name) is not None]
+    return [name for name in _choices() if compression.get(name) is not None]
+
+
+def _choices() -> tuple[str, ...]:
+    """What of the model may fall, a search included."""
+    return (*target_kinds(), "search")
 
 
 def _rules(rules: Any, place: Place) -> Found:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Union, cast
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
 
-from reducible_train.config.aids import AidsSection
-from reducible_train.config.schedules import SharedTarget, Target
-from reducible_train.config.sections import Section, section_of, words
+from reducible_train.config.aids import aids_section
+from reducible_train.config.schedules import TargetForms, target_forms
+from reducible_train.config.sections import TARGET, Section, section_of, words
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
 from reducible_train.settings import targets
+from reducible_train.settings.aids import Aid, aid_kinds
 from reducible_train.settings.callbacks import (
     BackupSettings,
     CheckpointSettings,
@@ -29,8 +31,9 @@ from reducible_train.settings.compression_kinds import (
     RulesKind,
 )
 from reducible_train.settings.fields import fields_of, kind_of
-from reducible_train.settings.measures import measure_kinds
+from reducible_train.settings.measures import Measure, measure_kinds
 from reducible_train.settings.rules import LayerRule
+from reducible_train.settings.schedules import Schedule, schedule_kinds
 from reducible_train.settings.search_space import SearchSpace, Words
 from reducible_train.settings.targets import target_kinds
 
@@ -64,88 +67,6 @@ else:
     CheckpointSection = section_of(CheckpointSettings)
     EarlyStoppingSection = section_of(EarlyStoppingSettings)
     TensorBoardSection = section_of(TensorBoardSettings)
-
-
-def _measure_section(kind: str) -> Any:
-    made = MEASURES[kind]
-    name = (Literal[kind], Field(description=made.help))
-    section = section_of(made, f"{made.__name__}Section", name=name)
-    section.tag = f"<{kind}>"
-    return section
-
-
-def _measure_form(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "<list>"
-    if not isinstance(value, Mapping | Section):
-        return "<name>"
-    kind = value.get("name") if isinstance(value, Mapping) else value.name
-    return f"<{kind}>" if kind in tuple(MEASURES) else "<unknown>"
-
-
-MEASURES = measure_kinds()
-if TYPE_CHECKING:
-    Measure = str | Section
-else:
-    _OPTIONS = [Annotated[_measure_section(kind), Tag(f"<{kind}>")] for kind in MEASURES]
-    _ONE = Annotated[Union[tuple(_OPTIONS)], Discriminator(_measure_form)]  # noqa: UP007
-    _FORMS = [Annotated[Literal[tuple(MEASURES)], Tag("<name>")], *_OPTIONS]
-    _FORMS += [Annotated[list[_ONE], Tag("<list>")]]
-    Measure = Annotated[Union[tuple(_FORMS)], Discriminator(_measure_form)]  # noqa: UP007
-
-
-NAMES = {
-    "criterion": lambda: (*criterion_names(), MEASURED),
-    "allocation": allocator_names,
-}
-TARGETS = (*target_kinds(), "search")
-ONE: list[Any] = [{"required": [name]} for name in TARGETS]
-ALONE: Any = {
-    "required": ["cadence"],
-    "properties": {"cadence": {"required": ["start"]}},
-    "not": {"anyOf": ONE},
-}
-
-
-def _form_of(kind: type[targets.Target]) -> Any:
-    """What a target may be: one that all kernels share, also by several measures."""
-    return SharedTarget if issubclass(kind, targets.SharedTarget) else Target
-
-
-if TYPE_CHECKING:
-    SearchSpaceSection = Section
-else:
-    SearchSpaceSection = section_of(
-        SearchSpace,
-        forms={Words: lambda kind: words(kind.options or (AUTO, *NAMES[kind.of]()))},
-    )
-
-if TYPE_CHECKING:
-    CompressionSection = Section
-else:
-    CompressionSection = section_of(
-        CompressionSettings,
-        forms={
-            MeasureKind: lambda kind: Measure,
-            NameKind: lambda kind: Literal[(AUTO, *NAMES[kind.of]())],
-            CalibrationKind: lambda kind: Annotated[int, Field(ge=1)],
-            AnalysisKind: lambda kind: Annotated[str, Field(min_length=1)],
-            RulesKind: lambda kind: list[section_of(LayerRule, "RuleSection")],
-            AidsKind: lambda kind: AidsSection,
-        },
-        without=("target",),
-        **{
-            quantity: (_form_of(kind) | None, Field(None, description=kind.help))
-            for quantity, kind in target_kinds().items()
-        },
-    )
-    # Its targets and its aids are told apart by their keys here, by their classes in Python: it is
-    # not made whole, but read key by key (`settings_faults`), each as its option says.
-    CompressionSection.made, CompressionSection.one_of = None, (*ONE, ALONE)
-    CompressionSection.options = {
-        name: kind_of(item) for name, item in fields_of(CompressionSettings).items()
-    }
-    CompressionSection.model_rebuild(force=True, _types_namespace={"Target": Target})
 
 
 class OptimizerSection(
@@ -209,7 +130,9 @@ class TrainingSection(
 class ConfigModel(
     Section, help="Everything in one file: how far to compress, how to train, where to log."
 ):
-    compression: CompressionSection = Field(description="What falls, how far, how often.")
+    """The keys of a file; those of `compression` and `search_space`, `config_model` knows."""
+
+    compression: Section = Field(description="What falls, how far, how often.")
     training: TrainingSection = Field(
         default=TrainingSection(), description="How `reducible-train finetune` trains."
     )
@@ -225,8 +148,115 @@ class ConfigModel(
     backup: BackupSection | None = Field(
         default=None, description="Where to go on from if broken off. Left out: from the start."
     )
-    search_space: SearchSpaceSection | None = Field(
+    search_space: Section | None = Field(
         default=None,
         description="What `reducible-train tune` may choose from, with the rules of `compression`;"
         " it must be given there. One training does not look at it.",
     )
+
+
+class _Known(NamedTuple):
+    """All that has been registered, by name: what keys and names a file may have."""
+
+    schedules: tuple[tuple[str, type[Schedule]], ...]
+    measures: tuple[tuple[str, type[Measure]], ...]
+    targets: tuple[tuple[str, type[targets.Target]], ...]
+    aids: tuple[tuple[str, type[Aid]], ...]
+    criterion: tuple[str, ...]
+    allocation: tuple[str, ...]
+
+    def names_of(self, what: str) -> tuple[str, ...]:
+        """What an option may name, of a criterion or an allocation."""
+        names: tuple[str, ...] = getattr(self, what)
+        return (AUTO, *names)
+
+
+def config_model() -> type[ConfigModel]:
+    """The shape of a configuration by all that is registered now, such as a schedule of yours."""
+    return _config_model(
+        _Known(
+            tuple(schedule_kinds().items()),
+            tuple(measure_kinds().items()),
+            tuple(target_kinds().items()),
+            tuple(aid_kinds().items()),
+            (*criterion_names(), MEASURED),
+            tuple(allocator_names()),
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def _config_model(known: _Known) -> type[ConfigModel]:
+    search_space = section_of(
+        SearchSpace, forms={Words: lambda kind: words(kind.options or known.names_of(kind.of))}
+    )
+    held = {"compression": _compression_section(known), "search_space": search_space | None}
+    fields = {name: (form, ConfigModel.model_fields[name]) for name, form in held.items()}
+    model: type[ConfigModel] = cast(Any, create_model)(
+        "ConfigModel", __base__=ConfigModel, **fields
+    )
+    return model
+
+
+def _compression_section(known: _Known) -> Any:
+    forms = target_forms(known.schedules, known.measures)
+    keys: Any = {
+        quantity: (_form_of(kind, forms) | None, Field(None, description=kind.help))
+        for quantity, kind in known.targets
+    }
+    section = section_of(
+        CompressionSettings,
+        forms={
+            MeasureKind: lambda kind: _measure(dict(known.measures)),
+            NameKind: lambda kind: Literal[known.names_of(kind.of)],
+            CalibrationKind: lambda kind: Annotated[int, Field(ge=1)],
+            AnalysisKind: lambda kind: Annotated[str, Field(min_length=1)],
+            RulesKind: lambda kind: list[section_of(LayerRule, "RuleSection")],  # type: ignore[misc]
+            AidsKind: lambda kind: aids_section(known.aids),
+        },
+        without=("target",),
+        **keys,
+    )
+    # Its targets and its aids are told apart by their keys here, by their classes in Python: it is
+    # not made whole, but read key by key (`settings_faults`), each as its option says.
+    quantities = (*dict(known.targets), "search")
+    one: list[Any] = [{"required": [name]} for name in quantities]
+    alone: Any = {
+        "required": ["cadence"],
+        "properties": {"cadence": {"required": ["start"]}},
+        "not": {"anyOf": one},
+    }
+    section.made, section.one_of = None, (*one, alone)
+    section.options = {name: kind_of(item) for name, item in fields_of(CompressionSettings).items()}
+    section.model_rebuild(force=True, _types_namespace={TARGET: forms.alone})
+    return section
+
+
+def _form_of(kind: type[targets.Target], forms: TargetForms) -> Any:
+    """What a target may be: one that all kernels share, also by several measures."""
+    return forms.shared if issubclass(kind, targets.SharedTarget) else forms.alone
+
+
+def _measure(kinds: Mapping[str, type[Measure]]) -> Any:
+    """The form of a measure: its name, a mapping with its options, or a list of these."""
+
+    def form(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return "<list>"
+        if not isinstance(value, Mapping | Section):
+            return "<name>"
+        kind = value.get("name") if isinstance(value, Mapping) else value.name
+        return f"<{kind}>" if kind in tuple(kinds) else "<unknown>"
+
+    options = [Annotated[_measure_section(*each), Tag(f"<{each[0]}>")] for each in kinds.items()]
+    one: Any = Annotated[Union[tuple(options)], Discriminator(form)]  # noqa: UP007
+    forms: list[Any] = [Annotated[Literal[tuple(kinds)], Tag("<name>")], *options]
+    forms += [Annotated[list[one], Tag("<list>")]]
+    return Annotated[Union[tuple(forms)], Discriminator(form)]  # noqa: UP007
+
+
+def _measure_section(kind: str, made: type[Measure]) -> Any:
+    name = (Literal[kind], Field(description=made.help))
+    section = section_of(made, f"{made.__name__}Section", name=name)
+    section.tag = f"<{kind}>"
+    return section

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from reducible_train.config.reading import Place
-from reducible_train.config.schedules import KINDS
 from reducible_train.config.sections import Section, sections_in
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_number, percent_advice
 from reducible_train.settings.measures import measure_kinds
+from reducible_train.settings.schedules import schedule_kinds
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
@@ -163,7 +163,7 @@ def _truth_advice(value: Any) -> str:
 
 
 def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
-    kinds = listed(KINDS)
+    kinds = listed(schedule_kinds())
     name = str(place[-1]) if isinstance(place[-1], str) else "this item"
     if not isinstance(value, Mapping):
         return place, (
@@ -179,7 +179,7 @@ def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
         )
     kind = value["schedule"]
     return (*place, "schedule"), (
-        f"schedule must be {kinds}. Received: {shown(kind)}.{nearest(str(kind), KINDS)}"
+        f"schedule must be {kinds}. Received: {shown(kind)}.{nearest(str(kind), schedule_kinds())}"
     )
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import Discriminator, Field, Tag, create_model
 from typing_extensions import TypeAliasType
 
-from reducible_train.config.sections import Section, SeveralSection, section_of
-from reducible_train.settings.measures import measure_kinds
-from reducible_train.settings.schedules import schedule_kinds
+from reducible_train.config.sections import TARGET, Section, SeveralSection, section_of
+from reducible_train.settings.measures import Measure
+from reducible_train.settings.schedules import Schedule, schedule_kinds
 from reducible_train.settings.targets.several import is_several
-
-KINDS = schedule_kinds()
 
 
 def kind_of(value: Any) -> str | None:
     """The kind of schedule that a mapping (or a checked section) names, if it is one."""
     kind = value.get("schedule") if isinstance(value, Mapping) else getattr(value, "schedule", None)
-    return kind if isinstance(kind, str) and kind in KINDS else None
+    return kind if isinstance(kind, str) and kind in schedule_kinds() else None
 
 
 def tag_of(value: Any) -> str | None:
@@ -45,53 +44,63 @@ def as_config(target: Any) -> Any:
     return {"kind" if key == "schedule" else key: as_config(value) for key, value in target.items()}
 
 
-def _section(kind: str) -> type[Section]:
-    made = KINDS[kind]
-    named = (Literal[kind], Field(description=made.help))
-    section: type[Section] = section_of(made, f"{made.__name__}Schedule", schedule=named)
-    section.tag = f"<{kind}>"
-    return section
+@dataclass(frozen=True)
+class TargetForms:
+    """What targets may be, as types for pydantic.
 
+    Args:
+        alone: What one kind of kernel is brought to.
+        shared: What all may share, by several measures too.
+    """
 
-SECTIONS = {kind: _section(kind) for kind in KINDS}
+    alone: Any
+    shared: Any
+
 
 # The lower limit is for editors; `goal_faults` knows the limits of each quantity.
 _NUMBER = Field(json_schema_extra={"minimum": 0})
-_FORMS = [Annotated[float, Tag("<number>"), _NUMBER]]
-_FORMS += [Annotated[section, Tag(section.tag)] for section in SECTIONS.values()]
-if TYPE_CHECKING:
-    Target = float | Section
-else:
-    Target = TypeAliasType(
-        "Target",
+
+
+def target_forms(
+    schedules: Iterable[tuple[str, type[Schedule]]], measures: Iterable[tuple[str, type[Measure]]]
+) -> TargetForms:
+    """The forms of a target, of all kinds of schedule and of measure, by name."""
+    sections = [_section(*each) for each in schedules]
+    forms = [Annotated[float, Tag("<number>"), _NUMBER]]
+    forms += [Annotated[section, Tag(section.tag)] for section in sections]
+    alone: Any = TypeAliasType(
+        TARGET,
         Annotated[
-            Union[tuple(_FORMS)],  # noqa: UP007 (made from a list)
+            Union[tuple(forms)],  # noqa: UP007 (made from a list)
             Discriminator(tag_of),
             Field(description="A number that holds all the time, or a schedule."),
         ],
     )
-
-
-if TYPE_CHECKING:
-    SharedTarget = float | Section
-else:
-    MeasuresSection = create_model(
+    several = cast(Any, create_model)(
         "MeasuresSection",
         __base__=SeveralSection,
         __cls_kwargs__={"help": "A target of its own for each measure; all are met."},
         **{
-            name: (Target | None, Field(None, description=f"Of the {measure.unit}."))
-            for name, measure in measure_kinds().items()
+            name: (alone | None, Field(None, description=f"Of the {measure.unit}."))
+            for name, measure in measures
         },
     )
-    _SHARED = [*_FORMS, Annotated[MeasuresSection, Tag(SeveralSection.tag)]]
-    SharedTarget = TypeAliasType(
+    forms += [Annotated[several, Tag(SeveralSection.tag)]]
+    shared = cast(Any, TypeAliasType)(
         "SharedTarget",
         Annotated[
-            Union[tuple(_SHARED)],  # noqa: UP007 (made from a list)
+            Union[tuple(forms)],  # noqa: UP007 (made from a list)
             Discriminator(shared_tag_of),
             Field(description="A number, a schedule, or one of these for each of some measures."),
         ],
     )
-for _made in SECTIONS.values():
-    _made.model_rebuild(_types_namespace={"Target": Target})
+    for section in sections:
+        section.model_rebuild(_types_namespace={TARGET: alone})
+    return TargetForms(alone, shared)
+
+
+def _section(kind: str, made: type[Schedule]) -> type[Section]:
+    named = (Literal[kind], Field(description=made.help))
+    section: type[Section] = section_of(made, f"{made.__name__}Schedule", schedule=named)
+    section.tag = f"<{kind}>"
+    return section

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reducible_train.config.models import ConfigModel
+from reducible_train.config.models import config_model
 
 
 def config_schema() -> dict[str, Any]:
@@ -16,7 +16,7 @@ def config_schema() -> dict[str, Any]:
     >>> sorted(config_schema()["properties"])[:5]
     ['backup', 'checkpoint', 'compression', 'early_stopping', 'search_space']
     """
-    schema = ConfigModel.model_json_schema()
+    schema = config_model().model_json_schema()
     _drop_titles(schema)
     title = "Configuration of reducible-train"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title} | schema

@@ -35,7 +35,7 @@ from reducible_train.settings.schedules.base import ScheduleKind
 from reducible_train.settings.search_space import Each, Sweep, Words
 
 Forms = Mapping[type[Kind], Callable[[Any], Any]]
-TARGET = "Target"  # a number or a schedule, which `schedules` knows
+TARGET = "Target"  # a number or a schedule, which `schedules.target_forms` tells
 
 
 def _described(schema: dict[str, Any], section: type[Section]) -> None:
@@ -212,8 +212,8 @@ def _each(kind: Each) -> Any:
     """A form for each name, known or not; or one alone."""
     one = form_of(kind.of)
     by_name: Any = dict[_TEXT, one]  # type: ignore[valid-type]
-    if kind.names:
-        keys = {each: (one | None, Field(None, description=f"By {each}.")) for each in kind.names}
+    if names := kind.names():
+        keys = {each: (one | None, Field(None, description=f"By {each}.")) for each in names}
         by_name = cast(Any, create_model)(
             f"Each{kind.what.title()}Section",
             __base__=SeveralSection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,13 +162,13 @@ class Each(Kind):
         of: What each is.
         what: What the names are of.
         alone: True if one for the whole model will do as well.
-        names: All there are; left out, any text.
+        names: Tells all there are; left out, any text.
     """
 
     of: Sweep
     what: str
     alone: bool = False
-    names: tuple[str, ...] = ()
+    names: Callable[[], Collection[str]] = tuple
 
     def read(self, path: Path, value: Any, owner: str, found: list[Fault]) -> Any:
         if not isinstance(value, Mapping):
@@ -177,16 +177,16 @@ class Each(Kind):
             return super().read(path, value, owner, found)
         if not value:
             return super().read(path, value, owner, found)
-        name, kept = argument_text(path), {}
+        name, kept, known = argument_text(path), {}, tuple(self.names())
         for key, each in value.items():
-            if isinstance(key, str) and key and (not self.names or key in self.names):
+            if isinstance(key, str) and key and (not known or key in known):
                 kept[key] = self.of.read((*path, key), each, owner, found)
                 continue
-            known = f", one of {', '.join(map(repr, self.names))}" if self.names else ""
-            message = f"A key of `{name}` of {owner} must be a {self.what}{known}. Received: "
+            one_of = f", one of {', '.join(map(repr, known))}" if known else ""
+            message = f"A key of `{name}` of {owner} must be a {self.what}{one_of}. Received: "
             found.append(Fault((*path, str(key)), f"{message}{key!r}. Correct it or remove it."))
-        if self.names:  # the same space, in whatever order they were written
-            return {each: kept[each] for each in self.names if each in kept}
+        if known:  # the same space, in whatever order they were written
+            return {each: kept[each] for each in known if each in kept}
         return kept
 
     def checked(self, name: str, value: Any, owner: str) -> Any:
@@ -210,7 +210,7 @@ class Each(Kind):
             yield self.of.domain(f"{name}/{key}", each)
 
 
-_BUDGET = Each(Sweep(FRACTION, log=True), "measure", alone=True, names=tuple(measure_kinds()))
+_BUDGET = Each(Sweep(FRACTION, log=True), "measure", alone=True, names=measure_kinds)
 _SEARCHED = (
     "budget",
     "start",

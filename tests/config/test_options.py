@@ -18,7 +18,7 @@ from reducible_train import ArgumentError, ArgumentTypeError, ConfigError, Guard
 from reducible_train.config import parse_config
 from reducible_train.config.faults import placed
 from reducible_train.config.problems import explain
-from reducible_train.config.schedules import Target, as_config
+from reducible_train.config.schedules import as_config, target_forms
 from reducible_train.config.sections import built, section_of
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Regrow, TailShrink, aid_kinds
@@ -96,7 +96,8 @@ def every(settings=Settings):
 def faults_in_yaml(made, values) -> set[tuple]:
     """Where a file with these values has faults, told by either of the two who look for them."""
     section = section_of(made)
-    section.model_rebuild(_types_namespace={"Target": Target})
+    forms = target_forms(schedule_kinds().items(), measure_kinds().items())
+    section.model_rebuild(_types_namespace={"Target": forms.alone})
     found = {place for place, _ in placed(made.faults_of(values), ())}
     tops = {place[:1] for place in found}
     try:
@@ -267,7 +268,14 @@ from reducible_train.settings.base import together
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Count, Time, Value, option
 from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.measures import CountedMeasure
 from reducible_train.settings.targets import SharedTarget
+from reducible_train.selection.allocation.base import allocator
+from reducible_train.selection.criteria import Metric, criterion
+
+from reducible_train.config import config_schema, parse_config
+from reducible_train.errors import ConfigError
+EARLY
 
 @dataclass(frozen=True)
 class Nap(Aid, owner="a nap", help="Sleeps."):
@@ -296,8 +304,21 @@ class Share(SharedTarget):
     def words(self, unit):
         return f"share of {unit}"
 
-from reducible_train.config import config_schema, parse_config
-from reducible_train.errors import ConfigError
+@dataclass(frozen=True)
+class Macs(CountedMeasure, help="Multiply-adds."):
+    name: ClassVar[str] = "macs"
+    unit: ClassVar[str] = "multiply-adds"
+    def weight(self, itemsize, uses):
+        return uses
+
+@criterion("mine")
+def mine(statistics):
+    return Metric()
+
+@allocator("first")
+def first(*given):
+    return {}
+
 def told(values):
     try:
         return repr(parse_config(values).schedules())
@@ -312,12 +333,20 @@ print(json.dumps([
     told({"compression": {"budget": drop}, "training": {"epochs": 3}}),
     [schema["CompressionSection"]["properties"]["share"]["description"],
      told({"compression": {"share": 60}}), told({"compression": {"share": 0.6}})],
+    [told({"compression": {
+        "budget": {"macs": 0.5}, "measure": [{"name": "macs"}], "criterion": "mine",
+        "allocation": "first"}}),
+     told({"compression": {"budget": 0.5, "measure": "macs"},
+           "search_space": {"budget": {"macs": [0.2, 0.5]}, "criterion": "mine"}})],
 ]))
 """
 
 
-def test_a_new_aid_a_new_schedule_and_a_new_target_are_one_class():
-    nap, drop, good, bad, late, share = json.loads(output_of(NEW_KINDS))
+@pytest.mark.parametrize("early", ["", "parse_config({'compression': {'budget': 0.5}})"])
+def test_new_kinds_are_one_class_or_function_each_whenever_they_are_defined(early):
+    told = json.loads(output_of(NEW_KINDS.replace("EARLY", early)))
+    nap, drop, good, bad, late, share, others = told
+    assert others == ["{'budget.macs': Constant(value=0.5)}", "{'budget': Constant(value=0.5)}"]
     assert nap["description"] == "Sleeps."
     assert nap["properties"]["epochs"]["minimum"] == 2
     assert drop["end_epoch"]["description"] == "When."
