@@ -25,6 +25,7 @@ from reducible_train.settings.compression import AUTO, MEASURED
 from reducible_train.settings.measures import CountedMeasure, Measure, Parameters
 from reducible_train.settings.rules import LayerRule, shadowed, unmatched
 from reducible_train.settings.targets import SharedTargets, Target, target
+from reducible_train.surgery.merge import check_model
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
@@ -60,6 +61,7 @@ def layer_rules(config: Config) -> tuple[LayerRule, ...]:
 
 def model_problems(config: Config, model: Any) -> Iterator[tuple[Place, str]]:
     """Everything in a configuration that does not fit a model."""
+    check_model(model)
     yield from training_problems(config.training, model)
     if not _keras.has_weights(model):
         yield (

@@ -16,8 +16,9 @@ from reducible_train.config.models import OptimizerSection, TrainingSection
 from reducible_train.config.problems import explain, nearest, shown
 from reducible_train.config.reading import Place
 from reducible_train.config.sections import Section
-from reducible_train.errors import ArgumentError, ArgumentTypeError, NumberError
+from reducible_train.errors import ArgumentError, NumberError
 from reducible_train.settings.checks import is_number
+from reducible_train.surgery.merge import check_model
 
 _METRICS_BY_LOSS = ("accuracy", "acc", "crossentropy", "ce")  # `compile` picks their class itself
 
@@ -45,11 +46,7 @@ def compile_model(config: Config, model: Any, samples: int) -> None:
         ArgumentError: A cosine of no number of samples.
         ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
     """
-    if not isinstance(model, keras.Model):
-        raise ArgumentTypeError(
-            f"`model` must be a Keras model. Received: {type(model).__name__}. One in a file is "
-            "loaded first: keras.saving.load_model(path)."
-        )
+    check_model(model)
     training = config.training
     if training.learning_rate_schedule == "cosine":
         _check_samples(samples)

@@ -24,6 +24,7 @@ from reducible_train.linalg.svd import Array, cumulative_energy
 from reducible_train.report.analysis import Analysis, KernelAnalysis, along
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.fingerprints import of_weights
+from reducible_train.settings.compression_kinds import AnalysisKind
 
 _ANEW = "Analyse this model: analyze(model, data, file=...)."
 _TIE = 1e-6  # of the most that was measured: what energies count by where measured losses are equal
@@ -154,11 +155,13 @@ def losses_of(analysis: Any) -> MeasuredLosses | None:
 
     Raises:
         ArgumentError: It was interrupted, or has no kernels.
+        ArgumentTypeError: It is neither.
         FormatError: The file holds something else.
         FileAccessError: It cannot be read.
     """
     if analysis is None or isinstance(analysis, MeasuredLosses):
         return analysis
+    AnalysisKind().checked("analysis", analysis, "")
     source = "the analysis"
     if not isinstance(analysis, Analysis):
         source = os.fspath(analysis)

@@ -201,12 +201,35 @@ def checked_epoch(name: str, value: object) -> float:
     return number
 
 
+def has_elements(value: object) -> TypeGuard[Iterable[Any]]:
+    """True for what can be gone through; an array without axes cannot.
+
+    >>> has_elements([]), has_elements({1}), has_elements(np.array(0.5)), has_elements(None)
+    (True, True, False, False)
+    """
+    return isinstance(value, Iterable) and getattr(value, "shape", None) != ()
+
+
+def has_no_order(value: object) -> bool:
+    """True for a set of several, which comes in whatever order.
+
+    >>> has_no_order({1.0, 0.5}), has_no_order({1.0}), has_no_order([1.0, 0.5])
+    (True, False, False)
+    """
+    return isinstance(value, set | frozenset) and len(value) > 1
+
+
 def checked_sequence(name: str, value: object) -> Sequence[Any]:
     """A list or tuple with at least one element."""
-    is_one = isinstance(value, (str, bytes, Mapping)) or getattr(value, "shape", None) == ()
-    if is_one or not hasattr(value, "__iter__"):
+    is_one = isinstance(value, str | bytes | bytearray | Mapping)
+    if is_one or not has_elements(value):
         raise ArgumentTypeError(
             f"`{name}` must be a list. Received: {name}={value!r}. For one element write [element]."
+        )
+    if has_no_order(value):
+        raise ArgumentTypeError(
+            f"`{name}` must be a list. Received: {name}={value!r}, a set, which has no order. "
+            "Write its elements in square brackets."
         )
     elements = list(value)
     if not elements:
@@ -268,7 +291,9 @@ def checked(name: str, value: Any, kind: type[T], example: str) -> T | None:
     )
 
 
-def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[T, ...]:
+def checked_all(
+    wanted: str, values: Any, kind: type[T], example: str, *, in_order: bool = True
+) -> tuple[T, ...]:
     """Values that are all of a kind.
 
     Args:
@@ -276,6 +301,7 @@ def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[
         values: What came.
         kind: The class each must be of.
         example: What to write instead.
+        in_order: True if their order has a meaning.
 
     Raises:
         ArgumentTypeError: One is of another, or they are no values in a row.
@@ -284,7 +310,12 @@ def checked_all(wanted: str, values: Any, kind: type[T], example: str) -> tuple[
         raise ArgumentTypeError(
             f"{wanted}, in a list. Received: one alone, {values!r}. Write for example {example}."
         )
-    row = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    row = has_elements(values) and not isinstance(values, str | bytes | Mapping)
+    if in_order and has_no_order(values):
+        raise ArgumentTypeError(
+            f"{wanted}, in a list. Received: {values!r}, a set, which has no order. Write for "
+            f"example {example}."
+        )
     given = tuple(values) if row else None
     for value in (values,) if given is None else given:
         if given is None or not isinstance(value, kind):

@@ -37,6 +37,14 @@ class NameKind(Kind):
 
     of: str
 
+    def checked(self, name: str, value: Any, owner: str) -> Any:
+        if not isinstance(value, str):
+            raise ArgumentTypeError(
+                f"`{name}` must be one name. Received: {name}={value!r}. Write for example "
+                f"{name}='auto'."
+            )
+        return value
+
 
 @dataclass(frozen=True)
 class CalibrationKind(Kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError, SurgeryError
 from reducible_train.layers import Kernel, find_kernels
+from reducible_train.settings.checks import has_elements
 from reducible_train.settings.rules import LayerRule, rule_for, unmatched
 from reducible_train.surgery.change import change_kernels, merge_all
 
@@ -54,7 +55,7 @@ def merge(model: Any, layers: str | Sequence[str] | None = None) -> Any:
 def _chosen(model: Any, kernels: Sequence[Kernel], layers: str | Sequence[str]) -> list[Kernel]:
     """The factorised kernels of layers that patterns match."""
     patterns = [layers] if isinstance(layers, str) else layers
-    if not isinstance(patterns, Iterable):
+    if not has_elements(patterns):
         raise ArgumentTypeError(
             f"`layers` must be a pattern, or several. Received: layers={layers!r}. Write for "
             "example layers='encoder/*'."
@@ -78,13 +79,18 @@ def _chosen(model: Any, kernels: Sequence[Kernel], layers: str | Sequence[str]) 
 
 def check_built(model: Any) -> None:
     """Refuse what is no model, or has no weights yet."""
-    if not isinstance(model, keras.Model):
-        raise ArgumentTypeError(
-            f"`model` must be a Keras model. Received: {type(model).__name__}. One in a file is "
-            "loaded first: keras.saving.load_model(path)."
-        )
+    check_model(model)
     if not _keras.has_weights(model):
         raise SurgeryError(
             f"Model '{model.name}' has no weights yet. Call it once on data, or "
             "model.build(input_shape), first."
+        )
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no model."""
+    if not isinstance(model, keras.Model):
+        raise ArgumentTypeError(
+            f"`model` must be a Keras model. Received: {type(model).__name__}. One in a file is "
+            "loaded first: keras.saving.load_model(path)."
         )

@@ -616,6 +616,14 @@ def test_nothing_to_compress_is_told(network):
 
 
 @pytest.mark.keras
+def test_what_is_no_model_is_neither_compiled_nor_checked():
+    config = parse_config({"compression": {"rank": 4}})
+    for act in (config.check, lambda model: config.compile(model, 100)):
+        with pytest.raises(TypeError, match="`model` must be a Keras model"):
+            act(None)
+
+
+@pytest.mark.keras
 def test_compile_takes_what_is_given_and_keeps_the_rest(network):
     network.compile("sgd", "mse", metrics=["mae"])
     config = {"compression": {"rank": 4}, "training": {"learning_rate": 0.5}}

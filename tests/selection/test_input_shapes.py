@@ -109,6 +109,14 @@ def test_a_batch_is_timed_at_the_shape_that_was_told():
     assert "It is that at input shape (7,), from input_shape." in str(report)
 
 
+@pytest.mark.parametrize(
+    "shape", [b"x", bytearray(b"x"), memoryview(b"x"), [b"x"], {"words": b"x"}]
+)
+def test_texts_are_no_shapes(shape):
+    with pytest.raises(ArgumentError, match="must be the shape of one sample"):
+        Flops(input_shape=shape)
+
+
 def test_images_of_any_size_and_models_that_take_several_inputs_count():
     pictures = np.zeros((8, 12, 10, 3), "float32")
     found = factorize(image(), budget=0.7, measure="flops", calibration=pictures)

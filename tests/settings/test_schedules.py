@@ -135,6 +135,17 @@ def test_steps_hold_from_their_epoch_on():
     assert PiecewiseConstant([4], [0]).end_epoch == 0
 
 
+@pytest.mark.parametrize("name", ["values", "start_epochs"])
+def test_a_set_is_no_order_of_steps(name):
+    given = {"values": [1.0, 0.5, 0.25], "start_epochs": [0, 2, 4]}
+    for many in (set, frozenset):
+        with pytest.raises(ArgumentTypeError, match=f"`{name}` must be a list.*has no order"):
+            PiecewiseConstant(**given | {name: many(given[name])})
+    with pytest.raises(ArgumentTypeError, match=r"`schedules` must be a list.*has no order"):
+        Join(schedules={1.0, 0.5}, boundaries=[2])
+    assert PiecewiseConstant(values={0.5}, start_epochs={0}) == PiecewiseConstant([0.5], [0])
+
+
 def test_a_schedule_is_a_value():
     ramp = Ramp(1.0, 0.2, 2, 6)
     assert repr(ramp) == ("Ramp(initial=1.0, final=0.2, start_epoch=2, end_epoch=6, shape='cubic')")

@@ -111,6 +111,42 @@ def test_plain_values_that_ask_for_nothing_known_are_refused(config, words):
         RankScheduler.from_config(config)
 
 
+NO_NAMES = [
+    ["fisher", "activation"],
+    {"dense": "fisher"},
+    {"fisher"},
+    np.array(["auto", "auto"]),
+    3,
+]
+
+
+@pytest.mark.parametrize(
+    "made", [RankScheduler, lambda *asked, **how: factorize(None, *asked, **how)]
+)
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("criterion", NO_NAMES, "`criterion` must be one name. Received: criterion="),
+        ("allocation", NO_NAMES, "`allocation` must be one name. Received: allocation="),
+        ("rules", [np.array(0.5), "a", {LayerRule("a"), LayerRule("*")}], "`rules` must hold"),
+        ("analysis", [True, 0, [], b"a", np.array(0.5)], "`analysis` must be an Analysis, or the"),
+    ],
+)
+def test_what_is_of_no_use_at_all_is_told_in_words(made, name, values, words):
+    for value in values:
+        with pytest.raises(ArgumentTypeError, match=words):
+            made(0.5, **{name: value})
+
+
+def test_aids_are_no_array_and_need_no_order():
+    with pytest.raises(ArgumentTypeError, match="`aids` must be a list of aids"):
+        RankScheduler(0.5, aids=np.array(0.5))
+    kept = RankScheduler(
+        0.5, aids={ProductDecay(), Rewarm(steps=2)}, rules={LayerRule("a", rank=2)}
+    )
+    assert len(kept.settings.aids) == 2
+
+
 def test_a_copy_after_a_fit_keeps_what_was_asked_and_what_became_of_it():
     model = zoo.compiled(zoo.sequential())
     scheduler = RankScheduler(

@@ -32,6 +32,12 @@ def test_several_objectives_are_no_sum(tmp_path):
     refused("adds several objectives up as they are", tmp_path, objective=wanted)
 
 
+@pytest.mark.parametrize("analysis", [True, 0, [], b"a.json"])
+def test_an_analysis_is_one_or_its_file(analysis):
+    with pytest.raises(TypeError, match="`analysis` must be an Analysis, or the path of its file"):
+        hypermodel(analysis=analysis)
+
+
 def test_a_model_must_be_compiled(tmp_path):
     model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(24, name="hidden"),
                               keras.layers.Dense(4, name="output")])  # fmt: skip

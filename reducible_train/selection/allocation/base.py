@@ -170,7 +170,7 @@ def named_allocator(method: str) -> Allocator:
     Raises:
         ArgumentError: There is none.
     """
-    if method not in _ALLOCATORS:
+    if not isinstance(method, str) or method not in _ALLOCATORS:
         raise ArgumentError(
             f"`method` must be one of {', '.join(map(repr, allocator_names()))}. "
             f"Received: method={method!r}. For the least loss write 'knapsack'."

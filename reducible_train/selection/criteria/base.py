@@ -143,7 +143,7 @@ def criterion_named(name: str) -> Criterion:
     Raises:
         ArgumentError: Nobody knows it.
     """
-    if name not in _CRITERIA:
+    if not isinstance(name, str) or name not in _CRITERIA:
         raise ArgumentError(
             f"`criterion` must be one of "
             f"{', '.join(map(repr, ('auto', *criterion_names(), 'measured')))}. "

@@ -119,7 +119,8 @@ def checked_aids(aids: Any) -> tuple[Aid, ...]:
         ArgumentTypeError: Something in it is no aid.
         ArgumentError: Two are of one kind.
     """
-    given = checked_all("`aids` must be a list of aids", aids, Aid, "aids=[ProductDecay(1e-4)]")
+    wanted, example = "`aids` must be a list of aids", "aids=[ProductDecay(1e-4)]"
+    given = checked_all(wanted, aids, Aid, example, in_order=False)
     kinds = [aid.kind for aid in given]
     twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
     if twice is not None:

@@ -9,6 +9,7 @@ from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_count, plain
 
 InputShape = Sequence[Any] | Mapping[str, Any]
+_TEXTS = str | bytes | bytearray | memoryview  # whose elements are numbers as well
 
 
 def checked_input_shape(input_shape: Any) -> InputShape | None:
@@ -27,7 +28,7 @@ def checked_input_shape(input_shape: Any) -> InputShape | None:
         return tuple(map(plain, input_shape))
     names = isinstance(input_shape, Mapping)
     several = input_shape.values() if names else input_shape
-    listed = isinstance(several, Sequence | type({}.values())) and not isinstance(several, str)
+    listed = isinstance(several, Sequence | type({}.values())) and not isinstance(several, _TEXTS)
     if not listed or not len(several) or not all(map(is_shape, several)):
         raise ArgumentError(
             "`input_shape` must be the shape of one sample, without the batch axis, in whole "
@@ -40,5 +41,5 @@ def checked_input_shape(input_shape: Any) -> InputShape | None:
 
 def is_shape(value: Any) -> bool:
     """True for a row of whole numbers, one at least, or none at all."""
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    listed = isinstance(value, Sequence) and not isinstance(value, _TEXTS)
     return listed and all(map(is_count, value))
