@@ -188,17 +188,21 @@ def _too_late(
     """What ends after the last cut; not an aid that only ends with a schedule that does."""
     cadence, every = settings.cadence, settings.cadence.epochs or 1
     last = epochs if cadence.steps else (epochs - 1) // every * every
+    latest, often = f"at epoch {last:g} at the latest", ""
+    if cadence.steps:
+        latest = f"before epoch {epochs}"
+        often = f" A cut is made every {cadence.steps:,} steps, and one must follow its end."
     for each in ends:
         own = each.argument[0] != "aids" or each.epoch > schedule_end
         if own and (each.epoch > last or (cadence.steps and each.epoch == last)):
             yield Fault(
                 each.argument,
-                f"{each.name} must end before training does: at epoch {last:g} at the latest, "
+                f"{each.name} must end before training does: {latest}, "
                 f"counted from 0, for epochs={epochs} and {cadence}. Received: one that ends at "
                 f"epoch {each.epoch:g}, after the last cut of a training of {epochs} "
                 f"epoch{'s' * (epochs != 1)}"
                 f"{each.lost}: {each.shown}. Train for epochs={math.floor(each.epoch) + every} or "
-                "more, or let it end earlier.",
+                f"more, or let it end earlier.{often}",
             )
 
 
@@ -209,17 +213,34 @@ def _after_the_last_look(
     every = settings.cadence.steps
     if every is None:
         return
-    last = first + ((epochs - first) * steps - 1) // every * every / steps
+    total = (epochs - first) * steps
+    last = first + (total - 1) // every * every / steps
     for each in ends_of(settings, epochs, begin):
         if each.epoch > last + 1e-9:
             yield Fault(
                 each.argument,
                 f"{each.name} must end when ranks are last looked at: at epoch {last:g} at the "
                 f"latest, counted from 0, for epochs={epochs} of {steps} steps and "
-                f"{settings.cadence}. Received: one that ends at epoch {each.epoch:g}, "
-                f"{each.shown}. Look at it more often, train for more epochs, or let it end "
-                "earlier.",
+                f"{settings.cadence}{_hardly_looks(every, total)}. Received: one that ends at "
+                f"epoch {each.epoch:g}, {each.shown}. {_more_looks(each, epochs, steps, every)}",
             )
+
+
+def _hardly_looks(every: int, total: int) -> str:
+    """That a training is over before a second look, if so."""
+    if every < total:
+        return ""
+    return f", which looks once, for all the training has {total:,} steps"
+
+
+def _more_looks(end: End, epochs: int, steps: int, every: int) -> str:
+    """What to do about a last look that comes too early."""
+    if every <= steps:
+        return "Look at it more often, train for more epochs, or let it end earlier."
+    advice = f"Look at it more often, as by Cadence(steps={steps}), once an epoch"
+    if end.epoch <= epochs - 1:
+        return f"{advice}."
+    return f"{advice}, and train for epochs={math.ceil(end.epoch) + 1} or let it end earlier."
 
 
 def ends_of(settings: Timed, epochs: int | None, begin: float | None = None) -> list[End]:

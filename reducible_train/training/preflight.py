@@ -53,6 +53,8 @@ def check_fit(
     model, epochs = scheduler.model, (scheduler.params or {}).get("epochs")
     check_workers(model)
     tell_of_plain_search(others)  # first: `Hyperband` chooses epochs that are refused below
+    if timing_faults(settings, epochs):
+        check_steps(settings, epochs, known_steps(scheduler), _keras.first_epoch(scheduler))
     raise_first(timing_faults(settings, epochs))
     check_callbacks(settings, epochs, others, kind)
     if settings.guard is not None:
@@ -73,6 +75,12 @@ def check_fit(
 def _is_cut(model: Any) -> bool:
     """True for a model that may have all its cuts behind it."""
     return any(each.rank is not None for each in find_kernels(_keras.trained_model(model)))
+
+
+def known_steps(scheduler: Any) -> int | None:
+    """Steps of an epoch of the fit that runs; `None` where nobody knows, or several run at once."""
+    steps: int | None = (scheduler.params or {}).get("steps")
+    return steps if scheduler.model.steps_per_execution == 1 else None
 
 
 def check_steps(

@@ -569,6 +569,30 @@ def test_steps_are_judged_once_their_number_is_known():
     assert timing_faults(late, 6, steps=10, first_epoch=2) == [fault]
 
 
+@pytest.mark.parametrize(
+    ("end", "epochs", "enough"), [(3, 3, 4), (2.5, 3, 4), (1, 3, 3), (3, 9, 9)]
+)
+def test_a_cadence_of_more_steps_than_the_training_is_told_and_what_is_enough(end, epochs, enough):
+    late = asked(target=target("rank", Ramp(9, 2, 0, end)), cadence=Cadence(steps=1000))
+    (fault,) = timing_faults(late, epochs, steps=2)
+    assert f"which looks once, for all the training has {2 * epochs} steps" in fault.message
+    assert "as by Cadence(steps=2), once an epoch" in fault.message
+    assert (f"train for epochs={enough} or let it end earlier" in fault.message) == (
+        enough > epochs
+    )
+    better = asked(target=target("rank", Ramp(9, 2, 0, end)), cadence=Cadence(steps=2))
+    assert timing_faults(better, enough, steps=2) == []
+
+
+def test_what_ends_with_a_training_of_many_steps_must_end_before_it():
+    late = asked(target=target("rank", Ramp(9, 2, 0, 3)), cadence=Cadence(steps=1000))
+    (fault,) = timing_faults(late, 3)
+    assert "must end before training does: before epoch 3, counted from 0" in fault.message
+    assert "at the latest" not in fault.message
+    assert "A cut is made every 1,000 steps, and one must follow its end." in fault.message
+    assert timing_faults(late, 4) == []
+
+
 def test_an_aid_that_ends_with_its_schedule_is_no_fault_of_its_own():
     late = asked(target=target("rank", Ramp(9, 2, 1, 6)), aids=[Regrow()])
     assert [fault.argument for fault in timing_faults(late, 6)] == [("rank", "end_epoch")]

@@ -369,6 +369,11 @@ def test_unusable_rules_and_cadences_are_refused_at_once(make, error, words):
             ArgumentError,
             r"at epoch 0 at the latest.*steps=10000.*more often",
         ),
+        (
+            {"budget": Ramp(**RAMP | {"end_epoch": 5}), "cadence": Cadence(steps=10_000)},
+            ArgumentError,
+            r"steps=10000\), which looks once, for all the training has .*epochs=6 or let it end",
+        ),
     ],
 )
 def test_what_cannot_be_met_is_refused_before_training(options, error, words):
