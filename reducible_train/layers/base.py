@@ -47,6 +47,13 @@ class LowRank(NamedVariables):
                     f"kernel_kind is of, in this order. Received: {cls.__name__}, which is none of "
                     f"{dense.__name__}. Write class {cls.__name__}(LowRank, {dense.__name__})."
                 )
+            if _computes_as(dense, cls):
+                raise ArgumentTypeError(
+                    f"A low-rank class must compute with the factors in a `call` of its own. "
+                    f"Received: {cls.__name__}, which has that of {dense.__name__}, with a kernel "
+                    "that is not there any more. Write one, with self.multiply(inputs, 'kernel') "
+                    "in place of the product with the kernel."
+                )
             _CLASSES[dense] = cls
 
     def __init__(
@@ -220,6 +227,17 @@ class PlainKernel:
 
     def __set__(self, layer: LowRank, value: Variable | None) -> None:
         vars(layer)[self.name] = value
+
+
+# What may be of one's own in a low-rank class whose calls are those of the dense one all the same.
+_NOT_OF_CALLS = ("kernel_kind", "rank", "get_config", "compute_output_shape", "compute_output_spec")
+
+
+def _computes_as(dense: type, cls: type[LowRank]) -> bool:
+    """True if nothing in a low-rank class has a part in its calls, which need the dense kernel."""
+    before = cls.__mro__[: cls.__mro__.index(dense)]
+    own = {name for each in before if each not in LowRank.__mro__ for name in vars(each)}
+    return not [each for each in own if each not in _NOT_OF_CALLS and not each.startswith("__")]
 
 
 def low_rank_class(layer: object) -> type[LowRank] | None:

@@ -327,9 +327,16 @@ def register(kinds: dict[str, type[T]], cls: type[T], what: str, name: str = "ki
     """Enter a class under the name in its `kind`, or in another attribute.
 
     Raises:
+        ArgumentTypeError: It has no name.
         ArgumentError: Another has that name.
     """
-    kind: str = getattr(cls, name)
+    kind = getattr(cls, name, None)
+    if not isinstance(kind, str):
+        received = "which has none" if kind is None else f"in which it is {kind!r}"
+        raise ArgumentTypeError(
+            f"`{name}` must be the name of every {what}, as text. Received: {cls.__name__}, "
+            f"{received}. Write {name}: ClassVar[str] = 'a_name' in it."
+        )
     taken = kinds.setdefault(kind, cls)
     if taken is not cls:
         raise ArgumentError(

@@ -398,3 +398,29 @@ def test_a_kind_of_another_class_is_refused(low_rank_sine):
             kernel_kind = public.KernelKind(L.Dense)
 
     assert dense_classes()[L.Dense] is public.LowRankDense
+
+
+def test_a_low_rank_class_needs_a_call_of_its_own(low_rank_sine):
+    class Cosine(L.Dense):
+        def call(self, inputs):
+            return keras.ops.cos(keras.ops.matmul(inputs, self.kernel))
+
+    with pytest.raises(ArgumentTypeError, match="Without, which has that of Cosine"):
+
+        class Without(public.LowRank, Cosine):
+            kernel_kind = public.KernelKind(Cosine)
+
+            @property
+            def rank(self):
+                return self.ranks["kernel"]
+
+    assert Cosine not in dense_classes()
+
+    class ByProduct(public.LowRank, Cosine):  # slow, but what the call reads is there
+        kernel_kind = public.KernelKind(Cosine)
+
+        @property
+        def kernel(self):
+            return self.product("kernel")
+
+    assert dense_classes()[Cosine] is ByProduct

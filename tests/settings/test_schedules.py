@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,15 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
+from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import (
     Constant,
     Join,
     PiecewiseConstant,
     Ramp,
     Schedule,
+    base,
     schedule_from_config,
     schedule_kinds,
 )
+from reducible_train.settings.targets import target
 
 VALUE = st.floats(1e-3, 500) | st.integers(1, 500)
 TIME = st.floats(0, 50) | st.integers(0, 50)
@@ -172,8 +176,6 @@ def test_all_files_of_the_package_are_found():
 
 
 def test_a_new_kind_is_one_class_and_its_name_is_its_own(monkeypatch):
-    from reducible_train.settings.schedules import base
-
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
 
     @dataclasses.dataclass(frozen=True)
@@ -191,6 +193,39 @@ def test_a_new_kind_is_one_class_and_its_name_is_its_own(monkeypatch):
 
         class Other(Schedule):
             kind = "ramp"
+
+
+def test_a_kind_that_says_too_little_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    with pytest.raises(
+        ArgumentTypeError, match=r"`kind` must be the name.*Nameless, which has none"
+    ):
+
+        class Nameless(Schedule):
+            pass
+
+    class Bare(Schedule):
+        kind = "bare"
+
+        def __call__(self, epoch):
+            return 0.5
+
+    def refused(words):
+        for use in (
+            partial(target, "budget"),
+            lambda schedule: Join([1.0, schedule], [2]),
+            lambda schedule: LayerRule("a", rank=schedule),
+        ):
+            with pytest.raises(ArgumentTypeError, match=words):
+                use(Bare())
+
+    refused("Received: Bare, which is no dataclass")
+    dataclasses.dataclass(frozen=True)(Bare)
+    refused("Bare, which has no `end_epoch` and no `values`")
+    Bare.values = (0.5,)
+    refused("Bare, which has no `end_epoch`. Give")
+    Bare.end_epoch = 0
+    assert target("budget", Bare())(3) == 0.5
 
 
 def test_plain_numbers_and_schedules_are_schedules():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import MISSING, dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
@@ -233,12 +233,28 @@ def schedule_faults(config: Any) -> list[Fault]:
     [('initial',), ('final',)]
     """
     if isinstance(config, Schedule):
-        return []
+        return _unfinished(config)
     if not isinstance(config, Mapping):
         return [
             replace(each, argument=()) for each in _KINDS["constant"].faults_of({"value": config})
         ]
     return _kind_faults(config) or _KINDS[config["kind"]].faults_of(config)
+
+
+def _unfinished(schedule: Schedule) -> list[Fault]:
+    """What the class of a schedule lacks, as one of a plug-in may."""
+    made = type(schedule)
+    lacking = [name for name in ("end_epoch", "values") if not hasattr(schedule, name)]
+    if not is_dataclass(made):
+        wrong, remedy = "is no dataclass", "Write @dataclass(frozen=True) above it."
+    elif lacking:
+        wrong = f"has no {' and no '.join(f'`{each}`' for each in lacking)}"
+        remedy = "Give it fields or properties of these names."
+    else:
+        return []
+    wanted = "A schedule must be a frozen dataclass that says when it ends and of which values it"
+    words = f"{wanted} is, in `end_epoch` and `values`. Received: {made.__name__}, which {wrong}. "
+    return [Fault((), words + remedy, ArgumentTypeError)]
 
 
 def schedule_draft(config: Any) -> Schedule | None:

@@ -165,6 +165,8 @@ class Target(ABC):
         found, called = list[Fault](), argument_text(place or (cls.quantity,))
         if isinstance(value, Schedule | Mapping):
             found = schedule_faults(value)
+            if found and isinstance(value, Schedule):
+                return found
         elif not is_number(value):
             Value().read(place or (cls.quantity,), value, "", found)
             return [replace(fault, argument=()) for fault in found]
