@@ -77,7 +77,7 @@ class Start:
             )
         check_built(self.model)
         copier = _Copier(self.model, custom_objects)
-        self.model = copier(None)  # what becomes of the user's own is not ours to follow
+        self.model = copier.first  # what becomes of the user's own is not ours to follow
         self._new = copier
 
     def new_model(self, hyperparameters: Any = None) -> Any:
@@ -115,7 +115,11 @@ class _Builder:
 
 
 class _Copier:
-    """The bytes of a model as Keras writes it, with its compilation and optimizer state."""
+    """The bytes of a model as Keras writes it, with its compilation and optimizer state.
+
+    Attributes:
+        first: The copy by which it was seen that copies are right.
+    """
 
     def __init__(self, model: Any, custom_objects: Mapping[str, Any] | None):
         self._decay = _keras.decay_exclusions(_keras.held_optimizers(model), model.weights)
@@ -123,10 +127,10 @@ class _Copier:
             with _keras.own_objects(model) as own, _quiet():
                 self._objects = {**own, **(custom_objects or {})}
                 self._bytes = pickle.dumps(model)
-            copied = self(None)
+            self.first = self(None)
         except Exception as error:  # a layer's own code may fail in any way
             raise _no_copy(model, first_sentence(error)) from error
-        different = _difference(model, copied)
+        different = _difference(model, self.first)
         if different:
             raise _no_copy(model, different)
 
