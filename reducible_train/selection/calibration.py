@@ -89,12 +89,14 @@ def _arrays(given: Any) -> tuple[Any, Any, Any]:
     x, y, weight = (_keras.map_arrays(_array, part) for part in (x, y, weight))
     arrays = _keras.arrays_in([x, y, weight])
     counts = {len(a) if a.ndim else 0 for a in arrays}
-    if len(counts) != 1 or 0 in counts:
+    lacking = [] if _keras.arrays_in(x) else ["no inputs"]
+    if lacking or len(counts) != 1 or 0 in counts:
+        told = ", ".join([*lacking, *(str(each.shape) for each in arrays)])
         raise ArgumentError(
             "`calibration` must be arrays of equally many samples, at least one: x, [x1, x2] of a "
             "model of two inputs, (x, y) or (x, y, sample_weight). "
-            f"Received: {', '.join(str(a.shape) for a in arrays)}. Give it as you give model.fit "
-            "its data; a dataset in batches: dataset.batch(32)."
+            f"Received: {told}. Give it as you give model.fit its data; a dataset in batches: "
+            "dataset.batch(32)."
         )
     return x, y, weight
 

@@ -10,6 +10,7 @@ from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.samples import (
     FEW,
+    ROOM,
     Samples,
     count_of,
     counting_samples,
@@ -36,6 +37,7 @@ class SampleCollector:
         self.enough = enough
         self.count = 0
         self._room = room
+        self._spare = ROOM  # bytes, for samples of weight 0
         self._batches: list[tuple[Any, Any, Any]] = []
         ahead = _keras.batches_ahead(model, self._take)
         if ahead is None:
@@ -68,7 +70,7 @@ class SampleCollector:
         return joined([counting_samples(each) for each in self._batches])
 
     def every(self) -> Samples:
-        """What was seen so far, whatever it weighs."""
+        """What was seen so far, whatever it weighs, if that is not too much to keep."""
         return joined(self._batches)
 
     def _take(self, batch: Any) -> bool:
@@ -76,8 +78,16 @@ class SampleCollector:
             _keras.map_arrays(_keras.host_value, part)
             for part in keras.utils.unpack_x_y_sample_weight(batch)
         )
-        self._batches.append((x, y, weight))
-        counting = counting_samples(self._batches[-1])
+        counting = counting_samples((x, y, weight))
+        size, counts = (_size(each) for each in ((x, y, weight), counting))
         self.count += count_of(counting[0])
-        self._room -= sum(each.nbytes for each in _keras.arrays_in(counting))
+        self._room -= counts
+        had_room, self._spare = self._spare >= 0, self._spare - (size - counts)
+        if had_room and self._spare < 0:  # all of them or none: Keras divides by their number
+            self._batches = [counting_samples(each) for each in self._batches]
+        self._batches.append((x, y, weight) if self._spare >= 0 else counting)
         return not self._is_enough
+
+
+def _size(batch: Any) -> int:
+    return sum(each.nbytes for each in _keras.arrays_in(batch))

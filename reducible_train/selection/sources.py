@@ -75,6 +75,6 @@ def _first(batches: Iterator[Any], ends: bool, most: int, name: str) -> list[Any
             )
             break
         found.append(tuple(batch) if isinstance(batch, list) else batch)  # as Keras takes them
-        first = _keras.arrays_in(batch)[0]
-        count += len(first) if getattr(first, "shape", ()) else 1
+        first: Any = next(iter(_keras.arrays_in(batch)), None)
+        count += int(first.shape[0]) if getattr(first, "shape", ()) else 1
     return found

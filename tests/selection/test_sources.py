@@ -148,6 +148,9 @@ def test_words_are_inputs():
         (lambda x, y: np.array([[1.0], [1.0, 2.0]], dtype=object), "padded to one length"),
         (lambda x, y: "train.csv", "equally many samples|arrays"),
         (lambda x, y: x[:0], "at least one"),
+        (lambda x, y: (None, y), r"Received: no inputs, \(20, 3\)"),
+        (lambda x, y: iter([(None, y)]), r"Received: no inputs, \(20, 3\)"),
+        (lambda x, y: iter([None]), r"Received: no inputs\. Give it"),
         (lambda x, y: x.tolist(), r"Of lists of numbers make arrays, np\.asarray"),
     ],
 )

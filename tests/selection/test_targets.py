@@ -341,6 +341,23 @@ def test_all_that_goes_into_a_file_counts(make, tmp_path):
     assert abs(was - dense) < 0.1 * dense
 
 
+class Keeps(keras.layers.Dense):
+    """A layer whose state no compact file takes."""
+
+    def save_own_variables(self, store):
+        if self.units == 64:
+            raise NotImplementedError("not saved")
+        super().save_own_variables(store)
+        store["note"] = np.array("words")
+
+
+@pytest.mark.parametrize("units", [64, 96])
+def test_a_file_that_no_layer_gives_its_state_to_has_a_size_all_the_same(units):
+    layers = [keras.Input((48,)), Keeps(units), keras.layers.Dense(96), keras.layers.Dense(4)]
+    report = factorize(keras.Sequential(layers), budget=0.8, measure="file", criterion="frobenius")
+    assert report.ranks
+
+
 def test_rows_that_are_zero_are_cheap_in_a_dense_file(tmp_path):
     model, dead = wide(), wide()
     kernel = dead.get_layer("first").kernel

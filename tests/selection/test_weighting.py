@@ -12,6 +12,7 @@ from models import CATALOGUE, chosen
 from reducible_train import ArgumentError, RankScheduler, _keras, factorize
 from reducible_train.layers import find_kernels
 from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.selection import sample_collector
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.statistics import collect
@@ -132,6 +133,19 @@ def test_weights_that_say_nothing_are_refused(weight):
 
 
 # --- in a fit -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [1e9, 1e3])
+def test_samples_of_weight_0_are_kept_where_there_is_room(room, monkeypatch):
+    monkeypatch.setattr(sample_collector, "ROOM", room)
+    monkeypatch.setattr(_keras, "batches_ahead", lambda model, take: take)
+    model, x, y = of_dense(64)
+    collector, weights = SampleCollector(model, 16), (np.arange(64) % 8 == 0) * 1.0
+    for start in range(0, 64, 8):
+        part = slice(start, start + 8)
+        collector._take((x[part], y[part], weights[part]))
+    assert collector.count == len(collector.samples()) == 8
+    np.testing.assert_array_equal(collector.every().x, x if room > 1e6 else x[::8])
 
 
 @pytest.mark.parametrize("source", ["arrays", "dataset"])

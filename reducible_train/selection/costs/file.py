@@ -28,6 +28,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container.codecs import codec_for
+from reducible_train.errors import FormatError
 from reducible_train.layers import Kernel, dense_file_bytes, keep_dense_file_bytes
 from reducible_train.report.records import Cut
 from reducible_train.selection.costs.tables import CostModel, CostTable
@@ -66,7 +67,7 @@ class FileCosts(CostModel):
         rest += sum(
             _RECORD + _rest(value)
             for layer in (model, *(layer for _, layer in _keras.walk(model)))
-            for value in _keras.state_of(layer).values()
+            for value in _state(layer)
             if (id(layer), id(value)) not in inside
         )
         record = _RECORD + _CUT + _REPORT / max(len(wanted), 1)
@@ -110,10 +111,22 @@ def _dense(kernel: Kernel) -> float:
     return _encoded(kernel.variables[0])
 
 
+def _state(layer: Any) -> list[Any]:
+    """What a layer gives to a file; of one that fails to, which a file refuses, its variables."""
+    try:
+        return list(_keras.state_of(layer).values())
+    except Exception:  # a layer's own code
+        return _keras.own_variables(layer)
+
+
 def _rest(value: Any) -> float:
     """Bytes of what is no kernel: numbers that are trained, or a table, which stays as it is."""
-    is_variable = isinstance(value, keras.Variable)
-    return _bytes(_keras.size(value), value) if is_variable else _encoded(value)
+    if isinstance(value, keras.Variable):
+        return _bytes(_keras.size(value), value)
+    try:
+        return _encoded(value)
+    except FormatError:  # of a kind that no file holds
+        return float(np.asarray(value).nbytes)
 
 
 def _encoded(value: Any) -> float:
