@@ -8,7 +8,7 @@ from typing import Any
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.aids import checked_aids
-from reducible_train.settings.checks import checked_all, is_count, plain
+from reducible_train.settings.checks import checked_all, has_elements, is_count, plain
 from reducible_train.settings.fields import Kind
 from reducible_train.settings.measures import checked_measure
 from reducible_train.settings.rules import LayerRule
@@ -38,12 +38,12 @@ class NameKind(Kind):
     of: str
 
     def checked(self, name: str, value: Any, owner: str) -> Any:
-        if not isinstance(value, str):
+        if has_elements(value) and not isinstance(value, str | bytes):
             raise ArgumentTypeError(
                 f"`{name}` must be one name. Received: {name}={value!r}. Write for example "
                 f"{name}='auto'."
             )
-        return value
+        return value  # of all else that is no name the higher room lists the names
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,6 @@ NO_NAMES = [
     {"dense": "fisher"},
     {"fisher"},
     np.array(["auto", "auto"]),
-    3,
 ]
 
 
@@ -136,6 +135,13 @@ def test_what_is_of_no_use_at_all_is_told_in_words(made, name, values, words):
     for value in values:
         with pytest.raises(ArgumentTypeError, match=words):
             made(0.5, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["criterion", "allocation"])
+@pytest.mark.parametrize("value", [None, 3, b"auto", np.array("x"), print])
+def test_what_is_no_name_is_told_the_names_there_are(name, value):
+    with pytest.raises(ArgumentError, match=f"`{name}` must be one of 'auto', .*If unsure, leave"):
+        RankScheduler(0.5, **{name: value})
 
 
 def test_aids_are_no_array_and_need_no_order():
