@@ -7,6 +7,7 @@ layer becomes one by a change of its class, so the graph that holds it is not to
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
@@ -231,13 +232,32 @@ class PlainKernel:
 
 # What may be of one's own in a low-rank class whose calls are those of the dense one all the same.
 _NOT_OF_CALLS = ("kernel_kind", "rank", "get_config", "compute_output_shape", "compute_output_spec")
+_DUNDERS_OF_CALLS = ("__call__", "__getattr__", "__getattribute__")
+_FOR_CALLS = ("multiply", "product", "factors", "ranks")  # what calls with factors are made of
 
 
 def _computes_as(dense: type, cls: type[LowRank]) -> bool:
     """True if nothing in a low-rank class has a part in its calls, which need the dense kernel."""
     before = cls.__mro__[: cls.__mro__.index(dense)]
     own = {name for each in before if each not in LowRank.__mro__ for name in vars(each)}
-    return not [each for each in own if each not in _NOT_OF_CALLS and not each.startswith("__")]
+    dunders = {each for each in own if each.startswith("__")} - {*_DUNDERS_OF_CALLS}
+    return not own - dunders - {*_NOT_OF_CALLS} and _needs_kernel(dense, cls.kernel_kind)
+
+
+def _needs_kernel(dense: type, kind: KernelKind) -> bool:
+    """True if the call of a dense class is Keras's, or takes the kernel, and asks for no factors.
+
+    One of your own may be written for both: with a `multiply` that a low-rank class has, too.
+    """
+    call = inspect.unwrap(cast(Any, dense).call)
+    if getattr(call, "__module__", None) and call.__module__.startswith("keras."):
+        return True
+    code = getattr(call, "__code__", None)  # what is no plain function may be anything
+    if code is None:
+        return False
+    named = {*code.co_names, *(each for each in code.co_consts if isinstance(each, str))}
+    kernels = {*kind.kernel_attributes, *kind.kernel_attributes.values()}
+    return bool(named & {"call", *kernels}) and not named & {*_FOR_CALLS}
 
 
 def low_rank_class(layer: object) -> type[LowRank] | None:

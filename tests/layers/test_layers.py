@@ -424,3 +424,43 @@ def test_a_low_rank_class_needs_a_call_of_its_own(low_rank_sine):
             return self.product("kernel")
 
     assert dense_classes()[Cosine] is ByProduct
+
+
+def _by_dunder() -> type:
+    class Twice(L.Dense):
+        pass
+
+    class LowRankTwice(public.LowRank, Twice):
+        kernel_kind = public.KernelKind(Twice, kernel_attributes={"kernel": "_kernel"})
+
+        def __call__(self, inputs, **kwargs):
+            return 2 * self.multiply(inputs, "kernel")
+
+    return Twice
+
+
+def _by_the_dense_call() -> type:
+    class Twice(L.Dense):
+        def multiply(self, inputs, kernel):
+            return keras.ops.matmul(inputs, self.kernel)
+
+        def call(self, inputs):
+            return 2 * self.multiply(inputs, "kernel")
+
+    class LowRankTwice(public.LowRank, Twice):
+        kernel_kind = public.KernelKind(Twice, kernel_attributes={"kernel": "_kernel"})
+
+    return Twice
+
+
+@pytest.mark.parametrize("made", [_by_dunder, _by_the_dense_call])
+def test_a_call_with_factors_may_stand_elsewhere_too(made, monkeypatch):
+    monkeypatch.setattr(base, "_CLASSES", dict(base._CLASSES))
+    kind = made()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((12,)), kind(9, use_bias=False, name="twice")])
+    x = np.random.default_rng(0).normal(size=(5, 12)).astype("float32")
+    kernel = keras.ops.convert_to_numpy(model.get_layer("twice").kernel)
+    factorize(model, rank=2, rules=[LayerRule("twice", keep_dense=False)])
+    u, s, v = np.linalg.svd(kernel, full_matrices=False)
+    np.testing.assert_allclose(run(model, x), 2 * x @ (u[:, :2] * s[:2]) @ v[:2], atol=1e-4)
