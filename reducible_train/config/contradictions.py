@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reducible_train.config.faults import placed, settings_faults, training_faults, whole
+from reducible_train.config.kinds import known_aids, known_measures
 from reducible_train.config.models import config_model
 from reducible_train.config.problems import shown
 from reducible_train.config.reading import Place
@@ -24,13 +25,11 @@ from reducible_train.settings.agreement import (
     resume_faults,
     sharing_faults,
 )
-from reducible_train.settings.aids import aid_kinds
 from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import is_count
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import (
     SharedTarget,
@@ -74,7 +73,7 @@ def _one_quantity(compression: Mapping[str, Any], place: Place) -> Found:
 
 def _idle_options(compression: Mapping[str, Any], place: Place) -> Found:
     asked = compression.get("criterion") != "frobenius" or any(
-        aid_kinds()[kind].needs for kind in _aids(compression)
+        known_aids()[kind].needs for kind in _aids(compression)
     )
     if compression.get("calibration") is not None and not asked:
         yield (
@@ -151,7 +150,7 @@ def _measure(given: Any) -> Any:
     """A measure of a file: its name, or with options; `None` if something is wrong with it."""
     if not isinstance(given, Mapping):
         return given
-    kind = measure_kinds().get(str(given.get("name")))
+    kind = known_measures().get(str(given.get("name")))
     options = {name: value for name, value in given.items() if name != "name"}
     return None if kind is None else _made(kind, options)
 
@@ -175,11 +174,11 @@ def _disagreements(compression: Mapping[str, Any], backup: Any) -> Iterator[tupl
     guard, start = compression.get("guard"), _start(compression)
     if start is not None and not _quantities(compression):
         targets.append(StableRank)
-    aids = [aid_kinds()[kind] for kind in _aids(compression)]
+    aids = [known_aids()[kind] for kind in _aids(compression)]
     search = compression.get("search")
     for fault in disagreements(targets, aids, guard=guard, search=search, start=start):
         yield ("compression",), fault
-    made = [_made(aid_kinds()[kind], compression["aids"][kind]) for kind in _aids(compression)]
+    made = [_made(known_aids()[kind], compression["aids"][kind]) for kind in _aids(compression)]
     yield from (
         (("compression",), fault)
         for fault in penalty_faults([each for each in made if each], _made(Guard, guard))
@@ -202,7 +201,7 @@ def _start(compression: Mapping[str, Any]) -> Any:
 
 def _aids(compression: Mapping[str, Any]) -> list[str]:
     """The known kinds of aid that are asked for."""
-    return [kind for kind in _mapping(compression.get("aids")) if kind in aid_kinds()]
+    return [kind for kind in _mapping(compression.get("aids")) if kind in known_aids()]
 
 
 def _quantities(compression: Mapping[str, Any]) -> list[str]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from reducible_train.config.kinds import known_aids
 from reducible_train.config.reading import Place
 from reducible_train.config.schedules import as_config
 from reducible_train.config.sections import Section, sections_in
 from reducible_train.settings.adaptive import Adaptive
-from reducible_train.settings.aids import Aid, aid_kinds
+from reducible_train.settings.aids import Aid
 from reducible_train.settings.base import Settings
 from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.checks import is_count
@@ -130,7 +131,7 @@ def _asked(compression: Mapping[str, Any]) -> _Asked | None:
     falls = [_falls_of_layers(rule) for rule in layers]
     aids = [
         whole(kind, _mapping(compression.get("aids")).get(name))
-        for name, kind in aid_kinds().items()
+        for name, kind in known_aids().items()
     ]
     return _Asked(
         mine or None,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Union, cast
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.config.aids import aids_section
+from reducible_train.config.kinds import known_aids, known_measures, known_schedules
 from reducible_train.config.schedules import TargetForms, target_forms
-from reducible_train.config.sections import TARGET, Section, section_of, words
+from reducible_train.config.sections import FORMS, TARGET, Section, section_of, words
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
 from reducible_train.settings import targets
-from reducible_train.settings.aids import Aid, aid_kinds
+from reducible_train.settings.aids import Aid
 from reducible_train.settings.callbacks import (
     BackupSettings,
     CheckpointSettings,
@@ -33,8 +35,8 @@ from reducible_train.settings.compression_kinds import (
 from reducible_train.settings.fields import fields_of, kind_of
 from reducible_train.settings.measures import Measure, measure_kinds
 from reducible_train.settings.rules import LayerRule
-from reducible_train.settings.schedules import Schedule, schedule_kinds
-from reducible_train.settings.search_space import SearchSpace, Words
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.search_space import Each, SearchSpace, Words
 from reducible_train.settings.targets import target_kinds
 
 OPTIMIZERS = (
@@ -156,7 +158,7 @@ class ConfigModel(
 
 
 class _Known(NamedTuple):
-    """All that has been registered, by name: what keys and names a file may have."""
+    """All that is registered and whole, by name: what keys and names a file may have."""
 
     schedules: tuple[tuple[str, type[Schedule]], ...]
     measures: tuple[tuple[str, type[Measure]], ...]
@@ -175,10 +177,10 @@ def config_model() -> type[ConfigModel]:
     """The shape of a configuration by all that is registered now, such as a schedule of yours."""
     return _config_model(
         _Known(
-            tuple(schedule_kinds().items()),
-            tuple(measure_kinds().items()),
+            tuple(known_schedules().items()),
+            tuple(known_measures().items()),
             tuple(target_kinds().items()),
-            tuple(aid_kinds().items()),
+            tuple(known_aids().items()),
             (*criterion_names(), MEASURED),
             tuple(allocator_names()),
         )
@@ -188,7 +190,11 @@ def config_model() -> type[ConfigModel]:
 @lru_cache(maxsize=1)
 def _config_model(known: _Known) -> type[ConfigModel]:
     search_space = section_of(
-        SearchSpace, forms={Words: lambda kind: words(kind.options or known.names_of(kind.of))}
+        SearchSpace,
+        forms={
+            Words: lambda kind: words(kind.options or known.names_of(kind.of)),
+            Each: lambda kind: FORMS[Each](_of_known(kind)),
+        },
     )
     held = {"compression": _compression_section(known), "search_space": search_space | None}
     fields = {name: (form, ConfigModel.model_fields[name]) for name, form in held.items()}
@@ -196,6 +202,11 @@ def _config_model(known: _Known) -> type[ConfigModel]:
         "ConfigModel", __base__=ConfigModel, **fields
     )
     return model
+
+
+def _of_known(kind: Each) -> Each:
+    """One for each name, of measures for those alone that a file may name."""
+    return replace(kind, names=known_measures) if kind.names is measure_kinds else kind
 
 
 def _compression_section(known: _Known) -> Any:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from reducible_train.config.kinds import known_measures, known_schedules, lacking
 from reducible_train.config.reading import Place
-from reducible_train.config.sections import Section, sections_in
+from reducible_train.config.sections import Section, SeveralSection, sections_in
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_number, percent_advice
-from reducible_train.settings.measures import measure_kinds
-from reducible_train.settings.schedules import schedule_kinds
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
@@ -89,6 +88,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         about = _about(_models_at(root, location[:-1]), name)
         return place, f"{name} is missing. It is needed here: {about}{_ADDED.get(place, '')}"
     if kind in ("extra_forbidden", "invalid_key"):
+        if told := _lacking_here(_models_at(root, location[:-1]), place):
+            return place, told
         known = sorted({key for model in _models_at(root, location[:-1]) for key in _keys(model)})
         moved = _MOVED.get(name) if location[:-1] == ("compression",) else None
         if len(location) <= 2:
@@ -96,6 +97,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         advice = moved or nearest(name, known) or " Remove it or correct it."
         return place, f"unknown key {name!r}.{advice} Known here: {', '.join(known)}."
     if kind == "literal_error":
+        if name == "measure" and (told := lacking("measure", value)):
+            return place, told
         wanted = str(limits["expected"])
         advice = nearest(str(value), wanted.replace("'", "").replace(" or ", ", ").split(", "))
         return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
@@ -103,6 +106,14 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
     if not wanted:
         return place, f"{name} cannot be used: {error['msg']}. Received: {shown(value)}."
     return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
+
+
+def _lacking_here(models: Sequence[type[BaseModel]], place: Place) -> str | None:
+    """What a kind lacks whose name would be a key of a section, were it whole."""
+    if place[-2:-1] == ("aids",):
+        return lacking("aid", place[-1])
+    of_several = any(issubclass(model, SeveralSection) for model in models)
+    return lacking("measure", place[-1]) if of_several else None
 
 
 def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, str]:
@@ -163,7 +174,7 @@ def _truth_advice(value: Any) -> str:
 
 
 def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
-    kinds = listed(schedule_kinds())
+    kinds = listed(known_schedules())
     name = str(place[-1]) if isinstance(place[-1], str) else "this item"
     if not isinstance(value, Mapping):
         return place, (
@@ -178,13 +189,15 @@ def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
             f" Received the keys: {', '.join(map(str, value))}.{advice}"
         )
     kind = value["schedule"]
+    if told := lacking("schedule", kind):
+        return (*place, "schedule"), told
     return (*place, "schedule"), (
-        f"schedule must be {kinds}. Received: {shown(kind)}.{nearest(str(kind), schedule_kinds())}"
+        f"schedule must be {kinds}. Received: {shown(kind)}.{nearest(str(kind), known_schedules())}"
     )
 
 
 def _not_a_measure(place: Place, value: Any) -> tuple[Place, str]:
-    kinds = listed(measure_kinds())
+    kinds = listed(known_measures())
     if not isinstance(value, Mapping):
         return place, (
             f"a measure must be {kinds}, or a mapping with its 'name' and options."
@@ -196,7 +209,9 @@ def _not_a_measure(place: Place, value: Any) -> tuple[Place, str]:
             f" Received the keys: {', '.join(map(str, value)) or 'none'}. Add it."
         )
     kind = value["name"]
-    advice = nearest(str(kind), measure_kinds()) or " Name one of them."
+    if told := lacking("measure", kind):
+        return (*place, "name"), told
+    advice = nearest(str(kind), known_measures()) or " Name one of them."
     return (*place, "name"), f"name must be {kinds}. Received: {shown(kind)}.{advice}"
 
 

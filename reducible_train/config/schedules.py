@@ -9,16 +9,17 @@ from typing import Annotated, Any, Literal, Union, cast
 from pydantic import Discriminator, Field, Tag, create_model
 from typing_extensions import TypeAliasType
 
+from reducible_train.config.kinds import known_schedules
 from reducible_train.config.sections import TARGET, Section, SeveralSection, section_of
 from reducible_train.settings.measures import Measure
-from reducible_train.settings.schedules import Schedule, schedule_kinds
+from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.targets.several import is_several
 
 
 def kind_of(value: Any) -> str | None:
     """The kind of schedule that a mapping (or a checked section) names, if it is one."""
     kind = value.get("schedule") if isinstance(value, Mapping) else getattr(value, "schedule", None)
-    return kind if isinstance(kind, str) and kind in schedule_kinds() else None
+    return kind if isinstance(kind, str) and kind in known_schedules() else None
 
 
 def tag_of(value: Any) -> str | None:

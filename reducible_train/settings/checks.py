@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from decimal import Decimal
 from itertools import pairwise
 from numbers import Integral, Real
@@ -326,6 +326,8 @@ def checked_all(
 def register(kinds: dict[str, type[T]], cls: type[T], what: str, name: str = "kind") -> None:
     """Enter a class under the name in its `kind`, or in another attribute.
 
+    It takes the place of the one that it is another version of.
+
     Raises:
         ArgumentTypeError: It has no name.
         ArgumentError: Another has that name.
@@ -337,10 +339,48 @@ def register(kinds: dict[str, type[T]], cls: type[T], what: str, name: str = "ki
             f"`{name}` must be the name of every {what}, as text. Received: {cls.__name__}, "
             f"{received}. Write {name}: ClassVar[str] = 'a_name' in it."
         )
-    taken = kinds.setdefault(kind, cls)
-    if taken is not cls:
+    taken = kinds.get(kind, cls)
+    if not is_version(cls, taken):
         raise ArgumentError(
             f"`{name}` must be a name of its own for every {what}. "
             f"Received: {name}={kind!r} in {cls.__name__}, taken by {taken.__name__}. "
             "Choose another."
         )
+    kinds[kind] = cls
+
+
+def is_version(new: Any, old: Any) -> bool:
+    """True of what is defined where the old one was, as by a cell of a notebook run again.
+
+    Also of a dataclass with slots, which is a second class with the fields of the first.
+    """
+    declared = [getattr(each, "__dict__", {}).get("__dataclass_fields__") for each in (new, old)]
+    if declared[0] is not None and declared[0] is declared[1]:
+        return True
+    places = [
+        [getattr(each, name, each) for name in ("__module__", "__qualname__")]
+        for each in (new, old)
+    ]
+    return places[0] == places[1]
+
+
+def unfinished(made: type, what: str, *needed: str) -> str | None:
+    """What the class of a kind lacks to be used, as one of a plug-in may; `None` for nothing.
+
+    Args:
+        made: The class, after its decorators or before.
+        what: What it is a kind of.
+        needed: Attributes that it must have.
+    """
+    lacking = [*sorted(getattr(made, "__abstractmethods__", ()))]
+    lacking += [name for name in needed if not hasattr(made, name)]
+    if not is_dataclass(made):
+        wrong, remedy = "is no dataclass", "Write @dataclass(frozen=True) above it."
+    elif lacking:
+        wrong = f"has no {' and no '.join(f'`{each}`' for each in lacking)}"
+        remedy = f"Write {'it' if len(lacking) == 1 else 'them'} in the class."
+    else:
+        return None
+    article = "An" if what[0] in "aeiou" else "A"
+    wanted = f"{article} {what} must be a frozen dataclass with all that every {what} has"
+    return f"{wanted}. Received: {made.__name__}, which {wrong}. {remedy}"

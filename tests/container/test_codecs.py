@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from reducible_train.container.codecs import (
     DTYPE_NAMES,
     Codec,
+    base,
     codec_for,
     codec_named,
     codec_names,
@@ -251,6 +252,22 @@ def test_two_codecs_cannot_share_a_name_or_a_default():
     for name, dtypes in [("float", ()), ("float2", ("float32",))]:
         with pytest.raises(TypeError, match="of its own"):
             type("Rival", (Codec,), {}, name=name, dtypes=dtypes)
+
+
+def test_a_codec_defined_again_takes_the_place_of_its_predecessor(monkeypatch):
+    monkeypatch.setattr(base, "_CODECS", dict(base._CODECS))
+
+    def cell():
+        class Mine(type(codec_named("bytes")), name="mine", dtypes=("uint4",)):
+            pass
+
+        return Mine
+
+    for _ in range(2):
+        made = cell()
+        assert type(codec_named("mine")) is made
+    with pytest.raises(TypeError, match="of its own"):
+        type("Mine", (Codec,), {}, name="mine", dtypes=())
 
 
 def test_ml_dtypes_is_loaded_only_for_bfloat16():

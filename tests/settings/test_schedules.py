@@ -195,6 +195,29 @@ def test_a_new_kind_is_one_class_and_its_name_is_its_own(monkeypatch):
             kind = "ramp"
 
 
+def test_a_class_defined_again_takes_the_place_of_its_predecessor(monkeypatch):
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+
+    def cell(slots):
+        @dataclasses.dataclass(frozen=True, slots=slots)
+        class Still(Schedule):
+            kind = "still"
+            end_epoch = 0
+            values = (0.5,)
+
+            def __call__(self, epoch):
+                return 0.5
+
+        return Still
+
+    for slots in (False, False, True, True):
+        made = cell(slots)
+        assert schedule_kinds()["still"] is made
+        assert type(schedule_from_config({"kind": "still"})) is made
+    with pytest.raises(ArgumentError, match="'still' in Still, taken by Still"):
+        type("Still", (Schedule,), {"kind": "still"})
+
+
 def test_a_kind_that_says_too_little_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
     with pytest.raises(

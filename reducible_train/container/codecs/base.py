@@ -42,9 +42,15 @@ class Codec(ABC):
     ) -> None:
         super().__init_subclass__()
         cls.name, cls.dtypes, cls.by_default = name, dtypes, by_default
-        rivals = [c for c in _CODECS.values() if by_default and c.by_default]
+        mine = (name, cls.__module__, cls.__qualname__)  # as a cell of a notebook run again has it
+        others = {
+            each: c
+            for each, c in _CODECS.items()
+            if (each, type(c).__module__, type(c).__qualname__) != mine
+        }
+        rivals = [c for c in others.values() if by_default and c.by_default]
         taken = sorted({d for c in rivals for d in c.dtypes} & set(dtypes))
-        if name in _CODECS or taken:
+        if name in others or taken:
             raise TypeError(
                 f"A codec needs a name and default dtypes of its own. Received: name={name!r}, "
                 f"dtypes already served: {taken}. Choose another name, or `by_default=False`."

@@ -9,6 +9,7 @@ from typing import Any
 
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.selection.allocation.candidates import Candidate, Group, grouped
+from reducible_train.settings.checks import is_version
 
 Ranks = list[int | None]
 Allocator = Callable[[Sequence[Group], float], tuple[Ranks, float]]
@@ -49,11 +50,12 @@ def allocator(name: str) -> Callable[[Allocator], Allocator]:
     """
 
     def register(function: Allocator) -> Allocator:
-        if _ALLOCATORS.setdefault(name, function) is not function:
+        if not is_version(function, _ALLOCATORS.get(name, function)):
             raise ArgumentError(
                 "An allocator must have a name of its own. "
                 f"Received: {name!r}, taken by {_ALLOCATORS[name].__name__}. Choose another."
             )
+        _ALLOCATORS[name] = function
         return function
 
     return register

@@ -12,6 +12,7 @@ from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.refit import Refit
 from reducible_train.linalg.roots import Array, Thin, Weight
 from reducible_train.linalg.separation import Separated
+from reducible_train.settings.checks import is_version
 
 NEEDS = ("inputs", "gradients")
 
@@ -117,12 +118,13 @@ def criterion(
         )
 
     def register(function: Callable[[Statistics], Metric]) -> Callable[[Statistics], Metric]:
-        known = _CRITERIA.setdefault(name, Criterion(name, needs, function, comparable))
-        if known.metric is not function:
+        known = _CRITERIA.get(name)
+        if known is not None and not is_version(function, known.metric):
             raise ArgumentError(
                 "A criterion must have a name of its own. "
                 f"Received: {name!r}, taken by {known.metric.__name__}. Choose another."
             )
+        _CRITERIA[name] = Criterion(name, needs, function, comparable)
         return function
 
     return register

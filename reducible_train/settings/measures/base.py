@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
-from reducible_train.settings.checks import register
+from reducible_train.settings.checks import register, unfinished
 from reducible_train.settings.fields import Kind
 from reducible_train.settings.measures.shapes import InputShape, checked_input_shape
 
@@ -144,6 +144,7 @@ def checked_measure(measure: Any) -> Measure:
 
     Raises:
         ArgumentError: Neither a measure nor the name of one.
+        ArgumentTypeError: The class of that name is not finished.
 
     Example:
         >>> checked_measure("flops")
@@ -156,4 +157,7 @@ def checked_measure(measure: Any) -> Measure:
             f"`measure` must be one of {', '.join(map(repr, measure_kinds()))}. "
             f"Received: measure={measure!r}. If unsure, leave it out."
         )
+    lacking = unfinished(_KINDS[measure], "measure")
+    if lacking is not None:
+        raise ArgumentTypeError(lacking)
     return _KINDS[measure]()

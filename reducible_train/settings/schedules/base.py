@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
-from reducible_train.settings.checks import is_number, register
+from reducible_train.settings.checks import is_number, register, unfinished
 from reducible_train.settings.drawing import draw, html_of, length_of
 from reducible_train.settings.faults import Fault, Path, raise_first
 from reducible_train.settings.fields import Items, Kind, Time, Value, fields_of, kind_of
@@ -238,7 +238,15 @@ def schedule_faults(config: Any) -> list[Fault]:
         return [
             replace(each, argument=()) for each in _KINDS["constant"].faults_of({"value": config})
         ]
-    return _kind_faults(config) or _KINDS[config["kind"]].faults_of(config)
+    return _kind_faults(config) or _KINDS[config["kind"]].faults_of(config) or _made_faults(config)
+
+
+def _made_faults(config: Mapping[str, Any]) -> list[Fault]:
+    """What a schedule lacks once it is made; nothing where it cannot be, which is said then."""
+    try:
+        return _unfinished(schedule_from_config(config))
+    except (ArgumentError, ArgumentTypeError):
+        return []
 
 
 def _unfinished(schedule: Schedule) -> list[Fault]:
@@ -264,14 +272,16 @@ def schedule_draft(config: Any) -> Schedule | None:
     """
     if isinstance(config, Schedule) or not isinstance(config, Mapping):
         return None if schedule_faults(config) else schedule_from_config(config)
-    return None if _kind_faults(config) else _KINDS[config["kind"]].draft_of(config)
+    draft = None if _kind_faults(config) else _KINDS[config["kind"]].draft_of(config)
+    return None if draft is None or _unfinished(draft) else draft
 
 
 def _kind_faults(config: Any) -> list[Fault]:
-    """A mapping that names no kind of schedule."""
+    """A mapping that names no kind of schedule, or one whose class lacks something."""
     kind = config.get("kind") if isinstance(config, Mapping) else "constant"
     if isinstance(kind, str) and kind in _KINDS:
-        return []
+        lacking = unfinished(_KINDS[kind], "schedule")
+        return [] if lacking is None else [Fault(("kind",), lacking, ArgumentTypeError)]
     return [
         Fault(
             ("kind",),

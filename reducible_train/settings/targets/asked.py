@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from reducible_train.errors import ArgumentTypeError
+from reducible_train.settings.checks import unfinished
 from reducible_train.settings.faults import Fault, raise_first
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.targets.base import SharedTarget, Target, target_kinds
@@ -22,7 +24,7 @@ def target(quantity: str, value: float | Schedule) -> Target:
         >>> target("budget", 0.25)(3)
         0.25
     """
-    return target_kinds()[quantity](value)  # type: ignore[arg-type]  # which it makes a schedule of
+    return _kind(quantity)(value)  # type: ignore[arg-type]  # which it makes a schedule of
 
 
 def goal(
@@ -34,7 +36,7 @@ def goal(
         >>> str(goal("budget", {"parameters": 0.25, "flops": 0.5}))
         'budget.flops = Constant(value=0.5) and budget.parameters = Constant(value=0.25)'
     """
-    kind = target_kinds()[quantity]
+    kind = _kind(quantity)
     if issubclass(kind, SharedTarget) and isinstance(value, Mapping) and is_several(value):
         return SharedTargets(kind, value)  # type: ignore[arg-type]  # which it makes parts of
     return target(quantity, value)  # type: ignore[arg-type]  # a schedule in plain values
@@ -43,9 +45,21 @@ def goal(
 def goal_faults(quantity: str, value: Any) -> list[Fault]:
     """All that is wrong with what `goal` would be given."""
     kind = target_kinds()[quantity]
+    lacking = unfinished(kind, "target")
+    if lacking is not None:
+        return [Fault((), lacking, ArgumentTypeError)]
     if issubclass(kind, SharedTarget) and is_several(value):
         return several_faults(kind, value)
     return kind.faults_of(value)
+
+
+def _kind(quantity: str) -> type[Target]:
+    """The class of a target, which lacks nothing."""
+    kind = target_kinds()[quantity]
+    lacking = unfinished(kind, "target")
+    if lacking is not None:
+        raise ArgumentTypeError(lacking)
+    return kind
 
 
 def one_target(**named: Any) -> Target | SharedTargets:

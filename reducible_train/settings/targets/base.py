@@ -183,6 +183,8 @@ class Target(ABC):
             schedule = schedule_from_config(value)
         except ArgumentError:  # an option that it does not have: said where it is made
             return []
+        if isinstance(value, Mapping):  # a kind may have values that none of its options tells
+            return cls.faults_of(schedule, place)
         retreat = cls.retreat_fault(schedule)
         words = f"`{called}` {retreat} Received: {schedule}."
         return [] if retreat is None else [Fault((), words)]

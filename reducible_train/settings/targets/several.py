@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from reducible_train.settings.checks import settle
@@ -79,7 +79,7 @@ def is_several(value: Any) -> bool:
     known = {
         "kind",
         "schedule",
-        *(each for k in schedule_kinds().values() for each in fields_of(k)),
+        *(each for k in schedule_kinds().values() if is_dataclass(k) for each in fields_of(k)),
     }
     return not any(_close(key, known) for key in value) or bool(
         value.keys() & measure_kinds().keys()

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, RankError
-from reducible_train.selection.allocation import Candidate, allocate, allocator, allocator_names
+from reducible_train.selection.allocation import (
+    Candidate,
+    allocate,
+    allocator,
+    allocator_names,
+    base,
+)
 from reducible_train.selection.allocation.candidates import grouped
 from reducible_train.selection.allocation.knapsack import knapsack
 from reducible_train.selection.allocation.outlook import HullBound
@@ -457,3 +463,18 @@ def test_unknown_methods_are_refused_with_the_known_ones():
         allocate([], 1, "best")
     with pytest.raises(ArgumentError, match="'knapsack', taken by knapsack"):
         allocator("knapsack")(lambda groups, capacity: ([], 0.0))
+
+
+def test_an_allocator_defined_again_takes_the_place_of_its_predecessor(monkeypatch):
+    monkeypatch.setattr(base, "_ALLOCATORS", dict(base._ALLOCATORS))
+
+    def cell():
+        @allocator("new")
+        def new(groups, capacity):
+            return [], 0.0
+
+        return new
+
+    for _ in range(2):
+        made = cell()
+        assert base.named_allocator("new") is made

@@ -13,6 +13,7 @@ from reducible_train.linalg.svd import decompose, decompose_product, energy_at, 
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh, weigh_stack
 from reducible_train.selection.criteria import (
     Statistics,
+    base,
     criterion,
     criterion_named,
     criterion_names,
@@ -335,6 +336,21 @@ def test_a_criterion_needs_its_statistics_and_a_name_of_its_own():
         criterion("frobenius")(lambda statistics: Metric())
     with pytest.raises(ArgumentError, match="needs=\\('targets',\\)"):
         criterion("new", needs=("targets",))
+
+
+def test_a_criterion_defined_again_takes_the_place_of_its_predecessor(monkeypatch):
+    monkeypatch.setattr(base, "_CRITERIA", dict(base._CRITERIA))
+
+    def cell(needs):
+        @criterion("new", needs=needs)
+        def new(statistics):
+            return Metric()
+
+        return new
+
+    for needs in ((), ("inputs",)):
+        made = cell(needs)
+        assert (criterion_named("new").metric, criterion_named("new").needs) == (made, needs)
 
 
 def test_what_does_not_fit_is_refused(rng):
