@@ -19,7 +19,12 @@ from reducible_train.analysis.evaluation import Evaluation, Measured
 from reducible_train.analysis.truncations import Truncations
 from reducible_train.container.files import accessing, check_path, write_text
 from reducible_train.container.holding import holding_file
-from reducible_train.errors import ArgumentError, ArgumentTypeError, SpectrumError
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FileAccessError,
+    SpectrumError,
+)
 from reducible_train.linalg.noise import effective_rank, noise_edge
 from reducible_train.preflight.paths import check_writable
 from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
@@ -316,10 +321,10 @@ def _alone_with(file: str | os.PathLike[str] | None, begun: Analysis) -> Iterato
     Raises:
         ArgumentError: Another does, or it is of something else.
     """
-    kept = None if file is None else _kept(file, begun)
-    if file is None or (kept is not None and kept.is_whole):  # nothing will be written
-        yield kept
+    if file is None:
+        yield None
         return
+    kept, lock = _kept(file, begun), os.fspath(_lock_of(file))
 
     def refusal(other: str) -> str:
         return (
@@ -327,13 +332,17 @@ def _alone_with(file: str | os.PathLike[str] | None, begun: Analysis) -> Iterato
             "writes to it. Wait for it, end it, or give another file=."
         )
 
-    lock = _lock_of(file)
-    with holding_file(os.fspath(lock), refusal):
-        try:
-            yield _kept(file, begun)  # another may just have ended
-        finally:
-            with suppress(OSError):  # Windows removes no file that is open
-                lock.unlink()
+    if kept is not None and kept.is_whole:  # nothing will be written
+        if os.path.exists(lock):  # of a process that was killed, unless another holds it
+            with (
+                suppress(ArgumentError, FileAccessError),
+                holding_file(lock, refusal, removed=True),
+            ):
+                pass
+        yield kept
+        return
+    with holding_file(lock, refusal, removed=True):
+        yield _kept(file, begun)  # another may just have ended
 
 
 def _lock_of(file: str | os.PathLike[str]) -> Path:

@@ -21,7 +21,12 @@ _HELD: dict[str, list[int]] = {}  # path -> how often this process holds it, and
 
 @contextmanager
 def holding_file(
-    path: str, refusal: Callable[[str], str], patience: float = 0.0, *, again: bool = False
+    path: str,
+    refusal: Callable[[str], str],
+    patience: float = 0.0,
+    *,
+    again: bool = False,
+    removed: bool = False,
 ) -> Iterator[None]:
     """Hold a file that is there for that alone, and tells who holds it.
 
@@ -33,6 +38,8 @@ def holding_file(
         refusal: What to say, of whoever holds it.
         patience: Seconds to wait for another process, which may be about to end.
         again: True for a process that holds it to take it again.
+        removed: True to remove it at the end, unless another has come in its place; Windows
+            removes no file that is open.
 
     Raises:
         ArgumentError: Another holds it.
@@ -59,7 +66,11 @@ def holding_file(
         if _HELD.get(path) is held:  # not in a process that was forked meanwhile
             held[0] -= 1
             if not held[0]:
-                let_go(_HELD.pop(path)[1])
+                descriptor = _HELD.pop(path)[1]
+                with suppress(OSError):
+                    if removed and is_at(path, descriptor):
+                        os.unlink(path)
+                let_go(descriptor)
 
 
 def _holds_nothing() -> None:

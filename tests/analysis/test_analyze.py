@@ -278,7 +278,7 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
 
 
 def test_one_analysis_at_a_time_writes_to_a_file(tmp_path):
-    file, asked = tmp_path / "a.json", []
+    file, asked, locks = tmp_path / "a.json", [], []
     (tmp_path / "link.json").symlink_to(file)
 
     def about(model: keras.Model) -> float:
@@ -289,17 +289,30 @@ def test_one_analysis_at_a_time_writes_to_a_file(tmp_path):
         other, before = network(), file.read_bytes()
         if done == count:
             assert analyze(other, metric=about, file=file).is_whole, "nothing is written"
+            assert locks[0].exists(), "it is held"
             return
         with pytest.raises(ArgumentError, match=r"one analysis at a time.*while this process"):
             analyze(other, metric=about, file=tmp_path / "link.json")
         assert not any(model is other for model in asked)
         assert file.read_bytes() == before
         (held,) = tmp_path.glob(".*.lock")
+        locks.append(held)
         with held.open("r+b") as opened:
             assert lock(opened.fileno()) is False, "other processes are refused, too"
 
     analyze(network(), metric=about, file=file, progress=again)
     assert sorted(os.listdir(tmp_path)) == ["a.json", "link.json"]
+
+
+def test_a_lock_that_another_process_made_in_place_of_a_removed_one_stays(tmp_path):
+    def moved(done, count, path):
+        for held in tmp_path.glob(".*.lock"):
+            held.unlink()
+            held.write_text("another's")
+
+    analyze(network(), (X, Y), file=tmp_path / "a.json", progress=moved)
+    (theirs,) = tmp_path.glob(".*.lock")
+    assert theirs.read_text() == "another's"
 
 
 def check_it_goes_on(file):
@@ -325,8 +338,13 @@ def test_an_analysis_goes_on_from_what_a_kill_would_leave(tmp_path):
     (tmp_path / "at").mkdir()
     whole = analyze(network(), (X, Y), file=tmp_path / "at" / "a.json", progress=copy)
     assert os.listdir(tmp_path / "at") == ["a.json"]
-    assert [name for name in os.listdir(left.parent) if not name.endswith(".lock")] == ["a.json"]
+    (held,) = left.parent.glob(".a.json.*.lock")
+    assert sorted(os.listdir(left.parent)) == [held.name, "a.json"]
     check_it_goes_on(left)
+    assert os.listdir(left.parent) == ["a.json"]
+    held.touch()  # as a kill after the last kernel would leave it
+    assert analyze(network(), (X, Y), file=left) == whole
+    assert os.listdir(left.parent) == ["a.json"]
     assert Analysis.from_json(left.read_text()) == whole
 
 
