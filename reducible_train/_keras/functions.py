@@ -143,6 +143,24 @@ def compiled_with(model: Any) -> dict[str, Any]:
     return dict(getattr(getattr(model, "_compile_config", None), "config", {}))
 
 
+def measured_with(model: Any) -> dict[str, Any]:
+    """What the loss and the metrics of a compiled model are, to be compared with another time.
+
+    Objects of a class that tells how they were made are alike by that, texts and numbers by what
+    they are; functions, and all else, only where they are the same.
+    """
+    given = compiled_with(model)
+    names = ("loss", "loss_weights", "metrics", "weighted_metrics")
+    return {name: keras.tree.map_structure(_known_by, given.get(name)) for name in names}
+
+
+def _known_by(given: Any) -> Any:
+    if "get_config" in vars(type(given)):  # one that is inherited leaves out what is new
+        with contextlib.suppress(Exception):
+            return type(given), repr(given.get_config())
+    return given if callable(given) else repr(given)
+
+
 def compiled_optimizer(model: Any) -> Any | None:
     """The optimizer of a compiled model, or `None`."""
     return getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None

@@ -72,8 +72,9 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     before a cut, so that the best file is that of the larger one. This one begins at the final
     ranks, and begins anew whenever ranks change after that (a guard has undone a cut, a search
     goes on): the file is of the best epoch at the ranks in force, written whole or not at all.
-    An older file stays until then. Another `fit` of the same model at the same ranks goes on
-    with the best of the one before. Put it after the `RankScheduler`.
+    An older file stays until then. Another `fit` goes on with the best of the one before: of the
+    same model, at the same ranks, by the same metric, with the same loss and metrics compiled.
+    Put it after the `RankScheduler`.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
@@ -141,23 +142,24 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self._named = False  # whether the name is known to be one that the logs can fill
         self._last: tuple[int, dict[str, Any]] = (0, {})
         self._why = ""  # nothing was saved
-        self._of: tuple[Any, Any] | None = None  # the model that the best is of, and its ranks
+        self._wrote = False  # in this fit
+        self._of: tuple[Any, ...] | None = None  # what the best is of, and by
 
     def __getstate__(self) -> dict[str, Any]:  # a copy is in no fit yet
         return vars(self) | vars(keras.callbacks.Callback()) | {"_of": None}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()
-        if not self._goes_on():
+        if not (self.saved is not None and self.saved.exists() and self._of == self._compared()):
             self.best = self.best_epoch = self.saved = None
-        self._told, self._named, self._last = False, False, (0, {})
+        self._told, self._named, self._wrote, self._last = False, False, False, (0, {})
         self._why = "training ended before the first epoch at the final ranks"
         self._try()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         self._last = epoch, dict(logs)
-        self._of = weakref.ref(self.model), plan_of(self.model)
+        self._of = self._compared()
         if not self._named and self.monitor in logs:
             self._filled(epoch, logs)
             self._named = True
@@ -168,18 +170,24 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             return
         value = logs.get(self.monitor)
         if not self.save_best_only or self._is_better(value):
-            self.best = None if value is None else float(value)
             self._save(epoch, logs)
+            self.best = None if value is None else float(value)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         epoch, last = self._last
-        if self.best_epoch is not None:
+        has_best = self.best_epoch is not None
+        if has_best and (self._wrote or self.saved is None):  # or of a backup
             return
-        if self.saved is None:
+        if not self._wrote:
+            stays = (
+                f"{str(self.saved)!r} is still of an earlier fit ({self.monitor}={self.best})."
+                if has_best
+                else "A file that was there before is as it was. Train for more epochs, or let "
+                f"ranks fall earlier; {self.monitor!r} must be in the logs."
+            )
             warnings.warn(
-                f"RankModelCheckpoint has written nothing to {self.filepath!r}: {self._why}. A "
-                "file that was there before is as it was. Train for more epochs, or let ranks "
-                f"fall earlier; {self.monitor!r} must be in the logs.",
+                f"RankModelCheckpoint has written nothing to {self.filepath!r}: {self._why}. "
+                + stays,
                 stacklevel=2,
             )
         else:  # ranks have changed since
@@ -191,12 +199,10 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _goes_on(self) -> bool:
-        """True in a fit of the model that the best is of, at the ranks it has, with its file."""
-        if self._of is None or (self.saved is not None and not self.saved.exists()):
-            return False
-        model, plan = self._of
-        return model() is self.model and plan == plan_of(self.model)
+    def _compared(self) -> tuple[Any, ...]:
+        """What must be the same for the values of two epochs to be compared, and for their file."""
+        measured = self.monitor, self._sign, _keras.measured_with(self.model)
+        return weakref.ref(self.model), plan_of(self.model), *measured, self.filepath
 
     def _is_better(self, value: Any) -> bool:
         if value is None:
@@ -206,7 +212,8 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         if math.isnan(value):
             self._why = f"{self.monitor!r} was NaN"
             return False
-        self._why = f"no value of {self.monitor!r} was better than initial_value_threshold={best!r}"
+        named = "initial_value_threshold=" if self.best is None else ""
+        self._why = f"no value of {self.monitor!r} was better than {named}{best!r}"
         return best is None or self._sign * value > self._sign * best
 
     def _save(self, epoch: int, logs: Mapping[str, Any]) -> None:
@@ -214,7 +221,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         with accessing(path, "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._write(path, self.scheduler.report)
-        self.saved, self.best_epoch = path, epoch
+        self.saved, self.best_epoch, self._wrote = path, epoch, True
 
     def _write(self, path: Path, report: Report | None) -> None:
         self._tell(WRITERS[ending_of(path.name) or ""](self.model, path, report))

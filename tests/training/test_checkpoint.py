@@ -75,7 +75,8 @@ def test_another_fit_goes_on_with_the_best_of_the_same_model_at_the_same_ranks(t
     scheduler = RankScheduler(budget=0.4)
     best = RankModelCheckpoint(scheduler, tmp_path / "best.weights.h5", **BEST)
     _, model = fit(scores, scheduler, best, epochs=2)
-    fit(scores, scheduler, best, model=model, epochs=3, initial_epoch=2)
+    with pytest.warns(UserWarning, match="no value of 'score' was better than 0.9"):
+        fit(scores, scheduler, best, model=model, epochs=3, initial_epoch=2)
     assert (best.best, best.best_epoch) == (0.9, 1)
     loaded = load_weights_into(zoo.sequential(), tmp_path / "best.weights.h5")
     same_weights(loaded, scores.weights[1])
@@ -92,6 +93,95 @@ def test_another_fit_goes_on_with_the_best_of_the_same_model_at_the_same_ranks(t
     best.best = 0.9
     fit(scores, scheduler, best, epochs=1)
     assert best.best == 0.5, "another model"
+
+
+NAN = float("nan")
+
+
+def fitted_once(folder, scores, **options):
+    """A checkpoint of a fit whose two epochs had the first two scores, and the model."""
+    scheduler = RankScheduler(budget=0.4)
+    best = RankModelCheckpoint(scheduler, folder / "best.weights.h5", **(BEST | options))
+    _, model = fit(scores, scheduler, best, epochs=2)
+    return best, model
+
+
+@pytest.mark.parametrize("value", [NAN, 0.2])
+def test_other_ranks_replace_the_file_of_an_earlier_fit_by_what_counts_alone(value, tmp_path):
+    scores = Scores(0.8, 0.9, value)
+    best, model = fitted_once(tmp_path, scores, initial_value_threshold=0.5)
+    before = best.saved.read_bytes()
+    best.scheduler = RankScheduler(rank=1)
+    with pytest.warns(UserWarning, match="has written nothing.*A file that was there before is as"):
+        fit(scores, best.scheduler, best, model=model, epochs=3, initial_epoch=2)
+    assert best.saved.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [(NAN, "was NaN"), (None, "was not in the logs"), (0.2, "was better than 0.9")],
+)
+def test_a_fit_that_wrote_nothing_tells_of_the_file_of_an_earlier_one(value, why, tmp_path):
+    scores = Scores(0.8, 0.9, value)
+    best, model = fitted_once(tmp_path, scores)
+    others = [] if value is None else [scores]
+    with pytest.warns(UserWarning, match=f"{why}.*still of an earlier fit .score=0.9."):
+        fit(*others, best.scheduler, best, model=model, epochs=3, initial_epoch=2)
+    assert (best.best, best.best_epoch) == (0.9, 1)
+
+
+def halved(y, p):
+    return keras.losses.sparse_categorical_crossentropy(y, p, from_logits=True) / 2
+
+
+class Weighted(keras.losses.SparseCategoricalCrossentropy):
+    """One that does not tell how it was made."""
+
+    def __init__(self, factor):
+        super().__init__(from_logits=True)
+        self.factor = factor
+
+    def call(self, y, p):
+        return self.factor * super().call(y, p)
+
+
+def crossentropy(**how):
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, **how)
+
+
+@pytest.mark.filterwarnings("ignore:RankModelCheckpoint has written nothing")
+def test_a_loss_compiled_anew_is_compared_only_with_the_same(tmp_path):
+    options = {"monitor": "loss", "mode": "auto"}
+    best, model = fitted_once(tmp_path, Scores(0.8, 0.9), **options)
+    for loss, goes_on in (
+        (crossentropy(), True),
+        (crossentropy(reduction="sum"), False),
+        (halved, False),
+        (halved, True),
+        (Weighted(1.0), False),
+        (Weighted(2.0), False),
+    ):
+        best.best = -1.0
+        model.compile(keras.optimizers.SGD(1e-3), loss, run_eagerly=True)
+        fit(best.scheduler, best, model=model, epochs=1)
+        assert (best.best == -1.0) is goes_on
+
+
+@pytest.mark.filterwarnings("ignore:RankModelCheckpoint has written nothing")
+def test_another_metric_mode_or_file_begins_anew(tmp_path):
+    scores = Scores(0.8, 0.9, 0.5)
+    best, model = fitted_once(tmp_path, scores)
+    for name, value in (
+        ("mode", "min"),
+        ("monitor", "loss"),
+        ("filepath", str(tmp_path / "other.weights.h5")),
+    ):
+        best.best = -1.0 if best.mode == "min" else 10.0
+        setattr(best, name, value)
+        fit(scores, best.scheduler, best, model=model, epochs=3, initial_epoch=2)
+        assert best.best_epoch == 2
+        assert 0 < best.best < 10.0
+    assert best.saved.name == "other.weights.h5"
 
 
 def test_a_cut_undone_at_the_end_is_not_in_the_file(tmp_path):
