@@ -148,7 +148,7 @@ def assigned_in_calls(model: Any) -> set[int]:
 
 def _leaves_open(model: Any) -> bool:
     """True for a model that takes any length, or any size of image."""
-    specs = _input_specs(model)
+    specs = input_specs(model)
     return specs is not None and any(None in each.shape for each in keras.tree.flatten(specs))
 
 
@@ -171,7 +171,7 @@ def _traced(
     look: Callable[[Any], None] | None = None,
 ) -> set[int] | None:
     """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
-    specs = _input_specs(model) if specs is None else specs
+    specs = input_specs(model) if specs is None else specs
     if specs is None:
         return None
     assigned: set[int] = set()
@@ -191,7 +191,10 @@ def _traced(
     return assigned
 
 
-def _input_specs(model: Any) -> Any | None:
+def input_specs(model: Any) -> Any | None:
+    """Symbolic inputs of a model, nested as it takes them, of one sample or as many as it is bound
+    to; `None` where not known, and `None` for sizes that it leaves open.
+    """
     if is_graph_model(model) and getattr(model, "inputs", None):
         return keras.tree.map_structure(
             lambda t: one_sample(t.shape[1:], t.dtype, t.shape[0] or 1), _inputs_struct(model)
@@ -300,7 +303,7 @@ def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[A
         names: Names of its inputs, to have them in this order, if it has them.
     """
     part = trained_model(model)
-    specs = _input_specs(part)
+    specs = input_specs(part)
     if specs is None:
         return None
     bound = is_graph_model(part)
@@ -316,7 +319,7 @@ def input_names(model: Any) -> list[str] | None:
     part = trained_model(model)
     if is_graph_model(part):
         return [tensor.name for tensor in getattr(part, "inputs", None) or []]
-    specs = _input_specs(part)
+    specs = input_specs(part)
     return list(specs) if isinstance(specs, dict) else None
 
 

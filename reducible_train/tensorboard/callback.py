@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -73,7 +74,8 @@ class RankTensorBoard(keras.callbacks.Callback):
             then read when training begins (Keras Tuner gives each trial its own).
         analysis: What `analyze` has found of the dense model, for the tab's view *sensitivity*.
         latency: Whether the seconds of a prediction for 32 samples are measured when training
-            ends, so that the tab can show accuracy against latency.
+            ends, of a `Distiller` by its student, so that the tab can show accuracy against
+            latency. What cannot be measured is said in a warning, and in the tab.
         in_hparams: Whether the fit is a row of the HParams dashboard; not where another writes it,
             as keras-tuner does for each trial.
 
@@ -232,22 +234,42 @@ class RankTensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         report = None if self._writer is None else self._report()
+        missing: list[str] = []
         if self._writer is not None and report is not None:
             decided = self._decided(self._last_step - self._offset, *self._news(report))
             ends = [hparams.session_end()] if self.in_hparams else []
-            at_the_end = self._at_the_end(report), *ends
-            self._writer.write(self._last_step, [*decided, *at_the_end])
+            found, missing = self._measured()
+            outcome = self._at_the_end(report, found, missing)
+            self._writer.write(self._last_step, [*decided, outcome, *ends])
         self._close()
+        for sentence in missing:
+            warnings.warn(sentence, stacklevel=2)
 
-    def _at_the_end(self, report: Report) -> events.Value:
+    def _measured(self) -> tuple[dict[str, float | None], list[str]]:
+        """What is measured of the trained model; a sentence on each thing that cannot be."""
+        asked: dict[str, tuple[str, Callable[[Any], float]]] = {}
+        if isinstance(self.model, keras.Model):  # else a loop of one's own
+            asked["file_bytes"] = "size of the file", measured.file_bytes
+        if self.latency:
+            asked["latency"] = "latency", measured.latency
+        found: dict[str, float | None] = {"file_bytes": None, "latency": None}
+        missing: list[str] = []
+        for name, (what, measure) in asked.items():
+            try:
+                found[name] = measure(self)
+            except Exception as error:  # whatever it is, the fit ends as it would without logs
+                why = str(error) if isinstance(error, ArgumentError) else measured.told(error)
+                missing.append(f"RankTensorBoard has not measured the {what}: {why}")
+        return found, missing
+
+    def _at_the_end(
+        self, report: Report, found: Mapping[str, float | None], missing: Sequence[str]
+    ) -> events.Value:
         """The outcome, with what is measured of the trained model."""
         epoch = getattr(self.scheduler, "kept_epoch", None)
         more = {"done": True, "kept_step": None if epoch is None else epoch + self._offset}
-        if not isinstance(self.model, keras.Model):  # a loop of one's own
-            return self._outcome_value(report, **more)
-        seconds = measured.latency(self.model) if self.latency else None
-        size = measured.file_bytes(self.model)
-        return self._outcome_value(report, **more, file_bytes=size, latency=seconds)
+        notes = [*report.notes, *missing]
+        return self._outcome_value(report, **more, **found, notes=notes)
 
     def _close(self) -> None:
         if self._writer is not None:

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "reducible_train"
 FLOORS = (
     {"errors"},
     {"linalg", "settings", "container", "report", "datasets"},
-    {"_keras", "tensorboard", "preflight"},
-    {"layers"},
+    {"_keras", "preflight"},
+    {"layers", "tensorboard"},
     {"selection"},
     {"surgery"},
     {"analysis", "compressor", "saving"},
