@@ -144,7 +144,12 @@ from reducible_train._keras.processes import (
     workers,
 )
 from reducible_train._keras.references import used_beside_layers
-from reducible_train._keras.registry import is_of_keras, is_unnamed_class, only_registered
+from reducible_train._keras.registry import (
+    found_at,
+    is_of_keras,
+    is_unnamed_class,
+    only_registered,
+)
 from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
@@ -237,6 +242,7 @@ __all__ = [
     "first_epoch",
     "first_rows",
     "fixed_batch",
+    "found_at",
     "fresh_input_layers",
     "global_seed",
     "has_call",

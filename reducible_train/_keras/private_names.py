@@ -206,6 +206,7 @@ MODULES = (
         "keras.src.layers.preprocessing.feature_space", "TFDIdentity", "type", "files name it"
     ),
     PrivateName("keras.src.models.functional", "Functional", "type", "files name it"),
+    PrivateName("keras.src.api_export", "get_symbol_from_name", "(name)", "what a file names"),
     PrivateName("keras.src.backend", "compute_output_spec", "(call, inputs)", "trace calls"),
     PrivateName("keras.src.backend", "name_scope", "(name, caller=)", "paths of variables stay"),
     PrivateName(

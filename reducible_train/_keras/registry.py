@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+from keras.src.api_export import get_symbol_from_name
 from keras.src.ops import core, einops, image, linalg, math, nn, numpy
 
 _OPERATIONS = {module.__name__: module for module in (core, einops, image, linalg, math, nn, numpy)}
@@ -27,6 +28,11 @@ _ONE_AT_A_TIME = threading.RLock()
 def is_of_keras(thing: Any) -> bool:
     """True for a class or a function that Keras itself defines, whatever its public name is."""
     return str(thing.__module__).startswith(f"{_SOURCE}.")
+
+
+def found_at(module: Any, name: Any) -> Any | None:
+    """What Keras takes for a public name of its own in a configuration; `None` if it is none."""
+    return get_symbol_from_name(f"{module}.{name}")
 
 
 def is_unnamed_class(module: str, name: str) -> bool:

@@ -58,6 +58,9 @@ _COUNTS = {
 _ARRAYS = {"__tensor__", "__numpy__"}
 _PLAIN = {"__keras_tensor__", "__ellipsis__", "__slice__", "__bytes__"}
 
+LATER: Any = object()
+"""Stands for what the caller has not given yet, while it is learnt what else is missing."""
+
 Known = Mapping[str, Any]  # registered name -> class or function
 
 
@@ -66,7 +69,8 @@ def known_objects(custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
     Args:
         custom: Name -> class or function, as the caller gives them. What is registered with
-            Keras is known by that name, too.
+            Keras is known by that name, too. A class of Keras itself that is no building block is
+            let in by its own name, where a file names that very class.
     """
     known: dict[str, Any] = {"reducible_train>Container": PlanCarrier}
     known |= {keras.saving.get_registered_name(kind): kind for kind in dense_classes().values()}
@@ -139,7 +143,9 @@ def _check_class(name: Any, module: Any, registered: Any, known: Known) -> None:
         )
     if registered not in (None, name):
         raise _unknown(name, module, registered)
-    if not is_block(module, name):
+    given = known.get(name)
+    is_given = given is LATER or (given is not None and given is _keras.found_at(module, name))
+    if not is_given and not is_block(module, name):
         raise _unknown(name, module, name)
 
 

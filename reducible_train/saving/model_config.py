@@ -17,7 +17,7 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.errors import FileAccessError, FormatError, shortened
-from reducible_train.saving.allow_list import check_entry, entries, known_objects
+from reducible_train.saving.allow_list import LATER, check_entry, entries, known_objects
 
 # How a model was compiled; and numbers of objects that Keras would look up in other files.
 _DROPPED = {"compile_config", "shared_object_id"}
@@ -85,7 +85,7 @@ def missing_errors(config: Any, known: Mapping[str, Any]) -> dict[str, FormatErr
     errors: dict[str, FormatError] = {}
     while True:
         try:
-            check_configuration(config, {**known_objects(known), **dict.fromkeys(errors, object())})
+            check_configuration(config, {**known_objects(known), **dict.fromkeys(errors, LATER)})
         except FormatError as error:
             if error.missing is None or error.missing in errors:
                 raise

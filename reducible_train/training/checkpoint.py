@@ -56,7 +56,7 @@ WRITERS: Mapping[str, _Writer] = dict(
     zip(
         ENDINGS,
         (
-            lambda model, path, report: write_model(model, path, report)[1],
+            lambda model, *to: write_model(_keras.trained_model(model), *to)[1],
             _by_keras(lambda model, path: model.save(path)),
             _by_keras(lambda model, path: model.save_weights(path)),
         ),
@@ -78,8 +78,9 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
-        filepath: The file: `*.reducible`, a compact one with the report; `*.keras` and
-            `*.weights.h5`, Keras's own, with the state of the optimizer. `{epoch}` in it, counted
+        filepath: The file: `*.reducible`, a compact one with the report, of a `Distiller` its
+            student; `*.keras` and `*.weights.h5`, Keras's own, with the state of the optimizer, of
+            a `Distiller` the teacher as well. `{epoch}` in it, counted
             from 1, and the names of metrics become their values: `"{epoch:02d}.reducible"`.
         monitor: A metric of the logs.
         mode: `"max"` or `"min"`, whether the metric should be large or small; `"auto"` asks
@@ -250,7 +251,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             if _keras.unbuilt_parts(self.model):
                 return
             if trial.suffix == ".reducible":
-                self._tell(check_savable(self.model))
+                self._tell(check_savable(_keras.trained_model(self.model)))
             else:
                 self._write(trial, None)
         finally:

@@ -256,6 +256,35 @@ def test_what_the_caller_names_is_built(good, tmp_path):
     assert "Gadget" not in MADE
 
 
+def test_a_class_of_keras_that_is_no_block_is_let_in_as_the_very_class_that_is_given(
+    good, tmp_path
+):
+    dense = keras.saving.serialize_keras_object(L.Dense(3))
+    distant = {"class_name": "Adam", "module": "keras.optimizers"}
+    distant |= {"registered_name": None, "config": {}}
+    path = forged(good, tmp_path, placed({**dense, "config": {**dense["config"], "x": distant}}))
+
+    class Adam(Gadget):
+        pass
+
+    names = {"another": Adam, "of another place": keras.optimizers.SGD, "a text": "Adam"}
+    for given in names.values():
+        with pytest.raises(FormatError, match=r"'Adam' of module 'keras.optimizers', which"):
+            load_model(path, {"Adam": given})
+    with pytest.raises(FormatError, match=r"pass custom_objects={'Adam': "):
+        load_model(path)
+    with pytest.raises(FormatError, match="cannot be rebuilt"):  # let in: Dense knows no `x`
+        load_model(path, {"Adam": keras.optimizers.Adam})
+    hidden = {**distant, "module": "keras.src.optimizers.adam"}
+    path = forged(good, tmp_path, placed({**dense, "config": {**dense["config"], "x": hidden}}))
+    with pytest.raises(FormatError, match="which is not one of"):
+        load_model(path, {"Adam": keras.optimizers.Adam})
+    for name in ("Lambda", "TFSMLayer"):
+        path = forged(good, tmp_path, placed({**dense, "class_name": name}))
+        with pytest.raises(FormatError, match="it runs code"):
+            load_model(path, {name: getattr(L, name)})
+
+
 def test_a_call_without_an_input_is_refused(good, tmp_path):
     def change(content):
         layer = next(each for each in layers(content) if each["class_name"] == "Multiply")

@@ -10,15 +10,18 @@ import pytest
 import zoo
 
 from reducible_train import (
+    FormatError,
     Guard,
     PiecewiseConstant,
     ProductDecay,
     Ramp,
     RankError,
+    RankModelCheckpoint,
     RankScheduler,
     Rewarm,
     factorize,
     load_model,
+    read_report,
     save_model,
 )
 from reducible_train.layers import find_kernels
@@ -140,3 +143,37 @@ def test_the_student_goes_its_own_way(tmp_path):
     model.student.save(tmp_path / "student.keras")
     again = keras.models.load_model(tmp_path / "student.keras")
     np.testing.assert_allclose(zoo.predicted(again, x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("best_only", [True, False])
+def test_a_checkpoint_writes_the_student_alone(best_only, tmp_path):
+    model = distiller()
+    x, y = zoo.data(model.teacher)
+    scheduler = RankScheduler(rank=4)
+    file = tmp_path / "best.reducible"
+    best = RankModelCheckpoint(scheduler, file, "loss", save_best_only=best_only)
+    model.fit(x, y, epochs=1, callbacks=[scheduler, best], verbose=0)
+    again = load_model(file)
+    assert again.name == model.student.name
+    np.testing.assert_allclose(zoo.predicted(again, x), zoo.predicted(model.student, x), atol=1e-6)
+    assert read_report(file).ranks == scheduler.report.ranks
+    save_model(model.student, tmp_path / "student.reducible", scheduler.report)
+    assert abs(file.stat().st_size - (tmp_path / "student.reducible").stat().st_size) < 200
+
+
+def test_a_whole_distiller_comes_back_with_the_classes_that_are_asked_for(tmp_path):
+    model = distiller()
+    x, _ = zoo.data(model.teacher)
+    with pytest.warns(UserWarning, match="will be written|is written"):
+        saved = save_model(model, tmp_path / "both.reducible")
+    classes = {
+        "Distiller": keras.distillation.Distiller,
+        "LogitsDistillation": keras.distillation.LogitsDistillation,
+        "kl_divergence": keras.losses.kl_divergence,
+    }
+    assert set(saved.custom_objects) == set(classes)
+    again = load_model(tmp_path / "both.reducible", classes)
+    np.testing.assert_allclose(zoo.predicted(again, x), zoo.predicted(model, x), atol=1e-6)
+    del classes["LogitsDistillation"]
+    with pytest.raises(FormatError, match=r"pass custom_objects={'LogitsDistillation': "):
+        load_model(tmp_path / "both.reducible", classes)
