@@ -384,13 +384,13 @@ def _sizes(report: Report) -> dict[str, float]:
 def _written(
     model: Any, report: Report, file: str | os.PathLike[str] | None
 ) -> tuple[Path | None, dict[str, float]]:
-    """The compact file, where one is wanted, and how large it is."""
+    """The compact file, where one is wanted, of a student its own; and how large it is."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(is|will be) written", category=UserWarning)
         path = Path(folder) / COMPACT if file is None else Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            saved = save_model(model, path, report)
+            saved = save_model(_keras.trained_model(model), path, report)
         except FormatError:  # the checkpoint holds it
             return None, {}
     sizes = {"file_bytes": float(saved.bytes), "file_fraction": saved.size_fraction}

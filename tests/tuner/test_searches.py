@@ -499,6 +499,21 @@ def test_settings_in_metrics_out(tmp_path):
         evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
 
 
+def test_a_trial_of_a_distiller_tells_and_keeps_its_student(tmp_path):
+    def build():
+        losses = keras.distillation.LogitsDistillation(temperature=2.0)
+        model = keras.distillation.Distiller(network(), network(), losses)
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    file = tmp_path / "student.reducible"
+    start, given = Start(build), {"budget": 0.6, "start": 0.3, "ramp": 0.3}
+    run = evaluate_settings(start, SPACE, given, X, Y, seed=5, file=file, **FIT)
+    assert run["file_bytes"] == file.stat().st_size
+    dense = start.model.student.count_params()
+    assert run["params"] == load_model(file).count_params() < dense
+
+
 class Fades(keras.callbacks.Callback):
     """The metric of the first epoch is the best, and the weights of the last are lost."""
 
