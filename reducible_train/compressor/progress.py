@@ -54,7 +54,8 @@ class Progress:
         if wanted == goal.idle:
             return True
         if isinstance(goal, SharedTarget):
-            return self.present(goal) <= wanted * (1 + 1e-9)
+            idle = goal.asks_nothing(wanted, goal.counts(self.measure))
+            return idle or self.present(goal) <= wanted * (1 + 1e-9)
         mine = [m for m in self.survey.compressible if self._target_of(m) == goal]
         if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False

@@ -75,9 +75,10 @@ def check_target(
     measure = target.counts(measure)
     if measure_kinds()[measure].needs_shapes and not survey.uses:
         raise no_shapes(measure, survey.model)
-    smallest = target.of_cost(smallest_cost(survey, measure), survey.dense_total(measure))
+    least, dense = smallest_cost(survey, measure), survey.dense_total(measure)
+    smallest = target.of_cost(least, dense)
     what, said = target.words(measure_kinds()[measure].unit), _ceil(smallest)
-    if target.lowest >= smallest:
+    if target.lowest >= smallest or target.asks_nothing(target.lowest, measure):
         return False
     if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
         paths = ", ".join(m.kernel.path for m in survey.frozen)
@@ -91,23 +92,50 @@ def check_target(
         )
         return True
     under = " under its rules" if rules else ""
-    other = ""
+    ways = [f"lower `{name}`" for name in _limits_of(survey)]
     if survey.hindered:
         paths = ", ".join(dict.fromkeys(path for held in survey.hindered.values() for path in held))
-        other = f"{instead(survey.hindered)}, of which factors of {paths} would save nothing, "
+        ways.append(f"{instead(survey.hindered)}, of which factors of {paths} would save nothing")
+    if survey.skipped:
+        ways.append("let more layers be factorised")
+    if smallest > target.within.most:
+        first = (
+            f"No {target.name} is large enough, for the factors that the model has cost more than "
+            "dense kernels: make it dense with `merge`"
+        )
+        ways.insert(0, f"ask for a cost of {_ceil(least)}")
+    else:
+        first = "Raise it"
     raise RankError(
         f"`{target.name}` cannot be met: the smallest possible {what} of model '{name}' "
-        f"is {said}{under} (the rest is in layers that stay dense). Received: a "
-        f"{target.name} of {target.lowest:g}. Raise it, {_loosen(survey)}{other}or let more "
-        f"layers be factorised.\n{report}"
+        f"is {said}{under} ({_what_is_left(survey, measure)}). Received: a "
+        f"{target.name} of {target.lowest:g}. {_either(first, ways)}.\n{report}"
     )
 
 
-def _loosen(survey: Survey) -> str:
-    """What of the ranks that there are could be given up, as a piece of advice."""
+def _what_is_left(survey: Survey, measure: str) -> str:
+    """Where the least is that a model can cost: what the most of it is, first."""
+    kept = survey.total(measure) - sum(m.cost(measure) for m in survey.compressible)
+    dense = bool(survey.skipped or survey.fixed)
+    if dense and kept >= smallest_cost(survey, measure) - kept:
+        return "the rest is in layers that stay dense"
+    also = " and in layers that stay dense" if dense else "; no layer stays dense"
+    wavers = measure_kinds()[measure].wavers
+    smallest = "calls of factors at" if wavers else "factors of"
+    return f"the rest is in {smallest} their smallest ranks{also}"
+
+
+def _limits_of(survey: Survey) -> list[str]:
+    """What of the ranks that there are could be given up."""
     lattice = survey.lattice
     given = [("min_share", lattice.min_share > 0), ("multiple", lattice.multiple > 1)]
-    return "".join(f"lower `{name}`, " for name, limits in given if limits)
+    return [name for name, limits in given if limits]
+
+
+def _either(first: str, others: Sequence[str]) -> str:
+    """Ways out, as a sentence."""
+    *middle, last = [first, *others]
+    return f"{', '.join(middle)}, or {last}" if middle else last
 
 
 def check_together(
@@ -126,7 +154,13 @@ def check_together(
     Raises:
         RankError: No splits were found whose smallest ranks meet all of them.
     """
-    parts = [p for p in target.parts if isinstance(p, SharedTarget) and p not in apart]
+    if not isinstance(target, SharedTargets):
+        return
+    parts = [
+        part
+        for part in target.parts
+        if part not in apart and not part.asks_nothing(part.lowest, str(part.measure))
+    ]
     if len(parts) < 2:
         return
     measures = [str(part.measure) for part in parts]
@@ -247,8 +281,9 @@ def _least_costs(compressible: CompressibleKernel, measures: Sequence[str]) -> n
 
 
 def _ceil(value: float) -> str:
-    """Rounded up, so that what is said can be asked for: to four digits, or to a whole number."""
-    if value > 1:
-        return f"{np.ceil(value):.0f}"
-    digits = max(4, 3 - int(np.floor(np.log10(value)))) if value > 0 else 4
+    """Rounded up, so that what is said can be asked for: to four digits or five, if not whole."""
+    if value > 1 and float(value).is_integer():
+        return f"{value:.0f}"
+    size = int(np.floor(np.log10(value))) if value > 0 else -1
+    digits = max(4, 3 - size) if value <= 1 else max(0, 4 - size)
     return f"{np.ceil(value * 10**digits) / 10**digits:.{digits}f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 
@@ -183,6 +183,8 @@ class SharedBudget:
     def _cost_of(self, target: SharedTarget, value: float) -> float:
         """What a value of a target lets the whole model cost."""
         measure = target.counts(self._measure)
+        if target.asks_nothing(value, measure):
+            return inf
         dense = self._survey.dense_total(measure)
         cost = target.allowed(value, dense)
         if target not in self._apart:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import keras
 import numpy as np
@@ -56,6 +57,13 @@ class Slow(Timer):
     def seconds(self, call):
         numbers = [v for v in call.layer.weights if len(v.shape) > 1]
         return super().seconds(call) + (1e6 if len(numbers) > 1 else 0)
+
+
+class Wavering(Timer):
+    """Factors take a little longer than any kernel."""
+
+    def seconds(self, call):
+        return super().seconds(call) + (2000 if hasattr(call.layer, "rank") else 0)
 
 
 def law(kernel, rank):
@@ -195,6 +203,43 @@ def test_a_budget_that_some_layers_meet_no_faster_says_what_keeps_them_dense(bud
         "ask for parameters in place of latency, of which factors of d32/kernel would save nothing"
     )
     assert words in str(told.value).splitlines()[0]
+
+
+@pytest.mark.parametrize("budget", [{"latency": 1.0}, {"parameters": 0.9, "latency": 1.0}])
+def test_a_budget_of_all_the_time_asks_nothing_of_factors_that_a_clock_finds_slow(budget):
+    model = zoo.compiled(zoo.sequential())
+    factorize(model, rank=3)
+    asked = RankScheduler(budget, measure=Latency(timer=Wavering())).settings
+    compression = Compression(model, asked.target, measure=asked.measures, trains=False)
+    compression.cut(0.0)
+    ranks = [m.kernel.rank for m in compression.survey.compressible]
+    assert set(ranks) == {3}
+    assert compression.survey.total("latency") > compression.survey.dense_total("latency")
+    assert compression.progress.unmet() is None
+
+
+def test_what_keeps_a_budget_of_time_from_being_met_is_told_truly():
+    """No layer stays dense, so none can be factorised; the least calls take is the rest."""
+    rules = [LayerRule("*", keep_dense=False)]
+    with pytest.raises(RankError, match="in calls of factors at their smallest ranks") as told:
+        factorize(zoo.sequential(), 0.05, measure=Latency(timer=Timer()), rules=rules)
+    line = str(told.value).splitlines()[0]
+    assert "no layer stays dense" in line
+    assert line.endswith("Raise it.")
+
+
+def test_a_time_of_more_than_a_second_is_not_rounded_to_whole_ones():
+    class Quick(Timer):
+        def seconds(self, call):
+            return super().seconds(call) / 300
+
+    with pytest.raises(RankError, match="smallest possible cost in seconds") as told:
+        factorize(zoo.sequential(), cost=0.1, measure=Latency(timer=Quick()))
+    said = float(re.search(r" is (\S+)", str(told.value)).group(1))
+    assert said > 1
+    factorize(zoo.sequential(), cost=said, measure=Latency(timer=Quick()))
+    with pytest.raises(RankError, match="smallest possible"):
+        factorize(zoo.sequential(), cost=said - 0.001, measure=Latency(timer=Quick()))
 
 
 def test_a_fit_goes_down_to_its_cost_and_draws_the_same_random_numbers():

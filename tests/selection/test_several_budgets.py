@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -163,6 +164,31 @@ def test_a_budget_that_alone_is_impossible_is_named(budget, name):
         factorize(model, budget)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_model_with_factors_that_no_budget_fits_is_told_what_does():
+    """They cost more work than the dense kernel: a budget is at most 1, and cannot be raised."""
+    model = keras.Sequential(
+        [
+            keras.Input((12,), dtype="int32"),
+            layers.Embedding(300, 64, name="words"),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(512, name="output"),
+        ]
+    )
+    factorize(model, rank=30)
+    for budget in (1.0, {"parameters": 0.9, "flops": 1.0}):
+        rules = [LayerRule("words", min_rank=30)]
+        measure = {} if isinstance(budget, dict) else {"measure": "flops"}
+        with pytest.raises(RankError, match="smallest possible fraction of FLOPs") as told:
+            factorize(model, budget, rules=rules, **measure)
+        line = str(told.value).splitlines()[0]
+        least = re.search(r"sequential\S* is (\S+) ", line).group(1)
+        assert float(least) > 1
+        assert not float(least).is_integer()
+        assert "Raise it" not in line
+        cost = int(re.search(r"ask for a cost of (\d+)", line).group(1))
+        factorize(model, cost={"flops": cost}, rules=rules)
 
 
 def test_budgets_that_only_together_are_impossible_are_named():

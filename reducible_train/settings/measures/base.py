@@ -29,11 +29,13 @@ class Measure(Settings, ABC):
         name: Its name.
         unit: What it counts, in words.
         needs_shapes: True if costs hang on the shapes of the model's inputs.
+        wavers: True if the same model costs now more, now less, as by a clock.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
     needs_shapes: ClassVar[bool] = False
+    wavers: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -43,6 +43,7 @@ class Latency(
 
     name: ClassVar[str] = "latency"
     unit: ClassVar[str] = "seconds of latency"
+    wavers: ClassVar[bool] = True
 
     batch_size: int = option(
         Count(), 32, help="Samples in a batch: what the model will be given in its use."

@@ -239,6 +239,10 @@ class SharedTarget(Target):
     def words(self, unit: str) -> str:
         """What it is, in words, of a measure that counts in a unit."""
 
+    def asks_nothing(self, value: float, measure: str) -> bool:
+        """True for a value that any model meets, whatever a look at it measures."""
+        return False
+
     def present(self, model: ModelNumbers) -> float:
         return self.of_cost(model.cost, model.dense_cost)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reducible_train.settings.measures import measure_kinds
 from reducible_train.settings.targets.base import SharedTarget
 
 
@@ -28,6 +29,9 @@ class Budget(SharedTarget):
 
     def of_cost(self, cost: float, dense: float) -> float:
         return cost / dense
+
+    def asks_nothing(self, value: float, measure: str) -> bool:
+        return value >= 1.0 and measure_kinds()[measure].wavers
 
     def words(self, unit: str) -> str:
         return f"fraction of {unit}"
