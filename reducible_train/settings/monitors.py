@@ -42,6 +42,37 @@ def is_validation_accuracy(monitor: str) -> bool:
     return name.startswith("val_") and bool({"acc", "accuracy"} & set(name.split("_")))
 
 
+def is_surely_fraction(monitor: str) -> bool:
+    """True for a metric that lies between 0 and 1, large where it is good.
+
+    >>> is_surely_fraction("val_accuracy"), is_surely_fraction("val_r2_score")
+    (True, False)
+    """
+    return direction_by_name(monitor) > 0 and bool(_FRACTION.search(monitor.lower()))
+
+
+def drop_fault(monitor: str, mode: str, quality: float) -> str | None:
+    """Why no drop of a metric can be too large, or `None`.
+
+    Args:
+        monitor: The metric.
+        mode: Where it is given, the metric has a scale of its own, of which nothing is known.
+        quality: That of the model as it is.
+
+    >>> drop_fault("val_accuracy", "auto", 0.0)
+    'val_accuracy of the model as it is is 0, so nothing of it can be lost. Let `monitor` be \
+a metric that tells its quality, such as val_loss.'
+    >>> drop_fault("val_accuracy", "auto", 0.9)
+    """
+    if mode != "auto" or not quality <= 0 or not is_surely_fraction(monitor):
+        return None
+    loss = "val_loss" if monitor.startswith("val_") else "loss"
+    return (
+        f"{monitor} of the model as it is is {quality:.4g}, so nothing of it can be lost. Let "
+        f"`monitor` be a metric that tells its quality, such as {loss}."
+    )
+
+
 def percent_fault(name: str, value: object, monitor: str) -> str | None:
     """What is wrong with a bound on a metric that lies between 0 and 1, or `None`.
 
@@ -55,8 +86,7 @@ def percent_fault(name: str, value: object, monitor: str) -> str | None:
 For 5 % write 0.05."
     >>> percent_fault("max_drop", 5, "val_loss")
     """
-    is_fraction = direction_by_name(monitor) > 0 and _FRACTION.search(monitor.lower())
-    if not is_number(value) or not is_fraction:
+    if not is_number(value) or not is_surely_fraction(monitor):
         return None
     distance = name in ("max_drop", "min_delta")
     if value < 1 or (value == 1 and not distance):

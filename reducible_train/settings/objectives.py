@@ -20,7 +20,13 @@ from reducible_train.settings.base import OneOf, Settings, together
 from reducible_train.settings.checks import AMOUNT, FRACTION
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import Choice, Number, option
-from reducible_train.settings.monitors import METRIC, MODE_HELP, MODES, percent_fault_of
+from reducible_train.settings.monitors import (
+    METRIC,
+    MODE_HELP,
+    MODES,
+    drop_fault,
+    percent_fault_of,
+)
 
 # Measure -> the metric of a trial that is the fraction of the dense model's.
 SIZES: Mapping[str, str] = {
@@ -75,6 +81,10 @@ class SearchObjective(ABC):
     def needs_dense(self) -> bool:
         """True if the quality of the dense start must be known."""
         return False
+
+    def dense_fault(self, dense: float) -> str | None:
+        """What is wrong with the quality of the dense start, of which no model can be short."""
+        return None
 
     @property
     def size_name(self) -> str:
@@ -156,6 +166,15 @@ class SizeAtQuality(
                 f"`limit` in its place, the worst {self.monitor} that is good enough."
             )
         return dense - sign * self.max_drop
+
+    def dense_fault(self, dense: float) -> str | None:
+        fault = drop_fault(self.monitor, self.mode, dense)
+        if self.max_drop is None or fault is None:
+            return None
+        return (
+            "`max_drop` must leave a quality that a trial can miss. Received: "
+            f"max_drop={self.max_drop:g}, but {fault}"
+        )
 
     def value(self, logs: Mapping[str, float], sign: int, dense: float | None = None) -> float:
         behind = sign * (self.bound(sign, dense) - logs[self.monitor])

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from reducible_train.report.records import Cut, UndoneCut
 from reducible_train.settings.guard import Bound
+from reducible_train.settings.monitors import drop_fault
 from reducible_train.settings.targets import Target
 from reducible_train.training.lost_weights import NAN_REMEDY, GuardedModel, LostWeights
 from reducible_train.training.target_controllers import TargetController
@@ -261,6 +262,7 @@ class GuardRun:
             snapshot, fresh = self._model.take_snapshot(), True
             history = self._cutter.history
             trial = CutOnTrial(self._bound, snapshot, history, int(time), reference, self._last)
+            self._tell_idle(reference)
         record = self._cutter.cut(time, self._controller.target_value, step=step, training=True)
         if record is not None:
             if fresh:
@@ -271,6 +273,13 @@ class GuardRun:
         elif fresh:  # the ranks in force meet it already
             trial.snapshot.forget()
             self._controller.accept()
+
+    def _tell_idle(self, reference: float) -> None:
+        """Warn of a bound that no cut can miss."""
+        guard = self._bound.guard
+        fault = drop_fault(guard.monitor, guard.mode, reference)
+        if guard.limit is None and fault is not None:
+            self._warn(f"The guard can undo no cut: {fault}")
 
     def close(self, epochs: float) -> None:
         """The end of the training: a cut that has not shown itself good is undone.

@@ -204,6 +204,9 @@ def evaluate_settings(
     dense = None
     if objective is not None and objective.needs_dense:
         dense = dense_quality(model, arguments, quality.monitor)
+        fault = objective.dense_fault(dense)
+        if fault is not None:
+            raise ArgumentError(fault)
     told = space.completed_choice(settings)
     with seeded(drawn):
         return run_trial(

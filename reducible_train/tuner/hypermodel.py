@@ -406,7 +406,11 @@ class RankHyperModel(keras_tuner.HyperModel):
                     f"`max_drop` measures the dense start by {quality.monitor}. Received: "
                     f"{type(error).__name__} from model.evaluate on those data: {error}"
                 ) from error
-        return float(project.dense[quality.monitor])
+        dense = float(project.dense[quality.monitor])
+        fault = self.plan.objective.dense_fault(dense)
+        if fault is not None:
+            raise SearchError(fault)
+        return dense
 
     def _told(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """All that a trial is told by its hyperparameters."""

@@ -106,6 +106,7 @@ class Training:
     ):
         if not options.keys() & {"limit", "max_drop"}:
             options["max_drop"] = 0.01
+        options = {"monitor": "val_quality", "mode": "max"} | options
         goal = target(quantity, fall) if search is None else search.target
         start = 1.0 if quantity == "budget" else 12.0
         self.model = Model(start)
@@ -116,9 +117,9 @@ class Training:
             memory = search.memory(24)
             self.controller = SearchController(search, 1.0, 0.1, span, memory, foreseen, epochs)
         margin = 0.0 if search is None else search.margin
-        bound = Bound(Guard("val_quality", mode="max", **options), sign, samples, margin)
+        bound = Bound(Guard(**options), sign, samples, margin)
         self.guard = GuardRun(bound, self.cutter, self.controller, self.model, rhythm)
-        self.sizes, self.cuts = [], []
+        self.sizes, self.cuts, self.monitor = [], [], options["monitor"]
 
     def run(self, values, epochs, *, losses=(), turns=(0.0,)):
         """So many epochs, the last value of the metric for all after it.
@@ -140,7 +141,7 @@ class Training:
             self.guard.see_loss({"loss": NAN if epoch in losses else 0.1}, epoch)
             value = values[min(epoch, len(values) - 1)] if isinstance(values, tuple) else None
             value = values(self.model.size) if callable(values) else value
-            self.guard.see(epoch, {} if value is None else {"val_quality": value})
+            self.guard.see(epoch, {} if value is None else {self.monitor: value})
         self.guard.close(float(epochs))
         return self
 
@@ -157,6 +158,16 @@ def test_a_cut_within_the_bound_stays():
     assert training.cuts == [(2, 0.5)]
     assert training.undone == training.guard.notes == []
     assert training.guard.hindrance is None
+
+
+def test_a_bound_that_no_cut_can_miss_is_told():
+    with pytest.warns(UserWarning, match="can undo no cut: val_accuracy of the model .* is 0,"):
+        Training(monitor="val_accuracy", mode="auto").run((0.0,), 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Training(monitor="val_r2", mode="auto").run((0.0,), 5)
+        Training(monitor="val_accuracy", mode="auto").run((0.9,), 5)
+        Training(monitor="val_accuracy", mode="auto", limit=0.0).run((0.0,), 5)
 
 
 def test_a_cut_that_recovers_within_its_patience_stays():

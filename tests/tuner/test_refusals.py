@@ -13,7 +13,7 @@ from searches import FIT, RNG, SPACE, X, Y, hypermodel, network, random_search, 
 from reducible_train import LayerRule, Ramp, RankScheduler, SearchSpace
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner import pareto, propose
+from reducible_train.tuner import evaluate_settings, pareto, propose
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.project import Project
 from reducible_train.tuner.trained_on import training_of
@@ -197,6 +197,18 @@ def test_a_start_that_cannot_be_measured(tmp_path):
     fit = {"validation_data": (X[:, :5], Y)}
     refused("`max_drop` measures the dense start .* ValueError", tmp_path, hyper, hyper.objective,
             fit=fit)  # fmt: skip
+
+
+def test_a_start_of_which_nothing_can_be_lost(tmp_path):
+    """As of a regression, no answer of which is a class: each trial would be good enough."""
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(64), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["accuracy"])
+    data, goal = (X, X[:, :1] + 0.5), SizeAtQuality("val_accuracy", max_drop=0.1)
+    words = "val_accuracy of the model as it is is 0, so nothing of it can be lost"
+    hyper = hypermodel(model, objective=goal)
+    refused(words, tmp_path, hyper, hyper.objective, data)
+    with pytest.raises(ArgumentError, match=words):
+        evaluate_settings(model, SPACE, {"budget": 0.6}, *data, objective=goal, **FIT)
 
 
 def test_a_tuner_that_compiles_is_given_the_metrics_too(tmp_path):
