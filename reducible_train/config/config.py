@@ -108,7 +108,8 @@ class Config:
         Raises:
             ArgumentTypeError: No model.
             ArgumentError: A cosine of no number of samples.
-            ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
+            ConfigError: Neither the section nor the model has a loss, or a name or argument that
+                Keras does not know.
         """
         from reducible_train.config import training  # noqa: PLC0415 (the first need of Keras)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Union, cast
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.config.aids import aids_section
 from reducible_train.config.kinds import known_aids, known_measures, known_schedules
@@ -54,7 +54,15 @@ OPTIMIZERS = (
     "schedulefreeadamw",
     "sgd",
 )
-OptimizerName = Literal[OPTIMIZERS]  # type: ignore[valid-type]
+
+
+def _as_known(name: Any) -> Any:
+    """The name of an optimizer as it is written here; Keras takes those of its classes as well."""
+    lower = name.lower() if isinstance(name, str) else name
+    return lower if lower in OPTIMIZERS else name
+
+
+OptimizerName = Annotated[Literal[OPTIMIZERS], BeforeValidator(_as_known)]  # type: ignore[valid-type]
 Count = Annotated[int, Field(ge=1)]
 Pattern = Annotated[str, Field(min_length=1)]
 

@@ -53,9 +53,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     " Did you mean 'final'?"
     >>> nearest("lr", ["learning_rate", "loss"])
     " Did you mean 'learning_rate'?"
+    >>> nearest("Ramp", ["join", "ramp"])
+    " Did you mean 'ramp'?"
     """
     words = list(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    alike = {each.lower(): each for each in words}
+    found = difflib.get_close_matches(word.lower(), alike, n=1, cutoff=0.6)
+    close = [alike[each] for each in found]
     close += [each for each in words if word == "".join(part[:1] for part in each.split("_"))]
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -28,9 +28,23 @@ def training_problems(training: TrainingSection, model: Any) -> Iterator[tuple[P
     if training.loss is not None and not _known(keras.losses.get, training.loss):
         yield ("training", "loss"), _unknown("loss", training.loss, keras.losses)
     for index, name in enumerate(training.metrics or ()):
-        if name not in _METRICS_BY_LOSS and not _known(keras.metrics.get, name):
+        if name.lower() not in _METRICS_BY_LOSS and not _known(keras.metrics.get, name):
             yield ("training", "metrics", index), _unknown("metric", name, keras.metrics)
     yield from _optimizer_problems(training.optimizer)
+
+
+def _compile_problems(training: TrainingSection, model: Any) -> Iterator[tuple[Place, str]]:
+    """Those that keep a model from being compiled as the section says.
+
+    A class with a `compile` of its own may know other losses and metrics, and a learning rate
+    among the arguments of the optimizer is taken where there is no other.
+    """
+    stock = type(model).compile is keras.Model.compile
+    for place, problem in training_problems(training, model):
+        is_name = place[1] in ("loss", "metrics")
+        is_only_rate = place[2:] == ("learning_rate",) and training.learning_rate is None
+        if not is_only_rate and (stock or not is_name):
+            yield place, problem
 
 
 def compile_model(config: Config, model: Any, samples: int) -> None:
@@ -44,10 +58,12 @@ def compile_model(config: Config, model: Any, samples: int) -> None:
     Raises:
         ArgumentTypeError: No model.
         ArgumentError: A cosine of no number of samples.
-        ConfigError: Neither the section nor the model has a loss, or Keras refuses an argument.
+        ConfigError: Neither the section nor the model has a loss, or a name or argument that Keras
+            does not know.
     """
     check_model(model)
     training = config.training
+    config.refuse(_compile_problems(training, model))
     if training.learning_rate_schedule == "cosine":
         _check_samples(samples)
     with _own_objects(model):

@@ -335,6 +335,12 @@ def test_what_several_keys_have_against_each_other_is_told_beside_all_else():
         ({"loss": {"name": "mse"}}, "$.training.loss", "Write a name alone"),
         ({"optimizer": "adm"}, "$.training.optimizer", "Did you mean 'adam'?"),
         ({"optimizer": {"name": "sdg"}}, "$.training.optimizer.name", "Did you mean 'sgd'?"),
+        ({"optimizer": "AdmW"}, "$.training.optimizer", "Did you mean 'adamw'?"),
+        (
+            {"learning_rate_schedule": "COSINE"},
+            "$.training.learning_rate_schedule",
+            "mean 'cosine'",
+        ),
         ({"optimizer": {"momentum": 0.9}}, "$.training.optimizer.name", "is missing"),
         ({"learning_rate": 0}, "$.training.learning_rate", "greater than 0"),
         ({"learning_rate_schedule": "cos"}, "$.training.learning_rate_schedule", "'cosine'"),
@@ -516,6 +522,11 @@ def test_keras_knows_every_optimizer_of_the_schema():
 
     for name in OPTIMIZERS:
         assert keras.optimizers.get(name).name
+        for named in (type(keras.optimizers.get(name)).__name__, name.upper()):
+            for asked in (named, {"name": named}):
+                values = {"compression": {"rank": 2}, "training": {"optimizer": asked}}
+                told = parse_config(values).training.optimizer
+                assert getattr(told, "name", told) == name
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -645,6 +656,39 @@ def test_compile_keeps_the_optimizer_itself_where_nothing_is_asked(network):
 def compiled_by(training, model):
     parse_config({"compression": {"rank": 4}, "training": training}).compile(model, 100)
     return model
+
+
+@pytest.mark.keras
+def test_compile_refuses_with_its_line_what_a_check_does(network, tmp_path):
+    text = (
+        "compression: {rank: 4}\ntraining:\n  loss: mean_squarred_error\n"
+        "  metrics: [mae, acuracy]\n  learning_rate: 0.0005\n"
+        "  optimizer: {name: AdamW, learning_rate: 0.01, clipnorm: big}\n"
+    )
+    config = load_config(written(tmp_path, text))
+    with pytest.raises(ConfigError) as caught:
+        config.compile(network, 100)
+    told = {each.path.removeprefix("$.training."): each.message for each in caught.value.problems}
+    assert set(told) == {"loss", "metrics[1]", "optimizer.learning_rate", "optimizer.clipnorm"}
+    assert "Move it to training.learning_rate. (line 6)" in told["optimizer.learning_rate"]
+    assert "Did you mean 'accuracy'? (line 4)" in told["metrics[1]"]
+    assert not network.compiled
+
+
+@pytest.mark.keras
+def test_compile_takes_a_rate_given_once_and_what_a_class_of_ones_own_knows(network):
+    import keras
+
+    training = {"optimizer": {"name": "sgd", "learning_rate": 0.25}, "loss": "mse"}
+    assert float(compiled_by(training, network).optimizer.learning_rate) == 0.25
+    assert compiled_by(training | {"metrics": ["ACC", "CE"]}, network).compiled
+
+    class Knows(keras.Sequential):
+        def compile(self, *args, loss=None, **options):
+            super().compile(*args, loss="mse" if loss == "mine" else loss, **options)
+
+    own = compiled_by({"loss": "mine"}, Knows([keras.Input((3,)), keras.layers.Dense(1)]))
+    assert own.loss == "mse"
 
 
 @pytest.mark.keras
