@@ -79,7 +79,8 @@ def analyze(
     chance, the table says: the standard error of a change.
 
     Args:
-        model: A built Keras model.
+        model: A built Keras model. Of a `Distiller`, the student is measured, by what the
+            distiller tells.
         data: Samples to measure on, as `factorize` takes its `calibration`: `(x, y)`,
             `(x, y, sample_weight)` or a source of batches. May be left out where `metric` is a
             function.
@@ -131,7 +132,8 @@ def analyze(
     given = None if data is None else _samples(data, model)
     Evaluation(model, given, metric).check()
     shapes = [] if given is None else [shapes_of_samples(given.counting, "data")]
-    found = survey(model, rules, shapes=shapes)
+    part = _keras.trained_model(model)
+    found = survey(part, rules, shapes=shapes)
     check_finite(found)
     drawn = None
     if given is not None:
@@ -140,8 +142,8 @@ def analyze(
     evaluation = Evaluation(model, drawn, metric)
     begun = Analysis(
         format=FORMAT,
-        model=model.name,
-        weights=of_weights(model),
+        model=part.name,
+        weights=of_weights(part),
         data=of_samples(drawn),
         metric=evaluation.name,
         ratios=checked,

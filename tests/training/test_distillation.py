@@ -19,12 +19,14 @@ from reducible_train import (
     RankModelCheckpoint,
     RankScheduler,
     Rewarm,
+    analyze,
     factorize,
     load_model,
     read_report,
     save_model,
 )
 from reducible_train.layers import find_kernels
+from reducible_train.selection.survey import survey
 
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
 
@@ -40,6 +42,28 @@ def distiller(teacher=None, *more):
     made = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.5)
     made.compile("adam", HARD, metrics=["accuracy"])
     return made
+
+
+def test_an_analysis_is_of_the_student_and_serves_its_training():
+    model = distiller()
+    x, y = zoo.data(model.teacher)
+    before = [model.teacher.get_weights(), model.student.get_weights()]
+    table = analyze(model, (x, y), ratios=(0.2, 0.6))
+    assert table.baseline == pytest.approx(
+        model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    )
+    assert table.model == model.student.name
+    for was, now in zip(before, (model.teacher, model.student), strict=True):
+        for old, new in zip(was, now.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+    found = survey(model.student)
+    assert table.paths == tuple(each.kernel.path for each in found.compressible)
+    assert all(each.parameters > 0.1 for each in table.kernels), "of the student alone"
+    scheduler = RankScheduler(0.5, criterion="measured", analysis=table)
+    model.fit(x, y, epochs=1, callbacks=[scheduler], verbose=0)
+    assert scheduler.report.ranks
+    again = analyze(model, (x, y), metric=lambda it: float(it is model), ratios=(0.5,))
+    assert again.baseline == 1.0
 
 
 @pytest.mark.parametrize(
