@@ -77,7 +77,7 @@ def check_target(
         raise no_shapes(measure, survey.model)
     least, dense = smallest_cost(survey, measure), survey.dense_total(measure)
     smallest = target.of_cost(least, dense)
-    what, said = target.words(measure_kinds()[measure].unit), _ceil(smallest)
+    what, said = target.words(measure_kinds()[measure].unit), _said(target, smallest, measure)
     if target.lowest >= smallest or target.asks_nothing(target.lowest, measure):
         return False
     if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
@@ -103,7 +103,9 @@ def check_target(
             f"No {target.name} is large enough, for the factors that the model has cost more than "
             "dense kernels: make it dense with `merge`"
         )
-        ways.insert(0, f"ask for a cost of {_ceil(least)}")
+        ways.insert(
+            0, f"ask for a cost of {_rounded_up(least, whole=not measure_kinds()[measure].wavers)}"
+        )
     else:
         first = "Raise it"
     raise RankError(
@@ -176,8 +178,8 @@ def check_together(
         return
     asked = " and ".join(f"{part.name}={part.lowest:g}" for part in parts)
     nearest = " and ".join(
-        f"{part.name}={_ceil(part.of_cost(cost, d))}"
-        for part, cost, d in zip(parts, least, dense, strict=True)
+        f"{part.name}={_said(part, part.of_cost(cost, d), measure)}"
+        for part, measure, cost, d in zip(parts, measures, least, dense, strict=True)
     )
     raise RankError(
         f"`{target.quantity}` cannot be met by all measures at once, though by each alone: the "
@@ -280,10 +282,16 @@ def _least_costs(compressible: CompressibleKernel, measures: Sequence[str]) -> n
     return np.array([[_least(compressible, measure) for measure in measures]])
 
 
-def _ceil(value: float) -> str:
+def _said(target: SharedTarget, value: float, measure: str) -> str:
+    """A value of a budget as it can be asked for: a cost in bytes is whole, as in parameters."""
+    fraction = np.isfinite(target.within.most)
+    return _rounded_up(value, whole=not fraction and not measure_kinds()[measure].wavers)
+
+
+def _rounded_up(value: float, *, whole: bool = False) -> str:
     """Rounded up, so that what is said can be asked for: to four digits or five, if not whole."""
-    if value > 1 and float(value).is_integer():
-        return f"{value:.0f}"
+    if whole or (value > 1 and float(value).is_integer()):
+        return f"{np.ceil(value):.0f}"
     size = int(np.floor(np.log10(value))) if value > 0 else -1
     digits = max(4, 3 - size) if value <= 1 else max(0, 4 - size)
     return f"{np.ceil(value * 10**digits) / 10**digits:.{digits}f}"
