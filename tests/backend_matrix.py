@@ -29,6 +29,7 @@ from reducible_train import (
     Guard,
     PiecewiseConstant,
     RankScheduler,
+    _keras,
     factorize,
     load_model,
     load_weights_into,
@@ -252,7 +253,29 @@ def numbers() -> dict[str, np.ndarray]:
             every = [*model.variables, *model.optimizer.variables]
             for index, variable in enumerate(every):
                 found[f"{place}: {index} {variable.name}"] = zoo.as_array(variable)
-    return found
+    return found | penalised_numbers()
+
+
+def penalised_numbers() -> dict[str, np.ndarray]:
+    """Gradients of a loss that has penalties, and outputs after a cut that goes by them."""
+    rng = np.random.default_rng(3)
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            keras.layers.Dense(16, "tanh", kernel_regularizer="l2", activity_regularizer="l2"),
+            keras.layers.Dense(16, "tanh", kernel_regularizer="l1", bias_regularizer="l2"),
+            keras.layers.Dense(5),
+        ]
+    )
+    zoo.compiled(model, keras.optimizers.SGD(0.1))
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape) / 4)
+    x, y = rng.normal(size=(64, 12)).astype("float32"), rng.integers(0, 5, 64)
+    some = model.trainable_variables[:3]  # others have penalties, too
+    gradients = _keras.loss_gradients(model, some, (x, y, None))
+    factorize(model, budget=0.6, criterion="fisher", calibration=(x, y))
+    found = {f"penalised: gradient {index}": each for index, each in enumerate(gradients)}
+    return found | {"penalised: outputs": zoo.outputs(model, x)}
 
 
 def main() -> None:

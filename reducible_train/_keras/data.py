@@ -16,7 +16,7 @@ import numpy as np
 from reducible_train._keras.cells import is_cell, projections_watched
 from reducible_train._keras.fits import Loop
 from reducible_train._keras.functions import is_distributed
-from reducible_train._keras.gradients import Watch, by_values, by_variables
+from reducible_train._keras.gradients import Overlay, Watch, by_values, by_variables
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import Step, stepwise
@@ -204,7 +204,7 @@ def output_gradients(
 
         with (
             observing(model, layers, None, watch=watch, symbolic=symbolic),
-            keras.StatelessScope(collect_losses=True),
+            Overlay(),
         ):
             return loss_of(model(batch[0], training=False))
 

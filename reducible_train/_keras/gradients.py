@@ -10,6 +10,25 @@ import keras
 Watch = Callable[[Any], Any]  # a value that is met in the pass -> the one to go on with
 
 
+class Overlay(keras.StatelessScope):
+    """A scope in which no state is overwritten, and every variable has a value.
+
+    Keras asks the scope for those that have a regularizer, and knows there only the values that
+    the scope was given; here the others keep their own.
+
+    Args:
+        pairs: Variables and the values that stand in for theirs.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[Any, Any]] = ()):
+        super().__init__(state_mapping=list(pairs), collect_losses=True)
+
+    def get_current_value(self, variable: Any) -> Any:
+        """The value of a variable; `None` if it has none yet."""
+        value = super().get_current_value(variable)
+        return variable._value if value is None else value
+
+
 def by_values(run: Callable[[Watch], Any], again: Callable[[Watch, type], Any]) -> list[Any]:
     """The gradient of a loss by each value that was watched on its way, in order.
 
@@ -84,8 +103,8 @@ def _torch_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[A
     try:
         for value in frozen:
             value.requires_grad_(True)
-        with torch.enable_grad(), keras.StatelessScope(collect_losses=True):
-            return _torch_gradients(run(), values)  # in it no state is overwritten
+        with torch.enable_grad(), Overlay():
+            return _torch_gradients(run(), values)
     finally:
         for value in frozen:
             value.requires_grad_(False)
@@ -121,8 +140,7 @@ def _jax_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[Any
     import jax  # noqa: PLC0415
 
     def loss(values: Sequence[Any]) -> Any:
-        pairs = list(zip(variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=pairs, collect_losses=True):
+        with Overlay(list(zip(variables, values, strict=True))):
             return run()
 
     if not variables:
