@@ -186,6 +186,33 @@ def check_holders() -> None:
         check_torch_loop()
 
 
+def check_random_layers() -> None:
+    """A model whose layers keep a state of random numbers comes back from its file as it was."""
+    layers = (keras.layers.GaussianNoise(0.1), keras.layers.Dense(16), keras.layers.Dropout(0.3))
+    model = keras.Sequential([keras.Input((12,)), *layers, keras.layers.Dense(16)])
+    x, y = np.random.default_rng(0).normal(size=(2, 32, 16)).astype("float32")
+    x = x[:, :12]
+    factorize(model, rank=4)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, f"{folder}/model.reducible")
+        loaded = load_model(f"{folder}/model.reducible")
+    np.testing.assert_array_equal(zoo.outputs(loaded, x), zoo.outputs(model, x))
+    loaded.compile("adam", "mse")
+    loaded.fit(x, y, verbose=0)
+    if keras.backend.backend() == "torch":
+        check_torch_waits()
+
+
+def check_torch_waits() -> None:
+    """Torch's modules hold what the variables of a layer hold, and nothing until it has memory."""
+    layer = keras.layers.Dense(3)
+    with _keras.bounded_variables(0):
+        layer.build((None, 4))
+    assert not list(layer.parameters())
+    _keras.allocate(layer)
+    assert {id(each) for each in layer.parameters()} == {id(v.value) for v in layer.variables}
+
+
 def check_layouts() -> None:
     """Under ModelParallel, factors and their slots are split as their kernels; any rank will do."""
     devices = keras.distribution.list_devices("cpu")
@@ -285,6 +312,7 @@ def main() -> None:
         told = check_fit(make, optimizer, cadence)
         print(f"{name}: {told}, {time.perf_counter() - started:.0f} s", flush=True)
     check_holders()
+    check_random_layers()
     if keras.backend.backend() == "jax":
         check_layouts()
     started = time.perf_counter()

@@ -95,7 +95,7 @@ def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
         if trains:
             with training_what_it_did(each):
                 each.make_train_function(force=True)
-        _renew_torch_parameters(each)
+        renew_torch_parameters(each)
     gc.collect(0)
 
 
@@ -107,7 +107,7 @@ def _forget_functions(model: Any) -> None:
         model._jax_state_synced = True
 
 
-def _renew_torch_parameters(model: Any) -> None:
+def renew_torch_parameters(model: Any) -> None:
     """Let torch's modules hold the variables that are there now (nothing elsewhere).
 
     Each layer, model and Sequential's hidden Functional keeps a dictionary of parameters

@@ -12,6 +12,7 @@ import keras
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.utils.dtype_utils import dtype_size
 
+from reducible_train._keras.functions import renew_torch_parameters
 from reducible_train._keras.layer_tree import walk
 
 # The class of the backend, in which Keras makes every variable.
@@ -26,7 +27,8 @@ def bounded_variables(allowance: int) -> Iterator[None]:
     Keras allocates a variable as soon as a layer is built, of whatever shape its
     configuration asks for; its own way to wait, a stateless scope, forbids layers to assign
     anything. A variable that waits has shape, dtype and initializer; it can be traced, and
-    assigned to, and it costs nothing if it is dropped. `allocate` ends the waiting.
+    assigned to, and it costs nothing if it is dropped. `allocate` ends the waiting. Torch's
+    modules, which a layer has hold its values as soon as it is built, hold them after that.
     """
     owner, left = threading.get_ident(), allowance
 
@@ -46,8 +48,38 @@ def bounded_variables(allowance: int) -> Iterator[None]:
 
     with (
         _ONE_AT_A_TIME,
-        _replaced("_initialize_with_initializer", initialize),
-        _replaced("assign", assign),
+        _replaced(_VARIABLE, "_initialize_with_initializer", initialize),
+        _replaced(_VARIABLE, "assign", assign),
+        _torch_parameters_wait(),
+    ):
+        yield
+
+
+@contextmanager
+def _torch_parameters_wait() -> Iterator[None]:
+    """Within it, torch's modules hold no variable that waits (nothing elsewhere).
+
+    They would take its initial value, in memory of its own, as a parameter with a gradient,
+    which an integer cannot be.
+    """
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch  # noqa: PLC0415
+
+    def track_all(method: Callable[..., Any], layer: Any) -> None:
+        if any(variable._value is None for variable in layer.variables):
+            layer._torch_params = torch.nn.ParameterDict()
+        else:
+            method(layer)
+
+    def track(method: Callable[..., Any], layer: Any, variable: Any) -> None:
+        if variable._value is not None:
+            method(layer, variable)
+
+    with (
+        _replaced(keras.Layer, "_track_variables", track_all),
+        _replaced(keras.Layer, "_post_track_variable", track),
     ):
         yield
 
@@ -61,6 +93,7 @@ def allocate(model: Any) -> None:
     """Give every variable of a model that waits its memory and its initial value."""
     for variable in _waiting(model):
         variable._deferred_initialize()
+    renew_torch_parameters(model)
 
 
 def _waiting(model: Any) -> list[Any]:
@@ -77,14 +110,14 @@ def _bytes(variable: Any) -> int:
 
 
 @contextmanager
-def _replaced(name: str, method: Callable[..., Any]) -> Iterator[None]:
-    """Within it, a method of the class of variables is `method`, called with the old one."""
-    old, own = getattr(_VARIABLE, name), vars(_VARIABLE).get(name)
-    setattr(_VARIABLE, name, lambda variable, value: method(old, variable, value))
+def _replaced(owner: type, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Within it, a method of a class is `method`, called with the old one."""
+    old, own = getattr(owner, name), vars(owner).get(name)
+    setattr(owner, name, lambda *given: method(old, *given))
     try:
         yield
     finally:
         if own is None:
-            delattr(_VARIABLE, name)
+            delattr(owner, name)
         else:
-            setattr(_VARIABLE, name, own)
+            setattr(owner, name, own)

@@ -38,6 +38,10 @@ def test_the_holders_of_the_matrix_here():
     backend_matrix.check_holders()
 
 
+def test_the_random_layers_of_the_matrix_here():
+    backend_matrix.check_random_layers()
+
+
 @pytest.mark.parametrize("backend", OTHERS)
 def test_the_matrix(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
