@@ -35,6 +35,7 @@ from reducible_train import (
     load_weights_into,
     merge,
     save_model,
+    to_stock_layers,
 )
 
 ROUND_OFF = 2e-5
@@ -213,6 +214,34 @@ def check_torch_waits() -> None:
     assert {id(each) for each in layer.parameters()} == {id(v.value) for v in layer.variables}
 
 
+def check_stock() -> None:
+    """A model of stock layers and the one it was made of are trained and used side by side."""
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            keras.layers.Dense(16, name="first"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(12),
+        ]
+    )
+    model.compile("adam", "mse")
+    x, y = np.random.default_rng(0).normal(size=(2, 32, 12)).astype("float32")
+    model.fit(x, y, verbose=0)
+    factorize(model, rank=4)
+    wanted = model.predict(x, verbose=0)
+    stock = to_stock_layers(model)
+    stock.compile("adam", "mse")
+    held = [zoo.as_array(variable) for variable in stock.variables]
+    model.fit(x, y, verbose=0)
+    for variable, value in zip(stock.variables, held, strict=True):
+        np.testing.assert_array_equal(zoo.as_array(variable), value, err_msg=variable.path)
+    np.testing.assert_allclose(stock.predict(x, verbose=0), wanted, atol=ROUND_OFF)
+    stock.fit(x, y, verbose=0)
+    model.predict(x, verbose=0)
+    to_stock_layers(model)
+
+
 def check_layouts() -> None:
     """Under ModelParallel, factors and their slots are split as their kernels; any rank will do."""
     devices = keras.distribution.list_devices("cpu")
@@ -313,6 +342,7 @@ def main() -> None:
         print(f"{name}: {told}, {time.perf_counter() - started:.0f} s", flush=True)
     check_holders()
     check_random_layers()
+    check_stock()
     if keras.backend.backend() == "jax":
         check_layouts()
     started = time.perf_counter()

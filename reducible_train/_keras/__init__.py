@@ -168,6 +168,7 @@ from reducible_train._keras.tracking import (
 from reducible_train._keras.trainability import held_optimizers
 from reducible_train._keras.values import (
     constant,
+    copied,
     host_float,
     host_value,
     itemsize,
@@ -229,6 +230,7 @@ __all__ = [
     "compiled_optimizer",
     "compiled_with",
     "constant",
+    "copied",
     "copy_state",
     "data_of_fit",
     "data_to_try",

@@ -17,6 +17,7 @@ from reducible_train._keras.layer_state import (
 )
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.tracking import own_variables
+from reducible_train._keras.values import copied
 
 
 def runs_its_graph(layer: Any) -> bool:
@@ -68,8 +69,8 @@ def copy_state(source: Any, target: Any) -> None:
     pairs = zip([source, *_below(source)], [target, *_below(target)], strict=True)
     for old, new in pairs:
         for variable, value in _same_variables(new, old):
-            variable.assign(value)
-        put_state(new, state_of(old))
+            variable.assign(copied(value))
+        put_state(new, {key: copied(value) for key, value in state_of(old).items()})
         if keeps_files(old):
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)

@@ -40,6 +40,18 @@ def host_value(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
+def copied(value: Any) -> Any:
+    """The value of a variable or a tensor that is in use, to assign to another variable.
+
+    On JAX a variable holds the very array that it was assigned, and a training step or a
+    prediction gives the memory of what it was called with away: of two variables that hold one
+    array, the other would have none. Anything that is no variable or tensor of these is as it is.
+    """
+    may_share = keras.backend.backend() != "tensorflow" and keras.ops.is_tensor(value)
+    is_live = may_share or isinstance(value, keras.Variable)
+    return keras.ops.copy(value) if is_live else value
+
+
 def host_float(variable: Any) -> np.ndarray:
     """A variable's value as float32 or float64, for linear algebra on the host: to be read only.
 

@@ -119,7 +119,7 @@ class _Rebuild:
         """Give the new layers, which are built by now, the weights of the old."""
         for stock in self._stock:
             for variable, value in zip(stock.layer.weights, stock.weights, strict=True):
-                variable.assign(value)
+                variable.assign(_keras.copied(value))
         for source, copy in self._copies:
             try:
                 _keras.copy_state(source, copy)

@@ -42,6 +42,10 @@ def test_the_random_layers_of_the_matrix_here():
     backend_matrix.check_random_layers()
 
 
+def test_the_stock_layers_of_the_matrix_here():
+    backend_matrix.check_stock()
+
+
 @pytest.mark.parametrize("backend", OTHERS)
 def test_the_matrix(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
