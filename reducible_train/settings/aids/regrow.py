@@ -33,8 +33,8 @@ class Regrow(
     `Rewarm`, each of these cuts has the learning rate climb again.
 
     It needs samples with targets, `calibration=(x, y)` or those of the fit, whose loss is the
-    compiled one; TensorFlow, on one device; and a schedule that says what to cut back to, so a
-    budget, a cost or a rank, without guard and search. A training that is stopped in between is cut
+    compiled one, on one device; and a schedule that says what to cut back to, so a budget, a cost
+    or a rank, without guard and search. A training that is stopped in between is cut
     back at its end.
 
     Measured by `benchmarks/aids.py`, five seeds, fraction 0.1: no difference at 66 and 82 % fewer
