@@ -168,8 +168,8 @@ def training_arrays(callback: Any) -> tuple[Any, Any, Any] | None:
     """Inputs, targets and weights of the fit that has called a callback, if all are arrays.
 
     Returns:
-        Numpy arrays or tensors, nested as they were given, `None` for what is not there; `None`
-        for other data, outside of a fit, or where classes have weights.
+        Numpy arrays or matrices of SciPy that have rows, nested as they were given, `None` for what
+        is not there; `None` for other data, outside of a fit, or where classes have weights.
     """
     found = running_fit(callback, "epoch_iterator")
     if found is None or found.get("class_weight") is not None:
@@ -177,16 +177,18 @@ def training_arrays(callback: Any) -> tuple[Any, Any, Any] | None:
     parts = [found.get(name) for name in ("x", "y", "sample_weight")]
     arrays = [map_arrays(_can_be_indexed, part) for part in parts]
     told = arrays_in(arrays)
-    if not told or any(each is False for each in told) or len({len(each) for each in told}) > 1:
+    if not told or any(each is False for each in told) or len({each.shape[0] for each in told}) > 1:
         return None
     x, y, weight = arrays
     return None if x is None else (x, y, weight)
 
 
 def _can_be_indexed(value: Any) -> Any:
-    """An array as it is, a dense tensor as a numpy array, `False` for what is neither."""
+    """An array as it is, a dense tensor as one, SciPy's matrix by rows, `False` for the rest."""
     if isinstance(value, np.ndarray) and value.ndim:
         return value
+    if hasattr(value, "tocsr"):
+        return value.tocsr() if len(value.shape) == 2 else False
     spread = hasattr(value, "dense_shape") or hasattr(value, "nested_row_splits")
     if spread or not keras.ops.is_tensor(value) or not value.shape:
         return False
@@ -263,6 +265,11 @@ def _spec(found: Any) -> tuple[Any, Any, Any] | None:
 
 def _has_shape(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def in_fit(callback: Any) -> bool:
+    """True if it was Keras's own `fit` that has called a callback, no loop of the user's."""
+    return running_fit(callback, "epoch_iterator") is not None
 
 
 def begin_at(model: Any, epoch: int | None) -> None:

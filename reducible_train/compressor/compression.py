@@ -46,7 +46,7 @@ from reducible_train.selection.feasibility import (
     check_together,
 )
 from reducible_train.selection.input_shapes import InputShapes
-from reducible_train.selection.judge import asking_of, judge_for
+from reducible_train.selection.judge import NO_DATA, asking_of, judge_for
 from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.measured import check_kernels, losses_of
 from reducible_train.selection.rank_choice import RankSelection
@@ -84,6 +84,7 @@ class Compression:
             left, and those that hold only zeros are not judged by them.
         shapes: What may tell lengths that the model leaves open, the best first.
         comes: True if samples will be given later, where they are not there yet.
+        without: What to tell where a judge has none, and why there are none.
         state: Of another fit that will be taken up: what it counted with is not measured anew, and
             the kernels that may change are the same.
         answers: What compares the outputs before and after each cut; left out, nothing does.
@@ -125,6 +126,7 @@ class Compression:
         trains: bool = True,
         shapes: Sequence[InputShapes] = (),
         comes: bool = False,
+        without: str = NO_DATA,
         state: Mapping[str, Any] | None = None,
         answers: AnswerWatch | None = None,
         cache: DecompositionCache | None = None,
@@ -161,7 +163,13 @@ class Compression:
         taken_in = {} if measured is not None else (state or {}).get("taken_in")
         self.survey = _looked_through(look, taken_in, target, self.measure)
         self._judged_by = partial(
-            judge_for, criterion, allocation, model=model, target=target, measured=measured
+            judge_for,
+            criterion,
+            allocation,
+            model=model,
+            target=target,
+            measured=measured,
+            without=without,
         )
         self._comes, self.judge = comes, self._judged_by(kernels=(), samples=None)
         if measured is not None:

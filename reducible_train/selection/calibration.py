@@ -63,7 +63,7 @@ def drawn(x: Any, y: Any, weight: Any, *, count: int | None = None) -> Samples:
     """Samples of arrays, at random, but the same each time.
 
     Args:
-        x: Inputs: an array, or a structure of arrays, samples first.
+        x: Inputs: an array or a matrix of SciPy by rows, or a structure of them, samples first.
         y: Targets, likewise, or `None`.
         weight: Sample weights, likewise, or `None`.
         count: How many; left out, 2048, or less where so many take more than 256 MiB.
@@ -72,14 +72,12 @@ def drawn(x: Any, y: Any, weight: Any, *, count: int | None = None) -> Samples:
         Those of weight above 0.
     """
     arrays = _keras.arrays_in((x, y, weight))
-    most = len(arrays[0])
+    most = arrays[0].shape[0]
     if count is None:
         size = sum(math.prod(each.shape[1:]) * each.dtype.itemsize for each in arrays)
         count = min(ENOUGH, max(FEW, ROOM // max(1, size)))
     places = np.sort(np.random.default_rng(0).permutation(most)[:count])
-    rows = (
-        _keras.map_arrays(lambda array: np.asarray(array[places]), each) for each in (x, y, weight)
-    )
+    rows = (_keras.map_arrays(lambda array: _dense(array[places]), each) for each in (x, y, weight))
     return joined([counting_samples(cast(tuple[Any, Any, Any], tuple(rows)))])
 
 
@@ -111,6 +109,10 @@ def _unpacked(given: Any) -> tuple[Any, Any, Any]:
         )
     x, y, weight = (*parts, None, None)[:3]
     return x, y, weight
+
+
+def _dense(rows: Any) -> Any:
+    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
 
 
 def _array(given: Any) -> Any:

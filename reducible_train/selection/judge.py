@@ -37,6 +37,12 @@ NO_DATA = (
     "data. With samples of the training set, calibration=(x, y), what the data does not use goes "
     "first, and the same size loses far less."
 )
+UNWATCHED = (
+    "The kernels are judged by themselves alone (criterion 'frobenius'), because the batches of "
+    "this fit cannot be watched: that takes model.fit on TensorFlow, on one device. With samples "
+    "of the training set, calibration=(x, y), what the data does not use goes first, and the same "
+    "size loses far less."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +92,7 @@ def judge_for(
     target: Target | SharedTargets,
     samples: Samples | None,
     measured: MeasuredLosses | None = None,
+    without: str = NO_DATA,
 ) -> Judge:
     """The judge that was asked for, or the best one there can be.
 
@@ -101,12 +108,13 @@ def judge_for(
         samples: The data; `None` where there is none.
         measured: What an analysis says of the kernels. Where that tells none apart, energies
             decide alone, as by `"auto"`.
+        without: What to tell where there is no data, and why there is none.
     """
     found, notes, is_open = criterion, list[str](), allocation == AUTO
     if criterion in (AUTO, MEASURED):
         found = WITHOUT_DATA
         if takes_samples(criterion, target):
-            found, notes = _best(model, kernels, samples)
+            found, notes = _best(model, kernels, samples, without)
     judged = criterion_named(found)
     if measured is not None and not measured.tells_apart:
         notes = [*notes, _flat(measured, judged)]
@@ -143,11 +151,11 @@ def _unmeasured(measured: MeasuredLosses, kernels: Sequence[CompressibleKernel])
 
 
 def _best(
-    model: Any, kernels: Sequence[CompressibleKernel], samples: Samples | None
+    model: Any, kernels: Sequence[CompressibleKernel], samples: Samples | None, without: str
 ) -> tuple[str, list[str]]:
     """The best judge, and why better ones are none."""
     if samples is None:
-        return WITHOUT_DATA, [NO_DATA]
+        return WITHOUT_DATA, [without]
     reasons: list[str] = []
     known = {name: criterion_named(name) for name in JUDGES}
     unseen = {name: _unseen(kernels, each) for name, each in known.items()}

@@ -169,6 +169,7 @@ def rank_control(
     *,
     samples: Samples | None,
     comes: bool,
+    without: str,
     shapes: Sequence[InputShapes],
     validated: int | None = None,
     rhythm: _keras.Rhythm | None = None,
@@ -183,6 +184,7 @@ def rank_control(
         epochs: Epochs of the fit; `None` where nobody said.
         samples: The data to learn from, where it is at hand.
         comes: True if it will be given later.
+        without: What to tell where a judge has none, and why there is none.
         shapes: All that tells lengths which the model leaves open, the best first.
         validated: Number of validation samples; `None` where nobody knows.
         rhythm: After which epochs the fit validates; `None` if after none, or nobody knows.
@@ -194,6 +196,7 @@ def rank_control(
         **asked_of(settings),
         samples=samples,
         comes=comes,
+        without=without,
         shapes=shapes,
         asking=asking_of_aids(settings),
         state=state,

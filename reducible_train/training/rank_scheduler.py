@@ -14,6 +14,7 @@ from reducible_train.compressor.answers import spoilt_outputs, unknown_outputs
 from reducible_train.errors import ArgumentError, OutputErrorWarning, ShortfallWarning
 from reducible_train.report.records import Report
 from reducible_train.selection.feasibility import check_choices
+from reducible_train.selection.judge import UNWATCHED
 from reducible_train.settings.agreement import resume_faults
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.cadence import Cadence
@@ -75,8 +76,8 @@ class RankScheduler(keras.callbacks.Callback):
             a source of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...).
             Samples count by their weights; positions that a mask hides do not. A whole number means
             so many samples of the fit itself, known before its first step: of arrays at random,
-            of other data the first (on TensorFlow, on one device). Left out, 2048 of them, or
-            fewer where these take more than 256 MiB.
+            of other data the first (on TensorFlow, on one device; elsewhere it is refused). Left
+            out, 2048 of them, or fewer where these take more than 256 MiB.
         rules: Rules for single layers. Without one an output layer stays dense, unless the
             smallest budget leaves a quarter of the model or less, and outputs would be more than a
             third of that.
@@ -360,6 +361,8 @@ class RankScheduler(keras.callbacks.Callback):
             run.abandon()
             raise
         self._run = run
+        if run.sampling.without == UNWATCHED and _keras.in_fit(self):
+            warnings.warn(UNWATCHED, stacklevel=3)
 
     def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:
         params = self.params or {}

@@ -85,6 +85,7 @@ class TrainingRun:
             self.clock.epochs,
             samples=self.sampling.samples,
             comes=self.sampling.takes,
+            without=self.sampling.without,
             shapes=self.sampling.shapes(),
             validated=self._validated,
             rhythm=self._rhythm,

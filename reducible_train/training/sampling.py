@@ -18,7 +18,7 @@ from reducible_train.selection.input_shapes import (
     shapes_of_samples,
     shapes_told,
 )
-from reducible_train.selection.judge import asking_of, takes_samples
+from reducible_train.selection.judge import NO_DATA, UNWATCHED, asking_of, takes_samples
 from reducible_train.selection.sample_checks import check_asking, check_samples, try_out
 from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.samples import ROOM, Samples
@@ -47,6 +47,11 @@ class CalibrationSet:
     def is_of_the_fit(self) -> bool:
         """True where the samples are those of the fit itself."""
         return self._given is None or isinstance(self._given, int)
+
+    @property
+    def is_number(self) -> bool:
+        """True where so many samples of the fit are asked for."""
+        return isinstance(self._given, int)
 
     def collector(self, model: Any) -> SampleCollector:
         """What takes as many samples of a running fit.
@@ -132,6 +137,9 @@ class Sampling:
         settings: What is asked for.
         calibration: The calibration set.
         data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
+
+    Attributes:
+        without: What to tell where a judge has no samples, and why there are none.
     """
 
     def __init__(
@@ -142,6 +150,7 @@ class Sampling:
         data: Any,
     ):
         self.calibration = calibration
+        self.without = NO_DATA
         self.collector: SampleCollector | NoCollector = NoCollector()
         self._model = model
         self._settings = settings
@@ -191,7 +200,8 @@ class Sampling:
         """See the batches to come, for the samples that the criterion or an aid asks for.
 
         Raises:
-            ArgumentError: They cannot be seen, and somebody cannot do without.
+            ArgumentError: They cannot be seen, and somebody cannot do without, or a number of them
+                was asked for.
         """
         if not self.takes:
             return
@@ -199,9 +209,9 @@ class Sampling:
         try:
             self.collector = self.calibration.collector(self._model)
         except ArgumentError:
-            if any(asking_in(self._settings).values()):
+            if self.calibration.is_number or any(asking_in(self._settings).values()):
                 raise
-            self.takes = False
+            self.takes, self.without = False, UNWATCHED
 
     def look_for_shapes(self, *, needed: bool) -> None:
         """See the first batch, which tells lengths.

@@ -23,6 +23,7 @@ from reducible_train import (
     RankError,
     RankScheduler,
     SpectrumError,
+    _keras,
 )
 from reducible_train.layers import find_kernels
 
@@ -556,3 +557,22 @@ def test_a_sparse_matrix_of_scipy_is_data():
     assert fitted[0] == fitted[1] != {}
     with pytest.raises(ArgumentError, match=r"inputs of shape \(None, 20\)"):
         model.fit(x[:, :20], y, callbacks=[RankScheduler(0.4)], verbose=0)
+
+
+def test_samples_are_drawn_from_a_sparse_matrix_of_scipy_on_every_backend(monkeypatch):
+    sparse = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on other backends
+    x = sparse.random(32, 24, 0.2, "csr", dtype="float32", random_state=0)
+    y = np.asarray(x.sum(1), "float32")
+    ranks = []
+    for given in (x, x.toarray()):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(
+            [keras.Input((24,)), layers.Dense(24, "relu", name="d"), layers.Dense(1)]
+        )
+        model.compile("sgd", "mse", run_eagerly=True)
+        scheduler = RankScheduler(0.6, calibration=20)
+        model.fit(given, y, callbacks=[scheduler], shuffle=False, verbose=0)
+        assert [k.criterion for cut in scheduler.report.cuts for k in cut.kernels] == ["fisher"]
+        ranks.append(scheduler.report.ranks)
+    assert ranks[0] == ranks[1] != {}

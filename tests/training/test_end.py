@@ -607,6 +607,34 @@ def test_a_fit_that_is_refused_leaves_nothing():
         scheduler.report  # noqa: B018
 
 
+def fit_of_batches_that_nobody_watches(scheduler):
+    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on other backends
+        fit(small(), scheduler, x=batches, y=None, shuffle=False, epochs=1)
+
+
+def test_a_judge_without_the_batches_of_the_fit_is_told_before_it_and_in_the_report():
+    scheduler = RankScheduler(0.5)
+    reason = "because the batches of this fit cannot be watched"
+    with pytest.warns(UserWarning, match=rf"{reason}.*calibration=\(x, y\)"):
+        fit_of_batches_that_nobody_watches(scheduler)
+    notes = " ".join(scheduler.report.notes)
+    assert reason in notes
+    assert "there is no data" not in notes
+    assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"frobenius"}
+
+
+def test_a_number_of_samples_that_cannot_be_had_is_refused_before_the_fit():
+    with pytest.raises(ArgumentError, match="batches of this fit cannot be watched"):
+        fit_of_batches_that_nobody_watches(RankScheduler(0.5, calibration=20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit_of_batches_that_nobody_watches(
+            RankScheduler(0.5, criterion="frobenius", calibration=(X, Y))
+        )
+
+
 def test_a_step_outside_of_a_fit_is_refused():
     scheduler = RankScheduler(rank=4)
     with pytest.raises(ArgumentError, match="Call it first"):
