@@ -103,6 +103,11 @@ def _forget_functions(model: Any) -> None:
     for name in ("train_function", "test_function", "predict_function"):
         if getattr(model, name, None) is not None:
             setattr(model, name, None)
+    let_variables_count(model)
+
+
+def let_variables_count(model: Any) -> None:
+    """Let what the variables hold be the state of a model on JAX, as after a call that failed."""
     if hasattr(model, "_jax_state_synced"):
         model._jax_state_synced = True
 
@@ -147,11 +152,15 @@ def measured_with(model: Any) -> dict[str, Any]:
     """What the loss and the metrics of a compiled model are, to be compared with another time.
 
     Objects of a class that tells how they were made are alike by that, texts and numbers by what
-    they are; functions, and all else, only where they are the same.
+    they are; functions, and all else, only where they are the same. Of a class with a `compile` of
+    its own, such as a `Distiller`, nothing is alike that was compiled at another time.
     """
     given = compiled_with(model)
     names = ("loss", "loss_weights", "metrics", "weighted_metrics")
-    return {name: keras.tree.map_structure(_known_by, given.get(name)) for name in names}
+    found = {name: keras.tree.map_structure(_known_by, given.get(name)) for name in names}
+    if type(model).compile is not keras.Model.compile:  # which may keep losses where it likes
+        found["compiled"] = getattr(model, "_compile_config", None)
+    return found
 
 
 def _known_by(given: Any) -> Any:

@@ -69,6 +69,7 @@ def latency(callback: Any) -> float:
                     seconds = _fastest(functools.partial(model.predict_on_batch, batch))
                 return seconds * _SAMPLES / size
         except Exception as error:  # any user code may run; the next inputs may do
+            _keras.let_variables_count(model)
             why = f"model '{model.name}' cannot predict for {size} samples. Received: {told(error)}"
     raise ArgumentError(why)
 

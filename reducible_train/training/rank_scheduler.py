@@ -18,7 +18,11 @@ from reducible_train.selection.judge import UNWATCHED
 from reducible_train.settings.agreement import resume_faults
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.cadence import Cadence
-from reducible_train.settings.compression import CompressionKeywords, compression_settings
+from reducible_train.settings.compression import (
+    MEASURED,
+    CompressionKeywords,
+    compression_settings,
+)
 from reducible_train.settings.configuration import arguments_from_config
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard
@@ -361,7 +365,8 @@ class RankScheduler(keras.callbacks.Callback):
             run.abandon()
             raise
         self._run = run
-        if run.sampling.without == UNWATCHED and _keras.in_fit(self):
+        judged = self.settings.criterion != MEASURED  # else by an analysis
+        if judged and run.sampling.without == UNWATCHED and _keras.in_fit(self):
             warnings.warn(UNWATCHED, stacklevel=3)
 
     def _new_run(self, others: Sequence[Any], data: Any) -> TrainingRun:

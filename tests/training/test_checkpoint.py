@@ -20,6 +20,7 @@ from reducible_train import (
     PiecewiseConstant,
     RankModelCheckpoint,
     RankScheduler,
+    _keras,
     factorize,
     load_model,
     load_weights_into,
@@ -165,6 +166,23 @@ def test_a_loss_compiled_anew_is_compared_only_with_the_same(tmp_path):
         model.compile(keras.optimizers.SGD(1e-3), loss, run_eagerly=True)
         fit(best.scheduler, best, model=model, epochs=1)
         assert (best.best == -1.0) is goes_on
+
+
+class Inside(keras.Sequential):
+    """Keeps its loss where nobody looks for it, as a `Distiller` does."""
+
+    def compile(self, optimizer, own_loss):
+        self.own_loss = own_loss
+        super().compile(optimizer)
+
+
+def test_a_compilation_of_ones_own_is_alike_only_while_it_is_the_same():
+    model = Inside([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    first = _keras.measured_with(model)
+    assert first == _keras.measured_with(model)
+    model.compile("sgd", "mae")
+    assert first != _keras.measured_with(model)
 
 
 @pytest.mark.filterwarnings("ignore:RankModelCheckpoint has written nothing")

@@ -33,6 +33,7 @@ from reducible_train import (
     Regrow,
     Search,
     _keras,
+    analyze,
     factorize,
     load_weights_into,
     save_model,
@@ -633,6 +634,8 @@ def test_a_number_of_samples_that_cannot_be_had_is_refused_before_the_fit():
         fit_of_batches_that_nobody_watches(
             RankScheduler(0.5, criterion="frobenius", calibration=(X, Y))
         )
+        table = analyze(small(), (X, Y), ratios=(0.2, 0.5))
+        fit_of_batches_that_nobody_watches(RankScheduler(0.5, criterion="measured", analysis=table))
 
 
 def test_a_step_outside_of_a_fit_is_refused():
