@@ -374,13 +374,25 @@ def unfinished(made: type, what: str, *needed: str) -> str | None:
     """
     lacking = [*sorted(getattr(made, "__abstractmethods__", ()))]
     lacking += [name for name in needed if not hasattr(made, name)]
+    remedy = f"Write {'it' if len(lacking) == 1 else 'them'} in the class."
+    received = received_unfinished(made, lacking, remedy)
+    article = "An" if what[0] in "aeiou" else "A"
+    wanted = f"{article} {what} must be a frozen dataclass with all that every {what} has"
+    return None if received is None else f"{wanted}. {received}"
+
+
+def received_unfinished(made: type, lacking: Sequence[str], remedy: str) -> str | None:
+    """That a class is no dataclass, or what it lacks, and what to do; `None` for neither.
+
+    Args:
+        made: The class.
+        lacking: Attributes that it should have and has not.
+        remedy: What to do about these, in a sentence.
+    """
     if not is_dataclass(made):
         wrong, remedy = "is no dataclass", "Write @dataclass(frozen=True) above it."
     elif lacking:
         wrong = f"has no {' and no '.join(f'`{each}`' for each in lacking)}"
-        remedy = f"Write {'it' if len(lacking) == 1 else 'them'} in the class."
     else:
         return None
-    article = "An" if what[0] in "aeiou" else "A"
-    wanted = f"{article} {what} must be a frozen dataclass with all that every {what} has"
-    return f"{wanted}. Received: {made.__name__}, which {wrong}. {remedy}"
+    return f"Received: {made.__name__}, which {wrong}. {remedy}"

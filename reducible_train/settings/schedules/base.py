@@ -9,12 +9,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, is_dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
-from reducible_train.settings.checks import is_number, register, unfinished
+from reducible_train.settings.checks import (
+    is_number,
+    received_unfinished,
+    register,
+    unfinished,
+)
 from reducible_train.settings.drawing import draw, html_of, length_of
 from reducible_train.settings.faults import Fault, Path, raise_first
 from reducible_train.settings.fields import Items, Kind, Time, Value, fields_of, kind_of
@@ -251,18 +256,12 @@ def _made_faults(config: Mapping[str, Any]) -> list[Fault]:
 
 def _unfinished(schedule: Schedule) -> list[Fault]:
     """What the class of a schedule lacks, as one of a plug-in may."""
-    made = type(schedule)
     lacking = [name for name in ("end_epoch", "values") if not hasattr(schedule, name)]
-    if not is_dataclass(made):
-        wrong, remedy = "is no dataclass", "Write @dataclass(frozen=True) above it."
-    elif lacking:
-        wrong = f"has no {' and no '.join(f'`{each}`' for each in lacking)}"
-        remedy = "Give it fields or properties of these names."
-    else:
-        return []
+    remedy = "Give it fields or properties of these names."
+    received = received_unfinished(type(schedule), lacking, remedy)
     wanted = "A schedule must be a frozen dataclass that says when it ends and of which values it"
-    words = f"{wanted} is, in `end_epoch` and `values`. Received: {made.__name__}, which {wrong}. "
-    return [Fault((), words + remedy, ArgumentTypeError)]
+    words = f"{wanted} is, in `end_epoch` and `values`. {received}"
+    return [] if received is None else [Fault((), words, ArgumentTypeError)]
 
 
 def schedule_draft(config: Any) -> Schedule | None:
