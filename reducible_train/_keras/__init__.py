@@ -6,6 +6,7 @@ Keras moves, only this package and its test have to follow: `private_names` is t
 of what may move, `slots` that of the slots of optimizers.
 """
 
+from reducible_train._keras.ahead import Ahead, batches_ahead, before_step
 from reducible_train._keras.answers import Output, answers, can_be_judged
 from reducible_train._keras.calls import (
     Call,
@@ -32,10 +33,7 @@ from reducible_train._keras.copying import (
     takes_ragged,
 )
 from reducible_train._keras.data import (
-    Ahead,
     Observation,
-    batches_ahead,
-    before_step,
     layer_calls,
     loss_gradients,
     output_gradients,
