@@ -271,6 +271,102 @@ def check_layouts() -> None:
         model.fit(x, y, verbose=0)
 
 
+class InOrder(keras.utils.PyDataset):
+    """The first batches of the data, by number."""
+
+    def __init__(self, batches: list[tuple[np.ndarray, np.ndarray]]):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.batches[index]
+
+
+def check_streams() -> None:
+    """Batches of a fit are seen before their steps, trained on later, and none of them is lost."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(96, 12)).astype("float32")
+    y = rng.integers(0, 5, 96)
+    batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 96, 16)]
+    sources: dict[str, Callable[[], dict[str, Any]]] = {
+        "a PyDataset": lambda: {"x": InOrder(batches)},
+        "a generator without a length": lambda: {"x": (each for each in batches)},
+        "arrays with class_weight": lambda: {
+            "x": x,
+            "y": y,
+            "batch_size": 16,
+            "class_weight": {i: 1.0 + i for i in range(5)},
+        },
+    }
+    if keras.backend.backend() == "torch":
+        sources["a DataLoader"] = lambda: {"x": _loader(x, y)}
+    at_once = 1 if keras.backend.backend() == "torch" else 2
+    for source, data in sources.items():
+        losses, told = [], []
+        falls = (0.5,) if "without" in source else (0.5, 0.4)  # at 0.6 of an epoch of known length
+        for budgets in ((), (1.0,), falls):
+            keras.utils.set_random_seed(5)
+            layers = [*(keras.layers.Dense(32, "relu") for _ in range(2)), keras.layers.Dense(5)]
+            model = keras.Sequential([keras.Input((12,)), *layers])
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile("adam", loss, steps_per_execution=at_once)
+            callbacks = []
+            if budgets:
+                budget = PiecewiseConstant(budgets, (0.0, 0.6)[: len(budgets)])
+                callbacks = [RankScheduler(budget, calibration=48, cadence=Cadence(steps=2))]
+            history = model.fit(**data(), shuffle=False, verbose=0, callbacks=callbacks)
+            losses.append(history.history["loss"][0])
+            assert int(model.optimizer.iterations) == 6, source
+            told = [] if not budgets else callbacks[0].report.cuts
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5, err_msg=source)
+        assert {k.criterion for cut in told for k in cut.kernels} == {"fisher"}, source
+        assert len(told) == len(falls), source
+    check_last_step(x, y)
+
+
+def check_last_step(x: np.ndarray, y: np.ndarray) -> None:
+    """Where Keras announces a step for which there is no data, nothing is cut."""
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(32), keras.layers.Dense(5)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    at_ends = []
+
+    class Looks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            at_ends.append(model.layers[0].rank)
+
+    ranks = PiecewiseConstant((7, 5), (0, 2))
+    scheduler = RankScheduler(rank=ranks, criterion="frobenius", cadence=Cadence(steps=2))
+    data = _of_unknown_length(x, y)
+    model.fit(data, epochs=3, verbose=0, callbacks=[scheduler, Looks()])
+    assert int(model.optimizer.iterations) == 18
+    assert at_ends == [7, 7, 5]
+
+
+def _of_unknown_length(x: np.ndarray, y: np.ndarray) -> Any:
+    """Six batches of data that does not say how many it has."""
+    if keras.backend.backend() != "torch":
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((x, y)).batch(16).filter(lambda *_: True)
+    import torch
+
+    class Some(torch.utils.data.IterableDataset):
+        def __iter__(self) -> Any:
+            return zip(x, y, strict=True)
+
+    return torch.utils.data.DataLoader(Some(), batch_size=16)
+
+
+def _loader(x: np.ndarray, y: np.ndarray) -> Any:
+    import torch
+
+    data = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
+    return torch.utils.data.DataLoader(data, batch_size=16)
+
+
 def check_torch_loop() -> None:
     """An optimizer of torch's own steps the factors, in place of the kernels."""
     import torch
@@ -343,6 +439,7 @@ def main() -> None:
     check_holders()
     check_random_layers()
     check_stock()
+    check_streams()
     if keras.backend.backend() == "jax":
         check_layouts()
     started = time.perf_counter()

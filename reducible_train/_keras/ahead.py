@@ -2,64 +2,96 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
-from reducible_train._keras.fits import Loop
+from reducible_train._keras.fits import Loop, batches_of_fit
 from reducible_train._keras.functions import is_distributed
 
 
 class Ahead:
-    """Batches of a running `fit`, fetched before their steps, which are trained on them later.
+    """A look at batches of a running `fit` before their steps, which are trained on them later.
 
     Nothing of a fit that runs to its end is lost, and nothing comes in another order.
 
     Args:
-        model: The model in training.
-        take: Called with each batch that is fetched, until it returns False.
+        take: Called with each batch that is seen, until it returns False.
 
     Attributes:
-        is_asked: True until batches were fetched.
+        is_asked: True until batches were seen.
         ended: True once there is no more, of the data or of the fit.
     """
 
-    def __init__(self, model: Any, take: Callable[[Any], bool]):
+    def __init__(self, take: Callable[[Any], bool]):
         self.is_asked = True
         self.ended = False
-        self._model = model
         self._take = take
+
+    def look(self, steps: Iterator[list[Any]], left: int | None = None) -> bool:
+        """See the batches of steps to come.
+
+        Args:
+            steps: The batches of each.
+            left: Training steps that the fit still makes, of which more are not looked at; `None`
+                where nobody knows.
+
+        Returns:
+            False if there is not even one: the data has ended.
+        """
+        for count, step in enumerate(steps, start=1):
+            self.is_asked = False
+            wanted = [self._take(batch) for batch in step]
+            if not all(wanted):
+                return True
+            self.ended = left is not None and count >= left
+            if self.ended:
+                return True
+        self.ended = not self.is_asked
+        return self.ended
+
+    @property
+    def holds(self) -> bool:
+        """True if it has the batches of the next step."""
+        return False
+
+    def attach(self) -> None:
+        """Have the steps to come trained on what was seen; again after a new train function."""
+
+    def drop(self) -> None:
+        """The fit is over; what is left of it is not trained on."""
+
+
+class Fetched(Ahead):
+    """The same on TensorFlow, where what is seen is gone from the iterator of the fit.
+
+    Args:
+        model: The model in training.
+        take: As `Ahead` takes it.
+    """
+
+    def __init__(self, model: Any, take: Callable[[Any], bool]):
+        super().__init__(take)
+        self._model = model
         self._steps: deque[list[Any]] = deque()
         self._restore: Callable[[], None] = lambda: None
 
     def fetch(self, iterator: Any, left: int | None = None) -> None:
-        """Take the batches to come; there must be one.
-
-        Args:
-            iterator: Over the data.
-            left: Training steps that the fit still makes, of which more are not fetched; `None`
-                where nobody knows.
+        """Take the batches to come from an iterator over the data; there must be one.
 
         Raises:
             StopIteration: The data has ended.
         """
-        step = _step(self._model, iterator)
-        self.is_asked = False
-        while True:
+        if not self.look(self._fetched(iterator), left):
+            raise StopIteration
+
+    def _fetched(self, iterator: Any) -> Iterator[list[Any]]:
+        while step := list(itertools.islice(iterator, self._model.steps_per_execution)):
             self._steps.append(step)
-            wanted = [self._take(batch) for batch in step]
-            if not all(wanted):
-                return
-            self.ended = left is not None and len(self._steps) >= left
-            if self.ended:
-                return
-            try:
-                step = _step(self._model, iterator)
-            except StopIteration:
-                self.ended = True
-                return
+            yield step
 
     @property
     def holds(self) -> bool:
@@ -92,13 +124,15 @@ class Ahead:
 
 
 def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
-    """What fetches batches of the running `fit`; `None` where it cannot be done.
+    """What sees batches of the running `fit` before their steps; `None` where it cannot be done.
 
-    That takes TensorFlow on one device.
+    That takes one device.
     """
-    if keras.backend.backend() != "tensorflow" or is_distributed(model):
+    if is_distributed(model) or getattr(model, "train_function", None) is None:
         return None
-    return None if getattr(model, "train_function", None) is None else Ahead(model, take)
+    if keras.backend.backend() == "tensorflow":
+        return Fetched(model, take)
+    return None if batches_of_fit(model) is None else Ahead(take)
 
 
 def before_step(
@@ -111,23 +145,28 @@ def before_step(
 ) -> None:
     """Call `act` before the step that a running `fit` has announced, if there is one.
 
-    Where TensorFlow's data has an unknown length, Keras announces one step more at an epoch's
-    end, and finds no data for it. There the batches are fetched first, and trained on
-    afterwards; elsewhere `act` is called at once, if it is not to see batches to come.
+    Where data has an unknown length, Keras announces one step more at an epoch's end, and finds no
+    data for it. So the batches are seen first; on TensorFlow they are fetched for it, and trained
+    on afterwards. Elsewhere `act` is called at once, if it is not to see batches to come.
 
     Args:
         model: The model in training.
         act: What to do.
-        ahead: What fetches batches first, if something does.
+        ahead: What sees batches first, if something does.
         loop: The loop that has announced it.
         left: Training steps that the fit still makes; `None` where nobody knows.
     """
-    queue = ahead
-    if queue is None or not queue.is_asked:
-        if (queue is not None and queue.holds) or not loop.has_unknown_length:
+    is_asked = ahead is not None and ahead.is_asked
+    is_there = not loop.has_unknown_length or (ahead is not None and ahead.holds)
+    if is_there and not is_asked:
+        act()
+        return
+    if loop.batches is not None:
+        seen = ahead if ahead is not None and is_asked else Ahead(lambda _: False)
+        if seen.look(loop.batches.coming(model.steps_per_execution), left):
             act()
-            return
-        queue = Ahead(model, lambda _: False)
+        return
+    queue = ahead if isinstance(ahead, Fetched) and is_asked else Fetched(model, lambda _: False)
     original = model.train_function
 
     def waiting(iterator: Any) -> Any:
@@ -138,21 +177,6 @@ def before_step(
         return model.train_function(iterator)
 
     model.train_function = waiting
-
-
-def _step(model: Any, iterator: Any) -> list[Any]:
-    """The batches of a training step.
-
-    Raises:
-        StopIteration: The data has ended.
-    """
-    batches = [next(iterator)]
-    while len(batches) < model.steps_per_execution:
-        more = next(iterator, None)
-        if more is None:
-            break
-        batches.append(more)
-    return batches
 
 
 def _replayed(iterator: Any, batches: list[Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
 
 from reducible_train._keras.nested import arrays_in, map_arrays
+from reducible_train._keras.peeking import Batches, batches_of
 from reducible_train._keras.values import host_value
 
 __all__ = [
@@ -44,30 +45,36 @@ class Loop:
 
     Args:
         is_fit: True if it is Keras's own, which announces every step.
-        has_unknown_length: True if it learns only from a step that its data has ended. So it is on
-            TensorFlow with generators and filtered datasets; other backends fetch the data before
-            they announce a step. Keras's `params` tell a number of steps that may be the user's, or
-            one too many.
+        has_unknown_length: True if it learns only from a step that its data has ended. So it is
+            with generators and filtered datasets; torch's fetches the data before it announces a
+            step. Keras's `params` tell a number of steps that may be the user's, or one too many.
+        batches: Its batches, on JAX and torch, where they can be looked at.
     """
 
     is_fit: bool = False
     has_unknown_length: bool = False
+    batches: Batches | None = None
 
 
 def loop_of(callback: Any) -> Loop:
     """The loop that calls a callback.
 
-    To be asked once for each training: what looks at the variables of a running `fit` keeps the
-    iterator of an epoch alive into the next, where it takes up to a second to be let go.
+    To be asked once for each training, as it begins: what looks at the variables of a running `fit`
+    keeps the iterator of an epoch alive into the next, where it takes up to a second to be let go.
     """
     found = running_fit(callback, "epoch_iterator")
     if found is None:
         return Loop()
-    unknown = (
-        keras.backend.backend() == "tensorflow"
-        and found["epoch_iterator"].data_adapter.num_batches is None
-    )
-    return Loop(is_fit=True, has_unknown_length=unknown)
+    iterator = found["epoch_iterator"]
+    unknown = keras.backend.backend() != "torch" and iterator.data_adapter.num_batches is None
+    return Loop(is_fit=True, has_unknown_length=unknown, batches=batches_of(iterator))
+
+
+def batches_of_fit(model: Any) -> Batches | None:
+    """What `Loop.batches` is of the `fit` of a model that is running; `None` outside of one."""
+    fits = (each for each in _callers() if each.get("self") is model and "epoch_iterator" in each)
+    found = next(fits, None)
+    return None if found is None else batches_of(found["epoch_iterator"])
 
 
 def has_validation(callback: Any) -> bool | None:

@@ -122,6 +122,8 @@ ATTRIBUTES = (
     PrivateName("tensorflow.data.Dataset", "_inputs", "()", "whether a data set shuffles"),
     PrivateName(_ITERATOR, "_distributed_dataset", "DatasetV2", "shapes of the data of the fit"),
     PrivateName(_ITERATOR, "data_adapter", "DataAdapter", "whether it knows its length"),
+    PrivateName(_ITERATOR, "_get_iterator", "()", "see batches before they are trained on"),
+    PrivateName(_ITERATOR, "steps_per_execution", "int", "which batches are of one step"),
     PrivateName("keras.KerasTensor", "_keras_history", "KerasHistory", "what made a tensor"),
     PrivateName(
         "keras.KerasTensor", "_keras_mask", "KerasTensor | Tensor", "the mask that a tensor carries"

@@ -39,9 +39,9 @@ NO_DATA = (
 )
 UNWATCHED = (
     "The kernels are judged by themselves alone (criterion 'frobenius'), because the batches of "
-    "this fit cannot be watched: that takes model.fit on TensorFlow, on one device. With samples "
-    "of the training set, calibration=(x, y), what the data does not use goes first, and the same "
-    "size loses far less."
+    "this fit cannot be watched: that takes model.fit on one device. With samples of the training "
+    "set, calibration=(x, y), what the data does not use goes first, and the same size loses far "
+    "less."
 )
 
 

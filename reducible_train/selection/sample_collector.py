@@ -42,8 +42,8 @@ class SampleCollector:
         ahead = _keras.batches_ahead(model, self._take)
         if ahead is None:
             raise ArgumentError(
-                "The batches of this fit cannot be watched: that takes model.fit on TensorFlow, on "
-                "one device. Received: a criterion, an aid or a number as `calibration` that asks "
+                "The batches of this fit cannot be watched: that takes model.fit on one "
+                "device. Received: a criterion, an aid or a number as `calibration` that asks "
                 "for samples of them. Give samples: calibration=x_train[:2048], or (x, y)."
             )
         self.ahead = ahead

@@ -600,7 +600,7 @@ def test_a_fit_that_is_refused_leaves_nothing():
     scheduler = RankScheduler(rank=4, aids=[ProductDecay(0.1), Regrow(0.5, end_epoch=1)])
     batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on other backends
+        patch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on several devices
         with pytest.raises(ArgumentError, match="batches of this fit cannot be watched"):
             fit(model, scheduler, x=batches, y=None, shuffle=False, epochs=3)
     assert model.losses == []
@@ -611,7 +611,7 @@ def test_a_fit_that_is_refused_leaves_nothing():
 def fit_of_batches_that_nobody_watches(scheduler):
     batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on other backends
+        patch.setattr(_keras, "batches_ahead", lambda *_: None)  # as on several devices
         fit(small(), scheduler, x=batches, y=None, shuffle=False, epochs=1)
 
 

@@ -42,6 +42,11 @@ def test_the_random_layers_of_the_matrix_here():
     backend_matrix.check_random_layers()
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+def test_the_streams_of_the_matrix_here():
+    backend_matrix.check_streams()
+
+
 def test_the_stock_layers_of_the_matrix_here():
     backend_matrix.check_stock()
 
