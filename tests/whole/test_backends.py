@@ -42,6 +42,7 @@ def test_the_random_layers_of_the_matrix_here():
     backend_matrix.check_random_layers()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 def test_the_streams_of_the_matrix_here():
     backend_matrix.check_streams()
