@@ -229,12 +229,19 @@ class Sampling:
                 raise no_shapes(next(needing), self._model) from error
 
     def first_batch(self) -> InputShapes | None:
-        """What the first batch says, once: whether the model can be listened to, and lengths."""
+        """What the first batch says, once: whether the model can be listened to, and lengths.
+
+        Raises:
+            ArgumentError: It cannot, or what was seen names a class, or a row of a table, which is
+                not there.
+        """
         collector = self.collector
         if self._is_tried or not isinstance(collector, SampleCollector) or not collector.count:
             return None
         self._is_tried = True
         samples = collector.samples()
+        for part in (samples, *samples.more):
+            check_values(self._model, part.x, part.y, "the first batches of the fit", part.weight)
         asking = asking_in(self._settings)
         if self.takes and any(asking.values()):
             try_out(samples, self._model, check_asking(self._model, asking, None))

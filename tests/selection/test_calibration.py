@@ -468,6 +468,17 @@ def test_samples_are_there_before_the_first_step(source, monkeypatch):
     assert not is_watched(model)
 
 
+def test_a_class_that_is_not_there_is_told_of_batches_before_a_cut():
+    model = mlp()
+    x, y = data(64)
+    y[40] = 5
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    with pytest.raises(ArgumentError, match=r"from 0 to 4.* Received: 5 in the first batches"):
+        model.fit(batches, shuffle=False, verbose=0, callbacks=[RankScheduler(budget=0.4)])
+    assert model.count_params() == mlp().count_params()
+    assert not is_watched(model)
+
+
 @OF_ANY_SOURCE
 @pytest.mark.parametrize("source", ["batches", "generator"])
 def test_a_fit_of_fewer_samples_shows_all_of_them(source):
