@@ -11,6 +11,8 @@ import numpy as np
 
 from reducible_train._keras.functions import has_own_loss
 from reducible_train._keras.keeping import as_it_was
+from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.loops import in_graphs
 from reducible_train._keras.masks import fitting, followed
 from reducible_train._keras.nested import arrays_in
 from reducible_train._keras.values import host_value
@@ -47,7 +49,9 @@ def answers(
     """
     found: list[list[Output]] = []
     results: dict[str, float] = {}
-    with as_it_was(model):
+    eager = bool(getattr(model, "run_eagerly", False))
+    loops = [] if eager else [layer for _, layer in walk(model)]
+    with as_it_was(model), in_graphs(loops):
         if judged:
             model.reset_metrics()
         for x, y, weight in batches:

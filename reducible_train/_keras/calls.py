@@ -274,21 +274,35 @@ def numbers_of_sample(model: Any) -> int | None:
 
     Returns:
         `None` where no graph tells: of other models, of open lengths, and where layers are made of
-        others, such as cells that run once for each step.
+        others. Recurrent ones count what they give at every step, whether they return it or not.
     """
     part = trained_model(model)
     if not is_graph_model(part):
         return None
     found = 0
+    within: set[int] = set()
     for _, layer in walk(part):
-        if is_graph_model(layer):
+        if is_graph_model(layer) or id(layer) in within:
             continue
-        given = [each for node in layer._inbound_nodes for each in node.outputs]
-        sizes = [size for each in given for size in each.shape[1:]]
-        if children(layer) or not given or None in sizes:
+        loops = [layer, *(each for _, each in children(layer))]
+        is_loop = any(isinstance(each, keras.layers.RNN) for each in loops)
+        within.update(id(each) for _, each in walk(layer) if is_loop)
+        numbers = [_numbers_of(node, is_loop) for node in layer._inbound_nodes]
+        if (children(layer) and not is_loop) or not numbers or None in numbers:
             return None
-        found += max(math.prod(each.shape[1:]) for each in given)
+        found += max(each for each in numbers if each is not None)
     return found
+
+
+def _numbers_of(node: Any, is_loop: bool) -> int | None:
+    """The numbers of the largest output of one call of a layer; `None` for open lengths."""
+    shapes = [tuple(each.shape[1:]) for each in node.outputs]
+    steps = node.input_tensors[0].shape[1] if is_loop else None
+    if is_loop and (shapes[0][0] != steps or len(shapes[0]) == 1):
+        shapes.append((steps, *shapes[0]))
+    if any(None in shape for shape in shapes):
+        return None
+    return max(map(math.prod, shapes))
 
 
 def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[Any, ...]] | None:

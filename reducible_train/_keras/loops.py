@@ -86,6 +86,29 @@ def stepwise(layers: Sequence[Any], cells: Sequence[Any]) -> Iterator[Callable[[
         yield lambda cell: next(steps.get(id(cell), iter(())), None)
 
 
+@contextlib.contextmanager
+def in_graphs(layers: Sequence[Any]) -> Iterator[None]:
+    """Within it, recurrent layers run each loop as one operation, where nobody looks at its steps.
+
+    Outside of a function TensorFlow runs every operation of every step by itself, which takes
+    longer than an epoch of training. Other backends have loops of their own.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf  # noqa: PLC0415
+
+    loops = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+    loops = [loop for loop in loops if "inner_loop" not in vars(loop)]
+    try:
+        for loop in loops:
+            vars(loop)["inner_loop"] = tf.function(loop.inner_loop, autograph=False)
+        yield
+    finally:
+        for loop in loops:
+            vars(loop).pop("inner_loop", None)
+
+
 def _present(loop: Any, sequences: Any, mask: Any) -> list[Step]:
     """The steps in the order of the calls."""
     length = sequences.shape[1]

@@ -26,7 +26,17 @@ MODELS = {
                    2 * 2 * 5 + 20),
     "nested": (functional, 8 + 8 + 8 + 2),
     "open length": (lambda: keras.Sequential([keras.Input((None, 3)), L.Conv1D(4, 2)]), None),
-    "layers of layers": (lambda: keras.Sequential([keras.Input((5, 3)), L.LSTM(4)]), None),
+    "layers of layers": (
+        lambda: keras.Sequential([keras.Input((5, 3)), L.TimeDistributed(L.Dense(4))]), None),
+    "loops": (
+        lambda: keras.Sequential([
+            keras.Input((5, 3)),
+            L.LSTM(4, return_sequences=True),
+            L.Bidirectional(L.GRU(6, return_state=False)),
+            L.Dense(7),
+        ]),
+        5 * 4 + 5 * 12 + 7),
+    "loops of open length": (lambda: keras.Sequential([keras.Input((None, 3)), L.GRU(4)]), None),
     "no graph": (lambda: type("Own", (keras.Model,), {})(), None),
 }  # fmt: skip
 

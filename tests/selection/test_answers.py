@@ -74,6 +74,33 @@ def test_each_output_has_its_own_error_and_the_worst_one_counts(rng):
     assert relative_output_error(both(f, g), both(f, -g)) == errors["right"]
 
 
+LOOPS = {
+    "masked, both ways": lambda: [
+        keras.layers.Masking(),
+        keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True)),
+        keras.layers.GRU(3, go_backwards=True),
+    ],
+    "cells of cells": lambda: [
+        keras.layers.RNN([keras.layers.SimpleRNNCell(4), keras.layers.GRUCell(3)]),
+    ],
+    "stateful": lambda: [keras.layers.LSTM(4, stateful=True)],
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("eager", [False, True])
+def test_loops_answer_as_they_predict_and_are_left_as_they_were(name, eager, rng):
+    model = keras.Sequential([keras.Input((5, 2), batch_size=8), *LOOPS[name]()])
+    model.compile(run_eagerly=eager)
+    x = rng.normal(size=(8, 5, 2)).astype("float32")
+    x[3:, 4] = 0
+    told = outputs_of(model, Samples(x)).batches[0][""][0]
+    np.testing.assert_allclose(told, model.predict(x, verbose=0), atol=1e-6)
+    loops = [each for each in model._flatten_layers() if isinstance(each, keras.layers.RNN)]
+    assert loops
+    assert not any("inner_loop" in vars(each) for each in loops)
+
+
 def test_a_model_with_masks_dictionaries_and_whole_numbers_answers_and_stays_as_it_was():
     tokens = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(20, 6, mask_zero=True)(tokens)
