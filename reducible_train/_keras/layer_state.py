@@ -13,7 +13,8 @@ without loss, and are looked after here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +85,14 @@ def saves_all_variables(layer: Any) -> bool:
 def without_tables(config: Any) -> Any:
     """A configuration without the vocabularies in it, or the names of files with them.
 
-    They are among the tensors of the file, so they need no room in its header.
+    They are among the tensors of the file, so they need no room in its header. Nor do arrays of
+    initializers, such as pretrained tables: zeros are in their place.
     """
     if isinstance(config, Mapping):
-        plain = {key: without_tables(value) for key, value in config.items()}
+        plain = {
+            key: _ZEROS if _is_initial_array(key, value) else without_tables(value)
+            for key, value in config.items()
+        }
         if config.get("class_name") in _TABLES and config.get("module") == "keras.layers":
             dropped = dict.fromkeys({_VOCABULARY, _IDF} & plain["config"].keys())
             plain["config"] = plain["config"] | dropped
@@ -99,6 +104,35 @@ def without_tables(config: Any) -> Any:
 
 def _keeper(layer: Any) -> Keeper:
     return next(keeper for keeper in _KEEPERS if keeper.fits(layer))
+
+
+# --- arrays of initializers -----------------------------------------------------------------
+
+# Arguments of Keras's layers, each for one of their variables: one of a user's own may be for more.
+_INITIAL = {
+    f"{stem}_initializer"
+    for stem in (
+        *("kernel", "bias", "embeddings", "recurrent", "depthwise", "pointwise", "alpha"),
+        *("gamma", "beta", "moving_mean", "moving_variance"),
+    )
+}
+_ZEROS: dict[str, Any] = keras.initializers.serialize(keras.initializers.Zeros())
+_FEW = 64  # entries of a configuration, which take no room to speak of
+
+
+def _is_initial_array(key: str, value: Any) -> bool:
+    """True for an entry of a configuration that is an initializer with an array in it."""
+    is_initial = key in _INITIAL and isinstance(value, Mapping) and "class_name" in value
+    return is_initial and any(True for _ in itertools.islice(_entries(value), _FEW, None))
+
+
+def _entries(value: Any) -> Iterator[object]:
+    """All that a nested value is made of in the end."""
+    if isinstance(value, (Mapping, list, tuple)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _entries(each)
+    else:
+        yield value
 
 
 # --- what a layer saves by itself -----------------------------------------------------------

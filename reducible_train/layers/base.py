@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 import keras
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FactorisedError, SurgeryError
+from reducible_train.layers.factor_initializer import FactorInitializer
 from reducible_train.layers.install import dense_shape, install_factors
 from reducible_train.layers.keras_types import Biased, Tensor, Variable, ops
 from reducible_train.layers.kind import KernelKind, partner
@@ -154,7 +155,7 @@ class LowRank(NamedVariables):
                 self,
                 kernel,
                 rank,
-                partner(self, kernel, "initializer"),
+                FactorInitializer(partner(self, kernel, "initializer")),
                 keras.initializers.RandomNormal(stddev=math.sqrt(1 / rank)),
                 chosen,
             )

@@ -27,10 +27,12 @@ class StockLayer:
 
 
 def dense_config(layer: LowRank) -> dict[str, Any]:
-    """The configuration of the dense layer, but for what regularizes the product."""
+    """The configuration of the dense layer, but for what regularizes the product, or draws it."""
     dense: Any = layer.kernel_kind.dense_class
     config: dict[str, Any] = dense.get_config(layer)
-    return config | {f"{stem(kernel)}_regularizer": None for kernel in layer.ranks}
+    drawing = {f"{stem(kernel)}_initializer" for kernel in layer.ranks}
+    kept = {key: value for key, value in config.items() if key not in drawing}
+    return kept | {f"{stem(kernel)}_regularizer": None for kernel in layer.ranks}
 
 
 def u_arguments(layer: LowRank) -> dict[str, Any]:

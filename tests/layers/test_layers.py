@@ -243,6 +243,53 @@ def test_a_reversible_embedding_made_by_hand_has_the_kernels_it_needs(tied):
     assert layer.ranks == dict.fromkeys(kernels, 4)
 
 
+class OfTheKernel(keras.initializers.Initializer):
+    """One that knows a single shape."""
+
+    def __call__(self, shape, dtype=None):
+        assert tuple(shape) == (24, 16)
+        return keras.ops.ones(shape, dtype)
+
+
+TABLE = np.random.default_rng(0).normal(size=(24, 16)).astype("float32")
+
+
+def the_table(shape, dtype=None):
+    return TABLE
+
+
+INITIALIZERS = {
+    "an array": lambda: keras.initializers.Constant(TABLE),
+    "one shape": OfTheKernel,
+    "whatever shape": lambda: the_table,
+    "an identity": keras.initializers.Identity,
+    "orthogonal": keras.initializers.Orthogonal,
+}
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_an_initializer_of_the_kernel_alone_keeps_no_layer_from_being_made_anew(name):
+    own, inputs = INITIALIZERS[name](), keras.Input((4,), dtype="int32")
+    table = L.Embedding(24, 16, embeddings_initializer=own, name="table")(inputs)
+    x = L.Dense(16, kernel_initializer=own, name="dense")(L.Dense(24, name="output_in")(table))
+    model = keras.Model(inputs, L.Dense(3, name="output")(x))
+    x = np.random.default_rng(1).integers(0, 24, (5, 4))
+    change_kernels(model, changes(model, lambda kernel: 5, None))
+    with keras.saving.custom_object_scope(
+        {each.__name__: each for each in (OfTheKernel, the_table)}
+    ):
+        again = keras.models.clone_model(model)
+    assert [tuple(v.shape) for v in again.variables] == [tuple(v.shape) for v in model.variables]
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(run(again, x), run(model, x))
+    np.testing.assert_allclose(run(to_stock_layers(again), x), run(model, x), atol=1e-5)
+    merge(model)
+    for layer, attribute in {"table": "embeddings", "dense": "kernel"}.items():
+        merged = model.get_layer(layer)
+        assert not isinstance(merged, base.LowRank)
+        assert getattr(merged, f"{attribute}_initializer") is own
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("make", [L.SimpleRNN, L.LSTM, L.GRU])
 @pytest.mark.parametrize("options", [{}, {"implementation": 1}])

@@ -148,6 +148,54 @@ def test_another_process_loads_it(elsewhere, tmp_path):
     np.testing.assert_allclose(there, zoo.outputs(model, x), atol=1e-6)
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_arrays_of_initializers_are_not_in_the_file_twice(rank, elsewhere, tmp_path):
+    table = np.random.default_rng(0).normal(size=(300, 16)).astype("float32")
+    few, numbers = keras.initializers.Constant([0.5]), keras.initializers.Constant(table[:32].T)
+    inputs = keras.Input((4,), dtype="int32")
+    x = keras.layers.Embedding(300, 16, keras.initializers.Constant(table), name="table")(inputs)
+    x = keras.layers.Dense(32, kernel_initializer=numbers, name="dense")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, bias_initializer=few, name="output")(x))
+    if rank:
+        factorize(model, rank=rank)
+    saved = save_model(model, tmp_path / "model.reducible")
+    assert saved.loads_with == "load_model(path)"
+    assert saved.bytes < saved.weight_bytes + 10_000
+    loaded = load_model(saved.path)
+    assert isinstance(loaded.get_layer("table").embeddings_initializer, keras.initializers.Zeros)
+    assert isinstance(loaded.get_layer("dense").kernel_initializer, keras.initializers.Zeros)
+    assert loaded.get_layer("output").bias_initializer.value == [0.5]
+    np.save(tmp_path / "x.npy", np.arange(12).reshape(3, 4))
+    elsewhere.run(THERE, tmp_path)
+    expected = model.predict(np.load(tmp_path / "x.npy"), verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-6)
+    np.testing.assert_array_equal(loaded.predict(np.load(tmp_path / "x.npy"), verbose=0), expected)
+
+
+class Gloved(keras.layers.Layer):
+    """A layer that reads its initializer in every call."""
+
+    def __init__(self, table_initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.table_initializer = keras.initializers.get(table_initializer)
+
+    def call(self, x):
+        return x * self.table_initializer((100,))
+
+    def get_config(self):
+        table = keras.initializers.serialize(self.table_initializer)
+        return super().get_config() | {"table_initializer": table}
+
+
+def test_an_array_that_may_be_in_no_variable_stays_in_the_file(tmp_path):
+    array = keras.initializers.Constant(np.arange(100.0))
+    model = keras.Sequential([keras.Input((100,)), Gloved(array), keras.layers.Dense(2)])
+    with pytest.warns(UserWarning, match="custom_objects"):
+        save_model(model, tmp_path / "model.reducible")
+    loaded, x = load_model(tmp_path / "model.reducible", {"Gloved": Gloved}), np.ones((2, 100))
+    np.testing.assert_array_equal(zoo.outputs(loaded, x), zoo.outputs(model, x))
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float16", "float64"])
 def test_every_dtype_comes_back_bit_for_bit(policy, tmp_path):
     if policy == "float64" and keras.backend.backend() == "jax":
