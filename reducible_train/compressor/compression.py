@@ -339,7 +339,7 @@ class Compression:
         if samples is not None:
             self.answers.learn_from(samples)
             samples = samples.counting
-        self.samples = samples
+        self.samples = None if samples is None else samples.heard
         self._comes = False
         self.judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
         told = (*listening_notes(self.model, self.judge.criterion), *self.judge.notes)

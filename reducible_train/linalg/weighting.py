@@ -30,6 +30,15 @@ def checked_weights(weights: Sequence[npt.ArrayLike]) -> list[Array]:
     return [_checked(np.asarray(each)) for each in weights]
 
 
+def are_counts(weights: Sequence[npt.ArrayLike]) -> bool:
+    """True for weights that can say how often a sample is there: none is below 0, NaN or infinite.
+
+    Raises:
+        ArgumentError: They are no numbers.
+    """
+    return all(_is_count(_numbers(np.asarray(each))) for each in weights)
+
+
 def shared_weights(weights: Sequence[Array]) -> Array:
     """One weight for each sample, or for each of its positions: the mean over the outputs.
 
@@ -101,6 +110,21 @@ def aligned(weights: Array, shape: Sequence[int]) -> Array | None:
 
 
 def _checked(weights: np.ndarray) -> Array:
+    exact = _numbers(weights)
+    if not _is_count(exact):
+        raise ArgumentError(
+            "Sample weights must be finite and at least 0, where a criterion listens to the data. "
+            f"Received: weights from {exact.min():g} to {exact.max():g}. Give the criterion "
+            "samples without them: calibration=(x, y)."
+        )
+    return exact[:, 0] if exact.ndim == 2 and exact.shape[1] == 1 else exact
+
+
+def _is_count(exact: Array) -> bool:
+    return bool(np.isfinite(exact).all() and (exact >= 0).all())
+
+
+def _numbers(weights: np.ndarray) -> Array:
     if weights.dtype.kind not in "biuf" and str(weights.dtype) != "bfloat16":
         raise ArgumentError(
             f"Sample weights must be numbers. Received: an array of {weights.dtype}. Give one "
@@ -110,11 +134,4 @@ def _checked(weights: np.ndarray) -> Array:
         raise ArgumentError(
             "Sample weights must be one for each sample. Received: a single number. Leave it out."
         )
-    exact = weights.astype(np.float64)
-    if not np.isfinite(exact).all() or (exact < 0).any():
-        raise ArgumentError(
-            "Sample weights must be finite and at least 0, where a criterion listens to the data. "
-            f"Received: weights from {exact.min():g} to {exact.max():g}. Give the criterion "
-            "samples without them: calibration=(x, y)."
-        )
-    return exact[:, 0] if exact.ndim == 2 and exact.shape[1] == 1 else exact
+    return weights.astype(np.float64)

@@ -49,7 +49,8 @@ def outputs_of(model: Any, samples: Samples, *, judged: bool = False) -> Answers
     """
     batches = list(batches_for(model, samples))
     told, metrics = _keras.answers(model, batches, judged=judged)
-    weights = [told_apart(batch)[0] for batch in batches]
+    are_counted = samples.are_counted
+    weights = [told_apart(batch)[0] if are_counted else None for batch in batches]
     return Answers(
         tuple(
             {each.name: (each.values, _counts(each, shares)) for each in outputs}

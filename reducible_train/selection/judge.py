@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError
+from reducible_train.linalg.weighting import checked_weights
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, criterion_named
 from reducible_train.selection.measured import MeasuredLosses
@@ -109,6 +111,10 @@ def judge_for(
         measured: What an analysis says of the kernels. Where that tells none apart, energies
             decide alone, as by `"auto"`.
         without: What to tell where there is no data, and why there is none.
+
+    Raises:
+        ArgumentError: The criterion that was asked for needs data, and weights of the samples
+            cannot say how often they are there.
     """
     found, notes, is_open = criterion, list[str](), allocation == AUTO
     if criterion in (AUTO, MEASURED):
@@ -116,6 +122,8 @@ def judge_for(
         if takes_samples(criterion, target):
             found, notes = _best(model, kernels, samples, without)
     judged = criterion_named(found)
+    if samples is not None and judged.needs:
+        notes = [*notes, *_unweighted(samples, is_asked=criterion not in (AUTO, MEASURED))]
     if measured is not None and not measured.tells_apart:
         notes = [*notes, _flat(measured, judged)]
         measured = None
@@ -127,6 +135,17 @@ def judge_for(
         allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
     least = FEW if is_open and measured is None and allocation == "knapsack" else 1
     return Judge(judged, allocation, tuple(notes), measured, least)
+
+
+def _unweighted(samples: Samples, *, is_asked: bool) -> Iterator[str]:
+    """That the weights of samples are not heard, if so; refused where a criterion is asked for."""
+    try:
+        for part in (samples, *samples.more):
+            checked_weights(_keras.arrays_in(part.weight))
+    except ArgumentError as error:
+        if is_asked:
+            raise
+        yield f"The kernels are judged by samples that count once each. {error}"
 
 
 def _flat(measured: MeasuredLosses, judged: Criterion) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.linalg.weighting import (
+    are_counts,
     checked_weights,
     of_samples,
     shared_weights,
@@ -79,8 +80,24 @@ class Samples:
         return Samples(*rows, more=tuple(more))
 
     @property
+    def are_counted(self) -> bool:
+        """False where weights cannot say how often samples are there, as advantages below 0."""
+        parts = (self, *self.more)
+        return all(are_counts(_keras.arrays_in(part.weight)) for part in parts)
+
+    @property
+    def heard(self) -> Samples:
+        """The same as a criterion hears them: each once, where weights cannot say how often."""
+        if self.are_counted:
+            return self
+        more = (replace(each, weight=None) for each in self.more)
+        return replace(self, weight=None, more=tuple(more))
+
+    @property
     def counting(self) -> Samples:
-        """Those of weight above 0."""
+        """Those of weight above 0; all, where weights cannot say how often they are there."""
+        if not self.are_counted:
+            return self
         found = [counting_samples((each.x, each.y, each.weight)) for each in (self, *self.more)]
         are_all = sum(count_of(x) for x, _, _ in found) == len(self)
         return self if are_all else joined(found)
@@ -134,7 +151,12 @@ def told_apart(batch: tuple[Any, Any, Any]) -> tuple[np.ndarray | None, Any]:
 
 
 def counting_samples(batch: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """The samples of a batch that count: those of weight 0 are not observed."""
+    """The samples of a batch that count: those of weight 0 are not observed.
+
+    All, where weights cannot say how often they are there.
+    """
+    if not are_counts(_keras.arrays_in(batch[2])):
+        return batch
     weights, _ = told_apart(batch)
     if weights is None:
         return batch

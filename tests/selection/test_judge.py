@@ -56,6 +56,42 @@ def test_the_best_judge_is_taken_that_the_data_allow(case):
     assert re.search(note, told) if note else not told
 
 
+ADVANTAGES = np.random.default_rng(1).normal(size=len(X)).astype("float32")
+
+
+@pytest.mark.parametrize("source", ["arrays", "dataset", "calibration"])
+def test_weights_below_0_are_taken_by_default_and_told(source):
+    """As advantages are, of a gradient of a policy."""
+    model, weighted = mlp(), (X, Y, ADVANTAGES)
+    if source == "calibration":
+        report = factorize(model, 0.5, calibration=weighted)
+    else:
+        scheduler = RankScheduler(0.5)
+        x, y, weight = weighted
+        if source == "dataset":
+            x, y, weight = tf.data.Dataset.from_tensor_slices(weighted).batch(24), None, None
+        model.fit(x, y, sample_weight=weight, shuffle=False, verbose=0, callbacks=[scheduler])
+        report = scheduler.report
+    told = [note for note in report.notes if "finite and at least 0" in note]
+    assert judges(report) == {"fisher"}
+    assert len(told) == 1
+    assert "count once each" in told[0]
+
+
+def test_weights_below_0_are_refused_by_a_criterion_that_is_asked_for():
+    scheduler = RankScheduler(0.5, criterion="activation")
+    with pytest.raises(ArgumentError, match="finite and at least 0"):
+        mlp().fit(X, Y, sample_weight=ADVANTAGES, verbose=0, callbacks=[scheduler])
+
+
+def test_the_loss_of_the_report_is_that_of_evaluate_where_weights_are_below_0():
+    model, scheduler = mlp(), RankScheduler(0.5)
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y, ADVANTAGES)).batch(24)
+    model.fit(dataset, validation_data=dataset, shuffle=False, verbose=0, callbacks=[scheduler])
+    told = model.evaluate(dataset, verbose=0, return_dict=True)["loss"]
+    assert scheduler.report.answers.metrics["loss"] == pytest.approx(told, abs=1e-5)
+
+
 @pytest.mark.parametrize("in_fit", [False, True])
 def test_samples_of_the_user_that_the_model_cannot_be_called_on_are_refused(in_fit):
     model, words = mlp(), np.array([["a"] * 24] * 9)
