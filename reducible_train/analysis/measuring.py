@@ -34,7 +34,7 @@ from reducible_train.selection.costs import break_even_rank
 from reducible_train.selection.feasibility import check_finite
 from reducible_train.selection.fingerprints import of_samples, of_weights
 from reducible_train.selection.input_shapes import shapes_of_samples
-from reducible_train.selection.sample_checks import check_samples
+from reducible_train.selection.sample_checks import check_inputs, check_samples
 from reducible_train.selection.samples import HARDLY, Samples
 from reducible_train.selection.scoring import decomposition
 from reducible_train.selection.survey import Survey, survey
@@ -258,6 +258,7 @@ def _samples(data: Any, model: Any) -> Samples:
     try:
         samples = samples_of(data, every=True)
         check_samples(samples.counting, model, None, run=True)
+        check_inputs(samples.counting, model)
     except (ArgumentError, SpectrumError) as error:  # they call data by its name elsewhere
         told = str(error).replace("`calibration`", "`data`").replace("calibration samples", "data")
         raise type(error)(told) from error

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.errors import ArgumentError, SpectrumError
+from reducible_train.errors import ArgumentError
 from reducible_train.selection.samples import (
     FEW,
     ROOM,
@@ -38,7 +38,6 @@ def samples_of(calibration: Any, *, every: bool = False) -> Samples:
 
     Raises:
         ArgumentError: No samples, or inputs and targets of different number; what is no array.
-        SpectrumError: NaN or infinite inputs of those of weight above 0.
     """
     batches = batches_of(calibration, ENOUGH) or [calibration]
     given = joined([_arrays(each) for each in batches])
@@ -48,14 +47,6 @@ def samples_of(calibration: Any, *, every: bool = False) -> Samples:
             "`calibration` must hold samples, at least one, of a weight above 0. Received: none. "
             "Give it as you give model.fit its data."
         )
-    for part in (samples, *samples.more):
-        for array in _keras.arrays_in(part.x):
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise SpectrumError(
-                    "`calibration` must be finite. Received: "
-                    f"{array.size - int(np.isfinite(array).sum())} of {array.size} numbers NaN or "
-                    "infinite. Clean the data, or leave these samples out."
-                )
     return given if every else samples
 
 

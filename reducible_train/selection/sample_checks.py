@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.errors import ArgumentError, first_sentence
-from reducible_train.selection.samples import Samples, shapes_fit
+from reducible_train.errors import ArgumentError, SpectrumError, first_sentence
+from reducible_train.selection.answers import MOST, not_finite, outputs_of
+from reducible_train.selection.samples import Samples, part_of, shapes_fit
 
 
 def check_samples(samples: Samples, model: Any, who: str | None, *, run: bool) -> None:
@@ -63,6 +64,45 @@ def try_out(samples: Samples, model: Any, who: str | None) -> None:
             _keras.layer_calls(model, [], batch[0], None)
         except Exception as error:
             raise cannot_be_run(model, error) from error
+
+
+def check_inputs(samples: Samples, model: Any) -> None:
+    """Refuse inputs of NaN or infinity, unless the model makes finite outputs of them.
+
+    Args:
+        samples: The samples.
+        model: The model; it stays as it is.
+
+    Raises:
+        ArgumentError: The model cannot be run on them.
+        SpectrumError: There are some, and the model does not, or cannot be asked.
+    """
+    for part in (samples, *samples.more):
+        floats = [each for each in _keras.arrays_in(part.x) if each.dtype.kind == "f"]
+        bad = sum(each.size - int(np.isfinite(each).sum()) for each in floats)
+        if bad and not _takes_them(model, part, floats):
+            raise SpectrumError(
+                f"`calibration` must be finite. Received: {bad} of "
+                f"{sum(each.size for each in floats)} numbers NaN or infinite. Clean the data, or "
+                "leave these samples out."
+            )
+
+
+def _takes_them(model: Any, samples: Samples, floats: Sequence[np.ndarray]) -> bool:
+    """True if a model makes finite outputs of those samples that are not finite."""
+    part = _keras.trained_model(model)
+    can_run = _keras.has_call(part) and not _keras.unbuilt_parts(model)
+    if not can_run or _keras.is_distributed(model):
+        return False
+    rows = [np.isfinite(each.reshape(len(each), -1)).all(axis=1) for each in floats]
+    places = np.flatnonzero(~np.logical_and.reduce(rows))[:MOST]
+    size = max(len(places), _keras.fixed_batch(model) or 1)
+    asked = Samples(*part_of(np.resize(places, size), samples.x, None, None))
+    try:
+        bad, _ = not_finite(outputs_of(model, asked))
+    except Exception as error:
+        raise cannot_be_run(model, error) from error
+    return not bad
 
 
 def check_asking(model: Any, asking: Mapping[str, Sequence[str]], data: Any) -> str | None:

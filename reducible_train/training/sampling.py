@@ -19,7 +19,12 @@ from reducible_train.selection.input_shapes import (
     shapes_told,
 )
 from reducible_train.selection.judge import NO_DATA, UNWATCHED, asking_of, takes_samples
-from reducible_train.selection.sample_checks import check_asking, check_samples, try_out
+from reducible_train.selection.sample_checks import (
+    check_asking,
+    check_inputs,
+    check_samples,
+    try_out,
+)
 from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.samples import ROOM, Samples
 from reducible_train.settings.compression import CompressionSettings
@@ -87,12 +92,15 @@ def check_calibration(model: Any, samples: Samples | None) -> None:
 
     Raises:
         ArgumentError: They do, or it cannot.
+        SpectrumError: Inputs of NaN or infinity, of which the model makes no finite outputs.
     """
     for part in () if samples is None else (samples, *samples.more):
         check_values(model, part.x, part.y, "`calibration`", part.weight)
     called = _keras.has_call(_keras.trained_model(model)) and not _keras.has_own_step(model)
     if samples is not None and called and not _keras.is_distributed(model):
         check_samples(samples, model, None, run=not _keras.unbuilt_parts(model))
+    if samples is not None:
+        check_inputs(samples, model)
 
 
 def asking_in(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:

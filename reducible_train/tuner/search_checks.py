@@ -12,6 +12,7 @@ import keras
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.calibration import samples_of
+from reducible_train.selection.sample_checks import check_inputs
 from reducible_train.settings.checks import plain, takes
 from reducible_train.settings.monitors import check_validated
 from reducible_train.settings.search_space import SearchSpace
@@ -69,7 +70,7 @@ def check_search(
             "Dataset, or leave `latency` out."
         )
     try:
-        _check_calibration(plan.calibration)
+        _check_calibration(plan.calibration, model)
         quality = _checked_quality(plan, trial, model, validated=validates(arguments))
         _check_objectives(plan, trial, quality)
         if quality.monitor.startswith("val_"):
@@ -102,11 +103,11 @@ def _checked_quality(plan: TrialPlan, trial: TunerTrial, model: Any, *, validate
     return quality
 
 
-def _check_calibration(given: Any) -> None:
+def _check_calibration(given: Any, model: Any) -> None:
     """Refuse what no trial could be judged by; what can be read only once is left to the first."""
     counts = isinstance(plain(given), int)  # samples of the fit
     if given is not None and not counts and not hasattr(given, "__next__"):
-        samples_of(given)
+        check_inputs(samples_of(given), model)
 
 
 def _check_reported(

@@ -640,6 +640,29 @@ def test_a_fit_refuses_a_calibration_set_of_the_wrong_shape_before_its_first_ste
     np.testing.assert_array_equal(before[0], weights(model)[0])
 
 
+class Imputed(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.where(keras.ops.isnan(x), 0.0, x)
+
+
+@pytest.mark.parametrize("how", ["analyze", "factorize", "fit", "one batch size"])
+def test_numbers_that_the_model_imputes_need_not_be_finite(how):
+    shape = (16, 24) if how == "one batch size" else (None, 24)
+    layers = [Imputed(), keras.layers.Dense(32, name="first"), keras.layers.Dense(4)]
+    model = zoo.compiled(keras.Sequential([keras.Input(batch_shape=shape), *layers]))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(48, 24)).astype("float32"), rng.integers(4, size=48)
+    x[::5, :7] = np.nan
+    if how == "analyze":
+        assert np.isfinite(analyze(model, (x, y)).baseline)
+    elif how == "fit":
+        scheduler = RankScheduler(0.5, calibration=(x, y))
+        model.fit(x, y, verbose=0, callbacks=[scheduler])
+        assert scheduler.report.ranks["first/kernel"] is not None
+    else:
+        assert factorize(model, 0.5, calibration=(x, y)).ranks["first/kernel"] is not None
+
+
 def test_numbers_that_are_not_finite_are_refused():
     x, _ = data()
     x[3, 4] = np.nan
