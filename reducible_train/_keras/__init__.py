@@ -8,6 +8,7 @@ of what may move, `slots` that of the slots of optimizers.
 
 from reducible_train._keras.ahead import Ahead, batches_ahead, before_step
 from reducible_train._keras.answers import Output, answers, can_be_judged
+from reducible_train._keras.batch_parts import parts_of
 from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
@@ -304,6 +305,7 @@ __all__ = [
     "outputs_without_loss",
     "own_objects",
     "own_variables",
+    "parts_of",
     "passing_state",
     "plainly_named",
     "put_state",

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from reducible_train._keras.functions import has_own_loss
+from reducible_train._keras.functions import has_own_loss, has_own_test_step
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import in_graphs
@@ -71,8 +71,8 @@ def answers(
 
 def can_be_judged(model: Any) -> bool:
     """True for a model whose loss and metrics can be had of its outputs, as Keras has them."""
-    stock = type(model).test_step is keras.Model.test_step
-    return bool(getattr(model, "compiled", False)) and stock and not has_own_loss(model)
+    is_compiled = bool(getattr(model, "compiled", False))
+    return is_compiled and not has_own_test_step(model) and not has_own_loss(model)
 
 
 def _judge(model: Any, x: Any, y: Any, outputs: Any, weight: Any) -> dict[str, float]:

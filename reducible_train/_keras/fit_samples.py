@@ -10,7 +10,9 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
+from reducible_train._keras.batch_parts import holds_numbers, parts_of
 from reducible_train._keras.fits import running_fit
+from reducible_train._keras.functions import has_own_test_step
 from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_value
 
@@ -35,7 +37,8 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     found = running_fit(callback, "validation_data")
     if found is None:
         return None
-    validation = _batches(found["validation_data"], most)
+    own = has_own_test_step(callback.model)
+    validation = _batches(found["validation_data"], most, own)
     if validation:
         return "the validation data", validation
     arrays = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
@@ -65,11 +68,11 @@ def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
     size = found.get("batch_size") or 32
     parts: list[tuple[str, Batch, int | None]] = []
     parts.append(("x and y", tuple(found.get(name) for name in ("x", "y", "sample_weight")), size))
-    data = found.get("validation_data")
+    data, own = found.get("validation_data"), has_own_test_step(callback.model)
     if isinstance(data, keras.utils.PyDataset) or hasattr(data, "element_spec"):
-        parts += [("validation_data", each, None) for each in _batches(data, 1)]
+        parts += [("validation_data", each, None) for each in _batches(data, 1, own)]
     elif data is not None:
-        validation = keras.utils.unpack_x_y_sample_weight(data)
+        validation = parts_of(data, own=own)
         parts.append(("validation_data", validation, found.get("validation_batch_size") or size))
     return [part for part in parts if part[1][0] is not None and _is_numbers(part[1])]
 
@@ -106,14 +109,7 @@ def first_rows(parts: Batch, count: int | None) -> Batch:
 
 
 def _is_numbers(parts: Any) -> bool:
-    return all(_has_rows(each) and _holds_numbers(each.dtype) for each in arrays_in(parts))
-
-
-def _holds_numbers(dtype: Any) -> bool:
-    try:
-        return bool(keras.backend.standardize_dtype(dtype) != "string")
-    except ValueError:  # objects, texts
-        return False
+    return all(_has_rows(each) and holds_numbers(each.dtype) for each in arrays_in(parts))
 
 
 def batches_in_order(source: keras.utils.PyDataset) -> Iterator[Any]:
@@ -122,14 +118,14 @@ def batches_in_order(source: keras.utils.PyDataset) -> Iterator[Any]:
     return (source[number] for number in (itertools.count() if count is None else range(count)))
 
 
-def _batches(data: Any, most: int) -> list[Batch]:
+def _batches(data: Any, most: int, own: bool) -> list[Batch]:
     if isinstance(data, keras.utils.PyDataset):
-        return _first(batches_in_order(data), most)
+        return _first(batches_in_order(data), most, own)
     if hasattr(data, "element_spec"):
         is_still = hasattr(data, "as_numpy_iterator") and not _shuffles(data)
-        return _first(data, most) if is_still else []
+        return _first(data, most, own) if is_still else []
     if isinstance(data, list | tuple) and 1 <= len(data) <= 3:
-        return _of_arrays((*data, None, None)[:3], most)
+        return _of_arrays(parts_of(tuple(data), own=own), most)
     return []
 
 
@@ -148,11 +144,11 @@ def _shuffles(dataset: Any) -> bool:
     return seen == 0
 
 
-def _first(batches: Iterable[Any], most: int) -> list[Batch]:
+def _first(batches: Iterable[Any], most: int, own: bool) -> list[Batch]:
     found: list[Batch] = []
     count = size = 0
     for each in batches:
-        batch = _mapped(_host, keras.utils.unpack_x_y_sample_weight(each))
+        batch = _mapped(_host, parts_of(each, own=own))
         arrays = arrays_in(batch[0])
         found.append(batch)
         count += len(arrays[0])

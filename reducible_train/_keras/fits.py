@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
 
+from reducible_train._keras.batch_parts import parts_of
+from reducible_train._keras.functions import has_own_step
 from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.peeking import Batches, batches_of
 from reducible_train._keras.values import host_value
@@ -263,7 +265,7 @@ def _spec(found: Any) -> tuple[Any, Any, Any] | None:
         spec = getattr(found.get("x"), "element_spec", None)
     if spec is None:
         spec = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(spec)
+    x, y, weight = parts_of(spec, own=has_own_step(found["self"]))
     x, y, weight = (map_arrays(lambda each: each, part) for part in (x, y, weight))
     if not all(_has_shape(each) for each in arrays_in(x)):
         return None

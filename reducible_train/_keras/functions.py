@@ -54,6 +54,11 @@ def has_own_step(model: Any) -> bool:
     return type(model).train_step is not keras.Model.train_step
 
 
+def has_own_test_step(model: Any) -> bool:
+    """True for a model whose step of `evaluate` is not Keras's."""
+    return type(model).test_step is not keras.Model.test_step
+
+
 def has_own_predictions(model: Any) -> bool:
     """True for a model whose `predict` may give other numbers than its call."""
     names = ("predict", "predict_step")

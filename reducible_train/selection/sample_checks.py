@@ -14,6 +14,11 @@ from reducible_train.errors import ArgumentError, SpectrumError, first_sentence
 from reducible_train.selection.answers import MOST, not_finite, outputs_of
 from reducible_train.selection.samples import Samples, part_of, shapes_fit
 
+_OWN = (
+    "Its own train_step may take other data than its call: give what that takes, several inputs as "
+    "a list, such as calibration=[anchors, positives, negatives]."
+)
+
 
 def check_samples(samples: Samples, model: Any, who: str | None, *, run: bool) -> None:
     """Refuse samples that a model, or what asks for them, cannot use.
@@ -146,6 +151,8 @@ def _check_shapes(samples: Samples, model: Any) -> None:
     if known is None or shapes_fit(found, known):
         return
     advice = "Give it as you give model.fit its inputs."
+    if _keras.has_own_step(model):
+        advice = _OWN
     if [len(shape or ()) + 1 for shape in found] == [len(shape) for shape in known]:
         advice = "Give a dataset in batches, dataset.batch(32), and one sample as x[None]."
     elif isinstance(samples.x, list):
@@ -189,9 +196,12 @@ def _of_any_number(shapes: Sequence[Sequence[int | None]]) -> str:
 
 def cannot_be_run(model: Any, error: Exception) -> ArgumentError:
     """The error to raise where a model fails on samples."""
+    advice = "Give them as you give model.fit its data."
+    if _keras.has_own_step(model):
+        advice = _OWN
     return ArgumentError(
         f"Model '{model.name}' cannot be run on the calibration samples. "
-        f"Received: {first_sentence(error)} Give them as you give model.fit its data."
+        f"Received: {first_sentence(error)} {advice}"
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.selection.samples import (
@@ -38,6 +36,7 @@ class SampleCollector:
         self.count = 0
         self._room = room
         self._spare = ROOM  # bytes, for samples of weight 0
+        self._own = _keras.has_own_step(model)
         self._batches: list[tuple[Any, Any, Any]] = []
         ahead = _keras.batches_ahead(model, self._take)
         if ahead is None:
@@ -76,7 +75,7 @@ class SampleCollector:
     def _take(self, batch: Any) -> bool:
         x, y, weight = (
             _keras.map_arrays(_keras.host_value, part)
-            for part in keras.utils.unpack_x_y_sample_weight(batch)
+            for part in _keras.parts_of(batch, own=self._own)
         )
         counting = counting_samples((x, y, weight))
         size, counts = (_size(each) for each in ((x, y, weight), counting))

@@ -113,6 +113,49 @@ def test_what_nobody_asked_for_is_done_without():
     assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"frobenius"}
 
 
+class Triplets(keras.Model):
+    """Learns that an anchor is nearer to its positive than to its negatives."""
+
+    def __init__(self, *, together):
+        super().__init__()
+        self.inner, self.together = chain(keras.Model), together
+
+    def call(self, x):
+        return [self.inner(each) for each in x] if self.together else self.inner(x)
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            anchor, near, *far = [self.inner(each, training=True) for each in data]
+            loss = keras.ops.mean((anchor - near) ** 2 - sum((anchor - f) ** 2 for f in far))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+    def test_step(self, data):
+        return {"loss": keras.ops.mean(self.inner(data[0]))}
+
+
+@pytest.mark.parametrize("criterion", ["auto", "activation"])
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize("together", [False, True])
+def test_parts_that_are_no_targets_and_weights_are_not_taken_for_them(together, count, criterion):
+    model, scheduler = Triplets(together=together), RankScheduler(0.7, criterion=criterion)
+    model([X[:1]] * count if together else X[:1])
+    model.compile("sgd")
+    data = tf.data.Dataset.from_tensor_slices((X,) * count).batch(16)
+    fitting = {"validation_data": data, "shuffle": False, "verbose": 0, "callbacks": [scheduler]}
+    if together and criterion != "auto":
+        with pytest.raises(ArgumentError, match=r"calibration=\[anchors, positives, negatives\]"):
+            model.fit(data, **fitting)
+        return
+    model.fit(data, **fitting)
+    judged = {k.criterion for cut in scheduler.report.cuts for k in cut.kernels}
+    assert judged == {"frobenius" if together else "activation"}
+    told = " ".join(scheduler.report.notes)
+    assert ("calibration=[anchors, positives, negatives]" in told) == together
+    assert "once each" not in told
+
+
 @pytest.mark.parametrize("criterion", ["activation", "fisher"])
 def test_samples_that_cannot_be_run_are_refused_before_the_first_step(criterion):
     class Picky(L.Layer):
