@@ -11,7 +11,6 @@ from keras.src.backend.common import global_state
 
 from reducible_train._keras.functions import is_distributed
 from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
-from reducible_train._keras.metrics import held_metrics
 from reducible_train._keras.states import global_seed
 from reducible_train._keras.values import values_kept
 
@@ -50,7 +49,7 @@ def as_it_was(model: Any) -> Iterator[None]:
     foreign = [layer for layer in layers if not _is_keras(layer)]
     variables = [v for layer in layers for v in _state(layer, weights=bool(foreign))]
     if not is_distributed(model):  # there each replica has a part of a metric's value
-        variables += [v for metric in held_metrics(model) for v in metric.variables]
+        variables += [v for metric in _held_metrics(model) for v in metric.variables]
     if global_seed() is not None:  # for layers that draw without one of their own
         variables.append(global_seed())
     kept = list({id(each): each for each in variables}.values())
@@ -61,11 +60,11 @@ def as_it_was(model: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _new_metrics_reset(model: Any) -> Iterator[None]:
     """Metrics that get their variables within it, as those of `compile` do, begin anew after it."""
-    known = {id(v): v for metric in held_metrics(model) for v in metric.variables}
+    known = {id(v): v for metric in _held_metrics(model) for v in metric.variables}
     try:
         yield
     finally:
-        for metric in held_metrics(model):
+        for metric in _held_metrics(model):
             if any(id(v) not in known for v in metric.variables):
                 metric.reset_state()
 
@@ -89,6 +88,20 @@ def notes_kept(model: Any) -> Iterator[None]:
             layer._losses[:], layer._loss_ids = added, ids
         for attributes, numbers in known:
             attributes.update(numbers)
+
+
+def _held_metrics(model: Any) -> list[Any]:
+    """All metrics that a model or a part of it holds, each once.
+
+    Also those that `metrics` leaves out: of models within it, and of `compile` where a model tells
+    others.
+    """
+    found = list(getattr(model, "metrics", ()))
+    for layer in (model, *(layer for _, layer in walk(model))):
+        names = ("_loss_tracker", "_compile_metrics")
+        found += [*layer._metrics, *(getattr(layer, name, None) for name in names)]
+        found += getattr(getattr(layer, "_compile_loss", None), "metrics", ())
+    return list({id(each): each for each in found if each is not None}.values())
 
 
 def _is_keras(layer: Any) -> bool:

@@ -10,22 +10,22 @@ from typing import Any
 import keras
 from keras.src.utils.naming import get_object_name
 
-from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.metric_names import compiled_names
 
 
 def logged_metrics(model: Any) -> dict[str, str | None]:
     """The metrics that a compiled model puts into the logs of training.
 
-    With several outputs, before a first step, some that will not be there as well. Keras
-    itself names them only after a step.
-
     Returns:
         By name: `"up"`, `"down"` or `None` where nobody knows; nothing at all for a model
-        whose own `train_step` may log what it likes.
+        whose own `train_step` may log what it likes, or whose outputs nobody knows before a step.
     """
     if type(model).train_step is not keras.Model.train_step or not model.compiled:
         return {}
-    return _held_metrics(model)
+    told = compiled_names(model)
+    if told is None:
+        return {}
+    return {"loss": "down"} | told | _beside_compiled(model) | {"loss": "down"}
 
 
 def metrics_to_watch(model: Any, monitor: str, mode: str) -> dict[str, str | None]:
@@ -48,32 +48,19 @@ def metrics_to_watch(model: Any, monitor: str, mode: str) -> dict[str, str | Non
 
 
 def _held_metrics(model: Any) -> dict[str, str | None]:
-    """The metrics of a compiled model, as `logged_metrics` gives them."""
+    """The metrics of a compiled model, by names of their own and those that Keras gives them."""
     compiled = model._compile_metrics
     own = [] if compiled is None else [compiled._user_metrics, compiled._user_weighted_metrics]
     metrics = [m for m in keras.tree.flatten(own) if m is not None]
-    named = dict(map(_name_and_direction, metrics))
-    others = [m for m in model.metrics if m is not compiled]
-    named |= {m.name: getattr(m, "_direction", None) for m in others}
-    outputs = getattr(model, "output_names", None) or []
-    if len(outputs) > 1:
-        named |= {f"{output}_{name}": named[name] for name in list(named) for output in outputs}
-        named |= {f"{output}_loss": "down" for output in outputs}
-    return {"loss": "down"} | named | {"loss": "down"}
+    told = compiled_names(model) or {}
+    return dict(map(_name_and_direction, metrics)) | told | _beside_compiled(model)
 
 
-def held_metrics(model: Any) -> list[Any]:
-    """All metrics that a model or a part of it holds, each once.
-
-    Also those that `metrics` leaves out: of models within it, and of `compile` where a model tells
-    others.
-    """
-    found = list(getattr(model, "metrics", ()))
-    for layer in (model, *(layer for _, layer in walk(model))):
-        names = ("_loss_tracker", "_compile_metrics")
-        found += [*layer._metrics, *(getattr(layer, name, None) for name in names)]
-        found += getattr(getattr(layer, "_compile_loss", None), "metrics", ())
-    return list({id(each): each for each in found if each is not None}.values())
+def _beside_compiled(model: Any) -> dict[str, str | None]:
+    """The metrics of a model that `compile` was not given, nor made of its losses."""
+    known = {id(each) for each in getattr(model._compile_loss, "metrics", ())}
+    others = [m for m in model.metrics if m is not model._compile_metrics and id(m) not in known]
+    return {each.name: getattr(each, "_direction", None) for each in others}
 
 
 def several_numbers(model: Any) -> dict[str, int]:
@@ -108,16 +95,9 @@ def metric_of_name(name: str) -> dict[str, str | None]:
 def metric_names(model: Any) -> list[str]:
     """The names of metrics that are surely in the logs of training.
 
-    Of several outputs those with the output's name before them, as Keras writes them; of a model
-    whose own `train_step` may log what it likes, those that it holds.
+    Of a model whose own `train_step` may log what it likes, those that it holds.
     """
-    known = logged_metrics(model)
-    if not known:
-        return [each.name for each in getattr(model, "metrics", ())]
-    outputs = getattr(model, "output_names", None) or []
-    if len(outputs) < 2:
-        return list(known)
-    return [name for name in known if not all(f"{each}_{name}" in known for each in outputs)]
+    return list(logged_metrics(model)) or [each.name for each in getattr(model, "metrics", ())]
 
 
 @contextlib.contextmanager

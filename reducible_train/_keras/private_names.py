@@ -46,6 +46,8 @@ _TF_LAYER = "keras.src.backend.tensorflow.layer.TFLayer"
 _TF_MODEL = "keras.src.backend.tensorflow.trainer.TensorFlowTrainer"
 _TORCH = "keras.src.backend.torch.layer.TorchLayer"
 _JAX = "keras.src.backend.jax.trainer.JAXTrainer"
+_COMPILED = "keras.src.trainers.compile_utils.CompileMetrics"
+_COMPILED_LOSS = "keras.src.trainers.compile_utils.CompileLoss"
 _STORE = "keras.src.saving.saving_lib.H5IOStore"
 _TRACED = "tensorflow.python.eager.polymorphic_function.polymorphic_function.Function"
 _GRAPH = "tensorflow.python.eager.polymorphic_function.concrete_function.ConcreteFunction"
@@ -155,15 +157,11 @@ ATTRIBUTES = (
     PrivateName(_VARIABLE, "_trainable", "bool", "the flag, set with no question of the backend"),
     PrivateName(_VARIABLE, "_value", "object", "the backend's own, also while it waits"),
     PrivateName("keras.metrics.Metric", "_direction", "str", "whether more is better"),
-    PrivateName(
-        "keras.src.trainers.compile_utils.CompileMetrics", "_user_metrics", "list", "their names"
-    ),
-    PrivateName(
-        "keras.src.trainers.compile_utils.CompileMetrics",
-        "_user_weighted_metrics",
-        "list",
-        "their names",
-    ),
+    PrivateName(_COMPILED_LOSS, "_user_loss", "object", "names of losses before a step"),
+    PrivateName(_COMPILED, "_flat_metrics", "list", "their names"),
+    PrivateName(_COMPILED, "_flat_weighted_metrics", "list", "their names"),
+    PrivateName(_COMPILED, "_user_metrics", "list", "their names before a step"),
+    PrivateName(_COMPILED, "_user_weighted_metrics", "list", "their names before a step"),
     PrivateName(
         "keras.callbacks.SwapEMAWeights", "_ema_weights_in_model", "bool", "undo a cut in between"
     ),

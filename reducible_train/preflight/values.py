@@ -100,7 +100,7 @@ def _labelled(
 ) -> Iterator[tuple[tuple[int | None, ...], Any, np.ndarray, Any]]:
     """Shape, loss, labels and weights of each output where the first three are known."""
     outputs = getattr(model, "outputs", None) or []
-    names = getattr(model, "output_names", None) or []
+    names = _output_names(model)
     loss = getattr(model, "loss", None)
     losses = _parts(loss, names, len(outputs))
     if len(losses) != len(outputs):  # one for all
@@ -114,6 +114,15 @@ def _labelled(
     for output, each, given, heavy in zip(outputs, losses, labels, weights, strict=True):
         if _is_numbers(given) and len(output.shape) > 1:
             yield tuple(output.shape[1:]), each, given, heavy
+
+
+def _output_names(model: Any) -> list[str]:
+    """Names of the outputs of a graph, as targets go by them: keys of its answer, if it has any."""
+    names = getattr(model, "output_names", None) or []
+    answer = model.output if names else None
+    if isinstance(answer, dict) and len(answer) == len(names):
+        return [path[0] for path, _ in keras.tree.flatten_with_path(answer)]
+    return list(names)
 
 
 def _indices(model: Any, x: Any) -> Iterator[tuple[int, str, np.ndarray]]:

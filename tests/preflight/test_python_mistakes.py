@@ -291,6 +291,15 @@ def test_classes_are_looked_at_output_by_output(loss):
         fit(**heads, y={"kind": np.where(Y == 4, 5, Y), "size": X[:, :1] - 7})
 
 
+def test_classes_of_outputs_with_keys_are_looked_at():
+    heads = two_heads("mse")
+    model = keras.Model(heads.inputs, dict(zip("ab", heads.outputs, strict=True)))
+    model.compile("sgd", {"a": SPARSE, "b": "mse"})
+    given = {"a": np.where(Y == 4, 5, Y), "b": X[:, :1]}
+    with pytest.raises(ReducibleError, match=r"from 0 to 4.*Received: 5"):
+        check_values(model, X, given, "")
+
+
 def test_a_class_that_the_loss_ignores_and_a_loss_of_ones_own_are_let_pass():
     class Own(keras.losses.SparseCategoricalCrossentropy):
         def call(self, y_true, y_pred):

@@ -558,6 +558,32 @@ def test_metrics_of_several_outputs_are_known():
     assert undone(scheduler) == [(2, 4, 0.5)]
 
 
+def test_metrics_of_outputs_with_keys_are_known_by_these(tmp_path):
+    base, path = zoo.branches(), tmp_path / "best.reducible"
+    ends = dict(zip(("left", "right"), base.outputs, strict=True))
+    x, y = zoo.data(base)
+    y = dict(zip(ends, y, strict=True))
+    model = keras.Model(base.inputs, ends)
+    model.compile("sgd", dict.fromkeys(ends, HARD), metrics={"right": ["accuracy"]})
+
+    def train(*callbacks):
+        model.fit(x, y, validation_data=(x, y), verbose=0, epochs=2, callbacks=[*callbacks])
+
+    def watching(monitor):
+        yield [RankScheduler(budget=0.5, guard=Guard(monitor, max_drop=0.9))]
+        yield [scheduler := RankScheduler(budget=0.5), RankEarlyStopping(scheduler, monitor)]
+        scheduler = RankScheduler(budget=0.5)
+        yield [scheduler, RankModelCheckpoint(scheduler, path, monitor)]
+
+    for callbacks in watching("val_two_done_accuracy"):
+        with pytest.raises(ArgumentError, match="there will be loss, right_accuracy, left_loss, r"):
+            train(*callbacks)
+    for callbacks in watching("val_right_accuracy"):
+        train(*callbacks)
+        assert callbacks[0].metric_directions["right_accuracy"] == "up"
+    assert path.exists()
+
+
 # --- a limit ---------------------------------------------------------------------------
 
 
