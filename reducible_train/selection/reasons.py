@@ -10,7 +10,7 @@ from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.layers.uses import Uses
 from reducible_train.selection.factorizations import Factorization
-from reducible_train.settings.measures import Parameters, measure_kinds
+from reducible_train.settings.measures import Flops, Parameters, measure_kinds
 from reducible_train.settings.rules import LayerRule
 
 FROZEN = (
@@ -116,9 +116,10 @@ def _reason(
     if rule is not None and rule.split is not None and rule.split not in kernel.splits:
         return f"cannot be split as {rule.split!r} (by the rule for {rule.match!r})"
     limit = max(form.max_rank for form in forms)
-    if limit < 1 and all(form.uses == Uses.alike(0) for form in forms):
+    takes_work = limit < 1 and Flops.name in saved_by_none(forms)
+    if takes_work and all(form.uses == Uses.alike(0) for form in forms):
         return "no forward pass calls it, so it costs no FLOPs"
-    if limit < 1 and all(form.uses is not None and form.uses.dense == 0 for form in forms):
+    if takes_work and all(form.uses is not None and form.uses.dense == 0 for form in forms):
         return "looked up, which takes no FLOPs, and factors would take some"
     if limit < 1:
         return _too_small(kernel, rule, forms)

@@ -181,6 +181,17 @@ def test_what_no_forward_pass_calls_costs_no_flops():
     assert "no forward pass calls it" in aid.reason
 
 
+def test_what_is_looked_up_says_so_of_flops_alone():
+    inputs = keras.Input((1,), dtype="int32")
+    tables = [L.Embedding(60, size, name=f"of{size}")(inputs) for size in (1, 24)]
+    joined = L.Flatten()(L.Concatenate()(tables))
+    model = keras.Model(inputs, L.Dense(1, name="output")(L.Dense(20, name="a")(joined)))
+    for measure, words in {"parameters": "too small: no rank of a ", "flops": "no FLOPs"}.items():
+        report = factorize(keras.models.clone_model(model), budget=0.7, measure=measure)
+        reasons = {each.path: each.reason for each in report.kernels if each.rank is None}
+        assert words in reasons["of1/embeddings"]
+
+
 # --- what stays as it is, and works -------------------------------------------------------------
 
 
