@@ -94,7 +94,8 @@ class Evaluation:
                 f"{what}, so the model must be compiled. Received: '{self.model.name}', which is "
                 "not. Compile it, or give metric= a function: model -> number."
             )
-        if any(part.y is None for part in (self.samples, *self.samples.more)):
+        bare = any(part.y is None for part in (self.samples, *self.samples.more))
+        if bare and _keras.needs_targets(self.model, training=False):
             raise ArgumentError(
                 f"{what}, so it needs targets. Received: data without y. Give data=(x, y), or "
                 "metric= a function of the model that needs none."

@@ -108,6 +108,23 @@ def test_samples_that_all_weigh_nothing_are_refused():
         analyze(network(), (X, Y, 0 * HALF))
 
 
+class Penalized(keras.layers.Layer):
+    """Its outputs shall be small."""
+
+    def call(self, x):
+        self.add_loss(keras.ops.mean(keras.ops.square(x)))
+        return x
+
+
+def test_a_model_whose_losses_come_from_its_layers_needs_no_targets():
+    inputs = keras.Input((24,))
+    x = Penalized()(keras.layers.Dense(20, name="first")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="output")(x))
+    model.compile("adam")
+    found = analyze(model, X)
+    assert found.baseline == pytest.approx(model.evaluate(X, verbose=0), rel=1e-5)
+
+
 def test_factors_are_cut_and_come_back():
     model = network()
     factorize(model, rank=9)
