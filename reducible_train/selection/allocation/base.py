@@ -9,9 +9,10 @@ from typing import Any
 
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.selection.allocation.candidates import Candidate, Group, grouped
-from reducible_train.settings.checks import is_version
+from reducible_train.settings.checks import is_count, is_version, plain
 
 Ranks = list[int | None]
+Questions = Sequence[tuple[Sequence[Group], float]]  # the groups by a measure, and its capacity
 Allocator = Callable[[Sequence[Group], float], tuple[Ranks, float]]
 
 _ALLOCATORS: dict[str, Allocator] = {}
@@ -86,8 +87,8 @@ def allocate(
         method: `"knapsack"`, `"uniform"`, `"equal_energy"` or another name of `allocator_names()`.
 
     Raises:
-        ArgumentError: An unknown method, a path that occurs twice, a group without a rank in
-            common, a capacity that is not a number.
+        ArgumentError: An unknown method, or one that answers with what cannot be; a path that
+            occurs twice, a group without a rank in common, a capacity that is not a number.
         RankError: Even the smallest ranks cost more than the capacity.
 
     Example:
@@ -102,8 +103,55 @@ def allocate(
     solve = named_allocator(method)
     groups = grouped(candidates)
     capacity = checked_capacity(groups, capacity)
-    ranks, bound = solve(groups, capacity)
+    ranks, bound = checked_answer(method, [(groups, capacity)], solve(groups, capacity))
     return allocation_of([groups], ranks, bound, method)
+
+
+def checked_answer(method: str, questions: Questions, answer: Any) -> tuple[Ranks, float]:
+    """What an allocator has answered, its numbers as Python's own.
+
+    Args:
+        method: Its name.
+        questions: The groups by each measure, and what they may cost; one measure at least.
+        answer: What came.
+
+    Raises:
+        ArgumentError: It is no rank for each group with a bound, or ranks that may not be.
+    """
+    groups, who = questions[0][0], f"The allocation {method!r}"
+    try:
+        ranks, bound = answer
+        ranks, bound = [plain(rank) for rank in ranks], float(bound)
+    except (TypeError, ValueError):
+        ranks, bound = [], math.nan
+    if len(ranks) != len(groups) or math.isnan(bound):
+        raise ArgumentError(
+            f"{who} must return a rank for each group, None for dense, and a lower bound of what "
+            f"they lose. Received: {_shortened(answer)} for {len(groups)} groups. Return "
+            "(ranks, 0.0) where nothing is proven."
+        )
+    for group, rank in zip(groups, ranks, strict=True):
+        allowed = group.dense_cost is not None if rank is None else rank in group.ranks
+        if not allowed or not (rank is None or is_count(rank)):
+            dense = "" if group.dense_cost is None else ", or None for dense"
+            raise ArgumentError(
+                f"{who} must give {group.members[0].path} one of its ranks, group.ranks, from "
+                f"{group.min_rank} to {group.max_rank}{dense}. Received: {_shortened(rank)}. "
+                "Choose with group.within_limits(rank)."
+            )
+    for same, capacity in questions:
+        cost = total_cost(same, ranks)
+        if cost > capacity + _ROUND_OFF * abs(capacity):
+            raise ArgumentError(
+                f"{who} must return ranks that cost no more than the capacity, {capacity:.17g}. "
+                f"Received: ranks of cost {cost:.17g}. Lower them, or choose 'knapsack'."
+            )
+    return ranks, bound
+
+
+def _shortened(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= 60 else f"{told[:57]}..."
 
 
 def allocation_of(

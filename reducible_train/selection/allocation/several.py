@@ -8,16 +8,17 @@ from reducible_train.errors import ArgumentError, RankError
 from reducible_train.selection.allocation.base import (
     Allocation,
     Allocator,
+    Questions,
     Ranks,
     allocation_of,
+    checked_answer,
     checked_capacity,
     named_allocator,
     total_cost,
     total_loss,
 )
-from reducible_train.selection.allocation.candidates import Candidate, Group, grouped
+from reducible_train.selection.allocation.candidates import Candidate, grouped
 
-Questions = Sequence[tuple[Sequence[Group], float]]  # the groups by a measure, and its capacity
 Solver = Callable[[Questions], tuple[Ranks, float]]
 
 _SOLVERS: dict[str, Solver] = {}
@@ -72,15 +73,24 @@ def allocate_several(
             "There must be one capacity for each measure, and one measure at least. Received: "
             f"{len(capacities)} for {len(candidates)}. Give the costs of each with its capacity."
         )
-    solve = named_allocator(method)
+    solve = _checking(method)
     by_measure = [grouped(each) for each in candidates]
     questions = [
         (groups, checked_capacity(groups, capacity))
         for groups, capacity in zip(by_measure, capacities, strict=True)
     ]
     _check_smallest(questions)
-    ranks, bound = _solved(solve, questions, _SOLVERS.get(method))
+    answer = _solved(solve, questions, _SOLVERS.get(method))
+    ranks, bound = checked_answer(method, questions, answer)
     return allocation_of(by_measure, ranks, bound, method)
+
+
+def _checking(method: str) -> Allocator:
+    """The allocator of a name, whose answers are looked at."""
+    solve = named_allocator(method)
+    return lambda groups, capacity: checked_answer(
+        method, [(groups, capacity)], solve(groups, capacity)
+    )
 
 
 def smallest(questions: Questions) -> Ranks:

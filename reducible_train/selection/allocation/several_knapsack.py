@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.selection.allocation.base import Ranks
+from reducible_train.selection.allocation.base import Questions, Ranks
 from reducible_train.selection.allocation.candidates import Group
 from reducible_train.selection.allocation.knapsack import search
 from reducible_train.selection.allocation.options import (
@@ -33,7 +33,7 @@ from reducible_train.selection.allocation.options import (
     loss_unit_of,
     undominated,
 )
-from reducible_train.selection.allocation.several import Questions, of_several, smallest
+from reducible_train.selection.allocation.several import of_several, smallest
 
 Array = npt.NDArray[np.float64]
 

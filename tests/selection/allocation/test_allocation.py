@@ -478,3 +478,38 @@ def test_an_allocator_defined_again_takes_the_place_of_its_predecessor(monkeypat
     for _ in range(2):
         made = cell()
         assert base.named_allocator("new") is made
+
+
+ANSWERS = {
+    "nothing": (None, "return a rank for each group.* Received: None for 2 groups"),
+    "a list": ([2, 2], "return a rank for each group"),
+    "short": (([2], 0.0), r"return a rank for each group.* Received: \(\[2\], 0.0\)"),
+    "no bound": (([2, 2], None), "a lower bound"),
+    "nan": (([2, 2], math.nan), "a lower bound"),
+    "over": (([6, 6], 0.0), "no more than the capacity, 30. Received: ranks of cost 48"),
+    "dense": (([None, 2], 0.0), "no more than the capacity"),
+    "never dense": (([2, None], 0.0), "give tight one of its ranks.*from 2 to 6. Received: None"),
+    "below": (([2, 1], 0.0), "give tight one of its ranks, .*from 2 to 6. Received: 1"),
+    "above": (([7, 2], 0.0), "give free one of .* from 1 to 6, or None for dense. Received: 7"),
+    "fractions": (([2.0, 2], 0.0), "give free one of its ranks"),
+    "words": ((["2", 2], 0.0), "give free one of its ranks"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_an_allocator_of_ones_own_returns_is_looked_at(name, monkeypatch):
+    monkeypatch.setattr(base, "_ALLOCATORS", dict(base._ALLOCATORS))
+    answer, words = ANSWERS[name]
+    allocator("mine")(lambda groups, capacity: answer)
+    made = [Candidate("free", [1.0] * 6, 4, 90, 1, 6), Candidate("tight", [1.0], 4, None, 2, 6)]
+    with pytest.raises(ArgumentError, match=f"The allocation 'mine' must .*{words}"):
+        allocate(made, 30, "mine")
+
+
+def test_numbers_of_numpy_are_ranks_and_a_bound_may_say_nothing(monkeypatch):
+    monkeypatch.setattr(base, "_ALLOCATORS", dict(base._ALLOCATORS))
+    allocator("mine")(lambda groups, capacity: (np.array([2, 3]), -math.inf))
+    made = [Candidate(name, [1.0] * 6, 4, 90, 1, 6) for name in "ab"]
+    found = allocate(made, 30, "mine")
+    assert (found.ranks, found.bound) == ({"a": 2, "b": 3}, 0.0)
+    assert all(type(rank) is int for rank in found.ranks.values())

@@ -244,6 +244,14 @@ def test_a_method_that_knows_one_budget_only_is_tightened(monkeypatch):
     assert (found.cost, found.others) == (18.0, (10.0, 10.0))
 
 
+def test_what_a_method_of_ones_own_returns_is_looked_at(monkeypatch):
+    monkeypatch.setattr(base, "_ALLOCATORS", dict(base._ALLOCATORS))
+    base.allocator("mine")(lambda groups, capacity: ([3] * len(groups), 0.0))
+    made = [Candidate("a", [2.0, 1.0], 3, 9, 1, 2), Candidate("b", [1.0, 1.0], 3, 9, 1, 2)]
+    with pytest.raises(ArgumentError, match="'mine' must give a one of its ranks"):
+        allocate_several([made, made], [12, 12], "mine")
+
+
 def test_what_cannot_be_met_is_refused():
     small, fast = network(3)
     with pytest.raises(RankError, match="`capacity` must be at least"):
