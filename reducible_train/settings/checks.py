@@ -349,6 +349,30 @@ def register(kinds: dict[str, type[T]], cls: type[T], what: str, name: str = "ki
     kinds[kind] = cls
 
 
+def check_name(name: object, what: str, *kept: str) -> None:
+    """Refuse a name under which a function of one's own would never be found.
+
+    Args:
+        name: The name.
+        what: What is called so, with its article.
+        kept: Names that mean something else.
+
+    Raises:
+        ArgumentTypeError: It is no text, or empty.
+        ArgumentError: It means something else.
+    """
+    if not isinstance(name, str) or not name:
+        raise ArgumentTypeError(
+            f"{what} must have a name, as text. Received: {name!r}. Write it in brackets behind "
+            "the decorator, such as 'a_name'."
+        )
+    if name in kept:
+        raise ArgumentError(
+            f"{what} must have a name of its own. Received: {name!r}, which leaves the choice to "
+            "the package. Choose another."
+        )
+
+
 def is_version(new: Any, old: Any) -> bool:
     """True of what is defined where the old one was, as by a cell of a notebook run again.
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from reducible_train.errors import ArgumentError, RankError
 from reducible_train.selection.allocation.candidates import Candidate, Group, grouped
-from reducible_train.settings.checks import is_count, is_version, plain
+from reducible_train.settings.checks import check_name, is_count, is_version, plain
+from reducible_train.settings.compression import AUTO
 
 Ranks = list[int | None]
 Questions = Sequence[tuple[Sequence[Group], float]]  # the groups by a measure, and its capacity
@@ -49,6 +50,7 @@ def allocator(name: str) -> Callable[[Allocator], Allocator]:
     a rank for each group (`None` for dense), and a proven lower bound of the objective. It is a
     pure function: equal questions get equal answers.
     """
+    check_name(name, "An allocator", AUTO)
 
     def register(function: Allocator) -> Allocator:
         if not is_version(function, _ALLOCATORS.get(name, function)):

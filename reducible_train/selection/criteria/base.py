@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
+
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.metric import RIDGE, Metric, ridged
 from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.refit import Refit
 from reducible_train.linalg.roots import Array, Thin, Weight
 from reducible_train.linalg.separation import Separated
-from reducible_train.settings.checks import is_version
+from reducible_train.settings.checks import check_name, is_version
+from reducible_train.settings.compression import AUTO, MEASURED
 
 NEEDS = ("inputs", "gradients")
 
@@ -92,8 +95,19 @@ class Criterion:
     comparable: bool = False
 
     def metric_of(self, statistics: Statistics) -> Metric:
-        """The metric of a kernel, also of one whose inputs come in pieces."""
+        """The metric of a kernel, also of one whose inputs come in pieces.
+
+        Raises:
+            ArgumentError: The criterion, of one's own, returns what is none.
+        """
         metric, inputs = self.metric(statistics), statistics.inputs
+        fault = _fault(metric)
+        if fault is not None:
+            raise ArgumentError(
+                f"The criterion {self.name!r} must return a Metric, whose weights are None or "
+                "symmetric, positive definite arrays: (k, k), or (k,) for a diagonal. Received: "
+                f"{fault}. ridged(weight) puts a floor under one that may be zero."
+            )
         block_gram = statistics.block_gram
         if not isinstance(inputs, Separated) or block_gram is None:
             return metric
@@ -112,6 +126,7 @@ def criterion(
     name: str, *, needs: tuple[str, ...] = (), comparable: bool = False
 ) -> Callable[[Callable[[Statistics], Metric]], Callable[[Statistics], Metric]]:
     """Make a function known as a criterion: statistics of a kernel -> metric of its errors."""
+    check_name(name, "A criterion", AUTO, MEASURED)
     if not set(needs) <= set(NEEDS):
         raise ArgumentError(
             f"A criterion may need {' and '.join(map(repr, NEEDS))}. Received: needs={needs!r}."
@@ -161,3 +176,38 @@ def _present(moments: Known | None, name: str) -> Known:
             "Collect them over a calibration set first."
         )
     return moments
+
+
+def _fault(metric: object) -> str | None:
+    """What cannot be of a metric, or `None`; an eigenvalue below 0 is not looked for."""
+    if not isinstance(metric, Metric):
+        return "None" if metric is None else f"a {type(metric).__name__}"
+    for name in ("inputs", "outputs", "block_gram"):
+        weight = getattr(metric, name)
+        found = None if weight is None else _weight_fault(weight)
+        if found is not None:
+            return f"`{name}` {found}"
+    return None
+
+
+def _weight_fault(weight: Weight) -> str | None:
+    """What is wrong with the numbers of a weight, or `None`."""
+    numbers = np.asarray(weight.vectors if isinstance(weight, Thin) else weight)
+    if (
+        not hasattr(weight, "shape")
+        or numbers.dtype.kind not in "fiu"
+        or numbers.ndim not in (1, 2)
+    ):
+        return f"that is a {type(weight).__name__}, of {numbers.dtype} and shape {numbers.shape}"
+    bad = int(numbers.size - np.isfinite(numbers).sum())
+    if bad:
+        return f"with {bad} of {numbers.size} numbers NaN or infinite"
+    if numbers.ndim == 1:
+        return None if numbers.min() > 0 else f"whose least number is {numbers.min():g}"
+    if isinstance(weight, Thin):
+        diagonal = (numbers**2).sum(axis=0) + weight.floor
+    else:
+        diagonal = np.diagonal(numbers)
+    if diagonal.min() >= 0 and diagonal.max() > 0:
+        return None
+    return f"whose diagonal is from {diagonal.min():g} to {diagonal.max():g}"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducible_train.errors import ArgumentError, RankError
+from reducible_train.errors import ArgumentError, RankError, ReducibleError
 from reducible_train.selection.allocation import (
     Candidate,
     allocate,
@@ -463,6 +463,12 @@ def test_unknown_methods_are_refused_with_the_known_ones():
         allocate([], 1, "best")
     with pytest.raises(ArgumentError, match="'knapsack', taken by knapsack"):
         allocator("knapsack")(lambda groups, capacity: ([], 0.0))
+
+
+@pytest.mark.parametrize("name", [5, "", "auto"])
+def test_a_name_that_would_never_be_asked_for_is_refused(name):
+    with pytest.raises(ReducibleError, match=f"An allocator must have a name.* Received: {name!r}"):
+        allocator(name)
 
 
 def test_an_allocator_defined_again_takes_the_place_of_its_predecessor(monkeypatch):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ReducibleError
 from reducible_train.linalg.metric import Metric, ridged
 from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.roots import Thin
 from reducible_train.linalg.separation import Separated
 from reducible_train.linalg.svd import decompose, decompose_product, energy_at, relative_error
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh, weigh_stack
@@ -336,6 +337,40 @@ def test_a_criterion_needs_its_statistics_and_a_name_of_its_own():
         criterion("frobenius")(lambda statistics: Metric())
     with pytest.raises(ArgumentError, match="needs=\\('targets',\\)"):
         criterion("new", needs=("targets",))
+
+
+@pytest.mark.parametrize("name", [5, "", None, "auto", "measured"])
+def test_a_name_that_would_never_be_asked_for_is_refused(name):
+    with pytest.raises(ReducibleError, match=f"A criterion must have a name.* Received: {name!r}"):
+        criterion(name)
+
+
+RETURNED = {
+    "nothing": (None, "Received: None"),
+    "an array": (np.eye(M), "Received: a ndarray"),
+    "zero": (Metric(inputs=np.zeros((M, M))), "`inputs` whose diagonal is from 0 to 0"),
+    "negative": (Metric(outputs=-np.eye(N)), "`outputs` whose diagonal is from -1 to -1"),
+    "nan": (Metric(inputs=np.full((M, M), np.nan)), "`inputs` with 81 of 81 numbers NaN"),
+    "a zero of a diagonal": (Metric(inputs=np.arange(M)), "`inputs` whose least number is 0"),
+    "a thin one": (Metric(inputs=Thin(np.zeros((2, M)))), "`inputs` whose diagonal is from 0"),
+    "a list": (Metric(inputs=[1.0] * M), "`inputs` that is a list"),
+    "words": (Metric(inputs=np.array(["a"] * M)), "`inputs` that is a ndarray, of <U1"),
+    "one number": (Metric(inputs=np.float64(1)), "`inputs` that is a float64"),
+}
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_what_a_criterion_of_ones_own_returns_is_looked_at(name, statistics):
+    metric, words = RETURNED[name]
+    mine = base.Criterion("mine", ("inputs",), lambda known: metric)
+    with pytest.raises(ArgumentError, match=f"'mine' must return a Metric.*{words}"):
+        mine.metric_of(statistics)
+
+
+def test_a_weight_that_is_singular_is_a_weight(statistics):
+    weight = np.diag([0.0] + [1.0] * (M - 1))
+    for metric in (Metric(), Metric(inputs=weight), Metric(inputs=np.ones(M, "float32"))):
+        assert base.Criterion("mine", (), lambda known, m=metric: m).metric_of(statistics) is metric
 
 
 def test_a_criterion_defined_again_takes_the_place_of_its_predecessor(monkeypatch):
