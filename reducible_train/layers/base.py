@@ -22,7 +22,7 @@ from reducible_train.layers.kind import KernelKind, partner
 from reducible_train.layers.named_variables import NamedVariables
 from reducible_train.layers.product_losses import product_losses
 from reducible_train.linalg.matricization import Matricization
-from reducible_train.settings.checks import is_count, plain
+from reducible_train.settings.checks import is_count, is_version, plain
 
 _CLASSES: dict[type, type[LowRank]] = {}  # by the dense class
 
@@ -55,6 +55,21 @@ class LowRank(NamedVariables):
                     f"Received: {cls.__name__}, which has that of {dense.__name__}, with a kernel "
                     "that is not there any more. Write one, with self.multiply(inputs, 'kernel') "
                     "in place of the product with the kernel."
+                )
+            owner = _call_in_place_of_its_own(dense, cls)
+            if owner is not None:
+                raise ArgumentTypeError(
+                    f"A low-rank class must compute what its dense class does. Received: "
+                    f"{cls.__name__}, which has the `call` of {owner.__name__} in place of that "
+                    f"of {dense.__name__}. Write one in {cls.__name__}: what {dense.__name__} "
+                    "does, with self.multiply(inputs, 'kernel') as the product with the kernel."
+                )
+            taken = _CLASSES.get(dense, cls)
+            if not is_version(cls, taken):
+                raise ArgumentError(
+                    "A dense class must have one low-rank class. Received: "
+                    f"{cls.__name__} for {dense.__name__}, which has {taken.__name__}. Write it "
+                    f"for a subclass of {dense.__name__}, and build models with that."
                 )
             _CLASSES[dense] = cls
 
@@ -245,13 +260,32 @@ def _computes_as(dense: type, cls: type[LowRank]) -> bool:
     return not own - dunders - {*_NOT_OF_CALLS} and _needs_kernel(dense, cls.kernel_kind)
 
 
+def _call_in_place_of_its_own(dense: type, cls: type[LowRank]) -> type | None:
+    """The low-rank class, made for another dense one, whose `call` hides one of the dense class's
+    own; `None` for none.
+    """
+    before = cls.__mro__[: cls.__mro__.index(dense)]
+    owner = next((each for each in before if "call" in vars(each)), cls)
+    own, kind = cast(Any, dense).call, vars(owner).get("kernel_kind")
+    if kind is not None:
+        return None if kind.dense_class.call is own else owner
+    is_ours = owner.__module__.startswith("reducible_train.")
+    return owner if is_ours and not _is_keras(own) else None
+
+
+def _is_keras(function: Any) -> bool:
+    """True for a function, decorated or not, that a module of Keras's has."""
+    module = getattr(inspect.unwrap(function), "__module__", None) or ""
+    return str(module).startswith("keras.")
+
+
 def _needs_kernel(dense: type, kind: KernelKind) -> bool:
     """True if the call of a dense class is Keras's, or takes the kernel, and asks for no factors.
 
     One of your own may be written for both: with a `multiply` that a low-rank class has, too.
     """
     call = inspect.unwrap(cast(Any, dense).call)
-    if getattr(call, "__module__", None) and call.__module__.startswith("keras."):
+    if _is_keras(call):
         return True
     code = getattr(call, "__code__", None)  # what is no plain function may be anything
     if code is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import zoo
 from kinds import KINDS
 
 from reducible_train import (
+    ArgumentError,
     ArgumentTypeError,
     LayerRule,
     SurgeryError,
@@ -23,7 +25,7 @@ from reducible_train import (
     to_stock_layers,
 )
 from reducible_train import layers as public
-from reducible_train.layers import base, dense_classes, find_kernels
+from reducible_train.layers import base, conv, dense_classes, find_kernels
 from reducible_train.layers.einsum_dense import Equation
 from reducible_train.layers.embedding import LowRankReversibleEmbedding
 from reducible_train.selection.scoring import decomposition
@@ -471,6 +473,72 @@ def test_a_low_rank_class_needs_a_call_of_its_own(low_rank_sine):
             return self.product("kernel")
 
     assert dense_classes()[Cosine] is ByProduct
+
+
+class Doubled(L.Dense):
+    def call(self, inputs, training=None):
+        return super().call(inputs, training) * 2 + 1
+
+
+def test_a_call_of_ones_own_is_not_lost_to_that_of_another_low_rank_class(monkeypatch):
+    monkeypatch.setattr(base, "_CLASSES", dict(base._CLASSES))
+    kind = dataclasses.replace(public.LowRankDense.kernel_kind, dense_class=Doubled)
+    with pytest.raises(ArgumentTypeError, match="`call` of LowRankDense in place of that of Doub"):
+
+        class Without(public.LowRankDense, Doubled):
+            kernel_kind = kind
+
+    class OwnConv(L.Conv1D):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    with pytest.raises(ArgumentTypeError, match="in place of that of OwnConv"):
+
+        class WithoutToo(conv.LowRankConv, OwnConv):
+            kernel_kind = dataclasses.replace(conv.LowRankConv1D.kernel_kind, dense_class=OwnConv)
+
+    assert not {Doubled, OwnConv} & set(dense_classes())
+
+    class Twice:
+        """A mixin, for several of them."""
+
+        def call(self, inputs, training=None):
+            return super().call(inputs, training) * 2 + 1
+
+    class LowRankDoubled(Twice, public.LowRankDense, Doubled):
+        kernel_kind = kind
+
+    class Named(L.Dense):
+        """Computes as `Dense` does."""
+
+    class LowRankNamed(public.LowRankDense, Named):
+        kernel_kind = dataclasses.replace(public.LowRankDense.kernel_kind, dense_class=Named)
+
+    assert dense_classes()[Doubled] is LowRankDoubled
+    assert dense_classes()[Named] is LowRankNamed
+
+
+def test_a_dense_class_has_one_low_rank_class(monkeypatch):
+    monkeypatch.setattr(base, "_CLASSES", dict(base._CLASSES))
+
+    class Plain(L.Dense):
+        """Has none yet."""
+
+    def cell(dense):
+        class LowRankPlain(public.LowRank, dense):
+            kernel_kind = public.KernelKind(dense)
+
+            def call(self, inputs, training=None):
+                return self.multiply(inputs, "kernel")
+
+        return LowRankPlain
+
+    with pytest.raises(ArgumentError, match="LowRankPlain for Dense, which has LowRankDense"):
+        cell(L.Dense)
+    assert dense_classes()[L.Dense] is public.LowRankDense
+    for _ in range(2):  # as a cell of a notebook that is run again
+        made = cell(Plain)
+        assert dense_classes()[Plain] is made
 
 
 def _by_dunder() -> type:
