@@ -125,16 +125,16 @@ def checked_answer(method: str, questions: Questions, answer: Any) -> tuple[Rank
         ranks, bound = answer
         ranks, bound = [plain(rank) for rank in ranks], float(bound)
     except (TypeError, ValueError):
-        ranks, bound = [], math.nan
-    if len(ranks) != len(groups) or math.isnan(bound):
+        ranks = None
+    if ranks is None or len(ranks) != len(groups):
         raise ArgumentError(
             f"{who} must return a rank for each group, None for dense, and a lower bound of what "
             f"they lose. Received: {_shortened(answer)} for {len(groups)} groups. Return "
             "(ranks, 0.0) where nothing is proven."
         )
     for group, rank in zip(groups, ranks, strict=True):
-        allowed = group.dense_cost is not None if rank is None else rank in group.ranks
-        if not allowed or not (rank is None or is_count(rank)):
+        may_be = is_count(rank) and rank in group.ranks
+        if not (may_be or (rank is None and group.dense_cost is not None)):
             dense = "" if group.dense_cost is None else ", or None for dense"
             raise ArgumentError(
                 f"{who} must give {group.members[0].path} one of its ranks, group.ranks, from "

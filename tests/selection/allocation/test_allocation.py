@@ -491,13 +491,13 @@ ANSWERS = {
     "a list": ([2, 2], "return a rank for each group"),
     "short": (([2], 0.0), r"return a rank for each group.* Received: \(\[2\], 0.0\)"),
     "no bound": (([2, 2], None), "a lower bound"),
-    "nan": (([2, 2], math.nan), "a lower bound"),
     "over": (([6, 6], 0.0), "no more than the capacity, 30. Received: ranks of cost 48"),
     "dense": (([None, 2], 0.0), "no more than the capacity"),
     "never dense": (([2, None], 0.0), "give tight one of its ranks.*from 2 to 6. Received: None"),
     "below": (([2, 1], 0.0), "give tight one of its ranks, .*from 2 to 6. Received: 1"),
     "above": (([7, 2], 0.0), "give free one of .* from 1 to 6, or None for dense. Received: 7"),
     "fractions": (([2.0, 2], 0.0), "give free one of its ranks"),
+    "lists": (([[1, 2], 2], 0.0), "give free one of its ranks"),
     "words": ((["2", 2], 0.0), "give free one of its ranks"),
 }
 
@@ -512,9 +512,10 @@ def test_what_an_allocator_of_ones_own_returns_is_looked_at(name, monkeypatch):
         allocate(made, 30, "mine")
 
 
-def test_numbers_of_numpy_are_ranks_and_a_bound_may_say_nothing(monkeypatch):
+@pytest.mark.parametrize("nothing", [-math.inf, math.nan, np.float32(0)])
+def test_numbers_of_numpy_are_ranks_and_a_bound_may_say_nothing(nothing, monkeypatch):
     monkeypatch.setattr(base, "_ALLOCATORS", dict(base._ALLOCATORS))
-    allocator("mine")(lambda groups, capacity: (np.array([2, 3]), -math.inf))
+    allocator("mine")(lambda groups, capacity: (np.array([2, 3]), nothing))
     made = [Candidate(name, [1.0] * 6, 4, 90, 1, 6) for name in "ab"]
     found = allocate(made, 30, "mine")
     assert (found.ranks, found.bound) == ({"a": 2, "b": 3}, 0.0)
