@@ -13,8 +13,8 @@ from reducible_train import _keras
 
 CROSS = "sparse_categorical_crossentropy"
 BOX, CLASS = np.zeros((4, 2), "float32"), np.zeros(4, "int32")
-BOTH = {"zbox": BOX, "cls": CLASS}
-LOSSES = {"zbox": "mse", "cls": CROSS}
+BOTH = {"cls": CLASS, "zbox": BOX}
+LOSSES = {"cls": CROSS, "zbox": "mse"}
 METRICS = {"cls": ["accuracy"], "zbox": ["mae"]}
 
 
@@ -39,7 +39,7 @@ class Own(keras.Model):
 
 
 def as_dict(one: Any, two: Any) -> Any:
-    return {"zbox": one, "cls": two}
+    return {"cls": two, "zbox": one}
 
 
 def as_list(one: Any, two: Any) -> Any:
@@ -82,7 +82,7 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any], Any]] = {
         [CLASS],
     ),
     "nested": (
-        lambda: graph(lambda one, two: {"q": {"zbox": one, "cls": two}, "r": one}),
+        lambda: graph(lambda one, two: {"q": {"cls": two, "zbox": one}, "r": one}),
         {"loss": {"q": LOSSES, "r": "mse"}, "metrics": {"q": METRICS, "r": ["mae"]}},
         {"q": BOTH, "r": BOX},
     ),
@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any], Any]] = {
     ),
     "one": (
         lambda: graph(second),
-        {"loss": CROSS, "metrics": ["acc", keras.metrics.SparseTopKCategoricalAccuracy]},
+        {"loss": CROSS, "metrics": ["acc", keras.metrics.SparseCategoricalCrossentropy]},
         CLASS,
     ),
     "own, keys": (lambda: Own(as_dict), {"loss": LOSSES, "metrics": METRICS}, BOTH),
