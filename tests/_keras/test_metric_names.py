@@ -93,12 +93,12 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any], Any]] = {
     ),
     "two losses": (
         lambda: graph(first),
-        {"loss": ["mse", "mae"], "metrics": ["mae", "mae"]},
+        {"loss": ["mse", "mae"], "metrics": ["mae", "mae", keras.metrics.Precision]},
         BOX,
     ),
     "one": (
         lambda: graph(second),
-        {"loss": CROSS, "metrics": ["acc", keras.metrics.SparseCategoricalCrossentropy]},
+        {"loss": CROSS, "metrics": ["acc"]},
         CLASS,
     ),
     "own, keys": (lambda: Own(as_dict), {"loss": LOSSES, "metrics": METRICS}, BOTH),
