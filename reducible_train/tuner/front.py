@@ -206,16 +206,16 @@ def pareto(
 def non_dominated(rows: Sequence[Sequence[float]]) -> list[int]:
     """The rows that no other one is below or level with in all, and below in one.
 
-    Of equal rows all are kept; one with NaN is beaten by every other.
+    Of equal rows all are kept; one with NaN or infinity is none of them.
 
-    >>> non_dominated([(1, 5), (2, 2), (3, 3), (2, 2), (5, 1)])
+    >>> non_dominated([(1, 5), (2, 2), (3, 3), (2, 2), (5, 1), (math.nan, 0)])
     [0, 1, 3, 4]
     """
-    plain = [tuple(math.inf if math.isnan(value) else value for value in row) for row in rows]
+    known = {index: tuple(row) for index, row in enumerate(rows) if all(map(math.isfinite, row))}
     return [
         index
-        for index, row in enumerate(plain)
-        if not any(other != row and _all_below(other, row) for other in plain)
+        for index, row in known.items()
+        if not any(other != row and _all_below(other, row) for other in known.values())
     ]
 
 

@@ -32,6 +32,9 @@ def test_scales_do_not_matter(rng):
 
 def test_no_number_is_beaten_by_every_number():
     assert non_dominated([(math.nan, 1.0), (2.0, 1.0)]) == [1]
+    for lost in (math.nan, math.inf):
+        assert non_dominated([(lost, 0.1), (1.0, 0.5)]) == [1], "also where it costs less"
+        assert non_dominated([(lost, 0.1)] * 2) == []
 
 
 def front():
