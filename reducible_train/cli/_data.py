@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.text import Text
 
 from reducible_train.errors import ArgumentError, FileAccessError, FormatError
 
@@ -82,24 +84,40 @@ def read_arrays(path: Path) -> Arrays:
         FileAccessError: It cannot be read.
         FormatError: It is not an archive of plain arrays, or not of the wanted ones.
     """
-    held = _read(path)
-    names = ("x_train", "y_train") if "x_train" in held or "y_train" in held else ("x", "y")
+    found, held = _read(path)
+    names = _named(found)
     train = _pair(held, *names, path)
     if train is None:
-        found = ", ".join(held) or "nothing"
+        told = ", ".join(found) or "nothing"
         raise FormatError(
-            f"{path}: {_WANTED}. Received: {found}. Rename the arrays, as in"
+            f"{path}: {_WANTED}. Received: {told}. Rename the arrays, as in"
             " np.savez(path, x_train=x, y_train=y)."
         )
     val, test = (_pair(held, f"x_{part}", f"y_{part}", path) for part in ("val", "test"))
-    return Arrays(train, val, test, tuple(name for name in held if name not in _used(names)))
+    return Arrays(train, val, test, tuple(name for name in found if name not in held))
 
 
-def _used(train: tuple[str, str]) -> tuple[str, ...]:
-    return (*train, *(f"{axis}_{part}" for part in _PARTS[1:] for axis in "xy"))
+def say_ignored(console: Console, arrays: Arrays, path: Path) -> None:
+    """Name the arrays of a file of which a command takes nothing."""
+    if arrays.ignored:
+        told = f"not used of {path}: {', '.join(arrays.ignored)}"
+        console.print(Text(told), soft_wrap=True)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _named(found: Sequence[str]) -> tuple[str, str]:
+    """What the training data are called among the names of a file."""
+    return ("x_train", "y_train") if {"x_train", "y_train"} & set(found) else ("x", "y")
+
+
+def _used(found: Sequence[str]) -> list[str]:
+    """Those of the names of a file that are a part."""
+    parts = [*_named(found), *(f"{axis}_{part}" for part in _PARTS[1:] for axis in "xy")]
+    return [name for name in found if name in parts]
+
+
+def _read(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of all arrays, and those that are a part; the others are not even looked at."""
+    read = ""
     if path.is_dir():
         raise FileAccessError(
             f"Expected an .npz file that can be read. Received: {str(path)!r}, a folder."
@@ -113,7 +131,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 " Save it with np.savez(path, x_train=..., y_train=...)."
             )
         with archive:
-            return {name: archive[name] for name in archive.files}
+            held = {}
+            for read in _used(archive.files):
+                held[read] = archive[read]
+            return archive.files, held
     except OSError as error:
         raise FileAccessError(
             f"Expected an .npz file that can be read. Received: {str(path)!r}"
@@ -127,7 +148,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
-            f"{path} must be an .npz archive of plain arrays. Received: {_told(error)}."
+            f"{path} must be an .npz archive of plain arrays. Received: {_told(error)}"
+            f"{f' in {read}' if read else ''}."
             " Save it with np.savez(path, x_train=..., y_train=...)."
         ) from error
 

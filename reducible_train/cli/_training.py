@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train import _keras
-from reducible_train.cli._data import Arrays
+from reducible_train.cli._data import Arrays, say_ignored
 from reducible_train.cli._exit import DIVERGED, DONE, HELD_BACK, SHORT
 from reducible_train.cli._look import address, inspect_line, tensorboard_line
 from reducible_train.cli._progress import EpochLines
@@ -28,8 +28,10 @@ from reducible_train.errors import (
 )
 from reducible_train.preflight.data import check_data
 from reducible_train.saving.model_file import check_savable, save_model
+from reducible_train.selection import fingerprints
 from reducible_train.settings.checkpoint_names import check_filled, fields_of
 from reducible_train.settings.monitors import check_validated, direction
+from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.lost_weights import NAN_REMEDY
 
 _VALIDATION = "Add x_val and y_val, set training.validation_split: 0.1"
@@ -51,6 +53,9 @@ def train(
     bytes_before, parameters_before = dense_file_bytes(network), network.count_params()
     before = network.evaluate(*judged, verbose=0, return_dict=True)
     scheduler, *listeners = loaded.callbacks()
+    for each in listeners:
+        if isinstance(each, RankBackupAndRestore):
+            each.start = fingerprints.of_weights(network)
     console.print(Text(f"{network.name}: {parameters_before:,} parameters"))
     lines = EpochLines(console, scheduler)
     with (
@@ -112,8 +117,7 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
     back = check_savable(network)
     if back.needs_more:
         console.print(Text(str(back)), soft_wrap=True)
-    if arrays.ignored:
-        console.print(Text(f"not used of {data}: {', '.join(arrays.ignored)}"), soft_wrap=True)
+    say_ignored(console, arrays, data)
     count = loaded.training.batch_size
     arrays = arrays.with_words(keras.ops.convert_to_tensor)
     for name, (x, y) in arrays.parts.items():

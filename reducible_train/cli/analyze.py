@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from reducible_train.cli._data import read_arrays
+from reducible_train.cli._data import read_arrays, say_ignored
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
+from reducible_train.errors import ArgumentError
 from reducible_train.preflight.paths import check_apart, check_writable
 from reducible_train.report.figures import check_picture
 
@@ -61,6 +62,7 @@ def analyze(
     from reducible_train.analysis import analyze as measured  # noqa: PLC0415 (it needs Keras)
 
     console = Console(stderr=True)
+    say_ignored(console, arrays, data)
 
     def progress(done: int, count: int, path: str) -> None:
         console.print(f"{done}/{count} {path}", markup=False, highlight=False, soft_wrap=True)
@@ -68,6 +70,12 @@ def analyze(
     arrays = arrays.with_words(keras.ops.convert_to_tensor)
     pair: Any = arrays.val or arrays.train
     network = load_network(model)
+    if not network.compiled:
+        raise ArgumentError(
+            f"{model} must be compiled, as `--metric {metric}` is what model.evaluate tells. "
+            "Received: one that is not. Call model.compile(loss=..., metrics=[...]) in Python and "
+            "save it again: analyze takes no configuration that names a loss."
+        )
     found = measured(network, pair, metric=metric, samples=samples, file=file, progress=progress)
     typer.echo(found.to_json() if as_json else str(found))
     if plot is not None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from reducible_train.cli._data import read_arrays
+from reducible_train.cli._data import read_arrays, say_ignored
 from reducible_train.cli._goal import DROP, goal
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
@@ -131,6 +131,13 @@ def tune(
             "--analysis, the file of reducible-train analyze, or name 'fisher' in its place."
         )
         missing.append((("search_space", "criterion"), message))
+    falls = loaded.training.learning_rate_schedule
+    if space is not None and space.learning_rate is not None and falls != "constant":
+        message = (
+            "learning_rate_schedule would overrule the learning rate that is searched. Received: "
+            f"{falls}. Remove it, or learning_rate of search_space."
+        )
+        missing.append((("training", "learning_rate_schedule"), message))
     loaded.refuse(missing)
     check_output(out, "--out", (model, data, config, folder))
     check_folder(str(folder), "The folder of the search", "Choose another place with --folder.")
@@ -139,6 +146,8 @@ def tune(
     if not is_watched():
         check_place(console)
     _say_unused(console, loaded)
+    if role() is None:
+        say_ignored(console, arrays, data)
     with ExitStack() as held:
         if (folder / PROJECT).is_dir():  # known before TensorFlow is loaded
             held.enter_context(alone_in(folder))

@@ -50,6 +50,11 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         backup_dir: Folder for the backup, of this training only; made if it does not exist.
         delete_checkpoint: False to keep the backup when training has ended.
 
+    Attributes:
+        start: A fingerprint of what the training begins from, where that is the same each time, as
+            a model that is read from a file; a backup of another start is refused. Empty: what
+            `fit` is given may be drawn anew, and is not compared.
+
     Raises:
         ArgumentTypeError: `scheduler` is something else.
         ArgumentError: It has one of these; when `fit` begins: it does not stand after the
@@ -80,6 +85,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         asked = BackupSettings(backup_dir, delete_checkpoint)
         self.backup_dir = Path(asked.backup_dir)
         self.delete_checkpoint = asked.delete_checkpoint
+        self.start = ""
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
@@ -98,6 +104,11 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         fault = misfit_of(self.model, comparers, backup["state"], arrays)
         if len(backup["averages"]) != len(_keras.swapped_averages(callbacks)):
             fault = "it had another number of SwapEMAWeights callbacks. Give the same."
+        if self.start and backup.get("start", "") not in ("", self.start):
+            fault = (
+                "it began from another trained model. Give that one, or remove the folder to begin "
+                "anew."
+            )
         if fault is not None:
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
         if backup.get("trains_by_its_optimizer", True):
@@ -114,6 +125,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         backup = {
             "version": _VERSION,
             "epochs": epoch + 1,
+            "start": self.start,
             "scheduler": self.scheduler.get_state(),
             "averages": _keras.swapped_averages(_keras.other_callbacks(self)),
             "state": state,

@@ -511,7 +511,7 @@ def test_finetune_tells_all_that_does_not_fit_the_model(network_file, data_file,
         ({"x_train": np.zeros((64, 25), "float32")}, "shape (24,)"),
         ({"x_train": np.full((64, 24), np.nan, "float32")}, "NaN"),
         ({"x_test": np.array(["a"] * 16)}, "must be numbers"),
-        ({"y_train": np.array([{}] * 64, dtype=object)}, "plain arrays"),
+        ({"y_train": np.array([{}] * 64, dtype=object)}, "(dtype=object) in y_train"),
         ({"y_test": np.full(16, 3)}, "Received: 3 in"),
         ({"y_train": np.full(64, 0.5)}, "Received: 0.5 in"),
     ],
@@ -738,13 +738,14 @@ def test_analyze_shows_keeps_and_goes_on(tmp_path):
     model.compile("sgd", "mse", metrics=["mae"])
     model.save(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(40, 12)).astype("float32")
-    np.savez(tmp_path / "data.npz", x=x, y=x[:, :3])
+    np.savez(tmp_path / "data.npz", x=x, y=x[:, :3], weights=np.array([{}], object))
     command = ["analyze", tmp_path / "model.keras", tmp_path / "data.npz", "--samples", 20]
     command += ["--file", tmp_path / "a.json"]
     result = run(*command, "--plot", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
     assert "hidden/kernel" in result.stdout
     assert "1/1 hidden/kernel" in result.stderr
+    assert "data.npz: weights" in result.stderr
     assert (tmp_path / "a.png").is_file()
     kept = (tmp_path / "a.json").read_text()
     again = run(*command, "--json")
@@ -752,3 +753,7 @@ def test_analyze_shows_keeps_and_goes_on(tmp_path):
     refused = run(*command, "--metric", "mae")
     assert refused.exit_code == 1
     assert "same metric" in refused.stderr
+    keras.Sequential([keras.Input((12,)), hidden, output]).save(tmp_path / "model.keras")
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "Call model.compile(loss=..., metrics=[...]) in Python" in refused.stderr

@@ -372,6 +372,26 @@ def test_a_model_that_cannot_be_saved_is_rescued(out, monkeypatch):
     assert small.count_params() <= 0.6 * network().count_params()
 
 
+def test_a_backup_goes_on_with_its_own_model_only(out, monkeypatch):
+    Path("t.yaml").write_text(STEPS + TRAIN + "backup: {backup_dir: begun}\n")
+    with monkeypatch.context() as broken:
+
+        def break_off(*_):
+            raise KeyboardInterrupt
+
+        broken.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", break_off)
+        assert finetune("m.keras", "d.npz", "t.yaml", out).exit_code == 5
+    network().save("other.keras")  # of the same architecture
+    other = finetune("other.keras", "d.npz", "t.yaml", out)
+    assert other.exit_code == 1, other.output
+    assert "begun is of another training: it began from another trained model" in other.stderr
+    again = finetune("m.keras", "d.npz", "t.yaml", out)
+    assert again.exit_code == 0, again.output
+    epochs = re.findall(r"^ +(\d+) .*%", again.stdout, re.MULTILINE)
+    assert epochs == ["2"], "it went on"
+    assert not Path("begun").exists()
+
+
 class Falls:
     """Has a signal come where Python drops what it raises."""
 

@@ -84,8 +84,13 @@ def asked(place, *more):
 @pytest.mark.filterwarnings("ignore:The training of model")
 def test_trials_are_told_kept_and_gone_on_with(place):
     free = ("--max-drop", 0.9, "--tuner", "random")
+    note = np.array([{}], object)  # of no use here, so it may be anything
+    with np.load(place / "data.npz") as file:
+        data = dict(file)
+    np.savez(place / "data.npz", **data, note=note)
     first = run(*asked(place, "--trials", 1, *free))
     assert first.exit_code == 0, first.output
+    assert f"not used of {place / 'data.npz'}: note" in first.output
     assert "trial 1 of 1  val_accuracy 0." in first.output
     assert f"saved   {place / 'best.reducible'}" in first.output
     small = load_model(place / "best.reducible")
@@ -116,7 +121,6 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     (place / "search.yaml").write_text(SEARCH)
     grown = run(*asked(place, "--trials", 2, *free, "--epochs", 2))
     assert "other training settings (epochs 1, now 2)" in grown.output
-    data = dict(np.load(place / "data.npz"))
     np.savez(place / "data.npz", **{**data, "x_train": data["x_train"] + 1})
     assert "a search with other data" in run(*asked(place, "--trials", 2, *free)).output
     np.savez(place / "data.npz", **data)
@@ -206,6 +210,7 @@ def test_it_says_why_trials_are_not_steered(place):
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The training of model")
+@pytest.mark.filterwarnings("ignore:No trial will be small enough")
 def test_the_exit_code_tells_that_none_was_good_enough(place):
     found = run(*asked(place, "--trials", 1, "--max-size", 0.01, "--tuner", "random"))
     assert found.exit_code == 3, found.output
@@ -226,6 +231,13 @@ def test_what_cannot_work_is_told_before_training(place):
     measured = run(*asked(place)).output
     assert "$.search_space.criterion" in measured
     assert "'fisher' in its place" in measured
+    falls = "epochs: 1, learning_rate_schedule: cosine"
+    config.write_text(
+        SEARCH.replace("0.8]", "0.8], learning_rate: [0.001, 0.01]").replace("epochs: 1", falls)
+    )
+    rates = run(*asked(place)).output
+    assert "$.training.learning_rate_schedule" in rates
+    assert "Remove it, or learning_rate of search_space" in rates
     config.write_text(SEARCH)
     data = place / "data.npz"
     held = dict(np.load(data))
