@@ -15,7 +15,8 @@ from reducible_train.training.watched import Watched
 class BestEpoch(keras.callbacks.Callback):
     """Keeps the best epoch of a trial at the final ranks, and has it saved.
 
-    keras-tuner's own saver takes the best of all epochs, which is one of before the cuts.
+    keras-tuner's own saver takes the best of all epochs, which is one of before the cuts. Where
+    none has the metric, as in a fit without validation data, the last is kept.
 
     Args:
         scheduler: The `RankScheduler` of the trial.
@@ -68,7 +69,8 @@ class BestEpoch(keras.callbacks.Callback):
             return
         value = (logs or {}).get(self.metric)
         value = None if value is None or math.isnan(value) else float(value)
-        if self.best_epoch is not None and not _better(value, self.best, self.sign):
+        last = value is None and self.best is None  # of epochs that nothing tells apart
+        if self.best_epoch is not None and not (last or _better(value, self.best, self.sign)):
             return
         self.logs = {name: float(each) for name, each in (logs or {}).items() if _is_scalar(each)}
         self.best, self.best_epoch, self.best_weights = value, epoch, self.model.get_weights()

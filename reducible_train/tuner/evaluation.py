@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import keras_tuner
 import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path
-from reducible_train.errors import ArgumentError, FormatError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError
+from reducible_train.layers import LowRank
 from reducible_train.preflight.paths import check_file_name, check_writable
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
@@ -32,6 +34,7 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tuner.best_epoch import BestEpoch
 from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.fit_checks import check_batches, check_epochs
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
@@ -117,6 +120,8 @@ class Outcome:
         saved: True if the best epoch was saved.
         best: The quality of the best epoch.
         file: The compact file; `None` where the model cannot be held by one.
+        lost: What of the best epoch's model, or of its answers, is NaN or infinite, in words;
+            `None` if all is as it should be.
     """
 
     metrics: dict[str, float]
@@ -124,12 +129,13 @@ class Outcome:
     saved: bool
     best: float | None
     file: Path | None
+    lost: str | None
 
 
 def evaluate_settings(
     start: Any,
     space: SearchSpace,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Any] | keras_tuner.HyperParameters,
     *fit_args: Any,
     objective: SearchObjective | None = None,
     monitor: str | None = None,
@@ -149,7 +155,8 @@ def evaluate_settings(
     Args:
         start: A `Start`, made once for all trials; or what it is made of.
         space: What may be chosen.
-        settings: A value for each of `space.domains` that is searched, by name.
+        settings: A value for each of `space.domains` that is searched, by name; or what
+            `tuner.get_best_hyperparameters()` gives.
         *fit_args: As `model.fit` takes them, such as `x` and `y`.
         objective: Adds its value to the metrics, under its `name`.
         monitor: The metric of the best epoch, where there is no objective; left out, `val_loss`.
@@ -160,7 +167,8 @@ def evaluate_settings(
         latency: True to measure the seconds of a batch.
         analysis: For criterion `"measured"`, as a `RankScheduler` takes it.
         seed: For everything that is random, a whole number from 0.
-        **fit_kwargs: As `model.fit` takes them, such as `epochs` and `validation_data`.
+        **fit_kwargs: As `model.fit` takes them, such as `epochs` and `validation_data`. With an
+            `initial_epoch`, a start of low rank goes on at the ranks and the rate it has.
 
     Returns:
         The logs of the best epoch at the final ranks, and `params`, `params_fraction`,
@@ -190,28 +198,90 @@ def evaluate_settings(
     drawn = None if seed is None else checked_count("seed", seed, "a trial", least=0)
     if file is not None:
         _check_file(file)
+    values = _values_of(settings)
     begun = start if isinstance(start, Start) else Start(start)
     ruled = checked_rules(rules)
     plan = TrialPlan(space, objective, ruled, calibration, latency, losses_of(analysis))
     check_measured(space, plan.analysis)
-    model = begun.new_model(dict(settings))
-    quality = plan.quality(model, monitor, mode)
+    drawn_by_engine = keras_tuner.HyperParameters()
+    drawn_by_engine.values = dict(values)
+    model = begun.new_model(drawn_by_engine)
     arguments = fit_arguments(model, fit_args, fit_kwargs)
-    checked_count("epochs", arguments.get("epochs", 1), "a trial")
+    check_alone(model, arguments)
+    quality = plan.quality(model, monitor, mode)
+    dense = checked_dense(plan, model, quality, arguments, mode)
+    told = space.completed_choice(values)
+    goes_on = begins_late(arguments) and _is_low_rank(model)
+    with seeded(drawn):
+        return run_trial(
+            plan, model, told, quality, fit_args, fit_kwargs, dense=dense, file=file,
+            goes_on=goes_on,
+        ).metrics  # fmt: skip
+
+
+def _values_of(settings: Any) -> Mapping[str, Any]:
+    values = settings.values if isinstance(settings, keras_tuner.HyperParameters) else settings
+    if not isinstance(values, Mapping):
+        raise ArgumentTypeError(
+            "`settings` must be a value for each name, or HyperParameters of keras-tuner. "
+            f"Received: {settings!r}. Write for example {{'budget': 0.3}}."
+        )
+    return values
+
+
+def _is_low_rank(model: Any) -> bool:
+    return any(isinstance(layer, LowRank) for _, layer in _keras.walk(model))
+
+
+def check_alone(model: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse what a trial without a search could not train, or not on these arguments.
+
+    Args:
+        model: The model.
+        arguments: Those of its fit, by name.
+
+    Raises:
+        ArgumentError: It is refused.
+    """
+    check_epochs(arguments)
+    check_batches(arguments)
+    if not model.compiled:
+        raise ArgumentError(
+            f"Model '{model.name}' must be compiled, for a trial trains it. Received: one that is "
+            "not, as a .reducible file never is. Load it, call model.compile(...), and give the "
+            "model itself."
+        )
+
+
+def checked_dense(
+    plan: TrialPlan, model: Any, quality: Quality, arguments: Mapping[str, Any], mode: str = "auto"
+) -> float | None:
+    """Refuse a fit by which its trial could not be judged.
+
+    Args:
+        plan: What the trial has in common with others.
+        model: The dense start, compiled.
+        quality: What tells how good a model is.
+        arguments: Those of `model.fit`, by name.
+        mode: As it was asked for, where no objective says it.
+
+    Returns:
+        The quality of the dense start, where the objective needs it.
+
+    Raises:
+        ArgumentError: It is refused.
+    """
+    objective = plan.objective
     way = mode if objective is None else objective.mode
     known = _keras.metrics_to_watch(model, quality.monitor, way)
     check_validated(quality.monitor, way, known, validates(arguments), "a trial")
-    dense = None
-    if objective is not None and objective.needs_dense:
-        dense = dense_quality(model, arguments, quality.monitor)
-        fault = objective.dense_fault(dense)
-        if fault is not None:
-            raise ArgumentError(fault)
-    told = space.completed_choice(settings)
-    with seeded(drawn):
-        return run_trial(
-            plan, model, told, quality, fit_args, fit_kwargs, dense=dense, file=file
-        ).metrics
+    if objective is None or not objective.needs_dense:
+        return None
+    dense = dense_quality(model, arguments, quality.monitor)
+    fault = objective.dense_fault(dense)
+    if fault is not None:
+        raise ArgumentError(fault)
+    return dense
 
 
 def run_trial(
@@ -223,6 +293,7 @@ def run_trial(
     fit_kwargs: Mapping[str, Any],
     *,
     dense: float | None = None,
+    goes_on: bool = False,
     file: str | os.PathLike[str] | None = None,
     save: Callable[[Any], None] | None = None,
     threshold: float | None = None,
@@ -235,8 +306,9 @@ def run_trial(
         told: All that was chosen.
         quality: What tells how good it is.
         fit_args: As `model.fit` takes them.
-        fit_kwargs: The same; with an `initial_epoch` the model has the ranks of another trial.
+        fit_kwargs: The same.
         dense: The quality of the dense start, where the objective needs it.
+        goes_on: True where the model has the ranks of another trial, and goes on at them.
         file: Where the compact file goes.
         save: Saves a model, called for each epoch better than those before.
         threshold: A quality that must be passed for an epoch to be saved.
@@ -247,19 +319,19 @@ def run_trial(
     """
     _check_names(plan, model)
     arguments = fit_arguments(model, fit_args, fit_kwargs)
-    goes_on = arguments.get("initial_epoch", 0) > 0
     if "learning_rate" in told and not goes_on:
         set_learning_rate(model, told["learning_rate"])
     scheduler = scheduler_of(
         told,
         int(arguments.get("epochs", 1)),
+        begun=int(arguments.get("initial_epoch") or 0),
         goes_on=goes_on,
         rules=plan.rules,
         calibration=plan.calibration,
         losses=plan.analysis,
     )
     best = BestEpoch(scheduler, quality.monitor, quality.sign, save, threshold)
-    others = list(fit_kwargs.get("callbacks") or ())
+    others = callbacks_of(fit_kwargs)
     boards = [each for each in others if isinstance(each, keras.callbacks.TensorBoard)]
     table = None if plan.analysis is None else plan.analysis.analysis
     alone = save is None  # keras-tuner writes the row of its trials
@@ -279,7 +351,13 @@ def run_trial(
         metrics[LATENCY] = seconds_of_batch(model, arguments.get("x"))
     if plan.objective is not None:
         metrics[plan.objective.name] = value_of(plan.objective, metrics, quality.sign, dense)
-    return Outcome(metrics, report, best.saved, best.best, written)
+    return Outcome(metrics, report, best.saved, best.best, written, scheduler.diverged)
+
+
+def callbacks_of(fit_kwargs: Mapping[str, Any]) -> list[Any]:
+    """The callbacks of a fit, to which Keras lets a single one be given alone."""
+    given = fit_kwargs.get("callbacks")
+    return [] if given is None else list(keras.tree.flatten(given))
 
 
 def _check_file(file: str | os.PathLike[str]) -> None:
@@ -305,6 +383,11 @@ def validates(arguments: Mapping[str, Any]) -> bool:
     """Whether a fit has validation data, by its arguments."""
     given = arguments.get("validation_data") is not None
     return given or bool(arguments.get("validation_split"))
+
+
+def begins_late(arguments: Mapping[str, Any]) -> bool:
+    """Whether a fit begins with a later epoch than the first, by its arguments."""
+    return (arguments.get("initial_epoch") or 0) > 0
 
 
 def set_learning_rate(model: Any, rate: float) -> None:

@@ -12,6 +12,7 @@ from reducible_train.errors import RankError, ShortfallWarning
 from reducible_train.layers import find_kernels
 from reducible_train.selection.call_counts import count_calls
 from reducible_train.settings.measures import CountedMeasure, Measure
+from reducible_train.settings.objectives import QualityAtSize, SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.trial_settings import check_floors, scheduler_of
@@ -49,6 +50,29 @@ def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -
             f"go together: trials of both fail. {reason}",
             ShortfallWarning,
             stacklevel=4,
+        )
+
+
+def warn_of_limit(space: SearchSpace, objective: SearchObjective | None) -> None:
+    """Tell of a size below all budgets of the same measure, to which no trial is asked to go.
+
+    Args:
+        space: What is chosen.
+        objective: What is made best.
+    """
+    if not isinstance(objective, QualityAtSize):
+        return
+    names = {f"budget/{objective.measure}"}
+    names |= {"budget"} if objective.measure == "parameters" else set()
+    budgets = [each.values for each in space.domains if each.name in names]
+    least = min((float(value) for values in budgets for value in values), default=0.0)
+    if objective.limit < least:
+        warnings.warn(
+            f"No trial will be small enough: the limit is {objective.limit:g} of the "
+            f"{objective.measure}, and the smallest budget of the search space {least:g}. Let "
+            "`budget` go down to the limit.",
+            ShortfallWarning,
+            stacklevel=3,
         )
 
 

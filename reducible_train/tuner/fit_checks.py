@@ -11,6 +11,7 @@ import keras_tuner
 
 from reducible_train.settings.checks import is_count, is_number
 from reducible_train.tuner.errors import SearchError
+from reducible_train.tuner.reference import comes_in_batches
 
 _STEPS = {"x": "steps_per_epoch", "validation_data": "validation_steps"}  # data -> how many batches
 
@@ -26,20 +27,10 @@ def check_fit(tuner: Any, arguments: Mapping[str, Any]) -> None:
         SearchError: It is refused.
     """
     rounds = isinstance(tuner, keras_tuner.Hyperband)
-    epochs = arguments.get("epochs", 1)
-    if not rounds and not is_count(epochs):
-        raise SearchError(
-            f"`epochs` of a trial must be a whole number, at least 1. Received: epochs={epochs!r}. "
-            "Write for example epochs=3."
-        )
+    if not rounds:
+        check_epochs(arguments)
     _check_validation(arguments.get("validation_freq", 1), rounds=rounds)
     _check_callbacks(arguments.get("callbacks"))
-    begun = arguments.get("initial_epoch") or 0
-    if not rounds and begun >= epochs:
-        raise SearchError(
-            f"A trial must have an epoch to train. Received: initial_epoch={begun} of "
-            f"epochs={epochs}. Leave initial_epoch out, for trials begin from the trained model."
-        )
     for name, steps in _STEPS.items() if tuner.oracle.max_trials != 1 else ():
         _check_lasting(name, arguments.get(name), arguments.get(steps))
     _check_lengths("Training data", [arguments.get(each) for each in ("x", "y", "sample_weight")])
@@ -50,6 +41,63 @@ def check_fit(tuner: Any, arguments: Mapping[str, Any]) -> None:
         raise SearchError(
             f"`validation_split` must lie in [0, 1). Received: validation_split={share!r}. Write "
             "0.1 for a tenth of the samples."
+        )
+    check_batches(arguments)
+
+
+def check_epochs(arguments: Mapping[str, Any]) -> None:
+    """Refuse a fit without epochs.
+
+    Args:
+        arguments: Those of `model.fit`, by name.
+
+    Raises:
+        SearchError: It is refused.
+    """
+    epochs, begun = arguments.get("epochs", 1), arguments.get("initial_epoch") or 0
+    if not is_count(epochs):
+        raise SearchError(
+            f"`epochs` of a trial must be a whole number, at least 1. Received: epochs={epochs!r}. "
+            "Write for example epochs=3."
+        )
+    if begun >= epochs:
+        raise SearchError(
+            f"A trial must have an epoch to train. Received: initial_epoch={begun} of "
+            f"epochs={epochs}. Leave initial_epoch out, for trials begin from the trained model."
+        )
+
+
+def check_batches(arguments: Mapping[str, Any]) -> None:
+    """Refuse what goes with arrays only beside a dataset or generator.
+
+    Args:
+        arguments: Those of `model.fit`, by name.
+
+    Raises:
+        SearchError: It is refused.
+    """
+    given = arguments.get("validation_data")
+    own = given if isinstance(given, tuple | list) else [given]
+    names = ("x", "y", "sample_weight")
+    _check_alone("x", dict(zip(names, map(arguments.get, names), strict=True)))
+    _check_alone("validation_data", dict(zip(names, own, strict=False)))
+    share = arguments.get("validation_split")
+    if share and given is None and comes_in_batches(arguments.get("x")):
+        raise SearchError(
+            "`validation_split` holds out samples of arrays. Received: "
+            f"validation_split={share!r} beside a {type(arguments['x']).__name__}. Give "
+            "validation_data=... in its place."
+        )
+
+
+def _check_alone(whose: str, data: Mapping[str, Any]) -> None:
+    """Refuse targets or weights beside data that have their own."""
+    more = [name for name, each in data.items() if name != "x" and each is not None]
+    if more and comes_in_batches(data["x"]):
+        raise SearchError(
+            f"`{whose}` must be arrays where `{more[0]}` is given. Received: a "
+            f"{type(data['x']).__name__}, whose batches must hold it. Let each be (x, y), or "
+            f"(x, y, sample_weight), and leave `{more[0]}` out."
         )
 
 

@@ -29,6 +29,7 @@ from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.fit_data import UnfitError
+from reducible_train.training.lost_weights import NAN_REMEDY
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
     COMPACT,
@@ -36,13 +37,18 @@ from reducible_train.tuner.evaluation import (
     Outcome,
     Quality,
     TrialPlan,
+    begins_late,
+    callbacks_of,
+    check_alone,
+    checked_dense,
     fit_arguments,
     run_trial,
     seeded,
     set_learning_rate,
+    validates,
     value_of,
 )
-from reducible_train.tuner.feasibility import check_feasible
+from reducible_train.tuner.feasibility import check_feasible, warn_of_limit
 from reducible_train.tuner.fit_checks import check_fit, has_stock_trials, warn_of_sharing
 from reducible_train.tuner.foresight import begin, foresee
 from reducible_train.tuner.hparams import declare_hparams, write_results
@@ -71,6 +77,11 @@ from reducible_train.tuner.trial_settings import (
 )
 
 _OF_LOGS = "A metric of the logs is told to the tuner: objective='val_accuracy'."
+_ALL_DATA = (
+    "To train on all data, take a RankHyperModel of the same model and space without objective=: "
+    "it keeps the last epoch."
+)
+_CONTINUES = "_reducible_continues"  # attribute of a model: it has the weights of a trial
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -150,8 +161,9 @@ class RankHyperModel(keras_tuner.HyperModel):
         ruled = checked_rules(rules)
         losses = losses_of(analysis)
         check_measured(space, losses)
-        self.start = Start(model, custom_objects, keras_tuner.HyperParameters)
+        self.start = Start(model, custom_objects)
         check_feasible(space, ruled, self.start.model)
+        warn_of_limit(space, objective)
         if losses is None:
             self.foresight = begin(space, objective, self.start.model)
         else:
@@ -216,10 +228,14 @@ class RankHyperModel(keras_tuner.HyperModel):
     def fit(self, hp: keras_tuner.HyperParameters, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Train the model of one trial as its hyperparameters say.
 
+        Without a tuner it trains the best settings anew, as on all data; without validation data,
+        where there is no `objective`, the model keeps its last epoch.
+
         Returns:
             The metrics of its best epoch at the final ranks, and its sizes.
         """
-        callbacks = list(kwargs.pop("callbacks", None) or ())
+        callbacks = callbacks_of(kwargs)
+        kwargs.pop("callbacks", None)
         trial = TunerTrial.of(callbacks)
         if trial is None and self._asked is not None:
             raise SearchError(
@@ -228,9 +244,7 @@ class RankHyperModel(keras_tuner.HyperModel):
                 "super().run_trial(trial, *args, **kwargs)`."
             )
         if trial is None:
-            told = self._told(hp)
-            given = {**kwargs, "callbacks": callbacks}
-            return run_trial(self.plan, model, told, self.plan.quality(model), args, given).metrics
+            return self._run_alone(hp, model, args, {**kwargs, "callbacks": callbacks})
         arguments = fit_arguments(model, args, kwargs)
         self._check(trial, model, arguments)
         told = self._told(hp)
@@ -324,6 +338,26 @@ class RankHyperModel(keras_tuner.HyperModel):
         if self._tuner is not None and not isinstance(error, keras_tuner.errors.FailedTrialError):
             warnings.warn(f"No model was built for a trial: {words}", stacklevel=3)
 
+    def _run_alone(
+        self, hp: keras_tuner.HyperParameters, model: Any, args: Any, kwargs: Any
+    ) -> dict[str, float]:
+        """The metrics of a model that is trained as some trial was, without its tuner."""
+        arguments, continues = fit_arguments(model, args, kwargs), hasattr(model, _CONTINUES)
+        check_alone(model, arguments)
+        told, quality, dense = self._told(hp), self.plan.quality(model), None
+        if self.plan.objective is not None:
+            whole = self.start.new_model(hp) if continues else model
+            try:
+                dense = checked_dense(self.plan, whole, quality, arguments)
+            except ArgumentError as error:
+                if validates(arguments):
+                    raise
+                raise ArgumentError(f"{error} {_ALL_DATA}") from error
+        goes_on = continues and begins_late(arguments)
+        return run_trial(
+            self.plan, model, told, quality, args, kwargs, dense=dense, goes_on=goes_on
+        ).metrics
+
     def _run(
         self, trial: TunerTrial, told: dict[str, Any], model: Any, args: Any, kwargs: Any
     ) -> Outcome:
@@ -345,10 +379,13 @@ class RankHyperModel(keras_tuner.HyperModel):
                 args,
                 {**kwargs, "callbacks": trial.others},
                 dense=dense,
+                goes_on=begins_late(arguments) and hasattr(model, _CONTINUES),
                 file=trial.folder / COMPACT,
                 save=trial.save,
                 threshold=saved.best,
             )
+        if outcome.lost is not None:
+            raise ArgumentError(f"Its training diverged: {outcome.lost}. {NAN_REMEDY}")
         if outcome.saved:
             saved.best = outcome.best
         metrics = self._of_all(saved, outcome.metrics, quality, dense)
@@ -396,8 +433,8 @@ class RankHyperModel(keras_tuner.HyperModel):
         project = self._folder.opened(trial.project)
         if quality.monitor not in project.dense:
             try:
-                goes_on = arguments.get("initial_epoch", 0) > 0
-                whole = self.start.new_model(trial.trial.hyperparameters) if goes_on else model
+                continues = hasattr(model, _CONTINUES)
+                whole = self.start.new_model(trial.trial.hyperparameters) if continues else model
                 project.keep(quality.monitor, dense_quality(whole, arguments, quality.monitor))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
@@ -451,6 +488,7 @@ class RankHyperModel(keras_tuner.HyperModel):
 def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
     """Stands for `load_weights` of a trial's model: it gets the ranks of the file as well."""
     folder.check(Path(filepath).absolute().parent.parent)  # where the checkpoint of a trial lies
+    setattr(self, _CONTINUES, True)
     if self.compiled and not self.optimizer.built:  # of a builder, or compiled by the tuner
         self.optimizer.build(self.trainable_variables)
     if args or kwargs:  # Keras's own way, which the other goes in the end

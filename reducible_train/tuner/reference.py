@@ -33,8 +33,8 @@ def dense_quality(model: Any, arguments: Mapping[str, Any], monitor: str) -> flo
         )
     own = arguments.get("validation_batch_size") if validates else None
     batch_size = own or arguments.get("batch_size")
-    more = {} if _comes_in_batches(data[0]) else {"batch_size": batch_size}
-    steps = arguments.get("validation_steps") if validates else None
+    more = {} if comes_in_batches(data[0]) else {"batch_size": batch_size}
+    steps = arguments.get("validation_steps" if validates else "steps_per_epoch")
     names = ("x", "y", "sample_weight")
     given = {name: each for name, each in zip(names, data, strict=False) if each is not None}
     logs = model.evaluate(**given, **more, steps=steps, verbose=0, return_dict=True)
@@ -70,5 +70,7 @@ def _validation(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(_keras.map_arrays(last, each) for each in _training(arguments))
 
 
-def _comes_in_batches(x: Any) -> bool:
-    return not all(hasattr(each, "shape") for each in _keras.arrays_in(x))
+def comes_in_batches(x: Any) -> bool:
+    """True for a dataset or generator, False for arrays."""
+    kinds = ("shape", "__array__")
+    return not all(any(hasattr(each, kind) for kind in kinds) for each in _keras.arrays_in(x))

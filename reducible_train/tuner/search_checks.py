@@ -14,7 +14,7 @@ from reducible_train.errors import ArgumentError
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.sample_checks import check_inputs
 from reducible_train.settings.checks import plain, takes
-from reducible_train.settings.monitors import check_validated
+from reducible_train.settings.monitors import check_validated, direction
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.other_callbacks import check_other_callbacks
 from reducible_train.training.rank_scheduler import RankScheduler
@@ -28,6 +28,19 @@ from reducible_train.tuner.evaluation import (
     validates,
 )
 from reducible_train.tuner.keras_tuner_side import TunerTrial, users_own
+
+_INSTEAD = {  # callback beside a RankScheduler -> what a search has in its place
+    "RankBackupAndRestore": "Leave it out: the same program goes on with the trials that are "
+    "left, where overwrite=True is not given.",
+    "RankEarlyStopping": "Give keras.callbacks.EarlyStopping(...) without restore_best_weights: "
+    "each trial keeps its best epoch at the final ranks.",
+    "RankModelCheckpoint": "Leave it out: each trial keeps its best epoch at the final ranks in "
+    "its folder, also as model.reducible.",
+    "RankRecords": "Leave it out: the metrics and settings of all trials are in "
+    "pareto(tuner).data().",
+    "RankTensorBoard": "Give keras.callbacks.TensorBoard(...): each trial writes its ranks "
+    "beside it.",
+}
 
 
 def check_search(
@@ -63,6 +76,7 @@ def check_search(
             "Each trial makes a RankScheduler of its own, by its settings. Received: one more "
             "among the callbacks of search. Leave it out; rules are given to RankHyperModel."
         )
+    _check_companions(trial.others)
     if plan.latency and hasattr(arguments.get("x"), "__next__"):
         raise SearchError(
             "`latency` is measured on data of the search after each trial. Received: a "
@@ -75,7 +89,9 @@ def check_search(
         _check_objectives(plan, trial, quality)
         if quality.monitor.startswith("val_"):
             _check_last_epoch(arguments)
-        _check_callbacks(plan.space, trial.others, arguments.get("epochs", 1))
+        begun = arguments.get("initial_epoch") or 0
+        _check_callbacks(plan.space, trial.others, arguments.get("epochs", 1), begun)
+        _check_monitors(model, trial.others)
         if plan.space.learning_rate is not None:
             _check_rate(model, trial.others)
     except SearchError:
@@ -195,11 +211,36 @@ def _is_absolute(schedule: Any) -> bool:
         return False
 
 
-def _check_callbacks(space: SearchSpace, callbacks: list[Any], epochs: int) -> None:
+def _check_companions(callbacks: list[Any]) -> None:
+    """Refuse the callbacks that stand beside a RankScheduler, of which a search has none."""
+    for each in callbacks:
+        if isinstance(getattr(each, "scheduler", None), RankScheduler) and _is_ours(each):
+            name = type(each).__name__
+            raise SearchError(
+                f"Callbacks of search must do without a RankScheduler, for each trial makes its "
+                f"own. Received: a {name}. {_INSTEAD.get(name, 'Leave it out.')}"
+            )
+
+
+def _is_ours(callback: Any) -> bool:
+    return type(callback).__module__.partition(".")[0] == "reducible_train"
+
+
+def _check_monitors(model: Any, callbacks: list[Any]) -> None:
+    """Refuse a metric whose direction Keras itself asks for and will not know."""
+    kinds = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
+    for each in callbacks:
+        if type(each) in kinds and each.mode == "auto" and getattr(each, "save_best_only", True):
+            known = _keras.metrics_to_watch(model, each.monitor, each.mode)
+            if known:
+                direction(each.monitor, each.mode, known, f"{type(each).__name__}")
+
+
+def _check_callbacks(space: SearchSpace, callbacks: list[Any], epochs: int, begun: int) -> None:
     """Refuse callbacks that keep weights of before a cut; a trial makes its own scheduler."""
     values = {each.name: each.values for each in space.domains}
     shares = [max(map(float, values.get(name, (0.0,)))) for name in ("start", "ramp")]
-    final = math.ceil(epochs * min(1.0, sum(shares)))
+    final = begun + math.ceil((epochs - begun) * min(1.0, sum(shares)))
     try:
         check_other_callbacks(callbacks, final)
     except ArgumentError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import keras_tuner
 import numpy as np
 
 from reducible_train import _keras
@@ -56,7 +57,7 @@ class Start:
         self,
         source: Any,
         custom_objects: Mapping[str, Any] | None = None,
-        hyperparameters: Callable[[], Any] = dict,
+        hyperparameters: Callable[[], Any] = keras_tuner.HyperParameters,
     ):
         self.builds = self.varies = False
         self._new: Callable[[Any], Any]

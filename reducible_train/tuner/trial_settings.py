@@ -85,7 +85,9 @@ def check_measured(space: SearchSpace, analysis: Any) -> None:
         )
 
 
-def schedule(final: float, start: float, ramp: float, shape: str, epochs: int) -> float | Schedule:
+def schedule(
+    final: float, start: float, ramp: float, shape: str, epochs: int, begun: int = 0
+) -> float | Schedule:
     """What a budget does over the epochs of a trial: dense, then falling, then at its end.
 
     Cuts are made before epochs, so times are rounded to them; the last epoch at the latest runs
@@ -96,7 +98,8 @@ def schedule(final: float, start: float, ramp: float, shape: str, epochs: int) -
         start: When it begins to fall, as a fraction of the epochs.
         ramp: How long it falls, as a fraction of the epochs.
         shape: How it falls.
-        epochs: Epochs of the trial.
+        epochs: Where the trial ends.
+        begun: The epoch with which it begins.
 
     Example:
         >>> schedule(0.2, 0.25, 0.5, "cubic", epochs=8)
@@ -104,11 +107,12 @@ def schedule(final: float, start: float, ramp: float, shape: str, epochs: int) -
         >>> schedule(0.2, 0.25, 0.5, "cubic", epochs=1)
         0.2
     """
-    first = min(round(start * epochs), epochs - 1)
-    last = min(round((start + ramp) * epochs), epochs - 1)
+    own = epochs - begun
+    first = begun + min(round(start * own), own - 1)
+    last = begun + min(round((start + ramp) * own), own - 1)
     if last > first:
         return Ramp(1.0, final, start_epoch=first, end_epoch=last, shape=shape)  # type: ignore[arg-type]
-    if first == 0:
+    if first == begun:
         return final
     return PiecewiseConstant(values=(1.0, final), start_epochs=(0, first))
 
@@ -117,6 +121,7 @@ def scheduler_of(
     told: Mapping[str, Any],
     epochs: int,
     *,
+    begun: int = 0,
     goes_on: bool = False,
     rules: Sequence[LayerRule] = (),
     losses: MeasuredLosses | None = None,
@@ -126,7 +131,8 @@ def scheduler_of(
 
     Args:
         told: All that a trial is told, as `SearchSpace.completed_choice` gives it.
-        epochs: Epochs of the trial.
+        epochs: Where the trial ends.
+        begun: The epoch with which it begins.
         goes_on: True where its model has the final ranks of another trial.
         rules: The user's rules for single layers, which come before the floors of the space.
         losses: The analysis by which a trial of criterion `"measured"` shares its budget.
@@ -136,7 +142,7 @@ def scheduler_of(
     falls = {
         name.removeprefix("budget").removeprefix("/"): value
         if goes_on
-        else schedule(value, told["start"], told["ramp"], told["shape"], epochs)
+        else schedule(value, told["start"], told["ramp"], told["shape"], epochs, begun)
         for name, value in parts.items()
     }
     if "multiple" in told:

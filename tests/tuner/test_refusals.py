@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import keras
 import keras_tuner
@@ -10,7 +11,17 @@ import numpy as np
 import pytest
 from searches import FIT, RNG, SPACE, X, Y, hypermodel, network, random_search, search, trials_of
 
-from reducible_train import LayerRule, Ramp, RankScheduler, SearchSpace
+from reducible_train import (
+    LayerRule,
+    Ramp,
+    RankBackupAndRestore,
+    RankEarlyStopping,
+    RankModelCheckpoint,
+    RankRecords,
+    RankScheduler,
+    RankTensorBoard,
+    SearchSpace,
+)
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import evaluate_settings, pareto, propose
@@ -47,6 +58,31 @@ def test_a_model_must_be_compiled(tmp_path):
 def test_a_scheduler_among_the_callbacks(tmp_path):
     fit = {"callbacks": [RankScheduler(0.5)]}
     refused("makes a RankScheduler of its own", tmp_path, fit=fit)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (RankEarlyStopping, "Give keras.callbacks.EarlyStopping"),
+        (lambda s: RankModelCheckpoint(s, "b.keras", monitor="val_loss"), "keeps its best epoch"),
+        (lambda s: RankBackupAndRestore(s, "backup"), "the same program goes on"),
+        (lambda s: RankTensorBoard(s, "logs"), "Give keras.callbacks.TensorBoard"),
+        (lambda s: RankRecords(s, on_epoch=print), "pareto"),
+    ],
+)
+def test_what_stands_beside_a_scheduler_is_told_what_a_search_has_instead(kind, words, tmp_path):
+    fit = {"callbacks": [kind(RankScheduler(0.5))]}
+    refused(f"must do without a RankScheduler.*{words}", tmp_path, fit=fit)
+
+
+def test_a_metric_that_early_stopping_will_not_know(tmp_path):
+    stop = keras.callbacks.EarlyStopping("val_los")
+    refused("monitor='val_los'. With this model", tmp_path, fit={"callbacks": [stop]})
+    model = network()
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["acc"])
+    stops = [keras.callbacks.EarlyStopping(each, patience=9) for each in ("loss", "val_acc", "acc")]
+    tuner = search(tmp_path / "b", hypermodel(model), "val_loss", 1, fit={"callbacks": stops})
+    assert trials_of(tuner)
 
 
 def test_a_plain_hypermodel_with_a_scheduler_is_told_what_will_not_work(tmp_path):
@@ -137,6 +173,35 @@ def test_data_that_can_be_read_once(tmp_path):
 def test_what_no_fit_takes_spends_no_trial(fit, words, tmp_path):
     refused(words, tmp_path, fit=fit)
     assert not [*tmp_path.glob("s/trial_*")]  # so the mended program has all of them
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[32 * index :][:32], Y[32 * index :][:32]
+
+
+@pytest.mark.parametrize(
+    ("data", "fit", "words"),
+    [
+        ((Batches(),), {}, "`validation_split` holds out samples of arrays.* a Batches"),
+        ((Batches(), Y), {"validation_data": (X, Y)}, "`x` must be arrays where `y` is given"),
+        ((X, Y), {"validation_data": (Batches(), Y)}, "`validation_data` must be arrays where"),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_goes_with_arrays_only(data, fit, words, alone, tmp_path):
+    fit = {"batch_size": None, **fit}
+    if not alone:
+        refused(words, tmp_path, data=data, fit=fit)
+        assert not [*tmp_path.glob("s/trial_*")]
+        return
+    goal, given = SizeAtQuality("val_accuracy", max_drop=0.9), {"budget": 0.6}
+    with pytest.raises(ArgumentError, match=words):
+        evaluate_settings(network(), SearchSpace(budget=(0.45, 0.8)), given, *data, objective=goal,
+                          **FIT | fit)  # fmt: skip
 
 
 def test_data_that_the_model_cannot_take_spend_no_trial(tmp_path):
@@ -241,6 +306,18 @@ def test_a_space_that_cannot_be_done_is_refused_at_once():
         hypermodel(objective="val_accuracy")
     with pytest.raises(ArgumentError, match="`objective` is there if"):
         _ = hypermodel().objective
+
+
+def test_a_limit_below_all_budgets_is_told():
+    for budget, measure in ((0.45, "parameters"), ({"flops": (0.45, 0.8)}, "flops")):
+        goal = QualityAtSize("val_accuracy", limit=0.3, measure=measure)
+        space = SearchSpace(budget=budget, start=(0.0, 0.1))
+        with pytest.warns(ShortfallWarning, match="the limit is 0.3 of the .*budget .* 0.45"):
+            hypermodel(space=space, objective=goal)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ShortfallWarning)
+        for limit, measure in ((0.45, "parameters"), (0.3, "bytes")):
+            hypermodel(objective=QualityAtSize("val_accuracy", limit=limit, measure=measure))
 
 
 def test_a_learning_rate_beside_a_schedule():

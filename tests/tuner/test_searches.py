@@ -28,7 +28,7 @@ from searches import (
 )
 
 from reducible_train import SearchSpace, factorize, load_model, read_report, save_model
-from reducible_train.errors import OutputErrorWarning
+from reducible_train.errors import ArgumentError, OutputErrorWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
@@ -364,6 +364,20 @@ def test_a_failed_trial_is_no_failed_search(tmp_path):
     assert len(pareto(tuner).trials) == len(done)
 
 
+@pytest.mark.filterwarnings("ignore:Trial .* failed:UserWarning")
+@pytest.mark.filterwarnings("ignore:The training of model")
+@pytest.mark.parametrize("wanted", ["params_fraction", "val_accuracy"])
+def test_a_trial_whose_weights_are_lost_has_failed(wanted, tmp_path):
+    space = SearchSpace(budget=0.6, start=0.0, ramp=0.0, learning_rate=(1e-3, 1e30, 1e31))
+    goal = keras_tuner.Objective(wanted, "max" if wanted == "val_accuracy" else "min")
+    tuner = search(tmp_path, hypermodel(space=space), goal, trials=3, fit={"epochs": 1})
+    assert [each.hyperparameters.get("learning_rate") for each in trials_of(tuner)] == [1e-3]
+    failed = trials_of(tuner, "FAILED")
+    assert len(failed) == 2
+    told = [Path(tuner.get_trial_dir(each.trial_id), "failed.txt").read_text() for each in failed]
+    assert all("training diverged" in each and "NaN or infinite" in each for each in told)
+
+
 # --- objectives, front, summary --------------------------------------------------------
 
 
@@ -457,6 +471,14 @@ def test_the_start_is_measured_on_the_samples_that_fit_validates():
     assert searched[0]["training"] != searched[1]["training"]
 
 
+def test_the_start_is_measured_on_as_many_batches_as_an_endless_dataset_is_trained_on():
+    import tensorflow as tf
+
+    endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16).repeat()
+    found = dense_quality(network(), {"x": endless, "steps_per_epoch": 2}, "loss")
+    assert found == pytest.approx(network().evaluate(X[:32], Y[:32], verbose=0)[0], abs=1.0)
+
+
 @pytest.mark.parametrize("batch", [5, 200])
 def test_latency_is_of_as_many_samples_whatever_the_batches(batch, monkeypatch):
     import tensorflow as tf
@@ -539,6 +561,9 @@ def test_the_report_in_the_file_of_a_trial_is_of_its_best_epoch(tmp_path):
     assert at_end["loss"] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
 
 
+UNCOMPILED = keras.Sequential([keras.Input((12,)), keras.layers.Dense(4)])
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -550,6 +575,10 @@ def test_the_report_in_the_file_of_a_trial_is_of_its_best_epoch(tmp_path):
         ({"seed": "a"}, "`seed` of a trial must be a whole number"),
         ({"rules": "hidden"}, "`rules` must hold LayerRule objects"),
         ({"epochs": 0}, "`epochs` of a trial must be a whole number"),
+        ({"initial_epoch": 3}, "must have an epoch to train"),
+        ({"settings": None}, "`settings` must be a value for each name.* Received: None"),
+        ({"settings": [("budget", 0.6)]}, "`settings` must be a value for each name"),
+        ({"start": UNCOMPILED}, "must be compiled, for a trial trains it"),
         ({"file": "/"}, "Received: '/', it is a folder"),
         ({"file": "/dev/null/a.reducible"}, "a file stands where a folder is wanted"),
         ({"file": "a.keras"}, "must not be named like one of Keras's"),
@@ -558,7 +587,7 @@ def test_the_report_in_the_file_of_a_trial_is_of_its_best_epoch(tmp_path):
 def test_a_trial_that_cannot_be_is_told_before_it_trains(more, words):
     given = {"space": SPACE, "settings": {"budget": 0.6, "start": 0.3, "ramp": 0.3}}
     with pytest.raises((ValueError, TypeError, OSError), match=words):
-        evaluate_settings(network(), x=X, y=Y, **(given | FIT | more))
+        evaluate_settings(x=X, y=Y, **({"start": network()} | given | FIT | more))
 
 
 def test_a_trial_that_goes_on_keeps_ranks_and_rate_from_its_first_epoch():
@@ -581,6 +610,65 @@ def test_a_trial_that_goes_on_keeps_ranks_and_rate_from_its_first_epoch():
     found = evaluate_settings(build, space, given, X, Y, monitor="score", mode="max", **fit)
     assert found["score"] == 0.99, "the best epoch is its first"
     assert rates == [0.25] * 3
+
+
+def test_settings_begin_with_the_epoch_that_the_fit_does():
+    seen = []
+    space = SearchSpace(budget=(0.5, 0.8), start=0.0, ramp=0.5, learning_rate=(1e-4, 1e-2))
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(
+            (float(note.model.optimizer.learning_rate), logs["params_fraction"])
+        )
+    )
+    fit = FIT | {"epochs": 6, "initial_epoch": 2, "callbacks": note}  # a single one, as fit takes
+    evaluate_settings(network(), space, {"budget": 0.6, "learning_rate": 1e-3}, X, Y, **fit)
+    rates, sizes = zip(*seen, strict=True)
+    assert rates == (pytest.approx(1e-3),) * 4
+    assert sizes[0] == 1.0
+    assert sizes[3] <= 0.6
+
+
+def test_settings_come_as_keras_tuner_has_them():
+    def build(hp):
+        model = keras.models.clone_model(first)
+        model.set_weights(first.get_weights())
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.optimizer.learning_rate = hp.Choice("rate", [0.5, 0.25])
+        rates.append(float(model.optimizer.learning_rate))
+        return model
+
+    rates, first = [], network()
+    hp = keras_tuner.HyperParameters()
+    hp.values = {"budget": 0.6, "start": 0.3, "ramp": 0.3, "rate": 0.25}
+    found = [evaluate_settings(build, SPACE, each, X, Y, seed=5, **FIT) for each in (hp, hp.values)]
+    assert found[0] == found[1]
+    assert rates[2::3] == [0.25, 0.25]
+
+
+class Kept(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(self.model.get_weights())
+
+
+def test_the_best_settings_are_trained_anew_on_all_data():
+    hp, all_data = keras_tuner.HyperParameters(), FIT | {"validation_split": 0.0}
+    hp.values = {"budget": 0.6, "start": 0.0, "ramp": 0.0}
+    hyper, kept = hypermodel(), Kept()
+    model = hyper.build(hp)
+    hyper.fit(hp, model, X, Y, **all_data, callbacks=[kept])
+    for one, other in zip(model.get_weights(), kept.weights[-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    hyper, kept = hypermodel(objective=SizeAtQuality("val_accuracy", max_drop=0.9)), Kept()
+    words = r"'val_accuracy' in a fit without validation data.* To train on all data"
+    with pytest.raises(ArgumentError, match=words):
+        hyper.fit(hp, hyper.build(hp), X, Y, **all_data, callbacks=[kept])
+    assert not kept.weights
+    found = hyper.fit(hp, hyper.build(hp), X, Y, **FIT)
+    assert found["size_at_quality"] == found["params_fraction"] < 0.7
 
 
 def test_a_low_rank_start_stays_one():
