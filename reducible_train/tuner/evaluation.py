@@ -34,7 +34,7 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tuner.best_epoch import BestEpoch
 from reducible_train.tuner.errors import SearchError
-from reducible_train.tuner.fit_checks import check_batches, check_epochs
+from reducible_train.tuner.fit_checks import check_data, check_epochs
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
@@ -244,7 +244,7 @@ def check_alone(model: Any, arguments: Mapping[str, Any]) -> None:
         ArgumentError: It is refused.
     """
     check_epochs(arguments)
-    check_batches(arguments)
+    check_data(arguments)
     if not model.compiled:
         raise ArgumentError(
             f"Model '{model.name}' must be compiled, for a trial trains it. Received: one that is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,13 +37,7 @@ def check_fit(tuner: Any, arguments: Mapping[str, Any]) -> None:
     _check_lengths("Training data", [arguments.get(each) for each in ("x", "y", "sample_weight")])
     if isinstance(arguments.get("validation_data"), tuple | list):
         _check_lengths("`validation_data`", arguments["validation_data"])
-    share = arguments.get("validation_split") or 0.0
-    if not (is_number(share) and 0.0 <= share < 1.0):
-        raise SearchError(
-            f"`validation_split` must lie in [0, 1). Received: validation_split={share!r}. Write "
-            "0.1 for a tenth of the samples."
-        )
-    check_batches(arguments)
+    check_data(arguments)
 
 
 def check_epochs(arguments: Mapping[str, Any]) -> None:
@@ -67,8 +62,8 @@ def check_epochs(arguments: Mapping[str, Any]) -> None:
         )
 
 
-def check_batches(arguments: Mapping[str, Any]) -> None:
-    """Refuse what goes with arrays only beside a dataset or generator.
+def check_data(arguments: Mapping[str, Any]) -> None:
+    """Refuse data of which no fit can be made, such as targets beside a dataset that has its own.
 
     Args:
         arguments: Those of `model.fit`, by name.
@@ -81,13 +76,33 @@ def check_batches(arguments: Mapping[str, Any]) -> None:
     names = ("x", "y", "sample_weight")
     _check_alone("x", dict(zip(names, map(arguments.get, names), strict=True)))
     _check_alone("validation_data", dict(zip(names, own, strict=False)))
-    share = arguments.get("validation_split")
-    if share and given is None and comes_in_batches(arguments.get("x")):
+    if given is None:
+        _check_share(arguments.get("validation_split") or 0.0, arguments.get("x"))
+
+
+def _check_share(share: Any, x: Any) -> None:
+    """Refuse a part of the data that cannot be held out."""
+    if not (is_number(share) and 0.0 <= share < 1.0):
+        raise SearchError(
+            f"`validation_split` must lie in [0, 1). Received: validation_split={share!r}. Write "
+            "0.1 for a tenth of the samples."
+        )
+    if share and comes_in_batches(x):
         raise SearchError(
             "`validation_split` holds out samples of arrays. Received: "
-            f"validation_split={share!r} beside a {type(arguments['x']).__name__}. Give "
-            "validation_data=... in its place."
+            f"validation_split={share!r} beside a {type(x).__name__}. Give validation_data=... in "
+            "its place."
         )
+    samples = next((each.shape[0] for each in keras.tree.flatten(x) if _is_array(each)), 0)
+    if share and samples and math.floor(samples * (1.0 - share)) in (0, samples):
+        raise SearchError(
+            "`validation_split` must leave samples to train on and to judge by. Received: "
+            f"{share!r} of {samples} samples. Choose another, or give validation_data=..."
+        )
+
+
+def _is_array(value: Any) -> bool:
+    return bool(getattr(value, "shape", None))
 
 
 def _check_alone(whose: str, data: Mapping[str, Any]) -> None:
@@ -136,7 +151,7 @@ def _check_callbacks(given: Any) -> None:
 
 def _check_lengths(whose: str, data: Sequence[Any]) -> None:
     """Refuse arrays of different lengths, and empty ones."""
-    arrays = [each for each in keras.tree.flatten(data) if getattr(each, "shape", None)]
+    arrays = [each for each in keras.tree.flatten(data) if _is_array(each)]
     lengths = [each.shape[0] for each in arrays]
     if len(set(lengths)) > 1 or 0 in lengths:
         told = ", ".join(map(str, lengths))

@@ -162,6 +162,7 @@ def test_data_that_can_be_read_once(tmp_path):
         ({"epochs": 2.0}, r"Received: epochs=2\.0"),
         ({"initial_epoch": 3}, "must have an epoch to train"),
         ({"validation_freq": 0}, "`validation_freq` must be a whole number"),
+        ({"validation_split": 0.99}, r"0\.99 of 64 samples"),
         ({"validation_split": 1.5}, r"`validation_split` must lie in \[0, 1\)"),
         ({"callbacks": keras.callbacks.TerminateOnNaN()}, "`callbacks` must be a list"),
         ({"callbacks": ["EarlyStopping"]}, "Received: 'EarlyStopping' among them"),
