@@ -18,6 +18,8 @@ from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.peeking import Batches, batches_of
 from reducible_train._keras.values import host_value
 
+_BATCH = 32  # Keras's own, where a fit says nothing
+
 __all__ = [
     "MonitorCallback",
     "begin_at",
@@ -134,13 +136,22 @@ def first_epoch(callback: Any) -> int:
 
 
 def validation_samples(callback: Any) -> int | None:
-    """Of how many samples the validation data of a running fit are; `None` if no array tells."""
+    """How many samples each validation of a running fit reads; `None` if no array tells."""
     found = running_fit(callback, "validation_data")
     data = None if found is None else found["validation_data"]
-    if not isinstance(data, list | tuple):
+    if found is None or not isinstance(data, list | tuple):
         return None
     leaves = [each for each in keras.tree.flatten(data[0]) if getattr(each, "shape", None)]
-    return int(leaves[0].shape[0]) if leaves else None
+    if not leaves:
+        return None
+    given, steps = int(leaves[0].shape[0]), found.get("validation_steps")
+    return given if steps is None else min(given, steps * validation_batch(callback))
+
+
+def validation_batch(callback: Any) -> int:
+    """Samples of a batch when the fit that has called a callback validates arrays."""
+    found = running_fit(callback, "validation_data") or {}
+    return found.get("validation_batch_size") or found.get("batch_size") or _BATCH
 
 
 def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:

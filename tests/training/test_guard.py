@@ -609,6 +609,16 @@ def test_a_limit_the_dense_model_does_not_reach_ends_clearly():
     [
         (lambda x, y: {"validation_data": (x[:50], y[:50])}, "50"),
         (lambda x, y: {"validation_split": 0.25}, "20"),
+        (lambda x, y: {"validation_data": (x, y), "validation_steps": 2}, "64"),
+        (lambda x, y: {"validation_data": (x, y), "validation_steps": 9, "batch_size": 8}, "72"),
+        (lambda x, y: {"validation_data": (x, y), "validation_steps": 9}, "80"),
+        (
+            lambda x, y: {
+                **{"validation_data": (x, y), "validation_steps": 2},
+                **{"validation_batch_size": 5, "batch_size": 8},
+            },
+            "10",
+        ),
         (lambda x, y: {"validation_data": _batches(x, y)}, None),
     ],
 )
