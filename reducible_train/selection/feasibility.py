@@ -9,11 +9,13 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, RankError, ShortfallWarning, SpectrumError
+from reducible_train.linalg.multiples import rounded_down
 from reducible_train.report.records import Report
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.compressible import CompressibleKernel, smallest_costs
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
+from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.rank_choice import as_rank
 from reducible_train.selection.splits import nearest_splits
 from reducible_train.selection.survey import Survey, instead
@@ -202,12 +204,30 @@ def check_rank(survey: Survey, target: Target | SharedTargets) -> None:
     asked = target.lowest
     if any(as_rank(asked, m, form) is not None for m in mine for form in m.options):
         return
-    most, path = max((f.max_rank, m.kernel.path) for m in mine for f in m.options)
+    most, path = largest_rank(survey.lattice, mine)
+    advice = f"The largest rank at which one is cut is {most} ({path}). Ask for that or less."
     raise RankError(
         f"`rank` would leave every kernel of model '{survey.model.name}' dense: no factors of that "
-        f"rank are smaller. Received: rank={asked:g}. The largest rank at which one is cut is "
-        f"{most} ({path}). Ask for that or less."
+        f"rank are smaller. Received: rank={asked:g}. {advice if most else none_cuts(survey)}"
     )
+
+
+def largest_rank(lattice: Lattice, kernels: Sequence[CompressibleKernel]) -> tuple[int, str]:
+    """The largest rank that can be asked for and cuts one of some dense kernels, and its path.
+
+    A rule may round it further, to multiples of its own. 0 if there is no such rank.
+    """
+    return max(
+        (rounded_down(form.max_rank + form.multiple - 1, lattice.multiple), each.kernel.path)
+        for each in kernels
+        for form in each.options
+    )
+
+
+def none_cuts(survey: Survey) -> str:
+    """What to do where `largest_rank` finds none."""
+    multiple = survey.lattice.multiple
+    return f"No multiple of {multiple} is small enough to cut one: lower `multiple`."
 
 
 def _fixes_ranks(target: Target | None) -> bool:

@@ -8,6 +8,7 @@ from math import floor, inf
 
 from reducible_train.linalg.svd import relative_errors
 from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.feasibility import largest_rank, none_cuts
 from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.selection.own_targets import OwnTargetSelector
 from reducible_train.selection.rank_choice import RankChoice, RankSelection
@@ -140,40 +141,42 @@ class RankSelector:
     def _unmet_at_its_end(self, values: Mapping[Target, float]) -> tuple[str, ...]:
         """Where a target asks for no cut at all, even at its end: what would."""
         goal, compressible = self.target, self.survey.compressible
+        mine = [m for m in compressible if m.rule is None or m.rule.target is None]
         early = any(values[part] != part(inf) for part in goal.parts)
         if early or any(m.kernel.rank is not None for m in compressible):
             return ()
-        if isinstance(goal, SharedTarget | SharedTargets):
+        if not mine or isinstance(goal, SharedTarget | SharedTargets):
             asked = " and ".join(f"{part.name}={part(inf):g}" for part in goal.parts)
             return (
                 f"{asked} has no kernel to ask: rules give each a target of "
                 "its own, at which it stays dense. Lower these, or leave kernels without one.",
             )
         if isinstance(goal, LossTarget):
-            path, error = self._least_error()
+            path, error = self._least_error(mine)
             return (_nearest(goal, goal.nearest(error), path),)
         if goal.foreseeable:
-            ranks = {m.kernel.path: m.factorization.max_rank for m in compressible}
-            path = max(ranks, key=lambda path: ranks[path])
-            return (_nearest(goal, f"{goal.quantity}={ranks[path]}", path),)
+            most, path = largest_rank(self.survey.lattice, mine)
+            if not most:
+                return (f"{_leaves_dense(goal)} {none_cuts(self.survey)}",)
+            return (_nearest(goal, f"{goal.quantity}={most}", path),)
         if isinstance(goal, RankTarget) and goal.scaled_by == "effective_rank":
-            path, factor = self._largest_factor()
+            path, factor = self._largest_factor(mine)
             return (_nearest(goal, f"{goal.quantity}={factor:.4f}", path),)
         return ("No kernel would be smaller at its stable rank, so all stay dense. Give a budget.",)
 
-    def _least_error(self) -> tuple[str, float]:
+    def _least_error(self, mine: Sequence[CompressibleKernel]) -> tuple[str, float]:
         """The kernel that loses least at its largest rank, and its relative error there."""
         errors = {}
-        for each in self.survey.compressible:
+        for each in mine:
             lost = relative_errors(self.scorer.parts(each, each.factorization).values)
             errors[each.kernel.path] = float(lost[min(each.factorization.limit, len(lost) - 1)])
         path = min(errors, key=lambda path: errors[path])
         return path, errors[path]
 
-    def _largest_factor(self) -> tuple[str, float]:
+    def _largest_factor(self, mine: Sequence[CompressibleKernel]) -> tuple[str, float]:
         """The kernel that the largest multiple of its effective rank cuts, and the multiple."""
         factors = {}
-        for each in self.survey.compressible:
+        for each in mine:
             own = max(self.scorer.effective_rank(each), 1.0)
             factors[each.kernel.path] = floor(1e4 * each.factorization.limit / own) / 1e4
         path = max(factors, key=lambda path: factors[path])
@@ -181,7 +184,11 @@ class RankSelector:
 
 
 def _nearest(goal: Target, value: str, path: str) -> str:
+    return f"{_leaves_dense(goal)} The nearest value at which one is cut is {value} ({path})."
+
+
+def _leaves_dense(goal: Target) -> str:
     return (
         f"{goal.quantity}={goal(inf):g} leaves every kernel dense: no factors that are smaller "
-        f"meet it. The nearest value at which one is cut is {value} ({path})."
+        "meet it."
     )

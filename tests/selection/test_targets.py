@@ -114,6 +114,42 @@ def test_where_factors_would_be_slower_the_kernel_stays_dense(asked):
     )
 
 
+@pytest.mark.parametrize("asked", [{"rtol": 0.01}, {"energy": 0.9999}, {"effective_rank": 9.0}])
+def test_the_value_named_is_one_that_cuts_a_kernel_without_a_target_of_its_own(asked):
+    ((name, value),) = asked.items()
+    own = LayerRule("second", **asked)
+    notes = "\n".join(factorize(steep(1.0), rules=[own], **asked).notes)
+    nearest = re.search(rf"is {name}=([0-9.]+) \(first/kernel\)", notes)[1]
+    named = factorize(steep(1.0), rules=[own], **{name: float(nearest)})
+    assert list(named.ranks) == ["first/kernel"]
+    alone = factorize(steep(1.0), rules=[LayerRule("*", **asked)], **asked)
+    assert any(note.startswith(f"{name}={value:g} has no kernel to ask") for note in alone.notes)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "own", "told"), [(4, 3, 12), (1, 5, 14), (5, 1, 10), (5, 2, 15), (13, 3, 13)]
+)
+def test_the_largest_rank_named_can_be_asked_for_and_cuts(multiple, own, told):
+    rules, model = [LayerRule("*", multiple=own)], zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    for rank in (told + multiple, 40 * multiple):
+        asked = {"rank": rank, "multiple": multiple, "rules": rules}
+        (note,) = (each for each in factorize(model, **asked).notes if "leaves every" in each)
+        assert f"one is cut is rank={told} (" in note
+        with pytest.raises(RankError, match=rf"one is cut is {told} \(.*Ask for that"):
+            model.fit(x, y, callbacks=[RankScheduler(**asked)], verbose=0)
+    assert factorize(model, rank=told, multiple=multiple, rules=rules).ranks
+
+
+def test_where_no_multiple_cuts_a_kernel_that_is_said():
+    asked = {"rank": 40, "multiple": 40, "rules": [LayerRule("*", multiple=5)]}
+    model = zoo.compiled(zoo.sequential())
+    words = "No multiple of 40 is small enough to cut one: lower `multiple`"
+    assert any(words in note for note in factorize(model, **asked).notes)
+    with pytest.raises(RankError, match=words):
+        model.fit(*zoo.data(model), callbacks=[RankScheduler(**asked)], verbose=0)
+
+
 @pytest.mark.parametrize("rtol", [0.4, 0.6])
 def test_a_rank_that_a_rule_allows_at_most_binds_only_where_factors_gain(rtol):
     model, rules = strided(max_rank=5)
