@@ -25,6 +25,7 @@ from reducible_train.errors import (
     FileAccessError,
     SpectrumError,
 )
+from reducible_train.linalg.multiples import whole_rank
 from reducible_train.linalg.noise import effective_rank, noise_edge
 from reducible_train.preflight.paths import check_writable
 from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
@@ -212,7 +213,8 @@ def _row(
     parts = decomposition(kernel, split)
     m, n = shape = compressible.factorization.shape
     most = kernel.rank or min(shape)
-    ranks = tuple(min(max(1, int(ratio * m * n / (m + n))), most) for ratio in analysis.ratios)
+    meant = (whole_rank(ratio * m * n / (m + n)) for ratio in analysis.ratios)
+    ranks = tuple(min(max(1, rank), most) for rank in meant)
     measured: dict[int, Measured] = {}
     with Truncations(kernel, parts, split) as truncations:
         for rank in sorted(set(ranks)):

@@ -6,6 +6,19 @@ of rank 16 (NVIDIA, *Matrix multiplication background user's guide*, 2023).
 
 from __future__ import annotations
 
+import math
+
+_ROUND_OFF = 1e-9  # of a rank
+
+
+def whole_rank(value: float) -> int:
+    """The largest rank that is not above a number, but for what rounding has taken off it.
+
+    >>> 0.7 * 96 * 30 / 126, whole_rank(0.7 * 96 * 30 / 126), whole_rank(15.99)
+    (15.999999999999996, 16, 15)
+    """
+    return math.floor(value + _ROUND_OFF)
+
 
 def rounded_down(rank: float, multiple: int) -> int:
     """The largest multiple that is not above a rank; 0 if there is none.

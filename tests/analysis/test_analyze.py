@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import keras
@@ -69,6 +71,17 @@ def test_each_value_is_that_of_the_model_with_one_kernel_cut():
     assert first.ranks == tuple(max(1, int(r * 24 * 32 / 56)) for r in table.ratios)
     assert first.parameters == pytest.approx(24 * 32 / model.count_params(), rel=1e-6)
     assert first.bytes == pytest.approx(first.parameters)
+
+
+def test_a_ratio_is_kept_to_the_last_rank():
+    """As products of floats, 0.7 of a kernel of 96 x 30 are just below 16 ranks."""
+    model = keras.Sequential(
+        [keras.Input((96,)), keras.layers.Dense(30), keras.layers.Dense(30), keras.layers.Dense(1)]
+    )
+    for kernel in analyze(model, metric=lambda model: 0.0).kernels:
+        m, n = kernel.shape
+        exact = (Fraction(tenth, 10) * m * n / (m + n) for tenth in range(1, 11))
+        assert kernel.ranks == tuple(max(1, math.floor(each)) for each in exact)
 
 
 HALF = np.arange(48) % 2 * 1.5

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reducible_train.linalg.multiples import whole_rank
 from reducible_train.selection.allocation.base import Ranks, allocator, last_that_fits, total_cost
 from reducible_train.selection.allocation.candidates import Group
 from reducible_train.selection.allocation.relaxation import lower_bound
-
-_ROUND_OFF = 1e-9  # of a rank
 
 
 @allocator("uniform")
@@ -28,7 +27,7 @@ def uniform(groups: Sequence[Group], capacity: float) -> tuple[Ranks, float]:
         return uncut, 0.0
 
     def ranks_at(fraction: float) -> Ranks:
-        return [g.within_limits(int(fraction * g.max_rank + _ROUND_OFF)) for g in groups]
+        return [g.within_limits(whole_rank(fraction * g.max_rank)) for g in groups]
 
     largest = {g.max_rank for g in groups}
     fractions = np.unique(np.concatenate([np.arange(rank + 1) / rank for rank in largest]))
