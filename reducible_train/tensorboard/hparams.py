@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, tuple[int, str]] = {
     "final": (_NUMBER, "Where it ends; of several budgets, the smallest."),
     "schedule": (_TEXT, "How it gets there."),
     "start_epoch": (_NUMBER, "Dense until then."),
-    "end_epoch": (_NUMBER, "At the final ranks from then on."),
+    "end_epoch": (_NUMBER, "At the final ranks from then on, at the latest."),
     "measure": (_TEXT, "What a budget counts."),
     "criterion": (_TEXT, "What a lost direction costs."),
     "allocation": (_TEXT, "How kernels share the budget."),
@@ -160,6 +160,9 @@ def settings_of(scheduler: Any) -> dict[str, Plain]:
     """What a rank callback was asked for, as far as it tells."""
     asked = getattr(scheduler, "settings", scheduler)
     found: dict[str, Plain | None] = dict(_targets(asked))
+    if "schedule" in found:
+        found["start_epoch"] = _dense_until(asked)
+        found["end_epoch"] = getattr(scheduler, "final_epoch", None)
     for name in ("criterion", "allocation"):
         found[name] = getattr(asked, name, None)
     guard = getattr(asked, "guard", None)
@@ -182,10 +185,15 @@ def _targets(asked: Any) -> Iterator[tuple[str, Plain]]:
     yield "measure", ", ".join(counts)
     yield "target", target.parts[0].name.partition(".")[0]
     yield "schedule", _names(schedules)
-    yield "end_epoch", max(schedule.end_epoch for schedule in schedules)
     yield "final", min(schedule(math.inf) for schedule in schedules)
-    starts = [s.start_epoch for s in schedules if hasattr(s, "start_epoch")]
-    yield "start_epoch", min(starts, default=0)
+
+
+def _dense_until(asked: Any) -> float:
+    """The epoch before which nothing asks for a cut; 0 where nothing ever does."""
+    rules = [rule.target for rule in asked.rules if rule.target is not None]
+    starts = [target.idle_until for target in (*asked.target.parts, *rules)]
+    waits = 0 if asked.adaptive is None else asked.adaptive.start_epoch
+    return float(waits + min((start for start in starts if start is not None), default=0.0))
 
 
 def _measure(asked: Any) -> str:

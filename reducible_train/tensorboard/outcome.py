@@ -86,7 +86,7 @@ def _targets(settings: Any) -> Iterator[Any]:
 
 def _cuts_something(target: Any) -> bool:
     """True unless a target leaves every kernel as it is, as a budget of all does."""
-    return bool(target(math.inf) != (1.0 if target.quantity == "budget" else target.idle))
+    return not target.leaves_dense(target(math.inf))
 
 
 def _directions(metrics: Iterable[str], scheduler: Any, guard: Any) -> dict[str, int]:

@@ -13,7 +13,18 @@ from hparams_page import asked_of_the_server
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.util import tensor_util
 
-from reducible_train import Guard, Ramp, RankScheduler, RankTensorBoard, Search
+from reducible_train import (
+    Adaptive,
+    Cadence,
+    Guard,
+    Join,
+    LayerRule,
+    PiecewiseConstant,
+    Ramp,
+    RankScheduler,
+    RankTensorBoard,
+    Search,
+)
 from reducible_train.tensorboard import hparams
 
 RAMP = Ramp(1.0, 0.4, start_epoch=1, end_epoch=2)
@@ -99,6 +110,33 @@ def test_all_runs_have_the_same_columns(page):
     assert set(columns[:5]) == {"target", "final", "schedule", "guard", "quality_is"}, "shown first"
     for row in rows(told).values():
         assert row.keys() <= {*columns, *hparams.METRICS}
+
+
+STAIRS = PiecewiseConstant((1.0, 0.5), (0, 4))
+HELD = Join([1.0, Ramp(1.0, 0.5, start_epoch=1, end_epoch=2, shape="cosine")], [4])
+LATE = Cadence(start=Adaptive(start_epoch=3, end_epoch=5))
+
+
+@pytest.mark.parametrize(
+    ("asked", "times"),
+    [
+        ({"budget": STAIRS}, (4, 4)),
+        ({"budget": HELD}, (5, 6)),
+        ({"budget": HELD, "cadence": Cadence(epochs=4)}, (5, 8)),
+        ({"budget": {"parameters": STAIRS, "bytes": 0.6}}, (0, 4)),
+        ({"budget": STAIRS, "rules": [LayerRule("d1", energy=0.9)]}, (0, 4)),
+        ({"budget": STAIRS, "rules": [LayerRule("d1", rtol=Ramp(0.0, 0.5, 2, 7))]}, (2, 7)),
+        ({"energy": Ramp(1.0, 0.5, 1.5, 2)}, (1.5, 2)),
+        ({"energy": 1.0}, (0, 0)),
+        ({"energy": Ramp(0.9, 0.5, 1, 2)}, (0, 2)),
+        ({"rank": PiecewiseConstant((8, 4), (0, 3))}, (0, 3)),
+        ({"budget": Ramp(1.0, 0.5, 1, 2), "cadence": LATE}, (4, 7)),
+        ({"cadence": LATE}, (3, 5)),
+    ],
+)
+def test_dense_until_then_and_at_the_final_ranks_from_then_on(asked, times):
+    told = hparams.settings_of(RankScheduler(**asked))
+    assert (told["start_epoch"], told["end_epoch"]) == times
 
 
 def test_a_search_and_what_is_not_finite():

@@ -22,6 +22,7 @@ from reducible_train.settings.schedules import Constant, Schedule, schedule_from
 from reducible_train.settings.schedules.base import schedule_faults, valued
 
 _KINDS: dict[str, type[Target]] = {}
+_INSTANT, _DIGITS = 1e-9, 6  # of an epoch
 
 
 class ModelNumbers(Protocol):
@@ -138,6 +139,28 @@ class Target(ABC):
     def lowest(self) -> float:
         """The smallest value the schedule comes to."""
         return min(self.schedule.course())
+
+    @property
+    def idle_until(self) -> float | None:
+        """The epoch from which it may ask for a cut; `None` if it never does.
+
+        That of the schedule, which never turns back, where it leaves the value at which nothing is
+        cut; the first where no number is such a value for every model, as of ranks.
+        """
+        early, late = 0.0, float(self.schedule.end_epoch)
+        if self.leaves_dense(self(late)):
+            return None
+        if not self.leaves_dense(self(early)):
+            return early
+        while late - early > _INSTANT:
+            middle = (early + late) / 2
+            dense = self.leaves_dense(self(middle))
+            early, late = (middle, late) if dense else (early, middle)
+        return round(late, _DIGITS)
+
+    def leaves_dense(self, value: float) -> bool:
+        """True for a value at which no dense model is cut."""
+        return value == self.idle
 
     @abstractmethod
     def present(self, model: ModelNumbers) -> float:

@@ -33,5 +33,8 @@ class Budget(SharedTarget):
     def asks_nothing(self, value: float, measure: str) -> bool:
         return value >= 1.0 and measure_kinds()[measure].wavers
 
+    def leaves_dense(self, value: float) -> bool:
+        return value >= 1.0
+
     def words(self, unit: str) -> str:
         return f"fraction of {unit}"
