@@ -148,11 +148,37 @@ def guard_faults(settings: Timed, epochs: int | None, first_epoch: int = 0) -> l
 
 def _first_guarded(settings: Timed, epochs: int, first_epoch: int) -> tuple[int, float]:
     """When a guard lets ranks be looked at first, and when that is too late."""
-    search, every = settings.search, settings.cadence.epochs or 1
+    search = settings.search
     first, last = first_epoch + 1, epochs - 1.0
     if search is not None:
         first, last = max(first, search.first_epoch(epochs)), search.last_epoch(epochs)
-    return -(-first // every) * every, last
+    return _first_turn(settings, first), last
+
+
+def look_fault(settings: Timed, epochs: int | None, first_epoch: int = 0) -> Fault | None:
+    """That a training goes on between two looks at the ranks, and is over before the next.
+
+    Args:
+        settings: What is asked for.
+        epochs: Epochs of the training; `None` where nobody knows.
+        first_epoch: The epoch that the training begins with.
+    """
+    turn = _first_turn(settings, first_epoch)
+    if epochs is None or settings.cadence.steps or not first_epoch < epochs <= turn:
+        return None
+    return Fault(
+        ("cadence",),
+        f"Ranks must be looked at before some epoch of the training: with {settings.cadence} that "
+        f"is before epoch {turn} first, counted from 0, where initial_epoch={first_epoch}. "
+        f"Received: epochs={epochs}, so that nothing would be cut. Train for epochs={turn + 1} or "
+        "more, or look at them more often, as by Cadence(epochs=1).",
+    )
+
+
+def _first_turn(settings: Timed, first_epoch: int) -> int:
+    """The first epoch from there on before which ranks are looked at."""
+    every = settings.cadence.epochs or 1
+    return -(-first_epoch // every) * every
 
 
 def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterator[Fault]:

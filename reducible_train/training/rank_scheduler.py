@@ -33,7 +33,7 @@ from reducible_train.settings.timing import final_epoch
 from reducible_train.training.answering import watch_of_fit
 from reducible_train.training.clock import timed
 from reducible_train.training.lost_weights import NAN_REMEDY
-from reducible_train.training.preflight import check_fit
+from reducible_train.training.preflight import check_fit, check_looks
 from reducible_train.training.rank_logs import tell_ranks
 from reducible_train.training.run import TrainingRun
 from reducible_train.training.sampling import CalibrationSet
@@ -361,6 +361,7 @@ class RankScheduler(keras.callbacks.Callback):
         run = self._new_run(others, data)
         try:
             run.begin()
+            check_looks(self.settings, self, run.control.compression)
         except BaseException:
             run.abandon()
             raise

@@ -93,7 +93,7 @@ SHORT = {
     "no gain": ({"energy": 0.999999}, [], {"epochs": 1}, "leaves every kernel dense", False),
     "no step": ({"budget": 0.6}, [], {"initial_epoch": 4}, "No step was trained", False),
     "turn": (
-        {"budget": 0.6, "cadence": Cadence(epochs=3)},
+        {"energy": 0.6, "cadence": Cadence(epochs=3)},
         [],
         {"epochs": 6, "initial_epoch": 4},
         "looked at never",
@@ -163,6 +163,20 @@ def test_a_search_that_is_over_before_the_fit_begins_is_refused_or_told():
     factorize(model, rank=9)  # its cuts may lie behind it
     with pytest.warns(ShortfallWarning, match="not looked at while the search could try a cut"):
         fit(model, RankScheduler(**ended), epochs=8, initial_epoch=5)
+
+
+def test_a_fit_that_is_over_before_ranks_are_looked_at_is_refused():
+    model, rare = small(), Cadence(epochs=3)
+    words = r"before epoch 6 first.*initial_epoch=4\. Received: epochs=6.*for epochs=7 or more"
+    for asked in ({"budget": 0.6}, {"rank": 9}, {"budget": 1.0, "rules": [LayerRule("*", rank=9)]}):
+        with pytest.raises(ArgumentError, match=words):
+            fit(model, RankScheduler(**asked, cadence=rare), epochs=6, initial_epoch=4)
+    assert int(model.optimizer.iterations) == 0
+    fit(model, RankScheduler(budget=1.0, cadence=rare), epochs=6, initial_epoch=4)
+    scheduler = RankScheduler(budget=0.6, cadence=rare)
+    fit(model, scheduler, epochs=7, initial_epoch=4)
+    assert [cut.epoch for cut in scheduler.report.cuts] == [6]
+    fit(model, scheduler, epochs=6, initial_epoch=4)  # goes on, with its cuts behind it
 
 
 def test_a_model_that_gets_its_weights_in_the_only_step_is_told_so():

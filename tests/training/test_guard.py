@@ -614,8 +614,10 @@ def test_a_limit_the_dense_model_does_not_reach_ends_clearly():
         (lambda x, y: {"validation_data": (x, y), "validation_steps": 9}, "80"),
         (
             lambda x, y: {
-                **{"validation_data": (x, y), "validation_steps": 2},
-                **{"validation_batch_size": 5, "batch_size": 8},
+                "validation_data": (x, y),
+                "validation_steps": 2,
+                "validation_batch_size": 5,
+                "batch_size": 8,
             },
             "10",
         ),
