@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from reducible_train.errors import ArgumentError
 from reducible_train.report.records import Report
 
 _METRICS = 4  # more columns than this do not fit
@@ -28,6 +31,7 @@ class EpochLines(keras.callbacks.Callback):
 
     Attributes:
         check: Called after each step; what it raises ends the training.
+        begun: The report as training began; `None` where there was none yet.
     """
 
     def __init__(self, console: Console, scheduler: Any = None, *, lines: bool = True):
@@ -37,6 +41,7 @@ class EpochLines(keras.callbacks.Callback):
         self.lines = lines
         self.has_trained = False  # a step at least
         self.check: Callable[[], None] = lambda: None
+        self.begun: Report | None = None
         self._columns: list[str] | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -54,6 +59,10 @@ class EpochLines(keras.callbacks.Callback):
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        with suppress(ArgumentError):  # of a model that is met after its first batch
+            self.begun = None if self.scheduler is None else self.scheduler.report
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         text = f"epoch {epoch + 1} of {self.params['epochs']}"
@@ -105,10 +114,16 @@ def _width(name: str) -> int:
 
 
 def rank_text(report: Report) -> str:
-    """The ranks in force in a few words: each of a few layers, or the range of many."""
-    ranks = {path.rpartition("/")[0] or path: rank for path, rank in report.ranks.items()}
+    """The ranks in force in a few words: each of a few kernels, or the range of many.
+
+    A kernel is called by its layer, unless that has several.
+    """
+    ranks = report.ranks
     if not ranks:
         return "dense"
     if len(ranks) <= 4:
-        return ", ".join(f"{name} {rank}" for name, rank in ranks.items())
+        layers = {path: path.rpartition("/")[0] or path for path in ranks}
+        shared = Counter(layers.values())
+        names = {path: path if shared[name] > 1 else name for path, name in layers.items()}
+        return ", ".join(f"{names[path]} {rank}" for path, rank in ranks.items())
     return f"{min(ranks.values())} to {max(ranks.values())} in {len(ranks)} kernels"

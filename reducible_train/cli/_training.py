@@ -27,6 +27,7 @@ from reducible_train.errors import (
     first_sentence,
 )
 from reducible_train.preflight.data import check_data
+from reducible_train.report.records import Report
 from reducible_train.saving.model_file import check_savable, save_model
 from reducible_train.selection import fingerprints
 from reducible_train.settings.checkpoint_names import check_filled, fields_of
@@ -81,8 +82,9 @@ def train(
         *metric_rows(before, after, part),
         Row("file, without optimizer state", bytes_before, saved.bytes, unit=" B"),
     ]
-    if report.dense_flops and report.flops:
-        rows.append(Row("FLOPs of one sample", report.dense_flops, report.flops))
+    flops_before = _flops_before(lines.begun, report, parameters_before)
+    if flops_before and report.flops:
+        rows.append(Row("FLOPs of one sample", flops_before, report.flops))
     console.print()
     console.print(comparison(rows, "before", "after"))
     console.print()
@@ -154,6 +156,13 @@ def _code(scheduler: Any) -> int:
     if shortfall is None:
         return DONE
     return HELD_BACK if shortfall.held_back else SHORT
+
+
+def _flops_before(begun: Report | None, report: Report, parameters: int) -> int | None:
+    """FLOPs of the model as it was given, which may have had factors; `None` if not known."""
+    if begun is not None and begun.flops:
+        return begun.flops
+    return report.dense_flops if parameters == report.dense_parameters else None
 
 
 def _say_where(console: Console, loaded: Config, out: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,13 +69,13 @@ def _kernel_table(kernels: list[Mapping[str, Any]], tensors: tuple[TensorRecord,
     told = any(isinstance(kernel.get("output_error"), float) for kernel in kernels)
     errors = ("output error",) if told else ()
     table = _table("kernel", "shape", "rank", "energy", *errors, "parameters", "bytes")
+    sizes = _bytes_of([_words(kernel.get("path")) for kernel in kernels], tensors)
     for kernel in kernels:
         path, rank = _words(kernel.get("path")), kernel.get("rank")
         energy, parameters = kernel.get("energy"), kernel.get("parameters")
         shape = [size for size in _list(kernel.get("shape")) if isinstance(size, int)]
         error = kernel.get("output_error")
         cells = [f"{error:.3f}" if isinstance(error, float) else ""] if told else []
-        stored = sum(t.stored_bytes for t in tensors if _belongs(t.name, path))
         table.add_row(
             Text(path),
             " x ".join(map(str, shape)),
@@ -82,7 +83,7 @@ def _kernel_table(kernels: list[Mapping[str, Any]], tensors: tuple[TensorRecord,
             f"{energy:.3f}" if isinstance(energy, float) else "",
             *cells,
             f"{parameters:,}" if isinstance(parameters, int) else "",
-            f"{stored:,}" if stored else "",
+            f"{sizes[path]:,}" if sizes[path] else "",
         )
     return table
 
@@ -150,11 +151,27 @@ def _plain(file: Path, size: int, header: Header) -> dict[str, Any]:
     }
 
 
-def _belongs(tensor: str, kernel: str) -> bool:
-    """True for the tensor of a dense kernel, and for its factors (`kernel_u`, `kernel_v`)."""
-    return tensor in (kernel, f"{kernel}_u", f"{kernel}_v") or any(
-        tensor.endswith(f"/{kernel}{end}") for end in ("", "_u", "_v")
+def _bytes_of(kernels: list[str], tensors: tuple[TensorRecord, ...]) -> dict[str, int]:
+    """Path -> what a dense kernel takes, or its factors (`kernel_u`, `kernel_v`).
+
+    A file may hold more than the model of its report, as a part: all paths lie in that then, which
+    is the one place where most of them are.
+    """
+    stored = {tensor.name: tensor.stored_bytes for tensor in tensors}
+    ends = {path: [f"{path}{end}" for end in ("", "_u", "_v")] for path in kernels}
+    wanted = {name for names in ends.values() for name in names}
+    places = Counter(
+        name.removesuffix(end) for name in stored for end in _ends_of(name) if end in wanted
     )
+    place = max(places, key=lambda each: (places[each], -len(each)), default="")
+    return {path: sum(stored.get(place + name, 0) for name in ends[path]) for path in kernels}
+
+
+def _ends_of(name: str) -> Iterator[str]:
+    """A path, and all that it ends with: `a/b/c`, `b/c`, `c`."""
+    while name:
+        yield name
+        name = name.partition("/")[2]
 
 
 def _words(value: Any) -> str:

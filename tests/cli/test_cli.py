@@ -13,6 +13,7 @@ import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -25,6 +26,7 @@ from typer.testing import CliRunner
 
 from reducible_train.cli import app
 from reducible_train.cli._look import address, inspect_line, tensorboard_line
+from reducible_train.cli._progress import rank_text
 from reducible_train.cli.preview import plot
 from reducible_train.config import config_schema, parse_config
 from reducible_train.config.beginnings import schema_line
@@ -319,6 +321,25 @@ def test_inspect_tells_ranks_sizes_and_energies(compact):
     assert "\x1b" not in result.output
 
 
+@pytest.mark.parametrize("place", ["", "student/"])
+def test_inspect_counts_the_bytes_of_a_layer_whose_name_another_has_elsewhere(place, tmp_path, rng):
+    paths = ("encoder/hidden/kernel", "hidden/kernel", "hidden_kernel")
+    kernels = tuple(KernelRecord(path, "Dense", (30, 20), 4, 11, 200) for path in paths)
+    names = [f"{path}{end}" for path in paths[:2] for end in ("_u", "_v")] + [paths[2]]
+    tensors = [(f"{place}{name}", rng.normal(size=(30, 4)).astype("float32")) for name in names]
+    if place:
+        tensors.append(("teacher/hidden/kernel", np.zeros((30, 20), "float32")))
+    path = tmp_path / "m.reducible"
+    report = Report(700, 300, 2800, 1200, 1400, 600, kernels)
+    write_container(path, {"report": report.to_dict()}, tensors)
+    stored = {t.name: t.stored_bytes for t in read_header(path).tensors}
+    told = [line.split() for line in run("inspect", path).output.splitlines()]
+    for name in paths:
+        (row,) = [cells for cells in told if cells[:1] == [name]]
+        own = [f"{place}{name}{end}" for end in ("", "_u", "_v")]
+        assert int(row[-1].replace(",", "")) == sum(stored.get(each, 0) for each in own)
+
+
 def test_inspect_tells_what_cuts_did_to_the_answers(tmp_path):
     kernel = KernelRecord("d1/kernel", "Dense", (30, 20), 4, 11, 200, 0.875, output_error=0.375)
     cut = Cut(2, 40, "budget", 0.5, (), 700, 300, {}, None, 0.25, 0.25, {"loss": 0.5}, {"loss": 1})
@@ -469,6 +490,39 @@ def test_finetune_prints_a_line_for_each_epoch(network_file, data_file, config):
     head = next(line for line in lines if line[:1] == ["epoch"])
     assert head[1:6] == ["loss", "accuracy", "val_loss", "val_accuracy", "parameters"]
     assert [line[0] for line in lines if line and line[0] in ("1", "2")] == ["1", "2"]
+
+
+def test_finetune_compares_with_the_model_that_was_given(network_file, data_file, config):
+    import keras
+
+    from reducible_train import factorize
+
+    model = keras.models.load_model(network_file)
+    given = factorize(model, rank=8)
+    model.save(network_file)
+    _, result = finetune(network_file, data_file, config)
+    flops = re.search(r"FLOPs of one sample +([\d,]+) +([\d,]+)", result.output)
+    before, after = (int(each.replace(",", "")) for each in flops.groups())
+    assert after < before == given.flops < given.dense_flops
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        ({}, "dense"),
+        ({"a/kernel": 3, "kernel": 2}, "a 3, kernel 2"),
+        (
+            {"lstm/cell/kernel": 7, "lstm/cell/recurrent_kernel": 4, "out/kernel": 2},
+            "lstm/cell/kernel 7, lstm/cell/recurrent_kernel 4, out 2",
+        ),
+        (
+            {f"{name}/{kernel}": 9 for name in "abc" for kernel in ("kernel", "recurrent_kernel")},
+            "9 to 9 in 6 kernels",
+        ),
+    ],
+)
+def test_the_ranks_of_an_epoch_are_those_of_every_kernel(ranks, told):
+    assert rank_text(SimpleNamespace(ranks=ranks)) == told
 
 
 def test_epochs_on_the_command_line_win(network_file, data_file, config):
