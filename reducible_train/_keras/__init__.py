@@ -49,12 +49,14 @@ from reducible_train._keras.fit_samples import (
     some_of_fit,
 )
 from reducible_train._keras.fits import (
+    EVALUATED,
     Loop,
     MonitorCallback,
     Rhythm,
     arrays_of_fit,
     begin_at,
     data_of_fit,
+    evaluated_batch,
     first_epoch,
     has_validation,
     in_fit,
@@ -76,6 +78,7 @@ from reducible_train._keras.functions import (
     has_own_step,
     is_distributed,
     let_variables_count,
+    may_sum_its_loss,
     measured_with,
     needs_targets,
     rebuild_functions,
@@ -189,6 +192,7 @@ from reducible_train._keras.weights import (
 
 __all__ = [
     "DIFFERENTIABLE",
+    "EVALUATED",
     "Ahead",
     "Broadcast",
     "Call",
@@ -239,6 +243,7 @@ __all__ = [
     "drop_attribute",
     "dtype_of",
     "end_warm_up",
+    "evaluated_batch",
     "exclude_from_decay",
     "factor_layouts",
     "find_holders",
@@ -285,6 +290,7 @@ __all__ = [
     "loss_gradients",
     "lost_numbers",
     "map_arrays",
+    "may_sum_its_loss",
     "meaning_of",
     "measured_with",
     "metric_names",

@@ -18,7 +18,7 @@ from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.peeking import Batches, batches_of
 from reducible_train._keras.values import host_value
 
-_BATCH = 32  # Keras's own, where a fit says nothing
+EVALUATED = 32  # samples of a batch, where nobody says how many, as Keras has it
 
 __all__ = [
     "MonitorCallback",
@@ -145,13 +145,21 @@ def validation_samples(callback: Any) -> int | None:
     if not leaves:
         return None
     given, steps = int(leaves[0].shape[0]), found.get("validation_steps")
-    return given if steps is None else min(given, steps * validation_batch(callback))
+    return given if steps is None else min(given, steps * evaluated_batch(callback))
 
 
-def validation_batch(callback: Any) -> int:
-    """Samples of a batch when the fit that has called a callback validates arrays."""
+def evaluated_batch(callback: Any, seen: Sequence[Any] = ()) -> int:
+    """Samples of a batch when the fit that has called a callback evaluates.
+
+    Args:
+        callback: The callback.
+        seen: Batches of its validation data, where these come in batches.
+    """
     found = running_fit(callback, "validation_data") or {}
-    return found.get("validation_batch_size") or found.get("batch_size") or _BATCH
+    data = found.get("validation_data")
+    if seen and (isinstance(data, keras.utils.PyDataset) or hasattr(data, "element_spec")):
+        return len(arrays_in(seen[0][0])[0])
+    return found.get("validation_batch_size") or found.get("batch_size") or EVALUATED
 
 
 def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, first_sentence
-from reducible_train.selection.samples import Samples, count_of
+from reducible_train.selection.samples import Samples, batches_for, count_of
 from reducible_train.settings.checks import takes
 
 _SPREAD = 4  # batches at least, to tell how far the metric is by chance
@@ -127,8 +127,13 @@ class Evaluation:
         return Measured(value, tuple(batches))
 
     def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
-        """The samples, in batches as the model takes them; four at least, if there are so many."""
+        """The samples, in batches as the model takes them; four at least, if there are so many.
+
+        As `model.evaluate` takes them for a loss that may be another on other batches.
+        """
         samples = cast(Samples, self.samples)
+        if self.name.endswith("loss") and _keras.may_sum_its_loss(self.model):
+            return batches_for(self.model, samples, _keras.EVALUATED)
         size = min(_BATCH, max(1, -(-len(samples) // _SPREAD)))
         return samples.batches(_keras.fixed_batch(self.model), most=size)
 

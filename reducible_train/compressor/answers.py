@@ -66,6 +66,7 @@ class AnswerWatch:
         samples: Samples to take some of; `None` if there are none.
         source: Where they come from, in words; without samples, why there are none, a sentence.
         waits: False if samples that come later shall not be taken.
+        evaluated: Samples of a batch as the loss shall be told of, where that may be a sum.
 
     Attributes:
         notes: Sentences for the reader of a report.
@@ -78,7 +79,15 @@ class AnswerWatch:
             `None` if they are.
     """
 
-    def __init__(self, model: Any, samples: Samples | None, source: str, *, waits: bool = True):
+    def __init__(
+        self,
+        model: Any,
+        samples: Samples | None,
+        source: str,
+        *,
+        waits: bool = True,
+        evaluated: int = _keras.EVALUATED,
+    ):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
         self.is_of_training = False
@@ -88,6 +97,7 @@ class AnswerWatch:
         self._samples = samples
         self._source = source
         self._waits = waits and samples is None
+        self._evaluated = evaluated if _keras.may_sum_its_loss(model) else None
         self._is_judged = True  # by its loss and metrics
         self._is_chosen = False  # some of the samples, for all that follows
         self._start: Answers | None = None  # right before the first cut
@@ -185,7 +195,7 @@ class AnswerWatch:
         if not self._can_judge(samples):
             return False
         try:
-            told = outputs_of(self._model, samples, judged=True).metrics
+            told = self._outputs(samples, judged=True).metrics
         except Exception:  # whatever a loss does with targets of no class
             return False
         return math.isfinite(told.get("loss", math.nan))
@@ -194,19 +204,22 @@ class AnswerWatch:
         """The answers, with metrics where these can be had."""
         if self._can_judge(samples):
             try:
-                found = outputs_of(self._model, samples, judged=True)
+                found = self._outputs(samples, judged=True)
                 self._tell_of_several()
                 return found
             except Exception as error:  # targets of another loss, or what no eager call can have
                 self._is_judged = False
-                found = outputs_of(self._model, samples)
+                found = self._outputs(samples)
                 self.notes = (
                     *self.notes,
                     f"Loss and metrics were not measured on {self._source}, for they cannot be "
                     f"computed there: {first_sentence(error)}",
                 )
                 return found
-        return outputs_of(self._model, samples)
+        return self._outputs(samples)
+
+    def _outputs(self, samples: Samples, *, judged: bool = False) -> Answers:
+        return outputs_of(self._model, samples, judged=judged, evaluated=self._evaluated)
 
     def _tell_of_several(self) -> None:
         """Say which metrics are no single number, as none is kept of them."""

@@ -32,7 +32,9 @@ class Answers:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def outputs_of(model: Any, samples: Samples, *, judged: bool = False) -> Answers:
+def outputs_of(
+    model: Any, samples: Samples, *, judged: bool = False, evaluated: int | None = None
+) -> Answers:
     """The outputs of a model on samples, as for predictions; nothing of it is changed.
 
     Args:
@@ -40,6 +42,7 @@ def outputs_of(model: Any, samples: Samples, *, judged: bool = False) -> Answers
         samples: The samples, all of which are run: take `some_of` many.
         judged: True to have its loss and compiled metrics too, where there are targets and it is
             compiled.
+        evaluated: As `batches_for` takes it.
 
     Example:
         >>> import keras
@@ -47,7 +50,7 @@ def outputs_of(model: Any, samples: Samples, *, judged: bool = False) -> Answers
         >>> outputs_of(model, Samples(np.ones((3, 4)))).batches[0][""][0].shape
         (3, 2)
     """
-    batches = list(batches_for(model, samples))
+    batches = list(batches_for(model, samples, evaluated))
     told, metrics = _keras.answers(model, batches, judged=judged)
     are_counted = samples.are_counted
     weights = [told_apart(batch)[0] if are_counted else None for batch in batches]

@@ -66,6 +66,13 @@ class Samples:
         for each in self.more:
             yield from each.batches(size, most=most)
 
+    def in_order(self, size: int) -> Iterator[tuple[Any, Any, Any]]:
+        """The same from first to last, so many at a time, as `model.evaluate` takes them."""
+        for first in range(0, count_of(self.x), size):
+            yield part_of(slice(first, first + size), self.x, self.y, self.weight)
+        for each in self.more:
+            yield from each.in_order(size)
+
     def spread(self, count: int) -> Samples:
         """So many of the samples, evenly from first to last; all, if there are no more.
 
@@ -120,8 +127,19 @@ class Samples:
         return _keras.map_arrays(mean, *(part.x for part in parts))
 
 
-def batches_for(model: Any, samples: Samples) -> Iterator[tuple[Any, Any, Any]]:
-    """Batches of samples as a model takes them: larger ones, where it computes little of each."""
+def batches_for(
+    model: Any, samples: Samples, evaluated: int | None = None
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Batches of samples as a model takes them: larger ones, where it computes little of each.
+
+    Args:
+        model: The model.
+        samples: The samples.
+        evaluated: How many at a time `model.evaluate` takes, where its loss shall be told, which
+            may be another on other batches.
+    """
+    if evaluated is not None and _keras.fixed_batch(model) is None:
+        return samples.in_order(evaluated)
     each = _keras.numbers_of_sample(model)
     most = _BATCH if each is None else min(max(_NUMBERS // max(each, 1), _BATCH), _LARGEST_BATCH)
     return samples.batches(_keras.fixed_batch(model), most=most)

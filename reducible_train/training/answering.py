@@ -38,8 +38,11 @@ def watch_of_fit(
     hindrance = _hindrance(model)
     if hindrance is not None:
         return AnswerWatch(model, None, f"{_UNSEEN}{hindrance}", waits=False)
-    source, samples = _found(scheduler, calibration)
-    return AnswerWatch(model, samples, source if samples is not None else _NO_DATA)
+    found = _keras.some_of_fit(scheduler, MOST)
+    source, samples = _samples_of(found) or ("the calibration set", calibration.every())
+    size = _keras.evaluated_batch(scheduler, () if found is None else found[1])
+    told = source if samples is not None else _NO_DATA
+    return AnswerWatch(model, samples, told, evaluated=size)
 
 
 def _hindrance(model: Any) -> str | None:
@@ -54,16 +57,14 @@ def _hindrance(model: Any) -> str | None:
     return None
 
 
-def _found(scheduler: Any, calibration: CalibrationSet) -> tuple[str, Samples | None]:
-    """The first source that has samples, in words, and these."""
-    found = _keras.some_of_fit(scheduler, MOST)
-    if found is not None:
-        source, batches = found
-        try:
-            samples = joined(batches)
-            counts = len(samples.counting) > 0
-        except ArgumentError:  # weights that are no weights
-            samples, counts = joined([(x, y, None) for x, y, _ in batches]), True
-        if counts:
-            return source, samples
-    return "the calibration set", calibration.every()
+def _samples_of(found: tuple[str, list[Any]] | None) -> tuple[str, Samples] | None:
+    """What was found of a fit, in words, and its samples; `None` where none of them counts."""
+    if found is None:
+        return None
+    source, batches = found
+    try:
+        samples = joined(batches)
+        counts = len(samples.counting) > 0
+    except ArgumentError:  # weights that are no weights
+        samples, counts = joined([(x, y, None) for x, y, _ in batches]), True
+    return (source, samples) if counts else None

@@ -16,6 +16,8 @@ from reducible_train import (
     PiecewiseConstant,
     Ramp,
     RankScheduler,
+    _keras,
+    analyze,
     factorize,
 )
 from reducible_train.compressor import answers
@@ -120,6 +122,80 @@ def test_samples_count_in_the_metrics_as_in_those_of_keras(source):
         (counts * (outputs[0] - each) ** 2).sum() for each in (outputs[1], np.asarray(mean))
     )
     assert cut.output_error == pytest.approx(lost / spread, rel=1e-3)
+
+
+class Adds(L.Layer):
+    """Adds a sum over the batch to the loss."""
+
+    def call(self, x):
+        self.add_loss(0.01 * keras.ops.sum(keras.ops.square(x)))
+        return x
+
+
+class Sums(keras.losses.Loss):
+    def call(self, y, found):
+        return keras.ops.sum(keras.losses.sparse_categorical_crossentropy(y, found))
+
+
+class OwnLoss(keras.Sequential):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.sum(keras.losses.sparse_categorical_crossentropy(y, y_pred))
+
+
+def summing(how):
+    """A classifier whose loss grows with the batch, with its data."""
+    model, x, y = trained()
+    losses = {
+        "reduction": keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
+        "function": lambda y, found: Sums().call(y, found),
+        "class": Sums(),
+    }
+    if how in ("add_loss", "compute_loss"):
+        kind = OwnLoss if how == "compute_loss" else keras.Sequential
+        a, b, out = model.layers
+        model = kind([keras.Input((16,)), a, *([Adds()] * (how == "add_loss")), b, out])
+    loss = losses.get(how, "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
+    return model, x[:200], y[:200]
+
+
+@pytest.mark.parametrize("how", ["reduction", "function", "class", "add_loss", "compute_loss"])
+def test_a_loss_that_grows_with_the_batch_is_that_of_evaluate(how):
+    model, x, y = summing(how)
+    told = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert told["loss"] < 0.9 * model.evaluate(x, y, batch_size=128, verbose=0)[0]
+    assert analyze(model, (x, y), ratios=(0.5,)).baseline == pytest.approx(told["loss"], rel=1e-5)
+    (cut,) = factorize(model, rank=3, calibration=(x, y)).cuts
+    assert cut.metrics_before == pytest.approx(told, rel=1e-5)
+    after = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert cut.metrics_after == pytest.approx(after, rel=1e-5)
+
+
+@pytest.mark.parametrize("fitted", ["validation_batch_size", "batch_size", "data set", "training"])
+def test_a_loss_that_grows_with_the_batch_is_that_of_the_fit(fitted):
+    import tensorflow as tf
+
+    model, x, y = summing("reduction")
+    scheduler, kept = RankScheduler(rank=3, criterion="frobenius"), {"validation_data": (x, y)}
+    if fitted == "validation_batch_size":
+        kept |= {"validation_batch_size": 24}
+    elif fitted == "data set":
+        kept = {"validation_data": tf.data.Dataset.from_tensor_slices((x, y)).batch(24)}
+    elif fitted == "training":
+        kept = {"shuffle": False}
+    batch = 50 if fitted == "validation_batch_size" else 24
+    logs = model.fit(x, y, batch_size=batch, epochs=1, verbose=0, callbacks=[scheduler], **kept)
+    last = logs.history["val_loss" if "validation_data" in kept else "loss"][-1]
+    assert scheduler.report.answers.metrics["loss"] == pytest.approx(last, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss", ["mse", keras.losses.MeanSquaredError(), keras.losses.mean_squared_error]
+)
+def test_a_mean_is_judged_in_large_batches(loss):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, activity_regularizer="l2")])
+    model.compile(loss=loss)
+    assert not _keras.may_sum_its_loss(model)
 
 
 @pytest.mark.parametrize("rubbish", ["inputs", "targets"])
