@@ -135,7 +135,8 @@ class Analysis:
         given: How many there were to draw them from.
         better: `"less"` or `"more"`, where the metric tells; else the table does, since cuts do
             harm.
-        batches: Of each batch of them how many it holds, and the metric of the model as it is.
+        batches: Of each batch of them how many it holds, and the metric of the model as it is; of
+            one that is no mean over samples, what makes up the whole by these numbers.
     """
 
     format: str
