@@ -162,7 +162,7 @@ def settings_of(scheduler: Any) -> dict[str, Plain]:
     found: dict[str, Plain | None] = dict(_targets(asked))
     if "schedule" in found:
         found["start_epoch"] = _dense_until(asked)
-        found["end_epoch"] = getattr(scheduler, "final_epoch", None)
+        found["end_epoch"] = getattr(scheduler, "final_epoch", found["end_epoch"])
     for name in ("criterion", "allocation"):
         found[name] = getattr(asked, name, None)
     guard = getattr(asked, "guard", None)
@@ -185,14 +185,15 @@ def _targets(asked: Any) -> Iterator[tuple[str, Plain]]:
     yield "measure", ", ".join(counts)
     yield "target", target.parts[0].name.partition(".")[0]
     yield "schedule", _names(schedules)
+    yield "end_epoch", max(schedule.end_epoch for schedule in schedules)
     yield "final", min(schedule(math.inf) for schedule in schedules)
 
 
 def _dense_until(asked: Any) -> float:
-    """The epoch before which nothing asks for a cut; 0 where nothing ever does."""
-    rules = [rule.target for rule in asked.rules if rule.target is not None]
-    starts = [target.idle_until for target in (*asked.target.parts, *rules)]
-    waits = 0 if asked.adaptive is None else asked.adaptive.start_epoch
+    """The epoch before which nothing asks for a cut, as far as it tells; 0 if nothing ever does."""
+    rules = [rule.target for rule in getattr(asked, "rules", ()) if rule.target is not None]
+    starts = [getattr(target, "idle_until", 0.0) for target in (*asked.target.parts, *rules)]
+    waits = getattr(getattr(asked, "adaptive", None), "start_epoch", 0)
     return float(waits + min((start for start in starts if start is not None), default=0.0))
 
 
