@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from reducible_train.cli._errors import guarded
+from reducible_train.cli._streams import lasting_output
 
 _HELP = """\
 Lower the ranks of a Keras model while it trains, and save a file that is smaller.
@@ -54,4 +55,5 @@ def _root(
 
 def main() -> None:
     """Run the command line; for the exit codes see `_exit`."""
-    app()
+    with lasting_output():
+        app()

@@ -13,9 +13,11 @@ from rich.panel import Panel
 from rich.text import Text
 
 from reducible_train.cli._exit import BAD_INPUT
-from reducible_train.errors import ReducibleError, first_sentence
+from reducible_train.cli._streams import lost_output
+from reducible_train.errors import FileAccessError, ReducibleError, first_sentence
 
 _DEBUG = "REDUCIBLE_DEBUG"  # set to have the traceback of what nobody has foreseen
+_KEPT = ("demo", "finetune", "init", "tune")  # what these make is in files, whatever is printed
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,6 +27,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+            if command.__name__ not in _KEPT:
+                _check_shown()
         except ReducibleError as error:
             show_error(type(error).__name__, str(error))
             raise typer.Exit(BAD_INPUT) from error
@@ -38,6 +42,20 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(BAD_INPUT) from error
 
     return run
+
+
+def _check_shown() -> None:
+    """Refuse to have printed a result that could not be written.
+
+    Raises:
+        FileAccessError: It could not.
+    """
+    fault = lost_output()
+    if fault is not None:
+        raise FileAccessError(
+            "Expected an output that takes what is printed. Received: "
+            f"{fault.strerror or fault}. Check the disk and its free space."
+        )
 
 
 def show_error(title: str, told: str) -> None:

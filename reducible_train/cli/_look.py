@@ -1,4 +1,4 @@
-"""How to look at what a command left: lines to paste, right for the environment in use."""
+"""How to look at what a command left: lines to paste, right for the environment in use; tables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 # The first setting is of the Time Series tab, the last of the Custom Scalars one.
 _SITE = "http://localhost:6006/?smoothing=0#"
 _STOCK = "custom_scalars&_smoothingWeight=0"
+_WIDE = 10_000  # columns that no table has
 
 
 def address() -> str:
@@ -44,3 +48,8 @@ def inspect_line(file: Path) -> str:
 def tensorboard_line(log_dir: Path) -> str:
     """The command that shows logs."""
     return f"{program('tensorboard')} --logdir {shlex.quote(str(log_dir))}"
+
+
+def show_table(console: Console, table: Table) -> None:
+    """Print a table; where there is no terminal, its lines are whole and can be searched."""
+    (console if console.is_terminal else Console(width=_WIDE)).print(table)

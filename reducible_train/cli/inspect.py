@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reducible_train.cli._look import show_table
 from reducible_train.container import Header, TensorRecord, read_header
 from reducible_train.errors import FormatError
 from reducible_train.report.records import Report, answer_lines
@@ -49,7 +50,7 @@ def _show(file: Path, size: int, header: Header, tensors: bool) -> None:
     kernels = [kernel for kernel in _list(report.get("kernels")) if isinstance(kernel, Mapping)]
     if kernels:
         console.print()
-        console.print(_kernel_table(kernels, header.tensors))
+        show_table(console, _kernel_table(kernels, header.tensors))
         for kernel in kernels:
             why = kernel.get("reason") or kernel.get("remark")
             if why:
@@ -57,7 +58,7 @@ def _show(file: Path, size: int, header: Header, tensors: bool) -> None:
                 console.print(Text(_words(remark)), soft_wrap=True)
     if tensors:
         console.print()
-        console.print(_tensor_table(header.tensors))
+        show_table(console, _tensor_table(header.tensors))
     console.print()
     for line in _summary(report, header, size):
         console.print(Text(line), soft_wrap=True)
