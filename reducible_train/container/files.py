@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -19,11 +20,16 @@ from typing import Protocol
 from reducible_train.container.temporary import hold_file
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
 
+_MOUNTS = "/proc/self/mountinfo"  # of Linux
 _SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file
 
 
 class _NotRegularError(OSError):
     """There is something at a path that is neither a file nor a folder."""
+
+
+class _MountedError(OSError):
+    """A file is mounted where it is, as containers are given one of their host."""
 
 
 class RawStream(Protocol):
@@ -102,6 +108,7 @@ def _remedy(error: OSError) -> str:
         NotADirectoryError: "Check the path: a part of it is not a folder.",
         FileExistsError: "Check the path: a file stands where a folder is wanted.",
         _NotRegularError: "Name a regular file.",
+        _MountedError: "Mount the folder it is in, or name another file.",
     }.get(type(error), "Check the disk, its free space and the connection to it.")
 
 
@@ -115,7 +122,7 @@ def check_regular(path: str | os.PathLike[str], purpose: str, given_as: str | No
         given_as: What the caller calls it, such as `"--out"`.
 
     Raises:
-        FileAccessError: It is a folder, a device, a pipe or a socket, or protected.
+        FileAccessError: It is a folder, a device, a pipe or a socket, protected, or mounted.
     """
     with accessing(path, purpose, given_as):
         try:
@@ -130,6 +137,18 @@ def check_regular(path: str | os.PathLike[str], purpose: str, given_as: str | No
             raise _NotRegularError(None, "it is a device, a pipe or a socket, not a regular file")
         if purpose == "write" and not os.access(path, os.W_OK):
             raise PermissionError(None, "it is protected against writing")
+        if purpose == "write" and _is_mounted(path):
+            raise _MountedError(None, "it is mounted by itself, so no other can take its place")
+
+
+def _is_mounted(path: str | os.PathLike[str]) -> bool:
+    """True for a file that is a mount, as far as the system tells (Linux does)."""
+    escaped = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", os.path.realpath(path))
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            return any(line.split(" ")[4] == escaped for line in mounts)
+    except (OSError, IndexError):
+        return False
 
 
 @contextmanager
@@ -199,11 +218,13 @@ def replacing_by(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text to a file in UTF-8, whole or not at all, as `replacing` does.
 
+    What is no text, as in names of files that are not in UTF-8, is written as an escape.
+
     Raises:
         FileAccessError: The operating system refused, or there is no regular file at `path`.
     """
     with replacing(path) as stream:
-        write_all(stream, text.encode("utf-8"))
+        write_all(stream, text.encode("utf-8", "backslashreplace"))
 
 
 def _shown_name(target: Path) -> str:

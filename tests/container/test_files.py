@@ -246,6 +246,29 @@ def test_a_link_stays_a_link_and_permissions_stay(use, tmp_path):
 
 
 @posix
+def test_a_file_that_is_mounted_alone_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    path, mounts = tmp_path / "a b.reducible", tmp_path / "mounts"
+    path.write_text("old")
+    line = (
+        f"36 35 0:33 /host.reducible {tmp_path}/a\\040b.reducible rw,relatime - ext4 /dev/sda rw\n"
+    )
+    mounts.write_text("22 1 0:21 / / rw - overlay overlay rw\n" + line)
+    monkeypatch.setattr("reducible_train.container.files._MOUNTS", str(mounts))
+    with (
+        pytest.raises(FileAccessError, match=r"mounted by itself.*Mount the folder it is in"),
+        replacing(path),
+    ):
+        pytest.fail("it was begun")
+    text(tmp_path / "other.reducible")
+    assert path.read_text() == "old"
+
+
+def test_what_is_no_text_in_a_name_is_written_as_an_escape(tmp_path):
+    write_text(tmp_path / "page.html", "gr\udcf6ße")
+    assert (tmp_path / "page.html").read_text("utf-8") == "gr\\udcf6ße"
+
+
+@posix
 def test_a_protected_file_is_not_replaced(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_text("old")
