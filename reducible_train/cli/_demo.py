@@ -15,9 +15,16 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train import datasets
-from reducible_train.cli._look import address, inspect_line, program, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, program, show_table, tensorboard_line
 from reducible_train.cli._progress import EpochLines
-from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows, show_report
+from reducible_train.cli._results import (
+    Row,
+    comparison,
+    dense_file_bytes,
+    file_rows,
+    metric_rows,
+    show_report,
+)
 from reducible_train.config import Config, parse_config
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.errors import FileAccessError
@@ -57,11 +64,11 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
     rows = [
         Row("parameters", report.dense_parameters, report.parameters),
         *metric_rows(before, after, "test"),
-        Row("file, without optimizer state", dense_file_bytes(dense), saved.bytes, unit=" B"),
+        *file_rows(dense_file_bytes(dense), saved.bytes),
         Row("training step, batch 256", 1000 * dense_step, 1000 * small_step, ".2f", " ms"),
     ]
     console.print("\n[bold]3. Both, trained equally long[/bold]")
-    console.print(comparison(rows, "dense", "compressed"))
+    show_table(console, comparison(rows, "dense", "compressed"))
     console.print()
     show_report(console, report)
     told = "predicts the same, bit for bit" if same else "predicts the same to round-off"

@@ -13,6 +13,9 @@ _USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
+if hasattr(signal, "SIGHUP"):  # of a terminal that is gone; nohup has it ignored
+    _USUAL[signal.SIGHUP] = signal.SIG_DFL
+ENDINGS = tuple(_USUAL)
 
 
 @contextmanager
@@ -45,3 +48,17 @@ def noticed_interrupts(
     finally:
         for number in usual:
             signal.signal(number, _USUAL[number])
+
+
+@contextmanager
+def deaf(numbers: Sequence[int] = ENDINGS) -> Iterator[None]:
+    """Have signals do nothing for a moment: what is at work then would be worse if broken off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

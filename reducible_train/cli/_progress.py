@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from reducible_train.cli._results import one_number, shown_name
 from reducible_train.errors import ArgumentError
 from reducible_train.report.records import Report
 
@@ -42,7 +43,7 @@ class EpochLines(keras.callbacks.Callback):
         self.has_trained = False  # a step at least
         self.check: Callable[[], None] = lambda: None
         self.begun: Report | None = None
-        self._columns: list[str] | None = None
+        self._columns: dict[str, str] | None = None  # what each metric is called
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -79,8 +80,9 @@ class EpochLines(keras.callbacks.Callback):
         logs = dict(logs or {})
         report = None if self.scheduler is None else self.scheduler.report
         if self._columns is None:
-            self._columns = _metric_names(logs)
-            self.console.print(Text(_head(self._columns, report)), style="bold", soft_wrap=True)
+            self._columns = {name: shown_name(name, logs[name]) for name in _metric_names(logs)}
+            head = _head(self._columns.values(), report)
+            self.console.print(Text(head), style="bold", soft_wrap=True)
         line = _line(epoch, logs, self._columns, report)
         self.console.print(Text(line), soft_wrap=True)
 
@@ -94,16 +96,18 @@ def _metric_names(logs: Mapping[str, Any]) -> list[str]:
     return [*trained[:half], *held_out[:half]]
 
 
-def _head(columns: list[str], report: Report | None) -> str:
+def _head(columns: Iterable[str], report: Report | None) -> str:
     head = "epoch" + "".join(f"  {name:>{_width(name)}}" for name in columns)
     return head if report is None else f"{head}  parameters   size  ranks"
 
 
-def _line(epoch: int, logs: Mapping[str, Any], columns: list[str], report: Report | None) -> str:
+def _line(
+    epoch: int, logs: Mapping[str, Any], columns: Mapping[str, str], report: Report | None
+) -> str:
     line = f"{epoch + 1:>5}"
-    for name in columns:
+    for name, shown in columns.items():
         value = logs.get(name)
-        line += f"  {'' if value is None else f'{value:.4f}':>{_width(name)}}"
+        line += f"  {'' if value is None else f'{one_number(value):.4f}':>{_width(shown)}}"
     if report is None:
         return line
     return f"{line}  {report.parameters:>10,}  {report.size_fraction:>4.0%}  {rank_text(report)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ import typer
 
 from reducible_train.cli._errors import show_error
 from reducible_train.cli._exit import RESCUED
-from reducible_train.cli._interrupts import noticed_interrupts
+from reducible_train.cli._interrupts import ENDINGS, deaf, noticed_interrupts
+from reducible_train.container.files import replacing_by
 from reducible_train.errors import first_sentence
 
 
@@ -32,15 +32,16 @@ def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[Callable[[], Non
     Raises:
         typer.Exit: With `RESCUED`, after the place was told.
     """
-    try:
-        with noticed_interrupts((signal.SIGINT, signal.SIGTERM)) as check:
+    with noticed_interrupts(ENDINGS) as check:
+        try:
             yield check
-    except (Exception, KeyboardInterrupt) as error:
-        if not has_begun():
-            raise
-        what = "Broken off." if isinstance(error, KeyboardInterrupt) else first_sentence(error)
-        show_error("Rescued", f"{what} {_rescued(model, out)}")
-        raise typer.Exit(RESCUED) from error
+        except (Exception, KeyboardInterrupt) as error:
+            if not has_begun():
+                raise
+            what = "Broken off." if isinstance(error, KeyboardInterrupt) else first_sentence(error)
+            with deaf():  # to a second Ctrl-C, which would leave half a file
+                show_error("Rescued", f"{what} {_rescued(model, out)}")
+            raise typer.Exit(RESCUED) from error
 
 
 def _rescued(model: Any, out: Path) -> str:
@@ -49,14 +50,14 @@ def _rescued(model: Any, out: Path) -> str:
     for folder in (out.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
         path = free_name(folder / f"{out.stem}.rescued.keras")
         try:
-            model.save(path)
+            with replacing_by(path) as beside:
+                model.save(beside)
         except Exception as error:  # the disk, or a layer of somebody's own
             faults.append(first_sentence(error))
-            path.unlink(missing_ok=True)
             continue
         return (
-            f"The model as it was then is kept in {path}: import reducible_train, then "
-            "keras.saving.load_model(path)."
+            f"The model as it was then is kept in {path}: import RankScheduler from "
+            "reducible_train, by which Keras knows its layers, then keras.saving.load_model(path)."
         )
     return f"The model could not be kept: {faults[0]}"
 

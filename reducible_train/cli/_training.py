@@ -15,10 +15,17 @@ from rich.text import Text
 from reducible_train import _keras
 from reducible_train.cli._data import Arrays, say_ignored
 from reducible_train.cli._exit import DIVERGED, DONE, HELD_BACK, SHORT
-from reducible_train.cli._look import address, inspect_line, tensorboard_line
+from reducible_train.cli._look import address, inspect_line, show_table, tensorboard_line
 from reducible_train.cli._progress import EpochLines
 from reducible_train.cli._rescue import rescuing
-from reducible_train.cli._results import Row, comparison, dense_file_bytes, metric_rows, show_report
+from reducible_train.cli._results import (
+    Row,
+    comparison,
+    dense_file_bytes,
+    file_rows,
+    metric_rows,
+    show_report,
+)
 from reducible_train.config import Config
 from reducible_train.errors import (
     ArgumentError,
@@ -80,13 +87,13 @@ def train(
     rows = [
         Row("parameters", parameters_before, report.parameters),
         *metric_rows(before, after, part),
-        Row("file, without optimizer state", bytes_before, saved.bytes, unit=" B"),
+        *file_rows(bytes_before, saved.bytes),
     ]
     flops_before = _flops_before(lines.begun, report, parameters_before)
     if flops_before and report.flops:
         rows.append(Row("FLOPs of one sample", flops_before, report.flops))
     console.print()
-    console.print(comparison(rows, "before", "after"))
+    show_table(console, comparison(rows, "before", "after"))
     console.print()
     show_report(console, report)
     console.print()

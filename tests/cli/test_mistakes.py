@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from keras import layers
 from typer.testing import CliRunner
 
 from reducible_train import load_model
-from reducible_train.cli import app
+from reducible_train.cli import app, main
 from reducible_train.cli._rescue import free_name
 
 RNG = np.random.default_rng(5)
@@ -370,6 +372,13 @@ def test_a_model_that_cannot_be_saved_is_rescued(out, monkeypatch):
     assert Path("kept.rescued.keras").read_bytes() == b"of another day"
     small = keras.saving.load_model("kept.rescued-2.keras")
     assert small.count_params() <= 0.6 * network().count_params()
+    advice = (  # as it is told, before Keras
+        "from reducible_train import RankScheduler\nimport keras\n"
+        f"assert keras.saving.load_model('kept.rescued-2.keras').count_params() == "
+        f"{small.count_params()}"
+    )
+    assert "import RankScheduler from reducible_train" in result.stderr
+    subprocess.run([sys.executable, "-c", advice], check=True, capture_output=True)
 
 
 def test_a_backup_goes_on_with_its_own_model_only(out, monkeypatch):
@@ -399,16 +408,19 @@ class Falls:
         signal.raise_signal(signal.SIGTERM)
 
 
+ENDINGS = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt, ValueError("in the middle"), "SIGTERM", "dropped"]
+    "error", [KeyboardInterrupt, ValueError("in the middle"), *ENDINGS, "dropped"]
 )
 def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error):
     def raise_it(*_):
         if error == "dropped":
             Falls()
-        elif error == "SIGTERM":
-            signal.raise_signal(signal.SIGTERM)  # as `docker stop` and batch systems do
+        elif error in ENDINGS:  # as `docker stop` and batch systems do, and a terminal that goes
+            signal.raise_signal(signal.Signals[error])
         else:
             raise error
 
@@ -417,7 +429,83 @@ def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error)
     assert result.exit_code == 5, result.output
     assert keras.saving.load_model("kept.rescued.keras").built
     assert not out.exists()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert all(signal.getsignal(signal.Signals[name]) is signal.SIG_DFL for name in ENDINGS)
+
+
+def test_the_rescue_is_not_broken_off(out, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    def interrupted(model, path):
+        Path(path).write_bytes(b"half of it")
+        signal.raise_signal(signal.SIGINT)
+        save(model, path)
+
+    save = keras.Model.save
+    monkeypatch.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", fail)
+    monkeypatch.setattr("reducible_train.cli._training.dense_file_bytes", lambda _: None)
+    monkeypatch.setattr(keras.Model, "save", interrupted)
+    result = finetune("m.keras", "d.npz", "c.yaml", out)
+    assert result.exit_code == 5, result.output
+    assert "kept.rescued.keras: import RankScheduler" in result.stderr
+    assert keras.saving.load_model("kept.rescued.keras").built
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_rescue_that_fails_leaves_no_half_of_a_file(out, monkeypatch, folder):
+    def fail(*_):
+        raise ValueError("in the middle")
+
+    def half(_, path):
+        Path(path).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", fail)
+    monkeypatch.setattr("reducible_train.cli._training.dense_file_bytes", lambda _: None)
+    monkeypatch.setattr(keras.Model, "save", half)
+    result = finetune("m.keras", "d.npz", "c.yaml", out)
+    assert result.exit_code == 5, result.output
+    assert "could not be kept: FileAccessError" in result.stderr
+    assert not list(folder.glob("*rescued*"))
+    assert not list(folder.glob(".*.keras"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows tells of it otherwise")
+def test_a_reader_that_leaves_ends_no_training(out, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    line = ["finetune", "m.keras", "d.npz", "--config", "c.yaml", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["reducible-train", *line])
+    with open(writing, "w", encoding="utf-8") as stream, monkeypatch.context() as here:
+        here.setattr(sys, "stdout", stream)
+        here.setattr(sys, "stderr", stream)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    assert load_model(out).built
+
+
+def test_metrics_of_several_numbers_are_told_by_their_mean(out):
+    model = network(loss="categorical_crossentropy")
+    model.compile("sgd", model.loss, metrics=[keras.metrics.F1Score()], run_eagerly=True)
+    model.save("f1.keras")
+    np.savez("f1.npz", x_train=X, y_train=np.eye(3, dtype="float32")[Y])
+    result = finetune("f1.keras", "f1.npz", "c.yaml", out)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^epoch     loss  mean f1_score  par", result.stdout, re.MULTILINE)
+    assert re.search(r"^    1  +\d\.\d{4}  +0\.\d{4} ", result.stdout, re.MULTILINE)
+    assert re.search(r"training mean f1_score +0\.\d{4} +0\.\d{4}", result.stdout)
+
+
+def test_a_figure_of_the_end_that_has_no_room_ends_no_training(out, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reducible_train.cli._results.tempfile.TemporaryDirectory", full)
+    result = finetune("m.keras", "d.npz", "c.yaml", out)
+    assert result.exit_code == 0, result.output
+    assert "without optimizer state" not in result.stdout
+    assert load_model(out).built
 
 
 def test_what_nobody_has_foreseen_is_a_sentence_too(monkeypatch):
