@@ -139,6 +139,8 @@ def _of_several(compression: Mapping[str, Any]) -> list[Fault]:
     }
     if several:
         ((name, asked), *_) = several.items()
+        if not all(isinstance(key, str) for key in asked):
+            return []  # told at their places
         made = [_measure(each) for each in rows]
         return list(measure_faults(name, list(asked), [each for each in made if each is not None]))
     if not isinstance(given, list):

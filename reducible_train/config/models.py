@@ -63,7 +63,7 @@ def _as_known(name: Any) -> Any:
 
 
 OptimizerName = Annotated[Literal[OPTIMIZERS], BeforeValidator(_as_known)]  # type: ignore[valid-type]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Pattern = Annotated[str, Field(min_length=1)]
 
 

@@ -71,13 +71,15 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def is_count(value: Any, least: int = 1) -> TypeGuard[int]:
-    """True for a whole number that is not too small.
+    """True for a whole number that is not too small, nor larger than all that one computes with.
 
     >>> is_count(1), is_count(0), is_count(0, least=0), is_count(True), is_count(1.0)
     (True, False, True, False, False)
+    >>> is_count(10**400)
+    False
     """
     count = plain(value)
-    return isinstance(count, int) and not isinstance(count, bool) and count >= least
+    return isinstance(count, int) and is_number(count) and count >= least
 
 
 @dataclass(frozen=True)

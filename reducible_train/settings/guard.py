@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.base import OneOf, Settings, together
@@ -107,7 +106,7 @@ class Guard(
 
     @together("folder")
     def _folder_is_none_other(self) -> Fault | None:
-        if self.folder is None or not Path(self.folder).exists() or Path(self.folder).is_dir():
+        if self.folder is None or not os.path.exists(self.folder) or os.path.isdir(self.folder):
             return None
         return Fault(
             ("folder",),

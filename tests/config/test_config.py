@@ -330,6 +330,7 @@ def test_what_several_keys_have_against_each_other_is_told_beside_all_else():
     [
         ({"epochs": 0}, "$.training.epochs", "at least 1. Received: 0"),
         ({"epochs": 2.5}, "$.training.epochs", "whole number. Received: 2.5"),
+        ({"epochs": 10**400}, "$.training.epochs", "at most 9223372036854775807. Received: 1000"),
         ({"epochs": "16"}, "$.training.epochs", "Remove the quotes"),
         ({"batch_size": None}, "$.training.batch_size", "Received: nothing"),
         ({"loss": {"name": "mse"}}, "$.training.loss", "Write a name alone"),
@@ -454,6 +455,12 @@ plain = st.recursive(
 
 @settings(deadline=None)  # the first look may have to wait for imports
 @example(compression={"budget": None, "rules": [{"rtol": {}}]}, training=None)
+@example(compression={"budget": {0: 1.0, None: 0.5}, "measure": "flops"}, training=None)
+@example(compression={"budget": RAMP, "cadence": {"epochs": 10**400}}, training=None)
+@example(compression={"budget": RAMP}, training={"epochs": 10**400})
+@example(
+    compression={"budget": 0.5, "guard": {"max_drop": 0.1, "folder": "x" * 300}}, training=None
+)
 @given(plain, plain)
 def test_no_values_at_all_raise_anything_but_config_errors(compression, training):
     values = {"compression": compression, "training": training}
