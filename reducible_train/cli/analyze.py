@@ -48,9 +48,10 @@ def analyze(
 
     Example: reducible-train analyze model.keras data.npz --file analysis.json
     """
-    for path, name in ((file, "--file"), (plot, "--plot")):
+    written = (file, "--file", "analysis.json"), (plot, "--plot", "analysis.png")
+    for path, name, example in written:
         if path is not None:
-            check_apart(path, name, (model, data))
+            check_apart(path, name, (model, data), example)
             check_writable(path, name)
     if plot is not None:
         check_picture(plot, "--plot")

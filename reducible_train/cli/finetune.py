@@ -60,7 +60,8 @@ def finetune(
     check_output(out, "--out", (model, data, config))
     if loaded.model.checkpoint is not None:
         best = Path(loaded.model.checkpoint.filepath)
-        check_apart(best, "checkpoint.filepath", (model, data, config, out))
+        read = (model, data, config, out)
+        check_apart(best, "checkpoint.filepath", read, f"best{best.suffix}")
         advice = "Choose another place in checkpoint.filepath."
         check_folder(folder_of(str(best)), "The checkpoint's folder", advice)
     _check_folders(loaded, out)

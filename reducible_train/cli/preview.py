@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reducible_train.cli._look import show_table
 from reducible_train.config import Config, load_config
 from reducible_train.settings.schedules import Constant, Schedule
 
 _ROWS = 40  # more epochs than this are thinned
+_LOOKS = 10_000  # of more epochs than this only so many are looked at
 _HEIGHT = 8  # lines of the plot
 _WIDTH = 60  # columns of the plot
 
@@ -58,12 +61,14 @@ def preview(
             return
     count = loaded.training.epochs or _enough(list(targets.values()))
     console = Console()
-    console.print(Text(f"{config}: {_counted(count, 'epoch')}, {_often(loaded, targets)}"))
-    console.print(_table(loaded, targets, count))
+    told = f"{config}: {_counted(count, 'epoch')}, {_often(loaded, targets)}"
+    console.print(Text(told), soft_wrap=True)
+    show_table(console, _table(loaded, targets, count))
     main, *others = targets
     several = f"{main.partition('.')[0]}."
     for name in (main, *(each for each in others if each.startswith(several))):
-        console.print(Text(plot(targets[name], count, name, ascii_only=console.options.ascii_only)))
+        drawn = plot(targets[name], count, name, ascii_only=console.options.ascii_only)
+        console.print(Text(drawn), soft_wrap=not console.is_terminal)
 
 
 def _often(loaded: Config, targets: dict[str, Schedule]) -> str:
@@ -89,15 +94,15 @@ def _table(loaded: Config, targets: dict[str, Schedule], count: int) -> Table:
     for column in table.columns:
         column.justify = "right"
     every = loaded.compression.cadence.epochs or 1
-    seen = [
-        tuple(f"{schedule(epoch - epoch % every):.4g}" for schedule in targets.values())
-        for epoch in range(count)
-    ]
-    changes = [e for e in range(count) if e in (0, count - 1) or seen[e] != seen[e - 1]]
-    shown = list(range(count)) if count <= _ROWS else changes[:: -(-len(changes) // _ROWS)]
-    for epoch in shown:
-        new = epoch == 0 or seen[epoch] != seen[epoch - 1]
-        table.add_row(str(epoch), *seen[epoch], style=None if new else "dim")
+    looked = [*range(0, count - 1, -(-count // _LOOKS)), count - 1]
+    seen = {
+        epoch: tuple(f"{schedule(epoch - epoch % every):.4g}" for schedule in targets.values())
+        for epoch in looked
+    }
+    new = {0} | {now for before, now in pairwise(looked) if seen[now] != seen[before]}
+    changes = sorted(new | {count - 1})
+    for epoch in looked if count <= _ROWS else changes[:: -(-len(changes) // _ROWS)]:
+        table.add_row(str(epoch), *seen[epoch], style=None if epoch in new else "dim")
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ _WANTED = (
     "must be a compact file that was saved with its report, the JSON of report.to_dict(), or that "
     "of an analysis"
 )
+_BEGIN = 256  # bytes by which JSON is known
 _HOW = 'Save the model with save_model(model, "model.reducible", scheduler.report).'
 
 
@@ -43,7 +45,7 @@ def report(
     Example: reducible-train report small.reducible --html report.html
     """
     if html is not None:
-        check_apart(html, "--html", (file,))
+        check_apart(html, "--html", (file,), "report.html")
         check_writable(html, "--html")
     found = _read(file)
     console = Console()
@@ -69,13 +71,13 @@ def _read(file: Path) -> Report | Analysis:
     """
     try:
         with file.open("rb") as stream:
-            first = stream.read(1)
+            first = stream.read(_BEGIN).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     except OSError as error:
         raise FileAccessError(
             f"Expected a file that can be read. Received: {str(file)!r} "
             f"({error.strerror or error}). Check the path and its permissions."
         ) from error
-    if first in (b"{", b" ", b"\n"):
+    if first == b"{":
         return _of_json(file)
     if first == b"P":  # a zip archive
         raise _refused(file, "an archive, such as a .keras file, which keeps no report")
@@ -87,7 +89,7 @@ def _read(file: Path) -> Report | Analysis:
 
 def _of_json(file: Path) -> Report | Analysis:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _refused(file, f"no JSON ({shortened(str(error))})") from error

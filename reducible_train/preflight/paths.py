@@ -63,23 +63,27 @@ def check_writable(path: Path, name: str) -> None:
         pass
 
 
-def check_apart(path: Path, name: str, others: Iterable[Path]) -> None:
+def check_apart(
+    path: Path, name: str, others: Iterable[Path], example: str = "small.reducible"
+) -> None:
     """Refuse a file to write that is one of those that must not be lost.
 
     Args:
         path: The file to write.
         name: What it is given as, such as `"--out"`.
         others: Files that are read, or that are written besides.
+        example: A name that it could have.
 
     Raises:
         ArgumentError: It is one of them.
     """
+    example = example if path.name != example else f"new-{example}"
     for other in others:
         if path.absolute() == other.absolute() or is_same(path, other):
             raise ArgumentError(
                 f"{name} must be another file than those that are read, or written besides. "
                 f"Received: {str(path)!r}, which would be lost. Choose another name, such as "
-                "small.reducible."
+                f"{example}."
             )
 
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reducible_train.errors import ArgumentError, FileAccessError, missing_package
+from reducible_train.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    FileAccessError,
+    missing_package,
+)
 from reducible_train.report.tables import printable
 
 if TYPE_CHECKING:
@@ -63,11 +68,13 @@ def finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     """The figure, written to a file if one was named.
 
     Raises:
+        ArgumentTypeError: The path is none.
         ArgumentError: matplotlib makes no such file.
         FileAccessError: It cannot be written.
     """
     if path is None:
         return figure
+    _check_name(path)
     _check_kind(figure, path, "A picture must be of a kind that matplotlib makes")
     try:
         figure.savefig(path)
@@ -77,6 +84,26 @@ def finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
             f"{error.strerror or error}. Make its folder, or choose another place."
         ) from error
     return figure
+
+
+def _check_name(path: object) -> None:
+    """Refuse what names no file.
+
+    Raises:
+        ArgumentTypeError: It is neither a text nor a path.
+        ArgumentError: It holds a character that no name of a file has.
+    """
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"`path` must be the name of a picture, a text or a Path. Received: {path!r}. Write "
+            'for example "report.png"; without a path, the figure is given back.'
+        )
+    if "\0" in name:
+        raise ArgumentError(
+            f"`path` must have no null character. Received: {path!r}. Write for example "
+            '"report.png".'
+        )
 
 
 def check_picture(path: str | os.PathLike[str], name: str) -> None:

@@ -253,6 +253,23 @@ def test_preview_tells_the_schedule_values():
     assert values == {epoch: pytest.approx(ramp(epoch), rel=1e-3) for epoch in range(16)}
 
 
+LONG = "{schedule: ramp, initial: 1.0, final: 0.2, start_epoch: 2, end_epoch: 6000000}"
+
+
+@pytest.mark.parametrize("epochs", [8_000_000, 10**9])
+def test_preview_ends_however_long_a_training_is(epochs, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"compression: {{budget: {LONG}}}\ntraining: {{epochs: {epochs}}}\n")
+    result = run("preview", path)
+    assert result.exit_code == 0, result.output
+    rows = [
+        row.split() for row in result.stdout.splitlines() if re.fullmatch(r" *\d+ +[\d.]+", row)
+    ]
+    assert rows[0] == ["0", "1"]
+    assert float(rows[-1][1]) < 0.3
+    assert 10 < len(rows) <= 41 or epochs == 10**9
+
+
 def test_preview_of_another_length_is_checked():
     assert run("preview", ROOT / "configs" / "ramp.yaml", "--epochs", 7).exit_code == 0
     result = run("preview", ROOT / "configs" / "ramp.yaml", "--epochs", 3)
@@ -395,6 +412,28 @@ def test_report_shows_what_a_file_keeps_and_writes_it_as_a_page(compact, tmp_pat
     other = tmp_path / "m.keras"
     other.write_bytes(b"PK")
     assert "keeps no report" in run("report", other).stderr
+
+
+@pytest.mark.parametrize("begin", ["\ufeff", "\t", "\r\n", "\n  \n"], ids=ascii)
+def test_report_knows_json_by_its_brace(compact, tmp_path, begin):
+    path = tmp_path / "report.json"
+    path.write_bytes((begin + run("inspect", compact, "--json").stdout).encode())
+    told = run("report", path)
+    assert told.exit_code == 0, told.output
+    assert "output [bold]layer" in told.output
+
+
+def test_report_advises_a_name_that_is_taken(compact):
+    told = run("report", compact, "--html", compact)
+    assert "Choose another name, such as report.html." in told.stderr
+    assert run("report", compact, "--html", compact.with_name("report.html")).exit_code == 0
+
+
+def test_inspect_has_whole_lines_where_nobody_sees_them(compact):
+    told = CliRunner().invoke(app, ["inspect", str(compact), "--tensors"], env={"COLUMNS": "20"})
+    assert told.exit_code == 0, told.output
+    assert "…" not in told.output
+    assert re.search(r"^kernel +shape +rank +energy", told.output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind"])

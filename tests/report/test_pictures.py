@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from reducible_train import ArgumentError, Join, PiecewiseConstant, Ramp, Report
-from reducible_train.errors import FileAccessError
+from reducible_train.errors import ArgumentTypeError, FileAccessError
 from reducible_train.report.analysis import FORMAT, Analysis, KernelAnalysis
 from reducible_train.report.records import Cut, KernelCut, KernelRecord, UndoneCut
 
@@ -202,6 +202,11 @@ def test_a_picture_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
         report_of().plot(tmp_path / "no" / "x.png")
     with pytest.raises(ArgumentError, match=r"svg, .* Received: .*x\.xyz'\. Name it x\.png"):
         analysis_of().plot(tmp_path / "x.xyz")
+    for path in (b"x.png", io.BytesIO(), 3):
+        with pytest.raises(ArgumentTypeError, match="a text or a Path"):
+            report_of().plot(path)
+    with pytest.raises(ArgumentError, match="no null character"):
+        report_of().plot(tmp_path / "a\0b.png")
     report_of().plot(tmp_path / "named")  # matplotlib adds what it makes by itself
     assert [path.name for path in tmp_path.iterdir()] == ["named.png"]
 
