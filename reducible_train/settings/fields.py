@@ -137,6 +137,10 @@ class PathName(Kind):
             raise ArgumentTypeError(
                 f"`{name}` must be a path. Received: {name}={value!r}. Give it as text."
             )
+        if "\0" in str(value):
+            raise ArgumentError(
+                f"`{name}` must have no null character. Received: {name}={value!r}. Remove it."
+            )
         return value
 
 

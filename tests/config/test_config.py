@@ -308,6 +308,11 @@ MEASURED = {"criterion": "measured", "analysis": "a.json"}
             "$.compression.allocation",
             "looks at no losses",
         ),
+        (
+            {"budget": 0.5, "guard": {"max_drop": 0.1, "folder": "a\0b"}},
+            "$.compression.guard.folder",
+            "no null character",
+        ),
     ],
 )
 def test_a_mistake_in_compression_is_one_problem(compression, path, message):
