@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,10 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, is_graph_model, walk
-from reducible_train._keras.loops import stepwise
+from reducible_train._keras.loops import cells_called, stepwise
 from reducible_train._keras.nested import arrays_in
+
+_STEPPERS = (keras.layers.RNN, keras.layers.TimeDistributed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,42 @@ class Call:
     shape: tuple[Any, ...]
     repeats: int | None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Loop:
+    """A call of a layer that calls another one for each step of a sequence.
+
+    A backend may trace a step once, try it before its loop begins, or call all of them: the first
+    tells of all.
+
+    Args:
+        stepped: What is called for each step.
+        steps: How many there are; `None` where that is not known.
+        begun: Steps that were called so far.
+        inside: True within one.
+    """
+
+    stepped: Any
+    steps: int | None
+    begun: int = 0
+    inside: bool = False
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        self.begun, self.inside = self.begun + 1, True
+        try:
+            yield
+        finally:
+            self.inside = False
+
+    def counts(self, layer: Any) -> bool:
+        """True for a call of a layer in the first step, or of what the loop has beside its steps.
+
+        Keras calls the cells in a stack once before the first step, and drops what they give.
+        """
+        parts = (self.stepped, *(part for _, part in walk(self.stepped)))
+        return self.begun == 1 if self.inside else all(part is not layer for part in parts)
 
 
 def trace_calls(
@@ -56,40 +95,41 @@ def trace_calls(
         values: True for inputs that are a batch of data, for a model that makes lengths of values.
         look: Is given the outputs while they are symbolic.
     """
-    steppers = (keras.layers.RNN, keras.layers.TimeDistributed)
-    stepping = [layer for _, layer in walk(model) if isinstance(layer, steppers)]
-    watched = list({id(layer): layer for layer in [*layers, *stepping]}.values())
+    stepping = [layer for _, layer in walk(model) if isinstance(layer, _STEPPERS)]
+    watched = {id(each): each for each in [*layers, *stepping, *map(_stepped, stepping)]}.values()
     wanted = {id(layer) for layer in layers}
     calls: list[Call] = []
-    frames: list[tuple[int | None, set[int]]] = []  # repeats, and what was called already
+    loops: list[_Loop] = []  # that are running, the outermost first
 
     def watch(layer: Any) -> Callable[..., Any]:
         original = getattr(layer, called[id(layer)])
-        steps = isinstance(layer, steppers)
         signature = inspect.signature(layer.call)  # the other one may be wrapped
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
-            inputs = args[0] if args else next(iter(kwargs.values()))
-            shape = known(tuple(arrays_in(inputs)[0].shape))
-            if id(layer) in wanted and not (frames and id(layer) in frames[-1][1]):
-                given = signature.bind(*args, **kwargs)
-                given.apply_defaults()
-                options = _switches(given.arguments)
-                calls.append(Call(layer, shape, frames[-1][0] if frames else 1, options))
-                if frames:
-                    frames[-1][1].add(id(layer))
-            if not steps:
+            with contextlib.ExitStack() as stack:
+                if loops and loops[-1].stepped is layer and not loops[-1].inside:
+                    stack.enter_context(loops[-1].step())
+                if id(layer) in wanted:
+                    note(layer, args, kwargs)
+                if isinstance(layer, _STEPPERS):
+                    loops.append(_Loop(_stepped(layer), shape_in(args, kwargs)[1]))
+                    stack.callback(loops.pop)
                 return original(*args, **kwargs)
-            outer = frames[-1][0] if frames else 1
-            unknown = outer is None or shape[1] is None
-            frames.append((None if unknown else outer * shape[1], set()))
-            try:
-                return original(*args, **kwargs)
-            finally:
-                frames.pop()
+
+        def note(layer: Any, args: Any, kwargs: Any) -> None:
+            if not all(loop.counts(layer) for loop in loops):
+                return
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            options = _switches(given.arguments)
+            calls.append(Call(layer, shape_in(args, kwargs), _repeats(loops), options))
 
         return call
+
+    def shape_in(args: Any, kwargs: Any) -> tuple[Any, ...]:
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        return known(tuple(arrays_in(inputs)[0].shape))
 
     made_up = inputs is None and keras.backend.backend() == "torch" and _leaves_open(model)
 
@@ -111,13 +151,30 @@ def trace_calls(
             layer.__dict__[called[id(layer)]] = watch(layer)
         if values:
             return calls if _run(model, inputs) else None
-        traced = _traced(model, training=False, specs=inputs, look=look)
+        with cells_called(stepping):
+            traced = _traced(model, training=False, specs=inputs, look=look)
         return calls if traced is not None else None
     finally:
         for layer in watched:
             layer.__dict__.pop(called[id(layer)])
             if id(layer) in replaced:
                 layer.__dict__[called[id(layer)]] = replaced[id(layer)]
+
+
+def _stepped(layer: Any) -> Any:
+    """What a recurrent layer, or TimeDistributed, calls for each step."""
+    return layer.cell if isinstance(layer, keras.layers.RNN) else layer.layer
+
+
+def _repeats(loops: Sequence[_Loop]) -> int | None:
+    """How often the step of loops in each other is called; `None` if that is not known."""
+    repeats = 1
+    for loop in loops:
+        if loop.inside:
+            if loop.steps is None:
+                return None
+            repeats *= loop.steps
+    return repeats
 
 
 def _called(layer: Any) -> str:

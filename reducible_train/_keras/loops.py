@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,23 @@ def in_graphs(layers: Sequence[Any]) -> Iterator[None]:
     finally:
         for loop in loops:
             vars(loop).pop("inner_loop", None)
+
+
+@contextlib.contextmanager
+def cells_called(loops: Iterable[Any]) -> Iterator[None]:
+    """Within it, recurrent layers call their cells, in whose place a backend may do all of it.
+
+    Args:
+        loops: Recurrent layers, and others, which stay as they are.
+    """
+    given = [(vars(loop), vars(loop)["use_cudnn"]) for loop in loops if "use_cudnn" in vars(loop)]
+    try:
+        for own, _ in given:
+            own["use_cudnn"] = False
+        yield
+    finally:
+        for own, value in given:
+            own["use_cudnn"] = value
 
 
 def _present(loop: Any, sequences: Any, mask: Any) -> list[Step]:

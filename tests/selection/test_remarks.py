@@ -239,6 +239,64 @@ def test_flops_count_kernels_that_have_no_low_rank_form(name):
     assert not any(note.startswith("FLOPs") for note in report.notes)
 
 
+def thrice() -> keras.Model:
+    """A model that calls its only layer three times."""
+    x, same = keras.Input((8,)), L.Dense(8)
+    return keras.Model(x, same(same(same(x))))
+
+
+class TwiceCell(L.Layer):
+    """A cell that calls one of its layers twice in a step."""
+
+    state_size = output_size = 6
+
+    def build(self, shape: Any) -> None:
+        self.again, self.once = L.Dense(6), L.Dense(6)
+        self.again.build((None, 6))
+        self.once.build(shape)
+
+    def call(self, x: Any, states: Any) -> Any:
+        out = self.again(self.again(states[0])) + self.once(x)
+        return out, [out]
+
+
+class Projected(L.GRU):
+    """A recurrent layer with a projection of all its inputs, and one of what it gives."""
+
+    def build(self, shape: Any) -> None:
+        self.before, self.after = L.Dense(7), L.Dense(6)
+        self.before.build(shape)
+        self.after.build((None, 6))
+        super().build((*shape[:-1], 7))
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        return self.after(super().call(self.before(sequences), training=training))
+
+
+STEPS = {  # of layers on sequences of five: what they multiply
+    "distributed": (lambda: L.TimeDistributed(thrice()), 5 * 3 * 64),
+    "own": (lambda: L.RNN(TwiceCell()), 5 * (2 * 36 + 48)),
+    "unrolled": (lambda: L.RNN(TwiceCell(), unroll=True), 5 * (2 * 36 + 48)),
+    "stacked": (lambda: L.RNN([TwiceCell(), TwiceCell()]), 5 * (4 * 36 + 48 + 36)),
+    "one by the backend": (lambda: L.LSTM(6), 5 * (8 + 6) * 24),
+    "projected": (lambda: Projected(6), 5 * 8 * 7 + 5 * (7 + 6) * 18 + 6 * 6),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("length", [None, 3])
+def test_flops_count_each_call_of_a_step_and_each_step(name, length):
+    make, products = STEPS[name]
+    outer = () if length is None else (length,)
+    layer = make() if length is None else L.TimeDistributed(make())
+    model = keras.Sequential([keras.Input((*outer, 5, 8)), layer, L.Flatten(), L.Dense(20)])
+    report = factorize(model, rank=1, rules=[LayerRule("*", keep_dense=False)])
+    head = model.layers[-1].input.shape[-1] * 20
+    assert report.dense_flops == 2 * ((length or 1) * products + head)
+
+
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_flops_of_quantized_layers_are_those_of_dense_ones(mode):
     def make() -> keras.Model:
