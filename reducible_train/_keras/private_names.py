@@ -262,7 +262,6 @@ MODULES = (
         "(labels, class_weight)",
         "the loss that is trained, on samples of a fit",
     ),
-    PrivateName("keras.src.utils.dtype_utils", "dtype_size", "(dtype)", "bits of a number"),
     PrivateName("keras.src.utils.naming", "get_object_name", "(thing)", "names of metrics"),
     PrivateName("keras.src.utils.naming", "to_snake_case", "(name)", "automatic names"),
     PrivateName("keras.src.utils.tracking", "DotNotTrackScope", "type", "set a store as it is"),

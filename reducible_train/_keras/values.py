@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras.src.utils.dtype_utils import dtype_size
 
 
 def constant(value: np.ndarray) -> Callable[..., Any]:
@@ -22,9 +22,9 @@ def constant(value: np.ndarray) -> Callable[..., Any]:
 
 
 def itemsize(variable: Any) -> int:
-    """Bytes of one number of a variable."""
-    bits: int = dtype_size(keras.backend.standardize_dtype(variable.dtype))
-    return bits // 8
+    """Bytes of one number of a variable in memory; a bool, or a character, takes a whole one."""
+    bits = re.search(r"\d+", keras.backend.standardize_dtype(variable.dtype))
+    return max(int(bits[0]) // 8, 1) if bits else 1
 
 
 def size(variable: Any) -> int:

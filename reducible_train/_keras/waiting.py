@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +9,10 @@ from typing import Any
 
 import keras
 from keras.src.backend.common.stateless_scope import in_stateless_scope
-from keras.src.utils.dtype_utils import dtype_size
 
 from reducible_train._keras.functions import renew_torch_parameters
 from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.values import itemsize, size
 
 # The class of the backend, in which Keras makes every variable.
 _VARIABLE = keras.Variable
@@ -34,7 +33,7 @@ def bounded_variables(allowance: int) -> Iterator[None]:
 
     def initialize(method: Callable[..., Any], variable: Any, initializer: Any) -> None:
         nonlocal left
-        cost = _bytes(variable)
+        cost = size(variable) * itemsize(variable)
         if threading.get_ident() != owner or variable._initializer is not None or cost <= left:
             left -= cost
             method(variable, initializer)
@@ -86,7 +85,7 @@ def _torch_parameters_wait() -> Iterator[None]:
 
 def waiting_bytes(model: Any) -> int:
     """Bytes that variables of a model wait for."""
-    return sum(map(_bytes, _waiting(model)))
+    return sum(size(variable) * itemsize(variable) for variable in _waiting(model))
 
 
 def allocate(model: Any) -> None:
@@ -100,13 +99,6 @@ def _waiting(model: Any) -> list[Any]:
     layers = [model, *(layer for _, layer in walk(model))]
     every = {id(variable): variable for layer in layers for variable in layer.variables}
     return [variable for variable in every.values() if variable._value is None]
-
-
-def _bytes(variable: Any) -> int:
-    dtype = keras.backend.standardize_dtype(variable.dtype)
-    bits = 8 if dtype == "string" else dtype_size(dtype)
-    count: int = math.prod(variable.shape)
-    return count * bits // 8
 
 
 @contextmanager

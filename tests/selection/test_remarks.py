@@ -334,6 +334,26 @@ def test_what_flops_do_not_count_is_named():
     assert note.endswith("but not what is done with moe/experts.")
 
 
+# --- bytes ---------------------------------------------------------------------------------------
+
+
+class Kept(L.Layer):
+    """A layer that keeps numbers of some dtype, and does nothing with them."""
+
+    def build(self, shape: Any) -> None:
+        self.add_weight(shape=(48,), dtype=self.name, initializer="zeros", trainable=False)
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("bool", 1), ("int8", 1), ("complex64", 8)])
+def test_bytes_are_those_that_numbers_take_in_memory(dtype, size):
+    report = factorize(chain(L.Dense(24, name="a"), Kept(name=dtype)), rank=2)
+    plain = factorize(chain(L.Dense(24, name="a")), rank=2)
+    assert report.dense_bytes - plain.dense_bytes == report.bytes - plain.bytes == 48 * size
+
+
 # --- which way a table is read ------------------------------------------------------------------
 
 
