@@ -26,6 +26,11 @@ from reducible_train._keras.calls import (
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
 from reducible_train._keras.compiling import compiled
+from reducible_train._keras.configuration import (
+    file_config,
+    without_compilation,
+    without_lambda_warnings,
+)
 from reducible_train._keras.copying import (
     copy_state,
     fresh_input_layers,
@@ -94,7 +99,7 @@ from reducible_train._keras.layer_state import (
     keeps_files,
     put_state,
     state_of,
-    without_tables,
+    states_in,
 )
 from reducible_train._keras.layer_tree import (
     automatic_stem,
@@ -246,6 +251,7 @@ __all__ = [
     "evaluated_batch",
     "exclude_from_decay",
     "factor_layouts",
+    "file_config",
     "find_holders",
     "first_epoch",
     "first_rows",
@@ -337,6 +343,7 @@ __all__ = [
     "snapshot",
     "some_of_fit",
     "state_of",
+    "states_in",
     "stored_variables",
     "strategy_scope",
     "swapped_averages",
@@ -364,6 +371,7 @@ __all__ = [
     "walk",
     "walk_state",
     "warm_up_learning_rate",
-    "without_tables",
+    "without_compilation",
+    "without_lambda_warnings",
     "workers",
 ]

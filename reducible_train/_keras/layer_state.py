@@ -21,6 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.registry import is_of_keras
 from reducible_train._keras.tracking import own_variables
 from reducible_train._keras.values import host_value
@@ -56,6 +57,19 @@ class Keeper:
 def state_of(layer: Any) -> Values:
     """What a layer would save: its own key -> variable or array."""
     return _keeper(layer).take(layer)
+
+
+def states_in(model: Any) -> Iterator[tuple[Any, Any]]:
+    """What a file of a model holds, with the layer that gives it, as it does so.
+
+    Of a layer whose own code fails, which a file refuses, these are its variables.
+    """
+    for layer in (model, *(layer for _, layer in walk(model))):
+        try:
+            given = list(state_of(layer).values())
+        except Exception:  # a layer's own code
+            given = own_variables(layer)
+        yield from ((layer, value) for value in given)
 
 
 def put_state(layer: Any, values: Values) -> None:

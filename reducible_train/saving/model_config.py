@@ -1,4 +1,4 @@
-"""A model's Keras configuration: taken out, checked, and built without running its code.
+"""A model's Keras configuration: checked, and built without running its code.
 
 A file may come from a stranger. Before Keras sees its configuration, every name in it is
 looked up in the `allow_list`, and Keras then finds no others. Its `safe_mode` alone has
@@ -19,33 +19,7 @@ from reducible_train import _keras
 from reducible_train.errors import FileAccessError, FormatError, shortened
 from reducible_train.saving.allow_list import LATER, check_entry, entries, known_objects
 
-# How a model was compiled; and numbers of objects that Keras would look up in other files.
-_DROPPED = {"compile_config", "shared_object_id"}
 _LONGEST = 1000  # characters of Keras's own message, which may repeat the configuration
-
-
-def model_config(model: Any) -> dict[str, Any] | None:
-    """The serialized configuration of a model, without how it was compiled.
-
-    Returns:
-        Plain JSON values, or `None` if Keras cannot take it out (a subclassed model with
-        arguments that are no plain values).
-    """
-    try:
-        config = keras.saving.serialize_keras_object(model)
-    except Exception:  # the user's own get_config may fail in any way
-        return None
-    plain: dict[str, Any] = _without_compilation(config)
-    return plain
-
-
-def _without_compilation(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        dropped = _DROPPED if "class_name" in value else set()
-        return {k: _without_compilation(v) for k, v in value.items() if k not in dropped}
-    if isinstance(value, (list, tuple)):
-        return [_without_compilation(v) for v in value]
-    return value
 
 
 def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -59,7 +33,7 @@ def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     text = json.dumps(config, ensure_ascii=False)
     with only_format_errors(), _keras.only_registered(known, text):
         model = keras.saving.deserialize_keras_object(
-            _without_compilation(config), custom_objects=dict(known), safe_mode=True
+            _keras.without_compilation(config), custom_objects=dict(known), safe_mode=True
         )
     if not isinstance(model, keras.Model):
         raise FormatError(f"The file does not describe a model. Received: {type(model).__name__}.")

@@ -9,9 +9,7 @@ numbers of the process go on as if nothing had been built.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +17,7 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.errors import FormatError
-from reducible_train.saving.model_config import build_model, missing_errors, model_config
+from reducible_train.saving.model_config import build_model, missing_errors
 
 _LONGEST = 300  # characters of another's message
 _DEEPEST = 3  # lists in attributes of layers that are looked through for classes
@@ -76,7 +74,7 @@ def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
         model: A built model.
         fits: From the model that came back, to why the weights do not fit it.
     """
-    config = _as_in_file(model)
+    config = _keras.file_config(model)
     if config is None:
         return WayBack(None, reason=_culprits(model, {}) or _failure(model, {}))
     try:
@@ -90,28 +88,6 @@ def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     if reason is None:
         return WayBack(config, missing)
     return WayBack(None, reason=_culprits(model, objects) or reason)
-
-
-def _as_in_file(model: Any) -> dict[str, Any] | None:
-    """The configuration as `json` gives it back; `None` if it cannot be taken out or written."""
-    try:
-        with _quiet(), _keras.plainly_named(model):
-            plain = _keras.without_tables(model_config(model))
-        config: dict[str, Any] | None = json.loads(json.dumps(plain, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return None
-    stem = _keras.automatic_stem(model)
-    if config is not None and stem is not None and config.get("config", {}).get("name"):
-        config["config"]["name"] = stem  # Keras counts it up within a process
-    return config
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keras warns of a `lambda` that it writes; here it is told with the way round it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
-        yield
 
 
 def _attempt(
@@ -146,7 +122,7 @@ def _culprits(model: Any, objects: Mapping[str, Any]) -> str | None:
 def _failure(layer: Any, objects: Mapping[str, Any]) -> str | None:
     """Why a layer's configuration cannot be taken out, written, let in or read."""
     try:
-        with _quiet():
+        with _keras.without_lambda_warnings():
             config = keras.saving.serialize_keras_object(layer)
         json.dumps(config, allow_nan=False)
         if not missing_errors(config, objects):

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import keras
@@ -238,18 +239,18 @@ class RankTensorBoard(keras.callbacks.Callback):
         if self._writer is not None and report is not None:
             decided = self._decided(self._last_step - self._offset, *self._news(report))
             ends = [hparams.session_end()] if self.in_hparams else []
-            found, missing = self._measured()
+            found, missing = self._measured(report)
             outcome = self._at_the_end(report, found, missing)
             self._writer.write(self._last_step, [*decided, outcome, *ends])
         self._close()
         for sentence in missing:
             warnings.warn(sentence, stacklevel=2)
 
-    def _measured(self) -> tuple[dict[str, float | None], list[str]]:
+    def _measured(self, report: Report) -> tuple[dict[str, float | None], list[str]]:
         """What is measured of the trained model; a sentence on each thing that cannot be."""
         asked: dict[str, tuple[str, Callable[[Any], float]]] = {}
         if isinstance(self.model, keras.Model):  # else a loop of one's own
-            asked["file_bytes"] = "size of the file", measured.file_bytes
+            asked["file_bytes"] = "size of the file", partial(measured.file_bytes, report=report)
         if self.latency:
             asked["latency"] = "latency", measured.latency
         found: dict[str, float | None] = {"file_bytes": None, "latency": None}

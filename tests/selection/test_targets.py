@@ -394,6 +394,24 @@ def test_a_file_that_no_layer_gives_its_state_to_has_a_size_all_the_same(units):
     assert report.ranks
 
 
+RNG = np.random.default_rng(0)
+ARRAYS = {  # layers whose configuration holds numbers
+    "normalization": lambda: keras.layers.Normalization(
+        mean=RNG.normal(size=64).tolist(), variance=RNG.uniform(1, 2, 64).tolist()
+    ),
+    "discretization": lambda: keras.layers.Discretization(np.sort(RNG.normal(size=900)).tolist()),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("cost", [14_500, 18_500])
+def test_numbers_in_a_configuration_are_paid_for(name, cost, tmp_path):
+    layers = [keras.layers.Dense(64, name=each) for each in ("first", "second")]
+    model = keras.Sequential([keras.Input((64,)), ARRAYS[name](), *layers, keras.layers.Dense(4)])
+    report = factorize(model, cost=cost, measure="file", criterion="frobenius")
+    assert 0.9 * cost - 600 < saved(model, tmp_path, report) <= cost
+
+
 def test_rows_that_are_zero_are_cheap_in_a_dense_file(tmp_path):
     model, dead = wide(), wide()
     kernel = dead.get_layer("first").kernel

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from reducible_train import RankScheduler, RankTensorBoard, save_model
+from reducible_train import PiecewiseConstant, RankScheduler, RankTensorBoard, save_model
 from reducible_train.report.records import Report
 from reducible_train.tensorboard import measured
 from reducible_train.tensorboard.tags import from_json
@@ -94,11 +94,19 @@ def stream(*batches: Any):
         yield x, np.zeros((COUNT, 1), "float32")
 
 
-def fitted(folder: Path, model: keras.Model, x: Any, *more: Any, **how: Any) -> dict[str, Any]:
+def fitted(
+    folder: Path,
+    model: keras.Model,
+    x: Any,
+    *more: Any,
+    scheduler: RankScheduler | None = None,
+    latency: bool = True,
+    **how: Any,
+) -> dict[str, Any]:
     """What the logs of a fit tell in the end."""
     model.compile("sgd", "mse", run_eagerly=True)
-    scheduler = RankScheduler(1.0)
-    board = RankTensorBoard(scheduler, folder, latency=True)
+    scheduler = scheduler or RankScheduler(1.0)
+    board = RankTensorBoard(scheduler, folder, latency=latency)
     if hasattr(x, "__next__"):
         how |= {"steps_per_epoch": 2, "shuffle": False}
     else:
@@ -190,3 +198,39 @@ def test_the_file_of_a_distiller_is_that_of_its_student(tmp_path):
     told = fitted(tmp_path, model, NUMBERS)
     saved = save_model(model.student, tmp_path / "student.reducible")
     assert abs(told["file_bytes"] - saved.bytes) < 1500
+
+
+def of_many_words() -> keras.Model:
+    vocabulary = L.StringLookup(vocabulary=[f"word {i}" for i in range(900)])
+    texts = keras.Input((4,), dtype="string")
+    table = L.Embedding(901, 4)(vocabulary(texts))
+    return keras.Model(texts, L.Dense(1)(L.Flatten()(table)))
+
+
+def of_many_means() -> keras.Model:
+    means = L.Normalization(mean=RNG.normal(size=300).tolist(), variance=[1.0] * 300)
+    return keras.Sequential([keras.Input((300,)), means, L.Dense(8), L.Dense(1)])
+
+
+def of_many_layers() -> keras.Model:
+    return keras.Sequential([keras.Input((6,)), *(L.Dense(12) for _ in range(6)), L.Dense(1)])
+
+
+FILES = {
+    "cuts": (of_many_layers, NUMBERS),
+    "configuration": (of_many_means, np.zeros((COUNT, 300), "float32")),
+}
+if keras.backend.backend() == "tensorflow":
+    FILES |= {"vocabulary": (of_many_words, tf.constant([["word 3"] * 4] * COUNT))}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_size_of_the_file_counts_all_that_is_in_it(name, tmp_path):
+    make, x = FILES[name]
+    falls = PiecewiseConstant((1.0, 0.9, 0.8, 0.7), (0, 1, 2, 3))
+    scheduler = RankScheduler(falls if name == "cuts" else 1.0, criterion="frobenius")
+    model = make()
+    told = fitted(tmp_path, model, x, scheduler=scheduler, latency=False, epochs=4)
+    saved = save_model(model, tmp_path / "model.reducible", scheduler.report)
+    assert len(scheduler.report.cuts) == (3 if name == "cuts" else 0)
+    assert told["file_bytes"] == pytest.approx(saved.bytes, rel=0.02, abs=60)

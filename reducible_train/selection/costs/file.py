@@ -15,6 +15,7 @@ a number, as initialised to the worst:
 Factors are priced near the upper end, because training goes on after a cut; dense kernels by what
 the codec makes of them now. So the file is a little smaller than was asked for (2 to 4 %), and
 not larger. Headers and the records of the cuts are paid for as well: they count in small files.
+So is what a configuration holds beyond a few words a layer, such as the means of a Normalization.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.container import Header
 from reducible_train.container.codecs import codec_for
+from reducible_train.container.header import header_bytes
 from reducible_train.errors import FormatError
-from reducible_train.layers import Kernel, dense_file_bytes, keep_dense_file_bytes
+from reducible_train.layers import Kernel, dense_file_bytes, find_kernels, keep_dense_file_bytes
 from reducible_train.report.records import Cut
 from reducible_train.selection.costs.tables import CostModel, CostTable
 
 BITS = {"float32": 27.3, "float16": 14.4, "bfloat16": 11.4, "float64": 57.5}
 _HEADER = 600  # bytes of a file before its layers: prefix, versions, checksum
 _RECORD = 60  # of one variable in the header, its share of the configuration of the layer included
+_CONFIG, _SHARE = 400, 35  # of these two, what is meant for the configuration
 _REPORT = 700  # of a report, beside its kernels
 _CUT = 75  # of one kernel in one cut
 _TABLES = 12  # of the codes of a small tensor, beside its numbers
@@ -63,13 +67,14 @@ class FileCosts(CostModel):
         """
         inside = {(id(k.layer), id(variable)) for k in kernels for variable in k.variables}
         remark = _reckoned(kernels)
-        rest = float(_HEADER + _RECORD * len(kernels) + len(remark))
-        rest += sum(
-            _RECORD + _rest(value)
-            for layer in (model, *(layer for _, layer in _keras.walk(model)))
-            for value in _state(layer)
+        others = [
+            value
+            for layer, value in _keras.states_in(model)
             if (id(layer), id(value)) not in inside
-        )
+        ]
+        count = len(kernels) + len(others)
+        rest = float(_HEADER + _RECORD * count + len(remark)) + sum(map(_rest, others))
+        rest += max(_config(model) - _CONFIG - _SHARE * count, 0)
         record = _RECORD + _CUT + _REPORT / max(len(wanted), 1)
         tables = {
             (kernel.path, split): CostTable(_dense(kernel), _factors(kernel, split) + record)
@@ -86,6 +91,17 @@ class FileCosts(CostModel):
 
     def keep_dense_cost(self, kernel: Kernel, cost: float) -> None:
         keep_dense_file_bytes(kernel, cost)
+
+
+def file_bytes_while_dense(model: Any) -> float:
+    """What the compact file of a model takes with dense kernels: budgets are fractions of that.
+
+    Args:
+        model: A built model, dense or not.
+    """
+    kernels = find_kernels(model)
+    costs = FileCosts.of(None, model, kernels, {})
+    return costs.rest + sum(costs.tables[k.path, k.splits[0]].dense for k in kernels)
 
 
 def _reckoned(kernels: Sequence[Kernel]) -> str:
@@ -111,12 +127,12 @@ def _dense(kernel: Kernel) -> float:
     return _encoded(kernel.variables[0])
 
 
-def _state(layer: Any) -> list[Any]:
-    """What a layer gives to a file; of one that fails to, which a file refuses, its variables."""
+def _config(model: Any) -> int:
+    """Bytes of the configuration of a model, as its file holds it."""
     try:
-        return list(_keras.state_of(layer).values())
-    except Exception:  # a layer's own code
-        return _keras.own_variables(layer)
+        return len(header_bytes(Header({"keras_config": _keras.file_config(model)}, ())))
+    except FormatError:  # longer than any file may have it
+        return 0
 
 
 def _rest(value: Any) -> float:
