@@ -25,6 +25,7 @@ from reducible_train.layers import LowRank
 from reducible_train.preflight.paths import check_file_name, check_writable
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
+from reducible_train.selection.costs.file import file_bytes_while_dense
 from reducible_train.selection.measured import MeasuredLosses, losses_of
 from reducible_train.settings.checks import checked_count
 from reducible_train.settings.monitors import check_validated, direction
@@ -336,6 +337,7 @@ def run_trial(
     table = None if plan.analysis is None else plan.analysis.analysis
     alone = save is None  # keras-tuner writes the row of its trials
     ranks = [RankTensorBoard(scheduler, each, analysis=table, in_hparams=alone) for each in boards]
+    dense_file = file_bytes_while_dense(_keras.trained_model(model))
     model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, best, *ranks]})
     if best.best_epoch is None:
         raise ArgumentError(
@@ -346,6 +348,8 @@ def run_trial(
     best.put_back()
     report = scheduler.report
     written, sizes = _written(model, report, file if best.saved or save is None else None)
+    if "file_bytes" in sizes:
+        sizes["file_fraction"] = sizes["file_bytes"] / dense_file
     metrics = best.logs | _sizes(report) | sizes
     if plan.latency:
         metrics[LATENCY] = seconds_of_batch(model, arguments.get("x"))
@@ -479,5 +483,5 @@ def _written(
             saved = save_model(_keras.trained_model(model), path, report)
         except FormatError:  # the checkpoint holds it
             return None, {}
-    sizes = {"file_bytes": float(saved.bytes), "file_fraction": saved.size_fraction}
+    sizes = {"file_bytes": float(saved.bytes)}
     return (None if file is None else path), sizes

@@ -12,6 +12,7 @@ from typing import Any
 
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.settings.fields import fields_of
+from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.evaluation import COMPACT, TrialPlan
@@ -197,7 +198,7 @@ class Folder:
             "analysis": "" if table is None else hashlib.sha256(table.encode()).hexdigest(),
             "space": space,
             "start": start,
-            "objective": {} if plan.objective is None else _settings(plan.objective),
+            "objective": {} if plan.objective is None else _told(plan.objective),
             "rules": {str(i): _settings(rule) for i, rule in enumerate(plan.rules)},
             OPTIONAL: {"space": [name for name in space if space[name] == getattr(usual, name)]},
         }
@@ -227,6 +228,12 @@ class Folder:
         project = Project(folder, merged(self._searched, training or {}))
         project.begin()
         return project
+
+
+def _told(objective: SearchObjective) -> dict[str, Any]:
+    """An objective, and of what its sizes are fractions, where older versions had another."""
+    told = _settings(objective)
+    return told | {"fraction of": "the dense file"} if objective.measure == "file" else told
 
 
 def _settings(made: Any) -> dict[str, Any]:

@@ -16,11 +16,11 @@ SPACE = SearchSpace(budget=(0.45, 0.8), start=(0.0, 0.4), ramp=(0.0, 0.5), crite
 FIT = {"validation_split": 0.5, "batch_size": 32, "epochs": 3, "verbose": 0}
 
 
-def network():
+def network(units=24):
     model = keras.Sequential(
         [
             keras.Input((12,)),
-            L.Dense(24, "relu", name="hidden"),
+            L.Dense(units, "relu", name="hidden"),
             L.Dense(4, "softmax", name="output"),
         ]
     )

@@ -26,7 +26,8 @@ from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner import evaluate_settings, pareto, propose
 from reducible_train.tuner.errors import MendedWarning, SearchError
-from reducible_train.tuner.project import Project
+from reducible_train.tuner.evaluation import TrialPlan
+from reducible_train.tuner.project import FILE, Folder, Project
 from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import schedule, scheduler_of
 
@@ -422,6 +423,18 @@ def test_a_folder_of_another_search_is_noticed_wherever_it_is_read(tmp_path):
     with pytest.raises(SearchError, match="a search with other rules"):
         search(tmp_path, hyper, goal_of(goal), 2)
     search(tmp_path, hyper, goal_of(goal), 1, fit={"epochs": 1}, overwrite=True)
+
+
+def test_a_folder_whose_fractions_of_a_file_were_others_is_not_gone_on_in(tmp_path):
+    goal = QualityAtSize("val_accuracy", limit=0.9, measure="file")
+    folder = Folder(TrialPlan(SPACE, goal), "a model")
+    folder.opened(tmp_path)
+    folder.check(tmp_path)
+    told = json.loads((tmp_path / FILE).read_text())
+    del told["objective"]["fraction of"]  # as an older version wrote it
+    (tmp_path / FILE).write_text(json.dumps(told))
+    with pytest.raises(SearchError, match=r"objective \(fraction of none, now the dense file\)"):
+        folder.check(tmp_path)
 
 
 def test_settings_of_an_engine_that_its_folder_would_overrule_are_compared(tmp_path):

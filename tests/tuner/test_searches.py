@@ -521,6 +521,18 @@ def test_settings_in_metrics_out(tmp_path):
         evaluate_settings(start, SPACE, given | {"budget": 0.1}, X, Y, **FIT)
 
 
+def test_the_fraction_of_a_file_is_that_of_budgets(tmp_path):
+    start = Start(network(400))
+    goal, budget = QualityAtSize("val_accuracy", limit=0.7, measure="file"), {"file": (0.6, 0.9)}
+    run = evaluate_settings(
+        start, SearchSpace(budget=budget), {"budget/file": 0.7}, X, Y, objective=goal, **FIT
+    )
+    dense = save_model(start.model, tmp_path / "dense.reducible").bytes
+    assert 0.55 < run["file_fraction"] <= 0.7
+    assert run["file_fraction"] == pytest.approx(run["file_bytes"] / dense, rel=0.08)
+    assert run[goal.name] == run["val_accuracy"]
+
+
 def test_a_trial_of_a_distiller_tells_and_keeps_its_student(tmp_path):
     def build():
         losses = keras.distillation.LogitsDistillation(temperature=2.0)
