@@ -40,6 +40,7 @@ from ways import Recipe, Trainer
 from reducible_train import LayerRule, ProductDecay
 from reducible_train.datasets import Dataset
 from reducible_train.selection.survey import survey
+from reducible_train.settings.measures import Flops
 
 ACTIVATION = {"allocation": "knapsack", "criterion": "activation"}
 FISHER = {"allocation": "knapsack", "criterion": "fisher"}
@@ -227,7 +228,7 @@ def count(model: keras.Model, counted: str) -> int:
 
 def flops(model: keras.Model) -> int:
     """Of one sample, as the report counts them."""
-    return survey(model, (), measures=("flops",)).total("flops")
+    return survey(model, (), measures=(Flops(),)).total("flops")
 
 
 def judged_on(data: Dataset, measure: str) -> tuple[np.ndarray, np.ndarray]:

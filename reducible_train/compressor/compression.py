@@ -154,7 +154,7 @@ class Compression:
             survey,
             part,
             rules,
-            measures=[each.name for each in self._measures],
+            measures=self._measures,
             cost_models=cost_models_of(self._measures, state),
             trains=trains,
             shapes=shapes,

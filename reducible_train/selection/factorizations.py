@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from reducible_train.selection.costs import (
     rank_cost,
 )
 from reducible_train.selection.lattice import Lattice
-from reducible_train.settings.measures import CountedMeasure, Flops, Parameters, measure_kinds
+from reducible_train.settings.measures import CountedMeasure, Flops, Parameters
 from reducible_train.settings.rules import LayerRule
 
 
@@ -39,6 +39,7 @@ class Factorization:
         growth: Largest rank it may grow to: one that saves enough, and that its rule allows, also
             where it has factors already.
         tables: What it costs by a measure that has no law.
+        laws: What budgets count by a law, each with its options; other measures have none.
         multiple: What ranks are multiples of; limits are, but for the rank that a kernel has.
         saves: Largest rank that saves enough, whatever it is a multiple of.
         saves_by: The same by each measure alone.
@@ -54,6 +55,7 @@ class Factorization:
     limit: int
     growth: int
     tables: Mapping[str, CostTable] = field(default_factory=dict)
+    laws: Mapping[str, CountedMeasure] = field(default_factory=dict)
     multiple: int = 1
     saves: int = 0
     saves_by: Mapping[str, int] = field(default_factory=dict)
@@ -62,19 +64,20 @@ class Factorization:
         """Cost of factors of a rank."""
         if measure in self.tables:
             return float(self.tables[measure].ranks[rank])
-        return rank * rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+        return rank * self._rank_cost(measure)
 
     def costs(self, measure: str, most: int) -> float | np.ndarray:
         """Cost of one rank; of each rank 0 ... `most` where that is not the same for all."""
         if measure in self.tables:
             return self.tables[measure].ranks[: most + 1]
-        return rank_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+        return self._rank_cost(measure)
 
     def dense_cost(self, measure: str) -> float:
         """Cost of the dense kernel."""
         if measure in self.tables:
             return self.tables[measure].dense
-        return dense_cost(self.shape, measure, self.itemsize, self.uses, self.count)
+        law = self.laws.get(measure, measure)
+        return dense_cost(self.shape, law, self.itemsize, self.uses, self.count)
 
     def largest_within(self, cost: float, measure: str) -> int:
         """The largest rank that costs no more; 0 if none does."""
@@ -87,12 +90,16 @@ class Factorization:
         """Smallest rank it can have."""
         return min(self.min_rank, self.max_rank)
 
+    def _rank_cost(self, measure: str) -> float:
+        law = self.laws.get(measure, measure)
+        return rank_cost(self.shape, law, self.itemsize, self.uses, self.count)
+
 
 def forms_of(
     kernel: Kernel,
     rule: LayerRule | None,
     uses: Mapping[tuple[str, str], Uses] | None,
-    measures: Sequence[str],
+    laws: Mapping[str, CountedMeasure],
     lattice: Lattice,
 ) -> list[Factorization]:
     """The ways to split a kernel that its rule allows; no rank may make it larger or slower.
@@ -101,7 +108,7 @@ def forms_of(
         kernel: The kernel.
         rule: The rule for its layer, if any.
         uses: How often one sample uses each number, by path and split, where known.
-        measures: What budgets count.
+        laws: What budgets count by a law, by name.
         lattice: Which ranks there are, where its rule does not say so.
 
     Raises:
@@ -109,8 +116,7 @@ def forms_of(
     """
     forms = []
     min_gain, multiple = least_gain(rule), lattice.multiple_for(rule)
-    kinds = [measure_kinds()[measure] for measure in measures]
-    weighs_uses = any(issubclass(k, CountedMeasure) and k.weighs_uses for k in kinds)
+    weighs_uses = any(law.weighs_uses for law in laws.values())
     wish = rule.split if rule else None
     splits = kernel.splits
     for split in [wish] if wish in splits else splits:
@@ -142,6 +148,7 @@ def forms_of(
                 multiple=multiple,
                 saves=saves,
                 saves_by=saves_by,
+                laws=laws,
             )
         )
     return forms

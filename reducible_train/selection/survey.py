@@ -19,7 +19,12 @@ from reducible_train.selection.factorizations import Factorization, forms_of, ta
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.lattice import Lattice
 from reducible_train.selection.reasons import FROZEN, Reasons, saved_by_none
-from reducible_train.settings.measures import Parameters, counted_measure
+from reducible_train.settings.measures import (
+    CountedMeasure,
+    Measure,
+    Parameters,
+    counted_measure,
+)
 from reducible_train.settings.rules import LayerRule, rule_for, shadowed, unmatched
 
 # Model, all its kernels, the forms of those that may change by path, and the traced calls.
@@ -44,6 +49,7 @@ class Survey:
         uses: How often one sample uses each number of each kernel, by path and split;
             `None` where the model cannot be traced.
         cost_models: What its kernels cost by a measure that has no law, by measure.
+        laws: What budgets count by a law, each with its options; other measures have none.
         counted: The shapes that uses are counted for, where the model leaves them open.
         notes: What a reader of a report should know of it.
         frozen: The kernels that stay as they are because no step trains them, and could change.
@@ -62,6 +68,7 @@ class Survey:
     kernels: tuple[Kernel, ...]
     uses: dict[tuple[str, str], Uses] | None
     cost_models: Mapping[str, CostModel] = field(default_factory=dict)
+    laws: Mapping[str, CountedMeasure] = field(default_factory=dict)
     counted: InputShapes | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[CompressibleKernel, ...] = ()
@@ -110,22 +117,27 @@ class Survey:
         """Cost of the whole model as it is."""
         if measure in self.cost_models:
             return self._looked_up(self.cost_models[measure], dense=False)
-        if counted_measure(measure).weighs_uses:
-            return self._worked(measure, dense=False)
-        return sum(_size(v, measure) for v in self.model.weights)
+        law = self._law(measure)
+        if law.weighs_uses:
+            return self._worked(law, dense=False)
+        return sum(_size(v, law) for v in self.model.weights)
 
     def dense_total(self, measure: str) -> float:
         """Cost of the whole model if every kernel were dense."""
         if measure in self.cost_models:
             return self._looked_up(self.cost_models[measure], dense=True)
-        if counted_measure(measure).weighs_uses:
-            return self._worked(measure, dense=True)
+        law = self._law(measure)
+        if law.weighs_uses:
+            return self._worked(law, dense=True)
         total = self.total(measure)
         for kernel in self.kernels:
             if kernel.rank is not None:
-                total -= sum(_size(v, measure) for v in kernel.variables)
-                total += dense_cost(kernel.shape, measure, kernel.itemsize, count=kernel.count)
+                total -= sum(_size(v, law) for v in kernel.variables)
+                total += dense_cost(kernel.shape, law, kernel.itemsize, count=kernel.count)
         return total
+
+    def _law(self, measure: str) -> CountedMeasure:
+        return self.laws.get(measure) or counted_measure(measure)
 
     def _looked_up(self, costs: CostModel, *, dense: bool) -> float:
         total = costs.rest + (0.0 if dense else costs.record_cost)
@@ -134,24 +146,24 @@ class Survey:
             total += table.dense if dense or kernel.rank is None else table.ranks[kernel.rank]
         return float(total)
 
-    def _worked(self, measure: str, *, dense: bool) -> int:
+    def _worked(self, law: CountedMeasure, *, dense: bool) -> int:
         kernels = (*self.kernels, *self.fixed)
-        return sum(self._work_of(kernel, measure, dense=dense) for kernel in kernels)
+        return sum(self._work_of(kernel, law, dense=dense) for kernel in kernels)
 
-    def _work_of(self, kernel: Kernel, measure: str, *, dense: bool) -> int:
+    def _work_of(self, kernel: Kernel, law: CountedMeasure, *, dense: bool) -> int:
         uses = (self.uses or {}).get((kernel.path, kernel.splits[0]))
         if uses is None:
             return 0
         if dense or kernel.rank is None:
-            return dense_cost(kernel.shape, measure, uses=uses, count=kernel.count)
-        return kernel.rank * rank_cost(kernel.shape, measure, uses=uses, count=kernel.count)
+            return dense_cost(kernel.shape, law, kernel.itemsize, uses, kernel.count)
+        return kernel.rank * rank_cost(kernel.shape, law, kernel.itemsize, uses, kernel.count)
 
 
 def survey(
     model: Any,
     rules: Sequence[LayerRule] = (),
     *,
-    measures: Sequence[str] = ("parameters",),
+    measures: Sequence[Measure] = (Parameters(),),
     cost_models: Mapping[str, MakeCostModel] | None = None,
     trains: bool = False,
     shapes: Sequence[InputShapes] = (),
@@ -178,6 +190,8 @@ def survey(
             common.
         RankError: There is nothing to compress.
     """
+    names = [each.name for each in measures]
+    laws = {each.name: each for each in measures if isinstance(each, CountedMeasure)}
     kernels = find_kernels(model)
     _check_rules(model, rules, kernels)
     fed = [each for known in shapes for each in _keras.arrays_in(known.inputs)]
@@ -188,7 +202,7 @@ def survey(
     looks = []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
-        forms = forms_of(kernel, rule, uses, measures, lattice)
+        forms = forms_of(kernel, rule, uses, laws, lattice)
         against = reasons.but_outputs if kernel.path in (taken_in or {}) else reasons
         looks.append(_Look(kernel, rule, forms, against))
     made: dict[str, CostModel] = {}
@@ -200,7 +214,7 @@ def survey(
     skipped = _skipped(model, looks)
     hindered = {
         name: paths
-        for name in measures
+        for name in names
         if (paths := [look.kernel.path for look in looks if name in look.hindrances])
     }
     if not compressible:
@@ -212,6 +226,7 @@ def survey(
         tuple(kernels),
         uses,
         made,
+        laws,
         counted,
         seen.notes,
         frozen=tuple(look.compressible for look in looks if look.is_frozen),
@@ -322,5 +337,5 @@ def instead(hindered: Mapping[str, Sequence[str]]) -> str:
     return f"ask for {Parameters.name} in place of {' and '.join(hindered)}"
 
 
-def _size(variable: Any, measure: str) -> int:
-    return _keras.size(variable) * counted_measure(measure).weight(_keras.itemsize(variable), 1)
+def _size(variable: Any, law: CountedMeasure) -> int:
+    return _keras.size(variable) * law.weight(_keras.itemsize(variable), 1)

@@ -36,7 +36,7 @@ from reducible_train.settings.configuration import plain_value
 from reducible_train.settings.faults import Fault, raise_first
 from reducible_train.settings.fields import Count, Number, fields_of, kind_of, option
 from reducible_train.settings.guard import Guard
-from reducible_train.settings.measures import InputShape, Measure, Parameters, measure_kinds
+from reducible_train.settings.measures import InputShape, Measure, Parameters, checked_measure
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
@@ -232,7 +232,7 @@ class CompressionSettings(
             return (self.measure,)
         told = {each.name: each for each in self.measure}
         names = self.target.measures if isinstance(self.target, SharedTargets) else ()
-        return tuple(told.get(name) or measure_kinds()[name]() for name in names)
+        return tuple(told.get(name) or checked_measure(name) for name in names)
 
     @property
     def adaptive(self) -> Adaptive | None:

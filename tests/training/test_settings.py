@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from dataclasses import dataclass
 from typing import ClassVar, get_type_hints
 
@@ -32,9 +33,10 @@ from reducible_train import (
     Search,
     factorize,
 )
-from reducible_train.errors import ShortfallWarning
+from reducible_train.errors import RankError, ShortfallWarning
 from reducible_train.settings.compression import CompressionKeywords
-from reducible_train.settings.measures import CountedMeasure, measure_kinds
+from reducible_train.settings.fields import Count, option
+from reducible_train.settings.measures import CountedMeasure, Parameters, measure_kinds
 from reducible_train.settings.measures import base as measures
 from reducible_train.settings.targets import SharedTarget, target_kinds
 from reducible_train.settings.targets import base as targets
@@ -188,6 +190,49 @@ def test_a_measure_is_found_and_counts_by_its_own_law():
             factorize(zoo.sequential(), cost=3, measure=Halves())
     finally:
         del measures._KINDS["halves"]
+
+
+def test_the_options_of_a_measure_of_ones_own_weigh(monkeypatch):
+    monkeypatch.setattr(measures, "_KINDS", dict(measures._KINDS))
+
+    @dataclass(frozen=True)
+    class Joules(CountedMeasure, help="Energy."):
+        name: ClassVar[str] = "joules"
+        unit: ClassVar[str] = "pJ"
+        weighs_uses: ClassVar[bool] = True
+        per_byte: int = option(Count(), help="Of a byte.")
+        per_use: int = option(Count(0), 0, help="Of a use.")
+
+        def weight(self, itemsize, uses):
+            return self.per_byte * itemsize + self.per_use * uses
+
+    least = {}
+    for measure in (Joules(1), Joules(100), Joules(1, per_use=100)):
+        with pytest.raises(RankError, match="smallest possible cost in pJ") as caught:
+            factorize(zoo.sequential(), cost=3, measure=measure)
+        least[measure] = int(re.search(r"is (\d+) ", str(caught.value))[1])
+    assert list(least.values()) == [least[Joules(1)] * times for times in (1, 100, 26)]
+    assert factorize(zoo.sequential(), 0.6, measure=Joules(1)).ranks
+    asked = RankScheduler(budget={"joules": 0.6, "flops": 0.6}, measure=[Joules(7)])
+    assert asked.settings.measures == (Flops(), Joules(7))
+    assert RankScheduler.from_config(asked.get_config()).settings == asked.settings
+    for budget in (0.6, {"joules": 0.6}):
+        measure = {} if isinstance(budget, dict) else {"measure": "joules"}
+        with pytest.raises(ArgumentTypeError, match=r"`per_byte` must be given\..*Joules\("):
+            factorize(zoo.sequential(), budget, **measure)
+
+
+def test_a_measure_with_a_weight_of_its_own_has_a_name_of_its_own():
+    class Doubled(Parameters, help="The same."):
+        def words(self):
+            return "twice"
+
+    assert Doubled.name == "parameters"
+    with pytest.raises(ArgumentTypeError, match=r"Received: Twice, with that of Parameters"):
+
+        class Twice(Parameters, help="Other numbers."):
+            def weight(self, itemsize, uses):
+                return 2
 
 
 def test_a_target_is_found_and_can_be_asked_for():

@@ -12,12 +12,12 @@ import math
 
 from reducible_train.errors import ArgumentError
 from reducible_train.layers.uses import Uses
-from reducible_train.settings.measures import counted_measure
+from reducible_train.settings.measures import CountedMeasure, counted_measure
 
 
 def break_even_rank(
     shape: tuple[int, int],
-    measure: str = "parameters",
+    measure: str | CountedMeasure = "parameters",
     uses: Uses | None = None,
     min_gain: float = 0.0,
 ) -> int:
@@ -25,7 +25,7 @@ def break_even_rank(
 
     Args:
         shape: `(m, n)` of the kernel matrix.
-        measure: Name of a measure that counts numbers.
+        measure: A measure that counts numbers, or the name of one without options.
         uses: How often each number is used by one sample; counts for `"flops"`.
         min_gain: Fraction of the dense cost that must be saved at least, in [0, 1).
 
@@ -52,7 +52,7 @@ def break_even_rank(
 
 def dense_cost(
     shape: tuple[int, int],
-    measure: str = "parameters",
+    measure: str | CountedMeasure = "parameters",
     itemsize: int = 4,
     uses: Uses | None = None,
     count: int = 1,
@@ -61,7 +61,7 @@ def dense_cost(
 
     Args:
         shape: `(m, n)` of the kernel matrix.
-        measure: Name of a measure that counts numbers.
+        measure: A measure that counts numbers, or the name of one without options.
         itemsize: Bytes of one number; counts for `"bytes"`.
         uses: How often each number is used by one sample, once if not given; counts for
             `"flops"`.
@@ -81,7 +81,7 @@ def dense_cost(
 
 def rank_cost(
     shape: tuple[int, int],
-    measure: str = "parameters",
+    measure: str | CountedMeasure = "parameters",
     itemsize: int = 4,
     uses: Uses | None = None,
     count: int = 1,
@@ -90,7 +90,7 @@ def rank_cost(
 
     Args:
         shape: `(m, n)` of the kernel matrix.
-        measure: Name of a measure that counts numbers.
+        measure: A measure that counts numbers, or the name of one without options.
         itemsize: Bytes of one number; counts for `"bytes"`.
         uses: How often each number is used by one sample, once if not given; counts for
             `"flops"`.
@@ -109,9 +109,10 @@ def rank_cost(
     return (m * left + n * right) * count
 
 
-def _weight(measure: str, itemsize: int, used: int) -> int:
+def _weight(measure: str | CountedMeasure, itemsize: int, used: int) -> int:
     _check_whole(itemsize=itemsize)
-    return counted_measure(measure).weight(int(itemsize), int(used))
+    law = counted_measure(measure) if isinstance(measure, str) else measure
+    return law.weight(int(itemsize), int(used))
 
 
 def _checked_shape(shape: tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
@@ -41,6 +41,14 @@ class Measure(Settings, ABC):
         super().__init_subclass__(**kwargs)
         if "name" in cls.__dict__:
             register(_KINDS, cls, "measure", "name")
+            return
+        named = next((each for each in cls.__mro__ if "name" in vars(each)), cls)
+        if getattr(cls, "weight", None) is not getattr(named, "weight", None):
+            raise ArgumentTypeError(
+                "A measure with a `weight` of its own must have a `name` of its own. Received: "
+                f"{cls.__name__}, with that of {named.__name__}, {cls.name!r}. Write name: "
+                "ClassVar[str] = 'a_name' in it."
+            )
 
     def __str__(self) -> str:
         return self.name if self.is_default else repr(self)
@@ -132,12 +140,21 @@ def counted_measure(name: str) -> CountedMeasure:
             f"`measure` must be one of {', '.join(map(repr, counted))}. "
             f"Received: measure={name!r}. To count numbers, write 'parameters'."
         )
-    return _without_options(kind)
+    made: CountedMeasure = _without_options(kind)
+    return made
 
 
 @functools.cache
-def _without_options(kind: type[CountedMeasure]) -> CountedMeasure:
+def _without_options(kind: type[Measure]) -> Any:
     """The measure of a kind; asked for each weight of a model, many times a cut."""
+    lacking = [each.name for each in fields(kind) if each.default is MISSING]
+    if lacking:
+        options = ", ".join(f"{name}=..." for name in lacking)
+        raise ArgumentTypeError(
+            "A measure named alone must have a default for each option. Received: "
+            f"measure={kind.name!r}, whose {' and '.join(f'`{name}`' for name in lacking)} must "
+            f"be given. Write measure={kind.__name__}({options})."
+        )
     return kind()
 
 
@@ -162,4 +179,5 @@ def checked_measure(measure: Any) -> Measure:
     lacking = unfinished(_KINDS[measure], "measure")
     if lacking is not None:
         raise ArgumentTypeError(lacking)
-    return _KINDS[measure]()
+    made: Measure = _without_options(_KINDS[measure])
+    return made
