@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from reducible_train.compressor.target_values import targets_of
 from reducible_train.selection.compressible import CompressibleKernel
-from reducible_train.selection.rank_choice import as_rank
+from reducible_train.selection.rank_choice import rank_meant
 from reducible_train.selection.survey import Survey
 from reducible_train.selection.survey_numbers import SurveyNumbers
-from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
+from reducible_train.settings.targets import RankTarget, SharedTarget, SharedTargets, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,14 @@ class Progress:
             return True
         if isinstance(goal, SharedTarget):
             idle = goal.asks_nothing(wanted, goal.counts(self.measure))
-            return idle or self.present(goal) <= wanted * (1 + 1e-9)
+            nearly = wanted * (1 - 1e-9 if goal.rises else 1 + 1e-9)
+            return idle or goal.reaches(self.present(goal), nearly)
         mine = [m for m in self.survey.compressible if self._target_of(m) == goal]
         if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False
-        if goal.foreseeable:
-            return all(as_rank(wanted, m, m.factorization) in (None, m.kernel.rank) for m in mine)
+        if isinstance(goal, RankTarget) and goal.foreseeable:
+            ranks = ((rank_meant(goal, wanted, m, m.factorization), m.kernel.rank) for m in mine)
+            return all(asked in (None, rank) for asked, rank in ranks)
         return self._looked_at(goal) == wanted
 
     def _target_of(self, compressible: CompressibleKernel) -> Target | SharedTargets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from reducible_train.selection.compressible import CompressibleKernel, smallest_
 from reducible_train.selection.criteria import criterion_named
 from reducible_train.selection.input_shapes import no_shapes
 from reducible_train.selection.lattice import Lattice
-from reducible_train.selection.rank_choice import as_rank
+from reducible_train.selection.rank_choice import rank_meant
 from reducible_train.selection.splits import nearest_splits
 from reducible_train.selection.survey import Survey, instead
 from reducible_train.settings.compression import AUTO, MEASURED
@@ -78,16 +79,18 @@ def check_target(
     if measure_kinds()[measure].needs_shapes and not survey.uses:
         raise no_shapes(measure, survey.model)
     least, dense = smallest_cost(survey, measure), survey.dense_total(measure)
-    smallest = target.of_cost(least, dense)
-    what, said = target.words(measure_kinds()[measure].unit), _said(target, smallest, measure)
-    if target.lowest >= smallest or target.asks_nothing(target.lowest, measure):
+    nearest = target.of_cost(least, dense)
+    what, said = target.words(measure_kinds()[measure].unit), _said(target, nearest, measure)
+    what = f"{'largest' if target.rises else 'smallest'} possible {what}"
+    if target.reaches(nearest, target.lowest) or target.asks_nothing(target.lowest, measure):
         return False
-    if target.lowest >= smallest - _held_by_frozen(survey, target, measure):
+    thawed = max(least - _held_by_frozen(survey, measure), 0.0)
+    if target.reaches(target.of_cost(thawed, dense), target.lowest):
         paths = ", ".join(m.kernel.path for m in survey.frozen)
         warnings.warn(
             f"`{target.name}` will not be met while layers of model '{name}' are frozen, which "
             f"stay dense, since they could not recover from a cut: {paths}. Received: a "
-            f"{target.name} of {target.lowest:g}; the smallest possible {what} is {said}. "
+            f"{target.name} of {target.lowest:g}; the {what} is {said}. "
             f"It is asked of the other kernels alone, as a fraction of theirs. {_THAW}",
             ShortfallWarning,
             stacklevel=2,
@@ -100,18 +103,19 @@ def check_target(
         ways.append(f"{instead(survey.hindered)}, of which factors of {paths} would save nothing")
     if survey.skipped:
         ways.append("let more layers be factorised")
-    if smallest > target.within.most:
+    limit = target.within.least if target.rises else target.within.most
+    if nearest != limit and target.reaches(limit, nearest):
         first = (
-            f"No {target.name} is large enough, for the factors that the model has cost more than "
-            "dense kernels: make it dense with `merge`"
+            f"No {target.name} is {'small' if target.rises else 'large'} enough, for the factors "
+            "that the model has cost more than dense kernels: make it dense with `merge`"
         )
         ways.insert(
-            0, f"ask for a cost of {_rounded_up(least, whole=not measure_kinds()[measure].wavers)}"
+            0, f"ask for a cost of {_rounded(least, whole=not measure_kinds()[measure].wavers)}"
         )
     else:
-        first = "Raise it"
+        first = "Lower it" if target.rises else "Raise it"
     raise RankError(
-        f"`{target.name}` cannot be met: the smallest possible {what} of model '{name}' "
+        f"`{target.name}` cannot be met: the {what} of model '{name}' "
         f"is {said}{under} ({_what_is_left(survey, measure)}). Received: a "
         f"{target.name} of {target.lowest:g}. {_either(first, ways)}.\n{report}"
     )
@@ -186,7 +190,8 @@ def check_together(
     raise RankError(
         f"`{target.quantity}` cannot be met by all measures at once, though by each alone: the "
         f"kernels of model '{survey.model.name}' that are split to save one cost more of the other."
-        f" Received: {asked}. The nearest that was found is {nearest}. Raise one of them, or let "
+        f" Received: {asked}. The nearest that was found is {nearest}. "
+        f"{'Lower' if target.parts[0].rises else 'Raise'} one of them, or let "
         "more layers be factorised."
     )
 
@@ -199,16 +204,17 @@ def check_rank(survey: Survey, target: Target | SharedTargets) -> None:
     """
     mine = [m for m in survey.compressible if m.rule is None or m.rule.target is None]
     dense = all(m.kernel.rank is None for m in mine)
-    if isinstance(target, SharedTargets) or not _fixes_ranks(target) or not mine or not dense:
+    if not _fixes_ranks(target) or not mine or not dense:
         return
     asked = target.lowest
-    if any(as_rank(asked, m, form) is not None for m in mine for form in m.options):
+    if any(rank_meant(target, asked, m, form) is not None for m in mine for form in m.options):
         return
     most, path = largest_rank(survey.lattice, mine)
     advice = f"The largest rank at which one is cut is {most} ({path}). Ask for that or less."
     raise RankError(
-        f"`rank` would leave every kernel of model '{survey.model.name}' dense: no factors of that "
-        f"rank are smaller. Received: rank={asked:g}. {advice if most else none_cuts(survey)}"
+        f"`{target.quantity}` would leave every kernel of model '{survey.model.name}' dense: no "
+        f"factors of that rank are smaller. Received: {target.quantity}={asked:g}. "
+        f"{advice if most else none_cuts(survey)}"
     )
 
 
@@ -230,20 +236,19 @@ def none_cuts(survey: Survey) -> str:
     return f"No multiple of {multiple} is small enough to cut one: lower `multiple`."
 
 
-def _fixes_ranks(target: Target | None) -> bool:
+def _fixes_ranks(target: Target | SharedTargets | None) -> TypeGuard[RankTarget]:
     """True for a target that asks for ranks which are known before training."""
     return isinstance(target, RankTarget) and target.foreseeable
 
 
-def _held_by_frozen(survey: Survey, target: SharedTarget, measure: str) -> float:
-    """By how much more a budget could fall if frozen kernels were cut, in what it counts.
+def _held_by_frozen(survey: Survey, measure: str) -> float:
+    """By how much less the model could cost if frozen kernels were cut.
 
     By a measure that only tables tell, of which there are none for them: all of it.
     """
     if measure in survey.cost_models:
         return np.inf if survey.frozen else 0.0
-    saved = sum(m.cost(measure) - m.smallest_cost(measure) for m in survey.frozen)
-    return target.of_cost(saved, survey.dense_total(measure))
+    return sum(m.cost(measure) - m.smallest_cost(measure) for m in survey.frozen)
 
 
 def smallest_fraction(survey: Survey, measure: str) -> float:
@@ -289,7 +294,7 @@ def _least(compressible: CompressibleKernel, measure: str) -> float:
     costs = [
         form.cost(rank, measure)
         for form in compressible.options
-        if (rank := as_rank(own.lowest, compressible, form)) is not None
+        if (rank := rank_meant(own, own.lowest, compressible, form)) is not None
     ]
     return min(costs, default=compressible.cost(measure))
 
@@ -304,14 +309,15 @@ def _least_costs(compressible: CompressibleKernel, measures: Sequence[str]) -> n
 
 def _said(target: SharedTarget, value: float, measure: str) -> str:
     """A value of a budget as it can be asked for: a cost in bytes is whole, as in parameters."""
-    fraction = np.isfinite(target.within.most)
-    return _rounded_up(value, whole=not fraction and not measure_kinds()[measure].wavers)
+    fraction, wavers = np.isfinite(target.within.most), measure_kinds()[measure].wavers
+    return _rounded(value, whole=not fraction and not wavers, up=not target.rises)
 
 
-def _rounded_up(value: float, *, whole: bool = False) -> str:
-    """Rounded up, so that what is said can be asked for: to four digits or five, if not whole."""
+def _rounded(value: float, *, whole: bool = False, up: bool = True) -> str:
+    """Rounded, so that what is said can be asked for: to four digits or five, if not whole."""
+    rounded = np.ceil if up else np.floor
     if whole or (value > 1 and float(value).is_integer()):
-        return f"{np.ceil(value):.0f}"
+        return f"{rounded(value):.0f}"
     size = int(np.floor(np.log10(value))) if value > 0 else -1
     digits = max(4, 3 - size) if value <= 1 else max(0, 4 - size)
-    return f"{np.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+    return f"{rounded(value * 10**digits) / 10**digits:.{digits}f}"

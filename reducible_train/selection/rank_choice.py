@@ -14,6 +14,7 @@ from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.scoring import Decomposition
+from reducible_train.settings.targets import RankTarget
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,13 @@ def as_rank(
     if own_limit is not None:
         rank = min(rank, rounded_down(own_limit, form.multiple))
     return None if rank > limit else rank
+
+
+def rank_meant(
+    goal: RankTarget, value: float, compressible: CompressibleKernel, form: Factorization
+) -> int | None:
+    """The same, of a target whose ranks are known before training."""
+    return as_rank(goal.rank(value, None), compressible, form, up=goal.rounds_up)
 
 
 def is_blank(compressible: CompressibleKernel, parts: Decomposition) -> bool:

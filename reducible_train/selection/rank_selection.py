@@ -154,11 +154,12 @@ class RankSelector:
         if isinstance(goal, LossTarget):
             path, error = self._least_error(mine)
             return (_nearest(goal, goal.nearest(error), path),)
-        if goal.foreseeable:
+        if isinstance(goal, RankTarget) and goal.foreseeable:
             most, path = largest_rank(self.survey.lattice, mine)
             if not most:
                 return (f"{_leaves_dense(goal)} {none_cuts(self.survey)}",)
-            return (_nearest(goal, f"{goal.quantity}={most}", path),)
+            is_rank = goal.misfit(most) is None and goal.rank(most, None) == most
+            return (_nearest(goal, f"{goal.quantity if is_rank else 'rank'}={most}", path),)
         if isinstance(goal, RankTarget) and goal.scaled_by == "effective_rank":
             path, factor = self._largest_factor(mine)
             return (_nearest(goal, f"{goal.quantity}={factor:.4f}", path),)

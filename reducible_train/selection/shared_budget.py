@@ -168,7 +168,9 @@ class SharedBudget:
         total = self._survey.total(measure) - sum(choice.saves(measure) for choice in others)
         now = sum(m.cost(measure) for m in shared)
         budget = self._cost_of(target, value)
-        last = self._cost_of(target, min(value, target.lowest))
+        last = self._cost_of(
+            target, value if target.reaches(value, target.lowest) else target.lowest
+        )
         return Limit(
             target,
             measure,

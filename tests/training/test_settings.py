@@ -34,11 +34,12 @@ from reducible_train import (
     factorize,
 )
 from reducible_train.errors import RankError, ShortfallWarning
+from reducible_train.settings.checks import SHARE, Range
 from reducible_train.settings.compression import CompressionKeywords
 from reducible_train.settings.fields import Count, option
 from reducible_train.settings.measures import CountedMeasure, Parameters, measure_kinds
 from reducible_train.settings.measures import base as measures
-from reducible_train.settings.targets import SharedTarget, target_kinds
+from reducible_train.settings.targets import RankTarget, SharedTarget, target_kinds
 from reducible_train.settings.targets import base as targets
 
 GUARD = Guard("val_accuracy", max_drop=0.01, folder="kept")
@@ -258,6 +259,74 @@ def test_a_target_is_found_and_can_be_asked_for():
         assert repr(RankScheduler(share=0.6)) == "RankScheduler(share=0.6)"
     finally:
         del targets._KINDS["share"]
+
+
+@pytest.fixture
+def own_targets(monkeypatch):
+    monkeypatch.setattr(targets, "_KINDS", dict(targets._KINDS))
+
+
+@pytest.mark.usefixtures("own_targets")
+def test_a_rank_target_is_met_at_the_ranks_that_it_means():
+    @dataclass(frozen=True)
+    class Part(RankTarget):
+        quantity: ClassVar[str] = "part"
+
+        def rank(self, value, own):
+            return 24 * value
+
+        def present(self, model):
+            return model.largest_rank / 24
+
+    scheduler = RankScheduler(part=0.25)
+    model = zoo.sequential()
+    model.compile("sgd", "mse", run_eagerly=True)
+    data = np.ones((8, 24)), np.ones((8, 5))
+    model.fit(*data, verbose=0, callbacks=[scheduler])
+    assert set(scheduler.report.ranks.values()) == {6}
+    assert scheduler.shortfall is None
+    told = r"`part` would leave .* part=0.99. The largest rank at which one is cut is 14"
+    model = zoo.sequential()
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(RankError, match=told):
+        model.fit(*data, verbose=0, callbacks=[RankScheduler(part=0.99)])
+    assert "at which one is cut is rank=14" in str(factorize(model, part=0.99))
+
+
+@pytest.mark.usefixtures("own_targets")
+@pytest.mark.parametrize("goal", [0.4, {"parameters": 0.4, "flops": 0.2}])
+def test_a_shared_target_may_rise(goal):
+    @dataclass(frozen=True)
+    class Saved(SharedTarget):
+        quantity: ClassVar[str] = "saved"
+        rises: ClassVar[bool] = True
+        idle: ClassVar[float] = 0.0
+        within: ClassVar[Range] = SHARE
+
+        def allowed(self, value, dense):
+            return (1 - value) * dense
+
+        def of_cost(self, cost, dense):
+            return 1 - cost / dense
+
+        def words(self, unit):
+            return f"share of {unit} saved"
+
+    several = isinstance(goal, dict)
+    budget = {name: 1 - value for name, value in goal.items()} if several else 1 - goal
+    scheduler = RankScheduler(saved=goal)
+    model = zoo.sequential()
+    model.compile("sgd", "mse", run_eagerly=True)
+    data = np.ones((8, 24)), np.ones((8, 5))
+    model.fit(*data, verbose=0, callbacks=[scheduler])
+    assert scheduler.shortfall is None
+    assert scheduler.report.size_fraction <= 0.6
+    assert (
+        factorize(zoo.sequential(), saved=goal).ranks == factorize(zoo.sequential(), budget).ranks
+    )
+    told = r"the largest possible share of parameters saved .* is 0\.\d+ .* Lower it, or"
+    with pytest.raises(RankError, match=told):
+        factorize(zoo.sequential(), saved={**goal, "parameters": 0.99} if several else 0.99)
 
 
 def test_editors_complete_every_target():

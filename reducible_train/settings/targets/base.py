@@ -137,8 +137,13 @@ class Target(ABC):
 
     @property
     def lowest(self) -> float:
-        """The smallest value the schedule comes to."""
-        return min(self.schedule.course())
+        """The value at which it asks for most: the smallest, or the largest of one that rises."""
+        values = self.schedule.course()
+        return max(values) if self.rises else min(values)
+
+    def reaches(self, value: float, wanted: float) -> bool:
+        """True if a value asks for no less than another."""
+        return value >= wanted if self.rises else value <= wanted
 
     @property
     def idle_until(self) -> float | None:
@@ -303,6 +308,11 @@ class RankTarget(Target):
 
     rounds_up: ClassVar[bool] = False
     scaled_by: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.scaled_by:
+            cls.foreseeable = False  # such numbers are found in training
 
     @abstractmethod
     def rank(self, value: float, own: float | None) -> float:
