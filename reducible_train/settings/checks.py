@@ -70,6 +70,20 @@ def is_number(value: Any) -> TypeGuard[float]:
     return abs(number) <= sys.float_info.max  # NaN compares false
 
 
+def as_float(value: Any) -> float:
+    """A number of any kind, a tensor without axes too, as a float; NaN of what is none.
+
+    >>> as_float(np.float32(0.5)), as_float("0.5"), as_float(np.array([0.5])), as_float(None)
+    (0.5, nan, nan, nan)
+    """
+    if isinstance(value, str | bytes) or len(getattr(value, "shape", ())):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def is_count(value: Any, least: int = 1) -> TypeGuard[int]:
     """True for a whole number that is not too small, nor larger than all that one computes with.
 

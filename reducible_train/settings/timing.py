@@ -10,9 +10,11 @@ from functools import partial
 from itertools import count
 from typing import Protocol
 
+from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.cadence import Cadence
+from reducible_train.settings.checks import as_float
 from reducible_train.settings.faults import Fault, Path
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
@@ -189,13 +191,29 @@ def _faults(settings: Timed, epochs: int | None, begin: float | None) -> Iterato
             if fault is not None:
                 yield fault.within(*place)
     last = schedule_end(settings, epochs, begin)
-    idle = [
-        (aid.kind, aid.idle_fault(last, partial(_falls_within, settings, epochs)))
-        for aid in settings.aids
-    ]
-    yield from (fault.within("aids", kind) for kind, fault in idle if fault is not None)
+    for aid in settings.aids:
+        fault = aid.idle_fault(last, partial(_falls_within, settings, epochs))
+        if fault is not None:
+            told = fault if isinstance(fault, Fault) else _no_fault(aid, fault)
+            yield told.within("aids", aid.kind)
     if epochs is not None:
         yield from _too_late(settings, epochs, ends_of(settings, epochs, begin), last)
+
+
+def _no_fault(aid: Aid, came: object) -> Fault:
+    words = f"`idle_fault` of {type(aid).__name__} must return a Fault, or None for none"
+    return Fault((), f"{words}. Received: {came!r}. Return Fault((), {came!r}).", ArgumentTypeError)
+
+
+def _rests_from(aid: Aid, schedule_end: float) -> float:
+    """When an aid has ended."""
+    epoch = aid.rests_from(schedule_end)
+    if math.isnan(as_float(epoch)):
+        raise ArgumentTypeError(
+            f"`rests_from` of {type(aid).__name__} must return the epoch from which it leaves "
+            f"ranks alone, a number. Received: {epoch!r}. Return 0 if it always does."
+        )
+    return epoch
 
 
 def _falls_within(settings: Timed, epochs: int | None, ahead: float) -> bool:
@@ -220,6 +238,8 @@ def _too_late(
         often = f" A cut is made every {cadence.steps:,} steps, and one must follow its end."
     for each in ends:
         own = each.argument[0] != "aids" or each.epoch > schedule_end
+        enough = math.floor(each.epoch) + every if math.isfinite(each.epoch) else None
+        longer = "" if enough is None else f"Train for epochs={enough} or more, or "
         if own and (each.epoch > last or (cadence.steps and each.epoch == last)):
             yield Fault(
                 each.argument,
@@ -227,8 +247,7 @@ def _too_late(
                 f"counted from 0, for epochs={epochs} and {cadence}. Received: one that ends at "
                 f"epoch {each.epoch:g}, after the last cut of a training of {epochs} "
                 f"epoch{'s' * (epochs != 1)}"
-                f"{each.lost}: {each.shown}. Train for epochs={math.floor(each.epoch) + every} or "
-                f"more, or let it end earlier.{often}",
+                f"{each.lost}: {each.shown}. {longer}let it end earlier.{often}",
             )
 
 
@@ -275,7 +294,7 @@ def ends_of(settings: Timed, epochs: int | None, begin: float | None = None) -> 
     return [
         *_falls(settings, _begin(settings, epochs, begin)),
         *(
-            End(type(aid).__name__, str(aid), aid.rests_from(last), ("aids", aid.kind))
+            End(type(aid).__name__, str(aid), _rests_from(aid, last), ("aids", aid.kind))
             for aid in settings.aids
         ),
     ]

@@ -10,6 +10,7 @@ from reducible_train import _keras
 from reducible_train.compressor import Compression, TargetValue, on_schedule
 from reducible_train.layers import LowRank, find_kernels, product_penalties
 from reducible_train.settings.aids import Aid
+from reducible_train.settings.checks import AMOUNT, Range, checked_number
 
 
 class ModelAidContext:
@@ -37,10 +38,13 @@ class ModelAidContext:
         self._penalized: list[Any] = []
 
     def warm_up(self, steps: int, initial: float) -> None:
+        checked_number("steps", steps, AMOUNT, "a warm-up")
+        checked_number("initial", initial, AMOUNT, "a warm-up")
         for optimizer in _keras.held_optimizers(self._model):
             _keras.warm_up_learning_rate(optimizer, steps, initial)
 
     def penalize_products(self, weight: float) -> None:
+        checked_number("weight", weight, AMOUNT, "a penalty")
         fresh = [
             kernel.layer
             for kernel in find_kernels(_keras.trained_model(self._model))
@@ -68,9 +72,11 @@ class ModelAidContext:
             warnings.warn(self.idle, UserWarning, stacklevel=2)
 
     def pull(self, fraction: float, ahead: float) -> None:
+        checked_number("fraction", fraction, Range(0, 1), "a pull")
         self._compression.pull(self.time + ahead, fraction, self._target_value)
 
     def regrow(self, fraction: float) -> None:
+        checked_number("fraction", fraction, AMOUNT, "a regrowth")
         self._compression.regrow(self.time, fraction)
 
     def refresh(self, time: float, schedule_end: float) -> None:

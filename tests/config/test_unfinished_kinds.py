@@ -210,3 +210,13 @@ def test_what_was_not_finished_may_be_later_under_its_name():
     for _ in range(2):
         made = cell(dataclass(frozen=True, slots=True))
         assert type(parse_config({"compression": STAIRS[0]}).schedules()["budget"]) is made
+
+
+def test_what_a_schedule_of_ones_own_fails_with_has_its_place_in_a_file():
+    body = {"kind": "stairs", "__call__": lambda self, epoch: 1 / 0}
+    dataclass(frozen=True)(type("Stairs", (Stays, Schedule), body))
+    assert "$.compression.budget: budget must be a number at each" in told(STAIRS[0])
+    body = {"kind": "stairs", "__post_init__": lambda self: "1" + 1}
+    with_options = type("Stairs", (Stays, Schedule), body)
+    dataclass(frozen=True)(with_options)
+    assert "$.compression.budget: A schedule of kind 'stairs' must be made of" in told(STAIRS[0])

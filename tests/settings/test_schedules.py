@@ -251,6 +251,45 @@ def test_a_kind_that_says_too_little_is_refused_in_a_sentence(monkeypatch):
     assert target("budget", Bare())(3) == 0.5
 
 
+def of_ones_own(call, end_epoch=2.0, values=(1.0, 0.3), **options):
+    body = {"kind": "own", "end_epoch": end_epoch, "values": values, **options}
+    body["__call__"] = lambda self, epoch: call(epoch)
+    return dataclasses.dataclass(frozen=True)(type("Own", (Schedule,), body))()
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"call": lambda epoch: float("nan") if epoch == 1 else 0.5}, "at each epoch, .* is NaN"),
+        ({"call": lambda epoch: "0.5"}, "`budget` must be a number at each epoch.* is '0.5'"),
+        ({"call": lambda epoch: None}, "at each epoch, and it is None at one. Received: Own"),
+        ({"call": lambda epoch: np.array([0.5])}, r"at each epoch, and it is array\(\[0.5\]\)"),
+        ({"call": lambda epoch: 1.0 - 0.8 * min(epoch, 2)}, r"in \(0, 1\] at each epoch"),
+        ({"call": lambda epoch: 3.0 - min(epoch, 2)}, "at each epoch, and it is 3 at one"),
+        ({"end_epoch": float("inf")}, "`end_epoch` of Own must be a finite number.*inf"),
+        ({"end_epoch": "2"}, "`end_epoch` of Own must be .* Received: '2'"),
+        ({"values": (1.0, "0.3")}, "`values` of Own must be finite numbers.*Received: '0.3'"),
+        ({"values": lambda self: (1.0,)}, "`values` of Own must be .*method"),
+        ({"call": lambda epoch: 1 + 1e-12}, None),
+        ({"call": lambda epoch: np.float32(0.5), "values": ()}, None),
+    ],
+)
+def test_what_a_schedule_of_ones_own_says_is_looked_at_before_training(monkeypatch, told, words):
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    schedule = of_ones_own(**{"call": lambda epoch: 0.5, **told})
+    if words is None:
+        assert target("budget", schedule)(1) == pytest.approx(schedule(1))
+        return
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=words):
+        target("budget", schedule)
+
+
+def test_a_schedule_of_ones_own_may_pass_between_ranks(monkeypatch):
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    schedule = of_ones_own(lambda epoch: 9.5 - 0.75 * min(epoch, 2), values=(8,))
+    assert target("rank", schedule)(0) == 9.5
+
+
 def test_plain_numbers_and_schedules_are_schedules():
     assert schedule_from_config(0.5) == Constant(0.5)
     assert schedule_from_config(Constant(3)) == Constant(3)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import warnings
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -38,7 +40,8 @@ from reducible_train.errors import ShortfallWarning
 from reducible_train.layers import find_kernels
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.scoring import decomposition
-from reducible_train.settings.aids import aid_kinds
+from reducible_train.settings.aids import Aid, aid_kinds
+from reducible_train.settings.aids import base as aids
 from reducible_train.settings.targets import target
 
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
@@ -763,3 +766,39 @@ def test_it_works_in_a_model_that_builds_itself_and_with_ranks_of_a_budget():
 def test_what_cannot_be_used_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+# --- of one's own ---------------------------------------------------------------------------
+
+
+def of_ones_own(**hooks):
+    return dataclass(frozen=True)(type("Nap", (Aid,), {"kind": "nap", **hooks}))()
+
+
+@pytest.mark.parametrize(
+    ("hooks", "words"),
+    [
+        ({"idle_fault": lambda *_: "it is idle"}, "`idle_fault` of Nap must return a Fault"),
+        ({"rests_from": lambda *_: None}, "`rests_from` of Nap must return the epoch"),
+        ({"rests_from": lambda *_: math.inf}, "ends at epoch inf.* Nap.*let it end earlier"),
+        ({"after_cut": lambda _, fit: fit.warm_up(-5, 0.0)}, "`steps` of a warm-up.* at least 0"),
+        ({"after_cut": lambda _, fit: fit.warm_up(3, math.nan)}, "`initial` of a warm-up"),
+        ({"before_epoch": lambda _, fit: fit.pull(5.0, 1)}, "`fraction` of a pull must be in"),
+        ({"before_epoch": lambda _, fit: fit.regrow("1")}, "`fraction` of a regrowth"),
+        ({"begin": lambda _, fit: fit.penalize_products(-1.0)}, "`weight` of a penalty"),
+    ],
+)
+def test_what_an_aid_of_ones_own_says_is_refused_in_a_sentence(monkeypatch, hooks, words):
+    monkeypatch.setattr(aids, "_KINDS", dict(aids._KINDS))
+    model = zoo.sequential()
+    model.compile("sgd", "mse", run_eagerly=True)
+    scheduler = RankScheduler(rank=4, aids=[of_ones_own(**hooks)])
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=words):
+        model.fit(np.ones((8, 24)), np.ones((8, 5)), verbose=0, callbacks=[scheduler])
+
+
+def test_what_an_aid_of_ones_own_needs_is_one_of_what_there_is(monkeypatch):
+    monkeypatch.setattr(aids, "_KINDS", dict(aids._KINDS))
+    assert of_ones_own(needs=("inputs",)).needs == ("inputs",)
+    with pytest.raises(ArgumentError, match=r"'inputs', 'gradients'. Received: 'input' in Nap"):
+        of_ones_own(needs=("input",))

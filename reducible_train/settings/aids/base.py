@@ -15,6 +15,7 @@ from reducible_train.settings.checks import checked_all, register
 from reducible_train.settings.faults import Fault
 
 _KINDS: dict[str, type[Aid]] = {}
+_NEEDS = ("inputs", "gradients")
 
 
 class AidContext(Protocol):
@@ -66,6 +67,13 @@ class Aid(Settings):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        needs = (cls.needs,) if isinstance(cls.needs, str) else cls.needs
+        for need in needs:
+            if need not in _NEEDS:
+                raise ArgumentError(
+                    f"`needs` of an aid must be some of {', '.join(map(repr, _NEEDS))}. Received: "
+                    f"{need!r} in {cls.__name__}. Correct it, or leave `needs` out."
+                )
         register(_KINDS, cls, "aid")
 
     def rests_from(self, schedule_end: float) -> float:

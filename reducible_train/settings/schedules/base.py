@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import (
+    has_elements,
     is_number,
     received_unfinished,
     register,
@@ -238,7 +239,7 @@ def schedule_faults(config: Any) -> list[Fault]:
     [('initial',), ('final',)]
     """
     if isinstance(config, Schedule):
-        return _unfinished(config)
+        return _unfinished(config) or _untold(config)
     if not isinstance(config, Mapping):
         return [
             replace(each, argument=()) for each in _KINDS["constant"].faults_of({"value": config})
@@ -249,9 +250,13 @@ def schedule_faults(config: Any) -> list[Fault]:
 def _made_faults(config: Mapping[str, Any]) -> list[Fault]:
     """What a schedule lacks once it is made; nothing where it cannot be, which is said then."""
     try:
-        return _unfinished(schedule_from_config(config))
+        return schedule_faults(schedule_from_config(config))
     except (ArgumentError, ArgumentTypeError):
         return []
+    except Exception as error:  # of the code of its class: a file shows no traceback
+        words = f"A schedule of kind {config['kind']!r} must be made of values that its class takes"
+        failed = f"{type(error).__name__}: {error}"
+        return [Fault((), f"{words}. Received: {dict(config)}, {failed}. Correct one of them.")]
 
 
 def _unfinished(schedule: Schedule) -> list[Fault]:
@@ -264,6 +269,20 @@ def _unfinished(schedule: Schedule) -> list[Fault]:
     return [] if received is None else [Fault((), words, ArgumentTypeError)]
 
 
+def _untold(schedule: Schedule) -> list[Fault]:
+    """What is no number of what a schedule says of itself."""
+    owner, end, values = type(schedule).__name__, schedule.end_epoch, schedule.values
+    if not is_number(end):
+        words = f"`end_epoch` of {owner} must be a finite number, the epoch from which it stays"
+        return [Fault((), f"{words}. Received: {end!r}. Give one.", ArgumentTypeError)]
+    listed = list(values) if has_elements(values) and not isinstance(values, str) else [values]
+    for value in listed:
+        if not is_number(value):
+            words = f"`values` of {owner} must be finite numbers, in a tuple. Received: {value!r}"
+            return [Fault((), f"{words}. Give numbers.", ArgumentTypeError)]
+    return []
+
+
 def schedule_draft(config: Any) -> Schedule | None:
     """When such a schedule ends and which values it has, whatever else is wrong with it.
 
@@ -272,7 +291,8 @@ def schedule_draft(config: Any) -> Schedule | None:
     if isinstance(config, Schedule) or not isinstance(config, Mapping):
         return None if schedule_faults(config) else schedule_from_config(config)
     draft = None if _kind_faults(config) else _KINDS[config["kind"]].draft_of(config)
-    return None if draft is None or _unfinished(draft) else draft
+    told = draft is not None and not _unfinished(draft) and is_number(draft.end_epoch)
+    return draft if told else None
 
 
 def _kind_faults(config: Any) -> list[Fault]:

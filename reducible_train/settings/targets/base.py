@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.checks import FRACTION, Range, is_number, register, settle
+from reducible_train.settings.checks import FRACTION, Range, as_float, is_number, register, settle
 from reducible_train.settings.faults import Fault, Path, argument_text, raise_first
 from reducible_train.settings.fields import Value
 from reducible_train.settings.schedules import Constant, Schedule, schedule_from_config
@@ -212,15 +212,44 @@ class Target(ABC):
         except ArgumentError:  # an option that it does not have: said where it is made
             return []
         if isinstance(value, Mapping):  # a kind may have values that none of its options tells
-            return cls.faults_of(schedule, place)
-        retreat = cls.retreat_fault(schedule)
-        words = f"`{called}` {retreat} Received: {schedule}."
-        return [] if retreat is None else [Fault((), words)]
+            try:
+                return cls.faults_of(schedule, place)
+            except Exception as error:  # of the code of its class: a file shows no traceback
+                failed = f"{type(error).__name__}: {error}"
+                words = f"`{called}` must be a number at each epoch. Received: {schedule}, {failed}"
+                return [Fault((), f"{words}. Correct its values, or its class.")]
+        course = schedule.course()
+        against = cls._course_fault(schedule, course) or cls.retreat_fault(course)
+        words = f"`{called}` {against} Received: {schedule}."
+        return [] if against is None else [Fault((), words)]
 
     @classmethod
-    def retreat_fault(cls, schedule: Schedule) -> str | None:
-        """What is wrong with a schedule that asks for a rank to rise again, or `None`."""
-        for before, after in pairwise(schedule.course()):
+    def _course_fault(cls, schedule: Schedule, course: Sequence[Any]) -> str | None:
+        """What is wrong with a value on the way, or `None`: beyond those it is said to be of."""
+        declared = [*map(float, schedule.values)]
+        low, high = min(declared, default=math.inf), max(declared, default=-math.inf)
+        slack = 1e-9 * max(abs(low), abs(high))  # of rounding
+        for value in course:
+            number = as_float(value)
+            if math.isnan(number):
+                told = "NaN" if isinstance(value, float) else repr(value)
+                return f"must be a number at each epoch, and it is {told} at one."
+            if low - slack <= number <= high + slack or number == cls.idle:
+                continue
+            wrong = cls.misfit(number)
+            near = (math.floor(number), math.ceil(number)) if math.isfinite(number) else ()
+            if wrong is not None and not (near and all(map(cls._fits, near))):  # between two ranks
+                return f"must be {wrong.wanted} at each epoch, and it is {number:g} at one."
+        return None
+
+    @classmethod
+    def _fits(cls, value: float) -> bool:
+        return cls.misfit(value) is None
+
+    @classmethod
+    def retreat_fault(cls, values: Sequence[float]) -> str | None:
+        """What is wrong with values of which one asks for a rank to rise again, or `None`."""
+        for before, after in pairwise(values):
             low, high = (after, before) if cls.rises else (before, after)
             if high > low * (1 + 1e-9):
                 verb, wrong = ("fall", "falls") if cls.rises else ("rise", "rises")

@@ -15,8 +15,7 @@ class RelativeError(LossTarget):
     """The relative error that each kernel may have, `sqrt(1 - energy)`, since the start.
 
     Example:
-        >>> from reducible_train.settings.schedules import Ramp
-        >>> RelativeError.retreat_fault(Ramp(0.2, 0.1))
+        >>> RelativeError.retreat_fault((0.2, 0.1))
         'must not fall, for ranks never rise; it falls from 0.2 to 0.1. Exchange its values.'
     """
 
