@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from reducible_train.errors import shortened
+from reducible_train.errors import ArgumentError, shortened
 from reducible_train.selection.costs import CostModel, cost_model_kind
 from reducible_train.selection.rank_choice import RankChoice
 from reducible_train.selection.survey import MakeCostModel, Survey
@@ -21,10 +21,20 @@ def cost_models_of(
     Args:
         measures: The measures.
         state: Of another fit that will be taken up, whose tables hold on.
+
+    Raises:
+        ArgumentError: A measure has neither a law nor what makes tables of it.
     """
     told, made = (state or {}).get("cost_models", {}), dict[str, MakeCostModel]()
     for measure in measures:
         kind, known = cost_model_kind(measure.name), told.get(measure.name)
+        if kind is None and isinstance(measure, TabulatedMeasure):
+            raise ArgumentError(
+                "A measure of tables must have a cost model, which makes them. Received: "
+                f"measure={measure.name!r}, which has none. Write one with measure = "
+                f"{measure.name!r}, a subclass of CostModel of reducible_train.selection.costs: a "
+                f"module {measure.name}.py there, as file.py is."
+            )
         if kind is not None:
             make = partial(kind.of, measure)
             made[measure.name] = make if known is None else partial(_told, kind, known)

@@ -37,7 +37,12 @@ from reducible_train.errors import RankError, ShortfallWarning
 from reducible_train.settings.checks import SHARE, Range
 from reducible_train.settings.compression import CompressionKeywords
 from reducible_train.settings.fields import Count, option
-from reducible_train.settings.measures import CountedMeasure, Parameters, measure_kinds
+from reducible_train.settings.measures import (
+    CountedMeasure,
+    Parameters,
+    TabulatedMeasure,
+    measure_kinds,
+)
 from reducible_train.settings.measures import base as measures
 from reducible_train.settings.targets import RankTarget, SharedTarget, target_kinds
 from reducible_train.settings.targets import base as targets
@@ -234,6 +239,26 @@ def test_a_measure_with_a_weight_of_its_own_has_a_name_of_its_own():
         class Twice(Parameters, help="Other numbers."):
             def weight(self, itemsize, uses):
                 return 2
+
+
+def test_a_measure_of_ones_own_that_tells_no_cost_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(measures, "_KINDS", dict(measures._KINDS))
+
+    @dataclass(frozen=True)
+    class Carats(TabulatedMeasure, help="Worth."):
+        name: ClassVar[str] = "carats"
+        unit: ClassVar[str] = "carats"
+
+        def words(self, dense, now):
+            return f"{dense} -> {now}"
+
+    with pytest.raises(ArgumentError, match=r"measure='carats', which has none.* carats\.py"):
+        factorize(zoo.sequential(), 0.5, measure="carats")
+    for weight in (None, "4", -1, float("nan")):
+        body = {"name": "none", "unit": "u", "weight": lambda *_, weight=weight: weight}
+        told = dataclass(frozen=True)(type("Weightless", (CountedMeasure,), body))
+        with pytest.raises(ArgumentTypeError, match="`weight` of Weightless must return a finite"):
+            RankScheduler(0.5, measure=told())
 
 
 def test_a_target_is_found_and_can_be_asked_for():

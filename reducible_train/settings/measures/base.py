@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
-from reducible_train.settings.checks import register, unfinished
+from reducible_train.settings.checks import is_number, register, unfinished
 from reducible_train.settings.fields import Kind
 from reducible_train.settings.measures.shapes import InputShape, checked_input_shape
 
@@ -163,13 +163,14 @@ def checked_measure(measure: Any) -> Measure:
 
     Raises:
         ArgumentError: Neither a measure nor the name of one.
-        ArgumentTypeError: The class of that name is not finished.
+        ArgumentTypeError: The class of that name is not finished, or its weights are no numbers.
 
     Example:
         >>> checked_measure("flops")
         Flops(input_shape=None)
     """
     if isinstance(measure, Measure):
+        _check_weight(measure)
         return measure
     if not isinstance(measure, str) or measure not in _KINDS:
         raise ArgumentError(
@@ -180,4 +181,17 @@ def checked_measure(measure: Any) -> Measure:
     if lacking is not None:
         raise ArgumentTypeError(lacking)
     made: Measure = _without_options(_KINDS[measure])
+    _check_weight(made)
     return made
+
+
+def _check_weight(measure: Measure) -> None:
+    """Refuse a counted measure by which a number weighs what is none."""
+    if not isinstance(measure, CountedMeasure):
+        return
+    weight = measure.weight(4, 1)
+    if not is_number(weight) or weight < 0:
+        raise ArgumentTypeError(
+            f"`weight` of {type(measure).__name__} must return a finite number, at least 0. "
+            f"Received: {weight!r} for itemsize=4, uses=1. Return what one number weighs."
+        )
