@@ -42,6 +42,7 @@ from reducible_train.tuner.start import Start
 from reducible_train.tuner.trial_settings import (
     check_kinds,
     check_measured,
+    check_value,
     checked_rules,
     scheduler_of,
 )
@@ -436,8 +437,16 @@ def seeded(seed: int | None) -> Iterator[None]:
 def _check_names(plan: TrialPlan, model: Any) -> None:
     """Refuse metrics that would be lost among those that a trial adds."""
     added = [*SIZE_METRICS, *([LATENCY] if plan.latency else [])]
-    added += [] if plan.objective is None else [plan.objective.name]
-    taken = [each for each in _keras.logged_metrics(model) if each in added]
+    logged = list(_keras.logged_metrics(model))
+    if plan.objective is not None:
+        name = plan.objective.name
+        if name in (*added, "loss", *(f"val_{each}" for each in logged)):
+            raise SearchError(
+                f"`name` of the objective {type(plan.objective).__name__} must be that of no other "
+                f"metric of a trial. Received: name={name!r}. Choose another."
+            )
+        added.append(name)
+    taken = [each for each in logged if each in added]
     if taken:
         raise SearchError(
             "Metrics of a model must not be called like those that each trial adds: "
@@ -453,6 +462,7 @@ def value_of(
 
     Raises:
         ArgumentError: One that it needs is not among them.
+        ArgumentTypeError: It is no number.
     """
     lacking = [each for each in (objective.monitor, objective.size_name) if each not in metrics]
     if lacking:
@@ -460,7 +470,9 @@ def value_of(
             f"`{objective.name}` needs {lacking[0]!r}, which this trial has not shown. Received: "
             f"{', '.join(metrics)}. Choose another metric or measure."
         )
-    return objective.value(metrics, sign, dense)
+    value = objective.value(metrics, sign, dense)
+    check_value(objective, value)
+    return value
 
 
 def _sizes(report: Report) -> dict[str, float]:

@@ -9,6 +9,7 @@ import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import keras_tuner
 
 from reducible_train.errors import (
     ArgumentError,
+    ArgumentTypeError,
     FormatError,
     ReducibleError,
     first_sentence,
@@ -74,6 +76,7 @@ from reducible_train.tuner.trial_settings import (
     check_measured,
     check_space,
     checked_rules,
+    direction_of,
 )
 
 _OF_LOGS = "A metric of the logs is told to the tuner: objective='val_accuracy'."
@@ -157,6 +160,12 @@ class RankHyperModel(keras_tuner.HyperModel):
         name: str | None = None,
     ):
         check_kinds(space, objective, _OF_LOGS)
+        if objective is not None and not is_dataclass(objective):
+            raise ArgumentTypeError(
+                "The objective of a search must be a frozen dataclass, whose fields its folder "
+                f"keeps. Received: {type(objective).__name__}, which is none. Write "
+                "@dataclass(frozen=True) above it."
+            )
         check_space(space)
         ruled = checked_rules(rules)
         losses = losses_of(analysis)
@@ -202,7 +211,7 @@ class RankHyperModel(keras_tuner.HyperModel):
                 "metric to the tuner: objective='val_accuracy'."
             )
         sign = self.plan.quality(self.start.model).sign
-        return keras_tuner.Objective(wanted.name, wanted.direction(sign))
+        return keras_tuner.Objective(wanted.name, direction_of(wanted, sign))
 
     # --- what keras-tuner calls -----------------------------------------------------------
 

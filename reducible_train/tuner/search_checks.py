@@ -28,6 +28,7 @@ from reducible_train.tuner.evaluation import (
     validates,
 )
 from reducible_train.tuner.keras_tuner_side import TunerTrial, users_own
+from reducible_train.tuner.trial_settings import direction_of
 
 _INSTEAD = {  # callback beside a RankScheduler -> what a search has in its place
     "RankBackupAndRestore": "Leave it out: the same program goes on with the trials that are "
@@ -164,7 +165,7 @@ def _check_objectives(plan: TrialPlan, trial: TunerTrial, quality: Quality) -> N
         return
     name, direction = trial.objective.name, trial.objective.direction
     wanted = {
-        plan.objective.name: plan.objective.direction(quality.sign),
+        plan.objective.name: direction_of(plan.objective, quality.sign),
         quality.monitor: "max" if quality.sign > 0 else "min",
     }
     wanted |= dict.fromkeys((*SIZE_METRICS, LATENCY), "min")

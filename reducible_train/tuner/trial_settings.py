@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.feasibility import check_choices
 from reducible_train.selection.measured import MeasuredLosses
-from reducible_train.settings.checks import checked_all
+from reducible_train.settings.checks import as_float, checked_all, plain
 from reducible_train.settings.compression import AUTO, MEASURED, CompressionSettings
 from reducible_train.settings.fields import fields_of
-from reducible_train.settings.objectives import SearchObjective
+from reducible_train.settings.objectives import SIZES, SearchObjective
 from reducible_train.settings.rules import LayerRule, rule_for
 from reducible_train.settings.schedules import PiecewiseConstant, Ramp, Schedule
 from reducible_train.settings.search_space import SearchSpace
@@ -29,6 +30,7 @@ def check_kinds(space: Any, objective: Any, otherwise: str) -> None:
 
     Raises:
         ArgumentTypeError: It is none.
+        ArgumentError: It is one of which no trial could tell the value.
     """
     if not isinstance(space, SearchSpace):
         raise ArgumentTypeError(
@@ -40,6 +42,66 @@ def check_kinds(space: Any, objective: Any, otherwise: str) -> None:
             f"`objective` must be a SizeAtQuality or a QualityAtSize. Received: {objective!r}. "
             f"{otherwise}"
         )
+    if objective is not None:
+        _check_objective(objective)
+
+
+def _check_objective(objective: SearchObjective) -> None:
+    """Refuse one of one's own of which no trial could tell the value."""
+    owner = type(objective).__name__
+    for name in ("name", "monitor", "mode"):
+        told = getattr(objective, name, None)
+        if not isinstance(told, str) or not told:
+            raise ArgumentTypeError(
+                f"`{name}` of the objective {owner} must be text. Received: {told!r}. Write it in "
+                "the class."
+            )
+    if objective.name == objective.monitor:
+        raise ArgumentError(
+            f"`name` of the objective {owner} must be that of no other metric. Received: "
+            f"name={objective.name!r}, which is its monitor. Choose another."
+        )
+    try:
+        size = objective.size_name
+    except (KeyError, AttributeError) as error:
+        raise ArgumentError(
+            f"`measure` of the objective {owner} must be one of {', '.join(map(repr, SIZES))}. "
+            f"Received: measure={getattr(objective, 'measure', None)!r}. If unsure, 'parameters'."
+        ) from error
+    logs = dict.fromkeys((*SIZES.values(), objective.monitor, size), 0.5)
+    try:
+        value = objective.value(logs, 1, 0.5 if objective.needs_dense else None)
+    except Exception:  # it needs what only a trial tells
+        return
+    check_value(objective, value)
+
+
+def check_value(objective: SearchObjective, value: Any) -> None:
+    """Refuse what an objective cannot be compared by; NaN is of a trial that went wrong.
+
+    Raises:
+        ArgumentTypeError: It is no number.
+    """
+    if isnan(as_float(value)) and not isinstance(plain(value), float):
+        raise ArgumentTypeError(
+            f"`value` of the objective {type(objective).__name__} must return a number. "
+            f"Received: {value!r}. Return a float."
+        )
+
+
+def direction_of(objective: SearchObjective, sign: int) -> str:
+    """Which way an objective goes.
+
+    Raises:
+        ArgumentError: It says neither.
+    """
+    direction = objective.direction(sign)
+    if direction not in ("max", "min"):
+        raise ArgumentError(
+            f"`direction` of the objective {type(objective).__name__} must return 'max' or 'min'. "
+            f"Received: {direction!r}. Return one of them."
+        )
+    return direction
 
 
 def checked_rules(rules: Sequence[LayerRule]) -> tuple[LayerRule, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import dataclass
 
 import keras
 import keras_tuner
@@ -22,8 +23,8 @@ from reducible_train import (
     RankTensorBoard,
     SearchSpace,
 )
-from reducible_train.errors import ArgumentError, RankError, ShortfallWarning
-from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
+from reducible_train.errors import ArgumentError, ArgumentTypeError, RankError, ShortfallWarning
+from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.tuner import evaluate_settings, pareto, propose
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.evaluation import TrialPlan
@@ -104,6 +105,48 @@ def test_an_objective_that_no_trial_reports(tmp_path):
     refused("val_f1", tmp_path, objective=wanted)
     wanted = keras_tuner.Objective("latency", "min")
     refused("must be what trials report. Received: 'latency'", tmp_path, objective=wanted)
+
+
+_FROZEN = dataclass(frozen=True)
+
+
+def of_ones_own(decorate=_FROZEN, **body):
+    told = {"name": "own", "monitor": "val_accuracy", "mode": "auto", "measure": "parameters"}
+    told["direction"] = lambda self, sign: "max"
+    told["value"] = lambda self, logs, sign, dense=None: logs["val_accuracy"]
+    return decorate(type("Own", (SearchObjective,), told | body))()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"measure": "joules"}, "`measure` of the objective Own must be one of 'parameters'"),
+        ({"name": None}, "`name` of the objective Own must be text. Received: None"),
+        ({"decorate": lambda made: made}, "must be a frozen dataclass.* Received: Own"),
+        ({"name": "val_accuracy"}, "`name` of .* Own must be that of no other metric"),
+        ({"value": lambda *_: None}, "`value` of the objective Own must return a number.*None"),
+        ({"value": lambda *_: "0.5"}, "`value` of the objective Own must .* '0.5'"),
+        ({"direction": lambda *_: "up"}, "`direction` of the objective Own must .* 'up'"),
+    ],
+)
+def test_an_objective_of_ones_own_is_looked_at_before_a_trial(body, words):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=words):
+        assert hypermodel(objective=of_ones_own(**body)).objective is None
+
+
+def test_an_objective_of_ones_own_covers_no_other_metric():
+    def tried(objective, logs=()):
+        return evaluate_settings(network(), SearchSpace(budget=(0.3, 0.6)), {"budget": 0.5}, X, Y,
+                                 objective=objective, **FIT, callbacks=list(logs))  # fmt: skip
+
+    assert hypermodel(objective=of_ones_own()).objective.direction == "max"
+    later = of_ones_own(value=lambda self, logs, *_: logs["val_loss"] and "a word")
+    with pytest.raises(ArgumentTypeError, match="`value` of the objective Own must return a"):
+        tried(later)
+    never = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: pytest.fail("trained"))
+    for name in ("val_loss", "loss", "params"):
+        with pytest.raises(SearchError, match=f"no other metric .* Received: name='{name}'"):
+            tried(of_ones_own(name=name), [never])
 
 
 def test_validation_data_that_are_not_there(tmp_path):
