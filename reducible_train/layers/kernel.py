@@ -71,7 +71,11 @@ class Kernel:
 
     def view(self, split: str | None = None) -> Matricization:
         """How it is seen as matrices; in its first split if none is given."""
-        return self.kind.matricization(self.layer, self.name, split or self.splits[0])
+        view = self.kind.matricization(self.layer, self.name, split or self.splits[0])
+        made: Matricization = self.kind.returned(
+            "matricization", view, Matricization, "a Matricization"
+        )
+        return made
 
     @property
     def variable_shape(self) -> Shape:
@@ -123,7 +127,9 @@ class Kernel:
             inputs: Shape of the inputs of one call, the batch first.
             options: Switches of that call, by name, such as `reverse`.
         """
-        return self.kind.uses(self.layer, self.name, split, inputs, options or {})
+        uses = self.kind.uses(self.layer, self.name, split, inputs, options or {})
+        told: Uses | None = self.kind.returned("uses", uses, Uses | None, "Uses or None")
+        return told
 
     def matrices(self, split: str | None = None) -> list[np.ndarray]:
         """`[W (g, m, n)]` or `[U (g, m, r), V (g, r, n)]` on the host, float32 or float64."""

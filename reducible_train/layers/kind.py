@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.errors import ArgumentTypeError
 from reducible_train.layers.keras_types import Biased, Layer, Options, PartialShape, Variable
 from reducible_train.layers.uses import Uses
 from reducible_train.linalg.matricization import Matricization
@@ -44,6 +45,9 @@ class RowReader(Generic[L]):
 
     read: ReadRows[L]
     weights: ReadRows[L] | None = None
+
+    def __post_init__(self) -> None:
+        _check_functions(self, "read", "weights")
 
     def weigh(
         self, layer: L, kernel: str, weights: np.ndarray, rng: np.random.Generator
@@ -90,6 +94,16 @@ class Data(Generic[L]):
     bias: Callable[[L, str], Variable | None] = no_bias
     argument: Callable[[str, Sequence[object]], object] = first_argument
     axis: Callable[[L], int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "outputs"):
+            reader = getattr(self, name)
+            if not isinstance(reader, RowReader | None):
+                raise ArgumentTypeError(
+                    f"`{name}` of Data must be a RowReader. Received: {reader!r}. Write "
+                    f"{name}=RowReader(...), of a function that gives rows."
+                )
+        _check_functions(self, "choices", "bias", "argument", "axis")
 
 
 def as_it_is(layer: Layer, kernel: str, split: str) -> Matricization:
@@ -140,6 +154,26 @@ class KernelKind:
     data: Data[Any] = field(default_factory=Data)
     stock: Callable[[Any], list[StockLayer]] | None = None
 
+    def __post_init__(self) -> None:
+        owner = f"the kind of {self.dense_class.__name__}"
+        if not isinstance(self.kernel_attributes, Mapping) or not self.kernel_attributes:
+            raise ArgumentTypeError(
+                f"`kernel_attributes` of {owner} must be a mapping. Received: "
+                f"{self.kernel_attributes!r}. Write for example {{'kernel': '_kernel'}}."
+            )
+        if not isinstance(self.splits, tuple | list) or not self.splits:
+            raise ArgumentTypeError(
+                f"`splits` of {owner} must be names, at least one. Received: "
+                f"{self.splits!r}. Leave it out for a kernel of two axes."
+            )
+        if not isinstance(self.data, Data):
+            raise ArgumentTypeError(
+                f"`data` of {owner} must be a Data. Received: {self.data!r}. Write "
+                "data=Data(inputs=RowReader(...))."
+            )
+        _check_functions(self, "matricization", "uses", "possible_splits", "fault", "gives_output")
+        _check_functions(self, "stock")
+
     def splits_of(self, layer: Layer, kernel: str) -> tuple[str, ...]:
         """The splits that this very kernel can have, the usual one first."""
         return self.splits if self.possible_splits is None else self.possible_splits(layer, kernel)
@@ -148,8 +182,33 @@ class KernelKind:
         """Why the kernel must stay dense, or `None`."""
         told = _refusal(layer, kernel, vars(layer)[self.kernel_attributes[kernel]])
         if told is None and self.fault is not None:
-            told = self.fault(layer, kernel)
+            told = self.returned("fault", self.fault(layer, kernel), str | None, "a reason or None")
         return told
+
+    def returned(self, name: str, value: Any, kind: Any, words: str) -> Any:
+        """What one of its functions has returned.
+
+        Raises:
+            ArgumentTypeError: It is of another kind.
+        """
+        if not isinstance(value, kind):
+            raise ArgumentTypeError(
+                f"`{name}` of the kind of {self.dense_class.__name__} must return {words}. "
+                f"Received: {value!r}. Correct its function."
+            )
+        return value
+
+
+def _check_functions(made: Any, *names: str) -> None:
+    """Refuse what is no function where one is needed; `None` is one by default alone."""
+    for name in names:
+        value = getattr(made, name)
+        needed = name in ("read", "bias", "argument", "matricization", "uses")
+        if not callable(value) and (value is not None or needed):
+            raise ArgumentTypeError(
+                f"`{name}` of {type(made).__name__} must be a function. Received: {value!r}. "
+                f"Give one{'' if needed else ', or leave it out'}."
+            )
 
 
 def _refusal(layer: Layer, kernel: str, variable: Variable) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.errors import SpectrumError
+from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.layers import Kernel, RowReader
 from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.linalg.separation import Separated
@@ -104,6 +104,7 @@ class _Observer:
         rows = reader.read(kernel.layer, kernel.name, array, self._rng)
         if rows is None:
             return
+        _check_rows(kernel, rows, inputs=found is self.inputs)
         weights = None
         if shares is not None:
             weights = reader.weigh(kernel.layer, kernel.name, shares, again)
@@ -116,6 +117,18 @@ class _Observer:
         except SpectrumError as error:
             what = "inputs" if found is self.inputs else "gradients of the loss by the outputs"
             raise SpectrumError(f"{kernel.path}, {what}: {error}") from error
+
+
+def _check_rows(kernel: Kernel, rows: np.ndarray, *, inputs: bool) -> None:
+    """Refuse rows that the matrices of a kernel do not meet."""
+    count, m, n = kernel.view(_usual_split(kernel)).stack_shape(kernel.variable_shape)
+    shape, wanted = np.shape(rows), (count, "rows", m if inputs else n)
+    if len(shape) != 3 or (shape[0], shape[2]) != (wanted[0], wanted[2]):
+        raise ArgumentError(
+            f"The rows of the {'inputs' if inputs else 'outputs'} of {kernel.path} must be of "
+            f"shape ({count}, rows, {wanted[2]}). Received: shape {shape}, of the `data` of the "
+            f"kind of {kernel.kind.dense_class.__name__}. Correct its RowReader."
+        )
 
 
 def _add(found: dict[str, list[Any]], kernel: Kernel, more: list[Any]) -> None:

@@ -435,6 +435,44 @@ def test_a_kind_from_outside_is_one_like_ours(low_rank_sine, tmp_path):
     np.testing.assert_allclose(run(model, x), after, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: public.KernelKind(Sine, kernel_attributes=["kernel"]), "must be a mapping"),
+        (lambda: public.KernelKind(Sine, splits=()), "`splits` of the kind of Sine must be names"),
+        (lambda: public.KernelKind(Sine, data=last_axis), "`data` of the kind of Sine must be a"),
+        (lambda: public.KernelKind(Sine, fault="never"), "`fault` of KernelKind .* function"),
+        (lambda: public.KernelKind(Sine, uses=None), "`uses` of KernelKind must be a function"),
+        (lambda: public.Data(inputs=last_axis), "`inputs` of Data must be a RowReader"),
+        (lambda: public.Data(bias="bias"), "`bias` of Data must be a function"),
+        (lambda: public.RowReader(None), "`read` of RowReader must be a function"),
+    ],
+)
+def test_a_kind_of_wrong_parts_is_refused_where_it_is_defined(make, words):
+    with pytest.raises(ArgumentTypeError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"fault": lambda *_: False}, "`fault` of the kind of Sine must return a reason or None"),
+        ({"matricization": lambda *_: None}, "`matricization` of the kind of Sine must return"),
+        ({"uses": lambda *_: 1}, "`uses` of the kind of Sine must return Uses or None"),
+        ({"read": lambda layer, kernel, x, rng: x}, r"\(1, rows, 32\). Received: shape \(40, 32\)"),
+        ({"read": lambda *_: np.ones((2, 40, 32))}, r"sine/kernel must be of shape \(1, rows, 32"),
+    ],
+)
+def test_what_a_kind_returns_is_looked_at_when_it_is_first_used(low_rank_sine, part, words):
+    told = dict(part)
+    data = public.Data(inputs=public.RowReader(told.pop("read", last_axis)))
+    attributes = {"kernel": "kernel"}
+    low_rank_sine.kernel_kind = public.KernelKind(Sine, attributes, data=data, **told)
+    model, x = of_sines()
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=words):
+        factorize(model, rank=8, criterion="activation", calibration=x)
+
+
 def test_a_layer_of_no_known_kind_is_told_apart():
     model, _ = of_sines()
     assert find_kernels(model)[0].path == "output/kernel"
