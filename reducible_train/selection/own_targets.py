@@ -68,13 +68,13 @@ class OwnTargetSelector:
             own = self._own_ranks.get(path)
             if own is None and goal.scaled_by:
                 remark = "its stable rank has not settled yet"
-            rank = goal.rank(value, own)
+            rank = goal.told_rank(value, own)
             outcomes = [
                 self._by_rank(compressible, form, rank, goal.rounds_up)
                 for form in compressible.options
             ]
         elif isinstance(goal, LossTarget):
-            limit = goal.limit(value, kept.get(path, 1.0))
+            limit = goal.told_limit(value, kept.get(path, 1.0))
             asked = f"{goal.quantity} {value:g}"
             outcomes = [
                 self._by_spectrum(compressible, form, limit, asked) for form in compressible.options
@@ -109,7 +109,9 @@ class OwnTargetSelector:
         own = self._scorer.effective_rank(compressible) if own is None else own
         if self._trains and kernel.rank is None and not own:
             return None, f"holds only zeros, so {goal.quantity} {value:g} says nothing of its rank"
-        choice, remark = self._by_rank(compressible, form, goal.rank(value, own), goal.rounds_up)
+        choice, remark = self._by_rank(
+            compressible, form, goal.told_rank(value, own), goal.rounds_up
+        )
         if choice is not None:
             return replace(choice, effective_rank=own), None
         return None, remark and f"{remark}; its effective rank is {own:.1f}"

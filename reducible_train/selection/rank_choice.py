@@ -100,7 +100,7 @@ def rank_meant(
     goal: RankTarget, value: float, compressible: CompressibleKernel, form: Factorization
 ) -> int | None:
     """The same, of a target whose ranks are known before training."""
-    return as_rank(goal.rank(value, None), compressible, form, up=goal.rounds_up)
+    return as_rank(goal.told_rank(value, None), compressible, form, up=goal.rounds_up)
 
 
 def is_blank(compressible: CompressibleKernel, parts: Decomposition) -> bool:

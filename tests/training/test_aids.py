@@ -802,3 +802,9 @@ def test_what_an_aid_of_ones_own_needs_is_one_of_what_there_is(monkeypatch):
     assert of_ones_own(needs=("inputs",)).needs == ("inputs",)
     with pytest.raises(ArgumentError, match=r"'inputs', 'gradients'. Received: 'input' in Nap"):
         of_ones_own(needs=("input",))
+
+
+def test_a_hook_that_is_misspelt_is_told(monkeypatch):
+    monkeypatch.setattr(aids, "_KINDS", dict(aids._KINDS))
+    with pytest.warns(UserWarning, match="`before_epochs` of the aid Nap. Did .* `before_epoch`"):
+        of_ones_own(before_epochs=lambda self, training: None)

@@ -44,7 +44,7 @@ from reducible_train.settings.measures import (
     measure_kinds,
 )
 from reducible_train.settings.measures import base as measures
-from reducible_train.settings.targets import RankTarget, SharedTarget, target_kinds
+from reducible_train.settings.targets import LossTarget, RankTarget, SharedTarget, target_kinds
 from reducible_train.settings.targets import base as targets
 
 GUARD = Guard("val_accuracy", max_drop=0.01, folder="kept")
@@ -316,6 +316,19 @@ def test_a_rank_target_is_met_at_the_ranks_that_it_means():
     with pytest.raises(RankError, match=told):
         model.fit(*data, verbose=0, callbacks=[RankScheduler(part=0.99)])
     assert "at which one is cut is rank=14" in str(factorize(model, part=0.99))
+
+
+@pytest.mark.usefixtures("own_targets")
+@pytest.mark.parametrize(
+    ("base", "name", "told"),
+    [(RankTarget, "rank", "6"), (RankTarget, "rank", None), (LossTarget, "limit", 0.1)],
+)
+def test_what_a_target_of_ones_own_returns_is_looked_at(base, name, told):
+    body = {"quantity": "part", "present": lambda self, model: 1.0, "nearest": lambda *_: "1"}
+    dataclass(frozen=True)(type("Part", (base,), body | {name: lambda *_: told}))
+    words = rf"`{name}` of Part must return .* Received: {told!r} for part=0.25"
+    with pytest.raises(ArgumentTypeError, match=words):
+        factorize(zoo.sequential(), part=0.25)
 
 
 @pytest.mark.usefixtures("own_targets")

@@ -6,6 +6,8 @@ name in `kind`. It is found, and can be used in configurations, without further 
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -16,6 +18,7 @@ from reducible_train.settings.faults import Fault
 
 _KINDS: dict[str, type[Aid]] = {}
 _NEEDS = ("inputs", "gradients")
+_HOOKS = ("rests_from", "idle_fault", "begin", "before_epoch", "after_cut")
 
 
 class AidContext(Protocol):
@@ -75,6 +78,11 @@ class Aid(Settings):
                     f"{need!r} in {cls.__name__}. Correct it, or leave `needs` out."
                 )
         register(_KINDS, cls, "aid")
+        for name in (each for each in vars(cls) if callable(vars(cls)[each])):
+            meant = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=0.9)
+            if meant and name not in _HOOKS:
+                words = f"Nothing calls `{name}` of the aid {cls.__name__}. Did you mean"
+                warnings.warn(f"{words} `{meant[0]}`?", UserWarning, stacklevel=2)
 
     def rests_from(self, schedule_end: float) -> float:
         """The epoch from which on it leaves ranks alone; 0 for one that always does.

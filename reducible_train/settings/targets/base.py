@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.checks import FRACTION, Range, as_float, is_number, register, settle
 from reducible_train.settings.faults import Fault, Path, argument_text, raise_first
 from reducible_train.settings.fields import Value
@@ -318,6 +318,20 @@ class LossTarget(Target):
         cut to cut.
         """
 
+    def told_limit(self, value: float, kept: float) -> dict[str, float] | None:
+        """The same.
+
+        Raises:
+            ArgumentTypeError: It is no limit.
+        """
+        limit = self.limit(value, kept)
+        if limit is not None and not isinstance(limit, Mapping):
+            raise ArgumentTypeError(
+                f"`limit` of {type(self).__name__} must return a limit by name, or None. Received: "
+                f"{limit!r} for {self.quantity}={value:g}. Return for example {{'rtol': 0.1}}."
+            )
+        return limit
+
     @abstractmethod
     def nearest(self, error: float) -> str:
         """The mildest value, as an argument, that allows a relative error."""
@@ -351,6 +365,20 @@ class RankTarget(Target):
             value: The value.
             own: The number of the kernel that it is a multiple of; `None` where not known.
         """
+
+    def told_rank(self, value: float, own: float | None) -> float:
+        """The same.
+
+        Raises:
+            ArgumentTypeError: It is no number.
+        """
+        rank = self.rank(value, own)
+        if math.isnan(as_float(rank)):
+            raise ArgumentTypeError(
+                f"`rank` of {type(self).__name__} must return a number, infinity where a kernel "
+                f"stays as it is. Received: {rank!r} for {self.quantity}={value:g}. Return one."
+            )
+        return rank
 
 
 def target_kinds() -> dict[str, type[Target]]:
