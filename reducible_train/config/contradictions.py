@@ -30,6 +30,7 @@ from reducible_train.settings.checks import is_count
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.guard import Guard
+from reducible_train.settings.measures import needed_options
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.targets import (
     SharedTarget,
@@ -144,7 +145,9 @@ def _of_several(compression: Mapping[str, Any]) -> list[Fault]:
         made = [_measure(each) for each in rows]
         return list(measure_faults(name, list(asked), [each for each in made if each is not None]))
     if not isinstance(given, list):
-        return []
+        kind = known_measures().get(given) if isinstance(given, str) else None
+        needed = None if kind is None else needed_options(kind)
+        return [] if needed is None else [Fault(("measure",), needed)]
     return [Fault(("measure",), ONE_MEASURE.format(f"a list of {len(rows)}"))]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from reducible_train.errors import ArgumentTypeError
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.faults import Fault
-from reducible_train.settings.measures import Measure
+from reducible_train.settings.measures import Measure, measure_kinds, needed_options
 from reducible_train.settings.targets import Target
 
 ONE_MEASURE = (
@@ -178,6 +179,11 @@ def measure_faults(
             yield Fault(("measure",), f"{words}another. Remove one of them.")
         else:
             seen.append(each)
+    told, kinds = {each.name for each in seen}, measure_kinds()
+    for name in measures:
+        needed = needed_options(kinds[name]) if name in kinds and name not in told else None
+        if needed is not None:
+            yield Fault(("measure",), needed, ArgumentTypeError)
     shapes = [each.input_shape for each in seen if each.input_shape is not None]
     if any(shape != shapes[0] for shape in shapes):
         yield Fault(

@@ -12,6 +12,7 @@ from reducible_train.config import config_schema, parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.settings.aids import Aid
 from reducible_train.settings.aids import base as aids
+from reducible_train.settings.fields import Count, option
 from reducible_train.settings.measures import CountedMeasure
 from reducible_train.settings.measures import base as measures
 from reducible_train.settings.schedules import Schedule
@@ -189,6 +190,23 @@ def test_a_search_space_names_no_measure_that_is_not_finished():
     asked = {"compression": {"budget": 0.5}, "search_space": {"budget": {"stones": [0.2, 0.5]}}}
     with pytest.raises(ConfigError, match=r"search_space\.budget\.stones.*has no weight"):
         parse_config(asked)
+
+
+def test_a_measure_whose_options_must_be_given_is_not_named_alone():
+    @dataclass(frozen=True)
+    class Stones(CountedMeasure):
+        name: ClassVar[str] = "stones"
+        unit: ClassVar[str] = "stones"
+        each: int = option(Count(), help="Of a number.")
+
+        def weight(self, itemsize, uses):
+            return self.each
+
+    for asked in ({"budget": 0.5, "measure": "stones"}, {"cost": {"stones": 5, "flops": 3}}):
+        assert "$.compression.measure: A measure named alone must have" in told(asked)
+    named = {"name": "stones", "each": 2}
+    for asked in ({"cost": 5, "measure": named}, {"cost": {"stones": 5}, "measure": [named]}):
+        assert parse_config({"compression": asked}).schedules()
 
 
 def test_values_that_no_option_tells_have_their_place_in_a_file():

@@ -16,6 +16,7 @@ from reducible_train.settings.measures.base import (
     checked_measure,
     counted_measure,
     measure_kinds,
+    needed_options,
 )
 from reducible_train.settings.measures.file import FileSize
 from reducible_train.settings.measures.flops import Flops
@@ -38,4 +39,5 @@ __all__ = [
     "checked_measure",
     "counted_measure",
     "measure_kinds",
+    "needed_options",
 ]

@@ -147,15 +147,24 @@ def counted_measure(name: str) -> CountedMeasure:
 @functools.cache
 def _without_options(kind: type[Measure]) -> Any:
     """The measure of a kind; asked for each weight of a model, many times a cut."""
-    lacking = [each.name for each in fields(kind) if each.default is MISSING]
-    if lacking:
-        options = ", ".join(f"{name}=..." for name in lacking)
-        raise ArgumentTypeError(
-            "A measure named alone must have a default for each option. Received: "
-            f"measure={kind.name!r}, whose {' and '.join(f'`{name}`' for name in lacking)} must "
-            f"be given. Write measure={kind.__name__}({options})."
-        )
+    needed = needed_options(kind)
+    if needed is not None:
+        raise ArgumentTypeError(needed)
     return kind()
+
+
+def needed_options(kind: type[Measure]) -> str | None:
+    """That a measure has options which must be given, so that its name says too little."""
+    lacking = [each.name for each in fields(kind) if each.default is MISSING]
+    if not lacking:
+        return None
+    options = ", ".join(f"{name}=..." for name in lacking)
+    told = " and ".join(f"`{name}`" for name in lacking)
+    return (
+        "A measure named alone must have a default for each option. Received: "
+        f"measure={kind.name!r}, whose {told} must be given. Write measure={kind.__name__}"
+        f"({options}), in a file a mapping of its name and options."
+    )
 
 
 def checked_measure(measure: Any) -> Measure:
