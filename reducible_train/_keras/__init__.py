@@ -6,9 +6,15 @@ Keras moves, only this package and its test have to follow: `private_names` is t
 of what may move, `slots` that of the slots of optimizers.
 """
 
-from reducible_train._keras.ahead import Ahead, batches_ahead, before_step
+from reducible_train._keras.ahead import (
+    Ahead,
+    batches_ahead,
+    before_step,
+    put_back_train_function,
+)
 from reducible_train._keras.answers import Output, answers, can_be_judged
 from reducible_train._keras.batch_parts import parts_of
+from reducible_train._keras.broken_off import when_broken_off
 from reducible_train._keras.calls import (
     Call,
     assigned_in_calls,
@@ -320,6 +326,7 @@ __all__ = [
     "parts_of",
     "passing_state",
     "plainly_named",
+    "put_back_train_function",
     "put_state",
     "read_variables",
     "rebuild_functions",
@@ -371,6 +378,7 @@ __all__ = [
     "walk",
     "walk_state",
     "warm_up_learning_rate",
+    "when_broken_off",
     "without_compilation",
     "without_lambda_warnings",
     "workers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any
 
 import keras
@@ -77,7 +78,8 @@ class Fetched(Ahead):
         super().__init__(take)
         self._model = model
         self._steps: deque[list[Any]] = deque()
-        self._restore: Callable[[], None] = lambda: None
+        self._iterator: Any = None  # what they are from
+        self._stand_in: _StandIn | None = None
 
     def fetch(self, iterator: Any, left: int | None = None) -> None:
         """Take the batches to come from an iterator over the data; there must be one.
@@ -85,6 +87,7 @@ class Fetched(Ahead):
         Raises:
             StopIteration: The data has ended.
         """
+        self._iterator = iterator
         if not self.look(self._fetched(iterator), left):
             raise StopIteration
 
@@ -100,27 +103,56 @@ class Fetched(Ahead):
 
     def attach(self) -> None:
         """Have the steps to come trained on what was fetched; again after a new train function."""
-        self._restore()
+        self._put_back()
+        if self._steps:
+            self._stand_in = _StandIn(self._model, self._train)
+
+    def _train(self, original: Callable[[Any], Any], iterator: Any) -> Any:
+        if iterator is not self._iterator or not self._steps:  # of `train_on_batch`, in a callback
+            return original(iterator)
+        same = _replayed(iterator, self._steps.popleft())
         if not self._steps:
-            return
-        model, original = self._model, self._model.train_function
+            self._put_back()
+            self._iterator = None
+        return original(same)
 
-        def fetched(iterator: Any) -> Any:
-            same = _replayed(iterator, self._steps.popleft())
-            if not self._steps:
-                restore()
-            return original(same)
-
-        def restore() -> None:
-            if model.train_function is fetched:
-                model.train_function = original
-
-        model.train_function, self._restore = fetched, restore
+    def _put_back(self) -> None:
+        if self._stand_in is not None:
+            self._stand_in.put_back()
 
     def drop(self) -> None:
         """The fit is over; what is left of it is not trained on."""
-        self._restore()
+        self._put_back()
         self._steps.clear()
+        self._iterator = None
+
+
+class _StandIn:
+    """In the place of the train function of a model, until that is put back.
+
+    Args:
+        model: The model in training.
+        train: Called with the train function, and with what that is called with.
+    """
+
+    def __init__(self, model: Any, train: Callable[[Callable[[Any], Any], Any], Any]):
+        self.original = model.train_function
+        self._model, self._train = model, train
+        model.train_function = self
+
+    def __call__(self, iterator: Any) -> Any:
+        return self._train(self.original, iterator)
+
+    def put_back(self) -> None:
+        """Put the train function back, if there is no other by now."""
+        if self._model.train_function is self:
+            self._model.train_function = self.original
+
+
+def put_back_train_function(model: Any) -> None:
+    """Let a model train on what it is given, after a `fit` that was broken off."""
+    while isinstance(stand_in := getattr(model, "train_function", None), _StandIn):
+        stand_in.put_back()
 
 
 def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
@@ -167,16 +199,17 @@ def before_step(
             act()
         return
     queue = ahead if isinstance(ahead, Fetched) and is_asked else Fetched(model, lambda _: False)
-    original = model.train_function
 
-    def waiting(iterator: Any) -> Any:
+    def wait(original: Callable[[Any], Any], iterator: Any) -> Any:
+        if isinstance(iterator, GeneratorType):  # of `train_on_batch`, in a callback
+            return original(iterator)
         model.train_function = original
         queue.fetch(iterator, left)
         act()
         queue.attach()
         return model.train_function(iterator)
 
-    model.train_function = waiting
+    _StandIn(model, wait)
 
 
 def _replayed(iterator: Any, batches: list[Any]) -> Any:

@@ -268,12 +268,23 @@ def running_fit(callback: Any, having: str) -> Any | None:
     return next(own, None)
 
 
+def frame_of_fit(callback: Any) -> FrameType | None:
+    """The frame of the `fit` that has called a callback; to be asked for as `loop_of`."""
+    model, found = callback.model, frames(sys._getframe(1))
+    fits = (f for f in found if f.f_locals.get("self") is model and "epoch_iterator" in f.f_locals)
+    return next(fits, None)
+
+
+def frames(innermost: FrameType | None) -> Iterator[FrameType]:
+    """A frame and all that it was called from."""
+    while innermost is not None:
+        yield innermost
+        innermost = innermost.f_back
+
+
 def _callers() -> Iterator[Any]:
     """The local variables of all functions that are running, the innermost first."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame.f_locals
-        frame = frame.f_back
+    return (frame.f_locals for frame in frames(sys._getframe(1)))
 
 
 def _spec(found: Any) -> tuple[Any, Any, Any] | None:

@@ -26,20 +26,27 @@ def warm_up_learning_rate(optimizer: Any, steps: int, initial: float) -> None:
         each.__dict__[_RATE] = functools.partial(_climbing_rate, each, start, steps, initial)
 
 
-def end_warm_up(optimizer: Any, *, if_over: bool = False) -> None:
+def end_warm_up(optimizer: Any, *, if_over: bool = False) -> bool:
     """Let an optimizer give its plain learning rate again; a compiled step scales by 1 by then.
 
     Args:
         optimizer: The optimizer.
         if_over: True to leave a climb alone that is still going on.
+
+    Returns:
+        True if a climb was ended before it was over: a compiled step would go on with it.
     """
+    is_cut_short = False
     for each in all_optimizers(optimizer):
         climb = each.__dict__.get(_RATE)
         if climb is None:
             continue
         _, start, steps, _ = climb.args
-        if not if_over or int(host_value(each._iterations)) >= start + steps:
+        is_over = int(host_value(each._iterations)) >= start + steps
+        if is_over or not if_over:
             del each.__dict__[_RATE]
+            is_cut_short = is_cut_short or not is_over
+    return is_cut_short
 
 
 def _climbing_rate(optimizer: Any, start: int, steps: int, initial: float) -> Any:

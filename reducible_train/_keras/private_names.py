@@ -112,6 +112,7 @@ ATTRIBUTES = (
     PrivateName(_MODEL, "_initial_epoch", "int | NoneType", "begin a fit where another ended"),
     PrivateName(_MODEL, "_loss_tracker", "Mean", "the loss of samples, as `evaluate` tells it"),
     PrivateName(_MODEL, "_unpickle_model", "(file)", "unpickle a model of a class made meanwhile"),
+    PrivateName(_MODEL, "make_test_function", "(force=)", "notice that a fit was broken off"),
     PrivateName(_MODEL, "make_train_function", "(force=)", "a train function in mid-fit"),
     PrivateName(_MODEL, "train_function", "function", "thrown away when variables are dead"),
     PrivateName("keras.Sequential", "_functional", "Functional", "bookkeeping: the graph it hides"),

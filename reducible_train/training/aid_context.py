@@ -87,13 +87,13 @@ class ModelAidContext:
 
     def close(self) -> None:
         """Take away what was added."""
-        for optimizer in _keras.held_optimizers(self._model):
-            _keras.end_warm_up(optimizer)
+        optimizers = _keras.held_optimizers(self._model)
+        cut_short = [each for each in optimizers if _keras.end_warm_up(each)]
         for layer in self._penalized:
             if isinstance(layer, LowRank):  # a guard may have made it dense again
                 layer.penalize_product(0.0)
         _keras.add_no_more(self._model)
-        if self._penalized:
+        if self._penalized or cut_short:
             _keras.rebuild_functions(self._model, training=False)
         self._penalized.clear()
 

@@ -365,6 +365,7 @@ class RankScheduler(keras.callbacks.Callback):
         except BaseException:
             run.abandon()
             raise
+        run.watch(self)
         self._run = run
         judged = self.settings.criterion != MEASURED  # else by an analysis
         if judged and run.sampling.without == UNWATCHED and _keras.in_fit(self):

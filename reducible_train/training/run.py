@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reducible_train import _keras
@@ -65,6 +65,7 @@ class TrainingRun:
         self._listeners = Listeners(others)
         self._loss: float | None = None  # of the last epoch
         self._postponed: float | None = None  # time of a cut that waits for samples
+        self._end_watch: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         """The fit begins."""
@@ -189,6 +190,7 @@ class TrainingRun:
     def close(self) -> Shortfall | None:
         """The fit is over: take away what shall not stay, and say what it did not bring."""
         clock, control = self.clock, self.control
+        self._end_watch()
         self.sampling.drop()
         control.close(clock.epoch, clock.step, self._comparers.as_left(self.model))
         self._comparers.close(self.model, clock.epoch)
@@ -215,8 +217,20 @@ class TrainingRun:
         """The epoch whose weights another callback puts back at the end; `None` if none does."""
         return self._comparers.kept_epoch
 
+    def watch(self, callback: Any) -> None:
+        """Have `abandon` called before the model is used again, if the fit is broken off.
+
+        Args:
+            callback: The one that the fit calls.
+        """
+        models = (self.model, _keras.trained_model(self.model))
+        self._end_watch = _keras.when_broken_off(callback, models, self.abandon)
+
     def abandon(self) -> None:
         """The fit was broken off: take away what it has added to the model."""
+        self._end_watch()
+        _keras.sync_state(self.model)
+        _keras.put_back_train_function(self.model)
         self.sampling.drop()
         self.control.abandon()
 

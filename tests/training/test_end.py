@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import threading
 import time
 import warnings
 
@@ -31,6 +32,7 @@ from reducible_train import (
     RankScheduler,
     RankTensorBoard,
     Regrow,
+    Rewarm,
     Search,
     _keras,
     analyze,
@@ -606,6 +608,117 @@ def test_a_fit_that_was_broken_off_leaves_nothing_to_the_next():
     assert set(scheduler.report.ranks.values()) == {4}
     assert [cut.epoch for cut in scheduler.report.cuts] == [0, 2]
     assert broken.losses == model.losses == []
+
+
+class Breaks(keras.callbacks.Callback):
+    """Breaks off a fit: before the first step, or after the second."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.when == "before":
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1:
+            raise KeyboardInterrupt
+
+
+def broken_off(model, scheduler, when, x=X, y=Y, **options):
+    """What holds the frames of the fit, as a notebook does after an error."""
+    with pytest.raises(KeyboardInterrupt) as held:
+        fit(model, scheduler, Breaks(when), x=x, y=y, **options)
+    return held
+
+
+def of_class(number):
+    y = np.full(SAMPLES, number)
+    return tf.data.Dataset.from_tensor_slices((X, y)).batch(BATCH)
+
+
+def mean_target(y, outputs):
+    return keras.ops.cast(y, "float32")
+
+
+NEXT = {
+    "fit": lambda model: model.fit(of_class(1), verbose=0, shuffle=False).history["mean_target"],
+    "scheduler": lambda model: fit(
+        model, RankScheduler(0.5), x=of_class(1), y=None, shuffle=False, epochs=2
+    )["mean_target"],
+    "one batch": lambda model: [model.train_on_batch(X, np.ones(SAMPLES))[1]],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("then", NEXT)
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_trained_after_a_fit_that_was_broken_off_is_its_own_data(when, steps, then):
+    model = small(metrics=[mean_target], steps_per_execution=steps)
+    scheduler = RankScheduler(PiecewiseConstant((1.0, 0.5), (0, 9)) if when == "after" else 0.5)
+    held = broken_off(model, scheduler, when, of_class(0), None, shuffle=False, epochs=10)
+    assert model.count_params() == small().count_params()
+    np.testing.assert_array_equal(NEXT[then](model), 1.0)
+    assert (model.count_params() < small().count_params()) == (then == "scheduler")
+    del held
+
+
+def test_a_step_of_a_callbacks_own_takes_no_batch_of_the_fit():
+    class Own(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(self.model.train_on_batch(X, np.ones(SAMPLES))[1])
+            self.model.reset_metrics()
+
+    seen = []
+    model = small(metrics=[mean_target])
+    logs = fit(model, RankScheduler(0.5), Own(), x=of_class(0), y=None, shuffle=False, epochs=1)
+    assert seen == [1.0] * 3
+    assert logs["mean_target"] == [0.0]
+    assert model.optimizer.iterations == 6
+
+
+@pytest.mark.traced
+@pytest.mark.parametrize("then", ["evaluate", "fit", "train_on_batch", "test_on_batch"])
+def test_aids_of_a_fit_that_was_broken_off_end_before_the_model_is_used_again(then):
+    model, twin = small(run_eagerly=False), small(run_eagerly=False)
+    aids = [ProductDecay(1.0), Rewarm(steps=500)]
+    held = broken_off(model, RankScheduler(rank=4, aids=aids), "after", epochs=2)
+    assert len(model.losses) == 2, "a penalty on each factorised kernel"
+    factorize(twin, rank=4)
+    twin.set_weights(model.get_weights())
+    more = {} if "batch" in then else {"verbose": 0}
+    ours, theirs = (getattr(each, then)(X, Y, **more) for each in (model, twin))
+    if then == "fit":
+        ours, theirs = ours.history["loss"], theirs.history["loss"]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert model.losses == []
+    assert model.optimizer._get_current_learning_rate() == model.optimizer.learning_rate
+    assert not {"make_train_function", "make_test_function"} & vars(model).keys()
+    del held
+
+
+def test_aids_of_a_fit_that_runs_stay_whatever_a_callback_has_evaluated():
+    class Evaluates(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            thread = threading.Thread(target=self.model.evaluate, args=(X, Y))
+            thread.start()
+            thread.join()
+            self.model.test_on_batch(X, Y)
+
+        def on_epoch_end(self, epoch, logs=None):
+            losses.append(len(self.model.losses))
+
+    losses = []
+    model = small()
+    scheduler = RankScheduler(0.5, aids=[ProductDecay(0.1)])
+    fit(model, scheduler, Evaluates(), validation_data=(X, Y), epochs=3)
+    assert losses == [2, 2, 2]
+    assert model.losses == []
+    assert not {"make_train_function", "make_test_function"} & vars(model).keys()
 
 
 def test_a_fit_that_is_refused_leaves_nothing():
