@@ -7,6 +7,7 @@ back as they were.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -105,6 +106,7 @@ def change_kernels(
     training: bool = False,
     at_split: Correction = "signal",
     at_truncation: Correction = "signal",
+    last: Callable[[], None] = lambda: None,
 ) -> None:
     """Bring kernels of a model to new ranks, optimizer state included.
 
@@ -114,12 +116,14 @@ def change_kernels(
         training: True inside `fit`, whose train function must be made anew at once.
         at_split: What becomes of second moments at a first factorisation.
         at_truncation: What becomes of them at a truncation.
+        last: Called once all is changed; if it fails, nothing was.
 
     Raises:
         SpectrumError: The new numbers of a kernel could not be computed; the model is as it was.
-        SurgeryError: Keras failed on the way; likewise.
+        SurgeryError: Keras failed on the way, or `last` did; likewise.
     """
     if not changes:
+        last()
         return
     layers = list({id(c.kernel.layer): c.kernel.layer for c in changes}.values())
     holders = _keras.find_holders(layers, [v for c in changes for v in c.kernel.variables])
@@ -143,22 +147,42 @@ def change_kernels(
                     at_truncation=at_truncation,
                 )
             mark_containers(model, *holders.models)
+            last()
             _shift_outputs([(i.kernel, i.shift) for i in installed], holders.optimizers)
     except BaseException as error:  # an interruption too leaves the model as it was
         for restore in restores:
             restore()
         mark_containers(model, *holders.models)
         _keras.rebuild_functions(model, *holders.models, training=training)
-        if isinstance(error, SpectrumError) or not isinstance(error, Exception):
+        known = isinstance(error, SpectrumError | SurgeryError)
+        if known or not isinstance(error, Exception):
             raise
         raise SurgeryError(
             f"The ranks of model '{model.name}' could not be changed; it is as it was. "
             f"{type(error).__name__}: {error}"
         ) from error
-    _keras.rebuild_functions(model, *holders.models, training=training)
-    _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
-    _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
-    _keras.release(dead)
+
+    def follow() -> None:
+        _keras.rebuild_functions(model, *holders.models, training=training)
+        _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
+        _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
+        _keras.release(dead)
+
+    to_the_end(follow)
+
+
+def to_the_end(act: Callable[[], None]) -> None:
+    """Do what must not be left half done: once more if it is broken off, as by Ctrl-C.
+
+    Args:
+        act: What to do; done twice, it comes to the same.
+    """
+    try:
+        act()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            act()
+        raise
 
 
 def pull_kernels(model: Any, changes: Sequence[KernelChange], fraction: float) -> None:
@@ -254,7 +278,9 @@ def _follower(
     return lambda: state
 
 
-def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
+def apply_plan(
+    model: Any, plan: Plan, *, training: bool = False, last: Callable[[], None] = lambda: None
+) -> None:
     """Bring a model to the ranks of a plan; kernels it does not name become dense.
 
     The new factors hold zeros, to be filled from a file.
@@ -263,10 +289,11 @@ def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
         model: A built model.
         plan: What `plan_of` gives.
         training: True inside `fit`, whose train function must be made anew at once.
+        last: Called once all is changed; if it fails, nothing was.
 
     Raises:
-        SurgeryError: The plan names a kernel the model does not have, or does not fit one;
-            the model is as it was.
+        SurgeryError: The plan names a kernel the model does not have, does not fit one, or
+            `last` failed; the model is as it was.
     """
     change_kernels(
         model,
@@ -275,6 +302,7 @@ def apply_plan(model: Any, plan: Plan, *, training: bool = False) -> None:
             for kernel, zeros, split in planned(model, plan)
         ],
         training=training,
+        last=last,
     )
 
 

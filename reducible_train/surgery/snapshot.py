@@ -119,15 +119,26 @@ def restore(model: Any, snapshot: ModelSnapshot, *, training: bool = False) -> N
 
     Raises:
         FileAccessError: The values cannot be read; the model is as it was.
-        SurgeryError: The model has other variables now (layers added, another optimizer).
+        SurgeryError: The model has other variables now (layers added, another optimizer);
+            likewise.
     """
     values = snapshot.read()
     _keras.sync_state(model)
-    apply_plan(model, snapshot.plan, training=training)
-    for optimizer in _other_optimizers(model):
-        if all(optimizer is not each for each in snapshot.others):
-            _keras.unbuild_all(optimizer)
-    found = _variables(model, snapshot.others)
+    before = _variables(model, snapshot.others)
+
+    def fill() -> None:
+        found = _variables(model, snapshot.others)
+        _check_forms(model, found, snapshot)
+        with _keras.strategy_scope(model):
+            _assign(found, values, list(before.values()))
+        for optimizer in _other_optimizers(model):
+            if all(optimizer is not each for each in snapshot.others):
+                _keras.unbuild_all(optimizer)
+
+    apply_plan(model, snapshot.plan, training=training, last=fill)
+
+
+def _check_forms(model: Any, found: Mapping[Key, Any], snapshot: ModelSnapshot) -> None:
     forms = {key: tuple(int(size) for size in v.shape) for key, v in found.items()}
     if forms != {key: shape for key, (shape, _) in snapshot.forms.items()}:
         strange = sorted({name for name, _ in forms.keys() ^ snapshot.forms.keys()})
@@ -136,9 +147,22 @@ def restore(model: Any, snapshot: ModelSnapshot, *, training: bool = False) -> N
             f"cannot be put back. Received: changes in {', '.join(strange[:5]) or 'their shapes'}. "
             "Leave layers and optimizer alone while it trains."
         )
-    with _keras.strategy_scope(model):
+
+
+def _assign(
+    found: Mapping[Key, Any], values: Mapping[Key, np.ndarray], before: Sequence[Any]
+) -> None:
+    """Give variables their values; if that fails, those that were there `before` keep theirs."""
+    known, kept = {id(variable) for variable in before}, list[tuple[Any, np.ndarray]]()
+    try:
         for key, variable in found.items():
+            if id(variable) in known:
+                kept.append((variable, np.array(_keras.host_value(variable))))
             variable.assign(values[key])
+    except BaseException:  # an interruption, too
+        for variable, value in kept:
+            variable.assign(value)
+        raise
 
 
 def _other_optimizers(model: Any) -> list[Any]:

@@ -10,9 +10,10 @@ import pytest
 import zoo
 from test_transport import OPTIMIZERS
 
-from reducible_train import FileAccessError, SurgeryError
+from reducible_train import FileAccessError, SurgeryError, _keras
 from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery import snapshot as snapshots
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.plans import plan_of
 from reducible_train.surgery.snapshot import restore, take_snapshot
@@ -156,13 +157,67 @@ def test_a_folder_that_cannot_be_is_an_error(tmp_path):
         take_snapshot(zoo.compiled(zoo.sequential()), tmp_path / "file" / "deeper")
 
 
-def test_another_optimizer_is_refused_by_name():
+def test_another_optimizer_is_refused_by_name_and_the_model_stays_as_it_was():
     model = zoo.compiled(zoo.sequential(), "sgd")
     snapshot = take_snapshot(model)
     zoo.compiled(model, "adam")
+    to_rank(model, 4)
     model.fit(*zoo.data(model), verbose=0)
-    with pytest.raises(SurgeryError, match=r"other variables.*_momentums"):
+    plan, before = plan_of(model), state(model)
+    with pytest.raises(SurgeryError, match=r"^Model 'stack' has other variables.*_momentums"):
         restore(model, snapshot)
+    assert plan_of(model) == plan
+    assert_same(state(model), before)
+    model.fit(*zoo.data(model), verbose=0)
+
+
+def interrupted_once(act, number, *, after):
+    """What is interrupted at one of its calls: before it begins, or when it is done."""
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) != number:
+            return act(*args, **kwargs)
+        if after:
+            act(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    return interrupted
+
+
+PLACES = {
+    "plan": (snapshots, "apply_plan", 1),
+    "functions": (_keras, "rebuild_functions", 1),
+    "dead variables": (_keras, "release", 1),
+    "first value": (keras.Variable, "assign", 1),
+    "a late value": (keras.Variable, "assign", 24),
+}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_interruption_leaves_a_whole_model_of_before_or_after_it(monkeypatch, place, after):
+    model = zoo.compiled(zoo.sequential())
+    x, y = zoo.data(model)
+    zoo.step(model, x, y)
+    snapshot, whole = take_snapshot(model), {0: state(model)}
+    to_rank(model, 4)
+    model.fit(x, y, verbose=0)
+    whole[2], stale = state(model), model.train_function
+    where, name, number = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, interrupted_once(getattr(where, name), number, after=after))
+        with pytest.raises(KeyboardInterrupt):
+            restore(model, snapshot, training=True)
+    now = whole[len(plan_of(model))]
+    assert_same(state(model), now)
+    is_untouched = place == "plan" and not after
+    assert (model.train_function is stale) == is_untouched
+    model.fit(x, y, verbose=0)
+    assert not np.array_equal(model.get_weights()[0], now[0][1]), "it trains what is there"
+    restore(model, snapshot)
+    assert_same(state(model), whole[0])
 
 
 def test_an_optimizer_not_built_yet_is_remembered_too():
