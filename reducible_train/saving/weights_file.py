@@ -42,6 +42,7 @@ _OPTIMIZER = re.compile(r"(?:^|/|_)optimizer(?:/|$)")
 _MOST_COPIES = 8  # of the weights: values, averages and state of the hungriest optimizers
 _WIDEST = 8  # bytes of a number
 _OVERHEAD = 8192  # bytes that HDF5 spends on a variable and its groups
+_ANEW = "Save it anew by `model.save_weights`."
 
 
 def is_weights_file(path: Any) -> bool:
@@ -49,7 +50,9 @@ def is_weights_file(path: Any) -> bool:
     return str(path).endswith((".weights.h5", ".weights.json", ".keras"))
 
 
-def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None:
+def load_keras_weights(
+    model: Any, path: Any, *, training: bool = False, remedy: str = _ANEW
+) -> None:
     """Bring a model to the ranks of a weights file, then let Keras load it.
 
     It is checked that every path and shape fits before anything is changed. The optimizer
@@ -59,15 +62,16 @@ def load_keras_weights(model: Any, path: Any, *, training: bool = False) -> None
         model: A built model.
         path: A file of `model.save_weights` or `model.save`.
         training: True inside `fit`, whose train function must be made anew at once.
+        remedy: What to do if it is damaged.
 
     Raises:
         FormatError: The file is damaged, or does not fit the model; it is as it was.
         FileAccessError: It cannot be read.
     """
     with _weights_of(path, _most_bytes(model)) as weights:
-        stored = _stored_in(weights, path)
+        stored = _stored_in(weights, path, remedy)
         plan = _fitting_plan(model, stored, path)
-        _check_readable(weights, _loaded_places(model, stored), path)
+        _check_readable(weights, _loaded_places(model, stored), path, remedy)
         apply_plan(model, plan, training=training)
         optimizers = _misfitting_optimizers(model, stored)
         if any(name in stored for name in optimizers):
@@ -128,24 +132,21 @@ def _most_bytes(model: Any) -> int:
     return _MOST_COPIES * (_WIDEST * numbers + _OVERHEAD * (len(model.variables) + 64))
 
 
-def _stored_in(weights: Path, path: Any) -> Stored:
+def _stored_in(weights: Path, path: Any, remedy: str) -> Stored:
     try:
         return _keras.stored_variables(weights)
     except Exception as error:  # h5py fails in any way on a forged file
         raise FormatError(
-            f"{path} is no weights file of Keras, or it is damaged: {error}. Save it anew by "
-            "`model.save_weights`."
+            f"{path} is no weights file of Keras, or it is damaged: {error}. {remedy}"
         ) from error
 
 
-def _check_readable(weights: Path, places: Collection[str], path: Any) -> None:
+def _check_readable(weights: Path, places: Collection[str], path: Any, remedy: str) -> None:
     """Read what is about to be loaded, once it is known to fit: nothing may fail half-way."""
     try:
         _keras.read_variables(weights, places)
     except Exception as error:  # as above
-        raise FormatError(
-            f"{path} is damaged: {error}. Save it anew by `model.save_weights`."
-        ) from error
+        raise FormatError(f"{path} is damaged: {error}. {remedy}") from error
 
 
 # --- the plan of a file -------------------------------------------------------------------

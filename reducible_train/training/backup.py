@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from reducible_train.training.rank_scheduler import RankScheduler
 _VERSION = 2
 _FILE = "state.json"
 _OLD_FILE = "story.json"  # what it was called first
+_REMEDY = "Remove the folder to begin anew."
 
 
 class RankBackupAndRestore(keras.callbacks.Callback):
@@ -113,7 +115,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             raise FormatError(f"{self.backup_dir} is of another training: {fault}")
         if backup.get("trains_by_its_optimizer", True):
             _keras.built_optimizer(self.model)
-        load_keras_weights(self.model, self._weights(backup["epochs"]), training=True)
+        weights = self._weights(backup["epochs"])
+        load_keras_weights(self.model, weights, training=True, remedy=_REMEDY)
         self.scheduler.set_state(backup["scheduler"])
         put_back(self.model, comparers, backup["state"], arrays)
         _keras.set_swapped_averages(callbacks, backup["averages"])
@@ -203,14 +206,13 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         path = self._state(epochs)
         if not path.exists():
             return {}
+        with accessing(path, "read"):
+            raw = path.read_bytes()
         try:
-            with accessing(path, "read"), np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(raw), allow_pickle=False) as file:
                 return dict(file)
-        except ValueError as error:
-            raise FormatError(
-                f"{path} is no backup that can be resumed: {error}. Remove the folder to begin "
-                "anew."
-            ) from error
+        except Exception as error:  # numpy and zipfile fail in any way
+            raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
     def _remove(self, but: Sequence[Path] = ()) -> None:
         for name in (self._weights("*").name, self._state("*").name):
@@ -226,16 +228,19 @@ def _read(path: Path) -> dict[str, Any]:
         FormatError: It is something else, or of another version.
     """
     with accessing(path, "read"):
-        text = path.read_text(encoding="utf-8")
+        raw = path.read_bytes()
     try:
-        backup: dict[str, Any] = json.loads(text)
+        backup: dict[str, Any] = json.loads(raw)
         known = backup["version"] == _VERSION and isinstance(backup["state"], Mapping)
         known = known and isinstance(backup["averages"], list)
+        known = known and isinstance(backup["scheduler"], Mapping)
         if known and isinstance(backup["epochs"], int):
             return backup
         fault = f"it is of version {backup['version']!r}, not {_VERSION}"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         fault = f"{type(error).__name__}: {error}"
-    raise FormatError(
-        f"{path} is no backup that can be resumed: {fault}. Remove the folder to begin anew."
-    )
+    raise _damaged(path, fault)
+
+
+def _damaged(path: Path, fault: str) -> FormatError:
+    return FormatError(f"{path} is no backup that can be resumed: {fault}. {_REMEDY}")

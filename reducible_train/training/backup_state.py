@@ -72,7 +72,23 @@ def misfit_of(
             f"its random and stateful layers had states of shapes {found}. Received: a model "
             f"with {shapes}. Use the same model, or remove the folder to begin anew."
         )
+    if not arrays.keys() >= _remembered(state):
+        return (
+            "what callbacks remember of the epochs is not all there. Received: a file of state "
+            f"with {', '.join(arrays) or 'nothing in it'}. Remove the folder to begin anew."
+        )
     return None
+
+
+def _remembered(state: Mapping[str, Any]) -> set[str]:
+    """The names of the arrays that callbacks remember."""
+    return {
+        _mark(number, name, index)
+        for number, memory in enumerate(state.get("callbacks", ()))
+        for name, value in memory["marks"].items()
+        if isinstance(value, Mapping)
+        for index in range(value["arrays"])
+    }
 
 
 def put_back(

@@ -651,10 +651,39 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
         fit(scheduler, backup, model=other)
     assert plan_of(other) == {}
     state = json.loads((tmp_path / "state.json").read_text())
-    for text in (json.dumps(state | {"version": 99}), "{", "[]"):
-        (tmp_path / "state.json").write_text(text)
+    texts = (json.dumps(state | {"version": 99}), json.dumps(state | {"scheduler": 1}), "{", "[]")
+    for raw in (*(text.encode() for text in texts), b"", b"\xff\xfe\x00\x80" * 9, b"[" * 10**6):
+        (tmp_path / "state.json").write_bytes(raw)
         with pytest.raises(FormatError, match=r"state\.json is no backup.*Remove the folder"):
             fit(scheduler, backup)
+
+
+DAMAGES = {
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "turned": lambda path: path.write_bytes(bytes(255 - each for each in path.read_bytes())),
+    "of one array": lambda path: path.write_bytes(b"\x93NUMPY" + b"\0" * 99),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("state.npz", how) for how in DAMAGES),
+        *(("weights.h5", how) for how in DAMAGES if how != "gone"),
+    ],
+)
+def test_a_damaged_backup_is_refused_with_what_helps_and_the_model_left(tmp_path, name, how):
+    scheduler = RankScheduler(rank=4)
+    stop = RankEarlyStopping(scheduler, "loss", patience=9, restore_best_weights=True)
+    backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+    fit(scheduler, stop, backup, epochs=1)
+    DAMAGES[how](tmp_path / f"epoch_1.{name}")
+    model = zoo.compiled(zoo.sequential(), "sgd")
+    with pytest.raises(FormatError, match=r"Remove the folder to begin anew\.$"):
+        fit(scheduler, stop, backup, model=model)
+    assert plan_of(model) == {}
 
 
 @pytest.mark.parametrize(
