@@ -8,9 +8,12 @@ collector knows all of them, so they are looked for there; a kind of holder is a
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from functools import partial
+from itertools import chain, compress
+from operator import call
 from typing import Any
 
 import keras
@@ -92,10 +95,29 @@ def _alive() -> Iterator[tuple[str, Any]]:
     """Every live object of a kind of holder, with the name of the kind."""
     roots = {name: root for name, kind in _KINDS.items() if (root := kind.root()) is not None}
     names = {id(each): name for name, root in roots.items() for each in _with_subclasses(root)}
-    objects: list[Any] = gc.get_objects()
-    kinds = map(id, map(type, objects))  # half a million, so all within the interpreter
-    for found in list(compress(objects, map(names.__contains__, kinds))):
+    for found in _objects_of(names):
         yield names[id(type(found))], found
+
+
+def _objects_of(types: Container[int]) -> list[Any]:
+    """Every live object of some types, given by their ids.
+
+    Of half a million objects all are looked at within the interpreter, which lets no other thread
+    run before those that are not wanted are let go: a tuple that one is still building must not be
+    held by anybody, or it fails there.
+    """
+    every: list[list[Any]] = []
+    found: list[Any] = []
+    objects, same = (chain.from_iterable(every) for _ in range(2))
+    wanted = map(types.__contains__, map(id, map(type, same)))
+    steps: tuple[Callable[[], Any], ...] = (
+        partial(every.extend, map(gc.get_objects, [None])),
+        partial(found.extend, compress(objects, wanted)),
+        every.clear,
+        partial(list, wanted),  # at its end by now, which lets go of them, too
+    )
+    deque(map(call, steps), maxlen=0)
+    return found
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:

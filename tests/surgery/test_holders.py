@@ -6,6 +6,8 @@ optimizer trains the factors, and what it knew of other variables is there bit f
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -487,3 +489,30 @@ def test_a_warm_up_is_for_every_optimizer_of_a_model():
     support.close()
     after = [float(each._get_current_learning_rate()) for each in model.by_part.values()]
     np.testing.assert_allclose(after, rates)
+
+
+def test_looking_for_holders_leaves_other_threads_alone():
+    """A tuple that another thread is building fails there if anybody holds it meanwhile."""
+    failures, passes, done = [], [], threading.Event()
+    many = [[number] for number in range(100_000)]
+
+    def build():
+        while not done.is_set():
+            try:
+                passes.append(len(tuple(each for each in map(str, range(300)))))
+            except SystemError as error:
+                failures.append(error)
+
+    builds, interval = threading.Thread(target=build), sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        builds.start()
+        for _ in range(20):
+            _keras.find_holders([], [])
+    finally:
+        done.set()
+        builds.join()
+        sys.setswitchinterval(interval)
+    assert many
+    assert passes
+    assert not failures
