@@ -36,11 +36,17 @@ class Config:
         model: The sections of the file.
         source: Name of the file, for errors found later.
         lines: Line of each place in the file, for errors found later.
+        values: What the sections were made from.
     """
 
     model: ConfigModel
     source: str
-    lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
+    lines: Mapping[Place, int] = field(repr=False)
+    values: Any = field(repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, is checked anew: its sections are those of what is known there."""
+        return _checked, (Document(self.values, self.lines), self.source, {})
 
     @property
     def compression(self) -> Section:
@@ -174,7 +180,7 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
     problems = [*document.problems, *_located(_once(found), document.lines)]
     if problems or model is None:
         raise ConfigError(source, problems)
-    config = Config(model, source, document.lines)
+    config = Config(model, source, document.lines, values)
     try:
         config.schedules()
     except ArgumentError as error:  # a rule of its own that some kind of schedule has

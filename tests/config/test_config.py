@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import subprocess
@@ -483,6 +484,16 @@ def test_an_error_survives_pickling():
         parse_config({})
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_configuration_survives_pickling_and_copies(path):
+    config = load_config(path, {"training.epochs": 64})
+    for again in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), copy.copy(config)):
+        assert again == config
+        assert repr(again) == repr(config)
+        assert again.schedules() == config.schedules()
+        assert again.lines == config.lines
 
 
 # --- schema ---------------------------------------------------------------------------
