@@ -265,6 +265,7 @@ def check_layouts() -> None:
         assert len(split) == 12, split
         for path, axes in split.items():
             assert axes == (None, "model" if "kernel_v_" in path else None), (path, axes)
+        check_last_step(np.ones((96, 12), "float32"), np.zeros(96, int))
         merge(model)
         kernels = [v for v in model.variables if v.name == "kernel"]
         assert all(v.value.sharding.spec[1] == "model" for v in kernels)
@@ -329,7 +330,7 @@ def check_streams() -> None:
 
 def check_last_step(x: np.ndarray, y: np.ndarray) -> None:
     """Where Keras announces a step for which there is no data, nothing is cut."""
-    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(32), keras.layers.Dense(5)])
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(32), keras.layers.Dense(6)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     at_ends = []
 

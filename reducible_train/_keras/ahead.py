@@ -164,7 +164,8 @@ def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
         return None
     if keras.backend.backend() == "tensorflow":
         return Fetched(model, take)
-    return None if batches_of_fit(model) is None else Ahead(take)
+    is_spread = keras.distribution.distribution() is not None
+    return None if is_spread or batches_of_fit(model) is None else Ahead(take)
 
 
 def before_step(

@@ -341,8 +341,7 @@ def numbers_of_sample(model: Any) -> int | None:
     for _, layer in walk(part):
         if is_graph_model(layer) or id(layer) in within:
             continue
-        loops = [layer, *(each for _, each in children(layer))]
-        is_loop = any(isinstance(each, keras.layers.RNN) for each in loops)
+        is_loop = isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional))
         within.update(id(each) for _, each in walk(layer) if is_loop)
         numbers = [_numbers_of(node, is_loop) for node in layer._inbound_nodes]
         if (children(layer) and not is_loop) or not numbers or None in numbers:
@@ -354,9 +353,10 @@ def numbers_of_sample(model: Any) -> int | None:
 def _numbers_of(node: Any, is_loop: bool) -> int | None:
     """The numbers of the largest output of one call of a layer; `None` for open lengths."""
     shapes = [tuple(each.shape[1:]) for each in node.outputs]
-    steps = node.input_tensors[0].shape[1] if is_loop else None
-    if is_loop and (shapes[0][0] != steps or len(shapes[0]) == 1):
-        shapes.append((steps, *shapes[0]))
+    if is_loop:
+        steps = node.input_tensors[0].shape[1]
+        if shapes[0][0] != steps or len(shapes[0]) == 1:
+            shapes.append((steps, *shapes[0]))
     if any(None in shape for shape in shapes):
         return None
     return max(map(math.prod, shapes))

@@ -52,7 +52,7 @@ class Loop:
         has_unknown_length: True if it learns only from a step that its data has ended. So it is
             with generators and filtered datasets; torch's fetches the data before it announces a
             step. Keras's `params` tell a number of steps that may be the user's, or one too many.
-        batches: Its batches, on JAX and torch, where they can be looked at.
+        batches: Its batches, on JAX and torch.
     """
 
     is_fit: bool = False

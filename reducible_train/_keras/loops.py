@@ -102,7 +102,9 @@ def in_graphs(layers: Sequence[Any]) -> Iterator[None]:
     loops = [loop for loop in loops if "inner_loop" not in vars(loop)]
     try:
         for loop in loops:
-            vars(loop)["inner_loop"] = tf.function(loop.inner_loop, autograph=False)
+            traced = tf.function(loop.inner_loop, autograph=False, reduce_retracing=True)
+            traced._omit_frequent_tracing_warning = True  # sequences of a few lengths are usual
+            vars(loop)["inner_loop"] = traced
         yield
     finally:
         for loop in loops:

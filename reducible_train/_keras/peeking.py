@@ -64,9 +64,9 @@ class Batches:
 def batches_of(epoch_iterator: Any) -> Batches | None:
     """Those of a running `fit`, that began no epoch yet or was asked for them before.
 
-    `None` where they cannot be looked at: on TensorFlow, and on several devices.
+    `None` on TensorFlow.
     """
-    if keras.backend.backend() == "tensorflow" or keras.distribution.distribution() is not None:
+    if keras.backend.backend() == "tensorflow":
         return None
     known = getattr(epoch_iterator._get_iterator, "__self__", None)
     return known if isinstance(known, Batches) else Batches(epoch_iterator)

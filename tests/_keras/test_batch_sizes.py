@@ -21,6 +21,25 @@ def functional():
     return keras.Model(inputs, L.Dense(2)(inner(inputs)))
 
 
+@keras.saving.register_keras_serializable("batch_sizes")
+class Score(L.Layer):
+    """A number of each sequence; whatever comes before its loop nobody knows."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.wide, self.loop = L.Dense(64), L.LSTM(3)
+
+    def build(self, shape):
+        self.wide.build(shape)
+        self.loop.build((*shape[:-1], 64))
+
+    def call(self, inputs):
+        return self.loop(self.wide(inputs))[:, 0]
+
+    def compute_output_shape(self, shape):
+        return shape[:1]
+
+
 MODELS = {
     "sequential": (lambda: keras.Sequential([keras.Input((4, 4, 3)), L.Conv2D(5, 3), L.Flatten()]),
                    2 * 2 * 5 + 20),
@@ -28,6 +47,10 @@ MODELS = {
     "open length": (lambda: keras.Sequential([keras.Input((None, 3)), L.Conv1D(4, 2)]), None),
     "layers of layers": (
         lambda: keras.Sequential([keras.Input((5, 3)), L.TimeDistributed(L.Dense(4))]), None),
+    "a loop in a layer of one's own": (
+        lambda: keras.Sequential([keras.Input((5, 3)), Score()]), None),
+    "a loop at each step": (
+        lambda: keras.Sequential([keras.Input((4, 5, 3)), L.TimeDistributed(L.LSTM(2))]), None),
     "loops": (
         lambda: keras.Sequential([
             keras.Input((5, 3)),

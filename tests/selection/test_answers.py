@@ -89,13 +89,14 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 @pytest.mark.parametrize("eager", [False, True])
-def test_loops_answer_as_they_predict_and_are_left_as_they_were(name, eager, rng):
+def test_loops_answer_as_they_predict_and_are_left_as_they_were(name, eager, rng, caplog):
     model = keras.Sequential([keras.Input((5, 2), batch_size=8), *LOOPS[name]()])
     model.compile(run_eagerly=eager)
     x = rng.normal(size=(8, 5, 2)).astype("float32")
     x[3:, 4] = 0
     told = outputs_of(model, Samples(x)).batches[0][""][0]
     np.testing.assert_allclose(told, model.predict(x, verbose=0), atol=1e-6)
+    assert "retracing" not in caplog.text
     loops = [each for each in model._flatten_layers() if isinstance(each, keras.layers.RNN)]
     assert loops
     assert not any("inner_loop" in vars(each) for each in loops)
