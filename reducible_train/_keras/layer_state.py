@@ -100,11 +100,26 @@ def without_tables(config: Any) -> Any:
     """A configuration without the vocabularies in it, or the names of files with them.
 
     They are among the tensors of the file, so they need no room in its header. Nor do arrays of
-    initializers, such as pretrained tables: zeros are in their place.
+    initializers, such as pretrained tables: zeros are in their place. A layer of a user's own
+    keeps its arrays, as its code may read them.
+    """
+    return _without_tables(config, stock=False)
+
+
+def _without_tables(config: Any, stock: bool) -> Any:
+    """The same of a part of a configuration.
+
+    Args:
+        config: The part.
+        stock: True if the innermost object that it is of is Keras's own, or of this package.
     """
     if isinstance(config, Mapping):
+        if {"class_name", "config"} <= config.keys():
+            stock = _is_stock_entry(config)
         plain = {
-            key: _ZEROS if _is_initial_array(key, value) else without_tables(value)
+            key: _ZEROS
+            if stock and _is_initial_array(key, value)
+            else _without_tables(value, stock)
             for key, value in config.items()
         }
         if config.get("class_name") in _TABLES and config.get("module") == "keras.layers":
@@ -112,7 +127,7 @@ def without_tables(config: Any) -> Any:
             plain["config"] = plain["config"] | dropped
         return plain
     if isinstance(config, (list, tuple)):
-        return [without_tables(each) for each in config]
+        return [_without_tables(each, stock) for each in config]
     return config
 
 
@@ -122,7 +137,8 @@ def _keeper(layer: Any) -> Keeper:
 
 # --- arrays of initializers -----------------------------------------------------------------
 
-# Arguments of Keras's layers, each for one of their variables: one of a user's own may be for more.
+# Arguments of Keras's layers, each for one of their variables. A layer of a user's own may use one
+# of the same name for more.
 _INITIAL = {
     f"{stem}_initializer"
     for stem in (
@@ -131,7 +147,16 @@ _INITIAL = {
     )
 }
 _ZEROS: dict[str, Any] = keras.initializers.serialize(keras.initializers.Zeros())
+_PACKAGE = "reducible_train"
 _FEW = 64  # entries of a configuration, which take no room to speak of
+
+
+def _is_stock_entry(entry: Mapping[str, Any]) -> bool:
+    """True for the entry of an object whose class is Keras's own, or of this package."""
+    module, registered = str(entry.get("module")), entry.get("registered_name")
+    if module.startswith("keras."):
+        return registered in (None, entry["class_name"])
+    return module.startswith(f"{_PACKAGE}.") and str(registered).startswith(f"{_PACKAGE}>")
 
 
 def _is_initial_array(key: str, value: Any) -> bool:

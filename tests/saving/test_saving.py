@@ -196,6 +196,52 @@ def test_an_array_that_may_be_in_no_variable_stays_in_the_file(tmp_path):
     np.testing.assert_array_equal(zoo.outputs(loaded, x), zoo.outputs(model, x))
 
 
+class Pretrained(keras.layers.Layer):
+    """A layer that reads its shape from its initializer, an argument named as Keras's are."""
+
+    def __init__(self, embeddings_initializer, inner=None, **kwargs):
+        super().__init__(**kwargs)
+        self.initial = keras.initializers.get(embeddings_initializer)
+        self.inner = keras.saving.deserialize_keras_object(inner) if inner else None
+        self.shape_of_table = np.shape(self.initial.value)
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=self.shape_of_table, initializer=self.initial)
+
+    def call(self, x):
+        return keras.ops.take(self.table, x, axis=0) + (self.inner(x) if self.inner else 0)
+
+    def get_config(self):
+        initial = keras.initializers.serialize(self.initial)
+        inner = keras.saving.serialize_keras_object(self.inner) if self.inner else None
+        return super().get_config() | {"embeddings_initializer": initial, "inner": inner}
+
+
+@keras.saving.register_keras_serializable("saving")
+class OwnDense(keras.layers.Dense):
+    """A dense layer that reads its initializer when it is made."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.largest = float(np.max(self.kernel_initializer.value))
+
+
+def test_arrays_of_layers_of_ones_own_stay_in_the_file_whatever_they_are_called(tmp_path):
+    table = np.random.default_rng(0).normal(size=(300, 16)).astype("float32")
+    initial, numbers = (keras.initializers.Constant(each) for each in (table, table[:32].T))
+    inner = keras.saving.serialize_keras_object(keras.layers.Embedding(300, 16, initial))
+    inputs = keras.Input((4,), dtype="int32")
+    x = OwnDense(32, kernel_initializer=numbers)(Pretrained(initial, inner, name="own")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    with pytest.warns(UserWarning, match="custom_objects"):
+        save_model(model, tmp_path / "model.reducible")
+    classes = {"Pretrained": Pretrained, "saving>OwnDense": OwnDense}
+    loaded, x = load_model(tmp_path / "model.reducible", classes), np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(zoo.outputs(loaded, x), zoo.outputs(model, x))
+    of_keras = loaded.get_layer("own").inner
+    assert isinstance(of_keras.embeddings_initializer, keras.initializers.Zeros)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float16", "float64"])
 def test_every_dtype_comes_back_bit_for_bit(policy, tmp_path):
     if policy == "float64" and keras.backend.backend() == "jax":
