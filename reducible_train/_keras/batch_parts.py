@@ -16,7 +16,7 @@ def parts_of(batch: Any, *, own: bool) -> tuple[Any, Any, Any]:
         batch: As `fit` takes it.
         own: True where Keras's own step does not take it apart. Then the first part is inputs, the
             second targets if there is one for each sample, and the third weights if it looks so:
-            in triplets of anchors, positives and negatives it does not.
+            in triplets of anchors, positives and negatives, three parts alike, it does not.
 
     Raises:
         ValueError: More parts than Keras knows, where it takes them apart.
@@ -47,9 +47,9 @@ def _are_of_samples(y: Any, x: Any) -> bool:
 
 
 def _are_weights(weight: Any, x: Any, y: Any) -> bool:
-    """True for numbers shaped as the first axes of the targets, that are not like the inputs."""
+    """True for numbers shaped as the first axes of the targets, where not all parts are alike."""
     given, targets = arrays_in(weight), [_shape(each) for each in arrays_in(y)]
-    if [_kind(each) for each in given] == [_kind(each) for each in arrays_in(x)]:
+    if _kinds(weight) == _kinds(x) == _kinds(y):
         return False
     return all(
         holds_numbers(getattr(each, "dtype", object)) and _fits(_shape(each), targets)
@@ -73,8 +73,8 @@ def _fits(shape: Any, targets: list[Any]) -> bool:
     )
 
 
-def _kind(value: Any) -> tuple[Any, str]:
-    return _shape(value), str(getattr(value, "dtype", ""))
+def _kinds(part: Any) -> list[tuple[Any, str]]:
+    return [(_shape(each), str(getattr(each, "dtype", ""))) for each in arrays_in(part)]
 
 
 def _shape(value: Any) -> tuple[int | None, ...] | None:

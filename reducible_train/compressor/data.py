@@ -38,5 +38,6 @@ def listening_notes(model: Any, criterion: Criterion) -> tuple[str, ...]:
     return (
         f"criterion={criterion.name!r} listens to model '{model.name}' called on the inputs of "
         "a batch, its first part, as for predictions; not to what else its own train_step "
-        "does.",
+        "does. A third part is read as sample weights where it fits the targets and the three "
+        "parts are not of one shape and dtype.",
     )

@@ -95,7 +95,9 @@ def test_gradients_that_nobody_can_take_are_refused_before_the_first_step(
 def test_a_model_that_says_its_loss_can_be_listened_to(criterion):
     _, scheduler = fitted(chain(OwnLoss), (X,), criterion=criterion)
     assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {criterion}
-    assert any("not to what else its own train_step does" in n for n in scheduler.report.notes)
+    told = scheduler.report.notes
+    assert any("not to what else its own train_step does" in n for n in told)
+    assert any("A third part is read as sample weights where it fits" in n for n in told)
 
 
 def test_what_a_model_cannot_be_called_on_is_told_before_the_first_step():
