@@ -157,8 +157,8 @@ def _first_guarded(settings: Timed, epochs: int, first_epoch: int) -> tuple[int,
     return _first_turn(settings, first), last
 
 
-def look_fault(settings: Timed, epochs: int | None, first_epoch: int = 0) -> Fault | None:
-    """That a training goes on between two looks at the ranks, and is over before the next.
+def never_looks(settings: Timed, epochs: int | None, first_epoch: int = 0) -> str | None:
+    """That a training begins between two looks at the ranks and is over before the next, in words.
 
     Args:
         settings: What is asked for.
@@ -168,12 +168,11 @@ def look_fault(settings: Timed, epochs: int | None, first_epoch: int = 0) -> Fau
     turn = _first_turn(settings, first_epoch)
     if epochs is None or settings.cadence.steps or not first_epoch < epochs <= turn:
         return None
-    return Fault(
-        ("cadence",),
+    return (
         f"Ranks must be looked at before some epoch of the training: with {settings.cadence} that "
         f"is before epoch {turn} first, counted from 0, where initial_epoch={first_epoch}. "
-        f"Received: epochs={epochs}, so that nothing would be cut. Train for epochs={turn + 1} or "
-        "more, or look at them more often, as by Cadence(epochs=1).",
+        f"Received: epochs={epochs}, so that nothing will be cut. Train for epochs={turn + 1} or "
+        "more, or look at them more often, as by Cadence(epochs=1)."
     )
 
 

@@ -18,7 +18,7 @@ from reducible_train.selection.sample_checks import check_asking
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
-from reducible_train.settings.timing import final_epoch, guard_faults, look_fault, timing_faults
+from reducible_train.settings.timing import final_epoch, guard_faults, never_looks, timing_faults
 from reducible_train.training.fit_data import check_fit_data
 from reducible_train.training.other_callbacks import (
     check_monitored,
@@ -73,28 +73,26 @@ def check_fit(
     check_asking(model, asking_in(settings), data if calibration.is_of_the_fit else None)
 
 
-def check_looks(
+def foreseen_shortfall(
     settings: CompressionSettings, scheduler: Any, compression: Compression | None
-) -> None:
-    """Refuse a fit that is over before ranks are looked at, where they surely should have fallen.
+) -> str | None:
+    """That a fit is over before ranks are looked at, where they surely should have fallen.
 
     Not where cuts may have been undone before, or a look may have left a dense model as it is.
+    It is told, not refused: a fit for each epoch may go on to the next look.
 
     Args:
         settings: What is asked for.
         scheduler: The callback whose `on_train_begin` this is called from.
         compression: Its model on the way; `None` where that has no weights yet.
-
-    Raises:
-        ArgumentError: It is.
     """
     epochs, first = (scheduler.params or {}).get("epochs"), _keras.first_epoch(scheduler)
-    fault = look_fault(settings, epochs, first)
-    if fault is None or compression is None or settings.guard is not None:
-        return
+    words = never_looks(settings, epochs, first)
+    if words is None or compression is None or settings.guard is not None:
+        return None
     unmet = compression.progress.unmet()
-    if unmet is not None and unmet.foreseeable and not _is_cut(scheduler.model):
-        raise_first([fault])
+    surely = unmet is not None and unmet.foreseeable and not _is_cut(scheduler.model)
+    return words if surely else None
 
 
 def _is_cut(model: Any) -> bool:

@@ -33,7 +33,7 @@ from reducible_train.settings.timing import final_epoch
 from reducible_train.training.answering import watch_of_fit
 from reducible_train.training.clock import timed
 from reducible_train.training.lost_weights import NAN_REMEDY
-from reducible_train.training.preflight import check_fit, check_looks
+from reducible_train.training.preflight import check_fit, foreseen_shortfall
 from reducible_train.training.rank_logs import tell_ranks
 from reducible_train.training.run import TrainingRun
 from reducible_train.training.sampling import CalibrationSet
@@ -174,6 +174,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._calibration = CalibrationSet(self.calibration)
         self._loop = _keras.Loop()
         self._run: TrainingRun | None = None  # the fit that runs, or was broken off
+        self._is_foretold = False  # what the fit will not bring, before it
         self._outcome: Report | None = None  # of the last fit, or of the one this is a copy from
         self._began: float | None = None  # when its cuts began
 
@@ -320,7 +321,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._outcome, self._began = self._told(), self._cuts_began()
         self._run = None
         told = "" if self.shortfall is None else str(self.shortfall)
-        if told:
+        if told and not self._is_foretold:
             warnings.warn(told, ShortfallWarning, stacklevel=3)
         guard = run.control.guard
         if guard is not None:
@@ -361,12 +362,14 @@ class RankScheduler(keras.callbacks.Callback):
         run = self._new_run(others, data)
         try:
             run.begin()
-            check_looks(self.settings, self, run.control.compression)
+            foreseen = foreseen_shortfall(self.settings, self, run.control.compression)
+            if foreseen is not None:
+                warnings.warn(foreseen, ShortfallWarning, stacklevel=3)
         except BaseException:
             run.abandon()
             raise
         run.watch(self)
-        self._run = run
+        self._run, self._is_foretold = run, foreseen is not None
         judged = self.settings.criterion != MEASURED  # else by an analysis
         if judged and run.sampling.without == UNWATCHED and _keras.in_fit(self):
             warnings.warn(UNWATCHED, stacklevel=3)

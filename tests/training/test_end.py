@@ -167,18 +167,34 @@ def test_a_search_that_is_over_before_the_fit_begins_is_refused_or_told():
         fit(model, RankScheduler(**ended), epochs=8, initial_epoch=5)
 
 
-def test_a_fit_that_is_over_before_ranks_are_looked_at_is_refused():
+def test_a_fit_that_is_over_before_ranks_are_looked_at_is_told_so_before_it_trains_and_once():
     model, rare = small(), Cadence(epochs=3)
     words = r"before epoch 6 first.*initial_epoch=4\. Received: epochs=6.*for epochs=7 or more"
     for asked in ({"budget": 0.6}, {"rank": 9}, {"budget": 1.0, "rules": [LayerRule("*", rank=9)]}):
-        with pytest.raises(ArgumentError, match=words):
-            fit(model, RankScheduler(**asked, cadence=rare), epochs=6, initial_epoch=4)
-    assert int(model.optimizer.iterations) == 0
+        scheduler = RankScheduler(**asked, cadence=rare)
+        with pytest.warns(ShortfallWarning, match=words) as caught:
+            fit(model, scheduler, epochs=6, initial_epoch=4)
+        assert len([each for each in caught if each.category is ShortfallWarning]) == 1
+        assert "looked at never" in scheduler.shortfall.reason
+    steps = int(model.optimizer.iterations)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ShortfallWarning)
+        with pytest.raises(ShortfallWarning, match=words):
+            fit(model, scheduler, epochs=6, initial_epoch=4)
+    assert int(model.optimizer.iterations) == steps
     fit(model, RankScheduler(budget=1.0, cadence=rare), epochs=6, initial_epoch=4)
     scheduler = RankScheduler(budget=0.6, cadence=rare)
     fit(model, scheduler, epochs=7, initial_epoch=4)
     assert [cut.epoch for cut in scheduler.report.cuts] == [6]
     fit(model, scheduler, epochs=6, initial_epoch=4)  # goes on, with its cuts behind it
+
+
+def test_a_fit_for_each_epoch_that_begins_between_two_looks_cuts_at_the_next():
+    model, scheduler = small(), RankScheduler(budget=0.6, cadence=Cadence(epochs=2))
+    with pytest.warns(ShortfallWarning, match=r"Received: epochs=2, so that nothing will be cut"):
+        fit(model, scheduler, epochs=2, initial_epoch=1)
+    fit(model, scheduler, epochs=3, initial_epoch=2)
+    assert [cut.epoch for cut in scheduler.report.cuts] == [2]
 
 
 def test_a_model_that_gets_its_weights_in_the_only_step_is_told_so():
