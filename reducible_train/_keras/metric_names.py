@@ -16,8 +16,8 @@ def compiled_names(model: Any) -> dict[str, str | None] | None:
     """The metrics of `compile`, and the losses of its outputs, with their directions.
 
     Keras names them in the first step, by what the model returns. Until then its own code names
-    copies of them here: of outputs that a graph tells, or that the model must have by the
-    dictionaries it is compiled with; one where there are none.
+    copies of them here: of outputs that a graph tells, or that the model must have by what it is
+    compiled with.
 
     Args:
         model: A compiled model.
@@ -77,13 +77,18 @@ def _outputs(model: Any) -> Any:
         return known[0]
     compiled = model._compile_metrics
     metrics = [] if compiled is None else [compiled._user_metrics, compiled._user_weighted_metrics]
+    metrics = [each for each in metrics if each]
     loss = None if model._compile_loss is None else model._compile_loss._user_loss
     one = keras.KerasTensor((None, 1))
     keys = dict.fromkeys(chain(*(each for each in (loss, *metrics) if isinstance(each, dict))))
     parts = loss.values() if isinstance(loss, dict) else [loss]
-    if _has_nested(parts) or _has_nested(chain(*(each for each in metrics if each and not keys))):
+    if _has_nested(parts) or _has_nested(chain(*(each for each in metrics if not keys))):
         return None
-    return dict.fromkeys(keys, one) if keys else one
+    if len(keys) > 1:
+        return dict.fromkeys(keys, one)
+    if metrics:  # Keras takes a list of one for one output alone
+        return one if not keys and any(len(each) == 1 for each in metrics) else None
+    return one if loss is None or keys else None  # one loss may be that of each of several
 
 
 def _has_nested(parts: Iterable[Any]) -> bool:

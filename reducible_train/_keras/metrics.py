@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
         By name: `"up"`, `"down"` or `None` where nobody knows; nothing at all for a model
         whose own `train_step` may log what it likes, or whose outputs nobody knows before a step.
     """
-    if type(model).train_step is not keras.Model.train_step or not model.compiled:
+    if not _trains_as_keras(model):
         return {}
     told = compiled_names(model)
     if told is None:
@@ -31,8 +32,10 @@ def logged_metrics(model: Any) -> dict[str, str | None]:
 def metrics_to_watch(model: Any, monitor: str, mode: str) -> dict[str, str | None]:
     """The same, for what goes by one of them.
 
-    Where nobody can name them all, the one that is asked for, if Keras knows whether it should be
-    large or small: it is held by the model, or called as a metric of Keras's.
+    Where only a step will tell the outputs, those that the model holds, and the one that is asked
+    for if it may be one of theirs. Where nobody can name them all, the one that is asked for, if
+    Keras knows whether it should be large or small: it is held by the model, or called as a metric
+    of Keras's.
 
     Args:
         model: The model, compiled or not.
@@ -43,6 +46,8 @@ def metrics_to_watch(model: Any, monitor: str, mode: str) -> dict[str, str | Non
     if known or mode != "auto":
         return known
     held = _held_metrics(model) if getattr(model, "compiled", False) else {}
+    if _trains_as_keras(model):
+        return held | _of_an_output(name, held)
     found = held.get(name) or metric_of_name(name).get(name)
     return {} if found is None else {name: found}
 
@@ -53,7 +58,26 @@ def _held_metrics(model: Any) -> dict[str, str | None]:
     own = [] if compiled is None else [compiled._user_metrics, compiled._user_weighted_metrics]
     metrics = [m for m in keras.tree.flatten(own) if m is not None]
     told = compiled_names(model) or {}
-    return dict(map(_name_and_direction, metrics)) | told | _beside_compiled(model)
+    named = dict(map(_name_and_direction, metrics))
+    return {"loss": "down"} | named | told | _beside_compiled(model) | {"loss": "down"}
+
+
+def _of_an_output(name: str, held: dict[str, str | None]) -> dict[str, str | None]:
+    """A name of logs, if it may be that of a held metric of one of several outputs.
+
+    Keras writes the output's name before it, or a number behind it where another is called so.
+
+    >>> _of_an_output("u_mae_1", {"loss": "down", "mae": "down"}), _of_an_output("of", {"f": None})
+    ({'u_mae_1': 'down'}, {})
+    """
+    names = (name, re.sub(r"_[0-9]+$", "", name))
+    ends = [each for each in held if any(f"_{own}".endswith(f"_{each}") for own in names)]
+    return {name: held[max(ends, key=len)]} if ends else {}
+
+
+def _trains_as_keras(model: Any) -> bool:
+    """True for a compiled model without a `train_step` of its own."""
+    return type(model).train_step is keras.Model.train_step and model.compiled
 
 
 def _beside_compiled(model: Any) -> dict[str, str | None]:
@@ -95,9 +119,13 @@ def metric_of_name(name: str) -> dict[str, str | None]:
 def metric_names(model: Any) -> list[str]:
     """The names of metrics that are surely in the logs of training.
 
-    Of a model whose own `train_step` may log what it likes, those that it holds.
+    Those that it holds, where only a step will tell the outputs; without those of `compile` where
+    the model's own `train_step` may log what it likes.
     """
-    return list(logged_metrics(model)) or [each.name for each in getattr(model, "metrics", ())]
+    if _trains_as_keras(model):
+        return list(logged_metrics(model) or _held_metrics(model))
+    compiled = getattr(model, "_compile_metrics", None)
+    return [each.name for each in getattr(model, "metrics", ()) if each is not compiled]
 
 
 @contextlib.contextmanager

@@ -107,7 +107,8 @@ class Evaluation:
         if not isinstance(self.metric, str):
             return ""
         known = {"up": "more", "down": "less", None: ""}
-        return known[_keras.logged_metrics(self.model).get(self.metric)]
+        told = {"loss": "down"} | _keras.logged_metrics(self.model)
+        return known[told.get(self.metric)]
 
     def __call__(self) -> Measured:
         """The metric now.

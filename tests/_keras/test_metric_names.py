@@ -123,10 +123,58 @@ def test_metrics_have_the_names_that_keras_gives_them(name):
     assert set(before.values()) <= {"up", "down"}
 
 
+UNKNOWN: dict[str, tuple[Any, dict[str, Any], Any, list[str]]] = {
+    "keys": (as_dict, {"loss": "mse"}, {"cls": BOX[:, :1], "zbox": BOX}, ["cls_loss", "zbox_loss"]),
+    "list": (as_list, {"loss": "mse"}, [BOX, BOX[:, :1]], ["mse_loss"]),
+    "nested list": (
+        as_list,
+        {"loss": "mse", "metrics": [["mae"], ["mae"]]},
+        [BOX, BOX[:, :1]],
+        ["mse_loss", "mae", "mae_1"],
+    ),
+    "list, one each": (
+        as_list,
+        {"loss": "mse", "metrics": ["mae", "mse"]},
+        [BOX, BOX[:, :1]],
+        ["mse_loss", "mae", "mse"],
+    ),
+    "one of the keys": (
+        as_dict,
+        {"loss": {"zbox": "mse"}, "metrics": {"zbox": ["mae"]}},
+        {"cls": BOX[:, :1], "zbox": BOX},
+        ["zbox_mae"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_nothing_false_is_told_of_outputs_that_only_a_step_will_show(name):
+    answer, compiled, y, wanted = UNKNOWN[name]
+    model, x = Own(answer), np.zeros((4, 3), "float32")
+    model(x)
+    model.compile("sgd", run_eagerly=True, **compiled)
+    assert _keras.logged_metrics(model) == {}
+    assert "compile_metrics" not in _keras.metric_names(model)
+    for each in ["loss", *wanted]:
+        assert _keras.metrics_to_watch(model, f"val_{each}", "auto")[each] == "down"
+    held = _keras.metrics_to_watch(model, "val_nonsense", "auto")
+    assert "loss" in held
+    assert "nonsense" not in held
+    told = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert set(told) == {"loss", *wanted}
+    assert set(_keras.logged_metrics(model)) == set(told)
+
+
+def test_a_list_of_one_metric_tells_that_there_is_one_output():
+    model = Own(second)
+    model.compile("sgd", CROSS, metrics=["accuracy"])
+    assert _keras.logged_metrics(model) == {"loss": "down", "accuracy": "up"}
+
+
 def test_where_nobody_knows_the_outputs_directions_are_known_by_the_metrics_own_names():
     error = keras.metrics.MeanAbsoluteError(name="err")
     model = Own(as_list)
     model(np.zeros((4, 3), "float32"))
     model.compile("sgd", ["mse", CROSS], metrics=[[error], ["accuracy"]])
     assert _keras.logged_metrics(model) == {}
-    assert _keras.metrics_to_watch(model, "val_err", "auto") == {"err": "down"}
+    assert _keras.metrics_to_watch(model, "val_err", "auto")["err"] == "down"
