@@ -12,7 +12,7 @@ from reducible_train._keras.ahead import (
     before_step,
     put_back_train_function,
 )
-from reducible_train._keras.answers import Output, answers, can_be_judged
+from reducible_train._keras.answers import Output, answers, can_be_judged, may_sum_its_loss
 from reducible_train._keras.batch_parts import parts_of
 from reducible_train._keras.broken_off import when_broken_off
 from reducible_train._keras.calls import (
@@ -89,7 +89,6 @@ from reducible_train._keras.functions import (
     has_own_step,
     is_distributed,
     let_variables_count,
-    may_sum_its_loss,
     measured_with,
     needs_targets,
     rebuild_functions,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from reducible_train._keras.functions import has_own_loss, has_own_test_step
+from reducible_train._keras.functions import has_own_loss, has_own_losses, has_own_test_step
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import in_graphs
 from reducible_train._keras.masks import fitting, followed
-from reducible_train._keras.nested import arrays_in
+from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_value
+
+_ROUNDING = 1e-3  # of a loss, by which two of the same samples may differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +53,7 @@ def answers(
     """
     found: list[list[Output]] = []
     results: dict[str, float] = {}
-    eager = bool(getattr(model, "run_eagerly", False))
-    loops = [] if eager else [layer for _, layer in walk(model)]
-    with as_it_was(model), in_graphs(loops):
+    with as_it_was(model), _loops_in_graphs(model):
         if judged:
             model.reset_metrics()
         for x, y, weight in batches:
@@ -69,10 +71,66 @@ def answers(
     return found, results
 
 
+def _loops_in_graphs(model: Any) -> AbstractContextManager[None]:
+    """`in_graphs`, unless a model shall run eagerly."""
+    eager = bool(getattr(model, "run_eagerly", False))
+    return in_graphs([] if eager else [layer for _, layer in walk(model)])
+
+
 def can_be_judged(model: Any) -> bool:
     """True for a model whose loss and metrics can be had of its outputs, as Keras has them."""
     is_compiled = bool(getattr(model, "compiled", False))
     return is_compiled and not has_own_test_step(model) and not has_own_loss(model)
+
+
+def may_sum_its_loss(model: Any, x: Any = None, y: Any = None) -> bool:
+    """True for a compiled model whose loss is another on batches of another size, as a sum is.
+
+    It is tried whether the loss of a batch is the mean of those of its halves. Where that cannot
+    be, losses of Keras's are taken for means, unless `reduction="sum"` was asked for, and others
+    not. The model stays as it was.
+
+    Args:
+        model: The model.
+        x: Some inputs; with one of them, nothing can be tried.
+        y: Their targets.
+    """
+    if not getattr(model, "compiled", False):
+        return False
+    try:
+        apart, whole = _apart(model, x, y) if can_be_judged(model) else (math.nan, math.nan)
+    except Exception:  # whatever a model does with these samples
+        apart, whole = math.nan, math.nan
+    if not math.isfinite(apart) or not whole:  # a sum of nothing does not grow yet
+        return has_own_losses(model)
+    return apart > _ROUNDING * abs(whole)
+
+
+def _apart(model: Any, x: Any, y: Any) -> tuple[float, float]:
+    """How far the loss of a batch is from the mean of those of its halves, and that loss.
+
+    Both halves are of the same samples where nothing but losses of Keras's counts: these divide by
+    the positions that a mask leaves, so halves of other samples differ for that alone.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    rows = np.arange(len(arrays_in(x)[0]))
+    first, second = np.split(rows[: len(rows) // 2 * 2], 2)
+    with as_it_was(model), _loops_in_graphs(model):
+        one = other = _loss_of(model, x, y, first)
+        if has_own_losses(model) or any(each._losses for each in layers):
+            other = _loss_of(model, x, y, second)
+        else:
+            second = first
+        whole = _loss_of(model, x, y, np.concatenate([first, second]))
+    return abs(whole - (one + other) / 2), whole
+
+
+def _loss_of(model: Any, x: Any, y: Any, rows: np.ndarray) -> float:
+    """The loss of some of the samples, all of which count alike."""
+    x, y = (map_arrays(lambda array: array[rows], each) for each in (x, y))
+    outputs = model(x, training=False)
+    loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=None, training=False)
+    return float(host_value(loss))
 
 
 def _judge(model: Any, x: Any, y: Any, outputs: Any, weight: Any) -> dict[str, float]:

@@ -49,43 +49,21 @@ def needs_targets(model: Any, *, training: bool) -> bool:
     return all(type(each).__call__ is keras.losses.Loss.__call__ for each in losses)
 
 
-_MEANS = ("sum_over_batch_size", "mean")
-
-
-def may_sum_its_loss(model: Any) -> bool:
-    """True for a compiled model whose loss may be a sum over the samples of a batch.
-
-    Such a loss grows with the batch, so it is another on batches of another size. Keras's own are
-    means, unless `reduction="sum"` was asked for; nobody knows of what others have written: losses,
-    a `compute_loss`, and what layers add.
+def has_own_losses(model: Any) -> bool:
+    """True for a compiled model with a loss that is none of Keras's, or no mean, or that has a
+    `compute_loss` of its own.
     """
-    if not getattr(model, "compiled", False):
-        return False
     losses = keras.tree.flatten(getattr(model, "loss", None))
-    return (
-        any(getattr(each, "reduction", _MEANS[0]) not in _MEANS or _is_own(each) for each in losses)
-        or _is_own(type(model).compute_loss)
-        or any(_adds_losses(type(each)) for each in (model, *(each for _, each in walk(model))))
-    )
+    return any(map(_is_own, [type(model).compute_loss, *losses]))
 
 
 def _is_own(loss: Any) -> bool:
-    """True for a loss that is none of Keras's, or is made of a function that is none."""
+    """True for a loss that is none of Keras's means, or is made of a function that is none."""
     if loss is None or isinstance(loss, str):
         return False
     fn = getattr(loss, "fn", loss if hasattr(loss, "__code__") else type(loss))
-    return not str(getattr(fn, "__module__", "")).startswith("keras.")
-
-
-def _adds_losses(kind: type) -> bool:
-    """True for a class of layers that calls `add_loss`, and is none of Keras's."""
-    code = (
-        getattr(each, "__code__", None)
-        for base in kind.__mro__
-        if not base.__module__.startswith("keras.")
-        for each in vars(base).values()
-    )
-    return any("add_loss" in each.co_names for each in code if each is not None)
+    is_mean = getattr(loss, "reduction", "mean") in ("sum_over_batch_size", "mean")
+    return not is_mean or not str(getattr(fn, "__module__", "")).startswith("keras.")
 
 
 def has_own_step(model: Any) -> bool:

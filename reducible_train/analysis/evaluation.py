@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import keras
@@ -12,7 +13,7 @@ import numpy as np
 
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, first_sentence
-from reducible_train.selection.samples import Samples, batches_for, count_of
+from reducible_train.selection.samples import Samples, batches_for, count_of, may_sum
 from reducible_train.settings.checks import takes
 
 _SPREAD = 4  # batches at least, to tell how far the metric is by chance
@@ -133,10 +134,15 @@ class Evaluation:
         As `model.evaluate` takes them for a loss that may be another on other batches.
         """
         samples = cast(Samples, self.samples)
-        if self.name.endswith("loss") and _keras.may_sum_its_loss(self.model):
+        if self.name.endswith("loss") and self._may_sum:
             return batches_for(self.model, samples, _keras.EVALUATED)
         size = min(_BATCH, max(1, -(-len(samples) // _SPREAD)))
         return samples.batches(_keras.fixed_batch(self.model), most=size)
+
+    @cached_property
+    def _may_sum(self) -> bool:
+        """True if the loss may be another on batches of another size; tried once."""
+        return may_sum(self.model, cast(Samples, self.samples))
 
     def _of_function(self, metric: Callable[[Any], float]) -> float:
         """What a function says of the model."""

@@ -23,7 +23,7 @@ from reducible_train.selection.answers import (
     worst,
 )
 from reducible_train.selection.judge import NO_DATA as UNJUDGED
-from reducible_train.selection.samples import HARDLY, Samples
+from reducible_train.selection.samples import HARDLY, Samples, may_sum
 from reducible_train.settings.monitors import ONE_NUMBER
 
 NO_DATA = (
@@ -66,7 +66,7 @@ class AnswerWatch:
         samples: Samples to take some of; `None` if there are none.
         source: Where they come from, in words; without samples, why there are none, a sentence.
         waits: False if samples that come later shall not be taken.
-        evaluated: Samples of a batch as the loss shall be told of, where that may be a sum.
+        evaluated: Samples of a batch as the loss shall be told of, if it is another on larger ones.
 
     Attributes:
         notes: Sentences for the reader of a report.
@@ -97,7 +97,7 @@ class AnswerWatch:
         self._samples = samples
         self._source = source
         self._waits = waits and samples is None
-        self._evaluated = evaluated if _keras.may_sum_its_loss(model) else None
+        self._evaluated: int | None = evaluated
         self._is_judged = True  # by its loss and metrics
         self._is_chosen = False  # some of the samples, for all that follows
         self._start: Answers | None = None  # right before the first cut
@@ -287,10 +287,12 @@ class AnswerWatch:
         if self._samples is None:
             return None
         try:
-            if not self._is_chosen:
-                self._samples = self._some(self._samples)
-                self._is_chosen = True
             with unpenalized(_keras.trained_model(self._model)):
+                if not self._is_chosen:
+                    if not may_sum(self._model, self._samples):
+                        self._evaluated = None
+                    self._samples = self._some(self._samples)
+                    self._is_chosen = True
                 return self._asked(self._samples)
         except Exception as error:  # whatever a model or its metrics do with these samples
             self._samples = self._start = None

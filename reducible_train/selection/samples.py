@@ -22,6 +22,7 @@ from reducible_train.linalg.weighting import (
 ROOM = 2**28  # bytes that samples may take where nobody said how many
 FEW = 64  # that are taken whatever their size
 HARDLY = 0.1  # of the samples that would be taken if none had weight 0
+_TRIED = 32  # samples, to know whether a loss grows with the batch
 _BATCH = 128  # what a training step can hold, this can; more would take its memory again
 _LARGEST_BATCH = 1024  # of models so small that a call takes longer than what it computes
 _NUMBERS = 2**22  # of the outputs of all layers on such a batch: 16 MiB
@@ -143,6 +144,17 @@ def batches_for(
     each = _keras.numbers_of_sample(model)
     most = _BATCH if each is None else min(max(_NUMBERS // max(each, 1), _BATCH), _LARGEST_BATCH)
     return samples.batches(_keras.fixed_batch(model), most=most)
+
+
+def may_sum(model: Any, samples: Samples) -> bool:
+    """True if the loss of a model may be another on batches of another size, as some samples tell.
+
+    Args:
+        model: The model.
+        samples: Samples, of which those of weight above 0 are tried.
+    """
+    some = samples.counting.spread(_TRIED)
+    return _keras.fixed_batch(model) is None and _keras.may_sum_its_loss(model, some.x, some.y)
 
 
 def told_apart(batch: tuple[Any, Any, Any]) -> tuple[np.ndarray | None, Any]:

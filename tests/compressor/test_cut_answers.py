@@ -132,6 +132,28 @@ class Adds(L.Layer):
         return x
 
 
+class AddsByAHelper(L.Layer):
+    def call(self, x):
+        return helped(self, x)
+
+
+def helped(layer, x):
+    layer.add_loss(0.01 * keras.ops.sum(keras.ops.square(x)))
+    return x
+
+
+class AddsInAFunction(L.Layer):
+    def call(self, x):
+        def add(loss):
+            self.add_loss(loss)
+
+        add(0.01 * keras.ops.sum(keras.ops.square(x)))
+        return x
+
+
+ADDING = {"add_loss": Adds, "by a helper": AddsByAHelper, "in a function": AddsInAFunction}
+
+
 class Sums(keras.losses.Loss):
     def call(self, y, found):
         return keras.ops.sum(keras.losses.sparse_categorical_crossentropy(y, found))
@@ -150,16 +172,26 @@ def summing(how):
         "function": lambda y, found: Sums().call(y, found),
         "class": Sums(),
     }
-    if how in ("add_loss", "compute_loss"):
+    if how in (*ADDING, "compute_loss"):
         kind = OwnLoss if how == "compute_loss" else keras.Sequential
         a, b, out = model.layers
-        model = kind([keras.Input((16,)), a, *([Adds()] * (how == "add_loss")), b, out])
+        adding = [ADDING[how]()] if how in ADDING else []
+        model = kind([keras.Input((16,)), a, *adding, b, out])
     loss = losses.get(how, "sparse_categorical_crossentropy")
     model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
     return model, x[:200], y[:200]
 
 
-@pytest.mark.parametrize("how", ["reduction", "function", "class", "add_loss", "compute_loss"])
+class Root(keras.losses.Loss):
+    """No sum, but neither a mean of the losses of the samples."""
+
+    def call(self, y, found):
+        return keras.ops.sqrt(
+            keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, found))
+        )
+
+
+@pytest.mark.parametrize("how", ["reduction", "function", "class", *ADDING, "compute_loss"])
 def test_a_loss_that_grows_with_the_batch_is_that_of_evaluate(how):
     model, x, y = summing(how)
     told = model.evaluate(x, y, verbose=0, return_dict=True)
@@ -196,6 +228,78 @@ def test_a_mean_is_judged_in_large_batches(loss):
     model = keras.Sequential([keras.Input((4,)), L.Dense(3, activity_regularizer="l2")])
     model.compile(loss=loss)
     assert not _keras.may_sum_its_loss(model)
+
+
+def own_mean(y, found):
+    return keras.ops.mean(keras.ops.square(y - found), -1)
+
+
+class OwnMean(keras.losses.Loss):
+    def call(self, y, found):
+        return own_mean(y, found)
+
+
+class MeansItself(keras.Sequential):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean(own_mean(y, y_pred))
+
+
+class AddsAMean(L.Layer):
+    def call(self, x):
+        self.add_loss(keras.ops.mean(keras.ops.square(x)))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss", "parts"),
+    [
+        (keras.Sequential, own_mean, ()),
+        (keras.Sequential, OwnMean(), ()),
+        (MeansItself, None, ()),
+        (keras.Sequential, "mse", (AddsAMean(), L.Dropout(0.5), L.BatchNormalization())),
+    ],
+)
+def test_a_mean_of_ones_own_is_judged_in_large_batches(kind, loss, parts, monkeypatch):
+    model = kind([keras.Input((4,)), L.Dense(8), *parts, L.Dense(3)])
+    model.compile(loss=loss)
+    rng, sizes, told = np.random.default_rng(0), [], answers.outputs_of
+
+    def noted(*args, **options):
+        found = told(*args, **options)
+        sizes.extend(len(batch[""][0]) for batch in found.batches)
+        return found
+
+    monkeypatch.setattr(answers, "outputs_of", noted)
+    x, y = rng.normal(size=(300, 4)).astype("float32"), rng.normal(size=(300, 3)).astype("float32")
+    told_by_keras = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    (cut,) = factorize(model, rank=1, calibration=(x, y)).cuts
+    assert set(sizes) == {300}
+    assert cut.metrics_before["loss"] == pytest.approx(told_by_keras, rel=1e-4)
+
+
+def test_a_mean_of_what_a_mask_leaves_is_judged_in_large_batches():
+    layers = [keras.Input((5,)), L.Embedding(9, 4, mask_zero=True), L.Dense(3)]
+    model = keras.Sequential(layers)
+    model.compile(loss="mse")
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, 9, (32, 5)) * (np.arange(5) < rng.integers(1, 5, (32, 1)))
+    assert not _keras.may_sum_its_loss(model, x, rng.normal(size=(32, 5, 3)).astype("float32"))
+
+
+@pytest.mark.parametrize(("loss", "known"), [(Root(), True), (own_mean, True), ("mse", False)])
+def test_what_cannot_be_tried_is_a_mean_where_it_is_of_keras(loss, known):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3)])
+    model.compile(loss=loss)
+    assert _keras.may_sum_its_loss(model) is known
+    assert _keras.may_sum_its_loss(model, np.ones((4, 7)), np.ones((4, 3))) is known
+
+
+def test_a_loss_that_is_no_mean_of_those_of_samples_is_told_of():
+    model, x, y = trained()
+    model.compile(loss=Root())
+    before = [v.numpy() for v in model.variables]
+    assert _keras.may_sum_its_loss(model, x[:32], y[:32])
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True))
 
 
 @pytest.mark.parametrize("rubbish", ["inputs", "targets"])
