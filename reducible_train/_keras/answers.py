@@ -109,18 +109,17 @@ def may_sum_its_loss(model: Any, x: Any = None, y: Any = None) -> bool:
 def _apart(model: Any, x: Any, y: Any) -> tuple[float, float]:
     """How far the loss of a batch is from the mean of those of its halves, and that loss.
 
-    Both halves are of the same samples where nothing but losses of Keras's counts: these divide by
-    the positions that a mask leaves, so halves of other samples differ for that alone.
+    NaN where nothing but means of Keras's counts, which need no try: divided by the positions that
+    a mask leaves, those of halves would differ for that alone.
     """
     layers = [model, *(layer for _, layer in walk(model))]
     rows = np.arange(len(arrays_in(x)[0]))
     first, second = np.split(rows[: len(rows) // 2 * 2], 2)
     with as_it_was(model), _loops_in_graphs(model):
-        one = other = _loss_of(model, x, y, first)
-        if has_own_losses(model) or any(each._losses for each in layers):
-            other = _loss_of(model, x, y, second)
-        else:
-            second = first
+        one = _loss_of(model, x, y, first)
+        if not has_own_losses(model) and not any(each._losses for each in layers):
+            return math.nan, one
+        other = _loss_of(model, x, y, second)
         whole = _loss_of(model, x, y, np.concatenate([first, second]))
     return abs(whole - (one + other) / 2), whole
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -102,9 +103,8 @@ def in_graphs(layers: Sequence[Any]) -> Iterator[None]:
     loops = [loop for loop in loops if "inner_loop" not in vars(loop)]
     try:
         for loop in loops:
-            traced = tf.function(loop.inner_loop, autograph=False, reduce_retracing=True)
-            traced._omit_frequent_tracing_warning = True  # sequences of a few lengths are usual
-            vars(loop)["inner_loop"] = traced
+            own = partial(loop.inner_loop)  # else TensorFlow counts, and warns of, all such traces
+            vars(loop)["inner_loop"] = tf.function(own, autograph=False, reduce_retracing=True)
         yield
     finally:
         for loop in loops:

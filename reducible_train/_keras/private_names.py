@@ -172,7 +172,6 @@ ATTRIBUTES = (
     PrivateName(_TRACED, "_created_variables", "object", "have a function forget its graphs"),
     PrivateName(_TRACED, "_function_cache", "FunctionCache", "the graphs of a function"),
     PrivateName(_TRACED, "_lock", "RLock", "nobody traces in the meantime"),
-    PrivateName(_TRACED, "_omit_frequent_tracing_warning", "bool", "loops of several lengths"),
     PrivateName(
         _TRACED, "_no_variable_creation_config", "object", "have a function forget its graphs"
     ),

@@ -286,6 +286,17 @@ def test_a_mean_of_what_a_mask_leaves_is_judged_in_large_batches():
     assert not _keras.may_sum_its_loss(model, x, rng.normal(size=(32, 5, 3)).astype("float32"))
 
 
+class Draws(L.Layer):
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x))
+
+
+def test_a_mean_of_random_outputs_is_judged_in_large_batches():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3), Draws()])
+    model.compile(loss="mse")
+    assert not _keras.may_sum_its_loss(model, np.ones((32, 4)), np.ones((32, 3)))
+
+
 @pytest.mark.parametrize(("loss", "known"), [(Root(), True), (own_mean, True), ("mse", False)])
 def test_what_cannot_be_tried_is_a_mean_where_it_is_of_keras(loss, known):
     model = keras.Sequential([keras.Input((4,)), L.Dense(3)])
