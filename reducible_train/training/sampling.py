@@ -27,6 +27,7 @@ from reducible_train.selection.sample_checks import (
 )
 from reducible_train.selection.sample_collector import SampleCollector
 from reducible_train.selection.samples import ROOM, Samples
+from reducible_train.settings.aids import checked_needs
 from reducible_train.settings.compression import CompressionSettings
 
 
@@ -116,7 +117,7 @@ def _takes_samples(settings: CompressionSettings) -> bool:
 
 def asking_of_aids(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:
     """What the aids must know of the data, by aid."""
-    return {type(aid).__name__: aid.needs for aid in settings.aids}
+    return {type(aid).__name__: checked_needs(aid.needs, type(aid)) for aid in settings.aids}
 
 
 class NoCollector:

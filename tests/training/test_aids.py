@@ -804,7 +804,36 @@ def test_what_an_aid_of_ones_own_needs_is_one_of_what_there_is(monkeypatch):
         of_ones_own(needs=("input",))
 
 
+def test_what_an_aid_needs_may_be_told_by_itself(monkeypatch):
+    monkeypatch.setattr(aids, "_KINDS", dict(aids._KINDS))
+
+    def trained(needs):
+        model = zoo.sequential()
+        model.compile("sgd", "mse", run_eagerly=True)
+        scheduler = RankScheduler(rank=4, aids=[of_ones_own(needs=property(lambda self: needs))])
+        model.fit(np.ones((8, 24)), np.ones((8, 5)), verbose=0, callbacks=[scheduler])
+        return scheduler.report.ranks
+
+    assert set(trained(("inputs",)).values()) == {4}
+    for needs in (("input",), 3):
+        with pytest.raises(ArgumentError, match=r"`needs` of an aid must be .* in Nap"):
+            trained(needs)
+
+
 def test_a_hook_that_is_misspelt_is_told(monkeypatch):
     monkeypatch.setattr(aids, "_KINDS", dict(aids._KINDS))
     with pytest.warns(UserWarning, match="`before_epochs` of the aid Nap. Did .* `before_epoch`"):
         of_ones_own(before_epochs=lambda self, training: None)
+
+
+def test_a_part_of_a_hook_is_no_misspelt_one(monkeypatch, recwarn):
+    monkeypatch.setattr(aids, "_KINDS", dict(aids._KINDS))
+
+    def hook(self, training):
+        pass
+
+    of_ones_own(after_cut=hook, _after_cut=hook, after_cuts=hook)
+    of_ones_own(_after_cut=hook)
+    first = type(of_ones_own(after_cut=hook))
+    type("Longer", (first,), {"kind": "longer", "after_cuts": hook})
+    assert not recwarn.list

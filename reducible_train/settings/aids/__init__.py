@@ -8,7 +8,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from reducible_train.settings.aids.base import Aid, AidContext, aid_kinds, checked_aids
+from reducible_train.settings.aids.base import (
+    Aid,
+    AidContext,
+    aid_kinds,
+    checked_aids,
+    checked_needs,
+)
 from reducible_train.settings.aids.product_decay import ProductDecay
 from reducible_train.settings.aids.regrow import Regrow
 from reducible_train.settings.aids.rewarm import Rewarm
@@ -26,4 +32,5 @@ __all__ = [
     "TailShrink",
     "aid_kinds",
     "checked_aids",
+    "checked_needs",
 ]

@@ -6,9 +6,9 @@ name in `kind`. It is found, and can be used in configurations, without further 
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any, ClassVar, Protocol
 
 from reducible_train.errors import ArgumentError
@@ -70,19 +70,23 @@ class Aid(Settings):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        needs = (cls.needs,) if isinstance(cls.needs, str) else cls.needs
-        for need in needs:
-            if need not in _NEEDS:
-                raise ArgumentError(
-                    f"`needs` of an aid must be some of {', '.join(map(repr, _NEEDS))}. Received: "
-                    f"{need!r} in {cls.__name__}. Correct it, or leave `needs` out."
-                )
+        if isinstance(cls.needs, str | tuple | list | set | frozenset):
+            checked_needs(cls.needs, cls)
         register(_KINDS, cls, "aid")
-        for name in (each for each in vars(cls) if callable(vars(cls)[each])):
-            meant = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=0.9)
-            if meant and name not in _HOOKS:
-                words = f"Nothing calls `{name}` of the aid {cls.__name__}. Did you mean"
-                warnings.warn(f"{words} `{meant[0]}`?", UserWarning, stacklevel=2)
+        for name, hook in cls._misspelt():
+            words = f"No training calls `{name}` of the aid {cls.__name__}. Did you mean `{hook}`?"
+            warnings.warn(words, UserWarning, stacklevel=2)
+
+    @classmethod
+    def _misspelt(cls) -> Iterator[tuple[str, str]]:
+        """Functions of its own that are called like a hook which it leaves as it is, and that hook.
+
+        Where it has that hook too, the other is a part of it.
+        """
+        free = [hook for hook in _HOOKS if getattr(cls, hook) is getattr(Aid, hook)]
+        for name, value in vars(cls).items():
+            if callable(value) and name not in _HOOKS and not name.startswith("_"):
+                yield from ((name, hook) for hook in get_close_matches(name, free, 1, 0.9))
 
     def rests_from(self, schedule_end: float) -> float:
         """The epoch from which on it leaves ranks alone; 0 for one that always does.
@@ -126,6 +130,23 @@ def aid_kinds() -> dict[str, type[Aid]]:
     ['product_decay', 'regrow', 'rewarm', 'tail_shrink']
     """
     return dict(sorted(_KINDS.items()))
+
+
+def checked_needs(needs: Any, owner: type[Aid]) -> tuple[str, ...]:
+    """What an aid must know of the data, as it says in `needs`.
+
+    Raises:
+        ArgumentError: There is no such thing.
+    """
+    is_one = isinstance(needs, str) or not isinstance(needs, Iterable)
+    given = () if needs is None else (needs,) if is_one else tuple(needs)
+    for need in given:
+        if need not in _NEEDS:
+            raise ArgumentError(
+                f"`needs` of an aid must be some of {', '.join(map(repr, _NEEDS))}. Received: "
+                f"{need!r} in {owner.__name__}. Correct it, or leave `needs` out."
+            )
+    return given
 
 
 def checked_aids(aids: Any) -> tuple[Aid, ...]:
