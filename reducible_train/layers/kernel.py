@@ -14,7 +14,7 @@ from reducible_train import _keras
 from reducible_train.layers.base import LowRank, dense_classes, low_rank_class
 from reducible_train.layers.install import Swap, install_factors, install_kernel
 from reducible_train.layers.keras_types import Options, PartialShape, Shape
-from reducible_train.layers.kind import KernelKind
+from reducible_train.layers.kind import Assigned, KernelKind
 from reducible_train.layers.offset import Offset, offset_of
 from reducible_train.layers.uses import Uses
 from reducible_train.layers.values import as_matrices, as_variables
@@ -112,6 +112,14 @@ class Kernel:
     def itemsize(self) -> int:
         """Bytes of one number."""
         return _keras.itemsize(self.variables[0])
+
+    @property
+    def takes_mean(self) -> bool:
+        """True if something can take up the mean of what a cut loses."""
+        if self.offset is None:
+            return False
+        self.kind.returned("bias", self.offset.variable, Assigned, "a variable or None")
+        return True
 
     @property
     def gives_output(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,14 @@ from reducible_train.linalg.matricization import Matricization
 
 if TYPE_CHECKING:
     from reducible_train.layers.stock import StockLayer
+
+
+@runtime_checkable
+class Assigned(Protocol):
+    """A variable, of Keras's or of the backend."""
+
+    def assign(self, value: Any, /) -> Any: ...
+
 
 L = TypeVar("L", bound=Layer, contravariant=True)
 
@@ -176,7 +184,15 @@ class KernelKind:
 
     def splits_of(self, layer: Layer, kernel: str) -> tuple[str, ...]:
         """The splits that this very kernel can have, the usual one first."""
-        return self.splits if self.possible_splits is None else self.possible_splits(layer, kernel)
+        if self.possible_splits is None:
+            return self.splits
+        told = self.possible_splits(layer, kernel)
+        words = "names of splits, in a tuple, at least one"
+        listed = self.returned("possible_splits", told, Sequence, words)
+        named = all(isinstance(each, str) or each in self.splits for each in listed)
+        if isinstance(listed, str) or not listed or not named:
+            raise self._misfit("possible_splits", told, words)
+        return told
 
     def refusal(self, layer: Layer, kernel: str) -> str | None:
         """Why the kernel must stay dense, or `None`."""
@@ -192,11 +208,14 @@ class KernelKind:
             ArgumentTypeError: It is of another kind.
         """
         if not isinstance(value, kind):
-            raise ArgumentTypeError(
-                f"`{name}` of the kind of {self.dense_class.__name__} must return {words}. "
-                f"Received: {value!r}. Correct its function."
-            )
+            raise self._misfit(name, value, words)
         return value
+
+    def _misfit(self, name: str, value: Any, words: str) -> ArgumentTypeError:
+        return ArgumentTypeError(
+            f"`{name}` of the kind of {self.dense_class.__name__} must return {words}. "
+            f"Received: {value!r}. Correct its function."
+        )
 
 
 def _check_functions(made: Any, *names: str) -> None:

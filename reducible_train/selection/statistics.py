@@ -62,7 +62,7 @@ def collect(
         if x is None or ("gradients" in needs and g is None):
             continue
         found[kernel.path] = tuple(
-            Statistics(each, None if g is None else g[i], kernel.offset is not None)
+            Statistics(each, None if g is None else g[i], kernel.takes_mean)
             for i, each in enumerate(x)
         )
     return found

@@ -459,13 +459,20 @@ def test_a_kind_of_wrong_parts_is_refused_where_it_is_defined(make, words):
         ({"fault": lambda *_: False}, "`fault` of the kind of Sine must return a reason or None"),
         ({"matricization": lambda *_: None}, "`matricization` of the kind of Sine must return"),
         ({"uses": lambda *_: 1}, "`uses` of the kind of Sine must return Uses or None"),
+        ({"possible_splits": lambda *_: None}, "`possible_splits` .* names of.* Received: None"),
+        ({"possible_splits": lambda *_: ()}, r"`possible_splits` of the kind of Sine .*: \(\)"),
+        ({"possible_splits": lambda *_: "matrix"}, "`possible_splits` .*Received: 'matrix'"),
+        ({"possible_splits": lambda *_: (None,)}, "`possible_splits` .*must return names of"),
+        ({"bias": lambda *_: 3}, "`bias` of the kind of Sine must return a variable or None"),
+        ({"bias": lambda *_: np.ones(24)}, "`bias` of the kind of Sine must return a variable"),
         ({"read": lambda layer, kernel, x, rng: x}, r"\(1, rows, 32\). Received: shape \(40, 32\)"),
         ({"read": lambda *_: np.ones((2, 40, 32))}, r"sine/kernel must be of shape \(1, rows, 32"),
     ],
 )
 def test_what_a_kind_returns_is_looked_at_when_it_is_first_used(low_rank_sine, part, words):
     told = dict(part)
-    data = public.Data(inputs=public.RowReader(told.pop("read", last_axis)))
+    parts = {"bias": told.pop("bias")} if "bias" in told else {}
+    data = public.Data(inputs=public.RowReader(told.pop("read", last_axis)), **parts)
     attributes = {"kernel": "kernel"}
     low_rank_sine.kernel_kind = public.KernelKind(Sine, attributes, data=data, **told)
     model, x = of_sines()
