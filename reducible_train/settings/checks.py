@@ -80,7 +80,7 @@ def as_float(value: Any) -> float:
         return math.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number beyond all floats
         return math.nan
 
 

@@ -270,8 +270,11 @@ def of_ones_own(call, end_epoch=2.0, values=(1.0, 0.3), **options):
         ({"end_epoch": "2"}, "`end_epoch` of Own must be .* Received: '2'"),
         ({"values": (1.0, "0.3")}, "`values` of Own must be finite numbers.*Received: '0.3'"),
         ({"values": lambda self: (1.0,)}, "`values` of Own must be .*method"),
+        ({"values": 0.5}, "`values` of Own must be finite numbers, in a tuple. Received: 0.5"),
+        ({"values": (10**400,)}, "`values` of Own must be finite numbers"),
         ({"call": lambda epoch: 1 + 1e-12}, None),
         ({"call": lambda epoch: np.float32(0.5), "values": ()}, None),
+        ({"values": (True, 0.3), "end_epoch": True}, None),
     ],
 )
 def test_what_a_schedule_of_ones_own_says_is_looked_at_before_training(monkeypatch, told, words):

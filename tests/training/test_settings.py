@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, get_type_hints
 
+import keras
 import numpy as np
 import pytest
 import zoo
@@ -44,6 +45,8 @@ from reducible_train.settings.measures import (
     measure_kinds,
 )
 from reducible_train.settings.measures import base as measures
+from reducible_train.settings.schedules import Schedule
+from reducible_train.settings.schedules import base as schedules
 from reducible_train.settings.targets import LossTarget, RankTarget, SharedTarget, target_kinds
 from reducible_train.settings.targets import base as targets
 
@@ -259,6 +262,25 @@ def test_a_measure_of_ones_own_that_tells_no_cost_is_refused_in_a_sentence(monke
         told = dataclass(frozen=True)(type("Weightless", (CountedMeasure,), body))
         with pytest.raises(ArgumentTypeError, match="`weight` of Weightless must return a finite"):
             RankScheduler(0.5, measure=told())
+
+
+@pytest.mark.parametrize("weight", [True, np.bool_(True), keras.ops.ones(())])
+def test_a_weight_may_be_any_number(monkeypatch, weight):
+    monkeypatch.setattr(measures, "_KINDS", dict(measures._KINDS))
+    body = {"name": "ones", "unit": "u", "weight": lambda *_: weight}
+    ones = dataclass(frozen=True)(type("Ones", (CountedMeasure,), body))()
+    assert factorize(zoo.sequential(), 0.6, measure=ones).ranks == (
+        factorize(zoo.sequential(), 0.6).ranks
+    )
+
+
+def test_a_schedule_of_ones_own_may_tell_tensors(monkeypatch):
+    monkeypatch.setattr(schedules, "_KINDS", dict(schedules._KINDS))
+    one, half, end = map(keras.ops.convert_to_tensor, (1.0, 0.5, 2.0))
+    body = {"kind": "own", "values": (one, half), "end_epoch": end}
+    body["__call__"] = lambda self, epoch: 1.0 if epoch < 2 else 0.5
+    own = dataclass(frozen=True)(type("Own", (Schedule,), body))()
+    assert RankScheduler(own).target(2) == 0.5
 
 
 def test_a_target_is_found_and_can_be_asked_for():

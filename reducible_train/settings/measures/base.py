@@ -8,13 +8,14 @@ name in `selection/costs` makes the tables of its costs. Both are found without 
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
-from reducible_train.settings.checks import is_number, register, unfinished
+from reducible_train.settings.checks import as_float, register, unfinished
 from reducible_train.settings.fields import Kind
 from reducible_train.settings.measures.shapes import InputShape, checked_input_shape
 
@@ -199,7 +200,7 @@ def _check_weight(measure: Measure) -> None:
     if not isinstance(measure, CountedMeasure):
         return
     weight = measure.weight(4, 1)
-    if not is_number(weight) or weight < 0:
+    if not 0 <= as_float(weight) < math.inf:
         raise ArgumentTypeError(
             f"`weight` of {type(measure).__name__} must return a finite number, at least 0. "
             f"Received: {weight!r} for itemsize=4, uses=1. Return what one number weighs."

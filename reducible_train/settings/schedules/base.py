@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.base import Settings
 from reducible_train.settings.checks import (
+    as_float,
     has_elements,
     is_number,
     received_unfinished,
@@ -272,15 +273,19 @@ def _unfinished(schedule: Schedule) -> list[Fault]:
 def _untold(schedule: Schedule) -> list[Fault]:
     """What is no number of what a schedule says of itself."""
     owner, end, values = type(schedule).__name__, schedule.end_epoch, schedule.values
-    if not is_number(end):
+    if not _tells_end(schedule):
         words = f"`end_epoch` of {owner} must be a finite number, the epoch from which it stays"
         return [Fault((), f"{words}. Received: {end!r}. Give one.", ArgumentTypeError)]
-    listed = list(values) if has_elements(values) and not isinstance(values, str) else [values]
-    for value in listed:
-        if not is_number(value):
-            words = f"`values` of {owner} must be finite numbers, in a tuple. Received: {value!r}"
-            return [Fault((), f"{words}. Give numbers.", ArgumentTypeError)]
-    return []
+    listed = has_elements(values) and not isinstance(values, str)
+    wrong = [each for each in values if not math.isfinite(as_float(each))] if listed else [values]
+    if not wrong:
+        return []
+    words = f"`values` of {owner} must be finite numbers, in a tuple. Received: {wrong[0]!r}"
+    return [Fault((), f"{words}. Give numbers.", ArgumentTypeError)]
+
+
+def _tells_end(schedule: Schedule) -> bool:
+    return math.isfinite(as_float(schedule.end_epoch))
 
 
 def schedule_draft(config: Any) -> Schedule | None:
@@ -291,7 +296,7 @@ def schedule_draft(config: Any) -> Schedule | None:
     if isinstance(config, Schedule) or not isinstance(config, Mapping):
         return None if schedule_faults(config) else schedule_from_config(config)
     draft = None if _kind_faults(config) else _KINDS[config["kind"]].draft_of(config)
-    told = draft is not None and not _unfinished(draft) and is_number(draft.end_epoch)
+    told = draft is not None and not _unfinished(draft) and _tells_end(draft)
     return draft if told else None
 
 
