@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from reducible_train.preflight.paths import check_folder
 from reducible_train.saving.weights_file import load_keras_weights
 from reducible_train.settings.callbacks import BackupSettings
 from reducible_train.surgery.merge import check_built
+from reducible_train.training.backup_form import form_fault
 from reducible_train.training.backup_state import Arrays, misfit_of, put_back, state_of
 from reducible_train.training.comparisons import comparing
 from reducible_train.training.other_callbacks import check_place, check_scheduler
@@ -231,15 +232,15 @@ def _read(path: Path) -> dict[str, Any]:
         raw = path.read_bytes()
     try:
         backup: dict[str, Any] = json.loads(raw)
-        known = backup["version"] == _VERSION and isinstance(backup["state"], Mapping)
-        known = known and isinstance(backup["averages"], list)
-        known = known and isinstance(backup["scheduler"], Mapping)
-        if known and isinstance(backup["epochs"], int):
-            return backup
-        fault = f"it is of version {backup['version']!r}, not {_VERSION}"
+        if backup["version"] == _VERSION:
+            fault = form_fault(backup)
+        else:
+            fault = f"it is of version {backup['version']!r}, not {_VERSION}"
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         fault = f"{type(error).__name__}: {error}"
-    raise _damaged(path, fault)
+    if fault is not None:
+        raise _damaged(path, fault)
+    return backup
 
 
 def _damaged(path: Path, fault: str) -> FormatError:

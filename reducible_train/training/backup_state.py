@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
+from reducible_train.training.backup_form import numpy_numbers, python_numbers
 from reducible_train.training.comparisons import marks_of, set_marks
 
 Arrays = dict[str, np.ndarray]
@@ -107,10 +108,8 @@ def put_back(
             for name, value in memory["marks"].items()
         }
         set_marks(callback, marks)
-    version, numbers, following = state["python"]
-    random.setstate((version, tuple(numbers), following))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
+    random.setstate(python_numbers(state["python"]))
+    np.random.set_state(numpy_numbers(state["numpy"]))
 
 
 def _mark(number: int, name: str, index: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -656,6 +658,48 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
         (tmp_path / "state.json").write_bytes(raw)
         with pytest.raises(FormatError, match=r"state\.json is no backup.*Remove the folder"):
             fit(scheduler, backup)
+
+
+ALTERED = {
+    "epochs": (-1, True, "no"),
+    "averages": (3, [1], None),
+    "scheduler.step": (..., "no", None, [1]),
+    "scheduler.last_turn": (..., "no", [1]),
+    "scheduler.input_shape": (3, "no", [1]),
+    "scheduler.compression": (..., 3, None, {}, [1]),
+    "scheduler.compression.notes": (..., 3),
+    "scheduler.compression.cuts": (..., 3, [1]),
+    "scheduler.compression.done": (..., 3),
+    "scheduler.compression.cost_models": (3, {"file": 3}),
+    "scheduler.compression.taken_in": (3,),
+    "state.callbacks": (..., 3, "no", None, [1], [{"of": "RankEarlyStopping"}]),
+    "state.callbacks.0.marks": (..., 3, {"best": "no"}, {"best": {}}),
+    "state.python": (..., 3, [3, [1], None], [1]),
+    "state.numpy": (..., 3, ["no", [1], 0, 0, 0.0], ["MT19937", "no", 0, 0, 0.0]),
+}
+
+
+def test_a_backup_with_a_value_of_another_form_is_refused_and_the_model_left(tmp_path):
+    scheduler = RankScheduler(rank=4)
+    stop = RankEarlyStopping(scheduler, "loss", patience=9)
+    backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+    fit(scheduler, stop, backup, epochs=1)
+    file, model = tmp_path / "state.json", zoo.compiled(zoo.sequential(), "sgd")
+    whole = file.read_text()
+    for path, value in ((path, value) for path, values in ALTERED.items() for value in values):
+        state = json.loads(whole)
+        *way, last = (int(each) if each == "0" else each for each in path.split("."))
+        inner = functools.reduce(operator.getitem, way, state)
+        inner.pop(last) if value is ... else inner.update({last: value})
+        file.write_text(json.dumps(state))
+        with pytest.raises(
+            FormatError, match=r"state\.json is no .*Remove the folder to begin anew"
+        ):
+            fit(scheduler, stop, backup, model=model)
+        assert plan_of(model) == {}, path
+    file.write_text(whole)
+    fit(scheduler, stop, backup, model=model, epochs=2)
+    assert plan_of(model)
 
 
 DAMAGES = {

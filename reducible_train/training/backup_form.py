@@ -1,0 +1,113 @@
+"""What the state of a backup must be, seen before a model is touched."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from reducible_train.compressor.history import History
+from reducible_train.selection.costs.tables import cost_model_kind
+
+_ABSENT = object()
+
+
+def form_fault(backup: Any) -> str | None:
+    """What of a backup is not as it must be, in words; `None` if all is.
+
+    Args:
+        backup: What was read from JSON.
+    """
+    for path, (form, must_be) in _FORMS.items():
+        value = _at(backup, path)
+        try:
+            fits = form(value)
+        except Exception:  # generators and records fail in any way
+            fits = False
+        if not fits:
+            came = "nothing" if value is _ABSENT else f"{type(value).__name__} {value!r:.60}"
+            return f"`{path}` must be {must_be}. Received: {came}"
+    return None
+
+
+def python_numbers(kept: Any) -> tuple[Any, ...]:
+    """The state of Python's random numbers, as `random.setstate` takes it."""
+    version, numbers, following = kept
+    return version, tuple(numbers), following
+
+
+def numpy_numbers(kept: Any) -> tuple[Any, ...]:
+    """The state of numpy's random numbers, as `np.random.set_state` takes it."""
+    name, keys, *rest = kept
+    return (name, np.asarray(keys, np.uint32), *rest)
+
+
+def _at(backup: Any, path: str) -> Any:
+    value = backup
+    for name in path.split("."):
+        value = value.get(name, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+    return value
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_mark(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return _is_count(value.get("arrays"))
+    return value is None or isinstance(value, int | float)
+
+
+def _is_memory(value: Any) -> bool:
+    return isinstance(value["of"], str) and all(map(_is_mark, value["marks"].values()))
+
+
+def _is_shape(value: Any) -> bool:
+    """True for a shape and who told it; older backups have none."""
+    if value is _ABSENT or value is None:
+        return True
+    shape, source = value
+    return isinstance(shape, list | dict) and isinstance(source, str)
+
+
+def _is_compression(value: Any) -> bool:
+    """True for what a history, its notes and the tables of its costs can be made of."""
+    History.from_state(value)
+    for name, plain in value.get("cost_models", {}).items():
+        kind = cost_model_kind(name)
+        if kind is not None:
+            kind.from_plain(plain)
+    notes, taken_in = value["notes"], value.get("taken_in")
+    texts = isinstance(notes, list) and all(isinstance(each, str) for each in notes)
+    return texts and (taken_in is None or isinstance(taken_in, Mapping))
+
+
+def _sets_python(value: Any) -> bool:
+    random.Random().setstate(python_numbers(value))
+    return True
+
+
+def _sets_numpy(value: Any) -> bool:
+    np.random.RandomState().set_state(numpy_numbers(value))
+    return True
+
+
+def _list_of(form: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(form, value))
+
+
+# Path in a backup -> what it must pass, and what that is called.
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (_is_count, "a whole number from 0"),
+    "averages": (_list_of(lambda each: isinstance(each, bool)), "a list of true and false"),
+    "scheduler.step": (_is_count, "a whole number from 0"),
+    "scheduler.last_turn": (lambda v: v is None or _is_count(v), "null or a whole number from 0"),
+    "scheduler.input_shape": (_is_shape, "null, or a shape and where it is from"),
+    "scheduler.compression": (_is_compression, "cuts, what they kept, and notes"),
+    "state.callbacks": (_list_of(_is_memory), "a list of callbacks and what they remember"),
+    "state.python": (_sets_python, "a state of Python's random numbers"),
+    "state.numpy": (_sets_numpy, "a state of numpy's random numbers"),
+}
