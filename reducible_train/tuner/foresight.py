@@ -190,10 +190,9 @@ def unsteered(budgets: Sequence[Domain], objective: SearchObjective | None) -> s
 def unforeseen(budgets: Sequence[Domain], objective: SearchObjective | None) -> str:
     """Of what an analysis says nothing: of the same, and of sizes that no rank tells."""
     why = unsteered(budgets, objective)
-    counted = "" if objective is None else objective.measure
-    if why or counted in COUNTED:
+    if why or objective is None or objective.measure in COUNTED:
         return why
-    return f"{counted}, which is known after a trial, only of {', '.join(COUNTED)}"
+    return f"{objective.measure}, which is known after a trial, only of {', '.join(COUNTED)}"
 
 
 def _check_metric(losses: MeasuredLosses, objective: SizeAtQuality) -> None:

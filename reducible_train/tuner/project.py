@@ -12,7 +12,7 @@ from typing import Any
 
 from reducible_train.container.files import accessing, replacing_by
 from reducible_train.settings.fields import fields_of
-from reducible_train.settings.objectives import SearchObjective
+from reducible_train.settings.objectives import SIZES, SearchObjective
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.evaluation import COMPACT, TrialPlan
@@ -233,7 +233,8 @@ class Folder:
 def _told(objective: SearchObjective) -> dict[str, Any]:
     """An objective, and of what its sizes are fractions, where older versions had another."""
     told = _settings(objective)
-    return told | {"fraction of": "the dense file"} if objective.measure == "file" else told
+    counts_file = objective.size_name == SIZES["file"]
+    return told | {"fraction of": "the dense file"} if counts_file else told
 
 
 def _settings(made: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from reducible_train.settings.objectives import QualityAtSize, SearchObjective, 
 from reducible_train.tuner import evaluate_settings, pareto, propose
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.evaluation import TrialPlan
+from reducible_train.tuner.foresight import unforeseen
 from reducible_train.tuner.project import FILE, Folder, Project
 from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import schedule, scheduler_of
@@ -115,6 +116,24 @@ def of_ones_own(decorate=_FROZEN, **body):
     told["direction"] = lambda self, sign: "max"
     told["value"] = lambda self, logs, sign, dense=None: logs["val_accuracy"]
     return decorate(type("Own", (SearchObjective,), told | body))()
+
+
+def test_an_objective_of_ones_own_may_name_its_size_and_no_measure():
+    @_FROZEN
+    class Own(SearchObjective):
+        name = "own"
+        monitor = "val_accuracy"
+        mode = "max"
+        size_name = "params_fraction"
+
+        def direction(self, sign):
+            return "max"
+
+        def value(self, logs, sign, dense=None):
+            return logs["val_accuracy"] - logs["params_fraction"]
+
+    assert hypermodel(objective=Own()).objective.name == "own"
+    assert unforeseen(SPACE.domains[:1], Own()).startswith("the best quality")
 
 
 @pytest.mark.parametrize(
