@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from reducible_train.layers import LowRank
 from reducible_train.preflight.paths import check_file_name, check_writable
 from reducible_train.report.records import Report
 from reducible_train.saving.model_file import save_model
-from reducible_train.selection.costs.file import file_bytes_while_dense
 from reducible_train.selection.measured import MeasuredLosses, losses_of
 from reducible_train.settings.checks import checked_count
 from reducible_train.settings.monitors import check_validated, direction
@@ -213,11 +213,12 @@ def evaluate_settings(
     quality = plan.quality(model, monitor, mode)
     dense = checked_dense(plan, model, quality, arguments, mode)
     told = space.completed_choice(values)
+    dense_file = partial(begun.dense_file_bytes, hyperparameters=drawn_by_engine)
     goes_on = begins_late(arguments) and _is_low_rank(model)
     with seeded(drawn):
         return run_trial(
-            plan, model, told, quality, fit_args, fit_kwargs, dense=dense, file=file,
-            goes_on=goes_on,
+            plan, model, told, quality, fit_args, fit_kwargs, dense_file=dense_file, dense=dense,
+            goes_on=goes_on, file=file,
         ).metrics  # fmt: skip
 
 
@@ -294,6 +295,7 @@ def run_trial(
     fit_args: Sequence[Any],
     fit_kwargs: Mapping[str, Any],
     *,
+    dense_file: Callable[[Any, int], float],
     dense: float | None = None,
     goes_on: bool = False,
     file: str | os.PathLike[str] | None = None,
@@ -309,6 +311,8 @@ def run_trial(
         quality: What tells how good it is.
         fit_args: As `model.fit` takes them.
         fit_kwargs: The same.
+        dense_file: Bytes of the compact file of its dense start, from the trained model and the
+            number of its dense parameters.
         dense: The quality of the dense start, where the objective needs it.
         goes_on: True where the model has the ranks of another trial, and goes on at them.
         file: Where the compact file goes.
@@ -338,7 +342,6 @@ def run_trial(
     table = None if plan.analysis is None else plan.analysis.analysis
     alone = save is None  # keras-tuner writes the row of its trials
     ranks = [RankTensorBoard(scheduler, each, analysis=table, in_hparams=alone) for each in boards]
-    dense_file = file_bytes_while_dense(_keras.trained_model(model))
     model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, best, *ranks]})
     if best.best_epoch is None:
         raise ArgumentError(
@@ -350,7 +353,7 @@ def run_trial(
     report = scheduler.report
     written, sizes = _written(model, report, file if best.saved or save is None else None)
     if "file_bytes" in sizes:
-        sizes["file_fraction"] = sizes["file_bytes"] / dense_file
+        sizes["file_fraction"] = sizes["file_bytes"] / dense_file(model, report.dense_parameters)
     metrics = best.logs | _sizes(report) | sizes
     if plan.latency:
         metrics[LATENCY] = seconds_of_batch(model, arguments.get("x"))

@@ -364,7 +364,15 @@ class RankHyperModel(keras_tuner.HyperModel):
                 raise ArgumentError(f"{error} {_ALL_DATA}") from error
         goes_on = continues and begins_late(arguments)
         return run_trial(
-            self.plan, model, told, quality, args, kwargs, dense=dense, goes_on=goes_on
+            self.plan,
+            model,
+            told,
+            quality,
+            args,
+            kwargs,
+            dense_file=partial(self.start.dense_file_bytes, hyperparameters=hp),
+            dense=dense,
+            goes_on=goes_on,
         ).metrics
 
     def _run(
@@ -387,6 +395,9 @@ class RankHyperModel(keras_tuner.HyperModel):
                 quality,
                 args,
                 {**kwargs, "callbacks": trial.others},
+                dense_file=partial(
+                    self.start.dense_file_bytes, hyperparameters=trial.trial.hyperparameters
+                ),
                 dense=dense,
                 goes_on=begins_late(arguments) and hasattr(model, _CONTINUES),
                 file=trial.folder / COMPACT,

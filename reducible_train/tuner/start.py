@@ -26,6 +26,7 @@ from reducible_train.errors import (
 )
 from reducible_train.saving.model_file import load_model
 from reducible_train.selection import fingerprints
+from reducible_train.selection.costs.file import file_bytes_while_dense
 from reducible_train.settings.checks import takes
 from reducible_train.surgery.merge import check_built
 
@@ -60,6 +61,7 @@ class Start:
         hyperparameters: Callable[[], Any] = keras_tuner.HyperParameters,
     ):
         self.builds = self.varies = False
+        self._file_bytes: dict[int, float] = {}  # by the number of dense parameters
         self._new: Callable[[Any], Any]
         if isinstance(source, keras.Model):
             self.model = source
@@ -84,6 +86,23 @@ class Start:
     def new_model(self, hyperparameters: Any = None) -> Any:
         """A model for one trial."""
         return self._new(hyperparameters)
+
+    def dense_file_bytes(self, model: Any, parameters: int, hyperparameters: Any = None) -> float:
+        """What the compact file of a dense start takes: one number for all trials of a size.
+
+        Args:
+            model: That of a trial, which has been trained.
+            parameters: How many it has while dense.
+            hyperparameters: What a function builds it with; models of other sizes differ.
+        """
+        size = parameters if self.builds else 0
+        if size not in self._file_bytes:
+            dense = _keras.trained_model(self.model)
+            if self.builds and not (dense.built and dense.count_params() == parameters):
+                dense = _keras.trained_model(self.new_model(hyperparameters))
+            whole = dense if dense.built else _keras.trained_model(model)
+            self._file_bytes[size] = file_bytes_while_dense(whole)
+        return self._file_bytes[size]
 
 
 class _Builder:

@@ -29,8 +29,9 @@ from searches import (
 
 from reducible_train import SearchSpace, factorize, load_model, read_report, save_model
 from reducible_train.errors import ArgumentError, OutputErrorWarning
+from reducible_train.selection.costs.file import file_bytes_while_dense
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner import Start, evaluate_settings, pareto
+from reducible_train.tuner import RankHyperModel, Start, evaluate_settings, pareto
 from reducible_train.tuner import hypermodel as hypermodel_module
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
@@ -531,6 +532,37 @@ def test_the_fraction_of_a_file_is_that_of_budgets(tmp_path):
     assert 0.55 < run["file_fraction"] <= 0.7
     assert run["file_fraction"] == pytest.approx(run["file_bytes"] / dense, rel=0.08)
     assert run[goal.name] == run["val_accuracy"]
+
+
+def test_fractions_of_the_file_are_of_one_dense_start(tmp_path, monkeypatch):
+    looks = []
+    look = file_bytes_while_dense
+    monkeypatch.setattr(
+        "reducible_train.tuner.start.file_bytes_while_dense", lambda m: looks.append(m) or look(m)
+    )
+    hyper = RankHyperModel(network(64), SearchSpace(budget=(0.45, 0.7)))
+    tuner = keras_tuner.Hyperband(
+        hyper, "val_loss", max_epochs=4, factor=2, directory=tmp_path, overwrite=True
+    )
+    tuner.search(X, Y, **{key: value for key, value in FIT.items() if key != "epochs"})
+    trials = [each.metrics for each in tuner.oracle.trials.values()]
+    dense = [m.get_best_value("file_bytes") / m.get_best_value("file_fraction") for m in trials]
+    assert any("tuner/trial_id" in t.hyperparameters.values for t in tuner.oracle.trials.values())
+    assert dense == pytest.approx([look(hyper.start.model)] * len(trials), rel=1e-9)
+    assert looks == [hyper.start.model]
+
+
+def test_the_dense_file_of_models_that_a_function_builds_is_of_their_size():
+    start = Start(lambda hp: network(hp.Fixed("units", 24)))
+    other, wide = keras_tuner.HyperParameters(), network(200)
+    other.values["units"] = 200
+    known = start.dense_file_bytes(network(), network().count_params())
+    assert known == file_bytes_while_dense(start.model)
+    size = wide.count_params()
+    low = start.new_model(other)
+    factorize(low, rank=2)
+    whole = file_bytes_while_dense(wide)
+    assert start.dense_file_bytes(low, size, other) == pytest.approx(whole, rel=0.02)
 
 
 def test_a_trial_of_a_distiller_tells_and_keeps_its_student(tmp_path):
