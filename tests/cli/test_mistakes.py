@@ -411,6 +411,18 @@ class Falls:
 ENDINGS = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+@pytest.fixture
+def plain_signals():
+    """Signals as a terminal gives them; in the background, or under nohup, some are ignored."""
+    plain = {signal.SIGINT: signal.default_int_handler}
+    plain |= {signal.Signals[name]: signal.SIG_DFL for name in ENDINGS}
+    before = {each: signal.signal(each, handler) for each, handler in plain.items()}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("plain_signals")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt, ValueError("in the middle"), *ENDINGS, "dropped"]
@@ -432,6 +444,7 @@ def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error)
     assert all(signal.getsignal(signal.Signals[name]) is signal.SIG_DFL for name in ENDINGS)
 
 
+@pytest.mark.usefixtures("plain_signals")
 def test_the_rescue_is_not_broken_off(out, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
