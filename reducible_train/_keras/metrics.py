@@ -70,7 +70,7 @@ def _of_an_output(name: str, held: dict[str, str | None]) -> dict[str, str | Non
     >>> _of_an_output("u_mae_1", {"loss": "down", "mae": "down"}), _of_an_output("of", {"f": None})
     ({'u_mae_1': 'down'}, {})
     """
-    names = (name, re.sub(r"_[0-9]+$", "", name))
+    names = (name, re.sub(r"[_]\d+$", "", name))
     ends = [each for each in held if any(f"_{own}".endswith(f"_{each}") for own in names)]
     return {name: held[max(ends, key=len)]} if ends else {}
 
