@@ -29,7 +29,7 @@ def when_broken_off(
     Returns:
         Ends the watch.
     """
-    frame = frame_of_fit(callback)
+    frame = frame_of_fit(callback.model)
     if frame is None:
         return lambda: None
     running = _Running(threading.get_ident(), id(frame), frame.f_code)

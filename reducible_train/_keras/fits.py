@@ -34,8 +34,8 @@ def other_callbacks(callback: Any) -> list[Any]:
     Itself among them; nothing if it was called by something else. Keras tells a callback of
     its model only, so the list is looked up where the call came from.
     """
-    for found in _callers():
-        caller = found.get("self")
+    for frame in frames(sys._getframe(1)):
+        caller = frame.f_locals.get("self")
         if isinstance(caller, keras.callbacks.CallbackList) and any(
             each is callback for each in caller.callbacks
         ):
@@ -76,9 +76,8 @@ def loop_of(callback: Any) -> Loop:
 
 def batches_of_fit(model: Any) -> Batches | None:
     """What `Loop.batches` is of the `fit` of a model that is running; `None` outside of one."""
-    fits = (each for each in _callers() if each.get("self") is model and "epoch_iterator" in each)
-    found = next(fits, None)
-    return None if found is None else batches_of(found["epoch_iterator"])
+    frame = frame_of_fit(model)
+    return None if frame is None else batches_of(frame.f_locals["epoch_iterator"])
 
 
 def has_validation(callback: Any) -> bool | None:
@@ -264,15 +263,22 @@ def running_fit(callback: Any, having: str) -> Any | None:
         callback: The callback.
         having: The variable that is asked for.
     """
-    own = (each for each in _callers() if each.get("self") is callback.model and having in each)
-    return next(own, None)
+    frame = frame_of_fit(callback.model, having)
+    return None if frame is None else frame.f_locals
 
 
-def frame_of_fit(callback: Any) -> FrameType | None:
-    """The frame of the `fit` that has called a callback; to be asked for as `loop_of`."""
-    model, found = callback.model, frames(sys._getframe(1))
-    fits = (f for f in found if f.f_locals.get("self") is model and "epoch_iterator" in f.f_locals)
-    return next(fits, None)
+def frame_of_fit(model: Any, having: str = "epoch_iterator") -> FrameType | None:
+    """The frame of the `fit` of a model that is running; to be asked for as `loop_of`.
+
+    Args:
+        model: The model.
+        having: A variable of it.
+    """
+    for frame in frames(sys._getframe(1)):
+        found = frame.f_locals
+        if found.get("self") is model and having in found:
+            return frame
+    return None
 
 
 def frames(innermost: FrameType | None) -> Iterator[FrameType]:
@@ -280,11 +286,6 @@ def frames(innermost: FrameType | None) -> Iterator[FrameType]:
     while innermost is not None:
         yield innermost
         innermost = innermost.f_back
-
-
-def _callers() -> Iterator[Any]:
-    """The local variables of all functions that are running, the innermost first."""
-    return (frame.f_locals for frame in frames(sys._getframe(1)))
 
 
 def _spec(found: Any) -> tuple[Any, Any, Any] | None:
