@@ -26,7 +26,7 @@ from reducible_train.cli._results import (
     show_report,
 )
 from reducible_train.config import Config, parse_config
-from reducible_train.container.files import accessing, replacing_by
+from reducible_train.container.files import replacing_by
 from reducible_train.errors import FileAccessError
 from reducible_train.saving.model_file import load_model, save_model
 
@@ -87,11 +87,11 @@ def run(name: str, epochs: int, out_dir: Path) -> None:
 def _kept(dense: Any, data: datasets.Dataset, path: Path) -> tuple[Path, Path]:
     """The dense network and its data as files beside the compact one, as `finetune` takes them."""
     model, arrays = path.with_name(f"{path.stem}-dense.keras"), path.with_name(f"{data.name}.npz")
-    with accessing(model, "write"), replacing_by(model) as beside:
+    with replacing_by(model) as beside:
         dense.save(beside)
     if not arrays.exists():
         parts = [f"{axis}_{part}" for part in ("train", "val", "test") for axis in "xy"]
-        with accessing(arrays, "write"), replacing_by(arrays) as beside:
+        with replacing_by(arrays) as beside:
             np.savez_compressed(beside, **{part: getattr(data, part) for part in parts})
     return model, arrays
 

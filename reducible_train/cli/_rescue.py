@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from reducible_train.cli._exit import RESCUED
 from reducible_train.cli._interrupts import ENDINGS, deaf, noticed_interrupts
 from reducible_train.container.files import replacing_by
 from reducible_train.errors import first_sentence
+
+_LONGEST = 200  # bytes of the name of the compact file in that of the rescued one
 
 
 @contextmanager
@@ -46,10 +49,10 @@ def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[Callable[[], Non
 
 def _rescued(model: Any, out: Path) -> str:
     """Where the model is now, in a sentence."""
-    faults = []
+    faults, stem = [], os.fsencode(out.stem)[:_LONGEST].decode("utf-8", "ignore")
     for folder in (out.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
-        path = free_name(folder / f"{out.stem}.rescued.keras")
         try:
+            path = free_name(folder / f"{stem}.rescued.keras")
             with replacing_by(path) as beside:
                 model.save(beside)
         except Exception as error:  # the disk, or a layer of somebody's own

@@ -26,7 +26,7 @@ from reducible_train.cli._trials import Ended, Progress, ended, line_of
 from reducible_train.cli._workers import BROKEN_OFF, PROJECT, role
 from reducible_train.config import Config
 from reducible_train.config.build import layer_rules
-from reducible_train.container.files import accessing, replacing_by
+from reducible_train.container.files import replacing_by
 from reducible_train.errors import ArgumentError, ReducibleError, first_sentence
 from reducible_train.preflight.data import check_data
 from reducible_train.saving.model_file import check_savable, load_model, save_model
@@ -244,7 +244,7 @@ class Tuning:
             FileAccessError: The file cannot be written.
         """
         if file is not None and _is_whole(file):
-            with accessing(out, "write"), replacing_by(out) as beside:
+            with replacing_by(out) as beside:
                 shutil.copyfile(file, beside)
             return
         try:

@@ -21,7 +21,7 @@ from reducible_train.container.temporary import hold_file
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
 
 _MOUNTS = "/proc/self/mountinfo"  # of Linux
-_SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file
+_SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file, which may be longer
 
 
 class _NotRegularError(OSError):
@@ -204,7 +204,8 @@ def replacing_by(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     check_regular(path, "write")
     target = Path(os.path.realpath(path))
-    beside = target.with_name(f".{secrets.token_hex(8)}.{target.name}")
+    ending = os.fsencode(target.name)[-_SHOWN_NAME:].decode("utf-8", "ignore")
+    beside = target.with_name(f".{secrets.token_hex(8)}.{ending}")
     try:
         with accessing(path, "write"):
             yield beside

@@ -110,7 +110,7 @@ class Project:
 
     def _write(self, dense: Mapping[str, float]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with accessing(self._path, "write"), replacing_by(self._path) as beside:
+        with replacing_by(self._path) as beside:
             told = merged(self._found() or {}, self._searched) | {"dense": dense}
             beside.write_text(json.dumps(told, indent=1), "utf-8")
 

@@ -16,7 +16,7 @@ import pytest
 
 from reducible_train import ArgumentError, FileAccessError, FormatError
 from reducible_train.container import read_container, read_header, write_container
-from reducible_train.container.files import replacing, write_text
+from reducible_train.container.files import replacing, replacing_by, write_text
 from reducible_train.container.locks import let_go, lock
 from reducible_train.container.temporary import hold_file
 
@@ -243,6 +243,14 @@ def test_a_link_stays_a_link_and_permissions_stay(use, tmp_path):
     assert link.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in real.parent.iterdir()] == ["real"]
+
+
+@pytest.mark.parametrize(("stem", "ending"), [("x" * 244, ".weights.h5"), ("ß" * 124, ".keras")])
+def test_a_file_may_have_the_longest_name(stem, ending, tmp_path):
+    with replacing_by(tmp_path / f"{stem}{ending}") as beside:
+        beside.write_text("new")
+        assert beside.name.endswith(ending)
+    assert [each.name for each in tmp_path.iterdir()] == [f"{stem}{ending}"]
 
 
 @posix
