@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,13 +25,19 @@ class _Lasting(io.FileIO):
     _ended = False
 
     def write(self, data: Any, /) -> int:
-        if not self._ended:
+        while not self._ended:
             try:
-                return super().write(data)
+                if (written := self._written(data)) is not None:
+                    return written
+                select.select((), (self,), ())
             except OSError as error:
                 self._ended = True
                 self.fault = None if error.errno == errno.EPIPE else error
         return memoryview(data).nbytes
+
+    def _written(self, data: Any) -> int | None:
+        """How much was; `None` if nothing fits, where others have told the system not to wait."""
+        return super().write(data)
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reducible_train.cli import main
+from reducible_train.cli._streams import lasting_output
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "layer_rules.yaml"
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither of them")
@@ -40,6 +43,28 @@ def test_a_reader_that_leaves_is_no_fault(arguments, monkeypatch, capsys):
         assert code_of(monkeypatch, *arguments) == 0
         assert sys.stdout is stream
     assert capsys.readouterr().err == ""
+
+
+@posix
+def test_a_reader_that_is_slow_is_waited_for(monkeypatch):
+    """Others at the same pipe or terminal may have told the system not to wait, for all of them."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    seen: list[bytes] = []
+    reader = threading.Thread(target=lambda: seen.extend(iter(lambda: slowly(reading), b"")))
+    with open(reading, "rb"), open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        reader.start()
+        with lasting_output():
+            print("x" * 400_000)  # more than a pipe holds
+        stream.close()
+        reader.join()
+    assert b"".join(seen) == b"x" * 400_000 + b"\n"
+
+
+def slowly(descriptor: int) -> bytes:
+    time.sleep(0.01)
+    return os.read(descriptor, 1 << 15)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
