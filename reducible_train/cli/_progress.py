@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import keras
@@ -13,7 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from reducible_train.cli._results import one_number, shown_name
-from reducible_train.errors import ArgumentError
 from reducible_train.report.records import Report
 
 _METRICS = 4  # more columns than this do not fit
@@ -32,7 +30,6 @@ class EpochLines(keras.callbacks.Callback):
 
     Attributes:
         check: Called after each step; what it raises ends the training.
-        begun: The report as training began; `None` where there was none yet.
     """
 
     def __init__(self, console: Console, scheduler: Any = None, *, lines: bool = True):
@@ -42,7 +39,6 @@ class EpochLines(keras.callbacks.Callback):
         self.lines = lines
         self.has_trained = False  # a step at least
         self.check: Callable[[], None] = lambda: None
-        self.begun: Report | None = None
         self._columns: dict[str, str] | None = None  # what each metric is called
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -60,10 +56,6 @@ class EpochLines(keras.callbacks.Callback):
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        with suppress(ArgumentError):  # of a model that is met after its first batch
-            self.begun = None if self.scheduler is None else self.scheduler.report
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         text = f"epoch {epoch + 1} of {self.params['epochs']}"

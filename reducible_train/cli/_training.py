@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,26 @@ from reducible_train.training.lost_weights import NAN_REMEDY
 _VALIDATION = "Add x_val and y_val, set training.validation_split: 0.1"
 
 
+class _Begin(keras.callbacks.Callback):
+    """The report of the model as it was given: it stands before a backup, which brings its ranks.
+
+    Args:
+        scheduler: The `RankScheduler` of the fit.
+
+    Attributes:
+        report: That report; `None` where there was none yet.
+    """
+
+    def __init__(self, scheduler: Any):
+        super().__init__()
+        self.scheduler = scheduler
+        self.report: Report | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        with suppress(ArgumentError):  # of a model that is met after its first batch
+            self.report = self.scheduler.report
+
+
 def train(
     console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path, out: Path
 ) -> None:
@@ -65,7 +86,7 @@ def train(
         if isinstance(each, RankBackupAndRestore):
             each.start = fingerprints.of_weights(network)
     console.print(Text(f"{network.name}: {parameters_before:,} parameters"))
-    lines = EpochLines(console, scheduler)
+    begin, lines = _Begin(scheduler), EpochLines(console, scheduler)
     with (
         rescuing(network, out, lambda: lines.has_trained) as lines.check,
         warnings.catch_warnings(),
@@ -78,7 +99,7 @@ def train(
                 epochs=training.epochs,
                 batch_size=training.batch_size,
                 validation_data=arrays.val,
-                callbacks=[scheduler, *listeners, lines],
+                callbacks=[scheduler, begin, *listeners, lines],
                 verbose=0,
             )
         report = scheduler.report
@@ -89,7 +110,7 @@ def train(
         *metric_rows(before, after, part),
         *file_rows(bytes_before, saved.bytes),
     ]
-    flops_before = _flops_before(lines.begun, report, parameters_before)
+    flops_before = _flops_before(begin.report, report, parameters_before)
     if flops_before and report.flops:
         rows.append(Row("FLOPs of one sample", flops_before, report.flops))
     console.print()

@@ -19,7 +19,7 @@ import pytest
 from keras import layers
 from typer.testing import CliRunner
 
-from reducible_train import load_model
+from reducible_train import load_model, read_report
 from reducible_train.cli import app, main
 from reducible_train.cli._rescue import free_name
 
@@ -401,6 +401,26 @@ def test_a_backup_goes_on_with_its_own_model_only(out, monkeypatch):
     assert not Path("begun").exists()
 
 
+def test_flops_before_are_of_the_given_model_where_a_backup_is_gone_on_with(out, monkeypatch):
+    Path("t.yaml").write_text(
+        STEPS + "training: {epochs: 3, batch_size: 24}\nbackup: {backup_dir: begun}\n"
+    )
+    with monkeypatch.context() as broken:
+
+        def break_off(self, epoch, logs=None):
+            if epoch == 1:  # the ranks have fallen
+                raise KeyboardInterrupt
+
+        broken.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", break_off)
+        assert finetune("m.keras", "d.npz", "t.yaml", out).exit_code == 5
+    again = finetune("m.keras", "d.npz", "t.yaml", out)
+    assert again.exit_code == 0, again.output
+    report = read_report(out)
+    told = rf"^FLOPs of one sample +{report.dense_flops:,} +{report.flops:,} "
+    assert re.search(told, again.stdout, re.MULTILINE), again.stdout
+    assert report.flops < report.dense_flops
+
+
 class Falls:
     """Has a signal come where Python drops what it raises."""
 
@@ -463,6 +483,17 @@ def test_the_rescue_is_not_broken_off(out, monkeypatch):
     assert "kept.rescued.keras: import RankScheduler" in result.stderr
     assert keras.saving.load_model("kept.rescued.keras").built
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_model_of_the_longest_name_is_rescued(out, monkeypatch):
+    def fail(*_):
+        raise ValueError("in the middle")
+
+    monkeypatch.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", fail)
+    result = finetune("m.keras", "d.npz", "c.yaml", f"{out.stem * 61}.reducible")
+    assert result.exit_code == 5, result.output
+    (rescued,) = Path.cwd().glob("kept*.rescued.keras")
+    assert keras.saving.load_model(rescued).built
 
 
 def test_a_rescue_that_fails_leaves_no_half_of_a_file(out, monkeypatch, folder):
