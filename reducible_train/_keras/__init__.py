@@ -123,6 +123,7 @@ from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import (
     answers_once,
+    is_judged_by_keras,
     logged_metrics,
     metric_names,
     metric_of_name,
@@ -284,6 +285,7 @@ __all__ = [
     "inputs_of_shapes",
     "is_distributed",
     "is_graph_model",
+    "is_judged_by_keras",
     "is_of_keras",
     "is_shared_by_processes",
     "is_split_among_processes",

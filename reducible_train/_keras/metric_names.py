@@ -25,18 +25,44 @@ def compiled_names(model: Any) -> dict[str, str | None] | None:
     Returns:
         By name: `"up"`, `"down"` or `None`; `None` for them all where nobody can know.
     """
-    metrics, losses = model._compile_metrics, model._compile_loss
-    if not all(each is None or each.built for each in (metrics, losses)):
-        outputs = _outputs(model)
-        if outputs is None:
-            return None
-        try:
-            with untouched_process():
-                metrics, losses = _built(metrics, outputs), _built(losses, outputs)
-        except Exception:  # what Keras says to it comes in the first step
-            return None
+    parts = _built_parts(model)
+    if parts is None:
+        return None
+    metrics, losses = parts
     named = {} if metrics is None else dict(_named(metrics))
     return named | {each.name: "down" for each in ([] if losses is None else losses.metrics)}
+
+
+def own_names(model: Any) -> dict[str, str | None] | None:
+    """The metrics of `compile` by the names that they have themselves, whatever logs call them.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        By name: `"up"`, `"down"` or `None`; `None` for them all where nobody can know.
+    """
+    parts = _built_parts(model)
+    if parts is None:
+        return None
+    metrics, _ = parts
+    found = [] if metrics is None else metrics.metrics
+    return {each.name: getattr(each, "_direction", None) for each in found}
+
+
+def _built_parts(model: Any) -> tuple[Any, Any] | None:
+    """The metrics and losses of `compile`, as a first step builds them; `None` if nobody can."""
+    metrics, losses = model._compile_metrics, model._compile_loss
+    if all(each is None or each.built for each in (metrics, losses)):
+        return metrics, losses
+    outputs = _outputs(model)
+    if outputs is None:
+        return None
+    try:
+        with untouched_process():
+            return _built(metrics, outputs), _built(losses, outputs)
+    except Exception:  # what Keras says to it comes in the first step
+        return None
 
 
 def _built(part: Any, outputs: Any) -> Any:

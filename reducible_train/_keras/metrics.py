@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras.src.utils.naming import get_object_name
 
-from reducible_train._keras.metric_names import compiled_names
+from reducible_train._keras.metric_names import compiled_names, own_names
 
 
 def logged_metrics(model: Any) -> dict[str, str | None]:
@@ -50,6 +50,23 @@ def metrics_to_watch(model: Any, monitor: str, mode: str) -> dict[str, str | Non
         return held | _of_an_output(name, held)
     found = held.get(name) or metric_of_name(name).get(name)
     return {} if found is None else {name: found}
+
+
+def is_judged_by_keras(model: Any, monitor: str) -> bool:
+    """False if it is sure that no callback of Keras's knows whether a metric should be large.
+
+    They go by the names that metrics of `compile` have themselves, which of several outputs, and
+    of their losses, are others than those of the logs.
+
+    Args:
+        model: A compiled model.
+        monitor: The name in the logs.
+    """
+    name = monitor.removeprefix("val_")
+    if name == "loss" or not _trains_as_keras(model):
+        return True
+    told = own_names(model)
+    return told is None or told.get(name) is not None
 
 
 def _held_metrics(model: Any) -> dict[str, str | None]:

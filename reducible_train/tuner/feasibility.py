@@ -68,7 +68,7 @@ def warn_of_limit(space: SearchSpace, objective: SearchObjective | None) -> None
     least = min((float(value) for values in budgets for value in values), default=0.0)
     if objective.limit < least:
         warnings.warn(
-            f"No trial will be small enough: the limit is {objective.limit:g} of the "
+            f"No trial is asked to be small enough: the limit is {objective.limit:g} of the "
             f"{objective.measure}, and the smallest budget of the search space {least:g}. Let "
             "`budget` go down to the limit.",
             ShortfallWarning,

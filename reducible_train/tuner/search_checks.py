@@ -16,8 +16,13 @@ from reducible_train.selection.sample_checks import check_inputs
 from reducible_train.settings.checks import plain, takes
 from reducible_train.settings.monitors import check_validated, direction
 from reducible_train.settings.search_space import SearchSpace
+from reducible_train.tensorboard.callback import RankTensorBoard
+from reducible_train.training.backup import RankBackupAndRestore
+from reducible_train.training.checkpoint import RankModelCheckpoint
+from reducible_train.training.early_stopping import RankEarlyStopping
 from reducible_train.training.other_callbacks import check_other_callbacks
 from reducible_train.training.rank_scheduler import RankScheduler
+from reducible_train.training.records import RankRecords
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
     LATENCY,
@@ -30,16 +35,18 @@ from reducible_train.tuner.evaluation import (
 from reducible_train.tuner.keras_tuner_side import TunerTrial, users_own
 from reducible_train.tuner.trial_settings import direction_of
 
-_INSTEAD = {  # callback beside a RankScheduler -> what a search has in its place
-    "RankBackupAndRestore": "Leave it out: the same program goes on with the trials that are "
+_INSTEAD: Mapping[
+    type, str
+] = {  # callback beside a RankScheduler -> what a search has in its place
+    RankBackupAndRestore: "Leave it out: the same program goes on with the trials that are "
     "left, where overwrite=True is not given.",
-    "RankEarlyStopping": "Give keras.callbacks.EarlyStopping(...) without restore_best_weights: "
+    RankEarlyStopping: "Give keras.callbacks.EarlyStopping(...) without restore_best_weights: "
     "each trial keeps its best epoch at the final ranks.",
-    "RankModelCheckpoint": "Leave it out: each trial keeps its best epoch at the final ranks in "
+    RankModelCheckpoint: "Leave it out: each trial keeps its best epoch at the final ranks in "
     "its folder, also as model.reducible.",
-    "RankRecords": "Leave it out: the metrics and settings of all trials are in "
+    RankRecords: "Leave it out: the metrics and settings of all trials are in "
     "pareto(tuner).data().",
-    "RankTensorBoard": "Give keras.callbacks.TensorBoard(...): each trial writes its ranks "
+    RankTensorBoard: "Give keras.callbacks.TensorBoard(...): each trial writes its ranks "
     "beside it.",
 }
 
@@ -215,16 +222,12 @@ def _is_absolute(schedule: Any) -> bool:
 def _check_companions(callbacks: list[Any]) -> None:
     """Refuse the callbacks that stand beside a RankScheduler, of which a search has none."""
     for each in callbacks:
-        if isinstance(getattr(each, "scheduler", None), RankScheduler) and _is_ours(each):
-            name = type(each).__name__
+        instead = [words for kind, words in _INSTEAD.items() if isinstance(each, kind)]
+        if instead and isinstance(each.scheduler, RankScheduler):
             raise SearchError(
-                f"Callbacks of search must do without a RankScheduler, for each trial makes its "
-                f"own. Received: a {name}. {_INSTEAD.get(name, 'Leave it out.')}"
+                "Callbacks of search must do without a RankScheduler, for each trial makes its "
+                f"own. Received: a {type(each).__name__}. {instead[0]}"
             )
-
-
-def _is_ours(callback: Any) -> bool:
-    return type(callback).__module__.partition(".")[0] == "reducible_train"
 
 
 def _check_monitors(model: Any, callbacks: list[Any]) -> None:
@@ -233,8 +236,16 @@ def _check_monitors(model: Any, callbacks: list[Any]) -> None:
     for each in callbacks:
         if type(each) in kinds and each.mode == "auto" and getattr(each, "save_best_only", True):
             known = _keras.metrics_to_watch(model, each.monitor, each.mode)
-            if known:
-                direction(each.monitor, each.mode, known, f"{type(each).__name__}")
+            if not known:
+                continue
+            name = type(each).__name__
+            way = "max" if direction(each.monitor, each.mode, known, name) > 0 else "min"
+            if not _keras.is_judged_by_keras(model, each.monitor):
+                raise SearchError(
+                    f"`mode` of {name} must be given where Keras goes by another name than that of "
+                    f"the logs, as with several outputs. Received: mode='auto' for "
+                    f"{each.monitor!r}. Say mode={way!r}."
+                )
 
 
 def _check_callbacks(space: SearchSpace, callbacks: list[Any], epochs: int, begun: int) -> None:

@@ -39,7 +39,6 @@ class Start:
             a function that builds a new model whenever it is called, with keras-tuner's
             `HyperParameters` if it takes an argument.
         custom_objects: Name -> class or function, for what is not Keras's own.
-        hyperparameters: What a function is called with to try it.
 
     Attributes:
         model: The dense start, to look at.
@@ -58,7 +57,6 @@ class Start:
         self,
         source: Any,
         custom_objects: Mapping[str, Any] | None = None,
-        hyperparameters: Callable[[], Any] = keras_tuner.HyperParameters,
     ):
         self.builds = self.varies = False
         self._file_bytes: dict[int, float] = {}  # by the number of dense parameters
@@ -69,8 +67,8 @@ class Start:
             self.model = _read(Path(source), custom_objects)
         elif callable(source):
             self.builds, builder = True, _Builder(source)
-            self.model, self._new = builder(hyperparameters()), builder
-            again = builder(hyperparameters())  # the same again would be found now
+            self.model, self._new = builder(keras_tuner.HyperParameters()), builder
+            again = builder(keras_tuner.HyperParameters())  # the same again would be found now
             self.varies = len({*map(fingerprints.of_weights, (self.model, again))}) > 1
             return
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -121,6 +122,23 @@ def test_metrics_have_the_names_that_keras_gives_them(name):
     assert set(before) == set(told)
     assert _keras.logged_metrics(model) == before
     assert set(before.values()) <= {"up", "down"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_which_metrics_keras_itself_knows_a_direction_of_is_known_before_a_step(name):
+    make, compiled, y = CASES[name]
+    model, x = make(), np.zeros((4, 3), "float32")
+    model(x)
+    model.compile("sgd", run_eagerly=True, **compiled)
+    names = ["val_loss", "nonsense", *_keras.logged_metrics(model)]
+    expected = {each: _keras.is_judged_by_keras(model, each) for each in names}
+    model.evaluate(x, y, verbose=0)
+    for each, is_known in expected.items():
+        stop = keras.callbacks.EarlyStopping(each)
+        stop.set_model(model)
+        stop.on_train_begin()
+        with nullcontext() if is_known else pytest.raises(ValueError, match="isn't able to"):
+            stop.on_epoch_end(0, {each: 1.0})
 
 
 UNKNOWN: dict[str, tuple[Any, dict[str, Any], Any, list[str]]] = {

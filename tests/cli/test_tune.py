@@ -210,7 +210,7 @@ def test_it_says_why_trials_are_not_steered(place):
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The training of model")
-@pytest.mark.filterwarnings("ignore:No trial will be small enough")
+@pytest.mark.filterwarnings("ignore:No trial is asked to be small enough")
 def test_the_exit_code_tells_that_none_was_good_enough(place):
     found = run(*asked(place, "--trials", 1, "--max-size", 0.01, "--tuner", "random"))
     assert found.exit_code == 3, found.output

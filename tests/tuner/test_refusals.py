@@ -67,6 +67,7 @@ def test_a_scheduler_among_the_callbacks(tmp_path):
     ("kind", "words"),
     [
         (RankEarlyStopping, "Give keras.callbacks.EarlyStopping"),
+        (type("Mine", (RankEarlyStopping,), {}), "a Mine. Give keras.callbacks.EarlyStopping"),
         (lambda s: RankModelCheckpoint(s, "b.keras", monitor="val_loss"), "keeps its best epoch"),
         (lambda s: RankBackupAndRestore(s, "backup"), "the same program goes on"),
         (lambda s: RankTensorBoard(s, "logs"), "Give keras.callbacks.TensorBoard"),
@@ -85,6 +86,22 @@ def test_a_metric_that_early_stopping_will_not_know(tmp_path):
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["acc"])
     stops = [keras.callbacks.EarlyStopping(each, patience=9) for each in ("loss", "val_acc", "acc")]
     tuner = search(tmp_path / "b", hypermodel(model), "val_loss", 1, fit={"callbacks": stops})
+    assert trials_of(tuner)
+
+
+def test_a_metric_of_one_of_several_outputs_that_early_stopping_will_not_know(tmp_path):
+    inputs = keras.Input((12,))
+    hidden = keras.layers.Dense(64, name="h")(keras.layers.Dense(64, name="hidden")(inputs))
+    model = keras.Model(inputs, {each: keras.layers.Dense(4, name=each)(hidden) for each in "ab"})
+    model.compile("sgd", "mse", metrics={"a": ["mae"], "b": ["mae"]}, run_eagerly=True)
+    y = dict.fromkeys("ab", X[:, :4])
+    stops = [keras.callbacks.EarlyStopping(each) for each in ("val_loss", "val_a_mae")]
+    words = "another name .* for 'val_a_mae'. Say mode='min'"
+    fit = {"callbacks": stops}
+    refused(words, tmp_path, hypermodel(model), "val_loss", data=(X, y), fit=fit)
+    fit = {"callbacks": [stops[0], keras.callbacks.EarlyStopping("val_a_mae", mode="min")]}
+    tuner = random_search(tmp_path / "told", hypermodel(model), "val_loss", 1)
+    tuner.search(X, y, **(FIT | fit))
     assert trials_of(tuner)
 
 
@@ -376,7 +393,7 @@ def test_a_limit_below_all_budgets_is_told():
     for budget, measure in ((0.45, "parameters"), ({"flops": (0.45, 0.8)}, "flops")):
         goal = QualityAtSize("val_accuracy", limit=0.3, measure=measure)
         space = SearchSpace(budget=budget, start=(0.0, 0.1))
-        with pytest.warns(ShortfallWarning, match="the limit is 0.3 of the .*budget .* 0.45"):
+        with pytest.warns(ShortfallWarning, match="is asked .* limit is 0.3 of .*budget .* 0.45"):
             hypermodel(space=space, objective=goal)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortfallWarning)
