@@ -122,6 +122,7 @@ LATE = Cadence(start=Adaptive(start_epoch=3, end_epoch=5))
     [
         ({"budget": STAIRS}, (4, 4)),
         ({"budget": HELD}, (5, 6)),
+        ({"budget": PiecewiseConstant((1.0, 0.5), (0, 10**8))}, (10**8, 10**8)),
         ({"budget": HELD, "cadence": Cadence(epochs=4)}, (5, 8)),
         ({"budget": {"parameters": STAIRS, "bytes": 0.6}}, (0, 4)),
         ({"budget": STAIRS, "rules": [LayerRule("d1", energy=0.9)]}, (0, 4)),

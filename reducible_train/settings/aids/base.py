@@ -6,6 +6,7 @@ name in `kind`. It is found, and can be used in configurations, without further 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
@@ -18,7 +19,6 @@ from reducible_train.settings.faults import Fault
 
 _KINDS: dict[str, type[Aid]] = {}
 _NEEDS = ("inputs", "gradients")
-_HOOKS = ("rests_from", "idle_fault", "begin", "before_epoch", "after_cut")
 
 
 class AidContext(Protocol):
@@ -83,9 +83,10 @@ class Aid(Settings):
 
         Where it has that hook too, the other is a part of it.
         """
-        free = [hook for hook in _HOOKS if getattr(cls, hook) is getattr(Aid, hook)]
+        hooks = {name: each for name, each in vars(Aid).items() if inspect.isfunction(each)}
+        free = [name for name, each in hooks.items() if getattr(cls, name) is each]
         for name, value in vars(cls).items():
-            if callable(value) and name not in _HOOKS and not name.startswith("_"):
+            if callable(value) and name not in hooks and not name.startswith("_"):
                 yield from ((name, hook) for hook in get_close_matches(name, free, 1, 0.9))
 
     def rests_from(self, schedule_end: float) -> float:

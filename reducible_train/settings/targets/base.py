@@ -22,7 +22,7 @@ from reducible_train.settings.schedules import Constant, Schedule, schedule_from
 from reducible_train.settings.schedules.base import schedule_faults, valued
 
 _KINDS: dict[str, type[Target]] = {}
-_INSTANT, _DIGITS = 1e-9, 6  # of an epoch
+_INSTANT, _DIGITS = 1e-12, 6  # of an epoch, and of all until it
 
 
 class ModelNumbers(Protocol):
@@ -157,7 +157,7 @@ class Target(ABC):
             return None
         if not self.leaves_dense(self(early)):
             return early
-        while late - early > _INSTANT:
+        while late - early > _INSTANT * max(1.0, late):  # no floats lie closer where it is late
             middle = (early + late) / 2
             dense = self.leaves_dense(self(middle))
             early, late = (middle, late) if dense else (early, middle)
