@@ -36,7 +36,8 @@ from reducible_train.errors import (
 )
 from reducible_train.preflight.data import check_data
 from reducible_train.report.records import Report
-from reducible_train.saving.model_file import check_savable, save_model
+from reducible_train.saving.checks import check_savable
+from reducible_train.saving.model_file import save_model
 from reducible_train.selection import fingerprints
 from reducible_train.settings.checkpoint_names import check_filled, fields_of
 from reducible_train.settings.monitors import check_validated, direction

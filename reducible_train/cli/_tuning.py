@@ -29,7 +29,8 @@ from reducible_train.config.build import layer_rules
 from reducible_train.container.files import replacing_by
 from reducible_train.errors import ArgumentError, ReducibleError, first_sentence
 from reducible_train.preflight.data import check_data
-from reducible_train.saving.model_file import check_savable, load_model, save_model
+from reducible_train.saving.checks import check_savable
+from reducible_train.saving.model_file import load_model, save_model
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError

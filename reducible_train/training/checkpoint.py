@@ -18,7 +18,8 @@ from reducible_train.container.files import accessing, check_path, replacing_by
 from reducible_train.errors import ArgumentError, FormatError, shortened
 from reducible_train.preflight.paths import check_writable
 from reducible_train.report.records import Report
-from reducible_train.saving.model_file import check_savable, write_model
+from reducible_train.saving.checks import check_savable
+from reducible_train.saving.model_file import write_model
 from reducible_train.saving.way_back import WayBack
 from reducible_train.settings.callbacks import CheckpointSettings
 from reducible_train.settings.checkpoint_names import ENDINGS, ending_of, folder_of

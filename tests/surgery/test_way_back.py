@@ -42,7 +42,7 @@ from reducible_train.report.records import (
     empty_report,
 )
 from reducible_train.saving.allow_list import is_block
-from reducible_train.saving.model_file import check_savable
+from reducible_train.saving.checks import check_savable
 
 L = keras.layers
 NUMBERS = np.random.default_rng(3).normal(size=(7, 16)).astype("float32")
