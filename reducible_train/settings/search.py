@@ -120,6 +120,10 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
             return self.end_epoch
         return math.inf if epochs is None else max(3 * epochs // 4, self.first_epoch(epochs))
 
+    def least_epochs(self, last: int) -> int:
+        """The shortest training whose last cut may be made so late; `last_epoch` turned round."""
+        return -(-4 * last // 3)
+
     def memory(self, epochs: int | None) -> float:
         """Epochs for which an undone budget is out of the question; one is tried anew after."""
         span = self.last_epoch(epochs) - self.first_epoch(epochs)

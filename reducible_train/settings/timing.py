@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Protocol
 
 from reducible_train.errors import ArgumentTypeError
@@ -143,8 +141,7 @@ def guard_faults(settings: Timed, epochs: int | None, first_epoch: int = 0) -> l
     if search is not None and search.end_epoch is not None:
         words += f"{search}. Let it end at epoch {turn} or later."
         return [Fault(("search", "end_epoch"), words)]
-    longer = count(epochs + 1)
-    enough = next(n for n in longer if operator.le(*_first_guarded(settings, n, first_epoch)))
+    enough = turn + 1 if search is None else search.least_epochs(turn)
     return [Fault(("guard",), f"{words}epochs={epochs}. Train for epochs={enough} or more.")]
 
 

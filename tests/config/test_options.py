@@ -519,6 +519,8 @@ def test_a_training_that_is_over_too_early_is_told_alike_in_python_and_in_a_file
         (None, {"steps": 2}, 1, 2, ("guard",)),
         ({}, {"epochs": 1}, 1, 2, ("guard",)),
         ({}, {"epochs": 6}, 7, 8, ("guard",)),
+        (None, {"epochs": 10**18}, 3, 10**18 + 1, ("guard",)),  # at once
+        ({}, {"epochs": 3 * 10**18}, 3, 4 * 10**18, ("guard",)),
         ({"end_epoch": 0}, {"epochs": 1}, 9, None, ("search", "end_epoch")),
     ],
 )
