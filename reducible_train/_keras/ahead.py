@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from reducible_train._keras.fits import Loop, batches_of_fit
+from reducible_train._keras.fits import Loop, frame_of_fit
 from reducible_train._keras.functions import is_distributed
 
 
@@ -158,14 +158,13 @@ def put_back_train_function(model: Any) -> None:
 def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
     """What sees batches of the running `fit` before their steps; `None` where it cannot be done.
 
-    That takes one device.
+    That takes one device, and a `fit`: in a loop of one's own nobody knows where batches are from.
     """
-    if is_distributed(model) or getattr(model, "train_function", None) is None:
+    if frame_of_fit(model) is None or is_distributed(model):
         return None
     if keras.backend.backend() == "tensorflow":
         return Fetched(model, take)
-    is_spread = keras.distribution.distribution() is not None
-    return None if is_spread or batches_of_fit(model) is None else Ahead(take)
+    return None if keras.distribution.distribution() is not None else Ahead(take)
 
 
 def before_step(

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
 from reducible_train._keras.fits import frame_of_fit, frames
+from reducible_train._keras.layer_tree import models_in
 
 _ASKED = ("make_train_function", "make_test_function")
 
 
-def when_broken_off(
-    callback: Any, models: Iterable[Any], act: Callable[[], None]
-) -> Callable[[], None]:
-    """Call `act` before models are trained or evaluated once more, if their fit is over by then.
+def when_broken_off(model: Any, act: Callable[[], None]) -> Callable[[], None]:
+    """Call `act` before a model, or one in it, is used once more, if its fit is over by then.
 
     Each training and evaluation begins by asking its model for the function it is made of.
 
     Args:
-        callback: A callback that the fit calls now; of a loop of one's own nobody knows the end.
-        models: The model, and those in it that are used alone.
+        model: The model of a running `fit`; of a loop of one's own nobody knows the end.
         act: What to do, once at most.
 
     Returns:
         Ends the watch.
     """
-    frame = frame_of_fit(callback.model)
+    frame = frame_of_fit(model)
     if frame is None:
         return lambda: None
     running = _Running(threading.get_ident(), id(frame), frame.f_code)
@@ -44,8 +42,7 @@ def when_broken_off(
             end()
             act()
 
-    unique = {id(model): model for model in models}.values()
-    hooks += [_Hook(model, name, look) for model in unique for name in _ASKED]
+    hooks += [_Hook(each, name, look) for each in models_in(model) for name in _ASKED]
     return end
 
 

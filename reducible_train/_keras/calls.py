@@ -343,20 +343,24 @@ def numbers_of_sample(model: Any) -> int | None:
             continue
         is_loop = isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional))
         within.update(id(each) for _, each in walk(layer) if is_loop)
-        numbers = [_numbers_of(node, is_loop) for node in layer._inbound_nodes]
+        gives_last = is_loop and not layer.return_sequences
+        numbers = [_numbers_of(node, gives_last) for node in layer._inbound_nodes]
         if (children(layer) and not is_loop) or not numbers or None in numbers:
             return None
         found += max(each for each in numbers if each is not None)
     return found
 
 
-def _numbers_of(node: Any, is_loop: bool) -> int | None:
-    """The numbers of the largest output of one call of a layer; `None` for open lengths."""
+def _numbers_of(node: Any, gives_last: bool) -> int | None:
+    """The numbers of the largest output of one call of a layer; `None` for open lengths.
+
+    Args:
+        node: The call.
+        gives_last: True for a recurrent layer that returns of all steps the last.
+    """
     shapes = [tuple(each.shape[1:]) for each in node.outputs]
-    if is_loop:
-        steps = node.input_tensors[0].shape[1]
-        if shapes[0][0] != steps or len(shapes[0]) == 1:
-            shapes.append((steps, *shapes[0]))
+    if gives_last:
+        shapes.append((node.input_tensors[0].shape[1], *shapes[0]))
     if any(None in shape for shape in shapes):
         return None
     return max(map(math.prod, shapes))

@@ -13,7 +13,7 @@ import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
 
 from reducible_train._keras.batch_parts import parts_of
-from reducible_train._keras.functions import has_own_step
+from reducible_train._keras.functions import has_own_step, has_own_test_step
 from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.peeking import Batches, batches_of
 from reducible_train._keras.values import host_value
@@ -72,12 +72,6 @@ def loop_of(callback: Any) -> Loop:
     iterator = found["epoch_iterator"]
     unknown = keras.backend.backend() != "torch" and iterator.data_adapter.num_batches is None
     return Loop(is_fit=True, has_unknown_length=unknown, batches=batches_of(iterator))
-
-
-def batches_of_fit(model: Any) -> Batches | None:
-    """What `Loop.batches` is of the `fit` of a model that is running; `None` outside of one."""
-    frame = frame_of_fit(model)
-    return None if frame is None else batches_of(frame.f_locals["epoch_iterator"])
 
 
 def has_validation(callback: Any) -> bool | None:
@@ -177,6 +171,8 @@ def data_of_fit(callback: Any) -> tuple[Any, Any, Any] | None:
 def arrays_of_fit(callback: Any) -> list[tuple[str, Any, Any]]:
     """The data of the fit that has called a callback, where they are arrays.
 
+    Not what a step of the model's own takes, which may make other inputs and targets of it.
+
     Returns:
         For training and for validation: the name in `fit`, inputs and targets, nested as they were
         given, of numpy arrays; `None` in the place of what is none, such as a dataset.
@@ -184,8 +180,11 @@ def arrays_of_fit(callback: Any) -> list[tuple[str, Any, Any]]:
     found = running_fit(callback, "epoch_iterator")
     if found is None:
         return []
-    parts = [("x and y", (found.get("x"), found.get("y")))]
-    validation = found.get("validation_data")
+    parts, validation = [], found.get("validation_data")
+    if not has_own_step(callback.model):
+        parts.append(("x and y", (found.get("x"), found.get("y"))))
+    if has_own_test_step(callback.model):
+        validation = None
     if isinstance(validation, list | tuple) and len(validation) in (2, 3):
         parts.append(("validation_data", (validation[0], validation[1])))
     return [(name, _arrays(x), _arrays(y)) for name, (x, y) in parts]

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.layer_tree import models_in, walk
 from reducible_train._keras.trainability import training_what_it_did
 
 
@@ -110,8 +110,7 @@ def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
         others: More models, that have layers in common with it.
         training: True inside a `fit` of the model.
     """
-    inner = [layer for _, layer in walk(model) if isinstance(layer, keras.Model)]
-    for each in {id(each): each for each in (model, *inner, *others)}.values():
+    for each in {id(each): each for each in (*models_in(model), *others)}.values():
         trains = getattr(each, "train_function", None) is not None or (training and each is model)
         _forget_functions(each)
         if trains:

@@ -91,6 +91,11 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
     yield from visit(model, "", True)
 
 
+def models_in(model: Any) -> list[Any]:
+    """A model, and all models below it, each of which may be trained and evaluated alone."""
+    return [model, *(layer for _, layer in walk(model) if isinstance(layer, keras.Model))]
+
+
 def has_weights(model: Any) -> bool:
     """True once a model, or parts of it, have their weights.
 

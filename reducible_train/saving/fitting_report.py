@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import keras
-
 from reducible_train import _keras
 from reducible_train.errors import shortened
 from reducible_train.layers import find_kernels
@@ -20,8 +18,8 @@ def is_fitting(model: Any, report: Report) -> bool:
     in place of factors have the parameters of the report, and no ranks. One of a training that
     did nothing says nothing.
     """
-    inner = [layer for _, layer in _keras.walk(model) if isinstance(layer, keras.Model)]
-    told = [_misreported(part, report) for part in (_keras.trained_model(model), model, *inner)]
+    parts = (_keras.trained_model(model), *_keras.models_in(model))
+    told = [_misreported(part, report) for part in parts]
     if not report.dense_parameters or not all(told) or _is_of_larger(model, report):
         return True
     warnings.warn(

@@ -18,6 +18,7 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.weighting import checked_weights
+from reducible_train.preflight.values import check_values
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Criterion, criterion_named
 from reducible_train.selection.measured import MeasuredLosses
@@ -194,6 +195,9 @@ def _hindrance(model: Any, criterion: Criterion, samples: Samples) -> str | None
     try:
         who = check_asking(model, asking_of(criterion.name), None)
         check_samples(samples, model, who, run=True)
+        for part in (samples, *samples.more):
+            y = None if who is None else part.y
+            check_values(model, part.x, y, "the samples", part.weight)
     except ArgumentError as error:
         return f"{criterion.name!r}: {error}"
     return None

@@ -48,7 +48,7 @@ class SampleCollector:
         self.ahead = ahead
 
     def go_on(self) -> None:
-        """Let what was fetched be trained on after the training step was made anew."""
+        """Let what was fetched be trained on, also where the training step was made anew."""
         self.ahead.attach()
 
     def drop(self) -> None:

@@ -31,9 +31,8 @@ class NoModel:
     def open(self, epoch: int) -> None:
         """An epoch has its first step, which will build the model."""
 
-    def act(self, time: float, step: int, steps_per_epoch: int | None) -> bool:
+    def act(self, time: float, step: int, steps_per_epoch: int | None) -> None:
         """Nothing is cut."""
-        return False
 
     def before_epoch(self, epoch: int, schedule_end: float) -> None:
         """No aid has begun."""

@@ -81,14 +81,12 @@ class RankControl:
         self.guard.go_back(float(epoch))
         self.controller.look(float(epoch))
 
-    def act(self, time: float, step: int, steps_per_epoch: int | None) -> bool:
-        """Cut, if it is time; True if ranks have fallen."""
+    def act(self, time: float, step: int, steps_per_epoch: int | None) -> None:
+        """Cut, if it is time."""
         before = len(self.compression.history.cuts)
         self.guard.act(time, step)
-        falls = len(self.compression.history.cuts) > before
-        if falls:
+        if len(self.compression.history.cuts) > before:
             self._aids.after_cut(steps_per_epoch)
-        return falls
 
     def before_epoch(self, epoch: int, schedule_end: float) -> None:
         """Let the aids do what they do before an epoch."""

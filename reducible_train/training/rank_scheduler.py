@@ -301,6 +301,7 @@ class RankScheduler(keras.callbacks.Callback):
                 loop=self._loop,
                 left=self._fit.clock.steps_left,
             )
+        self._fit.sampling.go_on()
 
     @timed
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -368,7 +369,7 @@ class RankScheduler(keras.callbacks.Callback):
         except BaseException:
             run.abandon()
             raise
-        run.watch(self)
+        run.watch()
         self._run, self._is_foretold = run, foreseen is not None
         judged = self.settings.criterion != MEASURED  # else by an analysis
         if judged and run.sampling.without == UNWATCHED and _keras.in_fit(self):

@@ -142,14 +142,12 @@ class TrainingRun:
             return
         clock = self.clock
         try:
-            falls = self.control.act(time, clock.step, clock.steps_per_epoch)
+            self.control.act(time, clock.step, clock.steps_per_epoch)
         except SpectrumError as error:
             loss = "" if self._loss is None else f" (loss {self._loss:.4g} in the last)"
             raise SpectrumError(
                 f"The cut in epoch {clock.epoch}{loss} was not made. {error}"
             ) from error
-        if falls:
-            self.sampling.go_on()
         self._comparers.look(self.model)
         self._listeners.look(self.control)
 
@@ -217,14 +215,9 @@ class TrainingRun:
         """The epoch whose weights another callback puts back at the end; `None` if none does."""
         return self._comparers.kept_epoch
 
-    def watch(self, callback: Any) -> None:
-        """Have `abandon` called before the model is used again, if the fit is broken off.
-
-        Args:
-            callback: The one that the fit calls.
-        """
-        models = (self.model, _keras.trained_model(self.model))
-        self._end_watch = _keras.when_broken_off(callback, models, self.abandon)
+    def watch(self) -> None:
+        """Have `abandon` called before the model is used again, if the fit is broken off."""
+        self._end_watch = _keras.when_broken_off(self.model, self.abandon)
 
     def abandon(self) -> None:
         """The fit was broken off: take away what it has added to the model."""

@@ -95,8 +95,7 @@ def check_calibration(model: Any, samples: Samples | None) -> None:
         ArgumentError: They do, or it cannot.
         SpectrumError: Inputs of NaN or infinity, of which the model makes no finite outputs.
     """
-    for part in () if samples is None else (samples, *samples.more):
-        check_values(model, part.x, part.y, "`calibration`", part.weight)
+    _check_values(model, samples, "`calibration`")
     called = _keras.has_call(_keras.trained_model(model)) and not _keras.has_own_step(model)
     if samples is not None and called and not _keras.is_distributed(model):
         check_samples(samples, model, None, run=not _keras.unbuilt_parts(model))
@@ -104,9 +103,19 @@ def check_calibration(model: Any, samples: Samples | None) -> None:
         check_inputs(samples, model)
 
 
+def _check_values(model: Any, samples: Samples | None, where: str) -> None:
+    for part in () if samples is None else (samples, *samples.more):
+        check_values(model, part.x, part.y, where, part.weight)
+
+
 def asking_in(settings: CompressionSettings) -> dict[str, tuple[str, ...]]:
     """What must be known of the data, by who asks: the criterion, and aids."""
     return asking_of(settings.criterion) | asking_of_aids(settings)
+
+
+def _asks_for_gradients(settings: CompressionSettings) -> bool:
+    """True if somebody cannot do without the loss of samples."""
+    return any("gradients" in needs for needs in asking_in(settings).values())
 
 
 def _takes_samples(settings: CompressionSettings) -> bool:
@@ -170,6 +179,8 @@ class Sampling:
         self.takes = asked and self.samples is None
         if not calibration.is_of_the_fit:
             check_calibration(model, self.samples)
+        elif _asks_for_gradients(settings):
+            _check_values(model, self.samples, "x and y of the fit")
         self._drop_unusable()
         self._is_tried = False  # the model, on the first of the samples
 
@@ -248,10 +259,9 @@ class Sampling:
         if self._is_tried or not isinstance(collector, SampleCollector) or not collector.count:
             return None
         self._is_tried = True
-        samples = collector.samples()
-        for part in (samples, *samples.more):
-            check_values(self._model, part.x, part.y, "the first batches of the fit", part.weight)
-        asking = asking_in(self._settings)
+        samples, asking = collector.samples(), asking_in(self._settings)
+        if _asks_for_gradients(self._settings) or not _keras.has_own_step(self._model):
+            _check_values(self._model, samples, "the first batches of the fit")
         if self.takes and any(asking.values()):
             try_out(samples, self._model, check_asking(self._model, asking, None))
         self._seen = shapes_of_samples(samples, "the first batches")
@@ -270,7 +280,7 @@ class Sampling:
         return self.collector.ahead
 
     def go_on(self) -> None:
-        """Have what was fetched trained on, after the training step was made anew."""
+        """Have what was fetched trained on, also where the training step was made anew."""
         self.collector.go_on()
 
     def drop(self) -> None:

@@ -59,6 +59,8 @@ MODELS = {
             L.Dense(7),
         ]),
         5 * 4 + 5 * 12 + 7),
+    "a loop over as many images as they are high": (
+        lambda: keras.Sequential([keras.Input((4, 4, 4, 1)), L.ConvLSTM2D(3, 1)]), 4 * 4 * 4 * 3),
     "loops of open length": (lambda: keras.Sequential([keras.Input((None, 3)), L.GRU(4)]), None),
     "no graph": (lambda: type("Own", (keras.Model,), {})(), None),
 }  # fmt: skip

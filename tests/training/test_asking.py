@@ -115,6 +115,32 @@ def test_what_nobody_asked_for_is_done_without():
     assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"frobenius"}
 
 
+class FromOne(keras.Model):
+    """Takes classes that are counted from 1."""
+
+    def train_step(self, data):
+        return super().train_step((data[0], data[1] - 1))
+
+
+@pytest.mark.parametrize("source", ["arrays", "batches"])
+@pytest.mark.parametrize("criterion", ["auto", "fisher"])
+def test_labels_that_only_a_step_of_ones_own_reads_are_no_mistake(criterion, source):
+    y = 1 + np.arange(len(X)) % 16
+    batches = tf.data.Dataset.from_tensor_slices((X, y)).batch(16)
+    data = (X, y) if source == "arrays" else (batches,)
+    model = chain(FromOne)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    scheduler = RankScheduler(0.7, criterion=criterion)
+    fitting = {"verbose": 0, "shuffle": False, "callbacks": [scheduler]}
+    if criterion == "fisher":
+        with pytest.raises(ArgumentError, match=r"from 0 to 15.* Received: 16"):
+            model.fit(*data, **fitting)
+        return
+    model.fit(*data, **fitting)
+    assert {k.criterion for cut in scheduler.report.cuts for k in cut.kernels} == {"activation"}
+    assert any("Received: 16 in the samples" in note for note in scheduler.report.notes)
+
+
 class Triplets(keras.Model):
     """Learns that an anchor is nearer to its positive than to its negatives."""
 

@@ -407,8 +407,11 @@ def test_every_cut_has_a_step_after_it_where_data_runs_out(cadence):
     assert all(cut.step < len(steps) for cut in scheduler.report.cuts)
 
 
-def test_a_loop_of_ones_own_that_announces_no_steps_is_followed_too():
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_loop_of_ones_own_that_announces_no_steps_is_followed_too(fitted):
     model, scheduler = small(), RankScheduler(budget=STAIRS)
+    if fitted:  # so that there is a train function
+        model.fit(X, Y, verbose=0)
     callbacks = keras.callbacks.CallbackList([scheduler], model=model, epochs=4)
     callbacks.on_train_begin()
     for epoch in range(4):
@@ -681,6 +684,26 @@ def test_what_is_trained_after_a_fit_that_was_broken_off_is_its_own_data(when, s
     del held
 
 
+STEPS_MADE_ANEW = {
+    "by an aid": {"budget": Ramp(1.0, 0.5, 0, 5), "aids": [Regrow(0.5)]},
+    "by a guard": {
+        "budget": 0.5,
+        "guard": Guard("mean_target", max_drop=0.1, mode="min", patience=1, tries=1),
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("by", STEPS_MADE_ANEW)
+def test_batches_fetched_for_epochs_to_come_are_trained_on_in_their_order(by):
+    parts = [of_class(number).take(1) for number in range(4)]
+    endless = parts[0].concatenate(parts[1]).concatenate(parts[2]).concatenate(parts[3]).repeat()
+    model, scheduler = small(metrics=[mean_target]), RankScheduler(**STEPS_MADE_ANEW[by])
+    one = {"x": endless, "y": None, "steps_per_epoch": 1, "shuffle": False}
+    assert fit(model, scheduler, epochs=7, **one)["mean_target"] == [0, 1, 2, 3, 0, 1, 2]
+    assert scheduler.report.cuts or scheduler.report.undone
+
+
 def test_a_step_of_a_callbacks_own_takes_no_batch_of_the_fit():
     class Own(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -714,6 +737,21 @@ def test_aids_of_a_fit_that_was_broken_off_end_before_the_model_is_used_again(th
     assert model.losses == []
     assert model.optimizer._get_current_learning_rate() == model.optimizer.learning_rate
     assert not {"make_train_function", "make_test_function"} & vars(model).keys()
+    del held
+
+
+def test_an_aid_of_a_fit_that_was_broken_off_ends_before_a_model_within_is_used():
+    inner = small()
+    given = keras.Input((24,))
+    model = keras.Model(given, inner(given))
+    model.compile("sgd", inner.loss, run_eagerly=True)
+    held = broken_off(model, RankScheduler(rank=4, aids=[ProductDecay(9.0)]), "after")
+    assert len(inner.losses) == 2
+    told = inner.evaluate(X, Y, verbose=0)
+    assert inner.losses == []
+    assert told == pytest.approx(float(inner.loss(Y, inner.predict(X, verbose=0))), rel=1e-5)
+    for each in (model, inner):
+        assert not {"make_train_function", "make_test_function"} & vars(each).keys()
     del held
 
 
