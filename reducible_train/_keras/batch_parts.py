@@ -59,7 +59,7 @@ def _are_weights(weight: Any, x: Any, y: Any) -> bool:
 
 def _fits(shape: Any, targets: list[Any]) -> bool:
     """True for one number for each sample, or for each of the positions of some target."""
-    if shape is None or not shape:
+    if not shape:
         return shape is None
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]

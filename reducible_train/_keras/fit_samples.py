@@ -11,7 +11,7 @@ import numpy as np
 from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights
 
 from reducible_train._keras.batch_parts import holds_numbers, parts_of
-from reducible_train._keras.fits import running_fit
+from reducible_train._keras.fits import EVALUATED, evaluated_batch, running_fit
 from reducible_train._keras.functions import has_own_test_step
 from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_value
@@ -65,7 +65,7 @@ def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
     found = running_fit(callback, "epoch_iterator")
     if found is None:
         return []
-    size = found.get("batch_size") or 32
+    size = found.get("batch_size") or EVALUATED
     parts: list[tuple[str, Batch, int | None]] = []
     parts.append(("x and y", tuple(found.get(name) for name in ("x", "y", "sample_weight")), size))
     data, own = found.get("validation_data"), has_own_test_step(callback.model)
@@ -73,7 +73,7 @@ def data_to_try(callback: Any) -> list[tuple[str, Batch, int | None]]:
         parts += [("validation_data", each, None) for each in _batches(data, 1, own)]
     elif data is not None:
         validation = parts_of(data, own=own)
-        parts.append(("validation_data", validation, found.get("validation_batch_size") or size))
+        parts.append(("validation_data", validation, evaluated_batch(callback)))
     return [part for part in parts if part[1][0] is not None and _is_numbers(part[1])]
 
 

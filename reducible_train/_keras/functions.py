@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from reducible_train._keras.layer_tree import models_in, walk
+from reducible_train._keras.registry import is_of_keras
 from reducible_train._keras.trainability import training_what_it_did
 
 
@@ -63,7 +64,7 @@ def _is_own(loss: Any) -> bool:
         return False
     fn = getattr(loss, "fn", loss if hasattr(loss, "__code__") else type(loss))
     is_mean = getattr(loss, "reduction", "mean") in ("sum_over_batch_size", "mean")
-    return not is_mean or not str(getattr(fn, "__module__", "")).startswith("keras.")
+    return not is_mean or not is_of_keras(fn)
 
 
 def has_own_step(model: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras.src.utils.naming import get_object_name
 
+from reducible_train._keras.functions import has_own_step
 from reducible_train._keras.metric_names import compiled_names, own_names
 
 
@@ -94,7 +95,7 @@ def _of_an_output(name: str, held: dict[str, str | None]) -> dict[str, str | Non
 
 def _trains_as_keras(model: Any) -> bool:
     """True for a compiled model without a `train_step` of its own."""
-    return type(model).train_step is keras.Model.train_step and model.compiled
+    return not has_own_step(model) and model.compiled
 
 
 def _beside_compiled(model: Any) -> dict[str, str | None]:

@@ -27,7 +27,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 def is_of_keras(thing: Any) -> bool:
     """True for a class or a function that Keras itself defines, whatever its public name is."""
-    return str(thing.__module__).startswith(f"{_SOURCE}.")
+    return str(getattr(thing, "__module__", None)).startswith(f"{_SOURCE}.")
 
 
 def found_at(module: Any, name: Any) -> Any | None:

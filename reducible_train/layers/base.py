@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FactorisedError, SurgeryError
 from reducible_train.layers.factor_initializer import FactorInitializer
 from reducible_train.layers.install import dense_shape, install_factors
@@ -270,13 +271,7 @@ def _call_in_place_of_its_own(dense: type, cls: type[LowRank]) -> type | None:
     if kind is not None:
         return None if kind.dense_class.call is own else owner
     is_ours = owner.__module__.startswith("reducible_train.")
-    return owner if is_ours and not _is_keras(own) else None
-
-
-def _is_keras(function: Any) -> bool:
-    """True for a function, decorated or not, that a module of Keras's has."""
-    module = getattr(inspect.unwrap(function), "__module__", None) or ""
-    return str(module).startswith("keras.")
+    return owner if is_ours and not _keras.is_of_keras(inspect.unwrap(own)) else None
 
 
 def _needs_kernel(dense: type, kind: KernelKind) -> bool:
@@ -285,7 +280,7 @@ def _needs_kernel(dense: type, kind: KernelKind) -> bool:
     One of your own may be written for both: with a `multiply` that a low-rank class has, too.
     """
     call = inspect.unwrap(cast(Any, dense).call)
-    if _is_keras(call):
+    if _keras.is_of_keras(call):
         return True
     code = getattr(call, "__code__", None)  # what is no plain function may be anything
     if code is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -179,8 +179,8 @@ class KernelKind:
                 f"`data` of {owner} must be a Data. Received: {self.data!r}. Write "
                 "data=Data(inputs=RowReader(...))."
             )
-        _check_functions(self, "matricization", "uses", "possible_splits", "fault", "gives_output")
-        _check_functions(self, "stock")
+        functions = ("matricization", "uses", "possible_splits", "fault", "gives_output", "stock")
+        _check_functions(self, *functions)
 
     def splits_of(self, layer: Layer, kernel: str) -> tuple[str, ...]:
         """The splits that this very kernel can have, the usual one first."""
@@ -219,10 +219,10 @@ class KernelKind:
 
 
 def _check_functions(made: Any, *names: str) -> None:
-    """Refuse what is no function where one is needed; `None` is one by default alone."""
+    """Refuse what is no function where one is needed; `None` may be what is so by default."""
+    optional = {each.name for each in fields(made) if each.default is None}
     for name in names:
-        value = getattr(made, name)
-        needed = name in ("read", "bias", "argument", "matricization", "uses")
+        value, needed = getattr(made, name), name not in optional
         if not callable(value) and (value is not None or needed):
             raise ArgumentTypeError(
                 f"`{name}` of {type(made).__name__} must be a function. Received: {value!r}. "

@@ -47,10 +47,6 @@ class SampleCollector:
             )
         self.ahead = ahead
 
-    def go_on(self) -> None:
-        """Let what was fetched be trained on, also where the training step was made anew."""
-        self.ahead.attach()
-
     def drop(self) -> None:
         """The fit is over."""
         self.ahead.drop()

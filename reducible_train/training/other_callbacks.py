@@ -139,16 +139,12 @@ def tell_of_plain_search(callbacks: Sequence[Any]) -> None:
 def _shown(callback: Any) -> str:
     """The class of Keras that a callback is of, and its own where that is another."""
     kind = type(callback)
-    base = next((each for each in kind.__mro__ if _is_of_keras(each)), kind)
+    base = next((each for each in kind.__mro__ if _keras.is_of_keras(each)), kind)
     if base is keras.callbacks.Callback:
         return kind.__name__
     if base is kind:
         return f"{kind.__name__} of Keras"
     return f"{kind.__name__}, derived from {base.__name__} of Keras,"
-
-
-def _is_of_keras(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == "keras"
 
 
 def check_scheduler(scheduler: Any, kind: type, name: str) -> None:

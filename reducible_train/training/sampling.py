@@ -136,11 +136,8 @@ class NoCollector:
     done = False
     ahead = None
 
-    def go_on(self) -> None:
-        """Nothing was fetched."""
-
     def drop(self) -> None:
-        """So nothing is left."""
+        """Nothing was fetched."""
 
 
 class Sampling:
@@ -281,7 +278,8 @@ class Sampling:
 
     def go_on(self) -> None:
         """Have what was fetched trained on, also where the training step was made anew."""
-        self.collector.go_on()
+        if self.ahead is not None:
+            self.ahead.attach()
 
     def drop(self) -> None:
         """The fit is over."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reducible_train.errors import ArgumentError, RankError
+from reducible_train.errors import ArgumentError, RankError, shortened
 from reducible_train.selection.allocation.candidates import Candidate, Group, grouped
 from reducible_train.settings.checks import check_name, is_count, is_version, plain
 from reducible_train.settings.compression import AUTO
@@ -129,7 +129,7 @@ def checked_answer(method: str, questions: Questions, answer: Any) -> tuple[Rank
     if ranks is None or len(ranks) != len(groups):
         raise ArgumentError(
             f"{who} must return a rank for each group, None for dense, and a lower bound of what "
-            f"they lose. Received: {_shortened(answer)} for {len(groups)} groups. Return "
+            f"they lose. Received: {shortened(repr(answer))} for {len(groups)} groups. Return "
             "(ranks, 0.0) where nothing is proven."
         )
     for group, rank in zip(groups, ranks, strict=True):
@@ -138,7 +138,7 @@ def checked_answer(method: str, questions: Questions, answer: Any) -> tuple[Rank
             dense = "" if group.dense_cost is None else ", or None for dense"
             raise ArgumentError(
                 f"{who} must give {group.members[0].path} one of its ranks, group.ranks, from "
-                f"{group.min_rank} to {group.max_rank}{dense}. Received: {_shortened(rank)}. "
+                f"{group.min_rank} to {group.max_rank}{dense}. Received: {shortened(repr(rank))}. "
                 "Choose with group.within_limits(rank)."
             )
     for same, capacity in questions:
@@ -149,11 +149,6 @@ def checked_answer(method: str, questions: Questions, answer: Any) -> tuple[Rank
                 f"Received: ranks of cost {cost:.17g}. Lower them, or choose 'knapsack'."
             )
     return ranks, bound
-
-
-def _shortened(value: Any) -> str:
-    told = repr(value)
-    return told if len(told) <= 60 else f"{told[:57]}..."
 
 
 def allocation_of(
