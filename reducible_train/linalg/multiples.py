@@ -20,6 +20,15 @@ def whole_rank(value: float) -> int:
     return math.floor(value + _ROUND_OFF)
 
 
+def whole_rank_above(value: float) -> int:
+    """The smallest rank that is not below a number, but for what rounding has added to it.
+
+    >>> 0.07 * 100, whole_rank_above(0.07 * 100), whole_rank_above(7.01)
+    (7.000000000000001, 7, 8)
+    """
+    return math.ceil(value - _ROUND_OFF)
+
+
 def rounded_down(rank: float, multiple: int) -> int:
     """The largest multiple that is not above a rank; 0 if there is none.
 

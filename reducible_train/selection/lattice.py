@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from reducible_train.errors import ArgumentError
-from reducible_train.linalg.multiples import rounded_down
+from reducible_train.linalg.multiples import rounded_down, whole_rank_above
 from reducible_train.settings.rules import LayerRule
-
-_ROUND_OFF = 1e-9  # of a rank
 
 
 @dataclass(frozen=True)
@@ -68,4 +65,4 @@ def share_of(share: float, full: int) -> int:
     >>> share_of(0.1, 128), share_of(0.25, 64), share_of(0.0, 64)
     (13, 16, 1)
     """
-    return max(1, math.ceil(share * full - _ROUND_OFF))
+    return max(1, whole_rank_above(share * full))

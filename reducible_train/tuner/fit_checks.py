@@ -74,8 +74,8 @@ def check_data(arguments: Mapping[str, Any]) -> None:
     given = arguments.get("validation_data")
     own = given if isinstance(given, tuple | list) else [given]
     names = ("x", "y", "sample_weight")
-    _check_alone("x", dict(zip(names, map(arguments.get, names), strict=True)))
-    _check_alone("validation_data", dict(zip(names, own, strict=False)))
+    _check_own_targets("x", dict(zip(names, map(arguments.get, names), strict=True)))
+    _check_own_targets("validation_data", dict(zip(names, own, strict=False)))
     if given is None:
         _check_share(arguments.get("validation_split") or 0.0, arguments.get("x"))
 
@@ -105,7 +105,7 @@ def _is_array(value: Any) -> bool:
     return bool(getattr(value, "shape", None))
 
 
-def _check_alone(whose: str, data: Mapping[str, Any]) -> None:
+def _check_own_targets(whose: str, data: Mapping[str, Any]) -> None:
     """Refuse targets or weights beside data that have their own."""
     more = [name for name, each in data.items() if name != "x" and each is not None]
     if more and comes_in_batches(data["x"]):

@@ -161,9 +161,8 @@ class _Copier:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
+    with _keras.without_lambda_warnings():
         warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-        warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
         yield
 
 
