@@ -8,6 +8,7 @@ same on every backend.
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import tempfile
@@ -322,6 +323,7 @@ def check_streams() -> None:
             losses.append(history.history["loss"][0])
             assert int(model.optimizer.iterations) == 6, source
             told = [] if not budgets else callbacks[0].report.cuts
+            assert all(copy.deepcopy(each).report.cuts == told for each in callbacks), source
         np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5, err_msg=source)
         assert {k.criterion for cut in told for k in cut.kernels} == {"fisher"}, source
         assert len(told) == len(falls), source

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakMethod
 
 import keras
 
@@ -17,7 +18,8 @@ class Batches:
     """
 
     def __init__(self, epoch_iterator: Any):
-        self._renew = epoch_iterator._get_iterator
+        # Held by it alone, so that its data goes with it.
+        self._renew: Any = WeakMethod(epoch_iterator._get_iterator)
         self._batches: Iterator[Any] = iter(())
         self._ahead: deque[Any] = deque()
         at_once = epoch_iterator.steps_per_execution if _fetches_before_it_announces() else 0
@@ -25,7 +27,7 @@ class Batches:
         epoch_iterator._get_iterator = self._begin
 
     def _begin(self) -> Batches:
-        self._batches = iter(self._renew())
+        self._batches = iter(self._renew()())
         self._ahead.clear()
         self._given.clear()
         return self

@@ -172,7 +172,6 @@ class RankScheduler(keras.callbacks.Callback):
         self.diverged: str | None = None
         self.kept_epoch: int | None = None
         self._calibration = CalibrationSet(self.calibration)
-        self._loop = _keras.Loop()
         self._run: TrainingRun | None = None  # the fit that runs, or was broken off
         self._is_foretold = False  # what the fit will not bring, before it
         self._outcome: Report | None = None  # of the last fit, or of the one this is a copy from
@@ -288,7 +287,7 @@ class RankScheduler(keras.callbacks.Callback):
     @timed
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._fit.begin_epoch(epoch)
-        if not self._loop.is_fit:  # a loop of one's own, which may announce no steps
+        if not self._fit.loop.is_fit:  # a loop of one's own, which may announce no steps
             self._fit.before_step(0)
 
     @timed
@@ -298,7 +297,7 @@ class RankScheduler(keras.callbacks.Callback):
                 self.model,
                 lambda: self._before_step(batch),
                 self._fit.sampling.ahead,
-                loop=self._loop,
+                loop=self._fit.loop,
                 left=self._fit.clock.steps_left,
             )
         self._fit.sampling.go_on()
@@ -380,9 +379,17 @@ class RankScheduler(keras.callbacks.Callback):
         calibration = self._calibration.in_fit(_keras.training_arrays(self))
         answers = watch_of_fit(self, self.settings, self._calibration)
         validated, rhythm = _keras.validation_samples(self), _keras.validation_rhythm(self)
-        self._loop = _keras.loop_of(self)
         return TrainingRun(
-            self.settings, self.model, params, calibration, data, others, answers, validated, rhythm
+            self.settings,
+            self.model,
+            params,
+            calibration,
+            data,
+            others,
+            answers,
+            _keras.loop_of(self),
+            validated,
+            rhythm,
         )
 
     @timed

@@ -35,6 +35,7 @@ class TrainingRun:
         data: Inputs, targets and weights of the fit, as `_keras.data_of_fit` tells them.
         others: The other callbacks of the fit.
         answers: What compares outputs before and after each cut.
+        loop: What trains the model; it holds the data of the fit.
         validated: Number of its validation samples; `None` where nobody knows.
         rhythm: After which epochs it validates; `None` if after none, or nobody knows.
     """
@@ -48,12 +49,14 @@ class TrainingRun:
         data: Any,
         others: Sequence[Any],
         answers: AnswerWatch,
+        loop: _keras.Loop,
         validated: int | None = None,
         rhythm: _keras.Rhythm | None = None,
     ):
         self.settings = settings
         self.model = model
         self.answers = answers
+        self.loop = loop
         self.clock = Clock(settings.cadence, params, model)
         self.sampling = Sampling(model, settings, calibration, data)
         self.control: RankControl | NoModel = NoModel()
@@ -225,6 +228,7 @@ class TrainingRun:
         _keras.sync_state(self.model)
         _keras.put_back_train_function(self.model)
         self.sampling.drop()
+        self.loop = _keras.Loop()
         self.control.abandon()
 
     # --- from fit to fit --------------------------------------------------------------
