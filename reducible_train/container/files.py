@@ -122,13 +122,15 @@ def check_regular(path: str | os.PathLike[str], purpose: str, given_as: str | No
         given_as: What the caller calls it, such as `"--out"`.
 
     Raises:
-        FileAccessError: It is a folder, a device, a pipe or a socket, protected, or mounted.
+        FileAccessError: It is a folder, a device, a pipe or a socket, protected, or mounted; or
+            there is no such folder.
     """
     with accessing(path, purpose, given_as):
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
             if purpose == "write":
+                place_of(path)  # whose folder must be there
                 return
             raise
         if stat.S_ISDIR(mode):
@@ -139,6 +141,23 @@ def check_regular(path: str | os.PathLike[str], purpose: str, given_as: str | No
             raise PermissionError(None, "it is protected against writing")
         if purpose == "write" and _is_mounted(path):
             raise _MountedError(None, "it is mounted by itself, so no other can take its place")
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """Where the system finds a file that is written: links are followed.
+
+    Raises:
+        OSError: There is no such folder, not even where `missing/..` would lead back to one.
+    """
+    place = os.fspath(path)
+    while os.path.islink(place):
+        place = os.path.join(os.path.dirname(place), os.readlink(place))
+    folder, name = os.path.split(place)
+    try:
+        os.stat(folder or os.curdir)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"there is no folder for {place!r}") from error
+    return Path(os.path.realpath(folder), name)
 
 
 def _is_mounted(path: str | os.PathLike[str]) -> bool:
@@ -172,7 +191,7 @@ def replacing(
     """
     check_regular(path, "write")
     with accessing(path, "write"):
-        target = Path(os.path.realpath(path))
+        target = place_of(path)
         held = hold_file(target.parent, f".{_shown_name(target)}.", ".tmp")
     temporary, stream = held.path, held.stream
     try:
@@ -203,7 +222,8 @@ def replacing_by(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileAccessError: The operating system refused, or there is no regular file at `path`.
     """
     check_regular(path, "write")
-    target = Path(os.path.realpath(path))
+    with accessing(path, "write"):
+        target = place_of(path)
     ending = os.fsencode(target.name)[-_SHOWN_NAME:].decode("utf-8", "ignore")
     beside = target.with_name(f".{secrets.token_hex(8)}.{ending}")
     try:

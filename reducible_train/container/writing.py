@@ -17,6 +17,7 @@ from reducible_train.container.files import (
     RawStream,
     accessing,
     check_regular,
+    place_of,
     replacing,
     write_all,
 )
@@ -62,7 +63,7 @@ def write_container(
     check_regular(path, "write")
     # Lengths stand before the planes they count, so planes wait in a file of their own.
     with accessing(path, "write"):
-        folder = Path(os.path.realpath(path)).parent
+        folder = place_of(path).parent
         waiting = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - see next line
     with waiting:
         records: list[TensorRecord] = []

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from reducible_train.container.files import accessing, check_regular
+from reducible_train.container.files import accessing, check_regular, place_of
 from reducible_train.errors import ArgumentError, FileAccessError
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -58,8 +58,7 @@ def check_writable(path: Path, name: str) -> None:
             into, or what is there is no regular file, or protected.
     """
     check_regular(path, "write", name)
-    real = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link is followed
-    with accessing(real, "write", name), tempfile.TemporaryFile(dir=real.parent):
+    with accessing(path, "write", name), tempfile.TemporaryFile(dir=place_of(path).parent):
         pass
 
 

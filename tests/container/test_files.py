@@ -16,9 +16,10 @@ import pytest
 
 from reducible_train import ArgumentError, FileAccessError, FormatError
 from reducible_train.container import read_container, read_header, write_container
-from reducible_train.container.files import replacing, replacing_by, write_text
+from reducible_train.container.files import place_of, replacing, replacing_by, write_text
 from reducible_train.container.locks import let_go, lock
 from reducible_train.container.temporary import hold_file
+from reducible_train.preflight.paths import check_writable
 
 TENSORS = [("x", np.arange(12.0))]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these files nor signals")
@@ -243,6 +244,38 @@ def test_a_link_stays_a_link_and_permissions_stay(use, tmp_path):
     assert link.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in real.parent.iterdir()] == ["real"]
+
+
+def by_name(path):
+    with replacing_by(path) as beside:
+        beside.write_text("new")
+
+
+def checked(path):
+    check_writable(path, "file")
+
+
+@posix
+@pytest.mark.parametrize("use", [write, text, by_name, checked])
+def test_a_folder_that_is_not_there_is_refused_though_the_path_leaves_it_again(use, tmp_path):
+    (tmp_path / "link").symlink_to("none/../new")
+    for path in (tmp_path / "none" / ".." / "new", tmp_path / "link"):
+        with pytest.raises(FileAccessError, match=r"there is no folder for .*none/\.\./new"):
+            use(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["link"]
+
+
+@posix
+@pytest.mark.parametrize("use", [write, text, by_name])
+def test_a_path_by_a_linked_folder_leads_where_the_system_says(use, tmp_path):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near").symlink_to("far/deep")
+    path = tmp_path / "near" / ".." / "new"
+    checked(path)
+    use(path)
+    assert place_of(path) == (tmp_path / "far" / "new").resolve()
+    assert path.is_file()
+    assert {each.name for each in (tmp_path / "far").iterdir()} == {"deep", "new"}
 
 
 @pytest.mark.parametrize(("stem", "ending"), [("x" * 244, ".weights.h5"), ("ß" * 124, ".keras")])
