@@ -86,7 +86,7 @@ class Progress:
         new = sorted(done.keys() - self._told)
         for name in new:
             self._told.add(name)
-            place = f"trial {len(self._told)} of {self.trials}"
+            place = f"trial {name} ({len(self._told)} of {self.trials} done)"
             self.console.print(Text(f"{place}  {self._line(done, name)}"), soft_wrap=True)
         return len(new)
 
@@ -98,9 +98,9 @@ class Progress:
             return f"failed: {done[name].reason}  {left}"
         some = [each.metrics for each in done.values() if not each.reason]
         best = (min if self.direction == "min" else max)(some, key=lambda each: each["score"])
+        told = line_of(done[name].metrics, self.shown)
         quality, size = (best[each] for each in self.shown)  # a score may be neither
-        told = f"best {quality:.4g} at {size:.1%}"
-        return f"{line_of(done[name].metrics, self.shown)}  {told}  {left}"
+        return f"{told}  best {quality:.4f} at {size:.1%}  {left}"
 
 
 def line_of(metrics: Mapping[str, float], shown: tuple[str, str]) -> str:

@@ -91,17 +91,17 @@ def test_trials_are_told_kept_and_gone_on_with(place):
     first = run(*asked(place, "--trials", 1, *free))
     assert first.exit_code == 0, first.output
     assert f"not used of {place / 'data.npz'}: note" in first.output
-    assert "trial 1 of 1  val_accuracy 0." in first.output
+    assert "trial 0 (1 of 1 done)  val_accuracy 0." in first.output
     assert f"saved   {place / 'best.reducible'}" in first.output
     small = load_model(place / "best.reducible")
     assert small.count_params() < keras.models.load_model(place / "model.keras").count_params()
     again = run(*asked(place, "--trials", 2, *free))
     assert "done before: 1 of 2 trials" in again.output
-    assert "trial 2 of 2" in again.output
-    assert "trial 1 of" not in again.output
+    assert "trial 1 (2 of 2 done)" in again.output
+    assert "trial 0 (" not in again.output
     done = run(*asked(place, "--trials", 2, *free))
     assert "done before: 2 of 2 trials" in done.output
-    assert "trial 2 of" not in done.output
+    assert "trial 1 (" not in done.output
     for path in (place / "trials" / "trials").glob("trial_*/model.reducible"):
         path.unlink()  # its checkpoint will do
     shutil.copytree(
@@ -134,10 +134,10 @@ def test_trials_are_told_kept_and_gone_on_with(place):
 def test_a_grid_goes_on_until_nothing_is_left(place):
     (place / "search.yaml").write_text(SEARCH.replace("[0.3, 0.8]", "[0.4, 0.6, 0.8]"))
     asks = ("--max-drop", 0.9, "--tuner", "grid")
-    assert "trial 1 of 1" in run(*asked(place, "--trials", 1, *asks)).output
+    assert "trial 0 (1 of 1 done)" in run(*asked(place, "--trials", 1, *asks)).output
     found = run(*asked(place, "--trials", 9, *asks)).output
     assert "done before: 1 of 9 trials" in found
-    assert "trial 3 of 9" in found
+    assert "trial 2 (3 of 9 done)" in found
     assert "3 of 9 trials: the tuner finds nothing else to try" in found
     project = place / "trials" / "trials"
     (project / "trial_1").rename(project / "trial_1.old")
@@ -187,7 +187,7 @@ def test_a_line_tells_the_quality_and_the_size_of_the_best_whatever_its_score(tm
     progress = Progress(Console(), tmp_path, 2, "min", shown)
     progress._told = set(done)
     line = progress._line(done, "1")
-    assert line.startswith("val_loss 1447.0000  params fraction 40.0%  best 1285 at 45.0%")
+    assert line.startswith("val_loss 1447.0000  params fraction 40.0%  best 1285.0000 at 45.0%")
 
 
 def test_it_says_why_trials_are_not_steered(place):
@@ -387,7 +387,7 @@ def test_a_full_disk_ends_the_search_and_fails_no_trial(place, monkeypatch, full
         found = run(*asks)
     assert found.exit_code == 1
     assert "Make room there. Finished trials are kept" in found.output
-    assert "trial 1 of 1" in run(*asks).output
+    assert "trial 0 (1 of 1 done)" in run(*asks).output
 
 
 def test_a_file_that_cannot_be_written_is_no_lost_trial(tmp_path, monkeypatch):
