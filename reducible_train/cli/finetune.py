@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from reducible_train.cli._configured import configured
 from reducible_train.cli._data import read_arrays
 from reducible_train.cli._exit import CODES
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
-from reducible_train.config import Config, load_config
+from reducible_train.config import Config
 from reducible_train.preflight.paths import check_apart, check_folder, check_output
 from reducible_train.settings.checkpoint_names import folder_of
 
@@ -51,9 +52,7 @@ def finetune(
     Example: reducible-train finetune model.keras data.npz -c fine_tune.yaml -o small.reducible
     """
     console = Console()
-    overrides: dict[str, Any] = {"training.epochs": epochs, "tensorboard.log_dir": log_dir}
-    given = {key: value for key, value in overrides.items() if value is not None}
-    loaded = load_config(config, given)
+    loaded = configured(config, epochs, log_dir)
     if loaded.training.epochs is None:
         message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."
         loaded.refuse([(("training", "epochs"), message)])

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reducible_train.cli._configured import configured
 from reducible_train.cli._look import show_table
-from reducible_train.config import Config, load_config
+from reducible_train.config import Config
 from reducible_train.settings.schedules import Constant, Schedule
 
 _ROWS = 40  # more epochs than this are thinned
@@ -30,8 +31,7 @@ def preview(
     ] = None,
 ) -> None:
     """Show the schedules of a configuration over the epochs, without a model or data."""
-    overrides = {} if epochs is None else {"training.epochs": epochs}
-    loaded = load_config(config, overrides)
+    loaded = configured(config, epochs)
     targets = loaded.schedules()
     if loaded.compression.search is not None:
         search = loaded.compression.search.build()

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from reducible_train.cli._configured import configured
 from reducible_train.cli._data import read_arrays, say_ignored
 from reducible_train.cli._goal import DROP, goal
 from reducible_train.cli._network import check_model_file, load_network
@@ -25,7 +26,7 @@ from reducible_train.cli._workers import (
     is_watched,
     role,
 )
-from reducible_train.config import Config, load_config
+from reducible_train.config import Config
 from reducible_train.preflight.paths import check_folder, check_output
 from reducible_train.settings.compression import MEASURED
 from reducible_train.settings.search_space import SearchSpace
@@ -112,8 +113,7 @@ def tune(
     follow_parent()
     check_workers(workers)
     console, asked = Console(), goal(monitor, max_drop, max_size)
-    overrides = {} if epochs is None else {"training.epochs": epochs}
-    loaded = load_config(config, overrides)
+    loaded = configured(config, epochs)
     missing: list[tuple[tuple[str, ...], str]] = []
     if loaded.training.epochs is None:
         message = "epochs is needed to train. Received: nothing. Add it here, or give --epochs."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from reducible_train.config.models import (
     TrainingSection,
     config_model,
 )
-from reducible_train.config.problems import explain, nothing_in
+from reducible_train.config.problems import explain, nothing_in, shown
 from reducible_train.config.reading import Document, Place, place_text, read_document
 from reducible_train.config.sections import Section, built
 from reducible_train.errors import ArgumentError, ConfigError, Problem
@@ -34,19 +34,25 @@ class Config:
 
     Args:
         model: The sections of the file.
-        source: Name of the file, for errors found later.
+        source: Name of the file, and what stands in place of its values, for errors found later.
         lines: Line of each place in the file, for errors found later.
         values: What the sections were made from.
+        given: By what else than the file a place was given, for errors found later.
     """
 
     model: ConfigModel
     source: str
     lines: Mapping[Place, int] = field(repr=False)
     values: Any = field(repr=False, compare=False)
+    given: Mapping[Place, str] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, or a pickle, is checked anew: its sections are those of what is known there."""
-        return _checked, (Document(self.values, self.lines), self.source, {})
+        return _checked, (self._document, self.source)
+
+    @property
+    def _document(self) -> Document:
+        return Document(self.values, self.lines, given=self.given)
 
     @property
     def compression(self) -> Section:
@@ -123,18 +129,24 @@ class Config:
 
     def refuse(self, found: Iterable[tuple[Place, str]]) -> None:
         """Raise one `ConfigError` for mistakes given as place and sentence; nothing if none."""
-        problems = _located(found, self.lines)
+        problems = _located(found, self._document)
         if problems:
             raise ConfigError(self.source, problems)
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Config:
     """Read a YAML configuration and check all of it.
 
     Args:
         path: The file.
         overrides: Values that replace those of the file, by dotted key, such as
             `{"training.epochs": 3}`. They are checked like the file's own.
+        names: What an error calls them where it is not by their keys, such as
+            `{"training.epochs": "--epochs"}`.
 
     Example:
 
@@ -146,8 +158,16 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         FileAccessError: The file cannot be read.
         ConfigError: It has mistakes; all of them are in `problems`.
     """
-    document = read_document(path)
-    return _checked(document, str(path), overrides or {})
+    document, source = read_document(path), str(path)
+    if overrides:
+        called = {key: (names or {}).get(key, key) for key in overrides}
+        source += " with " + ", ".join(
+            f"{called[key]} {shown(overrides[key])}" for key in overrides
+        )
+        values = _overridden(document.values, overrides)
+        given: dict[Place, str] = {tuple(key.split(".", 1)): name for key, name in called.items()}
+        document = replace(document, values=values, given=given)
+    return _checked(document, source)
 
 
 def parse_config(values: Any, source: str = "configuration") -> Config:
@@ -160,11 +180,11 @@ def parse_config(values: Any, source: str = "configuration") -> Config:
     Raises:
         ConfigError: It has mistakes; all of them are in `problems`.
     """
-    return _checked(Document(values), source, {})
+    return _checked(Document(values), source)
 
 
-def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> Config:
-    values = _plain(_overridden(document.values, overrides))
+def _checked(document: Document, source: str) -> Config:
+    values = _plain(document.values)
     if values is None:
         message = "the configuration is empty. Begin with 'compression:'; see configs/."
         raise ConfigError(source, [Problem("$", message)])
@@ -177,10 +197,10 @@ def _checked(document: Document, source: str, overrides: Mapping[str, Any]) -> C
     found += [each for each in contradictions(values) if not _is_in(each[0], shapeless)]
     told = {place for place, _ in found}
     found += [each for each in _empty_sections(values, document.empty) if each[0] not in told]
-    problems = [*document.problems, *_located(_once(found), document.lines)]
+    problems = [*document.problems, *_located(_once(found), document)]
     if problems or model is None:
         raise ConfigError(source, problems)
-    config = Config(model, source, document.lines, values)
+    config = Config(model, source, document.lines, values, document.given)
     try:
         config.schedules()
     except ArgumentError as error:  # a rule of its own that some kind of schedule has
@@ -208,7 +228,7 @@ def _is_empty(values: Any, place: Place) -> bool:
 
 
 def _overridden(values: Any, overrides: Mapping[str, Any]) -> Any:
-    if not overrides or not isinstance(values, dict):
+    if not isinstance(values, dict):
         return values
     values = copy.deepcopy(values)
     for dotted, value in overrides.items():
@@ -239,18 +259,21 @@ def _once(found: Iterable[tuple[Place, str]]) -> list[tuple[Place, str]]:
     return list(dict.fromkeys(found))
 
 
-def _located(found: Iterable[tuple[Place, str]], lines: Mapping[Place, int]) -> list[Problem]:
+def _located(found: Iterable[tuple[Place, str]], document: Document) -> list[Problem]:
     """Problems in the order of the file, each with its line where the place has one."""
-    placed = [(_line(place, lines), place, message) for place, message in found]
+    placed = [(*_where(place, document), place, message) for place, message in found]
     placed.sort(key=lambda item: item[0])
-    return [
-        Problem(place_text(place), f"{message} (line {line})" if line else message)
-        for line, place, message in placed
-    ]
+    return [Problem(place_text(place), f"{message}{told}") for _, told, place, message in placed]
 
 
-def _line(place: Place, lines: Mapping[Place, int]) -> int:
-    """Line of a place, or of the nearest one around it; 0 where there is no file."""
-    while place and place not in lines:
+def _where(place: Place, document: Document) -> tuple[int, str]:
+    """Line of a place, or of the nearest one around it, and how it is told.
+
+    It is 0 where there is no file, and for what was given by something else.
+    """
+    while place and place not in document.given and place not in document.lines:
         place = place[:-1]
-    return lines.get(place, 0)
+    if place in document.given:
+        return 0, f" (by {document.given[place]})"
+    line = document.lines.get(place, 0)
+    return line, f" (line {line})" if line else ""

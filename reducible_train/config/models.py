@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, cre
 from reducible_train.config.aids import aids_section
 from reducible_train.config.kinds import known_aids, known_measures, known_schedules
 from reducible_train.config.schedules import TargetForms, target_forms
-from reducible_train.config.sections import FORMS, TARGET, Section, section_of, words
+from reducible_train.config.sections import FORMS, PATH, TARGET, Section, section_of, words
 from reducible_train.selection.allocation import allocator_names
 from reducible_train.selection.criteria import criterion_names
 from reducible_train.settings import targets
@@ -229,7 +229,7 @@ def _compression_section(known: _Known) -> Any:
             MeasureKind: lambda kind: _measure(dict(known.measures)),
             NameKind: lambda kind: Literal[known.names_of(kind.of)],
             CalibrationKind: lambda kind: Annotated[int, Field(ge=1)],
-            AnalysisKind: lambda kind: Annotated[str, Field(min_length=1)],
+            AnalysisKind: lambda kind: PATH,
             RulesKind: lambda kind: list[section_of(LayerRule, "RuleSection")],  # type: ignore[misc]
             AidsKind: lambda kind: aids_section(known.aids),
         },

@@ -28,12 +28,14 @@ class Document:
         lines: Line (from 1) of each place in the file.
         problems: Keys that are there twice.
         empty: Places of keys with nothing behind them, not even the word `null`.
+        given: What has a place of which the file does not tell, such as an option of a command.
     """
 
     values: Any
     lines: Mapping[Place, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     empty: tuple[Place, ...] = ()
+    given: Mapping[Place, str] = field(default_factory=dict)
 
 
 # What PyYAML's constructors raise for a value that its tag does not allow (`!!bool 3`).

@@ -7,6 +7,7 @@ of settings, can be written in YAML, completed and checked the day it exists.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from typing import (
@@ -22,7 +23,7 @@ from typing import (
 )
 from typing import get_type_hints as hints_of
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from reducible_train.settings import fields as kinds
 from reducible_train.settings.base import Nested, Settings
@@ -248,13 +249,14 @@ InputShape = Annotated[
 # Of a number that is not negative, the settings say so themselves; editors are told as well.
 _NOT_NEGATIVE = Annotated[float, Field(json_schema_extra={"minimum": 0})]
 _TEXT = Annotated[str, Field(min_length=1)]
+PATH = Annotated[_TEXT, AfterValidator(os.path.expanduser)]  # no shell does it in a file
 FORMS: Forms = {
     kinds.Number: lambda kind: _bounded(kind.within),
     kinds.Count: lambda kind: Annotated[int, Field(ge=kind.least)],
     kinds.Time: lambda kind: _NOT_NEGATIVE,
     kinds.Value: lambda kind: _NOT_NEGATIVE,
     kinds.Text: lambda kind: _TEXT,
-    kinds.PathName: lambda kind: _TEXT,
+    kinds.PathName: lambda kind: PATH,
     kinds.Choice: lambda kind: Literal[kind.options],
     kinds.Truth: lambda kind: bool,
     kinds.Items: lambda kind: list[form_of(kind.of)],  # type: ignore[misc]

@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,28 @@ def test_overrides_replace_and_are_checked(tmp_path):
     assert config.tensorboard.log_dir == "logs"
     with pytest.raises(ConfigError, match="after the last cut of a training of 3 epochs"):
         load_config(path, {"training.epochs": 3})
+
+
+def test_an_override_is_told_as_what_it_is_and_in_no_line_of_the_file(tmp_path):
+    ramp = "compression: {budget: {schedule: ramp, initial: 1.0, final: 0.2, end_epoch: 6}}"
+    path = written(tmp_path, f"{ramp}\ntraining: {{epochs: 30, batch_size: 7}}")
+    named = {"training.epochs": "--epochs", "tensorboard.log_dir": "--log-dir"}
+    for key, value, shown in (
+        ("training.epochs", 10**20, 10**20),
+        ("tensorboard.log_dir", "", "''"),
+    ):
+        for names, name in ((named, named[key]), (None, key)):
+            with pytest.raises(ConfigError) as caught:
+                load_config(path, {key: value}, names)
+            error = caught.value
+            assert error.source == f"{path} with {name} {shown}"
+            assert [problem.path for problem in error.problems] == [f"$.{key}"]
+            assert error.problems[0].message.endswith(f"(by {name})")
+    with pytest.raises(ConfigError, match=r"with --epochs 5: 1 problem\n.*\(line 1\)"):
+        load_config(path, {"training.epochs": 5}, named)
+    config = pickle.loads(pickle.dumps(load_config(path, {"training.epochs": 9}, named)))
+    with pytest.raises(ConfigError, match=r"--epochs 9: 1 problem\n.*too many \(by --epochs\)"):
+        config.refuse([(("training", "epochs"), "too many")])
 
 
 # --- what is bad ----------------------------------------------------------------------
@@ -933,7 +956,24 @@ def test_a_checkpoint_follows_the_scheduler_and_its_name_is_checked():
         assert words in told["$.checkpoint.filepath"]
 
 
-@pytest.mark.keras
+def test_the_home_of_the_user_stands_for_its_sign_in_every_path(monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, "/home/ada")
+    for *outer, name, beside in (
+        ("compression", "analysis", {"budget": 0.5, "criterion": "measured"}),
+        ("compression", "guard", "folder", {"monitor": "loss", "max_drop": 0.1}),
+        ("tensorboard", "log_dir", {}),
+        ("checkpoint", "filepath", {}),
+        ("backup", "backup_dir", {}),
+    ):
+        values = {**beside, name: "~/a.keras"}
+        for key in reversed(outer):
+            values = {key: values}
+        values["compression"] = {"budget": 0.5, **values.get("compression", {})}
+        model = parse_config(values).model
+        assert reduce(getattr, (*outer, name), model) == "/home/ada/a.keras"
+
+
 def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
     def compression(**keys):
         return {"compression": keys | {"aids": {"tail_shrink": {}}}}
