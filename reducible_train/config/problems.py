@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from reducible_train.config.kinds import known_measures, known_schedules, lacking
 from reducible_train.config.reading import Place
+from reducible_train.config.schedules import NO_MEASURE
 from reducible_train.config.sections import Section, SeveralSection, sections_in
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_number, percent_advice
@@ -27,6 +28,7 @@ _MOVED = {  # keys of `compression` that have another place
 }
 
 
+_COMPILED = (("training", "loss"), ("training", "metrics"))  # names of what may take arguments
 _ADDED: Mapping[Place, str] = {  # what to write for a section that is missing
     ("compression",): " Add for example compression: {budget: 0.25}.",
 }
@@ -100,13 +102,18 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
             moved = moved or _belonging(root, name)
         advice = moved or nearest(name, known) or " Remove it or correct it."
         return place, f"unknown key {name!r}.{advice} Known here: {', '.join(known)}."
+    if kind == NO_MEASURE:
+        return place, (
+            f"{name} must name a measure at least. Received: none. Write {listed(known_measures())}"
+            " below it, with what it shall be."
+        )
     if kind == "literal_error":
         if name == "measure" and (told := lacking("measure", value)):
             return place, told
         wanted = str(limits["expected"])
         advice = nearest(str(value), wanted.replace("'", "").replace(" or ", ", ").split(", "))
         return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
-    wanted, advice = _expected(kind, value, limits)
+    wanted, advice = _expected(kind, value, limits, place)
     if not wanted:
         return place, f"{name} cannot be used: {error['msg']}. Received: {shown(value)}."
     return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
@@ -120,7 +127,7 @@ def _lacking_here(models: Sequence[type[BaseModel]], place: Place) -> str | None
     return lacking("measure", place[-1]) if of_several else None
 
 
-def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, str]:
+def _expected(kind: str, value: Any, limits: Mapping[str, Any], place: Place) -> tuple[str, str]:
     """What was wanted, and the way out, for the plain kinds of error."""
     if kind in ("int_type", "int_from_float", "float_type"):
         wanted = "a number" if kind == "float_type" else "a whole number"
@@ -128,8 +135,10 @@ def _expected(kind: str, value: Any, limits: Mapping[str, Any]) -> tuple[str, st
     if kind == "string_type":
         if value is None:
             return "text", ""
-        if isinstance(value, Mapping | list):
+        if isinstance(value, Mapping | list) and place[:2] in _COMPILED:
             return "text", " Write a name alone: what takes arguments is compiled into the model."
+        if isinstance(value, Mapping | list):
+            return "text", " Write one alone, without brackets, dashes and keys."
         return "text", f" Write {str(value)!r} in quotes."
     return {
         "bool_type": ("true or false", _truth_advice(value)),
@@ -190,7 +199,7 @@ def _not_a_target(place: Place, value: Any) -> tuple[Place, str]:
         advice = f" Did you mean 'schedule' by {misspelt[0]!r}?" if misspelt else ""
         return place, (
             f"{name} is a mapping without the key 'schedule', which must be {kinds}."
-            f" Received the keys: {', '.join(map(str, value))}.{advice}"
+            f" Received the keys: {', '.join(map(str, value)) or 'none'}.{advice}"
         )
     kind = value["schedule"]
     if told := lacking("schedule", kind):

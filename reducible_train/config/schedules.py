@@ -6,14 +6,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, cast
 
-from pydantic import Discriminator, Field, Tag, create_model
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from reducible_train.config.kinds import known_schedules
-from reducible_train.config.sections import TARGET, Section, SeveralSection, section_of
+from reducible_train.config.sections import (
+    TARGET,
+    Section,
+    SeveralSection,
+    section_of,
+    several_section,
+)
 from reducible_train.settings.measures import Measure
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.targets.several import is_several
+
+NO_MEASURE = "no_measure"  # pydantic's name of such a mistake
+
+
+class _Measures(SeveralSection):
+    @model_validator(mode="before")
+    @classmethod
+    def _names_some(cls, value: Any) -> Any:
+        if value == {}:
+            raise PydanticCustomError(NO_MEASURE, "it names none")
+        return value
 
 
 def kind_of(value: Any) -> str | None:
@@ -77,14 +95,11 @@ def target_forms(
             Field(description="A number that holds all the time, or a schedule."),
         ],
     )
-    several = cast(Any, create_model)(
+    several = several_section(
         "MeasuresSection",
-        __base__=SeveralSection,
-        __cls_kwargs__={"help": "A target of its own for each measure; all are met."},
-        **{
-            name: (alone | None, Field(None, description=f"Of the {measure.unit}."))
-            for name, measure in measures
-        },
+        "A target of its own for each measure; all are met.",
+        {name: (alone, f"Of the {measure.unit}.") for name, measure in measures},
+        _Measures,
     )
     forms += [Annotated[several, Tag(SeveralSection.tag)]]
     shared = cast(Any, TypeAliasType)(

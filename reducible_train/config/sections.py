@@ -23,7 +23,15 @@ from typing import (
 )
 from typing import get_type_hints as hints_of
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+)
 
 from reducible_train.settings import fields as kinds
 from reducible_train.settings.base import Nested, Settings
@@ -187,6 +195,20 @@ class SeveralSection(Section, help="One for each of some names."):
         return {name: built(value) for name, value in self if value is not None}
 
 
+def several_section(
+    called: str,
+    help: str,
+    forms: Mapping[str, tuple[Any, str]],
+    base: type[SeveralSection] = SeveralSection,
+) -> Any:
+    """A section of some names, by each its form and what it is; each may be left out."""
+    content: Any = {
+        name: (form, Field(default_factory=lambda: None, description=told))
+        for name, (form, told) in forms.items()
+    }
+    return create_model(called, __base__=base, __cls_kwargs__={"help": help}, **content)
+
+
 def _one_or_list(one: Any) -> Any:
     """A value, or a list of some to choose from."""
     return Annotated[
@@ -214,12 +236,10 @@ def _each(kind: Each) -> Any:
     one = form_of(kind.of)
     by_name: Any = dict[_TEXT, one]  # type: ignore[valid-type]
     if names := kind.names():
-        keys = {each: (one | None, Field(None, description=f"By {each}.")) for each in names}
-        by_name = cast(Any, create_model)(
+        by_name = several_section(
             f"Each{kind.what.title()}Section",
-            __base__=SeveralSection,
-            __cls_kwargs__={"help": f"What is searched for each {kind.what}; all are met."},
-            **keys,
+            f"What is searched for each {kind.what}; all are met.",
+            {each: (one, f"By {each}.") for each in names},
         )
     if not kind.alone:
         return by_name

@@ -213,11 +213,15 @@ def _rests_from(aid: Aid, schedule_end: float) -> float:
 
 
 def _falls_within(settings: Timed, epochs: int | None, ahead: float) -> bool:
-    """True if at the begin of an epoch anything is to fall that will be asked for so much later."""
+    """True if at the begin of an epoch anything is to fall that will be asked for so much later.
+
+    Also where nobody knows, as a schedule is of values that cannot be.
+    """
     every = settings.cadence.epochs or 1
-    return any(
+    schedules = [target.schedule for target, *_ in _targets(settings)]
+    return any(each.faults() for each in schedules) or any(
         each(min(epoch + ahead, each.end_epoch)) != each(epoch // every * every)
-        for each in (target.schedule for target, *_ in _targets(settings))
+        for each in schedules
         for epoch in range(min(math.ceil(each.end_epoch), epochs or _FAR))
     )
 

@@ -34,8 +34,10 @@ def test_the_schema_knows_every_measure():
         ({"budget": {"parameters": 25}}, "budget.parameters", "For 25 % write 0.25."),
         ({"budget": {"flops": True}}, "budget.flops", "Received: true"),
         ({"budget": {"flops": None}}, "budget.flops", "must be a number"),
+        ({"budget": {"flops": None}}, "budget.flops", "Received: nothing."),
         ({"budget": {"flop": 0.5}}, "budget.flop", "Did you mean 'flops'?"),
         ({"budget": {}}, "budget", "must name a measure at least"),
+        ({"budget": {}}, "budget", "Write bytes, file, flops, latency or parameters below it"),
         ({"budget": {"flops": RAMP | {"final": 50}}}, "budget.flops.final", "write 0.5"),
         ({"budget": {"flops": RAMP | {"shpe": 1}}}, "budget.flops.shpe", "Did you mean 'shape'?"),
         (

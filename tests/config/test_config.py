@@ -283,6 +283,12 @@ MEASURED = {"criterion": "measured", "analysis": "a.json"}
         ({"rank": 3, "cadence": {"steps": 0}}, "$.compression.cadence.steps", "at least 1"),
         ({"rank": 3, "rules": {"match": "a"}}, "$.compression.rules", "must be a list"),
         ({"rank": 3, "rules": ["a"]}, "$.compression.rules[0]", "must be a mapping"),
+        (
+            {"rank": 3, "rules": [{"match": ["a", "b"], "min_rank": 2}]},
+            "$.compression.rules[0].match",
+            "must be text. Received: ['a', 'b']. Write one alone, without brackets",
+        ),
+        ({"rank": {}}, "$.compression.rank", "Received the keys: none."),
         ({"rank": 3, "rules": [{"match": "a"}]}, "$.compression.rules[0]", "says nothing"),
         ({"rank": 3, "rules": [{"min_rank": 3}]}, "$.compression.rules[0].match", "is missing"),
         (
@@ -363,6 +369,7 @@ def test_what_several_keys_have_against_each_other_is_told_beside_all_else():
         ({"epochs": "16"}, "$.training.epochs", "Remove the quotes"),
         ({"batch_size": None}, "$.training.batch_size", "Received: nothing"),
         ({"loss": {"name": "mse"}}, "$.training.loss", "Write a name alone"),
+        ({"metrics": [["mse"]]}, "$.training.metrics[0]", "Write a name alone: what takes arg"),
         ({"optimizer": "adm"}, "$.training.optimizer", "Did you mean 'adam'?"),
         ({"optimizer": {"name": "sdg"}}, "$.training.optimizer.name", "Did you mean 'sgd'?"),
         ({"optimizer": "AdmW"}, "$.training.optimizer", "Did you mean 'adamw'?"),

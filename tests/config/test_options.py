@@ -619,6 +619,15 @@ def test_what_is_wrong_elsewhere_hides_no_time():
     }
 
 
+@pytest.mark.parametrize("wrong", [{"initial": None}, {"final": [0.2]}, {"shape": "cubical"}])
+def test_an_aid_that_looks_ahead_is_no_further_fault_of_a_schedule_that_has_one(wrong):
+    values = {"rank": RAMP | wrong, "aids": {"tail_shrink": {}}}
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"compression": values, "training": {"epochs": 16}})
+    (name,) = wrong
+    assert [problem.path for problem in caught.value.problems] == [f"$.compression.rank.{name}"]
+
+
 def test_what_an_option_means_is_never_nothing():
     @dataclass(frozen=True)
     class Bare(Settings):
