@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 DATA ?= digits
 WORKERS ?= 2
 
+# Keras and TensorFlow take ten seconds longer to load in each process where no bytecode is kept.
+export PYTHONDONTWRITEBYTECODE :=
+
 # TensorFlow: no notices, and no more threads than the test workers can share.
 QUIET := TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
