@@ -20,6 +20,11 @@ class Cadence(
 ):
     """When cuts may be made: every so many epochs, or every so many steps, and from when on.
 
+    In steps, the time within an epoch is what share of its steps was trained. Where a fit does not
+    announce their number, as with a generator, it is known only from the second epoch on: until
+    then all looks see the first as at its begin, and what should fall within it falls after it. A
+    training of one epoch then refuses what ends within it; `steps_per_epoch` of `fit` announces it.
+
     Example:
         >>> Cadence(steps=500), Cadence(start=Adaptive(end_epoch=10)).epochs
         (Cadence(steps=500), 1)

@@ -17,6 +17,7 @@ from reducible_train.settings.faults import Fault, Path
 from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
 
+ANNOUNCE = "announce it, by steps_per_epoch of fit or `steps` in the params of a loop of your own"
 _FAR = 10_000  # epochs of a schedule that are looked at where the length of training is not known
 
 
@@ -269,6 +270,66 @@ def _after_the_last_look(
                 f"{settings.cadence}{_hardly_looks(every, total)}. Received: one that ends at "
                 f"epoch {each.epoch:g}, {each.shown}. {_more_looks(each, epochs, steps, every)}",
             )
+
+
+def unannounced_faults(
+    settings: Timed, epochs: int | None, first: int, begin: float | None = None
+) -> list[Fault]:
+    """All that ends too late for a training of one epoch whose number of steps nobody announces.
+
+    With a cadence in steps: how much of such an epoch is over is known only at its end.
+
+    Args:
+        settings: What is asked for.
+        epochs: Epochs of the training; `None` where nobody knows.
+        first: The epoch that the training begins with.
+        begin: When cuts began, if an `Adaptive` has let them.
+    """
+    if not settings.cadence.steps or epochs is None or first + 1 < epochs:
+        return []
+    return [
+        Fault(
+            each.argument,
+            f"{each.name} must end at epoch {first} at the latest, counted from 0, for a training "
+            f"of one epoch that does not announce its number of steps: with {settings.cadence}, "
+            f"ranks are looked at within it as at its begin, for nobody knows how much of it is "
+            f"over. Received: one that ends at epoch {each.epoch:g}, {each.shown}. "
+            f"{ANNOUNCE.capitalize()}, or train for epochs={math.ceil(each.epoch) + 1} or more.",
+        )
+        for each in ends_of(settings, epochs, begin)
+        if each.epoch > first + 1e-9
+    ]
+
+
+def unannounced_note(settings: Timed, first: int, begin: float | None = None) -> str | None:
+    """That what falls within the first epoch falls after it, if its number of steps is not known.
+
+    Not with a guard, which lets no cut be made in the first epoch anyway.
+
+    Args:
+        settings: What is asked for, of a cadence in steps.
+        first: The epoch that the training begins with.
+        begin: When cuts began; `None` while an `Adaptive` holds them.
+    """
+    held = begin is None and settings.adaptive is not None
+    if not settings.cadence.steps or settings.guard is not None or held:
+        return None
+    start = first - (begin or 0.0)
+    end = math.nextafter(start + 1, 0.0)
+    late = [name for target, name, _ in _targets(settings) if _moves(target.schedule, start, end)]
+    if not late:
+        return None
+    return (
+        f"Nobody has announced how many steps epoch {first} has, so that its begin counts as the "
+        f"time of each look within it, with {settings.cadence}: what the schedule of "
+        f"{' and '.join(late)} asks for within it is cut at the first look after it. To have it "
+        f"cut in time, {ANNOUNCE}."
+    )
+
+
+def _moves(schedule: Schedule, start: float, end: float) -> bool:
+    """True for one, which never turns back, that has another value at the end."""
+    return schedule(max(start, 0.0)) != schedule(max(end, 0.0))
 
 
 def _hardly_looks(every: int, total: int) -> str:

@@ -27,6 +27,7 @@ class Clock:
         epoch_length: Steps of the last epoch; `None` before its end.
         looked: When ranks were looked at last, in epochs; `None` if never.
         last_turn: The last turn of a cadence in steps; `None` if there was none.
+        untimed: True if the last turn was within an epoch of which nobody knew how long it is.
     """
 
     def __init__(self, cadence: Cadence, params: Mapping[str, Any], model: Any):
@@ -35,6 +36,7 @@ class Clock:
         self.epoch_length: int | None = None
         self.looked: float | None = None
         self.last_turn: int | None = None
+        self.untimed = False
         self._cadence = cadence
         self._params = params
         self._model = model
@@ -104,6 +106,7 @@ class Clock:
     def _now(self, batch: int) -> float:
         """Time in epochs; within the first, if its length is not known, its beginning."""
         steps, at_once = self.steps_per_epoch, self._at_once
+        self.untimed = not steps and batch > 0
         if not steps:
             return float(self.epoch)
         steps = -(-steps // at_once) * at_once  # as they are counted

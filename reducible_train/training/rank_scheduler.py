@@ -399,7 +399,7 @@ class RankScheduler(keras.callbacks.Callback):
 
     def _told(self) -> Report | None:
         """The report of the fit that runs, or of the last."""
-        return self._outcome if self._run is None else self._run.control.report(self.shortfall)
+        return self._outcome if self._run is None else self._run.report(self.shortfall)
 
     def _cuts_began(self) -> float | None:
         """When cuts began; `None` while an `Adaptive` holds them."""

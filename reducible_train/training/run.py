@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor.answers import AnswerWatch
 from reducible_train.errors import SpectrumError
+from reducible_train.report.records import Report
 from reducible_train.settings.compression import CompressionSettings
-from reducible_train.settings.timing import schedule_end
+from reducible_train.settings.faults import raise_first
+from reducible_train.settings.timing import schedule_end, unannounced_faults, unannounced_note
 from reducible_train.training.clock import Clock
 from reducible_train.training.comparisons import Comparers
 from reducible_train.training.listeners import Listeners
@@ -67,6 +71,7 @@ class TrainingRun:
         self._watched = Watched.of_fit(model, settings.guard, others)
         self._listeners = Listeners(others)
         self._loss: float | None = None  # of the last epoch
+        self._untimed: str | None = None  # what falls late, for nobody told the steps of an epoch
         self._postponed: float | None = None  # time of a cut that waits for samples
         self._end_watch: Callable[[], None] = lambda: None
 
@@ -106,6 +111,16 @@ class TrainingRun:
             epochs, at_once = self.clock.epochs, self.model.steps_per_execution
             steps = self._steps if at_once == 1 else None
             check_steps(self.settings, epochs, steps, epoch, self.control.began)
+        if not self.clock.steps_per_epoch and self._untimed is None:
+            self._tell_unannounced(epoch)
+
+    def _tell_unannounced(self, epoch: int) -> None:
+        """Nobody knows how many steps an epoch has: what falls within it falls late, or never."""
+        asked, began = self.settings, self.control.began
+        raise_first(unannounced_faults(asked, self.clock.epochs, epoch, began))
+        self._untimed = unannounced_note(asked, epoch, began)
+        if self._untimed is not None:
+            warnings.warn(self._untimed, stacklevel=3)
 
     @property
     def acts(self) -> bool:
@@ -210,8 +225,20 @@ class TrainingRun:
             criterion=self.settings.criterion,
             searching=self.settings.search is not None,
             waiting=self._postponed is not None,
+            untimed=clock.untimed,
         )
         return shortfall_of(outcome, self.settings.target)
+
+    def report(self, shortfall: Shortfall | None) -> Report | None:
+        """The model as it is, and every cut so far.
+
+        Args:
+            shortfall: What was not brought, once the fit is over.
+        """
+        report = self.control.report(shortfall)
+        if report is None or self._untimed is None:
+            return report
+        return replace(report, notes=(*report.notes, self._untimed))
 
     @property
     def kept_epoch(self) -> int | None:

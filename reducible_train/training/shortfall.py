@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
 from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
+from reducible_train.settings.timing import ANNOUNCE
 from reducible_train.training.guard_run import GuardRun
 from reducible_train.training.lost_weights import NAN_REMEDY
 from reducible_train.training.target_controllers import TargetController
@@ -63,6 +64,7 @@ class FitOutcome:
         criterion: Name of the criterion.
         searching: True if a search chooses the budget.
         waiting: True if a cut was only waiting for a step to be made before.
+        untimed: True if the last look was within an epoch of which nobody knew how long it is.
     """
 
     epochs: int | None
@@ -79,6 +81,7 @@ class FitOutcome:
     criterion: str
     searching: bool
     waiting: bool
+    untimed: bool
 
     @property
     def is_through(self) -> bool:
@@ -202,7 +205,12 @@ def _between_looks(outcome: FitOutcome) -> Reason | None:
         return None
     looked = "never" if outcome.looked is None else f"last at epoch {outcome.looked:g}"
     why = f"Ranks were looked at {looked}, with {outcome.cadence}"
+    if outcome.untimed:
+        why += ", for its begin counts as the time of each look within an epoch whose number of "
+        why += "steps nobody has announced"
     why += f", and should have fallen by epoch {outcome.schedule_end:g}."
+    if outcome.untimed:
+        return why, f"{ANNOUNCE.capitalize()}, or train for longer.", False
     return why, "Look at them more often, train for longer, or let the schedule end earlier.", False
 
 

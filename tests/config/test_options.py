@@ -41,7 +41,12 @@ from reducible_train.settings.schedules import Constant, schedule_kinds
 from reducible_train.settings.search import Search
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.settings.targets import target
-from reducible_train.settings.timing import guard_faults, timing_faults
+from reducible_train.settings.timing import (
+    guard_faults,
+    timing_faults,
+    unannounced_faults,
+    unannounced_note,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = {  # what must be given, as plain values
@@ -569,6 +574,37 @@ def test_steps_are_judged_once_their_number_is_known():
     assert "at epoch 5.5 at the latest" in fault.message
     assert timing_faults(late, 6, steps=100) == []
     assert timing_faults(late, 6, steps=10, first_epoch=2) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused", "told"),
+    [
+        ({"target": target("rank", Ramp(9, 2, 1, 1.5))}, True, True),
+        ({"rules": [LayerRule("a", rank=Ramp(9, 2, 0, 1.5))]}, True, True),
+        ({"target": target("rank", Ramp(9, 2, 0, 1))}, False, False),  # all of it before
+        ({"target": target("rank", Ramp(9, 2, 3, 4))}, True, False),  # after the epoch
+        ({"target": target("rank", Ramp(9, 2, 1, 1.5)), "guard": Guard(limit=1)}, True, False),
+        ({"target": target("rank", 4), "aids": [Regrow(end_epoch=1.5)]}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_what_falls_within_an_epoch_whose_steps_nobody_announces_is_told(settings, refused, told):
+    of_steps = asked(cadence=Cadence(steps=3), **settings)
+    faults = unannounced_faults(of_steps, 2, 1)
+    assert [fault.argument for fault in faults if "steps_per_epoch" not in fault.message] == []
+    assert bool(faults) == refused
+    assert unannounced_faults(of_steps, 3, 1) == unannounced_faults(of_steps, None, 1) == []
+    note = unannounced_note(of_steps, 1)
+    assert ("how many steps epoch 1 has" in note) if told else note is None
+    assert unannounced_faults(asked(**settings), 2, 1) == []
+    assert unannounced_note(asked(**settings), 1) is None
+
+
+def test_what_falls_once_kernels_have_settled_is_told_from_when_on():
+    held = asked(target=target("rank", Ramp(9, 2, 0, 2)), cadence=Cadence(steps=3, start=LATE))
+    assert unannounced_note(held, 4) is None
+    assert unannounced_note(held, 4, 2.0) is None
+    assert "epoch 4" in unannounced_note(held, 4, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from reducible_train import (
     SpectrumError,
     _keras,
 )
+from reducible_train.errors import ShortfallWarning
 from reducible_train.layers import find_kernels
 
 BACKEND = keras.backend.backend()
@@ -139,6 +140,60 @@ def test_a_cadence_in_steps_cuts_within_an_epoch(steps_per_execution):
     steps = [cut.step for cut in scheduler.report.cuts]
     assert steps == [0, 4, 8]
     assert [cut.kernels[0].rank for cut in scheduler.report.cuts] == [12, 8, 4]
+
+
+def generated(model):
+    """Data that says nowhere how many steps an epoch has."""
+    x, y = zoo.data(model)
+    return ((x[start : start + 8], y[start : start + 8]) for start in range(0, 64, 8))
+
+
+def fit_generated(model, scheduler, **options):
+    data, options = generated(model), {"shuffle": False, "verbose": 0} | options
+    return model.fit(data, callbacks=[scheduler], **options).history
+
+
+def test_cuts_within_an_epoch_of_unknown_length_are_refused_where_none_follows():
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
+    budget, cadence = PiecewiseConstant((1.0, 0.5), (0, 0.5)), Cadence(steps=3)
+    scheduler = RankScheduler(budget, cadence=cadence)
+    with pytest.raises(ArgumentError, match=r"`budget` must end at epoch 0.*steps_per_epoch"):
+        fit_generated(model, scheduler)
+    assert model.optimizer.iterations == 0
+    fit_generated(model, scheduler, steps_per_epoch=8)
+    assert [cut.step for cut in scheduler.report.cuts] == [6]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["within the first epoch", "after it"])
+def test_cuts_within_an_epoch_of_unknown_length_are_told_to_come_late(first, recwarn):
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
+    budget = PiecewiseConstant((1.0, 0.5), (0, first + 0.5))
+    scheduler = RankScheduler(budget, cadence=Cadence(steps=3))
+    scheduler.set_model(model)
+    scheduler.set_params({"epochs": 2})
+    scheduler.on_train_begin()
+    scheduler.on_epoch_begin(0)
+    told = [str(each.message) for each in recwarn if "announced" in str(each.message)]
+    assert len(told) == (first == 0)
+    assert [note for note in scheduler.report.notes if "announced" in note] == told
+    scheduler.on_train_end()
+
+
+def test_a_loop_that_looked_within_an_epoch_of_unknown_length_says_what_it_lacked():
+    model = zoo.compiled(zoo.sequential(), run_eagerly=True)
+    scheduler = RankScheduler(PiecewiseConstant((1.0, 0.5), (0, 0.5)), cadence=Cadence(steps=3))
+    callbacks = keras.callbacks.CallbackList([scheduler], model=model)
+    callbacks.on_train_begin()
+    with pytest.warns(UserWarning, match="how many steps epoch 0 has"):
+        callbacks.on_epoch_begin(0)
+    for batch, (x, y) in enumerate(generated(model)):
+        callbacks.on_train_batch_begin(batch)
+        callbacks.on_train_batch_end(batch, {"loss": model.train_on_batch(x, y)})
+    callbacks.on_epoch_end(0)
+    with pytest.warns(ShortfallWarning, match="steps_per_epoch"):
+        callbacks.on_train_end()
+    assert "number of steps nobody has announced" in scheduler.shortfall.reason
+    assert "often" not in scheduler.shortfall.remedy
 
 
 @pytest.mark.traced

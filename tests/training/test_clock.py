@@ -42,6 +42,22 @@ def test_turns_come_as_the_cadence_says(cadence, options, expected):
     assert turns(cadence, **options) == expected
 
 
+@pytest.mark.parametrize(
+    ("params", "batches", "untimed"),
+    [({}, (0,), False), ({}, (0, 2), True), ({"steps": 4}, (0, 2), False), ({}, (0, 4), False)],
+)
+def test_a_turn_within_an_epoch_of_unknown_length_is_untimed(params, batches, untimed):
+    clock = Clock(Cadence(steps=2), params, SimpleNamespace(steps_per_execution=1))
+    clock.begin_epoch(0)
+    for step in batches:
+        if step == 4:
+            clock.end_epoch()
+            clock.begin_epoch(1)
+        clock.take_turn(step % 4)
+        clock.end_step(step % 4 + 1)
+    assert clock.untimed == untimed
+
+
 def test_steps_at_once_that_do_not_divide_an_epoch_count_as_whole_calls():
     cadence, params = Cadence(steps=1), {"steps": 3}
     assert turns(cadence, params=params, at_once=2, epochs=1) == [0, 0.5]
