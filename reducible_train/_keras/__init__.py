@@ -58,6 +58,7 @@ from reducible_train._keras.fit_samples import (
     len_of,
     shapes_to_try,
     some_of_fit,
+    weighs_nothing,
 )
 from reducible_train._keras.fits import (
     EVALUATED,
@@ -381,6 +382,7 @@ __all__ = [
     "walk",
     "walk_state",
     "warm_up_learning_rate",
+    "weighs_nothing",
     "when_broken_off",
     "without_compilation",
     "without_lambda_warnings",

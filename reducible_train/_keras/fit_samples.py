@@ -12,11 +12,12 @@ from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_
 
 from reducible_train._keras.batch_parts import holds_numbers, parts_of
 from reducible_train._keras.fits import EVALUATED, evaluated_batch, running_fit
-from reducible_train._keras.functions import has_own_test_step
+from reducible_train._keras.functions import has_own_step, has_own_test_step
 from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_value
 
 _BYTES = 2**27  # of the samples that are kept
+_SOME = 100  # labels that tell at once, of most data, that some sample counts
 
 Batch = tuple[Any, Any, Any]  # inputs, targets and weights
 
@@ -44,6 +45,24 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     arrays = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
     training = [_by_class(each, found.get("class_weight")) for each in _of_arrays(arrays, most)]
     return ("the training data", training) if training else None
+
+
+def weighs_nothing(callback: Any) -> bool:
+    """True where the fit that has called a callback is of arrays whose weights are all 0.
+
+    By their own, or by those of their classes; not of a step of the model's own, which may take
+    them for something else.
+    """
+    found = running_fit(callback, "epoch_iterator")
+    if found is None or has_own_step(callback.model):
+        return False
+    weight, by_class = found.get("sample_weight"), found.get("class_weight")
+    if weight is None and by_class is not None and _has_rows(found.get("y")):
+        labels = _host(found["y"])
+        some = class_weight_to_sample_weights(labels[:_SOME], by_class)
+        return not (some.any() or class_weight_to_sample_weights(labels, by_class).any())
+    leaves = [] if weight is None else keras.tree.flatten(weight)
+    return bool(leaves) and all(_has_rows(each) and not _host(each).any() for each in leaves)
 
 
 def _by_class(batch: Batch, class_weight: Any) -> Batch:

@@ -41,7 +41,7 @@ def watch_of_fit(
     found = _keras.some_of_fit(scheduler, MOST)
     source, samples = _samples_of(found) or ("the calibration set", calibration.every())
     size = _keras.evaluated_batch(scheduler, () if found is None else found[1])
-    told = source if samples is not None else _NO_DATA
+    told = source if samples is not None else _without(found)
     return AnswerWatch(model, samples, told, evaluated=size)
 
 
@@ -55,6 +55,16 @@ def _hindrance(model: Any) -> str | None:
     if _keras.is_shared_by_processes(part.variables):
         return f"several processes hold model '{model.name}' together."
     return None
+
+
+def _without(found: tuple[str, list[Any]] | None) -> str:
+    """Why no sample tells, in a sentence."""
+    if found is None:
+        return _NO_DATA
+    return (
+        f"{_UNSEEN}the samples of {found[0]} that were looked at all have weight 0. Give it some "
+        "that count, as validation data or as calibration=(x, y)."
+    )
 
 
 def _samples_of(found: tuple[str, list[Any]] | None) -> tuple[str, Samples] | None:

@@ -39,6 +39,12 @@ from reducible_train.training.run import TrainingRun
 from reducible_train.training.sampling import CalibrationSet
 from reducible_train.training.shortfall import Shortfall
 
+_WEIGHTLESS = (
+    "Every sample of this fit has weight 0, by `sample_weight` or `class_weight`: none counts in "
+    "the loss, and no cut is made, for that waits for samples that count. Give weights above 0, or "
+    "samples to judge by, as calibration=(x, y)."
+)
+
 
 class RankScheduler(keras.callbacks.Callback):
     """Lowers the ranks of a model's layers while it trains.
@@ -370,6 +376,8 @@ class RankScheduler(keras.callbacks.Callback):
             raise
         run.watch()
         self._run, self._is_foretold = run, foreseen is not None
+        if run.sampling.takes and _keras.weighs_nothing(self):
+            warnings.warn(_WEIGHTLESS, stacklevel=3)
         judged = self.settings.criterion != MEASURED  # else by an analysis
         if judged and run.sampling.without == UNWATCHED and _keras.in_fit(self):
             warnings.warn(UNWATCHED, stacklevel=3)

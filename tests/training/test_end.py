@@ -133,6 +133,7 @@ class Worse(keras.callbacks.Callback):
         logs["loss"] = float(epoch + 1)
 
 
+@pytest.mark.filterwarnings("ignore:Every sample of this fit has weight 0")  # told before as well
 @pytest.mark.parametrize("case", SHORT)
 def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
     options, others, how, reason, held_back = SHORT[case]
@@ -151,6 +152,46 @@ def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
     assert words == str(short)
     assert words in str(scheduler.report)
     assert str(scheduler.report).count(short.reason) == 1
+
+
+NONE, SOME = dict.fromkeys(range(5), 0.0), dict.fromkeys(range(4), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "told"),
+    [
+        ({"sample_weight": np.zeros(SAMPLES)}, {}, True),
+        ({"class_weight": NONE}, {}, True),
+        ({"class_weight": NONE}, {"calibration": (X, Y)}, False),
+        ({"class_weight": NONE}, {"criterion": "frobenius"}, False),
+        ({"class_weight": SOME}, {}, False),  # one that it does not name counts
+        ({"sample_weight": Y == 4}, {}, False),
+    ],
+    ids=["samples", "classes", "calibration", "no data", "one class", "some samples"],
+)
+def test_that_no_sample_of_a_fit_counts_is_told_before_it(weights, options, told):
+    model, scheduler = small(), RankScheduler(0.6, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ShortfallWarning)
+        warnings.filterwarnings("error", "Every sample of this fit has weight 0")
+        if not told:
+            fit(model, scheduler, epochs=1, **weights)
+            assert scheduler.shortfall is None
+            return
+        with pytest.raises(UserWarning, match=r"calibration=\(x, y\)"):
+            fit(model, scheduler, epochs=1, **weights)
+    assert model.optimizer.iterations == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_answers_on_samples_that_weigh_nothing_are_said_to_lack_weights_not_data(where):
+    weight = np.zeros(SAMPLES)
+    of_training, of_validation = {"sample_weight": weight}, {"validation_data": (X, Y, weight)}
+    scheduler = RankScheduler(0.6, criterion="frobenius")
+    fit(small(), scheduler, epochs=1, **of_training if where == "training" else of_validation)
+    (note,) = (note for note in scheduler.report.notes if "not measured" in note)
+    assert f"the samples of the {where} data that were looked at all have weight 0" in note
 
 
 def test_a_search_that_is_over_before_the_fit_begins_is_refused_or_told():
