@@ -8,6 +8,7 @@ same on every backend.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import sys
@@ -29,6 +30,7 @@ from reducible_train import (
     Cadence,
     Guard,
     PiecewiseConstant,
+    RankBackupAndRestore,
     RankScheduler,
     _keras,
     factorize,
@@ -201,8 +203,57 @@ def check_random_layers() -> None:
     np.testing.assert_array_equal(zoo.outputs(loaded, x), zoo.outputs(model, x))
     loaded.compile("adam", "mse")
     loaded.fit(x, y, verbose=0)
+    check_resumed()
     if keras.backend.backend() == "torch":
         check_torch_waits()
+
+
+def check_resumed() -> None:
+    """A fit that was broken off goes on with the random numbers that would have been drawn."""
+    x, y = np.random.default_rng(0).normal(size=(2, 32, 12)).astype("float32")
+
+    def train(folder: str | None = None, broken: int | None = None) -> list[np.ndarray]:
+        keras.utils.set_random_seed(7)
+        layers = (keras.layers.Dense(16), keras.layers.Dropout(0.5), keras.layers.Dense(12))
+        model = keras.Sequential([keras.Input((12,)), *layers])
+        model.compile("sgd", "mse")
+        scheduler = RankScheduler(budget=0.8, calibration=(x, y))
+        callbacks = [scheduler, _Looks(x), _BreaksOff(broken)]
+        if folder is not None:
+            callbacks.insert(1, RankBackupAndRestore(scheduler, folder))
+        with contextlib.suppress(InterruptedError):
+            model.fit(x, y, epochs=3, shuffle=False, callbacks=callbacks, verbose=0)
+        return [zoo.as_array(variable) for variable in model.weights]
+
+    wanted = train()
+    with tempfile.TemporaryDirectory() as folder:
+        train(folder, broken=2)
+        for one, other in zip(train(folder), wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+class _Looks(keras.callbacks.Callback):
+    """Draws random numbers before the first epoch of each fit, which nobody shall notice."""
+
+    def __init__(self, x: np.ndarray):
+        super().__init__()
+        self._x = x
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        with _keras.as_it_was(self.model):
+            self.model(self._x, training=True)
+
+
+class _BreaksOff(keras.callbacks.Callback):
+    """Ends a fit as a kill would."""
+
+    def __init__(self, epoch: int | None):
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._epoch:
+            raise InterruptedError
 
 
 def check_torch_waits() -> None:

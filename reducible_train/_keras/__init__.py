@@ -160,6 +160,11 @@ from reducible_train._keras.processes import (
     is_split_among_processes,
     workers,
 )
+from reducible_train._keras.random_numbers import (
+    backend_numbers,
+    random_numbers_kept,
+    set_backend_numbers,
+)
 from reducible_train._keras.references import used_beside_layers
 from reducible_train._keras.registry import (
     found_at,
@@ -231,6 +236,7 @@ __all__ = [
     "assigned_in_calls",
     "attach_mask",
     "automatic_stem",
+    "backend_numbers",
     "batches_ahead",
     "batches_in_order",
     "become",
@@ -332,6 +338,7 @@ __all__ = [
     "plainly_named",
     "put_back_train_function",
     "put_state",
+    "random_numbers_kept",
     "read_variables",
     "rebuild_functions",
     "reclass",
@@ -343,6 +350,7 @@ __all__ = [
     "saves_its_layers",
     "seen_as",
     "seen_as_built",
+    "set_backend_numbers",
     "set_swapped_averages",
     "set_unlocked",
     "several_numbers",

@@ -11,6 +11,7 @@ from keras.src.backend.common import global_state
 
 from reducible_train._keras.functions import is_distributed
 from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
+from reducible_train._keras.random_numbers import random_numbers_kept
 from reducible_train._keras.states import global_seed
 from reducible_train._keras.values import values_kept
 
@@ -37,10 +38,10 @@ def scopes_kept() -> Iterator[None]:
 def as_it_was(model: Any) -> Iterator[None]:
     """Within it a model may be called; whatever that changes is put back in the end.
 
-    Statistics, states of recurrent layers, seeds, metrics (those that it builds begin anew),
-    counters (variables or plain numbers) and the losses that layers have added. Weights too
-    where code that is not Keras's runs, for it may give them values; Keras's own layers do not
-    outside of training.
+    Statistics, states of recurrent layers, seeds and random numbers, metrics (those that it
+    builds begin anew), counters (variables or plain numbers) and the losses that layers have
+    added. Weights too where code that is not Keras's runs, for it may give them values; Keras's
+    own layers do not outside of training.
 
     Args:
         model: The model that is called; of a `Distiller`, teacher and student.
@@ -73,15 +74,15 @@ def _new_metrics_reset(model: Any) -> Iterator[None]:
 def notes_kept(model: Any) -> Iterator[None]:
     """Within it, layers may note down what a call, or its tracing, has them note.
 
-    The losses that they have added, and numbers that code which is not Keras's counts in. A
-    model whose parts alone have weights is not built by it.
+    The losses that they have added, and numbers that code which is not Keras's counts in, or
+    draws. A model whose parts alone have weights is not built by it.
     """
     layers = [model, *(layer for _, layer in walk(model))]
     losses = [(each, list(each._losses), set(each._loss_ids)) for each in layers]
     known = [(vars(layer), _numbers(layer)) for layer in layers if not _is_keras(layer)]
     try:
         built = seen_as_built(model) if has_weights(model) else contextlib.nullcontext()
-        with scopes_kept(), built:
+        with scopes_kept(), random_numbers_kept(), built:
             yield
     finally:
         for layer, added, ids in losses:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.backend.common import global_state
 
 from reducible_train._keras.keeping import scopes_kept
 from reducible_train._keras.layer_tree import automatic_stem, is_graph_model, walk
+from reducible_train._keras.random_numbers import random_numbers_kept
 
 _NAME_COUNTS = "object_name_uids"
 
@@ -26,14 +25,11 @@ def untouched_process() -> Iterator[None]:
     """
     counts = global_state.get_global_attribute(_NAME_COUNTS)
     kept = None if counts is None else counts.copy()
-    python, arrays = random.getstate(), np.random.get_state()
     try:
-        with scopes_kept():
+        with scopes_kept(), random_numbers_kept():
             yield
     finally:
         global_state.set_global_attribute(_NAME_COUNTS, kept)
-        random.setstate(python)
-        np.random.set_state(arrays)
 
 
 def dtype_of(variable: Any) -> str:

@@ -40,7 +40,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     the best epoch come back, so that the resumed training is the one that would have been. The
     order of the data is the caller's: `shuffle=True` of `fit` has a state that nobody can
     keep; give `shuffle=False`, or a dataset whose order depends on the epoch only. The same
-    holds for random functions of TensorFlow or torch themselves. With a criterion that judges
+    holds for random functions of TensorFlow itself. With a criterion that judges
     by the first samples of the fit those are gathered anew; give `calibration` to have the same.
 
     Put it after the scheduler, and after callbacks that compare epochs. A backup is the weights

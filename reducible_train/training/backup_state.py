@@ -1,7 +1,7 @@
 """What a backup keeps of a training beside its weights and ranks.
 
 The state of random layers and of stateful RNN layers, that of Python's, numpy's and Keras's
-own random numbers, and what callbacks remember of the epochs so far.
+own random numbers and the backend's, and what callbacks remember of the epochs so far.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Arrays = dict[str, np.ndarray]
 State = dict[str, Any]  # plain JSON values
 
 _GLOBAL = "global_seed"
+_BACKEND = "backend/"  # before the devices of its generators
 
 
 def state_of(model: Any, callbacks: Sequence[Any]) -> tuple[State, Arrays]:
@@ -35,6 +36,7 @@ def state_of(model: Any, callbacks: Sequence[Any]) -> tuple[State, Arrays]:
     arrays = {f"state/{i}": _plain(v) for i, v in enumerate(_keras.passing_state(model))}
     if _keras.global_seed() is not None:
         arrays[_GLOBAL] = _plain(_keras.global_seed())
+    arrays |= {_BACKEND + name: each for name, each in _keras.backend_numbers().items()}
     memories = []
     for number, callback in enumerate(callbacks):
         marks: dict[str, Any] = {}
@@ -78,7 +80,24 @@ def misfit_of(
             "what callbacks remember of the epochs is not all there. Received: a file of state "
             f"with {', '.join(arrays) or 'nothing in it'}. Remove the folder to begin anew."
         )
+    for device, numbers in _keras.backend_numbers().items():
+        came = _numbers_in(arrays).get(device, numbers)
+        if (came.dtype, came.shape) != (numbers.dtype, numbers.shape):
+            return (
+                f"the random numbers of its {device} had a state of {came.dtype} in a shape of "
+                f"{came.shape}, where {numbers.dtype} in {numbers.shape} is expected. Use the "
+                "same version of the backend, or remove the folder to begin anew."
+            )
     return None
+
+
+def _numbers_in(arrays: Arrays) -> Arrays:
+    """The states of the backend's generators by device; none in an older backup."""
+    return {
+        name.removeprefix(_BACKEND): value
+        for name, value in arrays.items()
+        if name.startswith(_BACKEND)
+    }
 
 
 def _remembered(state: Mapping[str, Any]) -> set[str]:
@@ -100,6 +119,7 @@ def put_back(
         variable.assign(arrays[f"state/{number}"])
     if _GLOBAL in arrays:
         _keras.global_seed(make=True).assign(arrays[_GLOBAL])
+    _keras.set_backend_numbers(_numbers_in(arrays))
     for number, (callback, memory) in enumerate(zip(callbacks, state["callbacks"], strict=True)):
         marks = {
             name: [arrays[_mark(number, name, i)] for i in range(value["arrays"])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import random
 import tempfile
 import types
 import warnings
@@ -17,7 +16,6 @@ from typing import Any
 
 import keras
 import keras_tuner
-import numpy as np
 
 from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path
@@ -426,15 +424,11 @@ def set_learning_rate(model: Any, rate: float) -> None:
 
 @contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """Begin with the same random numbers each time; Python's and numpy's go on after it."""
-    python, arrays = random.getstate(), np.random.get_state()
-    if seed is not None:
-        keras.utils.set_random_seed(seed % 2**32)
-    try:
+    """Begin with the same random numbers each time; all but Keras's own go on after it."""
+    with _keras.random_numbers_kept():
+        if seed is not None:
+            keras.utils.set_random_seed(seed % 2**32)
         yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
 
 
 def _check_names(plan: TrialPlan, model: Any) -> None:

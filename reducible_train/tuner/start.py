@@ -169,12 +169,9 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _settled_numbers() -> Iterator[None]:
     """Layers draw their seeds from Python's generator: the same for each copy, nobody notices."""
-    state = random.getstate()
-    random.seed(0)
-    try:
+    with _keras.random_numbers_kept():
+        random.seed(0)
         yield
-    finally:
-        random.setstate(state)
 
 
 def _difference(model: Any, copied: Any) -> str:

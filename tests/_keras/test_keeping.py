@@ -59,6 +59,13 @@ class Noise(L.Layer):
         return x + 0.01 * keras.random.normal(keras.ops.shape(x), seed=self.seeds)
 
 
+class Draws(L.Layer):
+    """Random numbers of Python and numpy, as no seed of Keras's decides them."""
+
+    def call(self, x):
+        return x * (1 + 0.01 * random.random() * float(np.random.rand()))
+
+
 class Measures(L.Layer):
     """A metric that is fed by a call."""
 
@@ -75,6 +82,7 @@ LAYERS = {
     "counter": Counts,
     "assigned weight": Sharpens,
     "seeds": Noise,
+    "random numbers": Draws,
     "metric": Measures,
     "statistics": L.BatchNormalization,
     "dropout": lambda: L.Dropout(0.5),

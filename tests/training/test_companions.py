@@ -34,6 +34,7 @@ from reducible_train import (
     RankTensorBoard,
     Rewarm,
     Search,
+    _keras,
 )
 from reducible_train.compressor import Compression
 from reducible_train.compressor.answers import NO_START
@@ -727,6 +728,27 @@ def test_a_damaged_backup_is_refused_with_what_helps_and_the_model_left(tmp_path
     model = zoo.compiled(zoo.sequential(), "sgd")
     with pytest.raises(FormatError, match=r"Remove the folder to begin anew\.$"):
         fit(scheduler, stop, backup, model=model)
+    assert plan_of(model) == {}
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(5, True), (6, False), (None, True)])
+def test_random_numbers_of_a_backend_are_put_back_or_refused(tmp_path, monkeypatch, size, is_taken):
+    """Older backups have none."""
+    scheduler, back = RankScheduler(rank=4), {}
+    backup = RankBackupAndRestore(scheduler, tmp_path, delete_checkpoint=False)
+    states = {} if size is None else {"cpu": np.arange(size, dtype="uint8")}
+    monkeypatch.setattr(_keras, "backend_numbers", lambda: states)
+    fit(scheduler, backup, epochs=1)
+    monkeypatch.setattr(_keras, "backend_numbers", lambda: {"cpu": np.zeros(5, "uint8")})
+    monkeypatch.setattr(_keras, "set_backend_numbers", back.update)
+    if is_taken:
+        fit(scheduler, backup, epochs=1)
+        assert back.keys() == states.keys()
+        assert all(np.array_equal(back[name], states[name]) for name in states)
+        return
+    model = zoo.compiled(zoo.sequential(), "sgd")
+    with pytest.raises(FormatError, match=r"of its cpu had.*\(6,\).*\(5,\).*remove"):
+        fit(scheduler, backup, model=model)
     assert plan_of(model) == {}
 
 

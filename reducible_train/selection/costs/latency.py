@@ -12,11 +12,9 @@ order (Ayer et al., *An empirical distribution function for sampling with incomp
 
 from __future__ import annotations
 
-import contextlib
 import math
-import random
 import time as clock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -134,7 +132,7 @@ def _timed(
     """Seconds of one call by split, the share of this kernel where a layer holds several."""
     timer = measure.timer or stopwatch
     try:
-        with _same_random_numbers(), _keras.undistributed():
+        with _keras.random_numbers_kept(), _keras.undistributed():
             asked = [(split, rank) for split, some in ranks.items() for rank in some]
             variants = [(kernel.splits[0], None), *asked]
             calls = [_call(kernel, *each, measure.batch_size, call) for each in variants]
@@ -220,13 +218,3 @@ def _call(kernel: Kernel, split: str, rank: int | None, batch: int, call: Any) -
     layer.build(shape)
     states = [layer.get_initial_state(batch_size=batch)] if hasattr(layer, "state_size") else []
     return LayerCall(layer, _keras.compiled(layer, x, *states))
-
-
-@contextlib.contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    """Initializers draw their seeds from Python's generator; a fit shall not notice."""
-    state = random.getstate()
-    try:
-        yield
-    finally:
-        random.setstate(state)
