@@ -287,24 +287,34 @@ def is_private(name: str) -> bool:
     return is_inside(name) or (name.startswith("_") and name.strip("_") != "" and name[1] != "_")
 
 
-SOURCES = [each for each in sorted(PACKAGE.rglob("*.py")) if each.name != Path(TABLE).name]
-USES = [use for source in SOURCES for use in uses_in(source)]
-BEHIND = [use for use in USES if use.room == "_keras" and use.owner not in ("self", "sys")]
-ELSEWHERE = [use for use in USES if use.room != "_keras"]
+@cache  # and not when tests are collected, which each worker does
+def uses() -> list[Use]:
+    """Those of the whole package."""
+    sources = [each for each in sorted(PACKAGE.rglob("*.py")) if each.name != Path(TABLE).name]
+    return [use for source in sources for use in uses_in(source)]
+
+
+def uses_behind() -> list[Use]:
+    """Those behind the door."""
+    return [use for use in uses() if use.room == "_keras" and use.owner not in ("self", "sys")]
+
+
+def uses_elsewhere() -> list[Use]:
+    return [use for use in uses() if use.room != "_keras"]
 
 
 def test_every_private_name_stands_in_the_table():
-    wrong = [str(use) for use in BEHIND if is_private(use.name) and use.name not in KNOWN]
+    wrong = [str(use) for use in uses_behind() if is_private(use.name) and use.name not in KNOWN]
     assert not wrong, f"Give each a row in {TABLE}:\n" + "\n".join(wrong)
 
 
 def test_the_table_holds_no_name_that_nobody_uses():
-    used = {use.name for use in BEHIND}
+    used, elsewhere = {use.name for use in uses_behind()}, uses_elsewhere()
     idle = [
         row
         for row in (*ATTRIBUTES, *MODULES)
         if {row.name, f"{row.where}.{row.name}"}.isdisjoint(used)
-        and not any(use.name == row.name and use.room in row.rooms for use in ELSEWHERE)
+        and not any(use.name == row.name and use.room in row.rooms for use in elsewhere)
     ]
     assert not idle, f"Take them out of {TABLE}: " + ", ".join(f"{r.where}.{r.name}" for r in idle)
 
@@ -338,7 +348,7 @@ def test_no_other_room_names_what_is_private_to_keras():
     """
     rooms = {row.name: row.rooms for row in ATTRIBUTES if is_private(row.name)}
     wrong = []
-    for use in ELSEWHERE:
+    for use in uses_elsewhere():
         if not is_private(use.name) or use.room in rooms.get(use.name, ()):
             continue
         own = use.owner in ("self", "cls", "super()") or (
@@ -472,7 +482,7 @@ def is_here(where: str) -> bool:
 
 def fault_of(row: PrivateName, things: Mapping[str, Any]) -> str | None:
     """A sentence that says what has moved, and what of ours needs it; `None` if all is well."""
-    users = {use.source for use in USES if use.name in (row.name, f"{row.where}.{row.name}")}
+    users = {use.source for use in uses() if use.name in (row.name, f"{row.where}.{row.name}")}
     names = sorted(f"reducible_train/{each.relative_to(PACKAGE)}" for each in users)
     told = f"Keras {keras.__version__}: `{row.name}` of {row.where}"
     needed = f"; {', '.join(names)} needs it ({row.why}). Mend that, then {TABLE}."
