@@ -132,6 +132,7 @@ def is_pure(item: pytest.Item) -> bool:
     return item.get_closest_marker("keras") is None and is_in_pure_room(item.path)
 
 
+@functools.cache
 def is_in_pure_room(path: Path) -> bool:
     return any(TESTS / room in path.parents for room in PURE)
 
