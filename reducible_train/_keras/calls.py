@@ -12,13 +12,13 @@ from typing import Any
 
 import keras
 from keras.src import backend as _backend
-from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, is_graph_model, walk
 from reducible_train._keras.loops import cells_called, stepwise
 from reducible_train._keras.nested import arrays_in
+from reducible_train._keras.tracking import held_variables
 
 _STEPPERS = (keras.layers.RNN, keras.layers.TimeDistributed)
 
@@ -36,6 +36,18 @@ class Call:
     shape: tuple[Any, ...]
     repeats: int | None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Reads(keras.StatelessScope):
+    """A scope that tells which variables are read in it."""
+
+    def __init__(self, told: Callable[[Any], None]):
+        super().__init__()
+        self._told = told
+
+    def get_current_value(self, variable: Any) -> Any:
+        self._told(variable)
+        return super().get_current_value(variable)
 
 
 @dataclass(eq=False)
@@ -81,6 +93,7 @@ def trace_calls(
     *,
     values: bool = False,
     look: Callable[[Any], None] | None = None,
+    beside: Callable[[Any], None] | None = None,
 ) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
@@ -94,12 +107,19 @@ def trace_calls(
             take, with lengths that it leaves open.
         values: True for inputs that are a batch of data, for a model that makes lengths of values.
         look: Is given the outputs while they are symbolic.
+        beside: Is given each variable that is read while none of the layers runs that hold it.
     """
     stepping = [layer for _, layer in walk(model) if isinstance(layer, _STEPPERS)]
     watched = {id(each): each for each in [*layers, *stepping, *map(_stepped, stepping)]}.values()
     wanted = {id(layer) for layer in layers}
     calls: list[Call] = []
     loops: list[_Loop] = []  # that are running, the outermost first
+    running: list[set[int]] = []  # what layers hold that are
+    held = {id(layer): {id(v) for v in held_variables(layer)} for layer in layers}
+
+    def read(variable: Any) -> None:
+        if beside is not None and not any(id(variable) in own for own in running):
+            beside(variable)
 
     def watch(layer: Any) -> Callable[..., Any]:
         original = getattr(layer, called[id(layer)])
@@ -112,6 +132,8 @@ def trace_calls(
                     stack.enter_context(loops[-1].step())
                 if id(layer) in wanted:
                     note(layer, args, kwargs)
+                    running.append(held[id(layer)])
+                    stack.callback(running.pop)
                 if isinstance(layer, _STEPPERS):
                     loops.append(_Loop(_stepped(layer), shape_in(args, kwargs)[1]))
                     stack.callback(loops.pop)
@@ -150,9 +172,9 @@ def trace_calls(
         for layer in watched:
             layer.__dict__[called[id(layer)]] = watch(layer)
         if values:
-            return calls if _run(model, inputs) else None
+            return calls if _run(model, inputs, read) else None
         with cells_called(stepping):
-            traced = _traced(model, training=False, specs=inputs, look=look)
+            traced = _traced(model, training=False, specs=inputs, look=look, read=read)
         return calls if traced is not None else None
     finally:
         for layer in watched:
@@ -209,11 +231,11 @@ def _leaves_open(model: Any) -> bool:
     return specs is not None and any(None in each.shape for each in keras.tree.flatten(specs))
 
 
-def _run(model: Any, inputs: Any) -> bool:
+def _run(model: Any, inputs: Any, read: Callable[[Any], None]) -> bool:
     """Call a model on data, cells of recurrent layers step by step; False where it refuses."""
     layers = [layer for _, layer in walk(model)]
     try:
-        with as_it_was(model), stepwise(layers, layers):
+        with as_it_was(model), stepwise(layers, layers), _Reads(read):
             model(inputs, training=False)
     except Exception:  # any user code may refuse these
         return False
@@ -226,6 +248,7 @@ def _traced(
     training: bool,
     specs: Any = None,
     look: Callable[[Any], None] | None = None,
+    read: Callable[[Any], None] | None = None,
 ) -> set[int] | None:
     """Ids of the variables assigned in a symbolic forward pass; `None` if there is none."""
     specs = input_specs(model) if specs is None else specs
@@ -234,8 +257,9 @@ def _traced(
     assigned: set[int] = set()
 
     def run(x: Any) -> Any:
-        outputs = model(x, training=training)
-        assigned.update(get_stateless_scope().state_mapping)
+        with _Reads(read or (lambda _: None)) as scope:
+            outputs = model(x, training=training)
+        assigned.update(scope.state_mapping)
         if look is not None:
             look(outputs)
         return outputs

@@ -224,9 +224,6 @@ MODULES = (
         "counts, scopes",
     ),
     PrivateName(
-        "keras.src.backend.common.stateless_scope", "get_stateless_scope", "()", "what was assigned"
-    ),
-    PrivateName(
         "keras.src.backend.common.stateless_scope", "in_stateless_scope", "()", "only noted there"
     ),
     PrivateName(

@@ -69,6 +69,7 @@ def cost_notes(survey: Survey, measures: Sequence[Measure]) -> Iterator[str]:
         remark = survey.cost_models[measure.name].remark
         quantized = [kernel for kernel in survey.kernels if kernel.is_quantized]
         fixed = [*(kernel.path for kernel in (*quantized, *survey.fixed)), *survey.uncounted]
+        fixed += [f"what is done beside its layer with {path}" for path in survey.partly_counted]
         without = f"It is without {shortened(', '.join(fixed), 300)}."
         untimed = without if measure.needs_shapes and fixed else ""
         yield " ".join(filter(None, (words, untimed, at, remark)))

@@ -100,12 +100,18 @@ def _unknown(survey: Survey) -> Iterator[str]:
 
 
 def _uncounted(survey: Survey) -> Iterator[str]:
-    """Which weights FLOPs leave out, where they are told."""
+    """Which weights FLOPs leave out, wholly or in part, where they are told."""
     paths = survey.uncounted if survey.uses else []
     if paths:
         yield (
             "FLOPs count the kernels of known layers and of their subclasses, but not what is done "
             f"with {shortened(', '.join(paths), 300)}."
+        )
+    paths = survey.partly_counted
+    if paths:
+        yield (
+            "FLOPs count what layers do with their own kernels, but not what is done beside them, "
+            f"as where weights are tied, with {shortened(', '.join(paths), 300)}."
         )
 
 

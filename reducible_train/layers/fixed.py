@@ -105,8 +105,7 @@ def uncounted(model: Any, counted: Sequence[Kernel]) -> list[str]:
         model: The model.
         counted: The kernels whose work is known.
     """
-    held = {id(vars(k.layer).get(k.kind.kernel_attributes[k.name])) for k in counted}
-    held |= {id(variable) for k in counted if k.rank is not None for variable in k.variables}
+    held = {id(variable) for k in counted for variable in k.held}
     quantized = {id(k.layer) for k in counted if k.is_quantized}
     return [
         f"{path}/{variable.name}".lstrip("/")

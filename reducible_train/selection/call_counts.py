@@ -17,6 +17,7 @@ def count_calls(
     shapes: Sequence[InputShapes],
     look: Callable[[Any], None] | None = None,
     fixed: Sequence[Kernel] = (),
+    beside: Callable[[Any], None] | None = None,
 ) -> tuple[list[_keras.Call] | None, dict[tuple[str, str], Uses] | None, InputShapes | None]:
     """The calls of layers that hold kernels, and how often a sample uses each number of them.
 
@@ -26,6 +27,7 @@ def count_calls(
         shapes: What may tell lengths that the model leaves open, the best first.
         look: Is given the outputs of the calls while they are symbolic.
         fixed: Kernels that stay as they are; without uses where these are not known.
+        beside: Is given each variable of theirs that something reads beside their own calls.
 
     Returns:
         The calls, the uses by path and split, and the shapes that both are of; `None` for what is
@@ -34,7 +36,7 @@ def count_calls(
     layers = list({id(k.layer): k.layer for k in (*kernels, *fixed)}.values())
 
     def counted(inputs: Any = None, values: bool = False) -> tuple[Any, Any]:
-        calls = _keras.trace_calls(model, layers, inputs, values=values, look=look)
+        calls = _keras.trace_calls(model, layers, inputs, values=values, look=look, beside=beside)
         return _of_kernels(kernels, calls), _uses(kernels, fixed, calls)
 
     calls, uses = counted()

@@ -26,17 +26,25 @@ class Reasons:
     Args:
         in_use: Why a kernel cannot be taken away from its layer, by path.
         outputs: Why what a layer puts out is the model's own, by id of the layer.
+        beside: Paths of the kernels that something reads beside the calls of their layers.
         trained: Ids of the variables that a step trains; `None` where training does not go on,
             so that nothing need recover.
     """
 
     in_use: Mapping[str, str]
     outputs: Mapping[int, str]
+    beside: frozenset[str]
     trained: frozenset[int] | None
 
     @classmethod
     def in_model(
-        cls, model: Any, kernels: Sequence[Kernel], outputs: Mapping[int, str], *, trains: bool
+        cls,
+        model: Any,
+        kernels: Sequence[Kernel],
+        outputs: Mapping[int, str],
+        beside: frozenset[str],
+        *,
+        trains: bool,
     ) -> Reasons:
         """Those of a model, whose outputs are known.
 
@@ -44,10 +52,11 @@ class Reasons:
             model: The model.
             kernels: Its kernels.
             outputs: Why what a layer puts out is the model's own, by id of the layer.
+            beside: Paths of the kernels that something reads beside the calls of their layers.
             trains: True if training goes on after a cut.
         """
         trained = frozenset(id(variable) for variable in model.trainable_variables)
-        return cls(_in_use(model, kernels), outputs, trained if trains else None)
+        return cls(_in_use(model, kernels), outputs, beside, trained if trains else None)
 
     @property
     def but_outputs(self) -> Reasons:
@@ -65,7 +74,8 @@ class Reasons:
             forms: The ways to split it.
         """
         output = self.outputs.get(id(kernel.layer)) if kernel.gives_output else None
-        reason = self.in_use.get(kernel.path) or _reason(kernel, rule, forms, output)
+        is_beside = kernel.path in self.beside
+        reason = self.in_use.get(kernel.path) or _reason(kernel, rule, forms, output, is_beside)
         return reason or (FROZEN if self._is_frozen(kernel) and not _asks(rule) else None)
 
     def _is_frozen(self, kernel: Kernel) -> bool:
@@ -102,7 +112,11 @@ def _in_use(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
 
 
 def _reason(
-    kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization], output: str | None
+    kernel: Kernel,
+    rule: LayerRule | None,
+    forms: Sequence[Factorization],
+    output: str | None,
+    is_beside: bool,
 ) -> str | None:
     """Why a kernel is left as it is."""
     if kernel.refusal is not None:
@@ -117,10 +131,8 @@ def _reason(
         return f"cannot be split as {rule.split!r} (by the rule for {rule.match!r})"
     limit = max(form.max_rank for form in forms)
     takes_work = limit < 1 and Flops.name in saved_by_none(forms)
-    if takes_work and all(form.uses == Uses.alike(0) for form in forms):
-        return "no forward pass calls it, so it costs no FLOPs"
     if takes_work and all(form.uses is not None and form.uses.dense == 0 for form in forms):
-        return "looked up, which takes no FLOPs, and factors would take some"
+        return _workless(forms, is_beside)
     if limit < 1:
         return _too_small(kernel, rule, forms)
     form = max(forms, key=lambda form: form.max_rank)
@@ -129,6 +141,15 @@ def _reason(
         multiples = f", in multiples of {form.multiple}," if form.multiple > 1 else ""
         return f"{_floor(rule, least)}{multiples} is above its break-even rank {form.saves}"
     return None
+
+
+def _workless(forms: Sequence[Factorization], is_beside: bool) -> str:
+    """Why no rank saves FLOPs, where the calls of the layer take none."""
+    if is_beside:
+        return "multiplied with beside its layer alone, of which no FLOPs are counted"
+    if all(form.uses == Uses.alike(0) for form in forms):
+        return "no forward pass calls it, so it costs no FLOPs"
+    return "looked up, which takes no FLOPs, and factors would take some"
 
 
 def _too_small(kernel: Kernel, rule: LayerRule | None, forms: Sequence[Factorization]) -> str:

@@ -60,6 +60,8 @@ class Survey:
         fixed: Kernels that have no low-rank form, and do work all the same.
         hindered: By measure, the paths of kernels of which factors would save nothing of it, and
             which could change if it were not counted.
+        beside: Paths of the kernels that something reads beside the calls of their layers, as the
+            table of tied weights is multiplied with: of that no work is counted.
     """
 
     model: Any
@@ -77,6 +79,7 @@ class Survey:
     lattice: Lattice = ANY_RANK
     fixed: tuple[Kernel, ...] = ()
     hindered: Mapping[str, list[str]] = field(default_factory=dict)
+    beside: frozenset[str] = frozenset()
 
     def counted_anew(self, shapes: Sequence[InputShapes]) -> Survey:
         """The same, its uses counted for shapes that are known by now."""
@@ -110,8 +113,17 @@ class Survey:
     @property
     def uncounted(self) -> list[str]:
         """Paths of the weights whose FLOPs are not known, where those of others are."""
+        return uncounted(self.model, self._counted)
+
+    @property
+    def partly_counted(self) -> list[str]:
+        """Paths of the kernels whose FLOPs are known of the calls of their layers alone."""
+        return [kernel.path for kernel in self._counted if kernel.path in self.beside]
+
+    @property
+    def _counted(self) -> list[Kernel]:
         known = {path for path, _ in self.uses or {}}
-        return uncounted(self.model, [k for k in (*self.kernels, *self.fixed) if k.path in known])
+        return [kernel for kernel in (*self.kernels, *self.fixed) if kernel.path in known]
 
     def total(self, measure: str) -> float:
         """Cost of the whole model as it is."""
@@ -197,8 +209,10 @@ def survey(
     fed = [each for known in shapes for each in _keras.arrays_in(known.inputs)]
     seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
     fixed = find_fixed(model, kernels)
-    calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed)
-    reasons = Reasons.in_model(model, kernels, seen.layers(calls), trains=trains)
+    read: list[Any] = []
+    calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed, read.append)
+    beside = frozenset(k.path for k in (*kernels, *fixed) if k.is_one_of(read))
+    reasons = Reasons.in_model(model, kernels, seen.layers(calls), beside, trains=trains)
     looks = []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)
@@ -235,6 +249,7 @@ def survey(
         lattice=lattice,
         fixed=tuple(fixed),
         hindered=hindered,
+        beside=beside,
     )
 
 

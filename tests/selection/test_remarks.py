@@ -22,6 +22,7 @@ from reducible_train import (
 )
 from reducible_train.compressor import Compression
 from reducible_train.layers import find_kernels, low_rank_class
+from reducible_train.selection.call_counts import count_calls
 from reducible_train.settings.targets import target
 
 pytestmark = pytest.mark.filterwarnings("ignore::reducible_train.errors.ShortfallWarning")
@@ -332,6 +333,107 @@ def test_what_flops_do_not_count_is_named():
     assert told.dense_flops == 2 * (5 * 24 * 24 + 24 * 24 + 24 * 4)
     (note,) = [note for note in told.notes if note.startswith("FLOPs")]
     assert note.endswith("but not what is done with moe/experts.")
+
+
+class Tied(keras.Model):
+    """Asks its table for the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.a, self.b = L.Embedding(200, 24, name="table"), L.Dense(24), L.Dense(24)
+
+    def call(self, tokens: Any) -> Any:
+        h = self.b(self.a(self.table(tokens)))
+        return keras.ops.matmul(h, keras.ops.transpose(self.table.embeddings))
+
+
+class Head(L.Layer):
+    """Asks the table of another layer for the way back."""
+
+    def __init__(self, table: Any):
+        super().__init__()
+        self.table = table
+
+    def call(self, h: Any) -> Any:
+        return keras.ops.matmul(h, keras.ops.transpose(self.table.embeddings))
+
+
+def tied(back: Any, first: Any = None) -> keras.Model:
+    """Two layers between a layer, else a table, and what multiplies with its weights."""
+    table = first or L.Embedding(200, 24, name="table")
+    inputs = keras.Input((5,) if first is None else (200,))
+    h = L.Dense(24, name="b")(L.Dense(24, name="a")(table(inputs)))
+    return keras.Model(inputs, back(h, table))
+
+
+def own_model() -> keras.Model:
+    model = Tied()
+    model(np.zeros((2, 5), "int32"))
+    return model
+
+
+BESIDE = {
+    "operation": lambda: tied(lambda h, t: keras.ops.einsum("btd,vd->btv", h, t.embeddings)),
+    "lambda": lambda: tied(
+        lambda h, t: L.Lambda(
+            lambda h: keras.ops.matmul(h, keras.ops.transpose(t.embeddings)), (None, 200)
+        )(h)
+    ),
+    "activation": lambda: tied(
+        lambda h, t: L.Dense(
+            24, activation=lambda h: keras.ops.matmul(h, keras.ops.transpose(t.embeddings))
+        )(h)
+    ),
+    "layer": lambda: tied(lambda h, t: Head(t)(h)),
+    "model": own_model,
+    "dense": lambda: tied(
+        lambda h, d: keras.ops.einsum("bd,vd->bv", h, d.kernel), L.Dense(24, name="first")
+    ),
+}
+
+
+@pytest.mark.parametrize("measure", ["flops", "both"])
+@pytest.mark.parametrize("name", BESIDE)
+def test_work_with_a_kernel_beside_its_layer_is_named(name, measure):
+    told = {"budget": 0.95, "measure": "flops"}
+    told = told if measure == "flops" else {"budget": {"flops": 0.95, "parameters": 0.98}}
+    report = factorize(BESIDE[name](), **told)
+    (note,) = [note for note in report.notes if note.startswith("FLOPs")]
+    of = "first/kernel" if name == "dense" else "table/embeddings"
+    assert note.endswith(f"is done beside them, as where weights are tied, with {of}.")
+    reasons = {kernel.path: kernel.reason for kernel in report.kernels}
+    assert reasons[of] is None or "takes no FLOPs" not in reasons[of]
+
+
+def test_a_table_that_is_multiplied_with_too_is_not_said_to_take_no_work():
+    takes_all = [LayerRule("*", keep_dense=False)]
+    report = factorize(own_model(), 0.9, measure="flops", rules=takes_all)
+    (reason,) = [each.reason for each in report.kernels if each.path == "table/embeddings"]
+    assert reason == "multiplied with beside its layer alone, of which no FLOPs are counted"
+
+
+def test_work_beside_a_layer_stays_named_when_it_has_factors():
+    model = own_model()
+    takes_all = [LayerRule("*", keep_dense=False)]
+    report = factorize(model, rank=2, rules=takes_all)
+    assert report.ranks["table/embeddings"] == 2
+    again = factorize(model, rank=1, rules=takes_all)
+    for each in (report, again):
+        assert sum(note.endswith("tied, with table/embeddings.") for note in each.notes) == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_calls_of_a_layer_alone_are_nothing_beside_it(name):
+    kind = KINDS[name]
+    model = keras.Sequential([keras.Input(kind.shape, dtype=kind.inputs().dtype.name), kind.make()])
+    rules = [LayerRule("*", keep_dense=False)]
+    for _ in range(2):
+        kernels, read = find_kernels(model), list[Any]()
+        calls, *_ = count_calls(model, kernels, [], beside=read.append)
+        assert calls
+        assert not [kernel.path for kernel in kernels if kernel.is_one_of(read)]
+        if all(kernel.refusal is None for kernel in kernels):
+            factorize(model, rank=1, rules=rules)
 
 
 # --- bytes ---------------------------------------------------------------------------------------
