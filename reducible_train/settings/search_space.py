@@ -342,10 +342,56 @@ class SearchSpace(
             if taken is None:
                 raise ArgumentError(
                     f"`{each.name}` must be chosen {_told(each)}. Received: {value!r}. Give a "
-                    f"value for each of {', '.join(d.name for d in self.domains if d.is_searched)}."
+                    f"value for each of {self._searched}."
                 )
             told[each.name] = int(taken) if each.whole else taken
         return told
+
+    def check_heeded(
+        self, chosen: Mapping[str, Any], read: Collection[str] = (), *, others: bool = False
+    ) -> None:
+        """Refuse a choice of which `completed_choice` would leave something unheeded.
+
+        Args:
+            chosen: What was chosen; names of keras-tuner's own, `tuner/...`, are no choice.
+            read: Names that something else has read.
+            others: True if something else may read more that is no option of a space.
+
+        Raises:
+            ArgumentError: A name that nothing reads, or another value than the settled one.
+
+        Example:
+            >>> space = SearchSpace(budget=(0.05, 0.5), criterion="fisher")
+            >>> space.check_heeded({"budget": 0.2, "criterion": "fisher", "tuner/epochs": 3})
+        """
+        domains = {each.name: each for each in self.domains}
+        for name, value in chosen.items():
+            option = str(name).partition("/")[0]
+            if name in read or option == "tuner":
+                continue
+            if name in domains:
+                settled = domains[name]
+                if settled.is_searched or _taken(value, settled) is not None:
+                    continue
+                raise ArgumentError(
+                    f"`{name}` must be {settled.values[0]!r}, as the space has settled it. "
+                    f"Received: {name}={value!r}. Leave it out, or give the space several values "
+                    "to choose from."
+                )
+            is_option = option in fields_of(type(self))
+            if is_option and value is getattr(self, option):
+                continue
+            if is_option or not others:
+                raise ArgumentError(
+                    f"{name!r} must be something that the space has to choose: {self._searched}. "
+                    f"Received: {name}={value!r}. Correct the name, remove it, or give the space "
+                    "values to choose from."
+                )
+
+    @property
+    def _searched(self) -> str:
+        """What has to be chosen, in words."""
+        return ", ".join(each.name for each in self.domains if each.is_searched)
 
 
 def _ends(kept: Any) -> tuple[float, ...]:

@@ -155,8 +155,9 @@ def evaluate_settings(
     Args:
         start: A `Start`, made once for all trials; or what it is made of.
         space: What may be chosen.
-        settings: A value for each of `space.domains` that is searched, by name; or what
-            `tuner.get_best_hyperparameters()` gives.
+        settings: A value for each of `space.domains` that is searched, by name, and for what else
+            a function that builds the start reads; or what `tuner.get_best_hyperparameters()`
+            gives.
         *fit_args: As `model.fit` takes them, such as `x` and `y`.
         objective: Adds its value to the metrics, under its `name`.
         monitor: The metric of the best epoch, where there is no objective; left out, `val_loss`.
@@ -176,8 +177,8 @@ def evaluate_settings(
         fractions of the dense model's.
 
     Raises:
-        ArgumentError: Settings outside of the space, a metric that will not be in the logs, or no
-            epoch ran at the final ranks.
+        ArgumentError: Settings outside of the space, or that nothing reads, a metric that will not
+            be in the logs, or no epoch ran at the final ranks.
         ArgumentTypeError: An argument of the wrong type.
         FileAccessError: The file could not be written.
         RankError: A budget that no ranks meet.
@@ -206,6 +207,9 @@ def evaluate_settings(
     drawn_by_engine = keras_tuner.HyperParameters()
     drawn_by_engine.values = dict(values)
     model = begun.new_model(drawn_by_engine)
+    if values is settings:  # keras-tuner's may hold what a hypermodel of the user's has read
+        read = [each.name for each in drawn_by_engine.space]
+        space.check_heeded(values, read, others=begun.takes_settings)
     arguments = fit_arguments(model, fit_args, fit_kwargs)
     check_alone(model, arguments)
     quality = plan.quality(model, monitor, mode)

@@ -44,6 +44,7 @@ class Start:
         model: The dense start, to look at.
         builds: True if a function builds it anew for each trial.
         varies: True if that function gives other weights at each call.
+        takes_settings: True if it is called with what was chosen, and may read what it likes.
 
     Raises:
         ArgumentTypeError: It is something else.
@@ -58,7 +59,7 @@ class Start:
         source: Any,
         custom_objects: Mapping[str, Any] | None = None,
     ):
-        self.builds = self.varies = False
+        self.builds = self.varies = self.takes_settings = False
         self._file_bytes: dict[int, float] = {}  # by the number of dense parameters
         self._new: Callable[[Any], Any]
         if isinstance(source, keras.Model):
@@ -69,6 +70,7 @@ class Start:
             self.builds, builder = True, _Builder(source)
             self.model, self._new = builder(keras_tuner.HyperParameters()), builder
             again = builder(keras_tuner.HyperParameters())  # the same again would be found now
+            self.takes_settings = builder.takes_settings
             self.varies = len({*map(fingerprints.of_weights, (self.model, again))}) > 1
             return
         else:
@@ -108,11 +110,11 @@ class _Builder:
 
     def __init__(self, function: Callable[..., Any]):
         self._function = function
-        self._takes = not takes(function)
+        self.takes_settings = not takes(function)
         self._given: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __call__(self, hyperparameters: Any) -> Any:
-        model = self._function(hyperparameters) if self._takes else self._function()
+        model = self._function(hyperparameters) if self.takes_settings else self._function()
         name = getattr(self._function, "__name__", repr(self._function))
         if not isinstance(model, keras.Model):
             raise ArgumentTypeError(

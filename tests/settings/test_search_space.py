@@ -71,6 +71,34 @@ def test_a_choice_is_completed_by_what_is_settled():
             space.completed_choice({"min_rank/h": 4, **wrong})
 
 
+HEEDED = {"budget": 0.1, "min_rank/h": 4, "ramp": 0.0, "criterion": "fisher", "learning_rate": None}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"ramp": 0.2}, r"`ramp` must be 0\.0, as the space has settled it.*ramp=0\.2\. Leave"),
+        ({"criterion": "auto"}, "`criterion` must be 'fisher'.*criterion='auto'"),
+        ({"ramp": None}, "`ramp` must be.*ramp=None"),
+        ({"learning_rate": 0.1}, "'learning_rate' must be.*choose: budget, min_rank/h.*=0.1"),
+        ({"min_rank/out": 2}, "'min_rank/out' must be something"),
+        ({"criteron": "auto"}, "'criteron' must be something"),
+        ({3: 1}, "3 must be something"),
+    ],
+)
+def test_a_choice_of_which_something_would_be_unheeded_is_refused(more, words):
+    space = SearchSpace(budget=(0.1, 0.5), min_rank={"h": (2, 8)}, criterion="fisher")
+    space.check_heeded(HEEDED | {"tuner/epochs": 3, "tuner/bracket": 1})
+    space.check_heeded(HEEDED | more, read=list(more))
+    with pytest.raises(ArgumentError, match=words):
+        space.check_heeded(HEEDED | more)
+    if more.keys() <= {"criteron", 3}:  # something else may read it
+        space.check_heeded(HEEDED | more, others=True)
+    else:
+        with pytest.raises(ArgumentError, match=words):
+            space.check_heeded(HEEDED | more, others=True)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, Fraction, float])
 def test_numbers_of_any_kind_are_chosen_as_pythons_own(kind):
     space = SearchSpace(budget=(0.3, 0.6), start=(0.1, 0.2, 0.4), multiple=(2, 8))

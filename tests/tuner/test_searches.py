@@ -622,6 +622,8 @@ UNCOMPILED = keras.Sequential([keras.Input((12,)), keras.layers.Dense(4)])
         ({"initial_epoch": 3}, "must have an epoch to train"),
         ({"settings": None}, "`settings` must be a value for each name.* Received: None"),
         ({"settings": [("budget", 0.6)]}, "`settings` must be a value for each name"),
+        ({"settings": {"budget": 0.6, "start": 0.3, "ramp": 0.3, "shpe": "linear"}}, "'shpe' must"),
+        ({"settings": {"budget": 0.6, "start": 0.3, "ramp": 0.3, "shape": "linear"}}, "settled it"),
         ({"start": UNCOMPILED}, "must be compiled, for a trial trains it"),
         ({"file": "/"}, "Received: '/', it is a folder"),
         ({"file": "/dev/null/a.reducible"}, "a file stands where a folder is wanted"),
@@ -687,6 +689,9 @@ def test_settings_come_as_keras_tuner_has_them():
     found = [evaluate_settings(build, SPACE, each, X, Y, seed=5, **FIT) for each in (hp, hp.values)]
     assert found[0] == found[1]
     assert rates[2::3] == [0.25, 0.25]
+    inactive = {**hp.values, "of another branch": 3}
+    with pytest.raises(ArgumentError, match="validation data"):  # and not a name of the settings
+        evaluate_settings(build, SPACE, inactive, X, Y)
 
 
 class Kept(keras.callbacks.Callback):
