@@ -17,6 +17,7 @@ from rich.text import Text
 from reducible_train.errors import ArgumentError, FileAccessError, FormatError
 
 Pair = tuple[np.ndarray, np.ndarray]
+_WIDEST = 8  # bytes of a number that Keras takes
 _PARTS = ("train", "val", "test")
 _WANTED = (
     "It must hold x_train and y_train (or x and y), and may hold x_val and y_val, x_test and y_test"
@@ -180,6 +181,11 @@ def _pair(held: dict[str, np.ndarray], x_name: str, y_name: str, path: Path) -> 
         if array.dtype.kind not in kinds:  # whether a model takes words, it says itself
             raise FormatError(
                 f"{path}: {name} must hold numbers. Received: {array.dtype}. {_numbering(name)}"
+            )
+        if array.dtype.kind == "f" and array.dtype.itemsize > _WIDEST:
+            raise FormatError(
+                f"{path}: {name} must hold numbers of at most {_WIDEST} bytes, as Keras takes them."
+                f" Received: {array.dtype}. Save {name}.astype('float32')."
             )
         bad = int(np.count_nonzero(~np.isfinite(array))) if array.dtype.kind == "f" else 0
         if bad:

@@ -34,7 +34,7 @@ from reducible_train.errors import (
     ShortfallWarning,
     first_sentence,
 )
-from reducible_train.preflight.data import check_data
+from reducible_train.preflight.data import check_data, check_sides
 from reducible_train.report.records import Report
 from reducible_train.saving.checks import check_savable
 from reducible_train.saving.model_file import save_model
@@ -132,6 +132,7 @@ def train(
 
 def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, data: Path) -> Arrays:
     """Compile, and refuse what does not fit together; the arrays as Keras takes them."""
+    check_sides(network)
     loaded.check(network)
     loaded.compile(network, len(arrays.train[0]))
     for name, pair in arrays.parts.items():

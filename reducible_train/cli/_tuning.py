@@ -28,7 +28,7 @@ from reducible_train.config import Config
 from reducible_train.config.build import layer_rules
 from reducible_train.container.files import replacing_by
 from reducible_train.errors import ArgumentError, ReducibleError, first_sentence
-from reducible_train.preflight.data import check_data
+from reducible_train.preflight.data import check_data, check_sides
 from reducible_train.saving.checks import check_savable
 from reducible_train.saving.model_file import load_model, save_model
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
@@ -79,6 +79,7 @@ class Tuning:
         asked: SizeAtQuality | QualityAtSize,
         analysis: Path | None = None,
     ):
+        check_sides(network)
         if arrays.val is None and asked.monitor.startswith("val_"):
             raise ArgumentError(
                 f"{asked.monitor!r} needs validation data. Received: none. Add x_val and y_val,"

@@ -42,6 +42,16 @@ def check_data(model: Any, x: np.ndarray, y: np.ndarray, where: str) -> None:
     check_values(model, x, y, where)
 
 
+def check_sides(model: Any) -> None:
+    """Refuse a model of several inputs or outputs, which one array of each cannot train.
+
+    Raises:
+        ArgumentError: It is one; says how it is trained.
+    """
+    for side in ("input", "output"):
+        _only(model, side)
+
+
 def _check_kind(model: Any, x: np.ndarray, where: str) -> None:
     """Refuse words for a model that takes numbers, and numbers for one that takes words."""
     takes = [each.dtype for each in getattr(model, "inputs", None) or []]

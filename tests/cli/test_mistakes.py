@@ -136,6 +136,14 @@ def test_data_that_does_not_fit(name):
     assert re.search(words, told(finetune(data="t.npz")))
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="no wider numbers here")
+@pytest.mark.parametrize("name", ["x_train", "y_train"])
+def test_numbers_that_are_too_wide_for_keras_are_told_with_a_way_out(name):
+    arrays = {"x_train": X, "y_train": Y}
+    np.savez("t.npz", **(arrays | {name: arrays[name].astype(np.longdouble)}))
+    assert f"Save {name}.astype('float32')" in told(finetune(data="t.npz"))
+
+
 OTHER_LOSSES = {
     "class numbers, one-hot loss": ("onehot.keras", Y, "sparse_categorical_crossentropy"),
     "three classes, binary loss": ("binary.keras", Y, "between 0 and 1"),
@@ -144,6 +152,17 @@ OTHER_LOSSES = {
     "several outputs": ("two.keras", Y, "one output"),
     "no loss": ("bare.keras", Y, "loss is needed"),
 }
+
+
+def test_the_kind_of_a_model_is_told_before_what_it_cannot_be_asked_for():
+    Path("t.yaml").write_text(f"compression: {{budget: 0.001}}\n{TRAIN}")
+    assert "one output" in told(finetune("two.keras", config="t.yaml"))
+    Path("t.yaml").write_text(
+        f"compression: {{budget: 0.5}}\nsearch_space: {{budget: [0.001, 0.002]}}\n{TRAIN}"
+    )
+    searched = run("tune", "two.keras", "d.npz", "-c", "t.yaml", "-o", "o.reducible")
+    assert "one output" in told(searched)
+
 
 TOKENS = RNG.integers(0, 9, (48, 6))
 COLOURS = np.array(["red", "green", "black"])[Y][:, None]
