@@ -53,10 +53,27 @@ def load_network(path: Path) -> Any:
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             model = keras.saving.load_model(path)
     except Exception as error:  # Keras and h5py raise whatever they like for a damaged file
+        if _loads_uncompiled(path):
+            raise FormatError(
+                f"{path} must be a model whose loss and metrics Keras can load. Received: "
+                f"{first_sentence(error)} Load it with keras.saving.load_model({str(path)!r},"
+                " compile=False), compile it anew, and save it with model.save('model.keras'); a"
+                " loss with code of its own is trained from Python."
+            ) from error
         raise _not_a_model(path, first_sentence(error)) from error
     if not isinstance(model, keras.Model):
         raise _not_a_model(path, f"a {type(model).__name__}.")
     return model
+
+
+def _loads_uncompiled(path: Path) -> bool:
+    """Whether Keras can load all but how a model was compiled, such as `loss="mse"` of an .h5."""
+    import keras  # noqa: PLC0415 (so that --help does not wait for it)
+
+    try:
+        return isinstance(keras.saving.load_model(path, compile=False), keras.Model)
+    except Exception:  # the same
+        return False
 
 
 def _not_a_model(path: Path, came: str) -> FormatError:

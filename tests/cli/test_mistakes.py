@@ -71,6 +71,7 @@ def folder(tmp_path_factory):
     two.compile("sgd", ["mse", "mse"])
     two.save(home / "two.keras")
     network().save_weights(home / "m.weights.h5")
+    network(loss="mse").save(home / "named.h5")
     (home / "cut.keras").write_bytes((home / "m.keras").read_bytes()[:500])
     (home / "small.reducible").write_bytes(b"\x89RDC")
     (home / "table.csv").write_text("x,y\n1,2\n")
@@ -192,6 +193,7 @@ def test_labels_that_do_not_fit_the_loss(name):
 
 FILES = {
     "cut model": (["cut.keras"], "no zip archive"),
+    "loss of an .h5": (["named.h5"], "load_model('named.h5', compile=False), compile it anew"),
     "weights alone": (["m.weights.h5"], "weights without their model"),
     "compact file": (["small.reducible"], "reducible_train.load_model(path)"),
     "SavedModel": (["made"], "a folder. A SavedModel"),
