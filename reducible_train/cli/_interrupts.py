@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ _USUAL: dict[int, Any] = {
 if hasattr(signal, "SIGHUP"):  # of a terminal that is gone; nohup has it ignored
     _USUAL[signal.SIGHUP] = signal.SIG_DFL
 ENDINGS = tuple(_USUAL)
+_SOON = 0.05  # seconds until what Python has dropped is raised once more
 
 
 @contextmanager
@@ -25,9 +28,11 @@ def noticed_interrupts(
     """Have signals raise `KeyboardInterrupt`; gives a function that raises it if one has come.
 
     Python drops what is raised in the callback of a weak reference or in `__del__`, so that the
-    first Ctrl-C of a person, or the only SIGTERM, may do nothing at all.
+    first Ctrl-C of a person, or the only SIGTERM, would do nothing but print a traceback. It is
+    raised once more soon after.
     """
     came: list[int] = []
+    over, told = threading.Event(), sys.unraisablehook
 
     def note(number: int, _: Any) -> None:
         came.append(number)
@@ -37,15 +42,28 @@ def noticed_interrupts(
         if came:
             raise KeyboardInterrupt
 
+    def again(number: int) -> None:
+        if not over.wait(_SOON):
+            signal.raise_signal(number)
+
+    def dropped(what: Any) -> None:
+        if came and what.exc_type is KeyboardInterrupt:
+            _thread.start_new_thread(again, (came[-1],))  # it takes no lock that may be held here
+        else:
+            told(what)
+
     usual = [number for number in numbers if signal.getsignal(number) is _USUAL[number]]
     if not usual or threading.current_thread() is not threading.main_thread():
         yield check
         return
     for number in usual:
         signal.signal(number, note)
+    sys.unraisablehook = dropped
     try:
         yield check
     finally:
+        over.set()
+        sys.unraisablehook = told
         for number in usual:
             signal.signal(number, _USUAL[number])
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from reducible_train.cli._data import read_arrays, say_ignored
+from reducible_train.cli._exit import RESCUED
+from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._network import check_model_file, load_network
 from reducible_train.cli._quiet import load_keras
 from reducible_train.errors import ArgumentError
 from reducible_train.preflight.paths import check_apart, check_writable
 from reducible_train.report.figures import check_picture
+
+EPILOG = """\
+Exit codes: 0 done; 1 bad input; 2 a wrong command line; 5 broken off: what was measured is kept \
+in --file, and the same command goes on."""
 
 
 def analyze(
@@ -65,9 +74,6 @@ def analyze(
     console = Console(stderr=True)
     say_ignored(console, arrays, data)
 
-    def progress(done: int, count: int, path: str) -> None:
-        console.print(f"{done}/{count} {path}", markup=False, highlight=False, soft_wrap=True)
-
     arrays = arrays.with_words(keras.ops.convert_to_tensor)
     pair: Any = arrays.val or arrays.train
     network = load_network(model)
@@ -77,7 +83,33 @@ def analyze(
             "Received: one that is not. Call model.compile(loss=..., metrics=[...]) in Python and "
             "save it again: analyze takes no configuration that names a loss."
         )
-    found = measured(network, pair, metric=metric, samples=samples, file=file, progress=progress)
+    with _told_if_broken_off(console, file), noticed_interrupts() as check:
+
+        def progress(done: int, count: int, path: str) -> None:
+            console.print(f"{done}/{count} {path}", markup=False, highlight=False, soft_wrap=True)
+            check()
+
+        found = measured(
+            network, pair, metric=metric, samples=samples, file=file, progress=progress
+        )
     typer.echo(found.to_json() if as_json else str(found))
     if plot is not None:
         found.plot(plot)
+
+
+@contextmanager
+def _told_if_broken_off(console: Console, file: Path | None) -> Iterator[None]:
+    """Say what a person who breaks off has of it.
+
+    Raises:
+        typer.Exit: Broken off.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = "Nothing is kept; give --file, and what is measured is."
+        if file is not None:
+            told = f"What was measured is kept in {file}; run the same command again to go on."
+            told = told if file.exists() else "Nothing was measured yet."
+        console.print(Text(f"Broken off. {told}"), soft_wrap=True)
+        raise typer.Exit(RESCUED) from None

@@ -850,3 +850,31 @@ def test_analyze_shows_keeps_and_goes_on(tmp_path):
     refused = run(*command)
     assert refused.exit_code == 1
     assert "Call model.compile(loss=..., metrics=[...]) in Python" in refused.stderr
+
+
+def test_analyze_that_is_broken_off_says_what_is_kept_and_goes_on(tmp_path, monkeypatch):
+    keras = pytest.importorskip("keras")
+    measuring = pytest.importorskip("reducible_train.analysis.measuring")
+    dense = [keras.layers.Dense(12, name=name) for name in ("one", "two", "out")]
+    model = keras.Sequential([keras.Input((12,)), *dense])
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(20, 12)).astype("float32")
+    np.savez(tmp_path / "data.npz", x=x, y=x)
+    command = ["analyze", tmp_path / "model.keras", tmp_path / "data.npz"]
+    kept = tmp_path / "a.json"
+    row = measuring._row
+
+    def broken_off(kernel, *others):
+        if "two" in kernel.kernel.path:
+            raise KeyboardInterrupt
+        return row(kernel, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring, "_row", broken_off)
+        lost, found = run(*command), run(*command, "--file", kept)
+    assert (lost.exit_code, found.exit_code) == (5, 5)
+    assert "Broken off. Nothing is kept; give --file" in lost.stderr
+    assert f"is kept in {kept}; run the same command again to go on." in found.stderr
+    assert [each["path"] for each in json.loads(kept.read_text())["kernels"]] == ["one/kernel"]
+    assert run(*command, "--file", kept).exit_code == 0

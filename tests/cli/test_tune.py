@@ -372,6 +372,30 @@ def test_an_interrupt_that_python_has_dropped_is_noticed(usual_interrupts):
     assert signal.getsignal(signal.SIGINT) is usual_interrupts
 
 
+@pytest.mark.usefixtures("usual_interrupts")
+def test_an_interrupt_that_python_drops_is_raised_soon_after_without_a_word(capsys):
+    class Key:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def drop(seconds):
+        Key()
+        time.sleep(seconds)
+
+    hook = sys.unraisablehook
+    sys.unraisablehook = sys.__unraisablehook__
+    try:
+        with pytest.raises(KeyboardInterrupt), noticed_interrupts():
+            drop(20)
+        with noticed_interrupts():
+            drop(0)
+        time.sleep(0.2)  # it is over
+        assert capsys.readouterr().err == ""
+        assert sys.unraisablehook is sys.__unraisablehook__
+    finally:
+        sys.unraisablehook = hook
+
+
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The training of model")
 @pytest.mark.parametrize("full", [OSError(28, "No space left on device"), FileAccessError("Full")])
