@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from reducible_train.cli._exit import BAD_INPUT
+from reducible_train.cli._exit import BAD_INPUT, INTERRUPTED
 from reducible_train.cli._streams import lost_output
 from reducible_train.errors import FileAccessError, ReducibleError, first_sentence
 
@@ -34,6 +34,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(BAD_INPUT) from error
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt:  # where nothing is kept that a command would have told of
+            Console(stderr=True).print("Broken off; run the same command again.")
+            raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if _DEBUG in os.environ:
                 raise

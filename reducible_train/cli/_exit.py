@@ -9,6 +9,7 @@ SHORT = 3  # trained and saved, but not as small as it was asked for
 HELD_BACK = 4  # the same, because a guard or a search wanted it so
 RESCUED = 5  # broken off or not saved; the model as it was then is beside the output
 DIVERGED = 6  # trained and saved, but weights or answers are NaN or infinite
+INTERRUPTED = 130  # broken off before there was anything to keep, by custom of shells
 
 CODES = """\
 Exit codes: 0 done; 1 bad input, told before training; 2 a wrong command line; 3 saved, but the \

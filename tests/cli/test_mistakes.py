@@ -486,6 +486,14 @@ def test_a_training_that_is_broken_off_leaves_the_model(out, monkeypatch, error)
     assert all(signal.getsignal(signal.Signals[name]) is signal.SIG_DFL for name in ENDINGS)
 
 
+def test_a_command_that_is_broken_off_before_it_trains_says_so(monkeypatch):
+    def break_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reducible_train.cli.finetune.load_network", break_off)
+    assert "Broken off; run the same command again." in told(finetune(), 130)
+
+
 @pytest.mark.usefixtures("plain_signals")
 def test_the_rescue_is_not_broken_off(out, monkeypatch):
     def fail(*_):
