@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import floor, inf
+from typing import Any
 
 from reducible_train.linalg.svd import relative_errors
 from reducible_train.selection.compressible import CompressibleKernel
+from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.feasibility import largest_rank, none_cuts
 from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.selection.own_targets import OwnTargetSelector
-from reducible_train.selection.rank_choice import RankChoice, RankSelection
+from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.shared_budget import SharedBudget
 from reducible_train.selection.survey import Survey
@@ -152,44 +154,77 @@ class RankSelector:
                 "its own, at which it stays dense. Lower these, or leave kernels without one.",
             )
         if isinstance(goal, LossTarget):
-            path, error = self._least_error(mine)
-            return (_nearest(goal, goal.nearest(error), path),)
+            return (_nearest(goal, self._errors(mine), min, goal.nearest),)
         if isinstance(goal, RankTarget) and goal.foreseeable:
             most, path = largest_rank(self.survey.lattice, mine)
             if not most:
                 return (f"{_leaves_dense(goal)} {none_cuts(self.survey)}",)
             is_rank = goal.misfit(most) is None and goal.rank(most, None) == most
-            return (_nearest(goal, f"{goal.quantity if is_rank else 'rank'}={most}", path),)
+            name = goal.quantity if is_rank else "rank"
+            return (_nearest(goal, {path: most}, max, lambda rank: f"{name}={rank}"),)
         if isinstance(goal, RankTarget) and goal.scaled_by == "effective_rank":
-            path, factor = self._largest_factor(mine)
-            return (_nearest(goal, f"{goal.quantity}={factor:.4f}", path),)
+            named = f"{goal.quantity}={{:.4f}}".format
+            return (_nearest(goal, self._factors(mine), max, named),)
         return ("No kernel would be smaller at its stable rank, so all stay dense. Give a budget.",)
 
-    def _least_error(self, mine: Sequence[CompressibleKernel]) -> tuple[str, float]:
-        """The kernel that loses least at its largest rank, and its relative error there."""
-        errors = {}
-        for each in mine:
-            lost = relative_errors(self.scorer.parts(each, each.factorization).values)
-            errors[each.kernel.path] = float(lost[min(each.factorization.limit, len(lost) - 1)])
-        path = min(errors, key=lambda path: errors[path])
-        return path, errors[path]
+    def _errors(self, mine: Sequence[CompressibleKernel]) -> dict[str, float]:
+        """The relative error of kernels at the largest rank that each may get, by path."""
+        errors = dict[str, float]()
+        for each, form in _cuttable(mine):
+            parts = self.scorer.parts(each, form)
+            if not self.trains or not is_blank(each, parts):
+                lost, path = relative_errors(parts.values), each.kernel.path
+                error = float(lost[min(form.limit, len(lost) - 1)])
+                errors[path] = min(error, errors.get(path, error))
+        return errors
 
-    def _largest_factor(self, mine: Sequence[CompressibleKernel]) -> tuple[str, float]:
-        """The kernel that the largest multiple of its effective rank cuts, and the multiple."""
-        factors = {}
-        for each in mine:
-            own = max(self.scorer.effective_rank(each), 1.0)
-            factors[each.kernel.path] = floor(1e4 * each.factorization.limit / own) / 1e4
-        path = max(factors, key=lambda path: factors[path])
-        return path, factors[path]
+    def _factors(self, mine: Sequence[CompressibleKernel]) -> dict[str, float]:
+        """The largest multiple of its effective rank that cuts a kernel, by path."""
+        owns = {
+            each.kernel.path: (form.limit, self.scorer.effective_rank(each))
+            for each, form in _cuttable(mine)
+            if form is each.factorization
+        }
+        return {
+            path: floor(1e4 * limit / max(own, 1.0)) / 1e4
+            for path, (limit, own) in owns.items()
+            if own or not self.trains
+        }
 
 
-def _nearest(goal: Target, value: str, path: str) -> str:
+def _cuttable(
+    mine: Sequence[CompressibleKernel],
+) -> Iterator[tuple[CompressibleKernel, Factorization]]:
+    """Kernels, and their forms of which some rank that they may have saves enough."""
+    for each in mine:
+        for form in each.options:
+            if min(form.min_rank, *form.shape) <= form.limit:
+                yield each, form
+
+
+def _nearest(
+    goal: Target,
+    found: Mapping[str, float],
+    best: Callable[..., str],
+    told: Callable[[Any], str],
+) -> str:
+    """That a target leaves every kernel dense, and the nearest value of some that does not.
+
+    Args:
+        goal: The target.
+        found: What each kernel, by path, must be asked for to be cut.
+        best: Which of them is asked for least.
+        told: What is found of one, as an argument.
+    """
+    if not found:
+        zeros = "each holds only zeros, which say nothing of its rank"
+        return f"{_leaves_dense(goal, zeros)} Ask for a rank or a budget."
+    path = best(found, key=found.__getitem__)
+    value = told(found[path])
     return f"{_leaves_dense(goal)} The nearest value at which one is cut is {value} ({path})."
 
 
-def _leaves_dense(goal: Target) -> str:
-    return (
-        f"{goal.quantity}={goal(inf):g} leaves every kernel dense: no factors that are smaller "
-        "meet it."
-    )
+def _leaves_dense(goal: Target, why: str = "no factors that are smaller meet it") -> str:
+    value = goal(inf)
+    why = "nothing is cut at it" if value == goal.idle else why
+    return f"{goal.quantity}={value:g} leaves every kernel dense: {why}."

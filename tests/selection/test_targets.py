@@ -462,6 +462,31 @@ def test_a_target_that_cuts_nothing_names_the_nearest_that_does(asked):
     assert factorize(steep(0.97), **{name: value + step}).ranks == {}
 
 
+@pytest.mark.parametrize("asked", [{"rtol": 0.0}, {"energy": 1.0}])
+def test_what_asks_for_nothing_names_a_value_that_cuts_however_little_a_cut_loses(asked):
+    ((name, value),) = asked.items()
+    (note, *_) = factorize(steep(0.1), **asked).notes
+    assert f"{name}={value:g} leaves every kernel dense: nothing is cut at it" in note
+    found = re.search(rf"is {name}=([0-9.]+) \((first|second)/kernel\)", note)
+    assert factorize(steep(0.1), **{name: float(found[1])}).ranks != {}
+
+
+@pytest.mark.parametrize("name", ["rtol", "energy", "effective_rank"])
+def test_kernels_of_zeros_are_not_named_as_what_is_cut_at_another_value(name):
+    model = steep(1.0)
+    first, second = (kernel.variables[0] for kernel in find_kernels(model)[:2])
+    first.assign(np.zeros(first.shape))
+    most = {"rtol": 0.01, "energy": 0.9999, "effective_rank": 9.0}[name]
+    compression = Compression(model, target(name, most))
+    assert compression.cut(0.0) is None
+    assert compression.hindrance.endswith("(second/kernel).")
+    second.assign(np.zeros(second.shape))
+    compression = Compression(model, target(name, most))
+    assert compression.cut(0.0) is None
+    assert "each holds only zeros" in compression.hindrance
+    assert "nearest" not in compression.hindrance
+
+
 def test_a_schedule_that_has_not_ended_is_not_told_so():
     model = steep(0.97)
     x, y = zoo.data(model, 16)

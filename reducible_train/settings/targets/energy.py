@@ -31,4 +31,4 @@ class Energy(LossTarget):
         return {"energy": needed} if needed < 1.0 else None
 
     def nearest(self, error: float) -> str:
-        return f"energy={floor(1e4 * (1 - error**2)) / 1e4:.4f}"
+        return f"energy={min(floor(1e4 * (1 - error**2)), 9999) / 1e4:.4f}"  # of 1 none is cut

@@ -39,4 +39,4 @@ class RelativeError(LossTarget):
         return {"rtol": left} if left > 0.0 else None
 
     def nearest(self, error: float) -> str:
-        return f"rtol={ceil(1e4 * error) / 1e4:.4f}"
+        return f"rtol={max(ceil(1e4 * error), 1) / 1e4:.4f}"  # of 0 none is cut
