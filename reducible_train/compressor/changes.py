@@ -86,7 +86,7 @@ def kernel_cut(choice: RankChoice, criterion: str) -> KernelCut:
         relative_error=error,
         binding=choice.binding,
         spectrum=np.asarray(parts.values),
-        criterion=criterion if parts.weighted else "frobenius",
+        criterion="frobenius" if parts.is_plain else criterion,
         output_error=kernel_output_error(choice),
         effective_rank=choice.effective_rank,
     )

@@ -112,6 +112,10 @@ class Moments:
         """True while fewer vectors were seen than they are long."""
         return len(self.spread) < len(self.mean)
 
+    def is_zero(self, *, centred: bool) -> bool:
+        """True where `weight` is: vectors of 0, or all the same."""
+        return not (self.spread.any() or (self.mean.any() and not centred))
+
     def weight(self, *, centred: bool) -> Weight:
         """`covariance`, or `second_moment` if not centred; by few vectors, where these tell it."""
         if not self.is_thin:

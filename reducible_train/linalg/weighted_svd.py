@@ -191,6 +191,11 @@ class WeightedStack(Stack):
     weighted: bool = True
 
     @property
+    def is_plain(self) -> bool:
+        """True if the Frobenius norm judged, also where a metric had nothing else to go by."""
+        return all(part.balanced for part in self.parts)
+
+    @property
     def rotates(self) -> bool:
         """True of factors, which have `rotations`."""
         return self.parts[0].side == "factors"

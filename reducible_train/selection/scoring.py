@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,10 +21,17 @@ from reducible_train.selection.criteria import Criterion, Statistics
 from reducible_train.selection.decomposition_cache import DecompositionCache
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.samples import Samples
-from reducible_train.selection.statistics import LARGEST, collect, seen_in
+from reducible_train.selection.statistics import LARGEST, can_be_observed, collect, seen_in
 from reducible_train.selection.survey import Survey
 
 _LARGE = 0.5  # of the parameters, scored by plain energy
+_UNTOLD = (
+    f"nothing can be told of their data (kind, more than {LARGEST} inputs, or outputs where "
+    "gradients count)"
+)
+_UNMET = "no call on the samples gave them values"
+_UNMOVED = "the loss on the samples has no gradient by their outputs, as before kernels of 0"
+_STILL = "their inputs are 0 on all samples or, where a bias takes up the mean, the same"
 
 
 class DirectionScorer:
@@ -140,11 +147,44 @@ class DirectionScorer:
         compressible = self._survey.compressible
         kernels, needs = [m.kernel for m in compressible], self.criterion.needs
         statistics = collect(self._model, kernels, self._samples, needs)
-        unobserved = [m for m in compressible if m.kernel.path not in statistics]
-        if unobserved:
-            self.notes = (self._by_energy(unobserved),)
-        self.notes = (*self.notes, *self._by_few(statistics, len(self._samples)))
-        return statistics
+        silent = self._silent(statistics)
+        if silent:
+            self.notes = (self._by_energy(silent),)
+        self.notes = (
+            *self.notes,
+            *self._by_outputs(statistics, silent),
+            *self._by_few(statistics, len(self._samples)),
+        )
+        return {path: told for path, told in statistics.items() if silent.get(path) != _UNMOVED}
+
+    def _silent(self, statistics: Mapping[str, Sequence[Statistics]]) -> dict[str, str]:
+        """Why the criterion tells nothing of kernels, by path of those of which it does not."""
+        needs, reasons = self.criterion.needs, dict[str, str]()
+        for kernel in (each.kernel for each in self._survey.compressible):
+            told = statistics.get(kernel.path)
+            if told is None:
+                reasons[kernel.path] = _UNMET if can_be_observed(kernel, needs) else _UNTOLD
+            elif "gradients" in needs and told[0].gradients is None:
+                reasons[kernel.path] = _UNMOVED
+            elif all(each.is_still and self.criterion.metric_of(each).plain for each in told):
+                reasons[kernel.path] = _STILL
+        return reasons
+
+    def _by_outputs(
+        self, statistics: Mapping[str, Sequence[Statistics]], silent: Collection[str]
+    ) -> Iterator[str]:
+        """That all directions of some inputs count alike, for nothing tells them apart."""
+        weigh = self.criterion.metric_of
+        paths = [
+            path
+            for path, told in statistics.items()
+            if path not in silent
+            and all(each.is_still and weigh(each).inputs is None for each in told)
+        ]
+        if paths:
+            yield (
+                f"All directions of the inputs of {', '.join(paths)} count alike, because {_STILL}."
+            )
 
     def _by_few(
         self, statistics: Mapping[str, Sequence[Statistics]], samples: int
@@ -163,16 +203,15 @@ class DirectionScorer:
                 "others. Give more, a few thousand of the training set."
             )
 
-    def _by_energy(self, unobserved: Sequence[CompressibleKernel]) -> str:
-        """That the criterion does not score some kernels, and what follows from it."""
-        paths = ", ".join(m.kernel.path for m in unobserved)
-        of_all = sum(m.dense_cost("parameters") for m in self._survey.compressible)
-        share = sum(m.dense_cost("parameters") for m in unobserved) / of_all
-        note = (
-            f"By plain energy, not {self.criterion.name!r}, because nothing can be told of their "
-            f"data (kind, more than {LARGEST} inputs, or outputs where gradients count, or no call "
-            f"with values): {paths}."
-        )
+    def _by_energy(self, silent: Mapping[str, str]) -> str:
+        """That the criterion does not score some kernels, why, and what follows from it."""
+        paths: dict[str, list[str]] = {}  # by the reason
+        for path, reason in silent.items():
+            paths.setdefault(reason, []).append(path)
+        reasons = (f"because {reason}: {', '.join(each)}" for reason, each in paths.items())
+        costs = {m.kernel.path: m.dense_cost("parameters") for m in self._survey.compressible}
+        share = sum(costs[path] for path in silent) / sum(costs.values())
+        note = f"By plain energy, not {self.criterion.name!r}, {'; '.join(reasons)}."
         if share > _LARGE:
             note += (
                 f" They hold {100 * share:.0f} % of what may change, so a budget is mostly shared "

@@ -31,7 +31,8 @@ def collect(
 
     Tables are told by how often each of their rows is chosen, all other kernels by moments.
     Kernels of a kind whose data cannot be told, those larger than `LARGEST` on a side that
-    matters, and those that no sample reached, are left out. A sample counts as often as its weight
+    matters, and those that no sample reached, are left out; of gradients that are all 0 there are
+    no moments. A sample counts as often as its weight
     says, a position that a mask hides does not count.
 
     Args:
@@ -59,7 +60,7 @@ def collect(
     found = {}
     for kernel in wanted:
         x, g = inputs.get(kernel.path), gradients.get(kernel.path)
-        if x is None or ("gradients" in needs and g is None):
+        if x is None:
             continue
         found[kernel.path] = tuple(
             Statistics(each, None if g is None else g[i], kernel.takes_mean)

@@ -324,6 +324,40 @@ def test_kernels_that_cannot_be_heard_go_by_plain_energy_and_the_report_says_so(
     assert "second/kernel. They hold 54 % of what may change" in report.notes[0]
 
 
+def still(*, bias=True):
+    """A model whose kernels see the same on whatever samples, and samples of 0."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    units = (layers.Dense(24, "sigmoid", use_bias=bias, name=name) for name in ("first", "second"))
+    model = keras.Sequential([keras.Input((20,)), *units, layers.Dense(4, name="output")])
+    return zoo.compiled(model), (np.zeros((40, 20), "float32"), np.arange(40) % 4)
+
+
+@pytest.mark.filterwarnings("ignore::reducible_train.errors.OutputErrorWarning")
+@pytest.mark.parametrize("bias", [True, False])
+def test_inputs_that_are_the_same_throughout_are_said_to_be_so(bias):
+    both = {"first/kernel", "second/kernel"} if bias else {"first/kernel"}
+    for criterion in ("activation", "fisher"):
+        model, samples = still(bias=bias)
+        report = factorize(model, rank=4, criterion=criterion, calibration=samples)
+        by = {k.path for k in report.cuts[0].kernels if k.criterion != criterion}
+        assert by == (both if criterion == "activation" else set())
+        note = report.notes[0]
+        assert "their inputs are 0 on all samples" in note
+        assert {path for path in ("first/kernel", "second/kernel") if path in note} == both
+        assert note.startswith("By plain energy" if criterion == "activation" else "All directions")
+
+
+def test_a_loss_without_a_gradient_is_told_as_one():
+    model = mlp()
+    output = model.get_layer("output")
+    output.kernel.assign(np.zeros(output.kernel.shape))
+    report = factorize(model, rank=4, criterion="fisher", calibration=data())
+    assert {k.criterion for k in report.cuts[0].kernels} == {"frobenius"}
+    assert "because the loss on the samples has no gradient by their outputs" in report.notes[0]
+    assert "can be told" not in report.notes[0]
+
+
 @pytest.mark.parametrize("settings", [{"use_ema": True}, {"schedule_free": True}])
 def test_copies_of_the_bias_in_the_optimizer_move_with_it(settings):
     kind = keras.optimizers.Adam

@@ -53,6 +53,11 @@ class Statistics:
         return _present(self.inputs, "inputs").weight(centred=self.absorbs_mean)
 
     @property
+    def is_still(self) -> bool:
+        """True where `input_moment` is 0: the inputs were, or a bias takes up what they were."""
+        return isinstance(self.inputs, Moments) and self.inputs.is_zero(centred=self.absorbs_mean)
+
+    @property
     def block_gram(self) -> Array | None:
         """`(p, p)`: what the pieces have in common that meet `p` blocks of columns; `None` for
         inputs in one piece.
