@@ -15,6 +15,7 @@ from reducible_train.report.records import Cut
 from reducible_train.selection.answers import (
     MOST,
     Answers,
+    are_alike,
     is_finite,
     not_finite,
     outputs_of,
@@ -272,7 +273,11 @@ class AnswerWatch:
     def _errors(self, before: Answers, now: Answers) -> dict[str, float]:
         """By name of the output; NaN, with a note, where there was no variance."""
         errors = relative_output_errors(before, now)
-        alike = [name for name, e in errors.items() if math.isinf(e) and is_finite(now, name)]
+        alike = [
+            name
+            for name, e in errors.items()
+            if not math.isnan(e) and are_alike(before, name) and is_finite(now, name)
+        ]
         if alike:
             which = "".join(f" '{name}'" for name in alike if name)
             note = (

@@ -15,6 +15,7 @@ from reducible_train.selection.samples import Samples, batches_for, count_of, pa
 
 MOST = 1024  # samples
 _NUMBERS = 2**24  # of all outputs that are kept
+_ROUND_OFF = 8  # least steps of a float, by which outputs of the same inputs may differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +89,28 @@ def relative_output_errors(before: Answers, after: Answers) -> dict[str, float]:
     return {name: _error(name, before, after) for name in names}
 
 
-def relative_output_error(before: Answers, after: Answers) -> float:
-    """The largest of `relative_output_errors`; NaN if there are none."""
-    return worst(relative_output_errors(before, after))
-
-
 def worst(errors: Mapping[str, float]) -> float:
     """The largest of errors, NaN left out; NaN if there are no others."""
     return max((each for each in errors.values() if not math.isnan(each)), default=math.nan)
+
+
+def are_alike(answers: Answers, name: str) -> bool:
+    """True if an output is the same on all samples and positions that count, to round-off.
+
+    Example:
+        >>> are_alike(Answers(({"": (np.array([[0.1, 3.0], [0.1, 3.0]]), None)},)), "")
+        True
+    """
+    given = [batch[name] for batch in answers.batches if name in batch]
+    kinds = {values.dtype for values, _ in given if values.dtype.kind == "f"}
+    epsilon = max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
+    wide = len({values.shape[-1:] for values, _ in given}) == 1
+    rows = [_rows(values, values, counts, wide=wide) for values, counts in given]
+    least, most = math.inf, -math.inf
+    low = np.min([np.where(w > 0, v, least).min(axis=0, initial=least) for v, _, w in rows], axis=0)
+    high = np.max([np.where(w > 0, v, most).max(axis=0, initial=most) for v, _, w in rows], axis=0)
+    size = max(float(np.abs(values).max(initial=0.0)) for values, _, _ in rows)
+    return bool(np.all(high - low <= _ROUND_OFF * epsilon * size))
 
 
 def is_finite(answers: Answers, name: str) -> bool:

@@ -338,6 +338,19 @@ def test_of_samples_that_are_all_the_same_no_error_is_told():
     assert any("the same on all samples of the calibration set" in note for note in report.notes)
 
 
+def test_of_outputs_that_a_cut_leaves_all_the_same_no_error_is_told_either():
+    model, x, y = trained()
+    model.layers[-1].kernel.assign(np.zeros(model.layers[-1].kernel.shape))
+    scheduler = RankScheduler(0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputErrorWarning)
+        model.fit(x, y, epochs=1, verbose=0, callbacks=[scheduler])
+    report = scheduler.report
+    assert report.cuts[0].output_error is None
+    assert "output error" not in str(report)
+    assert any("the same on all samples of the training data" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("samples", [4, 60])
 def test_errors_of_fewer_samples_than_inputs_are_said_to_be_of_these_alone(samples):
     model, x, y = trained()

@@ -11,16 +11,21 @@ import pytest
 from reducible_train.selection import answers
 from reducible_train.selection.answers import (
     Answers,
+    are_alike,
     outputs_of,
-    relative_output_error,
     relative_output_errors,
     some_of,
+    worst,
 )
 from reducible_train.selection.samples import Samples
 
 
 def _answers(*arrays, counts=None, name=""):
     return Answers(tuple({name: (np.asarray(a, float), counts)} for a in arrays))
+
+
+def relative_output_error(before, after):
+    return worst(relative_output_errors(before, after))
 
 
 def test_the_error_is_the_share_of_the_variance_that_is_not_explained(rng):
@@ -61,6 +66,18 @@ def test_what_has_no_spread_or_is_not_finite_is_told_apart():
     assert relative_output_error(_answers(holes), _answers(holes)) == 0
     nothing = np.full((3, 2), np.nan)
     assert math.isnan(relative_output_error(_answers(nothing), _answers(nothing)))
+
+
+def test_outputs_that_differ_by_round_off_alone_are_alike():
+    ones = np.ones((3, 2), "float32") * np.array([1e-3, 1.0], "float32")
+    noise = np.nextafter(ones, np.float32(2))
+    noise[0] = ones[0]
+    for values, expected in ((ones, True), (noise, True), (ones * [[1.0], [1.0], [1.001]], False)):
+        parts = [(values[:1], None), (values[1:], None)]
+        assert are_alike(Answers(tuple({"": part} for part in parts)), "") == expected
+    counts = np.array([1.0, 1.0, 0.0])
+    assert are_alike(Answers(({"": (ones * [[1.0], [1.0], [3.0]], counts)},)), "")
+    assert not are_alike(Answers(({"": (1e-12 * np.arange(4.0), None)},)), "")
 
 
 def test_each_output_has_its_own_error_and_the_worst_one_counts(rng):
