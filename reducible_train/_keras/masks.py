@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.values import host_value, is_symbolic
@@ -85,7 +86,7 @@ class Masks:
 
 def attach_mask(tensor: Any, mask: Any) -> None:
     """Let a tensor carry a mask, for a layer that sets it in its call; Keras keeps its own way."""
-    tensor._keras_mask = mask
+    set_keras_mask(tensor, mask)
 
 
 def fitting(groups: Sequence[Sequence[np.ndarray]], shape: Sequence[int]) -> np.ndarray | None:
@@ -159,7 +160,7 @@ def _follow(layer: Any, masks: Masks) -> Callable[[], None]:
 def _attached(given: Mapping[str, Any]) -> list[np.ndarray]:
     """The masks that Keras has attached to tensors."""
     tensors = keras.tree.flatten([*given.values()])
-    return [m for each in tensors for m in _as_mask(getattr(each, "_keras_mask", None))]
+    return [m for each in tensors for m in _as_mask(get_keras_mask(each))]
 
 
 def _named(given: Mapping[str, Any]) -> list[np.ndarray]:

@@ -128,9 +128,6 @@ ATTRIBUTES = (
     PrivateName(_ITERATOR, "_get_iterator", "()", "see batches before they are trained on"),
     PrivateName(_ITERATOR, "steps_per_execution", "int", "which batches are of one step"),
     PrivateName("keras.KerasTensor", "_keras_history", "KerasHistory", "what made a tensor"),
-    PrivateName(
-        "keras.KerasTensor", "_keras_mask", "KerasTensor | Tensor", "the mask that a tensor carries"
-    ),
     PrivateName("keras.src.ops.node.Node", "arguments", "SymbolicArguments", "variables in it"),
     PrivateName("keras.src.ops.node.Node", "input_tensors", "list", "follow a graph back"),
     PrivateName(_OPTIMIZER, "_get_current_learning_rate", "()", "scale whatever gives the rate"),
@@ -222,6 +219,12 @@ MODULES = (
         "set_global_attribute",
         "(name, value)",
         "counts, scopes",
+    ),
+    PrivateName(
+        "keras.src.backend.common.masking", "get_keras_mask", "(x)", "the mask that a tensor has"
+    ),
+    PrivateName(
+        "keras.src.backend.common.masking", "set_keras_mask", "(x, mask)", "a tensor gets a mask"
     ),
     PrivateName(
         "keras.src.backend.common.stateless_scope", "in_stateless_scope", "()", "only noted there"
