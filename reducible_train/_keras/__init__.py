@@ -6,12 +6,7 @@ Keras moves, only this package and its test have to follow: `private_names` is t
 of what may move, `slots` that of the slots of optimizers.
 """
 
-from reducible_train._keras.ahead import (
-    Ahead,
-    batches_ahead,
-    before_step,
-    put_back_train_function,
-)
+from reducible_train._keras.ahead import Ahead, batches_ahead, before_step
 from reducible_train._keras.answers import Output, answers, can_be_judged, may_sum_its_loss
 from reducible_train._keras.batch_parts import parts_of
 from reducible_train._keras.broken_off import when_broken_off
@@ -173,6 +168,7 @@ from reducible_train._keras.registry import (
     only_registered,
 )
 from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
+from reducible_train._keras.stand_ins import note_failure, put_back_train_function
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters
 from reducible_train._keras.traceless import dtype_of, plainly_named, untouched_process
@@ -321,6 +317,7 @@ __all__ = [
     "models_in",
     "move_parameters",
     "needs_targets",
+    "note_failure",
     "note_place",
     "numbers_in",
     "numbers_of_sample",

@@ -12,6 +12,7 @@ import keras
 
 from reducible_train._keras.fits import Loop, frame_of_fit
 from reducible_train._keras.functions import is_distributed
+from reducible_train._keras.stand_ins import StandIn
 
 
 class Ahead:
@@ -79,7 +80,7 @@ class Fetched(Ahead):
         self._model = model
         self._steps: deque[list[Any]] = deque()
         self._iterator: Any = None  # what they are from
-        self._stand_in: _StandIn | None = None
+        self._stand_in: StandIn | None = None
 
     def fetch(self, iterator: Any, left: int | None = None) -> None:
         """Take the batches to come from an iterator over the data; there must be one.
@@ -105,7 +106,7 @@ class Fetched(Ahead):
         """Have the steps to come trained on what was fetched; again after a new train function."""
         self._put_back()
         if self._steps:
-            self._stand_in = _StandIn(self._model, self._train)
+            self._stand_in = StandIn(self._model, self._train)
 
     def _train(self, original: Callable[[Any], Any], iterator: Any) -> Any:
         if iterator is not self._iterator or not self._steps:  # of `train_on_batch`, in a callback
@@ -125,34 +126,6 @@ class Fetched(Ahead):
         self._put_back()
         self._steps.clear()
         self._iterator = None
-
-
-class _StandIn:
-    """In the place of the train function of a model, until that is put back.
-
-    Args:
-        model: The model in training.
-        train: Called with the train function, and with what that is called with.
-    """
-
-    def __init__(self, model: Any, train: Callable[[Callable[[Any], Any], Any], Any]):
-        self.original = model.train_function
-        self._model, self._train = model, train
-        model.train_function = self
-
-    def __call__(self, iterator: Any) -> Any:
-        return self._train(self.original, iterator)
-
-    def put_back(self) -> None:
-        """Put the train function back, if there is no other by now."""
-        if self._model.train_function is self:
-            self._model.train_function = self.original
-
-
-def put_back_train_function(model: Any) -> None:
-    """Let a model train on what it is given, after a `fit` that was broken off."""
-    while isinstance(stand_in := getattr(model, "train_function", None), _StandIn):
-        stand_in.put_back()
 
 
 def batches_ahead(model: Any, take: Callable[[Any], bool]) -> Ahead | None:
@@ -209,7 +182,7 @@ def before_step(
         queue.attach()
         return model.train_function(iterator)
 
-    _StandIn(model, wait)
+    StandIn(model, wait)
 
 
 def _replayed(iterator: Any, batches: list[Any]) -> Any:

@@ -118,6 +118,7 @@ ATTRIBUTES = (
     PrivateName("keras.Sequential", "_functional", "Functional", "bookkeeping: the graph it hides"),
     PrivateName(_FUNCTIONAL, "_inputs_struct", "KerasTensor | list | dict", "inputs, as nested"),
     PrivateName(_FUNCTIONAL, "_run_through_graph", "(inputs, call_fn=)", "copy a graph"),
+    PrivateName(_JAX, "_jax_state", "source", "what a step that fails is to leave"),
     PrivateName(_JAX, "_jax_state_synced", "source", "variables are up to date after a cut"),
     PrivateName(_JAX, "jax_state_sync", "source", "bring variables up to date"),
     PrivateName("keras.Model.fit", "epoch_iterator", "variable", "know the data of the fit"),

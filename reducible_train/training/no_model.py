@@ -26,6 +26,7 @@ class NoModel:
     began: float | None = None
     counts_uses = False
     ranks: Mapping[str, int] = {}
+    ranks_of_factors: Mapping[str, int] = {}
     diverged: str | None = None
 
     def open(self, epoch: int) -> None:

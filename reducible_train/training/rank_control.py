@@ -76,6 +76,12 @@ class RankControl:
         kernels = [each.kernel for each in self.compression.survey.compressible]
         return {k.path: min(k.shape) if k.rank is None else k.rank for k in kernels}
 
+    @property
+    def ranks_of_factors(self) -> dict[str, int]:
+        """Rank of every kernel that has factors, by path."""
+        kernels = self.compression.survey.kernels
+        return {kernel.path: kernel.rank for kernel in kernels if kernel.rank is not None}
+
     def open(self, epoch: int) -> None:
         """An epoch has its first step: undo what has failed, look at the kernels."""
         self.guard.go_back(float(epoch))

@@ -9,7 +9,7 @@ from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor.answers import AnswerWatch
-from reducible_train.errors import SpectrumError
+from reducible_train.errors import SpectrumError, shortened
 from reducible_train.report.records import Report
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
@@ -23,6 +23,14 @@ from reducible_train.training.rank_control import RankControl, rank_control
 from reducible_train.training.sampling import CalibrationSet, Sampling
 from reducible_train.training.shortfall import FitOutcome, Shortfall, shortfall_of
 from reducible_train.training.watched import Watched
+
+_AFTER_CUT = (
+    "This was the first step after reducible_train changed ranks; the {} before it ran. Factors "
+    "are in place of {}. If the training step, or a loss, pairs the weights of two networks one by "
+    "one, or keeps shapes from before the cut, it cannot go on. Keep those layers dense with "
+    "LayerRule(match=..., keep_dense=True), compare outputs in place of weights, or cut with "
+    "factorize before the fit, and then make the second network as a copy of the first."
+)
 
 
 class TrainingRun:
@@ -134,6 +142,7 @@ class TrainingRun:
         other weights stand in for those in training until all have begun the epoch.
         """
         clock, opens = self.clock, self.clock.open_epoch()
+        train_function = getattr(self.model, "train_function", None)
         if not _keras.unbuilt_parts(self.model):
             self._look_at_data()
         if opens:
@@ -148,6 +157,15 @@ class TrainingRun:
             end = schedule_end(self.settings, clock.epochs, self.control.began)
             self.control.before_epoch(clock.epoch, end)
             self._comparers.look(self.model)  # a cut undone, kernels grown
+        if clock.step and getattr(self.model, "train_function", None) is not train_function:
+            self._note_failure()
+
+    def _note_failure(self) -> None:
+        """Have the next step tell, should it fail where those before a cut did not, of the cut."""
+        ranks = self.control.ranks_of_factors
+        if ranks:
+            named = shortened(", ".join(f"{path} (rank {r})" for path, r in ranks.items()), 300)
+            _keras.note_failure(self.model, _AFTER_CUT.format(self.clock.step, named))
 
     def _act(self, time: float) -> None:
         """Cut, if it is time to and the criterion can judge; else once it can."""
@@ -208,6 +226,7 @@ class TrainingRun:
         clock, control = self.clock, self.control
         self._end_watch()
         self.sampling.drop()
+        _keras.put_back_train_function(self.model)
         control.close(clock.epoch, clock.step, self._comparers.as_left(self.model))
         self._comparers.close(self.model, clock.epoch)
         outcome = FitOutcome(
