@@ -45,7 +45,7 @@ def draw(course: Course, epochs: int, title: str, ax: Any = None) -> Any:
     ax = _axes() if ax is None else ax
     times, values = _sampled(course, epochs)
     (line,) = ax.plot(times, values)
-    looks = range(epochs)
+    looks = range(0, epochs, max(epochs // _POINTS, 1))  # all, or as many as can be told apart
     ax.plot(looks, [course(epoch) for epoch in looks], ".", color=line.get_color())
     ax.set(xlabel="epoch", ylabel="target", xlim=(0, epochs), ylim=(0, max(values) * 1.05 or 1))
     ax.set_title(title, fontsize="small", parse_math=False)

@@ -47,11 +47,13 @@ class Guard(
     `sqrt(p (1 - p) / n)` where `p` is the reference; the report says how much that is. Left
     out there are none, and `max_drop` is kept to the letter.
 
-    While a cut is on trial no other is made, and the schedule's clock stands still; time
-    itself is not undone: epochs, the optimizer's `iterations` and the learning rate go on.
-    No cut is made before the metric was seen once, nor after an epoch without it. Under a
-    search a cut may lie farther below at first and is judged until the end, as `Search` says.
-    Leave out `TerminateOnNaN`: it ends the training, though with the cut undone.
+    The cuts of one epoch, of which a cadence in steps may make several, are one trial: judged
+    and undone together. From the next epoch on no other is made until they are accepted or
+    undone, and the schedule's clock stands still; time itself is not undone: epochs, the
+    optimizer's `iterations` and the learning rate go on. No cut is made before the metric was
+    seen once, nor after an epoch without it. Under a search a cut may lie farther below at first
+    and is judged until the end, as `Search` says. Leave out `TerminateOnNaN`: it ends the
+    training, though with the cut undone.
 
     Raises:
         ArgumentError: Unusable values.

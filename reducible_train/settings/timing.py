@@ -18,7 +18,6 @@ from reducible_train.settings.schedules import Schedule
 from reducible_train.settings.search import Search
 
 ANNOUNCE = "announce it, by steps_per_epoch of fit or `steps` in the params of a loop of your own"
-_FAR = 10_000  # epochs of a schedule that are looked at where the length of training is not known
 
 
 class Falls(Protocol):
@@ -221,10 +220,30 @@ def _falls_within(settings: Timed, epochs: int | None, ahead: float) -> bool:
     every = settings.cadence.epochs or 1
     schedules = [target.schedule for target, *_ in _targets(settings)]
     return any(each.faults() for each in schedules) or any(
-        each(min(epoch + ahead, each.end_epoch)) != each(epoch // every * every)
-        for each in schedules
-        for epoch in range(min(math.ceil(each.end_epoch), epochs or _FAR))
+        _is_seen_to_fall(each, epochs, ahead, every) for each in schedules
     )
+
+
+def _is_seen_to_fall(schedule: Schedule, epochs: int | None, ahead: float, every: int) -> bool:
+    """The same of one schedule, of ranks that are looked at before every so many epochs.
+
+    By halves, not epoch by epoch: a schedule never turns back, so what has one value at both ends
+    of some epochs has it throughout.
+    """
+    end = schedule.end_epoch
+    count = -(-math.ceil(end) // every) * every  # epochs before the look that sees it ended
+    count = count if epochs is None else min(count, epochs)
+    todo = [(0, -(-count // every))]  # looks, and those after them
+    while todo:
+        first, last = todo.pop()
+        latest = min(last * every, count) - 1  # epoch
+        if first == last or schedule(first * every) == schedule(min(latest + ahead, end)):
+            continue
+        if last - first == 1:
+            return True
+        middle = (first + last) // 2
+        todo += [(middle, last), (first, middle)]
+    return False
 
 
 def _too_late(

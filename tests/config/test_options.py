@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from reducible_train import ArgumentError, ArgumentTypeError, ConfigError, Guard, Ramp
+from reducible_train import (
+    ArgumentError,
+    ArgumentTypeError,
+    ConfigError,
+    Guard,
+    PiecewiseConstant,
+    Ramp,
+)
 from reducible_train.config import parse_config
 from reducible_train.config.faults import placed
 from reducible_train.config.problems import explain
@@ -565,6 +572,43 @@ def test_a_tail_is_shrunk_before_whatever_falls_later():
         {"target": target("rank", later), "cadence": Cadence(start=LATE)},
     ):
         assert timing_faults(asked(aids=[TailShrink()], **settings), None) == []
+
+
+@pytest.mark.parametrize("ahead", [0.3, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("epochs", [5, None])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Ramp(9, 2, 0.5, 0.9),
+        Ramp(9, 2, 3.2, 3.4),
+        PiecewiseConstant((9, 5, 2), (0, 2.7, 5.4)),
+        PiecewiseConstant((9, 5, 2), (0, 2.7, 8)),
+        Constant(4),
+    ],
+    ids=str,
+)
+def test_a_tail_is_shrunk_where_some_epoch_sees_what_will_fall(schedule, epochs, every, ahead):
+    asked_for = target("rank", schedule)
+    settings = asked(Cadence(epochs=every), target=asked_for, aids=[TailShrink(ahead=ahead)])
+    seen = any(
+        schedule(epoch + ahead) != schedule(epoch // every * every)
+        for epoch in range(min(99 if epochs is None else epochs, 9))
+    )
+    told = any(
+        "TailShrink would do nothing" in each.message for each in timing_faults(settings, epochs)
+    )
+    assert told != seen
+
+
+@pytest.mark.parametrize(("start", "epochs"), [(10**9, 2 * 10**9), (10**9, None), (20_000, None)])
+def test_a_tail_is_shrunk_before_what_falls_after_very_many_epochs(start, epochs):  # at once
+    for late in (Ramp(9, 2, start, start + 1), PiecewiseConstant((9, 2), (0, start))):
+        assert timing_faults(asked(target=target("rank", late), aids=[TailShrink()]), epochs) == []
+    late = PiecewiseConstant((9, 2), (0, start + 0.7))
+    settings = asked(target=target("rank", late), aids=[TailShrink(ahead=0.5)])
+    (fault,) = timing_faults(settings, epochs)
+    assert "falls later than it looks ahead" in fault.message
 
 
 def test_steps_are_judged_once_their_number_is_known():
