@@ -128,7 +128,13 @@ class Kernel:
         """True if something can take up the mean of what a cut loses."""
         if self.offset is None:
             return False
-        self.kind.returned("bias", self.offset.variable, Assigned, "a variable or None")
+        variable, usual = self.offset.variable, self.kind.splits_of(self.layer, self.name)[0]
+        self.kind.returned("bias", variable, Assigned, "a variable or None")
+        count, _, n = self.view(usual).stack_shape(self.variable_shape)
+        if self.offset.is_bias and _keras.size(variable) != count * n:
+            raise self.kind.misfit(
+                "bias", variable, f"a variable with a number for each of {count * n} outputs"
+            )
         return True
 
     @property

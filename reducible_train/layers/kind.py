@@ -188,11 +188,12 @@ class KernelKind:
             return self.splits
         told = self.possible_splits(layer, kernel)
         words = "names of splits, in a tuple, at least one"
-        listed = self.returned("possible_splits", told, Sequence, words)
+        listed = told.tolist() if isinstance(told, np.ndarray) else told
+        self.returned("possible_splits", listed, Sequence, words)
         named = all(isinstance(each, str) or each in self.splits for each in listed)
         if isinstance(listed, str) or not listed or not named:
-            raise self._misfit("possible_splits", told, words)
-        return told
+            raise self.misfit("possible_splits", told, words)
+        return tuple(listed)
 
     def refusal(self, layer: Layer, kernel: str) -> str | None:
         """Why the kernel must stay dense, or `None`."""
@@ -208,10 +209,11 @@ class KernelKind:
             ArgumentTypeError: It is of another kind.
         """
         if not isinstance(value, kind):
-            raise self._misfit(name, value, words)
+            raise self.misfit(name, value, words)
         return value
 
-    def _misfit(self, name: str, value: Any, words: str) -> ArgumentTypeError:
+    def misfit(self, name: str, value: Any, words: str) -> ArgumentTypeError:
+        """That one of its functions has returned what it must not; `words` say what it must."""
         return ArgumentTypeError(
             f"`{name}` of the kind of {self.dense_class.__name__} must return {words}. "
             f"Received: {value!r}. Correct its function."

@@ -23,6 +23,11 @@ class Offset:
     variable: Any
     sign: int = 1
 
+    @property
+    def is_bias(self) -> bool:
+        """True of a bias."""
+        return self.sign == 1
+
 
 def offset_of(layer: Any, name: str, kind: KernelKind, graphs: _keras.GraphsOf) -> Offset | None:
     """The bias of a kernel; without one, the moving mean of the BatchNormalization behind it.

@@ -79,6 +79,12 @@ def check_target(
     if measure_kinds()[measure].needs_shapes and not survey.uses:
         raise no_shapes(measure, survey.model)
     least, dense = smallest_cost(survey, measure), survey.dense_total(measure)
+    if dense <= 0:
+        raise RankError(
+            f"`{target.name}` must count something of a model. Received: measure={measure!r}, by "
+            f"which every number of model '{name}' weighs 0. Correct the `weight` of that measure, "
+            "or ask for another, such as 'parameters'."
+        )
     nearest = target.of_cost(least, dense)
     what, said = target.words(measure_kinds()[measure].unit), _said(target, nearest, measure)
     what = f"{'largest' if target.rises else 'smallest'} possible {what}"

@@ -464,6 +464,9 @@ def test_a_kind_of_wrong_parts_is_refused_where_it_is_defined(make, words):
         ({"possible_splits": lambda *_: "matrix"}, "`possible_splits` .*Received: 'matrix'"),
         ({"possible_splits": lambda *_: (None,)}, "`possible_splits` .*must return names of"),
         ({"bias": lambda *_: 3}, "`bias` of the kind of Sine must return a variable or None"),
+        ({"possible_splits": lambda *_: np.array("")}, "`possible_splits` .*must return names"),
+        ({"possible_splits": lambda *_: np.ones((1, 1))}, "`possible_splits` .*must return names"),
+        ({"bias": lambda layer, _: keras.Variable(np.ones(7))}, "for each of 24 outputs.*Received"),
         ({"bias": lambda *_: np.ones(24)}, "`bias` of the kind of Sine must return a variable"),
         ({"read": lambda layer, kernel, x, rng: x}, r"\(1, rows, 32\). Received: shape \(40, 32\)"),
         ({"read": lambda *_: np.ones((2, 40, 32))}, r"sine/kernel must be of shape \(1, rows, 32"),
@@ -478,6 +481,15 @@ def test_what_a_kind_returns_is_looked_at_when_it_is_first_used(low_rank_sine, p
     model, x = of_sines()
     with pytest.raises((ArgumentError, ArgumentTypeError), match=words):
         factorize(model, rank=8, criterion="activation", calibration=x)
+
+
+def test_names_of_splits_may_come_as_an_array(low_rank_sine):
+    low_rank_sine.kernel_kind = public.KernelKind(
+        Sine, {"kernel": "kernel"}, possible_splits=lambda *_: np.array([""])
+    )
+    model, _ = of_sines()
+    assert factorize(model, rank=8).ranks == {"sine/kernel": 8}
+    assert model.get_layer("sine").split_of("kernel") == ""
 
 
 def test_a_layer_of_no_known_kind_is_told_apart():

@@ -264,6 +264,18 @@ def test_a_measure_of_ones_own_that_tells_no_cost_is_refused_in_a_sentence(monke
             RankScheduler(0.5, measure=told())
 
 
+@pytest.mark.parametrize(
+    "asked", [{"budget": 0.5}, {"cost": 10}, {"budget": {"parameters": 0.5, "nothing": 0.5}}]
+)
+def test_a_measure_by_which_nothing_weighs_anything_is_refused(monkeypatch, asked):
+    monkeypatch.setattr(measures, "_KINDS", dict(measures._KINDS))
+    body = {"name": "nothing", "unit": "u", "weight": lambda *_: 0}
+    nothing = dataclass(frozen=True)(type("Nothing", (CountedMeasure,), body))()
+    named = {} if isinstance(asked.get("budget"), dict) else {"measure": nothing}
+    with pytest.raises(RankError, match=r"measure='nothing', by which every number .* weighs 0"):
+        factorize(zoo.sequential(), **asked, **named)
+
+
 @pytest.mark.parametrize("weight", [True, np.bool_(True), keras.ops.ones(())])
 def test_a_weight_may_be_any_number(monkeypatch, weight):
     monkeypatch.setattr(measures, "_KINDS", dict(measures._KINDS))
