@@ -981,6 +981,7 @@ def test_the_home_of_the_user_stands_for_its_sign_in_every_path(monkeypatch):
         assert reduce(getattr, (*outer, name), model) == "/home/ada/a.keras"
 
 
+@pytest.mark.keras
 def test_an_aid_that_looks_ahead_takes_only_what_can_be_foreseen():
     def compression(**keys):
         return {"compression": keys | {"aids": {"tail_shrink": {}}}}
