@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 
 DROP = 0.005  # where neither of the two is given
@@ -33,11 +33,10 @@ def goal(
         if max_size is not None:
             return QualityAtSize(monitor, limit=max_size)
         return SizeAtQuality(monitor, max_drop=DROP if max_drop is None else max_drop)
-    except ArgumentError as error:
+    except (ArgumentError, ArgumentTypeError) as error:
         words = str(error)
-        if f"`{option}`" not in words and option not in words:
-            raise
-        words = words.replace(f"`{option}`", flag).replace(f"{option}=", f"{flag} ")
+        for name, said in (("monitor", "--monitor"), (option, flag)):
+            words = words.replace(f"`{name}`", said).replace(f"{name}=", f"{said} ")
         for owner in (" of SizeAtQuality", " of QualityAtSize"):
             words = words.replace(owner, "")
         raise type(error)(words.replace(option, flag)) from error

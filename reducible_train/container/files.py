@@ -149,14 +149,16 @@ def place_of(path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: There is no such folder, not even where `missing/..` would lead back to one.
     """
-    place = os.fspath(path)
+    place = given = os.fspath(path)
     while os.path.islink(place):
         place = os.path.join(os.path.dirname(place), os.readlink(place))
     folder, name = os.path.split(place)
     try:
         os.stat(folder or os.curdir)
     except FileNotFoundError as error:
-        raise FileNotFoundError(error.errno, f"there is no folder for {place!r}") from error
+        if place == given:
+            raise
+        raise FileNotFoundError(error.errno, f"a link to {place!r}: {error.strerror}") from error
     return Path(os.path.realpath(folder), name)
 
 

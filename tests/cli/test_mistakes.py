@@ -212,7 +212,10 @@ FILES = {
     "npz name": (["m.keras", "d.npz", "c.yaml", "o.npz"], "Name it o.reducible"),
     "over the model": (["m.keras", "d.npz", "c.yaml", "made/../m.keras"], "another file"),
     "no folder": (["m.keras", "d.npz", "c.yaml", "none/o.reducible"], "that its folder exists"),
-    "no folder and back": (["m.keras", "d.npz", "c.yaml", "none/../o.reducible"], "no folder for"),
+    "no folder and back": (
+        ["m.keras", "d.npz", "c.yaml", "none/../o.reducible"],
+        "its folder exists",
+    ),
     "a folder": (["m.keras", "d.npz", "c.yaml", "made"], "write as --out. Received"),
     "a link to no folder": (["m.keras", "d.npz", "c.yaml", "lost.reducible"], "its folder exists"),
     "a device": (["m.keras", "d.npz", "c.yaml", os.devnull], "a device"),

@@ -30,7 +30,7 @@ from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._trials import Ended, Progress, ended
 from reducible_train.cli._tuning import Tuning
 from reducible_train.config import load_config
-from reducible_train.errors import ArgumentError, FileAccessError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError
 
 tune_module = import_module("reducible_train.cli.tune")
 SEARCH = """\
@@ -188,6 +188,13 @@ def test_a_line_tells_the_quality_and_the_size_of_the_best_whatever_its_score(tm
     progress._told = set(done)
     line = progress._line(done, "1")
     assert line.startswith("val_loss 1447.0000  params fraction 40.0%  best 1285.0000 at 45.0%")
+
+
+def test_what_is_wrong_with_the_goal_is_said_of_its_options():
+    with pytest.raises(ArgumentTypeError, match=r"^--monitor must .* Received: --monitor ''\."):
+        goal("", None, None)
+    with pytest.raises(ArgumentError, match=r"^--max-size must .* Received: --max-size 2\."):
+        goal("val_loss", None, 2.0)
 
 
 def test_it_says_why_trials_are_not_steered(place):

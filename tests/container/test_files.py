@@ -260,7 +260,7 @@ def checked(path):
 def test_a_folder_that_is_not_there_is_refused_though_the_path_leaves_it_again(use, tmp_path):
     (tmp_path / "link").symlink_to("none/../new")
     for path in (tmp_path / "none" / ".." / "new", tmp_path / "link"):
-        with pytest.raises(FileAccessError, match=r"there is no folder for .*none/\.\./new"):
+        with pytest.raises(FileAccessError, match=r"none/\.\./new.* No such file or directory"):
             use(path)
     assert [each.name for each in tmp_path.iterdir()] == ["link"]
 
