@@ -15,6 +15,7 @@ import keras
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from reducible_train.datasets import load
 from reducible_train.errors import ReducibleError
@@ -23,6 +24,8 @@ from reducible_train.tuner import SearchSpace, Start, evaluate_settings
 SPACE = SearchSpace(
     budget=(0.1, 0.5), learning_rate=(1e-4, 3e-3), allocation=("knapsack", "equal_energy")
 )
+ENDED = (TrialState.COMPLETE, TrialState.FAIL)
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # in each process
 
 
 def trained(path: Path) -> None:
@@ -64,6 +67,9 @@ def opened(journal: str) -> optuna.Study:
 
 def work(journal: str, model: str, trials: int, epochs: int) -> None:
     """Trials of one process, until there are enough of all."""
+    study = opened(journal)
+    if len(study.get_trials(deepcopy=False, states=ENDED)) >= trials:
+        return
     data = load("digits")
     start = Start(model)  # read once
 
@@ -83,9 +89,9 @@ def work(journal: str, model: str, trials: int, epochs: int) -> None:
         )
         return metrics["val_accuracy"], metrics["params_fraction"]
 
-    enough = optuna.study.MaxTrialsCallback(trials)
-    # What cannot be done is a failed trial, not the end of the search.
-    opened(journal).optimize(objective, callbacks=[enough], catch=(ReducibleError,))
+    # What cannot be done is a failed trial, not the end of the search; it counts as one.
+    enough = optuna.study.MaxTrialsCallback(trials, states=ENDED)
+    study.optimize(objective, callbacks=[enough], catch=(ReducibleError,))
 
 
 def main() -> None:
@@ -99,8 +105,8 @@ def main() -> None:
     model = args.folder / "model.keras"
     if not model.exists():
         trained(model)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     told = (str(args.folder / "journal.log"), str(model), args.trials, args.epochs)
+    broken = 0
     if args.processes == 1:
         work(*told)
     else:
@@ -110,11 +116,14 @@ def main() -> None:
             each.start()
         for each in processes:
             each.join()
+        broken = sum(each.exitcode != 0 for each in processes)
     front = sorted(opened(told[0]).best_trials, key=lambda trial: trial.values[1])
     for trial in front:
         accuracy, size = trial.values
         print(f"trial {trial.number:3}  {size:6.1%} of the parameters, accuracy {accuracy:.4f}")
     print(f"{len(front)} trials on the front; their files are in {args.folder}")
+    if broken:
+        raise SystemExit(f"{broken} of {args.processes} processes ended early; run it again")
 
 
 if __name__ == "__main__":
