@@ -93,7 +93,7 @@ def trace_calls(
     *,
     values: bool = False,
     look: Callable[[Any], None] | None = None,
-    beside: Callable[[Any], None] | None = None,
+    beside: Callable[[int], None] | None = None,
 ) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
@@ -107,7 +107,7 @@ def trace_calls(
             take, with lengths that it leaves open.
         values: True for inputs that are a batch of data, for a model that makes lengths of values.
         look: Is given the outputs while they are symbolic.
-        beside: Is given each variable that is read while none of the layers runs that hold it.
+        beside: Is given the id of each variable that is read while no layer runs that holds it.
     """
     stepping = [layer for _, layer in walk(model) if isinstance(layer, _STEPPERS)]
     watched = {id(each): each for each in [*layers, *stepping, *map(_stepped, stepping)]}.values()
@@ -119,7 +119,7 @@ def trace_calls(
 
     def read(variable: Any) -> None:
         if beside is not None and not any(id(variable) in own for own in running):
-            beside(variable)
+            beside(id(variable))
 
     def watch(layer: Any) -> Callable[..., Any]:
         original = getattr(layer, called[id(layer)])

@@ -63,10 +63,6 @@ class Kernel:
         is_there = vars(self.layer).get(self.kind.kernel_attributes[self.name]) is not None
         return self.variables if is_there or self.rank is not None else []
 
-    def is_one_of(self, variables: Sequence[Any]) -> bool:
-        """True if it, or a factor of it, is among some variables."""
-        return any(mine is other for mine in self.held for other in variables)
-
     @property
     def rank(self) -> int | None:
         """Rank in force; `None` while dense."""

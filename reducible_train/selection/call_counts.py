@@ -17,7 +17,7 @@ def count_calls(
     shapes: Sequence[InputShapes],
     look: Callable[[Any], None] | None = None,
     fixed: Sequence[Kernel] = (),
-    beside: Callable[[Any], None] | None = None,
+    beside: Callable[[int], None] | None = None,
 ) -> tuple[list[_keras.Call] | None, dict[tuple[str, str], Uses] | None, InputShapes | None]:
     """The calls of layers that hold kernels, and how often a sample uses each number of them.
 
@@ -27,7 +27,7 @@ def count_calls(
         shapes: What may tell lengths that the model leaves open, the best first.
         look: Is given the outputs of the calls while they are symbolic.
         fixed: Kernels that stay as they are; without uses where these are not known.
-        beside: Is given each variable of theirs that something reads beside their own calls.
+        beside: Is given the id of each variable that something reads beside the calls of its layer.
 
     Returns:
         The calls, the uses by path and split, and the shapes that both are of; `None` for what is

@@ -209,9 +209,9 @@ def survey(
     fed = [each for known in shapes for each in _keras.arrays_in(known.inputs)]
     seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
     fixed = find_fixed(model, kernels)
-    read: list[Any] = []
-    calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed, read.append)
-    beside = frozenset(k.path for k in (*kernels, *fixed) if k.is_one_of(read))
+    read = set[int]()
+    calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed, read.add)
+    beside = frozenset(k.path for k in (*kernels, *fixed) if read & {id(v) for v in k.held})
     reasons = Reasons.in_model(model, kernels, seen.layers(calls), beside, trains=trains)
     looks = []
     for kernel in kernels:
