@@ -32,7 +32,7 @@ def noticed_interrupts(
     raised once more soon after.
     """
     came: list[int] = []
-    over, told = threading.Event(), sys.unraisablehook
+    heeded, told = threading.Event(), sys.unraisablehook
 
     def note(number: int, _: Any) -> None:
         came.append(number)
@@ -40,11 +40,12 @@ def noticed_interrupts(
 
     def check() -> None:
         if came:
+            heeded.set()  # what is kept of the work now shall not be broken off by the same signal
             raise KeyboardInterrupt
 
     def again(number: int) -> None:
-        if not over.wait(_SOON):
-            signal.raise_signal(number)
+        if not heeded.wait(_SOON):
+            _raise_in_main(number)
 
     def dropped(what: Any) -> None:
         if came and what.exc_type is KeyboardInterrupt:
@@ -62,10 +63,18 @@ def noticed_interrupts(
     try:
         yield check
     finally:
-        over.set()
+        heeded.set()
         sys.unraisablehook = told
         for number in usual:
             signal.signal(number, _USUAL[number])
+
+
+def _raise_in_main(number: int) -> None:
+    """Raise a signal by another thread; the main one wakes for it, whatever it waits for."""
+    if hasattr(signal, "pthread_kill"):  # not on Windows
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 @contextmanager

@@ -379,21 +379,25 @@ def test_an_interrupt_that_python_has_dropped_is_noticed(usual_interrupts):
     assert signal.getsignal(signal.SIGINT) is usual_interrupts
 
 
+class Interrupts:
+    """Has an interrupt come where Python drops what it raises."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.usefixtures("usual_interrupts")
 def test_an_interrupt_that_python_drops_is_raised_soon_after_without_a_word(capsys):
-    class Key:
-        def __del__(self):
-            signal.raise_signal(signal.SIGINT)
-
     def drop(seconds):
-        Key()
+        Interrupts()
         time.sleep(seconds)
 
-    hook = sys.unraisablehook
+    hook, begun = sys.unraisablehook, time.monotonic()
     sys.unraisablehook = sys.__unraisablehook__
     try:
         with pytest.raises(KeyboardInterrupt), noticed_interrupts():
             drop(20)
+        assert time.monotonic() - begun < 10  # it has not slept to its end
         with noticed_interrupts():
             drop(0)
         time.sleep(0.2)  # it is over
@@ -401,6 +405,19 @@ def test_an_interrupt_that_python_drops_is_raised_soon_after_without_a_word(caps
         assert sys.unraisablehook is sys.__unraisablehook__
     finally:
         sys.unraisablehook = hook
+
+
+@pytest.mark.usefixtures("usual_interrupts")
+def test_an_interrupt_that_has_been_noticed_is_not_raised_once_more():
+    times = 0
+    with noticed_interrupts() as check:
+        Interrupts()
+        for work in (check, lambda: time.sleep(0.2)):  # the second keeps what there is
+            try:
+                work()
+            except KeyboardInterrupt:
+                times += 1
+    assert times == 1
 
 
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
