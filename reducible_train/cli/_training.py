@@ -104,8 +104,8 @@ def train(
                 verbose=0,
             )
         report = scheduler.report
+        after = network.evaluate(*judged, verbose=0, return_dict=True)
         saved = save_model(network, out, report)
-    after = network.evaluate(*judged, verbose=0, return_dict=True)
     rows = [
         Row("parameters", parameters_before, report.parameters),
         *metric_rows(before, after, part),

@@ -497,6 +497,20 @@ def test_a_command_that_is_broken_off_before_it_trains_says_so(monkeypatch):
     assert "Broken off; run the same command again." in told(finetune(), 130)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError("no memory")])
+def test_a_model_whose_last_evaluation_is_broken_off_is_kept(out, monkeypatch, error):
+    def evaluate(model, *arrays, **options):
+        if int(model.optimizer.iterations):
+            raise error
+        return usual(model, *arrays, **options)
+
+    usual = keras.Model.evaluate
+    monkeypatch.setattr(keras.Model, "evaluate", evaluate)
+    result = finetune("m.keras", "d.npz", "c.yaml", out)
+    assert result.exit_code == 5, result.output
+    assert keras.saving.load_model("kept.rescued.keras").built
+
+
 @pytest.mark.usefixtures("plain_signals")
 def test_the_rescue_is_not_broken_off(out, monkeypatch):
     def fail(*_):
