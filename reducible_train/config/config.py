@@ -166,7 +166,8 @@ def load_config(
         )
         values = _overridden(document.values, overrides)
         given: dict[Place, str] = {tuple(key.split(".", 1)): name for key, name in called.items()}
-        document = replace(document, values=values, given=given)
+        lines = {at: line for at, line in document.lines.items() if at[:2] not in given}
+        document = replace(document, values=values, lines=lines, given=given)
     return _checked(document, source)
 
 

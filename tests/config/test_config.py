@@ -149,6 +149,9 @@ def test_an_override_is_told_as_what_it_is_and_in_no_line_of_the_file(tmp_path):
             assert error.problems[0].message.endswith(f"(by {name})")
     with pytest.raises(ConfigError, match=r"with --epochs 5: 1 problem\n.*\(line 1\)"):
         load_config(path, {"training.epochs": 5}, named)
+    path.write_text(f"{ramp}\ntraining: {{optimizer: {{name: adam}}}}")
+    with pytest.raises(ConfigError, match=r"'adm'.* \(by training\.optimizer\)$"):
+        load_config(path, {"training.optimizer": {"name": "adm"}})
     config = pickle.loads(pickle.dumps(load_config(path, {"training.epochs": 9}, named)))
     with pytest.raises(ConfigError, match=r"--epochs 9: 1 problem\n.*too many \(by --epochs\)"):
         config.refuse([(("training", "epochs"), "too many")])
