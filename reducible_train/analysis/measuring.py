@@ -17,7 +17,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.analysis.evaluation import Evaluation, Measured
 from reducible_train.analysis.truncations import Truncations
-from reducible_train.container.files import accessing, check_path, write_text
+from reducible_train.container.files import accessing, check_path, start_of_name, write_text
 from reducible_train.container.holding import holding_file
 from reducible_train.errors import (
     ArgumentError,
@@ -53,7 +53,6 @@ _RULES = "rules=[LayerRule('output', keep_dense=False)]"
 _ROUNDING = 0.01  # of a metric: what another machine may make of the same
 _FLIPPED = 3  # samples that it may judge otherwise
 _LEAST = 1e-6  # of any metric, as losses of a model that fits its samples are hardly more
-_SHOWN_NAME = 100  # bytes of a file's name in that of its lock
 _LUCK = 100.0  # times what two values are apart that a metric with chance in it has told
 
 Progress = Callable[[int, int, str], None]
@@ -353,9 +352,8 @@ def _alone_with(file: str | os.PathLike[str] | None, begun: Analysis) -> Iterato
 def _lock_of(file: str | os.PathLike[str]) -> Path:
     """What is held while a file is written: beside it, of a name that is never too long."""
     real = Path(os.path.realpath(file))
-    name = os.fsencode(real.name)
-    shown = name[:_SHOWN_NAME].decode("utf-8", "ignore")
-    return real.with_name(f".{shown}.{zlib.crc32(name):08x}.lock")
+    number = zlib.crc32(os.fsencode(real.name))
+    return real.with_name(f".{start_of_name(real.name)}.{number:08x}.lock")
 
 
 def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 from reducible_train.cli._errors import show_error
 from reducible_train.cli._exit import RESCUED
 from reducible_train.cli._interrupts import ENDINGS, deaf, noticed_interrupts
-from reducible_train.container.files import replacing_by
+from reducible_train.container.files import replacing_by, start_of_name
 from reducible_train.errors import first_sentence
 
 _LONGEST = 200  # bytes of the name of the compact file in that of the rescued one
@@ -49,7 +48,7 @@ def rescuing(model: Any, out: Path, has_begun: Any) -> Iterator[Callable[[], Non
 
 def _rescued(model: Any, out: Path) -> str:
     """Where the model is now, in a sentence."""
-    faults, stem = [], os.fsencode(out.stem)[:_LONGEST].decode("utf-8", "ignore")
+    faults, stem = [], start_of_name(out.stem, _LONGEST)
     for folder in (out.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
         try:
             path = free_name(folder / f"{stem}.rescued.keras")

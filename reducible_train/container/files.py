@@ -147,14 +147,15 @@ def place_of(path: str | os.PathLike[str]) -> Path:
     """Where the system finds a file that is written: links are followed.
 
     Raises:
-        OSError: There is no such folder, not even where `missing/..` would lead back to one.
+        OSError: There is no name, or no such folder, not even where `missing/..` would lead back
+            to one.
     """
     place = given = os.fspath(path)
     while os.path.islink(place):
         place = os.path.join(os.path.dirname(place), os.readlink(place))
     folder, name = os.path.split(place)
     try:
-        os.stat(folder or os.curdir)
+        os.stat(folder or (name and os.curdir))
     except FileNotFoundError as error:
         if place == given:
             raise
@@ -194,7 +195,7 @@ def replacing(
     check_regular(path, "write")
     with accessing(path, "write"):
         target = place_of(path)
-        held = hold_file(target.parent, f".{_shown_name(target)}.", ".tmp")
+        held = hold_file(target.parent, f".{start_of_name(target.name)}.", ".tmp")
     temporary, stream = held.path, held.stream
     try:
         with accessing(path, "write"):
@@ -250,8 +251,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         write_all(stream, text.encode("utf-8", "backslashreplace"))
 
 
-def _shown_name(target: Path) -> str:
-    return os.fsencode(target.name)[:_SHOWN_NAME].decode("utf-8", "ignore")
+def start_of_name(name: str, most: int = _SHOWN_NAME) -> str:
+    """The first bytes of a file's name, at whole letters, for another name that is not too long."""
+    return os.fsencode(name)[:most].decode("utf-8", "ignore")
 
 
 def _flush_folder(folder: Path) -> None:

@@ -265,6 +265,15 @@ def test_a_folder_that_is_not_there_is_refused_though_the_path_leaves_it_again(u
     assert [each.name for each in tmp_path.iterdir()] == ["link"]
 
 
+@pytest.mark.parametrize("use", [write, text, by_name])
+def test_no_name_is_refused_as_one_that_is_not_there(use, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FileAccessError, match=r"Received: ''.*Check the path"):
+        use("")
+    assert [each.name for each in tmp_path.rglob("*")] == ["here"]
+
+
 @posix
 @pytest.mark.parametrize("use", [write, text, by_name])
 def test_a_path_by_a_linked_folder_leads_where_the_system_says(use, tmp_path):
