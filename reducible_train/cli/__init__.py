@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from reducible_train.cli._errors import guarded
+from reducible_train.cli._paths import at_home
 from reducible_train.cli._streams import lasting_output
 
 _HELP = """\
@@ -34,7 +35,7 @@ for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):
         _home = importlib.import_module(f"{__name__}.{_module.name}")
         _told = getattr(_home, "EPILOG", None)
-        app.command(_module.name, epilog=_told)(guarded(getattr(_home, _module.name)))
+        app.command(_module.name, epilog=_told)(guarded(at_home(getattr(_home, _module.name))))
 
 
 def _show_version(wanted: bool) -> None:

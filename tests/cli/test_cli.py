@@ -153,6 +153,17 @@ def test_init_tells_what_it_cannot_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_home_of_the_user_stands_for_its_sign_behind_an_option_too(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for command in (["init", "~/a.yaml"], ["schema", "--out=~/s.json"], ["preview", "~/a.yaml"]):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+    assert {each.name for each in tmp_path.rglob("*")} == {"here", "a.yaml", "s.json"}
+
+
 def test_the_schema_is_named_from_where_the_file_lies(tmp_path, monkeypatch):
     home = tmp_path / ".venv" / "schema.json"
     monkeypatch.setattr("reducible_train.config.beginnings.SCHEMA", home)
