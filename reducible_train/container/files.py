@@ -99,9 +99,11 @@ def accessing(
 
 
 def _remedy(error: OSError) -> str:
-    if error.errno == errno.ENAMETOOLONG:
-        return "Choose a shorter name."
-    return {
+    by_number = {
+        errno.ENAMETOOLONG: "Choose a shorter name.",
+        errno.ELOOP: "Check the path: links in it lead back to themselves.",
+    }
+    return by_number.get(error.errno or 0) or {
         FileNotFoundError: "Check the path, and that its folder exists.",
         PermissionError: "Check the permissions of the file and of its folder.",
         IsADirectoryError: "Name a file, not a folder.",

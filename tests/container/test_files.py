@@ -265,6 +265,16 @@ def test_a_folder_that_is_not_there_is_refused_though_the_path_leaves_it_again(u
     assert [each.name for each in tmp_path.iterdir()] == ["link"]
 
 
+@posix
+@pytest.mark.parametrize("use", [write, text, by_name, checked, read_header])
+def test_links_that_lead_back_to_themselves_are_told(use, tmp_path):
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    for path in (tmp_path / "one", tmp_path / "one" / "new"):
+        with pytest.raises(FileAccessError, match=r"links in it lead back to themselves\.$"):
+            use(path)
+
+
 @pytest.mark.parametrize("use", [write, text, by_name])
 def test_no_name_is_refused_as_one_that_is_not_there(use, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
