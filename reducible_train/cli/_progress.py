@@ -37,7 +37,7 @@ class EpochLines(keras.callbacks.Callback):
         self.console = console
         self.scheduler = scheduler
         self.lines = lines
-        self.has_trained = False  # a step at least
+        self.has_trained = False  # a step at least, now or in the backup that it went on from
         self.check: Callable[[], None] = lambda: None
         self._columns: dict[str, str] | None = None  # what each metric is called
         self._bar = Progress(
@@ -65,6 +65,9 @@ class EpochLines(keras.callbacks.Callback):
         self.has_trained = True
         self._bar.update(self._task, completed=batch + 1)
         self.check()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.has_trained = True  # where a backup held all epochs, it is removed now
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.lines:

@@ -143,7 +143,7 @@ def load_config(
 
     Args:
         path: The file.
-        overrides: Values that replace those of the file, by dotted key, such as
+        overrides: Values that replace those of the file, by section and key, such as
             `{"training.epochs": 3}`. They are checked like the file's own.
         names: What an error calls them where it is not by their keys, such as
             `{"training.epochs": "--epochs"}`.

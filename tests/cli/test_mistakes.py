@@ -511,6 +511,26 @@ def test_a_model_whose_last_evaluation_is_broken_off_is_kept(out, monkeypatch, e
     assert keras.saving.load_model("kept.rescued.keras").built
 
 
+def test_a_backup_of_all_epochs_is_not_lost_where_the_model_cannot_be_saved(out, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    Path("t.yaml").write_text(
+        "compression: {budget: 0.5}\ntraining: {epochs: 1}\nbackup: {backup_dir: begun}\n"
+    )
+    with monkeypatch.context() as broken:  # after the last epoch, and before the end
+        broken.setattr("reducible_train.cli._progress.EpochLines.on_epoch_end", fail)
+        assert finetune("m.keras", "d.npz", "t.yaml", out).exit_code == 5
+    first = keras.saving.load_model("kept.rescued.keras")
+    with monkeypatch.context() as broken:
+        broken.setattr("reducible_train.cli._training.save_model", fail)
+        again = finetune("m.keras", "d.npz", "t.yaml", out)
+    assert again.exit_code == 5, again.output
+    kept = keras.saving.load_model("kept.rescued-2.keras")
+    np.testing.assert_array_equal(kept.get_weights()[0], first.get_weights()[0])
+    assert not Path("begun").exists()
+
+
 @pytest.mark.usefixtures("plain_signals")
 def test_the_rescue_is_not_broken_off(out, monkeypatch):
     def fail(*_):
