@@ -172,7 +172,12 @@ def trace_calls(
         for layer in watched:
             layer.__dict__[called[id(layer)]] = watch(layer)
         if values:
-            return calls if _run(model, inputs, read) else None
+            if not _run(model, inputs):
+                return None
+            found = list(calls)
+            if beside is not None:  # after it: what a call compiles must not be made in a scope
+                _run(model, inputs, _Reads(read))
+            return found
         with cells_called(stepping):
             traced = _traced(model, training=False, specs=inputs, look=look, read=read)
         return calls if traced is not None else None
@@ -231,11 +236,13 @@ def _leaves_open(model: Any) -> bool:
     return specs is not None and any(None in each.shape for each in keras.tree.flatten(specs))
 
 
-def _run(model: Any, inputs: Any, read: Callable[[Any], None]) -> bool:
+def _run(
+    model: Any, inputs: Any, scope: contextlib.AbstractContextManager[Any] | None = None
+) -> bool:
     """Call a model on data, cells of recurrent layers step by step; False where it refuses."""
     layers = [layer for _, layer in walk(model)]
     try:
-        with as_it_was(model), stepwise(layers, layers), _Reads(read):
+        with as_it_was(model), stepwise(layers, layers), scope or contextlib.nullcontext():
             model(inputs, training=False)
     except Exception:  # any user code may refuse these
         return False

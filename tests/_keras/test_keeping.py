@@ -263,3 +263,51 @@ def test_metrics_that_a_look_builds_begin_anew_and_others_stay(make):
     assert len(before) > 0
     for one, other in zip(before, look(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class OneMore(L.Layer):
+    """Makes a number in each call, and multiplies with the kernel of a layer that it calls, too."""
+
+    def build(self, shape):
+        self.inner = L.Dense(shape[-1])
+        self.inner.build(shape)
+
+    def call(self, x):
+        one = keras.Variable(np.ones((1,), "float32"))
+        return keras.ops.matmul(self.inner(x), self.inner.kernel) * one
+
+
+def test_a_call_on_values_may_make_variables():
+    layer, read = OneMore(), set[int]()
+    x = np.ones((2, 4), "float32")
+    layer(x)
+    calls = _keras.trace_calls(layer, [layer.inner], x, values=True)
+    assert [call.shape for call in calls] == [(1, 4)]
+    told = _keras.trace_calls(layer, [layer.inner], x, values=True, beside=read.add)
+    assert [call.shape for call in told] == [(1, 4)]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's functions")
+def test_what_a_call_on_values_compiles_still_counts_after_it():
+    class Compiled(L.Layer):
+        def build(self, shape):
+            self.inner = L.Dense(shape[-1])
+            self.inner.build(shape)
+            self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        @tf.function
+        def _count(self):
+            self.calls.assign_add(1.0)
+
+        def call(self, x):
+            self._count()
+            return keras.ops.matmul(self.inner(x), self.inner.kernel)
+
+    layer, read = Compiled(), set[int]()
+    layer.build((2, 4))
+    layer.built = True
+    x = np.ones((2, 4), "float32")
+    _keras.trace_calls(layer, [layer.inner], x, values=True, beside=read.add)
+    assert id(layer.inner.kernel) in read
+    layer(x)
+    assert float(layer.calls) == 1
