@@ -89,7 +89,7 @@ class RankSelector:
             rest,
             choices=choices,
             remarks=self._of_dense({**remarks, **rest.remarks}),
-            notes=self.scorer.notes,
+            notes=(*self.scorer.notes, *rest.notes),
             seconds=self.scorer.seconds,
         )
 

@@ -52,6 +52,8 @@ class DirectionScorer:
     Attributes:
         seconds: What the decompositions took so far, the look at the data included.
         notes: Sentences for the reader of a report.
+        silent: Paths of the kernels of which the criterion tells nothing, so that their directions
+            are scored by plain energy, which is of another unit.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class DirectionScorer:
         self.criterion = criterion
         self.seconds = 0.0
         self.notes: tuple[str, ...] = ()
+        self.silent: Collection[str] = ()
         self._model = model
         self._survey = survey
         self._samples = samples
@@ -147,7 +150,7 @@ class DirectionScorer:
         compressible = self._survey.compressible
         kernels, needs = [m.kernel for m in compressible], self.criterion.needs
         statistics = collect(self._model, kernels, self._samples, needs)
-        silent = self._silent(statistics)
+        self.silent = silent = self._unheard(statistics)
         if silent:
             self.notes = (self._by_energy(silent),)
         self.notes = (
@@ -157,7 +160,7 @@ class DirectionScorer:
         )
         return {path: told for path, told in statistics.items() if silent.get(path) != _UNMOVED}
 
-    def _silent(self, statistics: Mapping[str, Sequence[Statistics]]) -> dict[str, str]:
+    def _unheard(self, statistics: Mapping[str, Sequence[Statistics]]) -> dict[str, str]:
         """Why the criterion tells nothing of kernels, by path of those of which it does not."""
         needs, reasons = self.criterion.needs, dict[str, str]()
         for kernel in (each.kernel for each in self._survey.compressible):

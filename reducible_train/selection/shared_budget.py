@@ -154,6 +154,7 @@ class SharedBudget:
             allocation=allocation,
             remarks=self._remarks(forms, allocation),
             hindrances=hindrances,
+            notes=self._notes(forms),
         )
 
     def _limit(
@@ -257,7 +258,9 @@ class SharedBudget:
         Returns:
             The ranks, and the limits that these forms cannot keep.
         """
-        level = _level([parts.values for _, parts in forms.values()])
+        unknown = self._unknown(forms)
+        known = [parts.values for path, (_, parts) in forms.items() if path not in unknown]
+        level = _level(known or [parts.values for _, parts in forms.values()])
         floors = self._floors(shared, forms, limits)
         candidates, capacities, exceeded = [], [], []
         for limit in limits:
@@ -270,11 +273,19 @@ class SharedBudget:
                 self._candidate(m, *forms[m.kernel.path], level, floor, limit)
                 for m, floor in zip(shared, floors, strict=True)
             ]
-            comparable = self._scorer.criterion.comparable and self._measured is None
-            candidates.append(weighted(mine) if comparable else mine)
+            candidates.append(weighted(mine, unknown) if self._is_in_one_unit else mine)
         if len(limits) == 1:
             return allocate(candidates[0], capacities[0], self._allocation), exceeded
         return allocate_several(candidates, capacities, self._allocation), exceeded
+
+    @property
+    def _is_in_one_unit(self) -> bool:
+        """True if what the kernels lose can be compared, as rises of the loss can."""
+        return self._scorer.criterion.comparable and self._measured is None
+
+    def _unknown(self, forms: Forms) -> Collection[str]:
+        """Kernels whose losses are in another unit than the criterion's."""
+        return [path for path in forms if self._is_in_one_unit and path in self._scorer.silent]
 
     def _floors(
         self, shared: Sequence[CompressibleKernel], forms: Forms, limits: Sequence[Limit]
@@ -324,6 +335,13 @@ class SharedBudget:
             losses=None if known is None else known.losses(kernel.path, parts.values, most),
             multiple=form.multiple,
         )
+
+    def _notes(self, forms: Forms) -> tuple[str, ...]:
+        """How what is not known was compared with what is."""
+        unknown = self._unknown(forms)
+        if self._allocation != "knapsack" or not 0 < len(unknown) < len(forms):
+            return ()
+        return (f"In the budget, as much as the middle one of the others: {', '.join(unknown)}.",)
 
     def _remarks(self, forms: Forms, allocation: Allocation) -> dict[str, str]:
         """What kernels that stay dense would keep, at the largest rank that saves anything."""

@@ -324,6 +324,39 @@ def test_kernels_that_cannot_be_heard_go_by_plain_energy_and_the_report_says_so(
     assert "second/kernel. They hold 54 % of what may change" in report.notes[0]
 
 
+def two_heads(weight):
+    """A model of two outputs of which the loss knows one, times a weight, and its samples."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((20,))
+    shared = keras.layers.Dense(40, "relu", name="shared")(inputs)
+    outputs = {
+        name: keras.layers.Dense(4, name=name)(
+            keras.layers.Dense(40, "relu", name=f"before_{name}")(shared)
+        )
+        for name in ("known", "unknown")
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile(
+        "sgd", dict.fromkeys(outputs, "mse"), loss_weights={"known": weight, "unknown": 0.0}
+    )
+    x = np.random.default_rng(4).normal(size=(200, 20)).astype("float32")
+    return model, (x, {name: np.tanh(x[:, :4]) for name in outputs})
+
+
+@pytest.mark.filterwarnings("ignore::reducible_train.errors.OutputErrorWarning")
+@pytest.mark.parametrize("budget", [0.4, {"parameters": 0.4, "flops": 0.5}])
+def test_what_a_budget_leaves_to_kernels_that_are_not_heard_depends_on_no_unit(budget):
+    found = []
+    for weight in (1.0, 1e-6, 1e6):
+        model, samples = two_heads(weight)
+        found.append(factorize(model, budget, criterion="fisher", calibration=samples))
+    (silent,) = (k.path for k in found[0].cuts[0].kernels if k.criterion == "frobenius")
+    assert silent == "before_unknown/kernel"
+    assert found[0].ranks == found[1].ranks == found[2].ranks
+    told = f"In the budget, as much as the middle one of the others: {silent}."
+    assert all(told in report.notes for report in found)
+
+
 def still(*, bias=True):
     """A model whose kernels see the same on whatever samples, and samples of 0."""
     keras.utils.set_random_seed(2)

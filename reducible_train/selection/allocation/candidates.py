@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
@@ -164,24 +164,32 @@ class Candidate:
         return lost
 
 
-def weighted(candidates: Sequence[Candidate]) -> list[Candidate]:
+def weighted(candidates: Sequence[Candidate], unknown: Container[str] = ()) -> list[Candidate]:
     """Candidates whose energies are told in one unit, such as a rise of the loss.
 
     Each relative loss counts by the root of the kernel's energy, so that the knapsack sums the
     geometric means of what is lost relative to the kernel and of what is lost at all. The first
     alone spares kernels that do not matter. The second is a quadratic that holds for small errors;
     where much is cut, it takes all from kernels of little energy, without which nothing works.
+
+    Args:
+        candidates: The candidates.
+        unknown: Paths of those whose energies are in another unit: each counts as much as the
+            middle one of the others, and not as much as its numbers are large.
     """
-    energies = [
-        float(np.sum(np.square(np.asarray(each.spectrum, dtype=np.float64)))) for each in candidates
-    ]
-    most = max(energies, default=0.0)
-    if most <= 0:
-        return list(candidates)
+    energies = {
+        each.path: float(np.sum(np.square(np.asarray(each.spectrum, dtype=np.float64))))
+        for each in candidates
+    }
     least = np.finfo(np.float64).tiny
+    known = [max(energy, least) for path, energy in energies.items() if path not in unknown]
+    if not known or max(known) == least:
+        return list(candidates)
+    most, middle = max(known), float(np.exp(np.median(np.log(known))))
+    weights = (middle if each.path in unknown else energies[each.path] for each in candidates)
     return [
-        replace(each, weight=math.sqrt(max(energy / most, least)))
-        for each, energy in zip(candidates, energies, strict=True)
+        replace(each, weight=math.sqrt(max(weight / most, least)))
+        for each, weight in zip(candidates, weights, strict=True)
     ]
 
 

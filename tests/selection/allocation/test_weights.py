@@ -39,6 +39,15 @@ def test_kernels_without_energy_have_the_least_weight_that_can_be_told():
     assert weighted([zero]) == [zero]
 
 
+def test_what_is_told_in_another_unit_counts_as_the_middle_one():
+    mine = [kernel("a", 1.0), kernel("b", 4.0), kernel("c", 64.0)]
+    for scale in (1e-9, 1.0, 1e9):
+        found = weighted([*mine, kernel("unknown", scale)], {"unknown"})
+        assert [each.weight for each in found] == pytest.approx([1 / 64, 1 / 16, 1.0, 1 / 16])
+    alone = [kernel("unknown", 1.0), kernel("other", 4.0)]
+    assert weighted(alone, {"unknown", "other"}) == alone
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, 1.5, float("nan")])
 def test_a_weight_that_is_none_is_refused(weight):
     with pytest.raises(ArgumentError, match=r"a: `weight` must be greater than 0, and 1 at most"):
