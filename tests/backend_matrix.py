@@ -24,6 +24,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import keras
 import numpy as np
+import torch_matrix
 import zoo
 
 from reducible_train import (
@@ -186,8 +187,6 @@ def check_holders() -> None:
         before = _factors(model)
         model.fit(x, y, verbose=0)
         assert all(np.abs(after - before[k]).max() > 0 for k, after in _factors(model).items())
-    if keras.backend.backend() == "torch":
-        check_torch_loop()
 
 
 def check_random_layers() -> None:
@@ -421,25 +420,6 @@ def _loader(x: np.ndarray, y: np.ndarray) -> Any:
     return torch.utils.data.DataLoader(data, batch_size=16)
 
 
-def check_torch_loop() -> None:
-    """An optimizer of torch's own steps the factors, in place of the kernels."""
-    import torch
-
-    model = zoo.sequential()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    x = torch.ones(8, 24)
-    for _ in range(2):
-        before = [zoo.as_array(v).copy() for v in model.trainable_variables]
-        optimizer.zero_grad()
-        (model(x) ** 2).sum().backward()
-        optimizer.step()
-        now = [zoo.as_array(v) for v in model.trainable_variables]
-        assert sum(np.abs(a - b).max() > 0 for a, b in zip(now, before, strict=True)) > 3
-        factorize(model, rank=4)
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert {id(v.value) for v in model.trainable_variables} <= held
-
-
 def numbers() -> dict[str, np.ndarray]:
     """Weights, Adam's state and outputs after two cuts, from the same start everywhere."""
     keras.utils.clear_session(free_memory=False)  # automatic names count from the start
@@ -496,6 +476,8 @@ def main() -> None:
     check_streams()
     if keras.backend.backend() == "jax":
         check_layouts()
+    if keras.backend.backend() == "torch":
+        torch_matrix.main()
     started = time.perf_counter()
     found = numbers()
     print(f"{len(found)} arrays of numbers, {time.perf_counter() - started:.0f} s")

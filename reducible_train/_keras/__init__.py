@@ -170,7 +170,8 @@ from reducible_train._keras.registry import (
 from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slots
 from reducible_train._keras.stand_ins import note_failure, put_back_train_function
 from reducible_train._keras.states import global_seed, passing_state
-from reducible_train._keras.torch_optimizers import move_parameters
+from reducible_train._keras.torch_optimizers import move_parameters, remember_parameters
+from reducible_train._keras.torch_states import as_torch_state, put_torch_state, torch_state
 from reducible_train._keras.traceless import dtype_of, plainly_named, untouched_process
 from reducible_train._keras.traces import trace_anew
 from reducible_train._keras.tracking import (
@@ -229,6 +230,7 @@ __all__ = [
     "arrays_in",
     "arrays_of_fit",
     "as_it_was",
+    "as_torch_state",
     "assigned_in_calls",
     "attach_mask",
     "automatic_stem",
@@ -335,11 +337,13 @@ __all__ = [
     "plainly_named",
     "put_back_train_function",
     "put_state",
+    "put_torch_state",
     "random_numbers_kept",
     "read_variables",
     "rebuild_functions",
     "reclass",
     "release",
+    "remember_parameters",
     "replace_variables",
     "rerun_graph",
     "runs_its_graph",
@@ -366,6 +370,7 @@ __all__ = [
     "sync_state",
     "takes_ragged",
     "timeless_state",
+    "torch_state",
     "trace_anew",
     "trace_calls",
     "trace_loss",

@@ -101,6 +101,7 @@ ATTRIBUTES = (
     PrivateName(
         "torch.nn.Module", "_modules", "dict", "where torch keeps attributes that are layers"
     ),
+    PrivateName("torch.optim.LBFGS", "_numel_cache", "NoneType | int", "count its numbers anew"),
     PrivateName(_TORCH, "_post_track_variable", "source", "torch's parameters, one more"),
     PrivateName(_TORCH, "_torch_params", "source", "torch's parameters, made when it was built"),
     PrivateName(_TORCH, "_track_variables", "source", "torch's parameters, made anew"),

@@ -131,6 +131,7 @@ def change_kernels(
         _keras.sync_state(each)
     optimizers = [one for each in holders.optimizers for one in _keras.all_optimizers(each)]
     restores = [_keras.snapshot(one) for one in (*layers, *optimizers)]
+    restores += [_keras.remember_parameters(one) for one in holders.torch_optimizers]
     restores.append(remember(holders.optimizers, _offsets(changes)))
     try:
         with _keras.strategy_scope(model):
@@ -146,6 +147,8 @@ def change_kernels(
                     at_split=at_split,
                     at_truncation=at_truncation,
                 )
+            for optimizer in holders.torch_optimizers:
+                _keras.move_parameters(optimizer, [heir for r in replacements for heir in r.heirs])
             mark_containers(model, *holders.models)
             last()
             _shift_outputs([(i.kernel, i.shift) for i in installed], holders.optimizers)
@@ -165,7 +168,6 @@ def change_kernels(
     def follow() -> None:
         _keras.rebuild_functions(model, *holders.models, training=training)
         _keras.trace_anew(holders.functions, holders.graphs, [c.kernel.path for c in changes])
-        _keras.move_parameters(holders.torch_optimizers, [(r.old, r.new) for r in replacements])
         _keras.release(dead)
 
     to_the_end(follow)

@@ -3,7 +3,8 @@
 The law: after `restore(model, snapshot)`, weights and optimizer variables equal, bit for bit,
 those at `take_snapshot(model)`, whatever cuts came between, and training goes on. Every optimizer
 that trains the model counts, wherever it is kept; one that was not built then is not built again.
-Time is not undone: the optimizers' `iterations` and learning rates stay as they are.
+Time is not undone: the optimizers' `iterations` and learning rates stay as they are. What one of
+torch's own knows of a variable comes back with the steps that it has counted for it.
 """
 
 from __future__ import annotations
@@ -28,15 +29,31 @@ Key = tuple[str, int]  # name of a variable, and which one of that name
 
 
 @dataclass(frozen=True, eq=False)
+class TorchState:
+    """What one of torch's own optimizers knew of a model's variables.
+
+    Args:
+        optimizer: The optimizer.
+        known: What it knew, as `torch_state` tells it.
+        keys: Of the arrays that go with it.
+    """
+
+    optimizer: Any
+    known: Mapping[str, Any]
+    keys: Sequence[Key]
+
+
+@dataclass(frozen=True, eq=False)
 class ModelSnapshot:
     """What a model was: its ranks and the values of its variables.
 
     Args:
         plan: Ranks of its kernels, as `plan_of` gives them.
-        forms: Shape and dtype of every variable.
+        forms: Shape and dtype of every variable, and of what torch's optimizers knew.
         values: Their values on the host, in the order of `forms`; none if they are in a file.
         file: The file they are in.
         others: The built optimizers that train the model beside its own.
+        torch: What those of torch's own knew.
     """
 
     plan: Plan
@@ -44,6 +61,7 @@ class ModelSnapshot:
     values: Sequence[np.ndarray] = ()
     file: Path | None = None
     others: Sequence[Any] = ()
+    torch: Sequence[TorchState] = ()
 
     @property
     def nbytes(self) -> int:
@@ -97,14 +115,21 @@ def take_snapshot(model: Any, folder: str | os.PathLike[str] | None = None) -> M
     """
     _keras.sync_state(model)
     _keras.built_optimizer(model)
-    others = _other_optimizers(model)
+    others, torch_optimizers = _optimizers(model)
     found = _variables(model, others)
-    values = [np.array(_keras.host_value(variable)) for variable in found.values()]
-    forms = {key: (value.shape, value.dtype) for key, value in zip(found, values, strict=True)}
+    read = {key: np.array(_keras.host_value(variable)) for key, variable in found.items()}
+    torch = []
+    for number, each in enumerate(torch_optimizers):
+        known, arrays = _keras.torch_state(each, model.weights)
+        named = {(f"torch optimizer {number}", i): array for i, array in enumerate(arrays)}
+        torch.append(TorchState(each, known, list(named)))
+        read |= named
+    forms = {key: (value.shape, value.dtype) for key, value in read.items()}
+    values = list(read.values())
     if folder is None:
-        return ModelSnapshot(plan_of(model), forms, values, others=others)
+        return ModelSnapshot(plan_of(model), forms, values, others=others, torch=torch)
     held = _written(values, folder)
-    snapshot = ModelSnapshot(plan_of(model), forms, file=held.path, others=others)
+    snapshot = ModelSnapshot(plan_of(model), forms, file=held.path, others=others, torch=torch)
     weakref.finalize(snapshot, _drop, held)  # of a fit that was broken off
     return snapshot
 
@@ -129,19 +154,26 @@ def restore(model: Any, snapshot: ModelSnapshot, *, training: bool = False) -> N
     def fill() -> None:
         found = _variables(model, snapshot.others)
         _check_forms(model, found, snapshot)
+        states = [_as_state(each, values, model.weights) for each in snapshot.torch]
         with _keras.strategy_scope(model):
             _assign(found, values, list(before.values()))
-        for optimizer in _other_optimizers(model):
-            if all(optimizer is not each for each in snapshot.others):
-                _keras.unbuild_all(optimizer)
+        others, torch_optimizers = _optimizers(model)
+        for optimizer in _not_in(snapshot.others, others):
+            _keras.unbuild_all(optimizer)
+        for optimizer in _not_in([each.optimizer for each in snapshot.torch], torch_optimizers):
+            _keras.put_torch_state(optimizer, model.weights, {})
+        for each, state in zip(snapshot.torch, states, strict=True):
+            _keras.put_torch_state(each.optimizer, model.weights, state)
 
     apply_plan(model, snapshot.plan, training=training, last=fill)
 
 
 def _check_forms(model: Any, found: Mapping[Key, Any], snapshot: ModelSnapshot) -> None:
     forms = {key: tuple(int(size) for size in v.shape) for key, v in found.items()}
-    if forms != {key: shape for key, (shape, _) in snapshot.forms.items()}:
-        strange = sorted({name for name, _ in forms.keys() ^ snapshot.forms.keys()})
+    of_torch = {key for each in snapshot.torch for key in each.keys}
+    wanted = {key: shape for key, (shape, _) in snapshot.forms.items() if key not in of_torch}
+    if forms != wanted:
+        strange = sorted({name for name, _ in forms.keys() ^ wanted.keys()})
         raise SurgeryError(
             f"Model '{model.name}' has other variables than when it was remembered, so its state "
             f"cannot be put back. Received: changes in {', '.join(strange[:5]) or 'their shapes'}. "
@@ -165,11 +197,23 @@ def _assign(
         raise
 
 
-def _other_optimizers(model: Any) -> list[Any]:
-    """The built optimizers that train a model beside the one it was compiled with."""
-    own = _keras.compiled_optimizer(model)
-    found = _keras.find_holders([], model.weights).optimizers
-    return [each for each in found if each.built and each is not own]
+def _as_state(
+    kept: TorchState, values: Mapping[Key, np.ndarray], weights: Sequence[Any]
+) -> dict[Any, Any]:
+    return _keras.as_torch_state(kept.known, [values[key] for key in kept.keys], weights)
+
+
+def _not_in(known: Sequence[Any], found: Sequence[Any]) -> list[Any]:
+    """Those of some objects that are new."""
+    ids = {id(each) for each in known}
+    return [each for each in found if id(each) not in ids]
+
+
+def _optimizers(model: Any) -> tuple[list[Any], Sequence[Any]]:
+    """The built optimizers that train a model beside the one it was compiled with; torch's own."""
+    own, found = _keras.compiled_optimizer(model), _keras.find_holders([], model.weights)
+    others = [each for each in found.optimizers if each.built and each is not own]
+    return others, found.torch_optimizers
 
 
 def _variables(model: Any, others: Sequence[Any]) -> dict[Key, Any]:

@@ -1,0 +1,193 @@
+"""What must hold on torch of its own optimizers, which know parameters and no variables.
+
+    KERAS_BACKEND=torch python tests/torch_matrix.py
+
+`backend_matrix.py` runs it there, too. Each check prints a line, or stops the program.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+from reducible_train import SurgeryError, _keras, factorize, merge
+from reducible_train.layers import find_kernels
+from reducible_train.selection.scoring import decomposition
+from reducible_train.surgery.change import change_kernels, cut
+from reducible_train.surgery.snapshot import restore, take_snapshot
+
+X = np.random.default_rng(0).normal(size=(16, 24)).astype("float32")
+
+OPTIMIZERS: dict[str, Callable[[Any, Sequence[Any]], Any]] = {  # of `torch.optim` and parameters
+    "SGD": lambda optim, p: optim.SGD(p, 0.01, momentum=0.9),
+    "SGD without momentum": lambda optim, p: optim.SGD(p, 0.1),
+    "Adam": lambda optim, p: optim.Adam(p, 1e-3),
+    "AdamW, amsgrad": lambda optim, p: optim.AdamW(p, 1e-3, amsgrad=True),
+    "Adamax": lambda optim, p: optim.Adamax(p, 1e-3),
+    "NAdam": lambda optim, p: optim.NAdam(p, 1e-3),
+    "RAdam": lambda optim, p: optim.RAdam(p, 1e-3),
+    "RMSprop": lambda optim, p: optim.RMSprop(p, 1e-4, momentum=0.9),
+    "RMSprop, centered": lambda optim, p: optim.RMSprop(p, 1e-4, centered=True),
+    "Adagrad": lambda optim, p: optim.Adagrad(p, 1e-2, initial_accumulator_value=0.1),
+    "Adadelta": lambda optim, p: optim.Adadelta(p, 1.0),
+    "Adafactor": lambda optim, p: optim.Adafactor(p, 1e-3),
+    "ASGD": lambda optim, p: optim.ASGD(p, 0.01),
+    "Rprop": lambda optim, p: optim.Rprop(p, 1e-3),
+    "LBFGS": lambda optim, p: optim.LBFGS(p, 0.1, max_iter=3, history_size=4),
+}
+
+
+def scene(name: str) -> tuple[Any, Any]:
+    """A model, and an optimizer that has made some steps with it."""
+    import torch
+
+    keras.utils.set_random_seed(2)
+    model = zoo.sequential()
+    optimizer = OPTIMIZERS[name](torch.optim, parameters(model))
+    train(model, optimizer)
+    return model, optimizer
+
+
+def parameters(model: Any) -> list[Any]:
+    return [variable.value for variable in model.trainable_variables]
+
+
+def train(model: Any, optimizer: Any, steps: int = 3) -> list[float]:
+    """The losses of some steps."""
+    import torch
+
+    losses = []
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(X), torch.tensor(X[:, :5]))
+        loss.backward()
+        losses.append(float(loss.detach()))
+        return loss
+
+    for _ in range(steps):
+        optimizer.step(closure)
+    return losses
+
+
+def known(model: Any, optimizer: Any) -> list[Any]:
+    """All that a model and an optimizer know."""
+    state, arrays = _keras.torch_state(optimizer, model.weights)
+    return [[zoo.as_array(each).copy() for each in model.weights], state, arrays]
+
+
+def assert_same(now: list[Any], before: list[Any]) -> None:
+    assert now[1] == before[1]
+    for one, other in zip([*now[0], *now[2]], [*before[0], *before[2]], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def assert_steps(optimizer: Any, model: Any) -> None:
+    """It steps the parameters of the model, in some order, and no other."""
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in parameters(model))
+
+
+def check_cuts(name: str) -> None:
+    """Whatever becomes of kernels, an optimizer steps what is there, in the list that it had."""
+    model, optimizer = scene(name)
+    held = optimizer.param_groups[0]["params"]
+    for options in ({"rank": 9}, {"rank": 4}, None):
+        merge(model) if options is None else factorize(model, **options)
+        assert_steps(optimizer, model)
+        assert held is optimizer.param_groups[0]["params"]
+        before = [zoo.as_array(each).copy() for each in model.trainable_variables]
+        losses = train(model, optimizer, 12)
+        assert losses[-1] < losses[0], (name, options, losses)
+        for variable, value in zip(model.trainable_variables, before, strict=True):
+            assert np.abs(zoo.as_array(variable) - value).max() > 0, f"{variable.path} stands still"
+
+
+def check_undo(name: str, folder: str) -> None:
+    """What was remembered comes back, state included, and training goes on from there."""
+    model, optimizer = scene(name)
+    for cuts, place in ((True, folder), (True, None), (False, None)):
+        snapshot, before = take_snapshot(model, place), known(model, optimizer)
+        order = [each.path for each in model.weights]
+        losses = train(model, optimizer)
+        if cuts:
+            factorize(model, rank=4)
+        train(model, optimizer)
+        for _ in range(2):
+            restore(model, snapshot)
+            assert [each.path for each in model.weights] == order
+            assert_same(known(model, optimizer), before)
+            assert_steps(optimizer, model)
+            np.testing.assert_allclose(train(model, optimizer), losses, rtol=1e-4)
+        factorize(model, rank=7)
+        train(model, optimizer)
+
+
+def check_undo_of_the_first_steps() -> None:
+    """An optimizer that had made no step, or was not there, knows nothing afterwards."""
+    import torch
+
+    model = zoo.sequential()
+    early = torch.optim.Adam(parameters(model))
+    snapshot = take_snapshot(model)
+    late, other = torch.optim.Adam(parameters(model)), torch.nn.Parameter(torch.ones(3))
+    late.add_param_group({"params": [other]})
+    other.grad = torch.ones(3)
+    for each in (early, late):
+        train(model, each)
+        late.state[other] = {"step": torch.tensor(1.0)}
+    factorize(model, rank=4)
+    restore(model, snapshot)
+    assert not early.state
+    assert list(late.state) == [other]
+
+
+def check_failures() -> None:
+    """A cut that fails on its last step leaves every parameter, its name and its state."""
+    import torch
+
+    for named in (False, True):
+        model = zoo.sequential()
+        names = [(each.path, each.value) for each in model.trainable_variables]
+        optimizer = torch.optim.Adam(names if named else parameters(model))
+        train(model, optimizer)
+        before, groups = known(model, optimizer), optimizer.state_dict()["param_groups"]
+        kernel = find_kernels(model)[0]
+
+        def fail() -> None:
+            raise RuntimeError("on purpose")
+
+        with pytest.raises(SurgeryError, match="on purpose"):
+            change_kernels(model, [cut(kernel, 3, decomposition(kernel))], last=fail)
+        assert_same(known(model, optimizer), before)
+        assert optimizer.state_dict()["param_groups"] == groups
+        assert_steps(optimizer, model)
+        factorize(model, rank=4)
+        if named:
+            (group,) = optimizer.param_groups
+            paths = {id(each.value): each.path for each in model.trainable_variables}
+            assert group["param_names"] == [paths[id(p)] for p in group["params"]]
+
+
+def main() -> None:
+    for name in OPTIMIZERS:
+        check_cuts(name)
+    for name in ("SGD without momentum", "Adam", "LBFGS"):
+        with tempfile.TemporaryDirectory() as folder:
+            check_undo(name, folder)
+    check_undo_of_the_first_steps()
+    check_failures()
+    print(f"{len(OPTIMIZERS)} optimizers of torch")
+
+
+if __name__ == "__main__":
+    main()
