@@ -34,6 +34,7 @@ from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.tuner.best_epoch import BestEpoch
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.fit_checks import check_data, check_epochs
+from reducible_train.tuner.names import check_names
 from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
@@ -207,6 +208,7 @@ def evaluate_settings(
     drawn_by_engine = keras_tuner.HyperParameters()
     drawn_by_engine.values = dict(values)
     model = begun.new_model(drawn_by_engine)
+    check_names(space, drawn_by_engine.space)
     if values is settings:  # keras-tuner's may hold what a hypermodel of the user's has read
         read = [each.name for each in drawn_by_engine.space]
         space.check_heeded(values, read, others=begun.takes_settings)

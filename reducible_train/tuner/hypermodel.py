@@ -60,11 +60,11 @@ from reducible_train.tuner.keras_tuner_side import (
     Saved,
     Savers,
     TunerTrial,
-    declare,
     goal_of,
     seed_of,
     write_reason,
 )
+from reducible_train.tuner.names import check_names, declare, names_apart
 from reducible_train.tuner.one_search import search_alone
 from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
@@ -127,8 +127,9 @@ class RankHyperModel(keras_tuner.HyperModel):
 
     Raises:
         ArgumentTypeError: An argument of the wrong type.
-        ArgumentError: A model that cannot be copied, a function that gives the same model twice, a
-            space with unknown names, or an analysis of another model or metric.
+        ArgumentError: A model that cannot be copied, a function that gives the same model twice or
+            calls what it asks for like something of the space, a space with unknown names, or an
+            analysis of another model or metric.
         RankError: No ranks meet the smallest budget of the space.
 
     Example:
@@ -171,6 +172,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         losses = losses_of(analysis)
         check_measured(space, losses)
         self.start = Start(model, custom_objects)
+        check_names(space, self.start.asked)
         check_feasible(space, ruled, self.start.model)
         warn_of_limit(space, objective)
         if losses is None:
@@ -219,12 +221,16 @@ class RankHyperModel(keras_tuner.HyperModel):
         """A model for one trial, dense as the start; weights that it loads bring their ranks.
 
         Raises:
-            SearchError: The hyperparameters are of another space, or weights are of another search.
+            SearchError: The hyperparameters are of another space, weights are of another search,
+                or a function asks for something else by a name of the space.
         """
         declare(self.space, hp)
         self._told(hp)
         try:
-            model = self.start.new_model(hp)
+            with names_apart(self.space, hp):
+                model = self.start.new_model(hp)
+        except SearchError:
+            raise
         except Exception as error:
             self._keep_reason(hp, error)
             raise

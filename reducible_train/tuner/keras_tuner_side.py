@@ -21,7 +21,6 @@ import numpy as np
 
 from reducible_train.container.files import write_text
 from reducible_train.errors import ArgumentError
-from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.comparisons import is_tuner_saver
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import searching
@@ -187,22 +186,6 @@ class Savers:
     def of(self, callback: Any) -> Saved:
         """What is known of one."""
         return Saved() if callback is None else self._known.setdefault(callback, Saved())
-
-
-def declare(space: SearchSpace, hp: keras_tuner.HyperParameters) -> None:
-    """Tell keras-tuner what is searched."""
-    for each in space.domains:
-        if not each.is_searched:
-            continue
-        if not each.is_range:
-            numbers = each.whole or isinstance(each.values[0], str)
-            hp.Choice(each.name, list(each.values) if numbers else [*map(float, each.values)])
-            continue
-        scale = "log" if each.log else "linear"
-        if each.whole:
-            hp.Int(each.name, int(each.values[0]), int(each.values[1]), sampling=scale)
-        else:
-            hp.Float(each.name, float(each.values[0]), float(each.values[1]), sampling=scale)
 
 
 def write_reason(folder: Path, words: str) -> None:

@@ -45,6 +45,7 @@ class Start:
         builds: True if a function builds it anew for each trial.
         varies: True if that function gives other weights at each call.
         takes_settings: True if it is called with what was chosen, and may read what it likes.
+        asked: What it has asked keras-tuner for when it was first called.
 
     Raises:
         ArgumentTypeError: It is something else.
@@ -60,6 +61,7 @@ class Start:
         custom_objects: Mapping[str, Any] | None = None,
     ):
         self.builds = self.varies = self.takes_settings = False
+        self.asked: list[Any] = []
         self._file_bytes: dict[int, float] = {}  # by the number of dense parameters
         self._new: Callable[[Any], Any]
         if isinstance(source, keras.Model):
@@ -68,7 +70,9 @@ class Start:
             self.model = _read(Path(source), custom_objects)
         elif callable(source):
             self.builds, builder = True, _Builder(source)
-            self.model, self._new = builder(keras_tuner.HyperParameters()), builder
+            first = keras_tuner.HyperParameters()
+            self.model, self._new = builder(first), builder
+            self.asked = first.space
             again = builder(keras_tuner.HyperParameters())  # the same again would be found now
             self.takes_settings = builder.takes_settings
             self.varies = len({*map(fingerprints.of_weights, (self.model, again))}) > 1

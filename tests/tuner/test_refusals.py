@@ -683,6 +683,54 @@ def test_values_of_another_space_are_refused_when_a_model_is_built():
         hypermodel().build(hp)
 
 
+def asking(ask):
+    """A function that builds the model, and asks keras-tuner for something before it does."""
+
+    def build(hp):
+        ask(hp)
+        return network()
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda hp: hp.Float("start", 0.0, 0.1), r"'start' as Float\(.*max_value=0.1, .*=0.4,"),
+        (lambda hp: hp.Choice("budget", [0.5, 0.7]), "'budget' as Choice.* Rename it, as 'my_budg"),
+        (lambda hp: hp.Int("tuner/epochs", 1, 9), "keras-tuner's own. Rename it, as 'my_epochs'"),
+    ],
+)
+def test_what_a_function_asks_for_has_a_name_of_its_own(ask, words):
+    with pytest.raises(ArgumentError, match=words):
+        hypermodel(asking(ask))
+    settings = {"budget": 0.6, "start": 0.3, "ramp": 0.3}
+    with pytest.raises(ArgumentError, match=words):
+        evaluate_settings(asking(ask), SPACE, settings, X, Y, **FIT)
+
+
+def test_what_a_function_asks_for_in_some_trials_has_a_name_of_its_own(tmp_path):
+    def ask(hp):
+        if hp.Boolean("with dropout"):
+            hp.Float("start", 0.0, 0.1)
+
+    hp = keras_tuner.HyperParameters()
+    hp.values["with dropout"] = True
+    with pytest.raises(SearchError, match="Received: 'start' as Float"):
+        hypermodel(asking(ask)).build(hp)
+    hp.Float("start", 0.0, 0.1)  # and no longer looked at
+
+
+def test_a_function_may_ask_for_what_the_space_has():
+    def ask(hp):
+        found.append(hp.Float("budget", 0.45, 0.8, sampling="log"))
+
+    found, hp = [], keras_tuner.HyperParameters()
+    hp.values["budget"] = 0.5
+    hypermodel(asking(ask)).build(hp)
+    assert found[-1] == 0.5
+
+
 def test_a_front_needs_a_trial(tmp_path):
     with pytest.raises(ArgumentError, match="once a trial has finished"):
         pareto(random_search(tmp_path, hypermodel(space=SPACE)))
