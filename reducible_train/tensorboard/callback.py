@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError
 from reducible_train.linalg.noise import effective_rank, noise_edge_of_spectrum
 from reducible_train.report.analysis import Analysis
@@ -67,7 +68,8 @@ class RankTensorBoard(keras.callbacks.Callback):
 
     The step is the epoch, `initial_epoch` included; used for another fit, it goes on after
     the last epoch written. A new fit that finds logs of another one in its folder writes to
-    `reducible_2`, so that nothing is lost.
+    `reducible_2`, so that nothing is lost, also one with an `initial_epoch`; one that resumes
+    from a backup goes on in the last run there is.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
@@ -172,8 +174,9 @@ class RankTensorBoard(keras.callbacks.Callback):
         values: list[events.Value] = []
         opens = self._writer is None
         if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
-            if self._last_step < 0 and epoch == 0:
-                self._folder = _free(self._folder)
+            if self._last_step < 0:
+                resumes = _keras.restored_epoch(self.model) == epoch
+                self._folder = _run(self._folder, resumes=resumes)
             self._writer = events.RunWriter(self._folder)
             self._offset = max(self._last_step + 1 - epoch, 0)
             self._cuts = tuple(c for c in report.cuts if c.epoch < epoch)  # of a fit before
@@ -297,13 +300,16 @@ def _check_folder(log_dir: str, folder: str) -> None:
     )
 
 
-def _free(folder: str) -> str:
-    """The folder, or one beside it if another fit has written there: its points would be lost."""
-    found, count = folder, 1
+def _run(folder: str, *, resumes: bool) -> str:
+    """The folder, or one beside it if another fit has written there: its points would be lost.
+
+    A fit that resumes from a backup goes on in the last one: whatever began later has another.
+    """
+    last, found, count = folder, folder, 1
     while os.path.isdir(found) and os.listdir(found):
         count += 1
-        found = f"{folder}_{count}"
-    return found
+        last, found = found, f"{folder}_{count}"
+    return last if resumes else found
 
 
 def _written_once(

@@ -23,6 +23,7 @@ from tensorboard.util import tensor_util
 from reducible_train import (
     LayerRule,
     Ramp,
+    RankBackupAndRestore,
     RankEarlyStopping,
     RankScheduler,
 )
@@ -148,10 +149,12 @@ def fit_within(folder: Path, first: int = 0, steps: int = 10) -> None:
     board.on_train_end()
 
 
-def read(folder: Path) -> dict[str, list[tuple[int, summary_pb2.Summary.Value]]]:
+def read(
+    folder: Path, run: str = "reducible"
+) -> dict[str, list[tuple[int, summary_pb2.Summary.Value]]]:
     """Every value in the run's event files, by tag: (step, value)."""
     found: dict[str, list] = {}
-    files = (folder / "reducible").iterdir()
+    files = (folder / run).iterdir()
     for file in sorted(files, key=lambda path: int(path.name.rpartition(".")[2])):  # their count
         for event in EventFileLoader(os.fspath(file)).Load():
             for value in event.summary.value:
@@ -406,6 +409,33 @@ def small_model() -> keras.Model:
     model = keras.Sequential([keras.Input((24,)), *layers, keras.layers.Dense(3, name="out")])
     model.compile("adam", "mse", metrics=["mae"])
     return model
+
+
+def test_only_what_resumes_goes_on_in_the_run_of_another_companion(tmp_path, rng):
+    x = rng.normal(size=(64, 24)).astype("float32")
+
+    def trained(initial_epoch=0, breaks=False):
+        scheduler = RankScheduler(0.4)
+        backup = RankBackupAndRestore(scheduler, tmp_path / "backup")
+        board = RankTensorBoard(scheduler, tmp_path)
+        told = [scheduler, backup, board, *([Breaks()] if breaks else [])]
+        given = {"initial_epoch": initial_epoch, "epochs": 3, "callbacks": told, "verbose": 0}
+        small_model().fit(x, x[:, :3], batch_size=64, **given)
+
+    class Breaks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    trained()
+    trained(initial_epoch=1)
+    with pytest.raises(KeyboardInterrupt):
+        trained(breaks=True)
+    trained()
+    runs = sorted(path.name for path in tmp_path.glob("reducible*"))
+    steps = [[step for step, _ in read(tmp_path, run)["reducible/params"]] for run in runs]
+    assert dict(zip(runs, steps, strict=True)) == {
+        "reducible": [0, 1, 2], "reducible_2": [1, 2], "reducible_3": [0, 1, 2]}  # fmt: skip
 
 
 def test_beside_a_real_fit(tmp_path, rng):
