@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import SurgeryError, _keras, factorize, merge
+from reducible_train import LayerRule, RankScheduler, SurgeryError, _keras, factorize, merge
 from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.snapshot import restore, take_snapshot
 
+ALL = LayerRule("*", keep_dense=False)
 X = np.random.default_rng(0).normal(size=(16, 24)).astype("float32")
 
 OPTIMIZERS: dict[str, Callable[[Any, Sequence[Any]], Any]] = {  # of `torch.optim` and parameters
@@ -178,6 +179,32 @@ def check_failures() -> None:
             assert group["param_names"] == [paths[id(p)] for p in group["params"]]
 
 
+def check_frozen() -> None:
+    """What torch's own flag freezes is left dense in a fit; cut all the same, it stays frozen."""
+    kept, taken_in = RankScheduler(rank=4), RankScheduler(rank=4, rules=[ALL])
+    for scheduler in (kept, taken_in, None):
+        model = zoo.compiled(zoo.sequential())
+        layer = model.get_layer("first")
+        layer.kernel.value.requires_grad_(False)
+        before = zoo.as_array(layer.kernel).copy()
+        if scheduler is None:
+            factorize(model, rank=4)
+        model.fit(*zoo.data(model), epochs=2, verbose=0, callbacks=[scheduler] if scheduler else [])
+        flags = {each.name: each.value.requires_grad for each in layer.trainable_variables}
+        if scheduler is kept:
+            assert flags == {"kernel": False, "bias": True}
+            np.testing.assert_array_equal(zoo.as_array(layer.kernel), before)
+            assert "first/kernel" in str(kept.report)
+            assert "frozen, so it could not recover" in str(kept.report)
+            continue
+        assert flags == {"kernel_u": False, "kernel_v": False, "bias": True}
+        product = zoo.as_array(layer.kernel).copy()
+        model.fit(*zoo.data(model), verbose=0)
+        np.testing.assert_array_equal(zoo.as_array(layer.kernel), product)
+        merge(model)
+        assert not layer.kernel.value.requires_grad
+
+
 def main() -> None:
     for name in OPTIMIZERS:
         check_cuts(name)
@@ -186,6 +213,7 @@ def main() -> None:
             check_undo(name, folder)
     check_undo_of_the_first_steps()
     check_failures()
+    check_frozen()
     print(f"{len(OPTIMIZERS)} optimizers of torch")
 
 

@@ -185,7 +185,7 @@ from reducible_train._keras.tracking import (
     snapshot,
     variable_scope,
 )
-from reducible_train._keras.trainability import held_optimizers
+from reducible_train._keras.trainability import held_optimizers, is_trained, train_as
 from reducible_train._keras.values import (
     constant,
     copied,
@@ -296,6 +296,7 @@ __all__ = [
     "is_of_keras",
     "is_shared_by_processes",
     "is_split_among_processes",
+    "is_trained",
     "is_unnamed_class",
     "itemsize",
     "keeps_files",
@@ -376,6 +377,7 @@ __all__ = [
     "trace_anew",
     "trace_calls",
     "trace_loss",
+    "train_as",
     "trainable_of",
     "trained_model",
     "training_arrays",

@@ -28,6 +28,19 @@ def held_optimizers(model: Any) -> list[Any]:
     return list({id(each): each for each in within(dict(vars(model)), 0)}.values())
 
 
+def is_trained(variable: Any) -> bool:
+    """False for a variable that steps leave as it is: a frozen one, be it by torch's own flag."""
+    return bool(variable.trainable) and getattr(variable._value, "requires_grad", True)
+
+
+def train_as(variable: Any, other: Any) -> None:
+    """Let a variable be trained, or left as it is, as another one is."""
+    variable.trainable = other.trainable
+    wanted = getattr(other._value, "requires_grad", None)
+    if wanted is not None and variable._value.requires_grad != wanted:
+        variable._value.requires_grad_(wanted)
+
+
 @contextlib.contextmanager
 def training_what_it_did(model: Any) -> Iterator[None]:
     """Within it, a train function is made that trains what the model's optimizers know.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reducible_train import _keras
 from reducible_train.layers import Kernel
 from reducible_train.linalg.multiples import rounded_up
 from reducible_train.selection.compressible import CompressibleKernel
@@ -36,7 +37,7 @@ def _directions(compressible: CompressibleKernel, fraction: float) -> int:
     """For one kernel; 0 while it is dense, or if it is not trained."""
     kernel = compressible.kernel
     rank = kernel.rank
-    if rank is None or not all(variable.trainable for variable in kernel.variables):
+    if rank is None or not all(map(_keras.is_trained, kernel.variables)):
         return 0
     form = compressible.factorization
     wanted = rounded_up(rank + max(1, round(fraction * rank)), form.multiple)

@@ -110,5 +110,5 @@ def _replace(
 
     new: list[Variable] = _keras.replace_variables(layer, old, make)
     for variable in new:
-        variable.trainable = old[0].trainable
+        _keras.train_as(variable, old[0])
     return new

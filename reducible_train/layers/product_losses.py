@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from reducible_train import _keras
 from reducible_train.layers.keras_types import Tensor, Variable, ops
 from reducible_train.layers.kind import partner
 
@@ -45,7 +46,7 @@ def product_penalties(layer: LowRank) -> list[Tensor]:
 def _trained_factors(layer: LowRank) -> list[tuple[str, Sequence[Variable]]]:
     """The factorised kernels that train, each with its factors."""
     found = ((name, layer.factors(name)) for name in layer.kernel_kind.kernel_attributes)
-    return [(name, each) for name, each in found if each is not None and each[0].trainable]
+    return [(name, each) for name, each in found if each is not None and _keras.is_trained(each[0])]
 
 
 def _of_product(

@@ -55,7 +55,7 @@ class Reasons:
             beside: Paths of the kernels that something reads beside the calls of their layers.
             trains: True if training goes on after a cut.
         """
-        trained = frozenset(id(variable) for variable in model.trainable_variables)
+        trained = frozenset(map(id, filter(_keras.is_trained, model.trainable_variables)))
         return cls(_in_use(model, kernels), outputs, beside, trained if trains else None)
 
     @property
