@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -205,6 +206,30 @@ def check_frozen() -> None:
         assert not layer.kernel.value.requires_grad
 
 
+def check_inference_mode() -> None:
+    """A cut within torch's inference mode is the one that it would have been; training goes on."""
+    import torch
+
+    predicted = []
+    for mode in (contextlib.nullcontext, torch.no_grad, torch.inference_mode):
+        keras.utils.set_random_seed(3)
+        model = zoo.compiled(zoo.sequential())
+        x, y = zoo.data(model)
+        with mode():
+            report = factorize(model, 0.6, calibration=(x, y), criterion="fisher")
+        assert "By plain energy" not in str(report)
+        predicted.append(zoo.predicted(model, x))
+        model.fit(x, y, verbose=0)
+        with mode():
+            merge(model)
+        model.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(predicted[1:], predicted[:2])
+    with torch.inference_mode():
+        model = zoo.sequential()
+        factorize(model, rank=4, calibration=x)
+        assert all(variable.value.is_inference() for variable in model.weights)
+
+
 def main() -> None:
     for name in OPTIMIZERS:
         check_cuts(name)
@@ -214,6 +239,7 @@ def main() -> None:
     check_undo_of_the_first_steps()
     check_failures()
     check_frozen()
+    check_inference_mode()
     print(f"{len(OPTIMIZERS)} optimizers of torch")
 
 

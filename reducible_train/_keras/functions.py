@@ -16,9 +16,34 @@ from reducible_train._keras.trainability import training_what_it_did
 
 @contextlib.contextmanager
 def strategy_scope(model: Any) -> Iterator[None]:
-    """The distribution scope a model's variables live in (nothing without one)."""
+    """Within it, variables are made that can stand beside those of a model.
+
+    That is in the distribution scope that these live in, if any, and outside of torch's inference
+    mode.
+    """
     strategy = getattr(model, "_distribute_strategy", None)
-    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+    scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
+    with scope, no_inference_mode(model):
+        yield
+
+
+@contextlib.contextmanager
+def no_inference_mode(model: Any) -> Iterator[None]:
+    """Within it, torch is not in the inference mode that its caller is in (nothing elsewhere).
+
+    What is made in that mode can never be trained, and nothing has gradients there. A model that
+    was made so itself is left in it, for its variables can be assigned to nowhere else.
+    """
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch  # noqa: PLC0415
+
+    values = [each._value for each in model.variables if each._value is not None]
+    if not torch.is_inference_mode_enabled() or any(each.is_inference() for each in values):
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
-from reducible_train._keras.functions import is_distributed
+from reducible_train._keras.functions import is_distributed, no_inference_mode
 from reducible_train._keras.layer_tree import has_weights, seen_as_built, walk
 from reducible_train._keras.random_numbers import random_numbers_kept
 from reducible_train._keras.states import global_seed
@@ -54,7 +54,7 @@ def as_it_was(model: Any) -> Iterator[None]:
     if global_seed() is not None:  # for layers that draw without one of their own
         variables.append(global_seed())
     kept = list({id(each): each for each in variables}.values())
-    with values_kept(kept), _new_metrics_reset(model), notes_kept(model):
+    with no_inference_mode(model), values_kept(kept), _new_metrics_reset(model), notes_kept(model):
         yield
 
 

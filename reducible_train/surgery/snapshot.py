@@ -154,8 +154,8 @@ def restore(model: Any, snapshot: ModelSnapshot, *, training: bool = False) -> N
     def fill() -> None:
         found = _variables(model, snapshot.others)
         _check_forms(model, found, snapshot)
-        states = [_as_state(each, values, model.weights) for each in snapshot.torch]
         with _keras.strategy_scope(model):
+            states = [_as_state(each, values, model.weights) for each in snapshot.torch]
             _assign(found, values, list(before.values()))
         others, torch_optimizers = _optimizers(model)
         for optimizer in _not_in(snapshot.others, others):
