@@ -20,7 +20,17 @@ import numpy as np
 import pytest
 import zoo
 
-from reducible_train import LayerRule, RankScheduler, SurgeryError, _keras, factorize, merge
+from reducible_train import (
+    FormatError,
+    LayerRule,
+    PiecewiseConstant,
+    RankBackupAndRestore,
+    RankScheduler,
+    SurgeryError,
+    _keras,
+    factorize,
+    merge,
+)
 from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
@@ -230,6 +240,96 @@ def check_inference_mode() -> None:
         assert all(variable.value.is_inference() for variable in model.weights)
 
 
+class Halves(keras.Model):
+    """A model that two optimizers of torch's train, each a half of it."""
+
+    def __init__(self):
+        super().__init__()
+        layers = keras.layers
+        self.halves = [
+            keras.Sequential([keras.Input((24,)), layers.Dense(24, "relu"), layers.Dropout(0.2)]),
+            keras.Sequential([keras.Input((24,)), layers.Dense(24, "tanh"), layers.Dense(5)]),
+        ]
+        self.optimizers: list[Any] = []
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.halves[1](self.halves[0](x, training=training))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        import torch
+
+        x, y = data
+        self.zero_grad()
+        loss = torch.nn.functional.mse_loss(self(x, training=True), y)
+        loss.backward()
+        for optimizer in self.optimizers or [self.made_late()]:
+            optimizer.step()
+        return {"loss": loss.detach()}
+
+    def made_late(self) -> Any:
+        import torch
+
+        self.optimizers = [torch.optim.Adam(parameters(self))]
+        return self.optimizers[0]
+
+
+class Falls(keras.callbacks.Callback):
+    """Lets the rates fall, and breaks the fit off."""
+
+    def __init__(self, broken: bool):
+        super().__init__()
+        self.broken = broken
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.broken and epoch == 3:
+            raise InterruptedError
+        for optimizer in self.model.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.7
+
+
+def check_backup() -> None:
+    """A fit that was broken off goes on with what torch's own optimizers knew."""
+    import torch
+
+    def trained(folder: str | None, kinds: str = "Adam, SGD", *, broken: bool = False) -> Any:
+        keras.utils.set_random_seed(1)
+        model = Halves()
+        model(X)
+        model.compile()
+        rates = torch.tensor(1e-2), 1e-2
+        model.optimizers = [
+            getattr(torch.optim, kind)(parameters(half), rate)
+            for kind, half, rate in zip(kinds.split(", "), model.halves, rates, strict=False)
+            if kind
+        ]
+        scheduler = RankScheduler(rank=PiecewiseConstant((99, 7, 4), (0, 2, 4)), rules=[ALL])
+        callbacks = [scheduler, Falls(broken)]
+        if folder is not None:
+            callbacks.insert(1, RankBackupAndRestore(scheduler, folder))
+        with contextlib.suppress(InterruptedError):
+            model.fit(X, X[:, :5], epochs=6, shuffle=False, verbose=0, callbacks=callbacks)
+        return model
+
+    wanted = trained(None)
+    with tempfile.TemporaryDirectory() as folder:
+        trained(folder, broken=True)
+        for kinds, told in (
+            ("Adam", r"Adam \(1 group\)\."),
+            ("SGD, Adam", "SGD.*Adam"),
+            ("", "none"),
+        ):
+            with pytest.raises(FormatError, match=f"were Adam.*, SGD.*Received: {told}"):
+                trained(folder, kinds)
+        model = trained(folder)
+        for one, other in zip(model.optimizers, wanted.optimizers, strict=True):
+            assert one.param_groups[0]["lr"] == other.param_groups[0]["lr"] < 2e-3
+            assert torch.is_tensor(one.param_groups[0]["lr"]) == (one is model.optimizers[0])
+            assert_same(known(model, one), known(wanted, other))
+        with pytest.warns(UserWarning, match=r"Adam \(torch\.optim\).*made after fit began"):
+            trained(folder, "")
+
+
 def main() -> None:
     for name in OPTIMIZERS:
         check_cuts(name)
@@ -240,6 +340,7 @@ def main() -> None:
     check_failures()
     check_frozen()
     check_inference_mode()
+    check_backup()
     print(f"{len(OPTIMIZERS)} optimizers of torch")
 
 

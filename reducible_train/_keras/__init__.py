@@ -94,7 +94,7 @@ from reducible_train._keras.functions import (
     trained_model,
 )
 from reducible_train._keras.gradients import DIFFERENTIABLE
-from reducible_train._keras.holders import find_holders
+from reducible_train._keras.holders import find_holders, torch_optimizers
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_state import (
     has_free_lengths,
@@ -172,7 +172,13 @@ from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slo
 from reducible_train._keras.stand_ins import note_failure, put_back_train_function
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters, remember_parameters
-from reducible_train._keras.torch_states import as_torch_state, put_torch_state, torch_state
+from reducible_train._keras.torch_states import (
+    as_torch_state,
+    put_torch_settings,
+    put_torch_state,
+    torch_settings,
+    torch_state,
+)
 from reducible_train._keras.traceless import dtype_of, plainly_named, untouched_process
 from reducible_train._keras.traces import trace_anew
 from reducible_train._keras.tracking import (
@@ -339,6 +345,7 @@ __all__ = [
     "plainly_named",
     "put_back_train_function",
     "put_state",
+    "put_torch_settings",
     "put_torch_state",
     "random_numbers_kept",
     "read_variables",
@@ -373,6 +380,8 @@ __all__ = [
     "sync_state",
     "takes_ragged",
     "timeless_state",
+    "torch_optimizers",
+    "torch_settings",
     "torch_state",
     "trace_anew",
     "trace_calls",

@@ -91,6 +91,27 @@ def find_holders(layers: Sequence[Any], variables: Sequence[Any]) -> Holders:
     return Holders(**found)
 
 
+def torch_optimizers(model: Any) -> list[Any]:
+    """Torch's own optimizers that step a model, in an order that another process finds, too.
+
+    Those in its attributes come first, then others by the first variable that they step.
+    """
+    kind = torch_optimizer_class()
+    if kind is None:
+        return []
+    gc.collect()  # one that is in a cycle, as with a schedule, outlives those who held it
+    held = held_optimizers(model, kind)
+    found = find_holders([], model.weights).torch_optimizers
+    place = {id(each): number for number, each in enumerate(held)}
+    number = {id(each._value): len(held) + i for i, each in enumerate(model.weights)}
+
+    def order(optimizer: Any) -> int:
+        stepped = (id(p) for group in optimizer.param_groups for p in group["params"])
+        return place.get(id(optimizer), min(number[p] for p in stepped if p in number))
+
+    return sorted(found, key=order)
+
+
 def _alive() -> Iterator[tuple[str, Any]]:
     """Every live object of a kind of holder, with the name of the kind."""
     roots = {name: root for name, kind in _KINDS.items() if (root := kind.root()) is not None}

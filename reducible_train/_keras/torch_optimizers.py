@@ -11,6 +11,14 @@ import keras
 _SIZE_OF_ALL = "_numel_cache"  # of LBFGS, which has one state of all parameters, end to end
 
 
+# What a group has a list of, one entry for each parameter -> the entry of a new variable: of the
+# old entry, the old variable and the new one.
+PER_PARAMETER: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "params": lambda parameter, old, new: new._value,
+    "param_names": lambda name, old, new: f"{name.removesuffix(old.name)}{new.name}",
+}
+
+
 def torch_optimizer_class() -> type | None:
     """The class of all optimizers of torch; `None` on other backends."""
     if keras.backend.backend() != "torch":
@@ -65,7 +73,7 @@ def move_parameters(optimizer: Any, heirs: Sequence[tuple[Any, Sequence[Any]]]) 
         lists = _lists_of(group)
         found = [successors.get(id(each)) for each in lists["params"]]
         for name, values in lists.items():
-            of_new = _OF_NEW[name]
+            of_new = PER_PARAMETER[name]
             group[name][:] = [
                 each
                 for value, pairs in zip(values, found, strict=True)
@@ -87,13 +95,5 @@ def _count_anew(optimizer: Any) -> None:
         setattr(optimizer, _SIZE_OF_ALL, None)
 
 
-# What a group has a list of, one entry for each parameter -> the entry of a new variable: of the
-# old entry, the old variable and the new one.
-_OF_NEW: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "params": lambda parameter, old, new: new._value,
-    "param_names": lambda name, old, new: f"{name.removesuffix(old.name)}{new.name}",
-}
-
-
 def _lists_of(group: dict[str, Any]) -> dict[str, list[Any]]:
-    return {name: list(group[name]) for name in _OF_NEW if name in group}
+    return {name: list(group[name]) for name in PER_PARAMETER if name in group}

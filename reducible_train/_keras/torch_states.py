@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train._keras.torch_optimizers import PER_PARAMETER
 from reducible_train._keras.values import host_value
 
 State = Mapping[str, Any]  # number of a variable -> what an optimizer knows of it
@@ -44,6 +45,40 @@ def put_torch_state(optimizer: Any, variables: Sequence[Any], state: Mapping[Any
     for variable in variables:
         optimizer.state.pop(variable._value, None)
     optimizer.state.update(state)
+
+
+def torch_settings(optimizer: Any) -> list[State]:
+    """The settings of each group of an optimizer of torch, such as `lr`; tensors as numbers.
+
+    What is no plain value is left out.
+    """
+    settings: list[State] = []
+    for group in optimizer.param_groups:
+        values = {name: _as_number(each) for name, each in group.items()}
+        names = [name for name in values if name not in PER_PARAMETER and _is_plain(values[name])]
+        settings.append({name: values[name] for name in names})
+    return settings
+
+
+def put_torch_settings(optimizer: Any, settings: Sequence[State]) -> None:
+    """Give the groups of an optimizer of torch what `torch_settings` told of one like it."""
+    for group, kept in zip(optimizer.param_groups, settings, strict=True):
+        for name, value in kept.items():
+            present = group.get(name)
+            if keras.ops.is_tensor(present):
+                present.fill_(value)
+            else:
+                group[name] = tuple(value) if isinstance(present, tuple) else value
+
+
+def _as_number(value: Any) -> Any:
+    return value.item() if keras.ops.is_tensor(value) and not value.ndim else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _packed(value: Any, parameter: Any, arrays: list[np.ndarray]) -> Any:

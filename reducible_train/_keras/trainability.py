@@ -15,11 +15,11 @@ from typing import Any
 import keras
 
 
-def held_optimizers(model: Any) -> list[Any]:
+def held_optimizers(model: Any, kind: type = keras.optimizers.Optimizer) -> list[Any]:
     """The optimizers in a model's own attributes, in lists and dictionaries, too."""
 
     def within(value: Any, depth: int) -> Iterator[Any]:
-        if isinstance(value, keras.optimizers.Optimizer):
+        if isinstance(value, kind):
             yield value
         elif depth < 3 and isinstance(value, (list, tuple, dict)):
             for item in value.values() if isinstance(value, dict) else value:

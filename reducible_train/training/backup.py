@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     """Saves a training after every epoch, and goes on from there when `fit` is called again.
 
     For trainings that may be broken off: run the same script once more. Ranks, weights,
-    optimizer state, the epoch, what the `RankScheduler` has done, the state of `Dropout` and
+    optimizer state (that of torch's own optimizers, too, with the numbers of their groups), the
+    epoch, what the `RankScheduler` has done, the state of `Dropout` and
     all other random layers and of stateful RNN layers, and what other callbacks remember of
     the best epoch come back, so that the resumed training is the one that would have been. The
     order of the data is the caller's: `shuffle=True` of `fit` has a state that nobody can
@@ -89,9 +91,12 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.backup_dir = Path(asked.backup_dir)
         self.delete_checkpoint = asked.delete_checkpoint
         self.start = ""
+        self._torch_optimizers: list[Any] = []
+        self._has_looked_for_late = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | vars(keras.callbacks.Callback())  # a copy is in no fit yet
+        in_no_fit = vars(keras.callbacks.Callback()) | {"_torch_optimizers": []}
+        return vars(self) | in_no_fit
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_place(self, self.scheduler)
@@ -99,12 +104,14 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self._check_optimizers()
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
         comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
+        optimizers = self._torch_optimizers = _keras.torch_optimizers(self.model)
+        self._has_looked_for_late = False
         path = self._kept()
         if path is None:
             return
         backup = _read(path)
         arrays = self._arrays(backup["epochs"])
-        fault = misfit_of(self.model, comparers, backup["state"], arrays)
+        fault = misfit_of(self.model, comparers, backup["state"], arrays, optimizers)
         if len(backup["averages"]) != len(_keras.swapped_averages(callbacks)):
             fault = "it had another number of SwapEMAWeights callbacks. Give the same."
         if self.start and backup.get("start", "") not in ("", self.start):
@@ -119,13 +126,14 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         weights = self._weights(backup["epochs"])
         load_keras_weights(self.model, weights, training=True, remedy=_REMEDY)
         self.scheduler.set_state(backup["scheduler"])
-        put_back(self.model, comparers, backup["state"], arrays)
+        put_back(self.model, comparers, backup["state"], arrays, optimizers)
         _keras.set_swapped_averages(callbacks, backup["averages"])
         _keras.begin_at(self.model, backup["epochs"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         _keras.sync_state(self.model)
-        state, arrays = state_of(self.model, self._comparers())
+        self._look_for_late()
+        state, arrays = state_of(self.model, self._comparers(), self._torch_optimizers)
         backup = {
             "version": _VERSION,
             "epochs": epoch + 1,
@@ -151,6 +159,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         _keras.begin_at(self.model, None)
+        self._torch_optimizers = []
         if self.delete_checkpoint and self.backup_dir.exists():
             for name in (_FILE, _OLD_FILE):
                 (self.backup_dir / name).unlink(missing_ok=True)
@@ -173,6 +182,22 @@ class RankBackupAndRestore(keras.callbacks.Callback):
                 f"{', '.join(f'{each.name} ({type(each).__name__})' for each in waiting)}, not "
                 "built. Call build(variables) of each with what it trains, as in "
                 "model.g_optimizer.build(model.generator.trainable_variables), and run once more."
+            )
+
+    def _look_for_late(self) -> None:
+        """Warn, once, of an optimizer of torch's that would begin anew."""
+        if self._has_looked_for_late:
+            return
+        self._has_looked_for_late = True
+        known = {id(each) for each in self._torch_optimizers}
+        late = [each for each in _keras.torch_optimizers(self.model) if id(each) not in known]
+        if late:
+            warnings.warn(
+                f"The state of {', '.join(type(each).__name__ for each in late)} (torch.optim) is "
+                f"in no backup of model '{self.model.name}', for it was made after fit began: a "
+                "resumed training would begin it anew. Make it before fit.",
+                UserWarning,
+                stacklevel=2,
             )
 
     def _comparers(self) -> list[Any]:

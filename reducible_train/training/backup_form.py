@@ -85,6 +85,33 @@ def _is_compression(value: Any) -> bool:
     return texts and (taken_in is None or isinstance(taken_in, Mapping))
 
 
+def _is_optimizer(value: Any) -> bool:
+    """True for what one of torch's optimizers knew."""
+    groups, known, arrays = value["groups"], value["known"], value["arrays"]
+    settings = isinstance(groups, list) and all(isinstance(each, Mapping) for each in groups)
+    packed = all(key.isdigit() and is_packed(each, arrays) for key, each in known.items())
+    return isinstance(value["of"], str) and settings and _is_count(arrays) and packed
+
+
+def is_packed(value: Any, arrays: int) -> bool:
+    """True for what `torch_state` makes of numbers, texts and tensors.
+
+    Args:
+        value: What it gave, or a part of it.
+        arrays: How many arrays go with it.
+    """
+    if isinstance(value, list):
+        return all(is_packed(each, arrays) for each in value)
+    if not isinstance(value, Mapping):
+        return value is None or type(value) in (bool, int, float, str)
+    if "array" in value:
+        return _is_count(value["array"]) and value["array"] < arrays and len(value) == 3
+    if "tuple" in value:
+        return isinstance(value["tuple"], list) and is_packed(value["tuple"], arrays)
+    entries = value["entries"].items()
+    return all(isinstance(key, str) and is_packed(each, arrays) for key, each in entries)
+
+
 def _sets_python(value: Any) -> bool:
     random.Random().setstate(python_numbers(value))
     return True
@@ -108,6 +135,10 @@ _FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "scheduler.input_shape": (_is_shape, "null, or a shape and where it is from"),
     "scheduler.compression": (_is_compression, "cuts, what they kept, and notes"),
     "state.callbacks": (_list_of(_is_memory), "a list of callbacks and what they remember"),
+    "state.torch": (
+        lambda v: v is _ABSENT or _list_of(_is_optimizer)(v),
+        "a list of optimizers of torch and what they knew",
+    ),
     "state.python": (_sets_python, "a state of Python's random numbers"),
     "state.numpy": (_sets_numpy, "a state of numpy's random numbers"),
 }

@@ -1,7 +1,8 @@
 """What a backup keeps of a training beside its weights and ranks.
 
 The state of random layers and of stateful RNN layers, that of Python's, numpy's and Keras's
-own random numbers and the backend's, and what callbacks remember of the epochs so far.
+own random numbers and the backend's, that of torch's own optimizers, and what callbacks remember
+of the epochs so far.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.training.backup_form import numpy_numbers, python_numbers
+from reducible_train.errors import ArgumentError
+from reducible_train.training.backup_form import is_packed, numpy_numbers, python_numbers
 from reducible_train.training.comparisons import marks_of, set_marks
 
 Arrays = dict[str, np.ndarray]
@@ -23,15 +25,21 @@ _GLOBAL = "global_seed"
 _BACKEND = "backend/"  # before the devices of its generators
 
 
-def state_of(model: Any, callbacks: Sequence[Any]) -> tuple[State, Arrays]:
+def state_of(
+    model: Any, callbacks: Sequence[Any], optimizers: Sequence[Any]
+) -> tuple[State, Arrays]:
     """All there is to keep.
 
     Args:
         model: The model, its variables up to date.
         callbacks: Those that compare epochs, in their order.
+        optimizers: Torch's own optimizers that step the model, in their order.
 
     Returns:
         Plain JSON values, and the arrays that go with them.
+
+    Raises:
+        ArgumentError: An optimizer knows what no file can hold.
     """
     arrays = {f"state/{i}": _plain(v) for i, v in enumerate(_keras.passing_state(model))}
     if _keras.global_seed() is not None:
@@ -47,17 +55,45 @@ def state_of(model: Any, callbacks: Sequence[Any]) -> tuple[State, Arrays]:
             else:
                 marks[name] = value if value is None or isinstance(value, int) else float(value)
         memories.append({"of": type(callback).__name__, "marks": marks})
+    torch = []
+    for number, optimizer in enumerate(optimizers):
+        known, more = _keras.torch_state(optimizer, model.weights)
+        _check_packed(optimizer, known, len(more))
+        torch.append(
+            {
+                "of": type(optimizer).__name__,
+                "groups": _keras.torch_settings(optimizer),
+                "known": known,
+                "arrays": len(more),
+            }
+        )
+        arrays |= {_of_torch(number, i): _plain(v) for i, v in enumerate(more)}
     version, numbers, following = random.getstate()
     name, keys, *rest = np.random.get_state()
     return {
         "callbacks": memories,
+        "torch": torch,
         "python": [version, list(numbers), following],
         "numpy": [name, np.asarray(keys).tolist(), *rest],
     }, arrays
 
 
+def _check_packed(optimizer: Any, known: Mapping[str, Any], arrays: int) -> None:
+    """Refuse what an optimizer knows if it is more than numbers and tensors."""
+    if not all(is_packed(each, arrays) for each in known.values()):
+        raise ArgumentError(
+            "RankBackupAndRestore can keep numbers, texts, lists and tensors of torch's optimizers."
+            f" Received: {type(optimizer).__name__}, whose state has other objects. Leave the "
+            "backup out, or keep them elsewhere."
+        )
+
+
 def misfit_of(
-    model: Any, callbacks: Sequence[Any], state: Mapping[str, Any], arrays: Arrays
+    model: Any,
+    callbacks: Sequence[Any],
+    state: Mapping[str, Any],
+    arrays: Arrays,
+    optimizers: Sequence[Any],
 ) -> str | None:
     """Why a state cannot be put back, as a sentence; `None` if it can."""
     kept = [each.get("of") for each in state.get("callbacks", ())]
@@ -68,6 +104,14 @@ def misfit_of(
             f"Received: {', '.join(there) or 'none'}. Give the same, or remove the folder to "
             "begin anew."
         )
+    kept = [_told(each["of"], each["groups"]) for each in state.get("torch", ())]
+    there = [_told(type(each).__name__, each.param_groups) for each in optimizers]
+    if kept != there:
+        return (
+            f"the optimizers of torch.optim that stepped it were {', '.join(kept) or 'none'}. "
+            f"Received: {', '.join(there) or 'none'}. Make the same before fit begins, or remove "
+            "the folder to begin anew."
+        )
     shapes = [tuple(int(n) for n in v.shape) for v in _keras.passing_state(model)]
     found = [value.shape for name, value in arrays.items() if name.startswith("state/")]
     if shapes != found:
@@ -77,7 +121,7 @@ def misfit_of(
         )
     if not arrays.keys() >= _remembered(state):
         return (
-            "what callbacks remember of the epochs is not all there. Received: a file of state "
+            "what callbacks and optimizers remember is not all there. Received: a file of state "
             f"with {', '.join(arrays) or 'nothing in it'}. Remove the folder to begin anew."
         )
     for device, numbers in _keras.backend_numbers().items():
@@ -91,6 +135,10 @@ def misfit_of(
     return None
 
 
+def _told(name: str, groups: Sequence[Any]) -> str:
+    return f"{name} ({len(groups)} group{'s' * (len(groups) != 1)})"
+
+
 def _numbers_in(arrays: Arrays) -> Arrays:
     """The states of the backend's generators by device; none in an older backup."""
     return {
@@ -101,8 +149,12 @@ def _numbers_in(arrays: Arrays) -> Arrays:
 
 
 def _remembered(state: Mapping[str, Any]) -> set[str]:
-    """The names of the arrays that callbacks remember."""
+    """The names of the arrays that callbacks, and optimizers of torch, remember."""
     return {
+        _of_torch(number, index)
+        for number, optimizer in enumerate(state.get("torch", ()))
+        for index in range(optimizer["arrays"])
+    } | {
         _mark(number, name, index)
         for number, memory in enumerate(state.get("callbacks", ()))
         for name, value in memory["marks"].items()
@@ -112,7 +164,11 @@ def _remembered(state: Mapping[str, Any]) -> set[str]:
 
 
 def put_back(
-    model: Any, callbacks: Sequence[Any], state: Mapping[str, Any], arrays: Arrays
+    model: Any,
+    callbacks: Sequence[Any],
+    state: Mapping[str, Any],
+    arrays: Arrays,
+    optimizers: Sequence[Any],
 ) -> None:
     """Put back what `state_of` gave, once `misfit_of` knows nothing against it."""
     for number, variable in enumerate(_keras.passing_state(model)):
@@ -120,6 +176,12 @@ def put_back(
     if _GLOBAL in arrays:
         _keras.global_seed(make=True).assign(arrays[_GLOBAL])
     _keras.set_backend_numbers(_numbers_in(arrays))
+    for number, optimizer in enumerate(optimizers):
+        kept = state["torch"][number]
+        values = [arrays[_of_torch(number, i)] for i in range(kept["arrays"])]
+        known = _keras.as_torch_state(kept["known"], values, model.weights)
+        _keras.put_torch_state(optimizer, model.weights, known)
+        _keras.put_torch_settings(optimizer, kept["groups"])
     for number, (callback, memory) in enumerate(zip(callbacks, state["callbacks"], strict=True)):
         marks = {
             name: [arrays[_mark(number, name, i)] for i in range(value["arrays"])]
@@ -134,6 +196,10 @@ def put_back(
 
 def _mark(number: int, name: str, index: int) -> str:
     return f"callback/{number}/{name}/{index}"
+
+
+def _of_torch(number: int, index: int) -> str:
+    return f"torch/{number}/{index}"
 
 
 def _plain(variable: Any) -> np.ndarray:

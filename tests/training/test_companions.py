@@ -661,6 +661,12 @@ def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
             fit(scheduler, backup)
 
 
+def _knowing(value):
+    """An optimizer of torch's, and what it would know of one variable."""
+    return [{"of": "Adam", "groups": [{"lr": 0.1}], "known": value, "arrays": 1}]
+
+
+_ARRAYS = ((1, {"dtype": "int32"}), (-1, {"dtype": "int32"}), (0, {}))
 ALTERED = {
     "epochs": (-1, True, "no"),
     "averages": (3, [1], None),
@@ -675,6 +681,11 @@ ALTERED = {
     "scheduler.compression.taken_in": (3,),
     "state.callbacks": (..., 3, "no", None, [1], [{"of": "RankEarlyStopping"}]),
     "state.callbacks.0.marks": (..., 3, {"best": "no"}, {"best": {}}),
+    "state.torch": (
+        *(3, [1], [{"of": "Adam"}], _knowing(3), _knowing({"no": 1})),
+        *(_knowing({"0": each}) for each in ({}, {"tuple": 3}, {"entries": {"step": [{}]}})),
+        *(_knowing({"0": {"array": i, "device": None} | more}) for i, more in _ARRAYS),
+    ),
     "state.python": (..., 3, [3, [1], None], [1]),
     "state.numpy": (..., 3, ["no", [1], 0, 0, 0.0], ["MT19937", "no", 0, 0, 0.0]),
 }
@@ -687,6 +698,11 @@ def test_a_backup_with_a_value_of_another_form_is_refused_and_the_model_left(tmp
     fit(scheduler, stop, backup, epochs=1)
     file, model = tmp_path / "state.json", zoo.compiled(zoo.sequential(), "sgd")
     whole = file.read_text()
+    state = json.loads(whole)
+    state["state"]["torch"] = _knowing({"0": {"entries": {}}})
+    file.write_text(json.dumps(state))
+    with pytest.raises(FormatError, match=r"that stepped it were Adam \(1 group\)\. .*: none\."):
+        fit(scheduler, stop, backup, model=model)
     for path, value in ((path, value) for path, values in ALTERED.items() for value in values):
         state = json.loads(whole)
         *way, last = (int(each) if each == "0" else each for each in path.split("."))
