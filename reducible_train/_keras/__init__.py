@@ -95,6 +95,7 @@ from reducible_train._keras.functions import (
 )
 from reducible_train._keras.gradients import DIFFERENTIABLE
 from reducible_train._keras.holders import find_holders, torch_optimizers
+from reducible_train._keras.ignored import weights_of_counted
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_state import (
     has_free_lengths,
@@ -130,7 +131,7 @@ from reducible_train._keras.metrics import (
     numbers_in,
     several_numbers,
 )
-from reducible_train._keras.nested import arrays_in, map_arrays
+from reducible_train._keras.nested import are_nested_alike, arrays_in, map_arrays
 from reducible_train._keras.normalization import GraphsOf
 from reducible_train._keras.optimizers import (
     all_optimizers,
@@ -234,6 +235,7 @@ __all__ = [
     "allocate",
     "answers",
     "answers_once",
+    "are_nested_alike",
     "arrays_in",
     "arrays_of_fit",
     "as_it_was",
@@ -406,6 +408,7 @@ __all__ = [
     "walk_state",
     "warm_up_learning_rate",
     "weighs_nothing",
+    "weights_of_counted",
     "when_broken_off",
     "without_compilation",
     "without_lambda_warnings",

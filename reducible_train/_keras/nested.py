@@ -20,6 +20,15 @@ def map_arrays(function: Callable[..., Any], *parts: Any) -> Any:
     )
 
 
+def are_nested_alike(one: Any, other: Any) -> bool:
+    """True if two structures have the same places."""
+    try:
+        keras.tree.assert_same_structure(one, other)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _is_there(value: Any) -> bool:
     """False for `None`, and for what TensorFlow and Keras make of it in datasets."""
     kind = type(value).__name__

@@ -116,6 +116,12 @@ ATTRIBUTES = (
     PrivateName(_MODEL, "make_test_function", "(force=)", "notice that a fit was broken off"),
     PrivateName(_MODEL, "make_train_function", "(force=)", "a train function in mid-fit"),
     PrivateName(_MODEL, "train_function", "function", "thrown away when variables are dead"),
+    PrivateName(
+        "keras.losses.SparseCategoricalCrossentropy",
+        "_fn_kwargs",
+        "dict",
+        "the axis of its classes",
+    ),
     PrivateName("keras.Sequential", "_functional", "Functional", "bookkeeping: the graph it hides"),
     PrivateName(_FUNCTIONAL, "_inputs_struct", "KerasTensor | list | dict", "inputs, as nested"),
     PrivateName(_FUNCTIONAL, "_run_through_graph", "(inputs, call_fn=)", "copy a graph"),

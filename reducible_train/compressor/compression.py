@@ -333,13 +333,14 @@ class Compression:
     def learn_from(self, samples: Samples | None) -> None:
         """Give the data that the criterion, or who else is `asking`, waits for.
 
-        `None` if there will be none: then it is judged by what there is. Samples of weight 0 say
-        nothing of the loss that is trained, so only the answers hear of them.
+        `None` if there will be none: then it is judged by what there is. Samples of weight 0, or
+        with targets that the loss ignores, say nothing of the loss that is trained, so only the
+        answers hear of them.
         """
         if samples is not None:
             self.answers.learn_from(samples)
             samples = samples.counting
-        self.samples = None if samples is None else samples.heard
+        self.samples = None if samples is None else samples.heard(self.model)
         self._comes = False
         self.judge = self._judged_by(kernels=self.survey.compressible, samples=samples)
         told = (*listening_notes(self.model, self.judge.criterion), *self.judge.notes)

@@ -54,7 +54,10 @@ def outputs_of(
     batches = list(batches_for(model, samples, evaluated))
     told, metrics = _keras.answers(model, batches, judged=judged)
     are_counted = samples.are_counted
-    weights = [told_apart(batch)[0] if are_counted else None for batch in batches]
+    weights = [
+        told_apart((x, y, _keras.weights_of_counted(model, y, w if are_counted else None)))[0]
+        for x, y, w in batches
+    ]
     return Answers(
         tuple(
             {each.name: (each.values, _counts(each, shares)) for each in outputs}

@@ -34,6 +34,7 @@ class SampleCollector:
     def __init__(self, model: Any, enough: int, room: float = float("inf")):
         self.enough = enough
         self.count = 0
+        self._model = model
         self._room = room
         self._spare = ROOM  # bytes, for samples of weight 0
         self._own = _keras.has_own_step(model)
@@ -62,7 +63,7 @@ class SampleCollector:
 
     def samples(self) -> Samples:
         """What was seen so far of a weight above 0."""
-        return joined([counting_samples(each) for each in self._batches])
+        return joined([self._counting(each) for each in self._batches])
 
     def every(self) -> Samples:
         """What was seen so far, whatever it weighs, if that is not too much to keep."""
@@ -73,15 +74,18 @@ class SampleCollector:
             _keras.map_arrays(_keras.host_value, part)
             for part in _keras.parts_of(batch, own=self._own)
         )
-        counting = counting_samples((x, y, weight))
+        counting = self._counting((x, y, weight))
         size, counts = (_size(each) for each in ((x, y, weight), counting))
         self.count += count_of(counting[0])
         self._room -= counts
         had_room, self._spare = self._spare >= 0, self._spare - (size - counts)
         if had_room and self._spare < 0:  # all of them or none: Keras divides by their number
-            self._batches = [counting_samples(each) for each in self._batches]
+            self._batches = [self._counting(each) for each in self._batches]
         self._batches.append((x, y, weight) if self._spare >= 0 else counting)
         return not self._is_enough
+
+    def _counting(self, batch: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        return counting_samples(batch, self._model)
 
 
 def _size(batch: Any) -> int:

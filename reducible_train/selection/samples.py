@@ -93,13 +93,20 @@ class Samples:
         parts = (self, *self.more)
         return all(are_counts(_keras.arrays_in(part.weight)) for part in parts)
 
-    @property
-    def heard(self) -> Samples:
-        """The same as a criterion hears them: each once, where weights cannot say how often."""
-        if self.are_counted:
-            return self
-        more = (replace(each, weight=None) for each in self.more)
-        return replace(self, weight=None, more=tuple(more))
+    def heard(self, model: Any) -> Samples:
+        """Those of weight above 0, as a criterion hears them.
+
+        What the loss of the model ignores has weight 0; each sample counts once, where weights
+        cannot say how often it is there.
+        """
+        are_counted = self.are_counted
+
+        def heard(part: Samples) -> Samples:
+            given = part.weight if are_counted else None
+            weight = _keras.weights_of_counted(model, part.y, given)
+            return replace(part, weight=weight, more=tuple(map(heard, part.more)))
+
+        return heard(self).counting
 
     @property
     def counting(self) -> Samples:
@@ -168,26 +175,38 @@ def told_apart(batch: tuple[Any, Any, Any]) -> tuple[np.ndarray | None, Any]:
     Raises:
         ArgumentError: Weights are negative or not finite.
     """
-    x, _, weight = batch
+    x, y, weight = batch
     if weight is None:
         return None, None
-    ones = np.ones(count_of(x))
-    checked = keras.tree.map_structure(
-        lambda each: checked_weights([ones if each is None else each])[0], weight
-    )
+    count, over_all = count_of(x), keras.tree.map_structure
+    targets = y if _keras.are_nested_alike(y, weight) else over_all(lambda _: None, weight)
+
+    def given(each: Any, target: Any) -> Any:
+        axes = (1,) * (np.ndim(target) - 1)  # of positions, for the loss of a target with some
+        return np.ones((count, *axes)) if each is None else np.asarray(each)
+
+    def left(each: Any, known: np.ndarray) -> np.ndarray:
+        return within_loss(known, shared).reshape(each.shape).astype("float32")
+
+    every = over_all(given, weight, targets)
+    checked = over_all(lambda each: checked_weights([each])[0], every)
     shared = shared_weights(keras.tree.flatten(checked))
-    left = keras.tree.map_structure(lambda each: within_loss(each, shared), checked)
-    return shared, keras.tree.map_structure(lambda each: each.astype("float32"), left)
+    return shared, over_all(left, every, checked)
 
 
-def counting_samples(batch: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+def counting_samples(batch: tuple[Any, Any, Any], model: Any = None) -> tuple[Any, Any, Any]:
     """The samples of a batch that count: those of weight 0 are not observed.
 
     All, where weights cannot say how often they are there.
+
+    Args:
+        batch: Inputs, targets and weights.
+        model: One whose loss ignores what it ignores of the targets; left out, nothing.
     """
-    if not are_counts(_keras.arrays_in(batch[2])):
+    x, y, weight = batch
+    if not are_counts(_keras.arrays_in(weight)):
         return batch
-    weights, _ = told_apart(batch)
+    weights, _ = told_apart((x, y, _keras.weights_of_counted(model, y, weight)))
     if weights is None:
         return batch
     counting = of_samples(weights) > 0

@@ -88,7 +88,7 @@ def factorize(
             `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or a source of
             batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...). A few thousand
             samples do; `"fisher"` needs `y`. Samples count by their weights; positions that a mask
-            hides do not.
+            hides, or a loss ignores, do not.
         rules: Rules for single layers.
         multiple: What ranks are multiples of, such as 8, which hardware multiplies fastest; a
             kernel of which no multiple saves anything stays dense.

@@ -84,10 +84,10 @@ class RankScheduler(keras.callbacks.Callback):
         calibration: Data for the first two, and for `Regrow`, as `model.fit` takes it: `x`,
             `(x, y)` or `(x, y, sample_weight)`, where several inputs are a list or a dictionary, or
             a source of batches of these (a `tf.data.Dataset`, a `PyDataset`, a generator, ...).
-            Samples count by their weights; positions that a mask hides do not. A whole number means
-            so many samples of the fit itself, known before its first step: of arrays at random,
-            of other data the first (on one device; on several it is refused). Left out, 2048 of
-            them, or fewer where these take more than 256 MiB.
+            Samples count by their weights; positions that a mask hides, or a loss ignores, do not.
+            A whole number means so many samples of the fit itself, known before its first step: of
+            arrays at random, of other data the first (on one device; on several it is refused).
+            Left out, 2048 of them, or fewer where these take more than 256 MiB.
         rules: Rules for single layers. Without one an output layer stays dense, unless the
             smallest budget leaves a quarter of the model or less, and outputs would be more than a
             third of that.

@@ -431,6 +431,7 @@ def things(tmp_path_factory) -> dict[str, Any]:
         "keras.optimizers.OptimizerMap": several._optimizer_map,
         "keras.optimizers.LossScaleOptimizer": keras.optimizers.LossScaleOptimizer(decay),
         "keras.Variable": kernel,
+        "keras.losses.SparseCategoricalCrossentropy": keras.losses.SparseCategoricalCrossentropy(),
         "keras.metrics.Metric": keras.metrics.MeanAbsoluteError(),
         "keras.src.trainers.compile_utils.CompileLoss": model._compile_loss,
         "keras.src.trainers.compile_utils.CompileMetrics": model._compile_metrics,

@@ -15,6 +15,7 @@ from reducible_train.linalg.moments import Counts, Moments
 from reducible_train.selection import sample_collector
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.sample_collector import SampleCollector
+from reducible_train.selection.samples import Samples
 from reducible_train.selection.statistics import collect
 
 L = keras.layers
@@ -119,6 +120,119 @@ def test_positions_of_weight_zero_are_not_heard(needs):
     )
     counts = observed(model, (x, y, weights), needs)
     assert [c[0].inputs.count for c in counts.values()] == [pytest.approx(weights.sum())] * 3
+
+
+@pytest.mark.parametrize("given", ["whole samples", "one output"])
+def test_weights_of_samples_count_where_a_loss_is_of_positions(given):
+    """As Keras takes them, with an axis more, or for another output alone."""
+    model, x, y, _ = of_positions()
+    rng = np.random.default_rng(1)
+    weights = rng.integers(3, size=(16, 1)) * 1.0
+    positions = {"seg": np.repeat(weights, 5, axis=1), "depth": np.repeat(weights, 5, axis=1)}
+    some, more = {"seg": weights, "depth": weights}, positions
+    if given == "one output":
+        some, more = (
+            {"seg": positions["seg"], "depth": None},
+            {**positions, "depth": np.ones((16, 5))},
+        )
+    assert_same(observed(model, (x, y, some), BOTH), observed(model, (x, y, more), BOTH))
+
+
+# --- targets that a loss ignores ----------------------------------------------------------
+
+
+def of_positions(form=dict, outputs=2):
+    """A model that keeps positions apart, with rubbish where one of its losses ignores them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 6))
+    h = L.Dense(7, "tanh", name="h")(L.Dense(8, "tanh", name="first")(inputs))
+    heads = [L.Dense(3, "softmax", name="seg")(h), L.Dense(2, name="depth")(h)][:outputs]
+    losses = [keras.losses.SparseCategoricalCrossentropy(ignore_class=-1), "mse"][:outputs]
+    rng = np.random.default_rng(0)
+    y = [rng.integers(3, size=(16, 5)), rng.integers(-1, 2, size=(16, 5, 2))][:outputs]
+    void = rng.random((16, 5)) < 0.4
+    void[::4] = True
+    y[0][void] = -1
+    x = rng.normal(size=(16, 5, 6))
+    x[void] *= 50
+    if outputs == 1:
+        model, y = keras.Model(inputs, heads[0]), y[0]
+    else:
+        model = keras.Model(inputs, nested(form, heads))
+        y = nested(form, y)
+    model.compile("sgd", nested(form, losses))
+    return model, x.astype("float32"), y, void
+
+
+def nested(form, parts):
+    return dict(zip(["seg", "depth"], parts, strict=False)) if form is dict else parts
+
+
+@NEEDS
+@pytest.mark.parametrize("form", [dict, list])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_what_a_loss_ignores_has_weight_0(form, outputs, needs):
+    """Of that output: its number may be a target of another."""
+    model, x, y, void = of_positions(form, outputs)
+    given, weight = Samples(x, y), 1.0 * ~void
+    if outputs == 2:
+        weight = nested(form, [weight, np.ones((16, 1))])
+    else:
+        kept = ~void.all(axis=1)
+        assert len(given.heard(model)) == kept.sum(), "whole samples are not observed"
+    expected = Samples(x, y, weight).counting
+    kernels = find_kernels(model)
+    found, wanted = (collect(model, kernels, s, needs) for s in (given.heard(model), expected))
+    assert_same(found, wanted)
+    if outputs == 1:
+        assert found["first/kernel"][0].inputs.count == (~void).sum()
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_ignored_targets_weigh_nothing_on_top_of_weights(axis):
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=255, axis=axis)
+    model = keras.Sequential([keras.Input((4, 4)), L.Dense(4)])
+    y = np.array([[0, 1, 255, 2], [255, 255, 255, 255], [3, 0, 1, 2]])
+    more = np.expand_dims(y, axis)
+    counts = y != 255
+
+    def found(y, weight):
+        return _keras.weights_of_counted(model, y, weight)
+
+    assert found(y, None) is None, "not compiled"
+    model.compile("sgd", loss)
+    np.testing.assert_array_equal(found(y, None), counts)
+    np.testing.assert_array_equal(found(more, None), counts)
+    np.testing.assert_array_equal(found(y, np.array([2, 1, 0])), counts * [[2], [1], [0]])
+    np.testing.assert_array_equal(found(y, np.array([[2], [1], [0]])), counts * [[2], [1], [0]])
+    weights = np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(found(y, weights), counts * weights)
+    assert found(y[2:], weights[2:]) is not None
+    assert found(y[2:], None) is None, "nothing is ignored"
+    model.compile("sgd", {"only": loss})
+    np.testing.assert_array_equal(found(y, None), counts)
+    np.testing.assert_array_equal(found([y], None)[0], counts)
+
+
+@pytest.mark.parametrize("source", ["fit", "batches", "calibration"])
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_what_a_loss_ignores_changes_no_factor(criterion, source):
+    """Nor what is told of the answers."""
+    _, x, y, void = of_positions(outputs=1)
+    found = []
+    for size in (1.0, 30.0):
+        model, *_ = of_positions(outputs=1)
+        model.optimizer.learning_rate = 0.0
+        given = np.where(void[..., None], size * x, x)
+        data = tf.data.Dataset.from_tensor_slices((given, y)).batch(8)
+        calibration = (given, y) if source == "calibration" else None
+        scheduler = RankScheduler(rank=2, criterion=criterion, calibration=calibration)
+        fit = {"x": data} if source == "batches" else {"x": given, "y": y}
+        model.fit(**fit, shuffle=False, verbose=0, callbacks=[scheduler])
+        error = scheduler.report.cuts[0].output_error
+        found.append([*(np.array(w) for w in model.weights), np.array(error or 0.0)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
