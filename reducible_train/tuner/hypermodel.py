@@ -60,6 +60,7 @@ from reducible_train.tuner.keras_tuner_side import (
     Saved,
     Savers,
     TunerTrial,
+    compiled_by,
     goal_of,
     seed_of,
     write_reason,
@@ -328,12 +329,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         if has_stock_trials(tuner):
             check_fit(tuner, asked)
         self._checked.discard(str(folder))
-        own = [getattr(tuner, name, None) for name in ("optimizer", "loss", "metrics")]
-        compiles = not self.start.model.compiled or any(each is not None for each in own)
-        told = self._told_of(tuner, None if compiles else self.start.model, asked)
-        if compiles:
-            del told["training"]
-        self.check_folder(folder, told)
+        self.check_folder(folder, self._told_of(tuner, asked))
         self._asked, self._tuner = asked, tuner
         try:
             yield
@@ -493,15 +489,15 @@ class RankHyperModel(keras_tuner.HyperModel):
             return
         check_fit(trial.tuner, arguments)
         check_search(self.plan, trial, model, arguments)
-        told = self._told_of(trial.tuner, model, self._asked or arguments)
+        told = self._told_of(trial.tuner, self._asked or arguments)
         self._folder.opened(trial.project, told)
         trial.keep_begun()
         self._checked.add(place)
 
-    def _told_of(self, tuner: Any, model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _told_of(self, tuner: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What a tuner is asked for, and what its trials are trained on and how."""
         data = {**arguments, "calibration": self.plan.calibration}
-        compiled = None if self.start.builds else model
+        compiled = compiled_by(tuner, None if self.start.builds else self.start.model)
         told = training_of(type(tuner).__name__, compiled, data)
         executions = int(getattr(tuner, "executions_per_trial", 1))
         if executions > 1:

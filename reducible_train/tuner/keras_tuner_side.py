@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -59,6 +60,27 @@ def goal_of(objective: Any) -> dict[str, str]:
     """What a tuner makes best, in plain values."""
     several = getattr(objective, "name_to_direction", None)
     return dict(several or {objective.name: objective.direction})
+
+
+def compiled_by(tuner: Any, model: Any) -> Any:
+    """What has the optimizer and the loss with which a tuner trains a model.
+
+    Args:
+        tuner: The tuner, which compiles each model anew where it was given anything for that.
+        model: The model as it came; `None` where it is another one in each trial.
+
+    Returns:
+        The model where it is trained as it came, or something with these two; what nobody knows
+        before a trial is `None`.
+    """
+    given = {name: getattr(tuner, name, None) for name in ("optimizer", "loss", "metrics")}
+    if not any(given.values()):  # as keras-tuner asks
+        return model
+    optimizer = given["optimizer"] or getattr(model, "optimizer", None)
+    return SimpleNamespace(
+        optimizer=optimizer and keras.optimizers.get(optimizer),
+        loss=given["loss"] or getattr(model, "loss", None),
+    )
 
 
 @dataclass

@@ -24,7 +24,8 @@ def training_of(tuner: str, model: Any | None, arguments: Mapping[str, Any]) -> 
 
     Args:
         tuner: Name of the tuner's class.
-        model: A model of it, compiled; `None` where each trial compiles its own.
+        model: A model of it, or what has its optimizer and its loss, as far as they are known;
+            `None` where each trial compiles its own.
         arguments: Those of `model.fit`, by name, and the `calibration` of the hypermodel.
 
     Returns:
@@ -70,10 +71,12 @@ def _compiled(model: Any) -> tuple[dict[str, Any], list[str]]:
     The names of those that the optimizer would have by itself come second: another version of Keras
     may lack them.
     """
-    optimizer, loss = model.optimizer, getattr(model, "loss", None)
-    found: dict[str, Any] = {"optimizer": type(optimizer).__name__}
-    numbers, usual = _configured(optimizer)
-    found |= numbers
+    optimizer, loss = getattr(model, "optimizer", None), getattr(model, "loss", None)
+    found: dict[str, Any] = {}
+    usual: list[str] = []
+    if optimizer is not None:
+        numbers, usual = _configured(optimizer)
+        found = {"optimizer": type(optimizer).__name__, **numbers}
     if loss is not None:
         found["loss"] = _loss(loss)
     if isinstance(loss, keras.losses.Loss):

@@ -596,6 +596,21 @@ def test_each_search_of_one_hypermodel_is_compared_with_its_folder(tmp_path):
         tuner.search(X, Y, **(FIT | {"epochs": 2}))
 
 
+@pytest.mark.parametrize("start", [network(), network])
+def test_what_a_tuner_compiles_with_is_compared_also_where_all_trials_are_done(start, tmp_path):
+    given = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["acc"]}
+    once = {"objective": "val_loss", "trials": 1, "fit": {"epochs": 1}}
+    search(tmp_path, hypermodel(start), **(once | given))
+    for words, more in (
+        (r"\(epochs 1, now 2\)", {"fit": {"epochs": 2}}),
+        (r"\(learning_rate 0.001, now 0.5\)", {"optimizer": keras.optimizers.Adam(0.5)}),
+        (r"\(loss sparse_categorical_crossentropy, now mse\)", {"loss": "mse"}),
+    ):
+        with pytest.raises(SearchError, match=words):
+            search(tmp_path, hypermodel(start), **(once | given | more))
+    search(tmp_path, hypermodel(start), **(once | given | {"trials": 2}))
+
+
 def test_numbers_of_numpy_are_settings_like_others(tmp_path):
     def told(kind):
         names = ("epochs", "batch_size", "steps_per_epoch", "validation_steps")
