@@ -83,6 +83,7 @@ class TrialPlan:
         calibration: As a `RankScheduler` takes it.
         latency: True to measure the seconds of a batch.
         analysis: By which trials of criterion `"measured"` share their budgets.
+        varies: True where each may have other layers, so that rules and floors may lack theirs.
     """
 
     space: SearchSpace
@@ -91,6 +92,7 @@ class TrialPlan:
     calibration: Any = None
     latency: bool = False
     analysis: MeasuredLosses | None = None
+    varies: bool = False
 
     def quality(self, model: Any, monitor: str | None = None, mode: str = "auto") -> Quality:
         """What tells how good a model is.
@@ -203,7 +205,9 @@ def evaluate_settings(
     values = _values_of(settings)
     begun = start if isinstance(start, Start) else Start(start)
     ruled = checked_rules(rules)
-    plan = TrialPlan(space, objective, ruled, calibration, latency, losses_of(analysis))
+    plan = TrialPlan(
+        space, objective, ruled, calibration, latency, losses_of(analysis), begun.takes_settings
+    )
     check_measured(space, plan.analysis)
     drawn_by_engine = keras_tuner.HyperParameters()
     drawn_by_engine.values = dict(values)
@@ -339,6 +343,7 @@ def run_trial(
         rules=plan.rules,
         calibration=plan.calibration,
         losses=plan.analysis,
+        layers_of=model if plan.varies else None,
     )
     best = BestEpoch(scheduler, quality.monitor, quality.sign, save, threshold)
     others = callbacks_of(fit_kwargs)

@@ -18,7 +18,9 @@ from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.trial_settings import check_floors, scheduler_of
 
 
-def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -> None:
+def check_feasible(
+    space: SearchSpace, rules: Sequence[LayerRule], model: Any, *, varies: bool = False
+) -> None:
     """Refuse a space whose smallest budgets no ranks meet; tell where only some floors forbid them.
 
     Budgets of measures that are tried or encoded, such as latency, are known in a trial alone.
@@ -27,6 +29,7 @@ def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -
         space: What is chosen.
         rules: The user's rules for single layers.
         model: The dense start; of one without weights nothing is known yet.
+        varies: True where other trials may have other layers, which floors and rules are for.
 
     Raises:
         RankError: The smallest budgets of the space are met by no ranks above its smallest floors.
@@ -34,15 +37,18 @@ def check_feasible(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -
     """
     if not _keras.has_weights(model):
         return
-    check_floors(space, rules, model)
+    if not varies:
+        check_floors(space, rules, model)
+    part = _keras.trained_model(model)
+    layers_of = part if varies else None
     try:
-        _plan(space, rules, model, min)
+        _plan(space, rules, part, min, layers_of)
     except RankError as error:
         raise RankError(f"`budget` of the search space goes too low: {error}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ShortfallWarning)  # it was told by the first look
-            _plan(space, rules, model, max)
+            _plan(space, rules, part, max, layers_of)
     except RankError as error:
         reason = str(error).splitlines()[0]
         warnings.warn(
@@ -77,7 +83,11 @@ def warn_of_limit(space: SearchSpace, objective: SearchObjective | None) -> None
 
 
 def _plan(
-    space: SearchSpace, rules: Sequence[LayerRule], model: Any, floor: Callable[..., Any]
+    space: SearchSpace,
+    rules: Sequence[LayerRule],
+    part: Any,
+    floor: Callable[..., Any],
+    layers_of: Any,
 ) -> None:
     """Look for ranks that meet the smallest budgets with the smallest floors and multiples, or the
     largest.
@@ -88,8 +98,7 @@ def _plan(
             told[each.name] = min(each.values)
         elif each.name == "multiple" or each.name.startswith("min_rank/"):
             told[each.name] = floor(each.values)
-    asked = scheduler_of(told, epochs=1, rules=rules).settings
-    part = _keras.trained_model(model)
+    asked = scheduler_of(told, epochs=1, rules=rules, layers_of=layers_of).settings
     known = [each for each in asked.measures if _is_known(each, part)]
     if not known:
         return
@@ -99,7 +108,7 @@ def _plan(
         for name, value in told.items()
         if not name.startswith("budget/") or name.removeprefix("budget/") in names
     }
-    asked = scheduler_of(left, epochs=1, rules=rules).settings
+    asked = scheduler_of(left, epochs=1, rules=rules, layers_of=layers_of).settings
     Compression(part, asked.target, measure=known, rules=asked.rules, multiple=asked.multiple)
 
 

@@ -219,7 +219,7 @@ def _lost(
     """What a budget is foreseen to lose right after its cut, shared by the analysis."""
     told = {each.name: each.values[0] for each in space.domains}
     told |= {"criterion": AUTO, "allocation": AUTO}
-    asked = scheduler_of(told, epochs=1, rules=rules).settings
+    asked = scheduler_of(told, epochs=1, rules=rules, layers_of=part).settings
     measured = asked_of(asked, criterion=MEASURED, analysis=losses)
     compression = Compression(part, **measured)
     return lambda budget: losses.unit * compression.foreseen_loss(0.0, budget)

@@ -16,6 +16,7 @@ from typing import Any
 
 import keras_tuner
 
+from reducible_train import _keras
 from reducible_train.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -23,6 +24,7 @@ from reducible_train.errors import (
     ReducibleError,
     first_sentence,
 )
+from reducible_train.layers import find_kernels
 from reducible_train.saving.model_file import load_weights_into
 from reducible_train.selection import fingerprints
 from reducible_train.selection.measured import losses_of
@@ -69,15 +71,17 @@ from reducible_train.tuner.names import check_names, declare, names_apart
 from reducible_train.tuner.one_search import search_alone
 from reducible_train.tuner.project import Folder
 from reducible_train.tuner.reference import dense_quality
-from reducible_train.tuner.search_checks import check_search, quality_of
+from reducible_train.tuner.search_checks import check_search, check_size, quality_of
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trained_on import training_of
 from reducible_train.tuner.trial_settings import (
+    applied,
     check_kinds,
     check_measured,
     check_space,
     checked_rules,
     direction_of,
+    rules_of,
 )
 
 _OF_LOGS = "A metric of the logs is told to the tuner: objective='val_accuracy'."
@@ -174,16 +178,19 @@ class RankHyperModel(keras_tuner.HyperModel):
         check_measured(space, losses)
         self.start = Start(model, custom_objects)
         check_names(space, self.start.asked)
-        check_feasible(space, ruled, self.start.model)
+        varies = self.start.takes_settings
+        check_feasible(space, ruled, self.start.model, varies=varies)
         warn_of_limit(space, objective)
         if losses is None:
             self.foresight = begin(space, objective, self.start.model)
         else:
             self.foresight = foresee(losses, space, objective, ruled, self.start.model)
             space = self.foresight.space
-        self.plan = TrialPlan(space, objective, ruled, calibration, latency, losses)
+        self.plan = TrialPlan(space, objective, ruled, calibration, latency, losses, varies)
         if self.start.model.compiled and space.learning_rate is not None:
             set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
+        self._idle = rules_of(space, ruled) if varies else []  # of no model so far
+        self._note_layers(self.start.model)
         self._fingerprint = "" if self.start.varies else fingerprints.of_weights(self.start.model)
         self._savers = Savers()
         self._checked: set[str] = set()
@@ -236,6 +243,7 @@ class RankHyperModel(keras_tuner.HyperModel):
             self._keep_reason(hp, error)
             raise
         self._warn_of_size(model)
+        self._note_layers(model)
         if not model.compiled:  # keras-tuner asks for these before it compiles with its own
             model.optimizer = model.loss = None
         model.load_weights = types.MethodType(partial(_load_weights, self._folder), model)
@@ -326,10 +334,14 @@ class RankHyperModel(keras_tuner.HyperModel):
         """
         folder = Path(tuner.project_dir)
         asked = fit_arguments(self.start.model, args, kwargs)
+        if not self.plan.varies:
+            check_size(tuner, self.start.model)
         if has_stock_trials(tuner):
             check_fit(tuner, asked)
         self._checked.discard(str(folder))
         self.check_folder(folder, self._told_of(tuner, asked))
+        if self._idle and not getattr(tuner.oracle, "trials", {}):
+            self._warn_of_rules()
         self._asked, self._tuner = asked, tuner
         try:
             yield
@@ -428,6 +440,24 @@ class RankHyperModel(keras_tuner.HyperModel):
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _note_layers(self, model: Any) -> None:
+        """See for which rules and floors a model of a function has a kernel."""
+        if self._idle:
+            found = applied(rules_of(self.plan.space, self.plan.rules), model)
+            self._idle = [rule for rule in self._idle if rule not in found]
+
+    def _warn_of_rules(self) -> None:
+        """Tell of rules and floors that may hold nowhere, as one with a wrong pattern does."""
+        kernels = find_kernels(_keras.trained_model(self.start.model))
+        warnings.warn(
+            "Rules and floors should apply to a layer with a kernel in some trial. Received: "
+            f"{', '.join(repr(rule.match) for rule in self._idle)}, which apply to none in all "
+            "models that were built so far; trials without such a layer leave them out. The first "
+            f"model has {', '.join(dict.fromkeys(each.layer_path for each in kernels))}.",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _of_all(
         self, saved: Saved, metrics: dict[str, float], quality: Quality, dense: float | None

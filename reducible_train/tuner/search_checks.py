@@ -108,6 +108,28 @@ def check_search(
         raise SearchError(str(error)) from error
 
 
+def check_size(tuner: Any, model: Any) -> None:
+    """Refuse a bound of the tuner that each trial breaks, as it begins from the dense model.
+
+    Args:
+        tuner: The tuner.
+        model: What all trials begin from.
+
+    Raises:
+        SearchError: It is larger.
+    """
+    bound = getattr(tuner, "max_model_size", None)
+    size = sum(math.prod(each.shape) for each in model.trainable_weights) if model.built else 0
+    if bound and size > bound:
+        raise SearchError(
+            "`max_model_size` of a tuner must leave room for the model that trials begin from, "
+            f"whose ranks fall later. Received: max_model_size={bound} beside one of {size:,} "
+            "parameters to train. Leave it out; to bound what a trial ends with, give "
+            f"objective=QualityAtSize('val_accuracy', limit={bound / size:.3g}) to RankHyperModel, "
+            "or a smaller `budget` to its space."
+        )
+
+
 def _checked_quality(plan: TrialPlan, trial: TunerTrial, model: Any, *, validated: bool) -> Quality:
     """What tells the quality, refused where no trial will report it."""
     try:

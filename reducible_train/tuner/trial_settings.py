@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
+from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.layers import find_kernels
 from reducible_train.selection.feasibility import check_choices
@@ -187,6 +188,7 @@ def scheduler_of(
     goes_on: bool = False,
     rules: Sequence[LayerRule] = (),
     losses: MeasuredLosses | None = None,
+    layers_of: Any = None,
     **others: Any,
 ) -> RankScheduler:
     """The callback that does in a trial what was chosen.
@@ -198,6 +200,7 @@ def scheduler_of(
         goes_on: True where its model has the final ranks of another trial.
         rules: The user's rules for single layers, which come before the floors of the space.
         losses: The analysis by which a trial of criterion `"measured"` shares its budget.
+        layers_of: A model that may lack layers which rules and floors are for: these are left out.
         **others: More arguments of a `RankScheduler`.
     """
     parts = {name: value for name, value in told.items() if name.split("/")[0] == "budget"}
@@ -214,11 +217,12 @@ def scheduler_of(
         criterion = AUTO  # the ranks are there, and the weights are no longer those analysed
     elif criterion == MEASURED and losses is not None:
         others["analysis"] = losses.analysis
+    asked = [*rules, *_floors(told)]
     return RankScheduler(
         falls.get("", falls),
         allocation=told["allocation"],
         criterion=criterion,
-        rules=[*rules, *_floors(told)],
+        rules=asked if layers_of is None else applied(asked, layers_of),
         **others,
     )
 
@@ -249,9 +253,25 @@ def check_floors(space: SearchSpace, rules: Sequence[LayerRule], model: Any) -> 
         before.append(floor)
 
 
+def rules_of(space: SearchSpace, rules: Sequence[LayerRule]) -> list[LayerRule]:
+    """All rules that a trial has, with the smallest floors."""
+    return [*rules, *_floors({each.name: each.values[0] for each in space.domains})]
+
+
 def _floors(told: Mapping[str, Any]) -> list[LayerRule]:
+    """The rules that stand for the floors of a space, in what a trial is told."""
     return [
         LayerRule(name.removeprefix("min_rank/"), min_rank=value)
         for name, value in told.items()
         if name.startswith("min_rank/")
     ]
+
+
+def applied(rules: Sequence[LayerRule], model: Any) -> list[LayerRule]:
+    """The rules that apply to a kernel of a model; of one without weights nobody knows."""
+    part = _keras.trained_model(model)
+    if not _keras.has_weights(part):
+        return list(rules)
+    kernels = [(kernel.layer_path, kernel.layer.name) for kernel in find_kernels(part)]
+    first = [rule_for(rules, *each) for each in kernels]
+    return [rule for rule in rules if any(rule is each for each in first)]

@@ -41,6 +41,13 @@ def refused(words, tmp_path, hyper=None, objective="val_accuracy", data=(X, Y), 
     assert not trials_of(tuner)
 
 
+def test_a_bound_on_the_model_that_trials_begin_from(tmp_path):
+    words = "max_model_size=206 beside one of 412 .* limit=0.5"
+    refused(words, tmp_path, max_model_size=206)
+    refused(words, tmp_path, hypermodel(builder(network())), max_model_size=206)
+    search(tmp_path, hypermodel(), trials=1, max_model_size=412)
+
+
 def test_several_objectives_are_no_sum(tmp_path):
     wanted = [keras_tuner.Objective("val_loss", "min"), "val_accuracy"]
     refused("adds several objectives up as they are", tmp_path, objective=wanted)
@@ -462,6 +469,42 @@ def test_floors_that_change_nothing_are_refused():
         hypermodel(space=space, rules=rules)
     with pytest.raises(ArgumentError, match=r"matches none\. There are hidden, output"):
         hypermodel(space=SearchSpace(budget=0.5, min_rank={"encoder*": (1, 2)}))
+
+
+def of_two_depths(hp):
+    model = network()
+    if hp.Boolean("deep"):
+        layers = [keras.layers.Dense(12, "relu", name="deeper"), *model.layers]
+        model = keras.Sequential([keras.Input((12,)), *layers])
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def test_rules_and_floors_may_be_of_layers_that_some_trials_lack():
+    space = SearchSpace(budget=(0.45, 0.8), min_rank={"dee*": (2, 3)})
+    told, rules = {"budget": 0.7, "min_rank/dee*": 3}, [LayerRule("hidden"), LayerRule("no*")]
+    for deep, left in ((True, ["hidden", "dee*"]), (False, ["hidden"])):
+        own = keras_tuner.HyperParameters()
+        own.values["deep"] = deep
+        known = {"rules": rules, "layers_of": of_two_depths(own)}
+        scheduler = scheduler_of(space.completed_choice(told), 3, **known)
+        assert [rule.match for rule in scheduler.settings.rules] == left
+        given = FIT | {"epochs": 1, "rules": rules}
+        evaluate_settings(of_two_depths, space, {"deep": deep, **told}, X, Y, **given)
+
+
+def test_rules_and_floors_that_hold_in_no_model_so_far_are_told(tmp_path):
+    space = SearchSpace(budget=(0.45, 0.8), min_rank={"deeper": (2, 3), "typo": (2, 3)})
+    hyper = hypermodel(of_two_depths, space, rules=[LayerRule("nowhere", max_rank=9)])
+    tuner = random_search(tmp_path, hyper, trials=1)
+    deep = keras_tuner.HyperParameters()
+    deep.values["deep"] = True
+    with pytest.warns(UserWarning, match="Fractions"):
+        hyper.build(deep)
+    words = "Received: 'nowhere', 'typo', which apply to none .* model has hidden, output"
+    with pytest.warns(UserWarning, match=words):
+        tuner.search(X, Y, **FIT)
+    assert len(trials_of(tuner)) == 1
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 50])
