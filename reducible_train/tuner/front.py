@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_tuner.engine.trial import Trial
+
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError
 from reducible_train.report.figures import finished, new_figure
@@ -16,6 +18,7 @@ from reducible_train.settings.checks import checked_sequence
 from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner.evaluation import COMPACT, LATENCY, SIZE_METRICS
+from reducible_train.tuner.kept_files import TRIAL
 
 # What a trial may cost, in the order of the table; the smaller the better.
 COSTS = ("params_fraction", "flops_fraction", "file_bytes", "latency")
@@ -147,7 +150,7 @@ def pareto(
     It looks at what a search has reported, whatever its objective was, also while it runs.
 
     Args:
-        tuner: Any tuner of keras-tuner over a `RankHyperModel`.
+        tuner: Any tuner of keras-tuner over a `RankHyperModel`, a worker's too.
         quality: The metric that tells how good a model is; left out, that of the search.
         mode: `"max"` or `"min"`; left out, that of the search, or as Keras knows it.
         costs: Metrics that should be small, or one of them; left out, all of `params_fraction`,
@@ -171,7 +174,7 @@ def pareto(
     _check_tuner(tuner)
     if hasattr(tuner.hypermodel, "check_folder"):
         tuner.hypermodel.check_folder(tuner.project_dir)
-    done = [each for each in tuner.oracle.trials.values() if each.status == "COMPLETED"]
+    done = _finished(tuner)
     if not done:
         raise ArgumentError(
             "A front is there once a trial has finished. Received: a search with none. Call "
@@ -229,6 +232,15 @@ def _check_tuner(tuner: Any) -> None:
             f"`tuner` must be a tuner of keras-tuner. Received: a {type(tuner).__name__}. Give the "
             "one that has searched, such as keras_tuner.RandomSearch(hypermodel, ...)."
         )
+
+
+def _finished(tuner: Any) -> list[Any]:
+    """The finished trials of a search; those of a worker lie in the folder that it shares."""
+    known = getattr(tuner.oracle, "trials", None)
+    if known is None:  # its chief, which knows them, may have left
+        files = sorted(Path(tuner.project_dir).glob(f"trial_*/{TRIAL}"))
+        known = {trial.trial_id: trial for trial in map(Trial.load, map(os.fspath, files))}
+    return [each for each in known.values() if each.status == "COMPLETED"]
 
 
 def _quality_of(tuner: Any) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import warnings
@@ -11,6 +12,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+from keras_tuner.src.distribute.oracle_client import OracleClient
 from searches import (
     FIT,
     SPACE,
@@ -382,7 +384,7 @@ def test_a_trial_whose_weights_are_lost_has_failed(wanted, tmp_path):
 # --- objectives, front, summary --------------------------------------------------------
 
 
-def test_quality_at_size_and_the_front(tmp_path, capsys):
+def test_quality_at_size_and_the_front(tmp_path, capsys, monkeypatch):
     space = SearchSpace(budget=(0.45, 0.6, 0.8))
     goal = QualityAtSize("val_accuracy", limit=0.65)
     hyper = hypermodel(space=space, objective=goal)
@@ -399,6 +401,13 @@ def test_quality_at_size_and_the_front(tmp_path, capsys):
     assert pareto(tuner, "val_loss", mode="min", costs=["params"]).sign == -1
     with pytest.raises(ValueError, match="must have reported 'f1'"):
         pareto(tuner, "f1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-1")
+    worker = copy.copy(tuner)
+    worker.oracle = OracleClient(tuner.oracle)  # whose chief has left
+    assert str(pareto(worker)) == str(front)
+    monkeypatch.undo()
     tuner.results_summary()
     assert "flops: " in capsys.readouterr().out
 
