@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from reducible_train import _keras
@@ -13,23 +13,19 @@ from reducible_train.layers import find_kernels
 from reducible_train.selection.call_counts import count_calls
 from reducible_train.settings.measures import CountedMeasure, Measure
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective
-from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
+from reducible_train.tuner.evaluation import TrialPlan
 from reducible_train.tuner.trial_settings import check_floors, scheduler_of
 
 
-def check_feasible(
-    space: SearchSpace, rules: Sequence[LayerRule], model: Any, *, varies: bool = False
-) -> None:
+def check_feasible(plan: TrialPlan, model: Any) -> None:
     """Refuse a space whose smallest budgets no ranks meet; tell where only some floors forbid them.
 
     Budgets of measures that are tried or encoded, such as latency, are known in a trial alone.
 
     Args:
-        space: What is chosen.
-        rules: The user's rules for single layers.
+        plan: What all trials have in common.
         model: The dense start; of one without weights nothing is known yet.
-        varies: True where other trials may have other layers, which floors and rules are for.
 
     Raises:
         RankError: The smallest budgets of the space are met by no ranks above its smallest floors.
@@ -37,18 +33,17 @@ def check_feasible(
     """
     if not _keras.has_weights(model):
         return
-    if not varies:
-        check_floors(space, rules, model)
+    if not plan.varies:
+        check_floors(plan.space, plan.rules, model)
     part = _keras.trained_model(model)
-    layers_of = part if varies else None
     try:
-        _plan(space, rules, part, min, layers_of)
+        _plan(plan, part, min)
     except RankError as error:
         raise RankError(f"`budget` of the search space goes too low: {error}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ShortfallWarning)  # it was told by the first look
-            _plan(space, rules, part, max, layers_of)
+            _plan(plan, part, max)
     except RankError as error:
         reason = str(error).splitlines()[0]
         warnings.warn(
@@ -82,23 +77,19 @@ def warn_of_limit(space: SearchSpace, objective: SearchObjective | None) -> None
         )
 
 
-def _plan(
-    space: SearchSpace,
-    rules: Sequence[LayerRule],
-    part: Any,
-    floor: Callable[..., Any],
-    layers_of: Any,
-) -> None:
+def _plan(plan: TrialPlan, part: Any, floor: Callable[..., Any]) -> None:
     """Look for ranks that meet the smallest budgets with the smallest floors and multiples, or the
     largest.
     """
-    told = {each.name: each.values[0] for each in space.domains}
-    for each in space.domains:
+    told = {each.name: each.values[0] for each in plan.space.domains}
+    for each in plan.space.domains:
         if each.name.startswith("budget"):
             told[each.name] = min(each.values)
         elif each.name == "multiple" or each.name.startswith("min_rank/"):
             told[each.name] = floor(each.values)
-    asked = scheduler_of(told, epochs=1, rules=rules, layers_of=layers_of).settings
+    given: dict[str, Any] = {"rules": plan.rules, "losses": plan.analysis}
+    given["layers_of"] = part if plan.varies else None
+    asked = scheduler_of(told, epochs=1, **given).settings
     known = [each for each in asked.measures if _is_known(each, part)]
     if not known:
         return
@@ -108,7 +99,7 @@ def _plan(
         for name, value in told.items()
         if not name.startswith("budget/") or name.removeprefix("budget/") in names
     }
-    asked = scheduler_of(left, epochs=1, rules=rules, layers_of=layers_of).settings
+    asked = scheduler_of(left, epochs=1, **given).settings
     Compression(part, asked.target, measure=known, rules=asked.rules, multiple=asked.multiple)
 
 

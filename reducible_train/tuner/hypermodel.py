@@ -9,7 +9,7 @@ import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -179,14 +179,15 @@ class RankHyperModel(keras_tuner.HyperModel):
         self.start = Start(model, custom_objects)
         check_names(space, self.start.asked)
         varies = self.start.takes_settings
-        check_feasible(space, ruled, self.start.model, varies=varies)
+        self.plan = TrialPlan(space, objective, ruled, calibration, latency, losses, varies)
+        check_feasible(self.plan, self.start.model)
         warn_of_limit(space, objective)
         if losses is None:
             self.foresight = begin(space, objective, self.start.model)
         else:
             self.foresight = foresee(losses, space, objective, ruled, self.start.model)
             space = self.foresight.space
-        self.plan = TrialPlan(space, objective, ruled, calibration, latency, losses, varies)
+            self.plan = replace(self.plan, space=space)
         if self.start.model.compiled and space.learning_rate is not None:
             set_learning_rate(self.start.new_model(keras_tuner.HyperParameters()), 1e-3)
         self._idle = rules_of(space, ruled) if varies else []  # of no model so far

@@ -98,6 +98,13 @@ def test_by_measure_as_well_and_not_where_it_foresees_nothing(start, table):
         assert re.search(f"^the analysis foresees nothing .*{why}", str(found.foresight))
 
 
+def test_an_analysis_may_share_each_budget(start, table):
+    both = searched(start, table)
+    for criterion in ("measured", ("measured", "frobenius")):
+        space = replace(SPACE, criterion=criterion)
+        assert searched(start, table, space).foresight.holds == both.foresight.holds
+
+
 def test_of_files_trials_tell_what_no_analysis_foresees(start, table):
     space = SearchSpace(budget={"file": BUDGETS})
     goal = replace(GOAL, measure="file")
