@@ -35,6 +35,7 @@ from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.snapshot import restore, take_snapshot
+from reducible_train.training.aid_context import ModelAidContext
 
 ALL = LayerRule("*", keep_dense=False)
 X = np.random.default_rng(0).normal(size=(16, 24)).astype("float32")
@@ -240,6 +241,106 @@ def check_inference_mode() -> None:
         assert all(variable.value.is_inference() for variable in model.weights)
 
 
+def check_transport(name: str, make_twin: Callable[[], Any], slots: dict[str, str]) -> None:
+    """State follows cuts as that of the same optimizer of Keras does, which knows the same."""
+    (model, optimizer), twin = scene(name), make_twin()
+    twin.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        for ours, theirs in slots.items():
+            _slot(twin, theirs, variable).assign(optimizer.state[variable.value][ours])
+    for options in ({"rank": 9}, {"rank": 4}):
+        factorize(model, rules=[ALL], **options)
+        for variable in model.trainable_variables:
+            state = optimizer.state[variable.value]
+            assert float(state.get("step", 3)) == 3
+            for ours, theirs in slots.items():
+                wanted = zoo.as_array(_slot(twin, theirs, variable))
+                atol = 1e-6 * np.abs(wanted).max()
+                np.testing.assert_allclose(zoo.as_array(state[ours]), wanted, atol=atol)
+                assert wanted.any()
+    train(model, optimizer)
+
+
+def check_strange_state() -> None:
+    """A state that holds what nobody knows the meaning of begins anew, as a whole."""
+    for strange in ({"seen": X}, {"seen": {}}, {"exp_avg": X[0]}):
+        model, optimizer = scene("Adam")
+        kernel, bias, *_ = parameters(model)
+        tensors = {k: kernel.new_tensor(v) if len(v) else v for k, v in strange.items()}
+        optimizer.state[kernel].update(tensors)
+        factorize(model, rank=4)
+        factors = [each for each in model.weights if each.path.startswith("stack/first/kernel_")]
+        assert [each.value in optimizer.state for each in factors] == [False] * 2
+        assert float(optimizer.state[bias]["step"]) == 3
+
+
+def _slot(optimizer: Any, name: str, variable: Any) -> Any:
+    place = next(i for i, v in enumerate(_keras.trainable_of(optimizer)) if v is variable)
+    return _keras.slots(optimizer)[name][place]
+
+
+TWINS = {  # of Keras, and its slots
+    "SGD": (lambda: keras.optimizers.SGD(momentum=0.9), {"momentum_buffer": "momentums"}),
+    "Adam": (
+        lambda: keras.optimizers.Adam(),
+        {"exp_avg": "_momentums", "exp_avg_sq": "_velocities"},
+    ),
+    "AdamW, amsgrad": (
+        lambda: keras.optimizers.AdamW(amsgrad=True),
+        {"exp_avg": "_momentums", "exp_avg_sq": "_velocities", "max_exp_avg_sq": "_velocity_hats"},
+    ),
+    "Adamax": (lambda: keras.optimizers.Adamax(), {"exp_avg": "_m", "exp_inf": "_u"}),
+    "RMSprop, centered": (
+        lambda: keras.optimizers.RMSprop(centered=True),
+        {"square_avg": "_velocities", "grad_avg": "_average_gradients"},
+    ),
+    "Adagrad": (lambda: keras.optimizers.Adagrad(), {"sum": "_accumulators"}),
+    "Adadelta": (
+        lambda: keras.optimizers.Adadelta(),
+        {"square_avg": "_accumulated_grads", "acc_delta": "_accumulated_delta_vars"},
+    ),
+}
+
+
+def check_warm_up() -> None:
+    """The rates of torch's own optimizers climb after each cut, and are plain between two steps."""
+    import torch
+
+    model = zoo.sequential()
+    optimizer = torch.optim.SGD(parameters(model)[:2], torch.tensor(0.5), momentum=0.9)
+    optimizer.add_param_group({"params": parameters(model)[2:], "lr": 0.1})
+    rates = optimizer.param_groups[0]["lr"], 0.1
+
+    def in_steps(count: int) -> list[float]:
+        seen: list[list[float]] = []
+        look = optimizer.register_step_pre_hook(
+            lambda o, *_: seen.append([float(group["lr"]) for group in o.param_groups])
+        )
+        train(model, optimizer, count)
+        look.remove()
+        assert all(g["lr"] is r for g, r in zip(optimizer.param_groups, rates, strict=True))
+        np.testing.assert_allclose([a / b for a, b in seen], 5.0, rtol=1e-6)
+        return [round(b / rates[1], 6) for _, b in seen]
+
+    training = ModelAidContext(model, None)
+    training.warm_up(4, 0.2)
+    assert in_steps(3) == [0.4, 0.6, 0.8]
+    training.warm_up(2, 0.0)
+    training.refresh(1.0, 2.0)
+    assert in_steps(4) == [0.5, 1.0, 1.0, 1.0]
+    training.refresh(1.0, 2.0)
+    assert in_steps(1) == [1.0]
+    training.warm_up(4, 0.2)
+    with pytest.raises(RuntimeError, match="in a closure"):
+        optimizer.step(_fail)
+    training.close()
+    assert in_steps(1) == [1.0]
+
+
+def _fail() -> None:
+    raise RuntimeError("in a closure")
+
+
 class Halves(keras.Model):
     """A model that two optimizers of torch's train, each a half of it."""
 
@@ -336,10 +437,14 @@ def main() -> None:
     for name in ("SGD without momentum", "Adam", "LBFGS"):
         with tempfile.TemporaryDirectory() as folder:
             check_undo(name, folder)
+    for name, (make_twin, slots) in TWINS.items():
+        check_transport(name, make_twin, slots)
+    check_strange_state()
     check_undo_of_the_first_steps()
     check_failures()
     check_frozen()
     check_inference_mode()
+    check_warm_up()
     check_backup()
     print(f"{len(OPTIMIZERS)} optimizers of torch")
 

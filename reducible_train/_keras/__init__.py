@@ -116,7 +116,7 @@ from reducible_train._keras.layer_tree import (
     walk,
 )
 from reducible_train._keras.layouts import factor_layouts, laid_out, undistributed
-from reducible_train._keras.learning_rate import end_warm_up, warm_up_learning_rate
+from reducible_train._keras.learning_rate import TorchWarmUp, end_warm_up, warm_up_learning_rate
 from reducible_train._keras.losses import add_no_more, add_to_loss
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
@@ -173,6 +173,7 @@ from reducible_train._keras.slots import Meaning, align_derived, meaning_of, slo
 from reducible_train._keras.stand_ins import note_failure, put_back_train_function
 from reducible_train._keras.states import global_seed, passing_state
 from reducible_train._keras.torch_optimizers import move_parameters, remember_parameters
+from reducible_train._keras.torch_slots import TORCH_SLOTS, torch_slots
 from reducible_train._keras.torch_states import (
     as_torch_state,
     put_torch_settings,
@@ -216,6 +217,7 @@ from reducible_train._keras.weights import (
 __all__ = [
     "DIFFERENTIABLE",
     "EVALUATED",
+    "TORCH_SLOTS",
     "Ahead",
     "Broadcast",
     "Call",
@@ -228,6 +230,7 @@ __all__ = [
     "Outputs",
     "Rhythm",
     "StoredVariables",
+    "TorchWarmUp",
     "add_no_more",
     "add_to_loss",
     "align_derived",
@@ -384,6 +387,7 @@ __all__ = [
     "timeless_state",
     "torch_optimizers",
     "torch_settings",
+    "torch_slots",
     "torch_state",
     "trace_anew",
     "trace_calls",

@@ -57,3 +57,51 @@ def _climbing_rate(optimizer: Any, start: int, steps: int, initial: float) -> An
     done = keras.ops.cast(keras.ops.subtract(optimizer._iterations, start - 1), rate.dtype) / steps
     missing = keras.ops.maximum(1.0 - done, keras.ops.zeros_like(done))
     return rate * (1.0 - (1.0 - initial) * missing)
+
+
+class TorchWarmUp:
+    """Lets the rates of one of torch's own optimizers climb, as `warm_up_learning_rate` does.
+
+    Within a step its groups have other rates; between two of them all that look at these, or set
+    them, such as schedules, meet the plain ones.
+
+    Args:
+        optimizer: The optimizer.
+        steps: How many of its steps the climb takes.
+        initial: The fraction that it begins from.
+    """
+
+    def __init__(self, optimizer: Any, steps: int, initial: float):
+        self._steps = steps
+        self._initial = initial
+        self._done = 0
+        self._plain: list[tuple[dict[str, Any], Any]] = []  # within a step
+        self._hooks = (
+            optimizer.register_step_pre_hook(self._begin_step),
+            optimizer.register_step_post_hook(self._end_step),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """True once the rates are the plain ones in all steps to come."""
+        return self._done >= self._steps
+
+    def end(self) -> None:
+        """Let the optimizer make its steps with the plain rates again."""
+        for hook in self._hooks:
+            hook.remove()
+        self._end_step()
+
+    def _begin_step(self, optimizer: Any, *_: Any) -> None:
+        self._end_step()  # one that failed has not come to its end
+        self._done += 1
+        missing = max(1.0 - self._done / self._steps, 0.0)
+        for group in optimizer.param_groups:
+            if "lr" in group:
+                self._plain.append((group, group["lr"]))
+                group["lr"] = group["lr"] * (1.0 - (1.0 - self._initial) * missing)
+
+    def _end_step(self, *_: Any) -> None:
+        for group, rate in self._plain:
+            group["lr"] = rate
+        self._plain.clear()

@@ -98,8 +98,16 @@ def align_derived(
 
 def _centre(optimizer: Any, slot: Mapping[str, Any], weight: np.ndarray) -> None:
     """Centred RMSprop divides by the root of mean square less squared mean."""
-    mean, square = map(_double, (slot["_average_gradients"], slot["_velocities"]))
-    slot["_velocities"].assign(np.maximum(square, mean**2 * 1.000001))
+    _bound(slot["_average_gradients"], slot["_velocities"])
+
+
+def _centre_of_torch(optimizer: Any, slot: Mapping[str, Any], weight: np.ndarray) -> None:
+    _bound(slot["grad_avg"], slot["square_avg"])
+
+
+def _bound(mean: Any, square: Any) -> None:
+    """Let mean squares be no less than squared means."""
+    square.assign(np.maximum(_double(square), _double(mean) ** 2 * 1.000001))
 
 
 def _solve(optimizer: Any, slot: Mapping[str, Any], weight: np.ndarray) -> None:
@@ -121,6 +129,7 @@ def _factorize(optimizer: Any, slot: Mapping[str, Any], weight: np.ndarray) -> N
 
 _ALIGNED: Mapping[tuple[str, ...], Callable[[Any, Mapping[str, Any], np.ndarray], None]] = {
     ("_average_gradients", "_velocities"): _centre,
+    ("grad_avg", "square_avg"): _centre_of_torch,
     ("_linears", "_accumulators"): _solve,
     ("_r", "_c", "_v"): _factorize,
 }

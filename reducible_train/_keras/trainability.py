@@ -34,10 +34,10 @@ def is_trained(variable: Any) -> bool:
 
 
 def train_as(variable: Any, other: Any) -> None:
-    """Let a variable be trained, or left as it is, as another one is."""
+    """Let a variable be trained, or left as it is, as another one is; both may wait for memory."""
     variable.trainable = other.trainable
     wanted = getattr(other._value, "requires_grad", None)
-    if wanted is not None and variable._value.requires_grad != wanted:
+    if getattr(variable._value, "requires_grad", wanted) != wanted:
         variable._value.requires_grad_(wanted)
 
 

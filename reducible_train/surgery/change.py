@@ -30,6 +30,7 @@ from reducible_train.surgery.optimizer_state import (
     remember,
     shift_weights,
     transfer,
+    transfer_torch,
 )
 from reducible_train.surgery.plans import Plan, planned
 from reducible_train.surgery.rebuild import mark_containers
@@ -135,7 +136,9 @@ def change_kernels(
     restores.append(remember(holders.optimizers, _offsets(changes)))
     try:
         with _keras.strategy_scope(model):
-            has_state = any(each.built for each in holders.optimizers)
+            has_state = any(each.built for each in holders.optimizers) or any(
+                each.state for each in holders.torch_optimizers
+            )
             installed = [_install(change, has_state=has_state) for change in changes]
             replacements = [each.replacement for each in installed]
             dead = [variable for r in replacements for variable in r.old]
@@ -148,7 +151,9 @@ def change_kernels(
                     at_truncation=at_truncation,
                 )
             for optimizer in holders.torch_optimizers:
-                _keras.move_parameters(optimizer, [heir for r in replacements for heir in r.heirs])
+                transfer_torch(
+                    optimizer, replacements, at_split=at_split, at_truncation=at_truncation
+                )
             mark_containers(model, *holders.models)
             last()
             _shift_outputs([(i.kernel, i.shift) for i in installed], holders.optimizers)

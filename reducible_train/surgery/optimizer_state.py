@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -205,13 +206,60 @@ def transfer(
         with scope:
             optimizer.build(wanted)
         restore()
-    policy: dict[type, str] = {
-        Split: at_split,
-        Truncation: at_truncation,
-        Extension: "project",
-    }
-    _refill(memory, remap, policy)
+    _refill(memory, remap, _policy(at_split, at_truncation))
     return [slot for slot in _all_slots(memory) if slot is not None]
+
+
+def transfer_torch(
+    optimizer: Any,
+    replacements: Sequence[Replacement],
+    *,
+    at_split: Correction = "signal",
+    at_truncation: Correction = "signal",
+) -> None:
+    """Let one of torch's own optimizers step new variables, with its state carried over.
+
+    What it keeps of other variables stays. Of one whose state is not known in all its parts, that
+    of new variables begins anew.
+
+    Args:
+        optimizer: An optimizer of torch.
+        replacements: What was replaced by what.
+        at_split: As for `transfer`.
+        at_truncation: Likewise.
+    """
+    policy = _policy(at_split, at_truncation)
+    follow = [_torch_follower(optimizer, replacement, policy) for replacement in replacements]
+    _keras.move_parameters(optimizer, [heir for r in replacements for heir in r.heirs])
+    for put in follow:
+        put()
+
+
+def _torch_follower(
+    optimizer: Any, replacement: Replacement, policy: Mapping[type, str]
+) -> Callable[[], None]:
+    """What puts the state of one kernel's new variables, computed of that of the old ones."""
+    new = replacement.new
+    slots = _keras.torch_slots(optimizer, replacement.old, new)
+    change = None if slots is None else replacement.change()
+    how = policy.get(type(change), "reset")
+    if slots is None or how == "reset":
+        return _none
+    refill = _Refill(slots.before, slots.after, replacement)
+    meanings = {name: _keras.TORCH_SLOTS[name] for name in slots.after}
+    weights = [_keras.host_float(v) for v in new]
+    _follow(refill, meanings, change, how, weights)
+    _keras.align_derived(optimizer, slots.after, range(len(new)), weights)
+    return partial(slots.put, optimizer, new)
+
+
+def _none() -> None:
+    """What puts nothing."""
+
+
+def _policy(at_split: Correction, at_truncation: Correction) -> Mapping[type, str]:
+    """What becomes of mean squares, by the kind of change."""
+    return {Split: at_split, Truncation: at_truncation, Extension: "project"}
 
 
 def _remember(optimizer: Any) -> _Slots:
@@ -331,10 +379,7 @@ def _refill_one(
 ) -> None:
     """Fill the slots of new variables with what the old ones held, as the change maps it.
 
-    Slots that hold weights take the new ones, for averages of the old are of matrices that are
-    gone, unless these only grew. Then come slots that are linear in the gradient, mapped like one:
-    old and new, they give the signal by which squares are corrected afterwards. What only follows
-    from other slots is computed last.
+    What only follows from other slots is computed last.
     """
     change = replacement.change()
     how = policy.get(type(change), "reset")
@@ -350,11 +395,27 @@ def _refill_one(
     )
     meanings = {name: _keras.meaning_of(memory.optimizer, name) for name in slots}
     weights = [_keras.host_float(v) for v in replacement.new]
+    _follow(refill, meanings, change, how, weights)
+    _keras.align_derived(memory.optimizer, slots, new_at, weights)
+
+
+def _follow(
+    refill: _Refill,
+    meanings: Mapping[str, _keras.Meaning | None],
+    change: ChangeOfVariables | None,
+    how: str,
+    weights: Arrays,
+) -> None:
+    """Let slots of new variables follow a change.
+
+    Slots that hold weights take the new ones, for averages of the old are of matrices that are
+    gone, unless these only grew. Then come slots that are linear in the gradient, mapped like one:
+    old and new, they give the signal by which squares are corrected afterwards.
+    """
     averages = [name for name, meaning in meanings.items() if meaning == "weight"]
     _refill_weights(refill, averages, change, weights)
     if how != "reset" and change is not None:
         _map_slots(refill, meanings, change, corrected=how == "signal")
-    _keras.align_derived(memory.optimizer, slots, new_at, weights)
 
 
 def _refill_weights(

@@ -36,12 +36,24 @@ class ModelAidContext:
         self._compression = compression
         self._target_value = target_value
         self._penalized: list[Any] = []
+        self._torch_warm_ups: list[_keras.TorchWarmUp] = []
 
     def warm_up(self, steps: int, initial: float) -> None:
         checked_number("steps", steps, AMOUNT, "a warm-up")
         checked_number("initial", initial, AMOUNT, "a warm-up")
         for optimizer in _keras.held_optimizers(self._model):
             _keras.warm_up_learning_rate(optimizer, steps, initial)
+        self._end_torch_warm_ups()
+        torch_optimizers = _keras.torch_optimizers(_keras.trained_model(self._model))
+        self._torch_warm_ups = [
+            _keras.TorchWarmUp(each, steps, initial) for each in torch_optimizers
+        ]
+
+    def _end_torch_warm_ups(self, *, if_over: bool = False) -> None:
+        ended = [each for each in self._torch_warm_ups if each.is_over or not if_over]
+        for each in ended:
+            each.end()
+        self._torch_warm_ups = [each for each in self._torch_warm_ups if each not in ended]
 
     def penalize_products(self, weight: float) -> None:
         checked_number("weight", weight, AMOUNT, "a penalty")
@@ -84,11 +96,13 @@ class ModelAidContext:
         self.time, self.schedule_end = time, schedule_end
         for optimizer in _keras.held_optimizers(self._model):
             _keras.end_warm_up(optimizer, if_over=True)
+        self._end_torch_warm_ups(if_over=True)
 
     def close(self) -> None:
         """Take away what was added."""
         optimizers = _keras.held_optimizers(self._model)
         cut_short = [each for each in optimizers if _keras.end_warm_up(each)]
+        self._end_torch_warm_ups()
         for layer in self._penalized:
             if isinstance(layer, LowRank):  # a guard may have made it dense again
                 layer.penalize_product(0.0)

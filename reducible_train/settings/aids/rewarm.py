@@ -26,8 +26,9 @@ class Rewarm(
 
     with the `rate` that the optimizer has at that time, be it a number, one that callbacks
     change, or a `LearningRateSchedule`: from step `steps` on it is exactly that again. The
-    optimizer's `iterations` go on counting. A cut within the climb begins another. A fit that was
-    broken off would go on without the climb, so it takes no `RankBackupAndRestore`.
+    optimizer's `iterations` go on counting. Torch's own optimizers climb in their steps, and show
+    the plain `lr` of their groups between them. A cut within the climb begins another. A fit that
+    was broken off would go on without the climb, so it takes no `RankBackupAndRestore`.
 
     With Adam, whose state is carried over, it lost accuracy: 0.18 points of a ramp, 0.09 of a
     single cut (`benchmarks/aids.py`, five seeds).
