@@ -193,7 +193,12 @@ from reducible_train._keras.tracking import (
     snapshot,
     variable_scope,
 )
-from reducible_train._keras.trainability import held_optimizers, is_trained, train_as
+from reducible_train._keras.trainability import (
+    flags_of_fit,
+    held_optimizers,
+    is_trained,
+    train_as,
+)
 from reducible_train._keras.values import (
     constant,
     copied,
@@ -280,6 +285,7 @@ __all__ = [
     "first_epoch",
     "first_rows",
     "fixed_batch",
+    "flags_of_fit",
     "found_at",
     "fresh_input_layers",
     "global_seed",

@@ -11,7 +11,7 @@ import keras
 
 from reducible_train._keras.layer_tree import models_in, walk
 from reducible_train._keras.registry import is_of_keras
-from reducible_train._keras.trainability import training_what_it_did
+from reducible_train._keras.trainability import go_on_training, trains_what_it_did
 
 
 @contextlib.contextmanager
@@ -138,10 +138,12 @@ def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
     """
     for each in {id(each): each for each in (*models_in(model), *others)}.values():
         trains = getattr(each, "train_function", None) is not None or (training and each is model)
+        goes_on = trains and trains_what_it_did(each)
         _forget_functions(each)
-        if trains:
-            with training_what_it_did(each):
-                each.make_train_function(force=True)
+        if goes_on:
+            go_on_training(each)
+        elif trains:
+            each.make_train_function(force=True)
         renew_torch_parameters(each)
     gc.collect(0)
 

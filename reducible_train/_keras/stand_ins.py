@@ -30,6 +30,14 @@ class StandIn:
             self._model.train_function = self.original
 
 
+def real_train_function(model: Any) -> Any:
+    """The train function of a model, whatever stands in its place; `None` if it has none."""
+    found = getattr(model, "train_function", None)
+    while isinstance(found, StandIn):
+        found = found.original
+    return found
+
+
 def put_back_train_function(model: Any) -> None:
     """Let a model train on what it is given, after a `fit` that was broken off."""
     while isinstance(stand_in := getattr(model, "train_function", None), StandIn):

@@ -57,6 +57,18 @@ def was_traced_with(function: Any, handles: frozenset[int]) -> bool:
     return any(captures(graph, handles) for graph in function._function_cache.values())
 
 
+def is_traced(function: Any, depth: int = 3) -> bool:
+    """True if a function, or one in its closure or in theirs, has a graph."""
+    kind = function_class()
+    if kind is None:
+        return False
+    if isinstance(function, kind):
+        cache: Any = vars(function)["_function_cache"]
+        return bool([*cache.values()])
+    cells = getattr(function, "__closure__", None) or ()
+    return depth > 0 and any(is_traced(cell.cell_contents, depth - 1) for cell in cells)
+
+
 def trace_anew(functions: Sequence[Any], graphs: Sequence[Any], names: Sequence[str]) -> None:
     """Let functions forget their graphs; whoever holds a single graph is told when it is called.
 

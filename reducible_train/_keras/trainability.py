@@ -1,18 +1,24 @@
-"""What a train function goes on training, when it is traced once more in the middle of a fit.
+"""What a fit trains, also when its train function is traced once more in the middle of it.
 
-Keras reads the flags `trainable` when it traces: who freezes or unfreezes a layer in mid-fit
-changes nothing until the next `compile`. A cut must not change that. What was trained, the
-optimizer knows.
+Keras reads the flags `trainable` when it traces: who freezes or unfreezes a layer after that, in
+mid-fit or between two fits, changes nothing until the next `compile`. A cut must not change that.
+What was trained, the optimizer knows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+
+from reducible_train._keras.stand_ins import real_train_function
+from reducible_train._keras.traces import is_traced
+
+_GOES_ON = weakref.WeakSet[Any]()  # train functions that train what those before them did
 
 
 def held_optimizers(model: Any, kind: type = keras.optimizers.Optimizer) -> list[Any]:
@@ -41,15 +47,25 @@ def train_as(variable: Any, other: Any) -> None:
         variable._value.requires_grad_(wanted)
 
 
-@contextlib.contextmanager
-def training_what_it_did(model: Any) -> Iterator[None]:
-    """Within it, a train function is made that trains what the model's optimizers know.
+def trains_what_it_did(model: Any) -> bool:
+    """True if the train function of a model no longer heeds the flags: it was traced.
 
-    Only TensorFlow traces a step; on other backends Keras reads the flags at every step.
+    Only TensorFlow traces a step; on other backends, and where a model runs eagerly, Keras reads
+    the flags at every step.
     """
-    if keras.backend.backend() != "tensorflow" or "train_step" in vars(model):
+    found = real_train_function(model)
+    return "train_step" not in vars(model) and (found in _GOES_ON or is_traced(found))
+
+
+@contextlib.contextmanager
+def flags_of_fit(model: Any) -> Iterator[None]:
+    """Within it, `trainable` is true of what the train function of a model trains."""
+    with _flags_of_optimizers(model) if trains_what_it_did(model) else contextlib.nullcontext():
         yield
-        return
+
+
+def go_on_training(model: Any) -> None:
+    """Make a train function that trains what the model's optimizers know."""
     own_step: Callable[..., Any] = model.train_step
 
     @functools.wraps(own_step)
@@ -59,9 +75,10 @@ def training_what_it_did(model: Any) -> Iterator[None]:
 
     model.__dict__["train_step"] = train_step
     try:
-        yield
+        model.make_train_function(force=True)
     finally:
         del model.__dict__["train_step"]
+    _GOES_ON.add(model.train_function)
 
 
 def _known(model: Any) -> set[int]:

@@ -161,7 +161,8 @@ class Compression:
             lattice=Lattice(multiple, min_share),
         )
         taken_in = {} if measured is not None else (state or {}).get("taken_in")
-        self.survey = _looked_through(look, taken_in, target, self.measure)
+        with _keras.flags_of_fit(model):
+            self.survey = _looked_through(look, taken_in, target, self.measure)
         self._judged_by = partial(
             judge_for,
             criterion,
@@ -273,7 +274,8 @@ class Compression:
         """
         if self.history.is_grown or self.samples is None:
             return
-        counts = room_to_grow(self.survey.compressible, fraction)
+        with _keras.flags_of_fit(self.model):
+            counts = room_to_grow(self.survey.compressible, fraction)
         if not counts:
             return
         _keras.sync_state(self.model)

@@ -14,8 +14,8 @@ from reducible_train.settings.measures import Flops, Parameters, measure_kinds
 from reducible_train.settings.rules import LayerRule
 
 FROZEN = (
-    "frozen, so it could not recover from a cut; a rule with keep_dense=False, or with a rank or "
-    "an energy of its own, takes it in"
+    "frozen when the training began, so it could not recover from a cut; a rule with "
+    "keep_dense=False, or with a rank or an energy of its own, takes it in"
 )
 
 

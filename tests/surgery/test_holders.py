@@ -20,6 +20,7 @@ import zoo
 from reducible_train import (
     LayerRule,
     PiecewiseConstant,
+    Ramp,
     RankScheduler,
     SurgeryError,
     _keras,
@@ -378,6 +379,46 @@ def test_trainable_in_mid_fit_does_what_it_does_without_cuts(unfreeze, first):
         np.abs(a - b).max() for a, b in zip(seen[4], seen[3], strict=True) if a.shape == b.shape
     ]
     assert (max(moved) == 0) if unfreeze else (min(moved) > 0)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "has_begun", "eager"),
+    [
+        pytest.param(True, True, False, id="freeze what was trained"),
+        pytest.param(True, True, True, id="freeze what was trained eagerly"),
+        pytest.param(True, False, False, id="freeze what was compiled"),
+        pytest.param(False, True, False, id="unfreeze what was trained"),
+        pytest.param(False, False, False, id="unfreeze what was compiled"),
+    ],
+)
+def test_frozen_is_what_a_fit_does_not_train(freeze, has_begun, eager):
+    """As Keras has it: a step that was traced heeds no flags, others do. Cuts change nothing."""
+    y = np.arange(32) % 5
+    ramp = Ramp(1.0, 0.5, start_epoch=0, end_epoch=2)
+    rules = [LayerRule("*", keep_dense=False)]
+    moved = []
+    for scheduler in (None, RankScheduler(ramp), RankScheduler(ramp, rules=rules)):
+        model = stack(24, 24, 5)
+        layer = model.layers[0]
+        layer.trainable = freeze
+        zoo.compiled(model, keras.optimizers.Adam(1e-2), run_eagerly=eager)
+        if has_begun:
+            model.fit(X, y, verbose=0)
+        layer.trainable = not freeze
+        seen = []
+        look = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, _, layer=layer, seen=seen: seen.append(
+                [np.array(v) for v in layer.variables]
+            )
+        )
+        callbacks = [look] if scheduler is None else [scheduler, look]
+        model.fit(X, y, epochs=5, verbose=0, callbacks=callbacks)
+        moved.append(any((a != b).any() for a, b in zip(seen[-2], seen[-1], strict=True)))
+        if scheduler is not None:
+            is_frozen = "frozen" in (scheduler.report.kernels[0].reason or "")
+            assert is_frozen == (not moved[0] and scheduler.settings.rules == ())
+            assert scheduler.report.ranks
+    assert moved == moved[:1] * 3
 
 
 def test_what_was_frozen_and_compiled_stays_so_though_the_optimizer_knows_it():
