@@ -94,7 +94,7 @@ from reducible_train._keras.functions import (
     trained_model,
 )
 from reducible_train._keras.gradients import DIFFERENTIABLE
-from reducible_train._keras.holders import find_holders, torch_optimizers
+from reducible_train._keras.holders import find_holders, torch_optimizers_of
 from reducible_train._keras.ignored import weights_of_counted
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_state import (
@@ -391,7 +391,7 @@ __all__ = [
     "sync_state",
     "takes_ragged",
     "timeless_state",
-    "torch_optimizers",
+    "torch_optimizers_of",
     "torch_settings",
     "torch_slots",
     "torch_state",

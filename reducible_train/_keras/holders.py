@@ -91,7 +91,7 @@ def find_holders(layers: Sequence[Any], variables: Sequence[Any]) -> Holders:
     return Holders(**found)
 
 
-def torch_optimizers(model: Any) -> list[Any]:
+def torch_optimizers_of(model: Any) -> list[Any]:
     """Torch's own optimizers that step a model, in an order that another process finds, too.
 
     Those in its attributes come first, then others by the first variable that they step.

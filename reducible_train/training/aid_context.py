@@ -44,7 +44,7 @@ class ModelAidContext:
         for optimizer in _keras.held_optimizers(self._model):
             _keras.warm_up_learning_rate(optimizer, steps, initial)
         self._end_torch_warm_ups()
-        torch_optimizers = _keras.torch_optimizers(_keras.trained_model(self._model))
+        torch_optimizers = _keras.torch_optimizers_of(_keras.trained_model(self._model))
         self._torch_warm_ups = [
             _keras.TorchWarmUp(each, steps, initial) for each in torch_optimizers
         ]

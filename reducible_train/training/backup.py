@@ -104,7 +104,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self._check_optimizers()
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
         comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
-        optimizers = self._torch_optimizers = _keras.torch_optimizers(self.model)
+        optimizers = self._torch_optimizers = _keras.torch_optimizers_of(self.model)
         self._has_looked_for_late = False
         path = self._kept()
         if path is None:
@@ -190,7 +190,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             return
         self._has_looked_for_late = True
         known = {id(each) for each in self._torch_optimizers}
-        late = [each for each in _keras.torch_optimizers(self.model) if id(each) not in known]
+        late = [each for each in _keras.torch_optimizers_of(self.model) if id(each) not in known]
         if late:
             warnings.warn(
                 f"The state of {', '.join(type(each).__name__ for each in late)} (torch.optim) is "
