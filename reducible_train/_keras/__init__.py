@@ -118,6 +118,7 @@ from reducible_train._keras.layer_tree import (
 from reducible_train._keras.layouts import factor_layouts, laid_out, undistributed
 from reducible_train._keras.learning_rate import TorchWarmUp, end_warm_up, warm_up_learning_rate
 from reducible_train._keras.losses import add_no_more, add_to_loss
+from reducible_train._keras.making import bounded_making
 from reducible_train._keras.masks import attach_mask
 from reducible_train._keras.memory import release
 from reducible_train._keras.metrics import (
@@ -257,6 +258,7 @@ __all__ = [
     "become",
     "before_step",
     "begin_at",
+    "bounded_making",
     "bounded_variables",
     "broadcaster",
     "build_scope",

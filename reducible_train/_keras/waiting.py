@@ -12,10 +12,12 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from reducible_train._keras.functions import renew_torch_parameters
 from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.replacing import replaced
 from reducible_train._keras.values import itemsize, size
 
 # The class of the backend, in which Keras makes every variable.
 _VARIABLE = keras.Variable
+_EACH = 128 << 10  # bytes that a variable counts beside its values: thousands of them take time
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -33,7 +35,7 @@ def bounded_variables(allowance: int) -> Iterator[None]:
 
     def initialize(method: Callable[..., Any], variable: Any, initializer: Any) -> None:
         nonlocal left
-        cost = size(variable) * itemsize(variable)
+        cost = size(variable) * itemsize(variable) + _EACH
         if threading.get_ident() != owner or variable._initializer is not None or cost <= left:
             left -= cost
             method(variable, initializer)
@@ -47,8 +49,8 @@ def bounded_variables(allowance: int) -> Iterator[None]:
 
     with (
         _ONE_AT_A_TIME,
-        _replaced(_VARIABLE, "_initialize_with_initializer", initialize),
-        _replaced(_VARIABLE, "assign", assign),
+        replaced(_VARIABLE, "_initialize_with_initializer", initialize),
+        replaced(_VARIABLE, "assign", assign),
         _torch_parameters_wait(),
     ):
         yield
@@ -77,8 +79,8 @@ def _torch_parameters_wait() -> Iterator[None]:
             method(layer, variable)
 
     with (
-        _replaced(keras.Layer, "_track_variables", track_all),
-        _replaced(keras.Layer, "_post_track_variable", track),
+        replaced(keras.Layer, "_track_variables", track_all),
+        replaced(keras.Layer, "_post_track_variable", track),
     ):
         yield
 
@@ -99,17 +101,3 @@ def _waiting(model: Any) -> list[Any]:
     layers = [model, *(layer for _, layer in walk(model))]
     every = {id(variable): variable for layer in layers for variable in layer.variables}
     return [variable for variable in every.values() if variable._value is None]
-
-
-@contextmanager
-def _replaced(owner: type, name: str, method: Callable[..., Any]) -> Iterator[None]:
-    """Within it, a method of a class is `method`, called with the old one."""
-    old, own = getattr(owner, name), vars(owner).get(name)
-    setattr(owner, name, lambda *given: method(old, *given))
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)

@@ -10,7 +10,6 @@ class name does.
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -48,13 +47,17 @@ _FUNCTIONS = {
 }
 # Public layers that run code or open files named in their configuration.
 _RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
-# What Keras loops over in Python or makes a list of: layer and argument -> the most.
-_COUNTS = {
-    ("AugMix", "chain_depth"): 1000,
-    ("AugMix", "num_chains"): 1000,
-    ("RandAugment", "num_ops"): 1000,
-    ("TextVectorization", "ngrams"): 1000,
+# Arguments of Keras's layers that it loops over in Python or makes a list of -> the most that they
+# may add up to. `test_counts_of_layers.py` looks in Keras for others.
+COUNTS = {
+    "chain_depth": 1000,
+    "ngrams": 1000,
+    "num_chains": 1000,
+    "num_oov_indices": 100_000,
+    "num_ops": 1000,
+    "power_iterations": 1000,
 }
+_LAYERS = "keras.layers"
 _ARRAYS = {"__tensor__", "__numpy__"}
 _PLAIN = {"__keras_tensor__", "__ellipsis__", "__slice__", "__bytes__"}
 
@@ -103,6 +106,26 @@ def entries(config: Any) -> Iterator[Mapping[str, Any]]:
             waiting += [(each, depth + 1) for each in value]
 
 
+def check_counts(config: Any) -> None:
+    """Refuse a configuration whose layers of Keras ask for endless work, one or all together.
+
+    Raises:
+        FormatError: They do.
+    """
+    left: dict[str, float] = dict(COUNTS)
+    for entry in entries(config):
+        arguments = entry.get("config")
+        if entry.get("module") != _LAYERS or not isinstance(arguments, Mapping):
+            continue
+        for argument, most in COUNTS.items():
+            number = arguments.get(argument)
+            if isinstance(number, (int, float)) and number > 0:
+                left[argument] -= min(number, most + 1)
+            if left[argument] < 0:
+                why = f"{argument} of all layers together must be at most {most}"
+                raise _refused(entry["class_name"], _LAYERS, why)
+
+
 def check_entry(entry: Mapping[str, Any], known: Known) -> None:
     """Refuse an entry that names what is not known, before anything is built.
 
@@ -111,7 +134,7 @@ def check_entry(entry: Mapping[str, Any], known: Known) -> None:
         known: As `known_objects` gives them.
 
     Raises:
-        FormatError: It does, or it holds code, names a file, or asks for endless work.
+        FormatError: It does, or it holds code, or names a file.
     """
     name, module = entry["class_name"], entry.get("module")
     registered = entry.get("registered_name", name)
@@ -188,15 +211,11 @@ def _check_array(name: str, config: Any) -> None:
 
 
 def _check_arguments(name: str, module: Any, config: Any) -> None:
-    """Refuse arguments of Keras's layers that name a file, or ask for endless work."""
-    if module != "keras.layers" or not isinstance(config, Mapping):
+    """Refuse arguments of Keras's layers that name a file."""
+    if module != _LAYERS or not isinstance(config, Mapping):
         return
     if isinstance(config.get("vocabulary"), str):
         raise _refused(name, module, "its vocabulary is the name of a file")
-    for (layer, argument), most in _COUNTS.items():
-        number = config.get(argument) if layer == name else None
-        if isinstance(number, (int, float)) and not -math.inf < number <= most:
-            raise _refused(name, module, f"its {argument} must be at most {most}")
 
 
 def _check_nodes(entry: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ def check_savable(model: Any) -> WayBack:
         problems.extend(_untaken(model, other))
         return _other_dtype(model, other) or _other_order(model, other)
 
-    back = way_back(model, misfits)
+    back = way_back(model, len(stored), misfits)
     _refuse(model, problems)
     header = {"keras_config": back.config, "model": described(model, back), "plan": plan}
     header_bytes(Header(header, ()))  # refuses what is too long

@@ -17,21 +17,42 @@ import keras
 
 from reducible_train import _keras
 from reducible_train.errors import FileAccessError, FormatError, shortened
-from reducible_train.saving.allow_list import LATER, check_entry, entries, known_objects
+from reducible_train.saving.allow_list import (
+    LATER,
+    check_counts,
+    check_entry,
+    entries,
+    known_objects,
+)
 
 _LONGEST = 1000  # characters of Keras's own message, which may repeat the configuration
+# How much a configuration may make, as `bounded_making` counts: whatever the file holds, for each
+# tensor in it, and the tensors that count. A Sequential calls its layers anew with each that it
+# gets, and so makes the square of what it holds: 300 in any case, 700 with a weight each.
+_MADE, _MADE_BY_TENSOR, _TENSORS = 50_000, 300, 2000
 
 
-def build_model(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def build_model(config: Any, tensors: int, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Build the model a configuration describes.
 
+    Args:
+        config: As Keras writes it.
+        tensors: How many the file has, or will have.
+        custom_objects: Name -> class or function.
+
     Raises:
-        FormatError: It names something that is not allowed, or Keras cannot build it.
+        FormatError: It names something that is not allowed, asks for more layers than a model
+            of so many tensors has, or Keras cannot build it.
     """
     known = known_objects(custom_objects)
     refuse_missing(config, known)
     text = json.dumps(config, ensure_ascii=False)
-    with only_format_errors(), _keras.only_registered(known, text):
+    most = _MADE + _MADE_BY_TENSOR * min(tensors, _TENSORS)
+    with (
+        only_format_errors(),
+        _keras.only_registered(known, text),
+        _keras.bounded_making(most),
+    ):
         model = keras.saving.deserialize_keras_object(
             _keras.without_compilation(config), custom_objects=dict(known), safe_mode=True
         )
@@ -48,6 +69,7 @@ def check_configuration(config: Any, known: Mapping[str, Any]) -> None:
     """
     for entry in entries(config):
         check_entry(entry, known)
+    check_counts(config)
 
 
 def missing_errors(config: Any, known: Mapping[str, Any]) -> dict[str, FormatError]:

@@ -214,7 +214,7 @@ def _rebuilt(
     """
     stored = sum(record.nbytes for record in header.tensors)
     with _keras.bounded_variables(2 * stored + _ALLOWANCE):
-        model = build_model(config, custom_objects)
+        model = build_model(config, len(header.tensors), custom_objects)
         if not _keras.has_weights(model):
             raise no_configuration(path, header.content)
         renamed = _fit(model, header, path)

@@ -65,13 +65,14 @@ class WayBack:
 
 
 @_keras.untouched_process()
-def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
+def way_back(model: Any, tensors: int, fits: Callable[[Any], str | None]) -> WayBack:
     """Find the call that brings a model back, by doing what it would do.
 
     It costs the time of building the model once, without memory for its weights.
 
     Args:
         model: A built model.
+        tensors: How many it gives to the file.
         fits: From the model that came back, to why the weights do not fit it.
     """
     config = _keras.file_config(model)
@@ -84,19 +85,19 @@ def way_back(model: Any, fits: Callable[[Any], str | None]) -> WayBack:
     objects = _objects(model, missing)
     if len(objects) < len(missing):
         return WayBack(config, missing, tried=False)
-    reason = _attempt(config, objects, fits)
+    reason = _attempt(config, tensors, objects, fits)
     if reason is None:
         return WayBack(config, missing)
     return WayBack(None, reason=_culprits(model, objects) or reason)
 
 
 def _attempt(
-    config: Any, objects: Mapping[str, Any], fits: Callable[[Any], str | None]
+    config: Any, tensors: int, objects: Mapping[str, Any], fits: Callable[[Any], str | None]
 ) -> str | None:
     """Why what was built from a configuration is not the model; `None` if it is."""
     try:
         with _keras.bounded_variables(0):
-            return fits(build_model(config, objects))
+            return fits(build_model(config, tensors, objects))
     except Exception as error:  # a layer's own code may fail in any way
         return _short(error.__cause__ or error)
 

@@ -309,6 +309,10 @@ BOMBS = {
     "ngrams": placed(entry("TextVectorization", ngrams=10**10, name="t")),
     "endless ngrams": placed(entry("TextVectorization", ngrams=1e308, name="t")),
     "long name": placed(entry("Dense", units=9, name="n" * 3_000_000)),
+    "words for the unknown": placed(entry("IntegerLookup", num_oov_indices=10**9, vocabulary=[1])),
+    "words of many layers": lambda c: layers(c).extend(
+        entry("StringLookup", num_oov_indices=60_000, name=f"w{n}") for n in range(100)
+    ),
     "many layers of one name": placed(entry("Dense", units=9, name="a")),
     "deep": placed(json.loads("[" * 900 + "]" * 900)),
     "deep models": lambda c: c.update(keras_config=_deep(c["keras_config"], 60)),
@@ -334,6 +338,79 @@ def test_a_configuration_takes_no_more_than_the_tensors(name, good, tmp_path):
         load_model(path)
     assert len(str(caught.value)) < 2500
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 << 10  # KiB
+
+
+def _model_config(call, shape=(None, 6, 8)):
+    inputs = keras.Input(batch_shape=shape, name="i")
+    return keras.saving.serialize_keras_object(keras.Model(inputs, call(inputs), name="m"))
+
+
+def _sequential(*each):
+    begin = entry("InputLayer", batch_shape=[None, 6, 8], name="i")
+    return entry("Sequential", "keras", name="m", layers=[begin, *each])
+
+
+def _by_an_argument():
+    config = _model_config(lambda x: keras.ops.split(x, 4, axis=2)[0])
+    config["config"]["layers"][1]["config"]["indices_or_sections"] = 10**6
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, 6, 10**6]
+    return config
+
+
+def _by_an_axis():
+    config = _model_config(lambda x: keras.ops.unstack(x, axis=2)[0])
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, 6, 10**6]
+    return config
+
+
+def _list_of_cells():
+    cells = [entry("LSTMCell", units=4)] * 10_000
+    return _sequential(entry("RNN", cell=entry("StackedRNNCells", cells=cells)))
+
+
+@pytest.mark.parametrize("make", [_by_an_argument, _by_an_axis, _list_of_cells])
+def test_a_configuration_makes_no_more_than_a_model_of_so_many_tensors_may(make, good, tmp_path):
+    config = make()
+    path = forged(good, tmp_path, lambda content: content.update(keras_config=config))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FormatError, match="must make no more than"):
+        load_model(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 << 10  # KiB
+
+
+def test_a_model_of_many_layers_and_outputs_loads(tmp_path):
+    """With operations of which each has the constructor of all: Keras reads its signature."""
+    inputs = keras.Input((100,), name="i")
+    x = keras.ops.stack(keras.ops.unstack(L.Dense(100, name="d")(inputs), axis=1)[::2], axis=1)
+    for _ in range(300):
+        x = keras.ops.tanh(x[:, ::-1])
+    model = keras.Model(inputs, x, name="m")
+    save_model(model, tmp_path / "m.reducible")
+    assert len(load_model(tmp_path / "m.reducible").operations) == len(model.operations) == 604
+
+
+def test_a_thousand_small_variables_wait_as_large_ones_do(good, tmp_path):
+    """A variable takes memory and time of its own, however small it is."""
+    made = []
+
+    class Made(keras.initializers.Zeros):
+        def __call__(self, *args, **kwargs):
+            made.append(1)
+            return super().__call__(*args, **kwargs)
+
+    @keras.saving.register_keras_serializable("strange")
+    class Many(L.Layer):
+        def build(self, shape):
+            for number in range(2000):
+                self.add_weight(shape=(), initializer=Made(), name=f"w{number}")
+
+        def call(self, x):
+            return x
+
+    path = forged(good, tmp_path, placed(entry("Many", "x", "strange>Many", name="many")))
+    with pytest.raises(FormatError, match="lacks 'many/w0'"):
+        load_model(path, {"strange>Many": Many})
+    assert len(made) < 1000
 
 
 @cache
