@@ -17,7 +17,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.analysis.evaluation import Evaluation, Measured
 from reducible_train.analysis.truncations import Truncations
-from reducible_train.container.files import accessing, check_path, start_of_name, write_text
+from reducible_train.container.files import check_path, read_whole, start_of_name, write_text
 from reducible_train.container.holding import holding_file
 from reducible_train.errors import (
     ArgumentError,
@@ -364,9 +364,7 @@ def _kept(file: str | os.PathLike[str], begun: Analysis) -> Analysis | None:
     """
     if not Path(file).exists():
         return None
-    with accessing(file, "read"):
-        text = Path(file).read_bytes().decode("utf-8", "replace")
-    held = Analysis.from_json(text, str(file))
+    held = Analysis.from_json(read_whole(file).decode("utf-8", "replace"), str(file))
     for name in ("weights", "paths", "data", "metric", "ratios"):
         came, expected = getattr(held, name), getattr(begun, name)
         if came != expected:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from reducible_train.container import read_header
-from reducible_train.container.files import write_text
-from reducible_train.errors import FileAccessError, FormatError, shortened
+from reducible_train.container.files import accessing, check_regular, read_whole, write_text
+from reducible_train.errors import FormatError, shortened
 from reducible_train.preflight.paths import check_apart, check_writable
 from reducible_train.report.analysis import Analysis
 from reducible_train.report.records import Report
@@ -69,14 +69,9 @@ def _read(file: Path) -> Report | Analysis:
         FileAccessError: It cannot be read.
         FormatError: It holds no report and no analysis.
     """
-    try:
-        with file.open("rb") as stream:
-            first = stream.read(_BEGIN).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-    except OSError as error:
-        raise FileAccessError(
-            f"Expected a file that can be read. Received: {str(file)!r} "
-            f"({error.strerror or error}). Check the path and its permissions."
-        ) from error
+    check_regular(file, "read")
+    with accessing(file, "read"), file.open("rb") as stream:
+        first = stream.read(_BEGIN).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if first == b"{":
         return _of_json(file)
     if first == b"P":  # a zip archive
@@ -88,8 +83,9 @@ def _read(file: Path) -> Report | Analysis:
 
 
 def _of_json(file: Path) -> Report | Analysis:
+    content = read_whole(file)
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _refused(file, f"no JSON ({shortened(str(error))})") from error

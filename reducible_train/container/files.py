@@ -20,6 +20,7 @@ from typing import Protocol
 from reducible_train.container.temporary import hold_file
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError, FormatError
 
+TEXT_CAP = 64 << 20  # bytes of a text that is read whole, such as a report with all its spectra
 _MOUNTS = "/proc/self/mountinfo"  # of Linux
 _SHOWN_NAME = 100  # bytes of a file's name in that of its temporary file, which may be longer
 
@@ -143,6 +144,33 @@ def check_regular(path: str | os.PathLike[str], purpose: str, given_as: str | No
             raise PermissionError(None, "it is protected against writing")
         if purpose == "write" and _is_mounted(path):
             raise _MountedError(None, "it is mounted by itself, so no other can take its place")
+
+
+def read_whole(
+    path: str | os.PathLike[str], given_as: str | None = None, most: int | None = TEXT_CAP
+) -> bytes:
+    """The bytes of a regular file that is read into memory at once.
+
+    Args:
+        path: The file as the caller named it; a link is followed.
+        given_as: What the caller calls it, such as `"--out"`.
+        most: How many it may have; `None` for what the run itself has written.
+
+    Raises:
+        FileAccessError: It cannot be read, or it is a folder, a device, a pipe or a socket.
+        FormatError: It is longer.
+    """
+    check_regular(path, "read", given_as)
+    with accessing(path, "read", given_as), open(path, "rb") as stream:
+        if most is None:
+            return stream.read()
+        found = stream.read(most + 1)
+        if len(found) > most:
+            raise FormatError(
+                f"The file must have at most {most:,} bytes. Received: more. Check the path: what "
+                "is meant is shorter."
+            )
+        return found
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:

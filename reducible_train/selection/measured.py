@@ -12,13 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.container.files import accessing
+from reducible_train.container.files import read_whole
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.svd import Array, cumulative_energy
 from reducible_train.report.analysis import Analysis, KernelAnalysis, along
@@ -165,8 +164,7 @@ def losses_of(analysis: Any) -> MeasuredLosses | None:
     source = "the analysis"
     if not isinstance(analysis, Analysis):
         source = os.fspath(analysis)
-        with accessing(analysis, "read", "analysis"):
-            text = Path(analysis).read_bytes().decode("utf-8", "replace")
+        text = read_whole(analysis, "analysis").decode("utf-8", "replace")
         analysis = Analysis.from_json(text, source)
     if not analysis.kernels or not analysis.is_whole:
         raise ArgumentError(

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from reducible_train import _keras
-from reducible_train.container.files import accessing, write_text
+from reducible_train.container.files import accessing, read_whole, write_text
 from reducible_train.errors import ArgumentError, FormatError
 from reducible_train.preflight.paths import check_folder
 from reducible_train.saving.weights_file import load_keras_weights
@@ -232,8 +232,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         path = self._state(epochs)
         if not path.exists():
             return {}
-        with accessing(path, "read"):
-            raw = path.read_bytes()
+        raw = read_whole(path, most=None)
         try:
             with np.load(io.BytesIO(raw), allow_pickle=False) as file:
                 return dict(file)
@@ -253,8 +252,7 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: It is something else, or of another version.
     """
-    with accessing(path, "read"):
-        raw = path.read_bytes()
+    raw = read_whole(path, most=None)
     try:
         backup: dict[str, Any] = json.loads(raw)
         if backup["version"] == _VERSION:

@@ -21,7 +21,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial
 from keras_tuner.oracles import GridSearchOracle
 
-from reducible_train.container.files import accessing, write_text
+from reducible_train.container.files import read_whole, write_text
 from reducible_train.errors import ArgumentError, FileAccessError
 from reducible_train.tuner.errors import MendedWarning, SearchError
 from reducible_train.tuner.folder_lock import searching
@@ -269,7 +269,7 @@ def _drawn_again(name: str, told: Any, oracle: Mapping[str, Any]) -> dict[str, A
 def _told_in(path: Path) -> Any:
     """The settings in a file that was cut after them."""
     try:
-        text = path.read_text("utf-8", errors="replace")
+        text = read_whole(path, most=None).decode("utf-8", "replace")
         told, _ = json.JSONDecoder().raw_decode(text.partition('"hyperparameters": ')[2])
     except (OSError, ValueError):
         return None
@@ -307,8 +307,7 @@ def _read(path: Path, is_good: Callable[[Any], bool]) -> Any:
 
 def _parsed(path: Path) -> Any:
     """The value in a file; `_NO_JSON` where it holds none."""
-    with accessing(path, "read"):
-        text = path.read_text("utf-8", errors="replace")
+    text = read_whole(path, most=None).decode("utf-8", "replace")
     try:
         return json.loads(text)
     except ValueError:

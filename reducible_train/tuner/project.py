@@ -10,7 +10,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from reducible_train.container.files import accessing, replacing_by
+from reducible_train.container.files import read_whole, replacing_by
 from reducible_train.settings.fields import fields_of
 from reducible_train.settings.objectives import SIZES, SearchObjective
 from reducible_train.settings.search_space import SearchSpace
@@ -90,8 +90,7 @@ class Project:
         if not self._path.is_file():
             return None
         try:
-            with accessing(self._path, "read"):
-                found = json.loads(self._path.read_text("utf-8"))
+            found = json.loads(read_whole(self._path))
         except ValueError:  # cut short by whoever was killed while an older version wrote it
             return None
         return found if _is_good(found) else None

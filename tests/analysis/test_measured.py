@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import keras
@@ -159,6 +160,18 @@ def test_a_fit_says_how_old_the_analysis_is_and_takes_a_second_cut(table, tmp_pa
     assert report.size_fraction <= 0.5
     assert f"in {tmp_path / 'a.json'}, of the weights at the start, which training" in str(report)
     assert "moved by 2 to 4 steps at the cuts" in str(report)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_an_analysis_is_in_a_file_of_a_bounded_length(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"")
+    os.truncate(tmp_path / "a.json", 1 << 40)  # takes no space
+    with pytest.raises(FormatError, match=r"a\.json: The file must have at most"):
+        factorize(network(), 0.7, criterion="measured", analysis=tmp_path / "a.json")
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("/dev/zero", tmp_path / "pipe"):
+        with pytest.raises(FileAccessError, match=r"read as analysis.*not a regular file"):
+            factorize(network(), 0.7, criterion="measured", analysis=file)
 
 
 def test_several_budgets_are_met_and_a_kernel_that_is_not_in_the_analysis_is_named(table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -432,6 +433,17 @@ def test_report_knows_json_by_its_brace(compact, tmp_path, begin):
     told = run("report", path)
     assert told.exit_code == 0, told.output
     assert "output [bold]layer" in told.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_report_reads_files_of_a_bounded_length(tmp_path):
+    (tmp_path / "long.json").write_bytes(b"{")
+    os.truncate(tmp_path / "long.json", 1 << 40)  # takes no space
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in {"long.json": "must have at most", "pipe": "not a regular file"}.items():
+        told = run("report", tmp_path / name)
+        assert told.exit_code == 1
+        assert words in told.stderr
 
 
 def test_report_advises_a_name_that_is_taken(compact):

@@ -16,7 +16,14 @@ import pytest
 
 from reducible_train import ArgumentError, FileAccessError, FormatError
 from reducible_train.container import read_container, read_header, write_container
-from reducible_train.container.files import place_of, replacing, replacing_by, write_text
+from reducible_train.container.files import (
+    TEXT_CAP,
+    place_of,
+    read_whole,
+    replacing,
+    replacing_by,
+    write_text,
+)
 from reducible_train.container.locks import let_go, lock
 from reducible_train.container.temporary import hold_file
 from reducible_train.preflight.paths import check_writable
@@ -219,7 +226,7 @@ PLACES = {
 
 
 @posix
-@pytest.mark.parametrize("use", [write, text, open_container, read_header])
+@pytest.mark.parametrize("use", [write, text, open_container, read_header, read_whole])
 @pytest.mark.parametrize("place", PLACES)
 def test_only_regular_files_are_replaced_and_read(place, use, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -231,6 +238,20 @@ def test_only_regular_files_are_replaced_and_read(place, use, tmp_path, monkeypa
         use(path)
     assert os.path.samestat(before, os.lstat(path))
     assert sorted(each.name for each in tmp_path.iterdir()) == there
+
+
+@posix
+def test_no_text_is_read_that_is_longer_than_any(tmp_path):
+    """Of a file that takes no space and is as long as one wishes."""
+    path = tmp_path / "there"
+    path.write_text("{")
+    os.truncate(path, TEXT_CAP)
+    assert len(read_whole(path)) == TEXT_CAP
+    os.truncate(path, 1 << 40)
+    with pytest.raises(FormatError, match=rf"there: .*at most {TEXT_CAP:,} bytes"):
+        read_whole(path)
+    path.write_text("ab")
+    assert read_whole(path, most=None) == b"ab"
 
 
 @pytest.mark.parametrize("use", [write, text])
