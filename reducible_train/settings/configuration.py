@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from reducible_train.errors import ArgumentError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, ReducibleError, shortened
 from reducible_train.settings.adaptive import Adaptive
 from reducible_train.settings.aids import Aid, aid_kinds
 from reducible_train.settings.cadence import Cadence
@@ -62,9 +62,9 @@ def arguments_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         ArgumentError: An unknown kind, or values that cannot be used.
-        ArgumentTypeError: A setting has another argument than those.
+        ArgumentTypeError: A setting has another argument than those, or is of another form.
     """
-    made = {name: _made(name, value) for name, value in config.items()}
+    made = {name: _made(name, value) for name, value in _options("config", config).items()}
     return {name: value for name, value in made.items() if value is not None}
 
 
@@ -86,43 +86,80 @@ def _made(name: str, value: Any) -> Any:
     return value if make is None else make(value)
 
 
-def _measure(config: Mapping[str, Any] | list[Mapping[str, Any]]) -> Measure | list[Measure]:
+def _measure(config: Any) -> Measure | list[Measure]:
     if not isinstance(config, Mapping):
-        return [_of_kind("measure", "name", measure_kinds(), each) for each in config]
+        return [
+            _of_kind("measure", "name", measure_kinds(), each) for each in _row("measure", config)
+        ]
     made: Measure = _of_kind("measure", "name", measure_kinds(), config)
     return made
 
 
-def _aids(configs: list[Mapping[str, Any]]) -> list[Aid]:
-    return [_of_kind("aids", "kind", aid_kinds(), config) for config in configs]
+def _aids(configs: Any) -> list[Aid]:
+    return [_of_kind("aids", "kind", aid_kinds(), config) for config in _row("aids", configs)]
 
 
-def _of_kind(
-    setting: str, key: str, kinds: Mapping[str, Callable[..., Any]], config: Mapping[str, Any]
-) -> Any:
+def _of_kind(setting: str, key: str, kinds: Mapping[str, Callable[..., Any]], config: Any) -> Any:
     """An object of the class that a configuration names."""
-    options = dict(config)
+    options = _options(setting, config)
     kind = options.pop(key, None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ArgumentError(
             f"`{key}` in `{setting}` must be one of {', '.join(map(repr, kinds))}. "
             f"Received: {kind!r}. Name one of them."
         )
-    return kinds[kind](**options)
+    return _record(setting, kinds[kind], options)
 
 
-def _rules(configs: list[Mapping[str, Any]]) -> list[LayerRule]:
+def _rules(configs: Any) -> list[LayerRule]:
+    rows = [_options("rules", each) for each in _row("rules", configs)]
     return [
-        LayerRule(
-            **{name: _made(name, value) if name in OWN else value for name, value in c.items()}
-        )
-        for c in configs
+        _record("rules", LayerRule, {n: _made(n, v) if n in OWN else v for n, v in each.items()})
+        for each in rows
     ]
 
 
-def _cadence(config: Mapping[str, Any]) -> Cadence:
-    start = config.get("start")
-    return Cadence(**dict(config) | {"start": None if start is None else Adaptive(**start)})
+def _cadence(config: Any) -> Cadence:
+    options = _options("cadence", config)
+    if options.get("start") is not None:
+        options["start"] = _record("start of cadence", Adaptive, options["start"])
+    made: Cadence = _record("cadence", Cadence, options)
+    return made
+
+
+def _record(setting: str, make: Callable[..., Any], config: Any) -> Any:
+    """What a class makes of the arguments that a configuration gives it.
+
+    Raises:
+        ArgumentTypeError: They are none, or not those of the class.
+    """
+    try:
+        return make(**_options(setting, config))
+    except ReducibleError:
+        raise
+    except TypeError as error:  # of the call: an argument that it does not know, or lacks
+        raise ArgumentTypeError(
+            f"`{setting}` must have the arguments of {make.__name__}. Received: "
+            f"{shortened(str(error), 200)}. Take what get_config gave."
+        ) from error
+
+
+def _options(setting: str, config: Any) -> dict[str, Any]:
+    if not isinstance(config, Mapping):
+        raise ArgumentTypeError(
+            f"`{setting}` must be told by a mapping of its arguments. Received: "
+            f"{shortened(repr(config))}. Take what get_config gave."
+        )
+    return dict(config)
+
+
+def _row(setting: str, configs: Any) -> list[Any]:
+    if not isinstance(configs, list | tuple):
+        raise ArgumentTypeError(
+            f"`{setting}` must be told by a list of mappings. Received: "
+            f"{shortened(repr(configs))}. Take what get_config gave."
+        )
+    return list(configs)
 
 
 _MAKERS: dict[str, Callable[[Any], Any]] = {
@@ -130,6 +167,6 @@ _MAKERS: dict[str, Callable[[Any], Any]] = {
     "aids": _aids,
     "rules": _rules,
     "cadence": _cadence,
-    "guard": lambda config: Guard(**config),
-    "search": lambda config: Search(**config),
+    "guard": lambda config: _record("guard", Guard, config),
+    "search": lambda config: _record("search", Search, config),
 }

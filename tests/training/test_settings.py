@@ -115,6 +115,18 @@ def test_data_and_functions_stand_in_no_configuration(asked, words):
         ({"rank": {"kind": "steep"}}, "`kind` of a schedule.*'steep'"),
         ({"rank": 4, "min_gain": 0.1}, "takes no `min_gain`"),
         ({}, "Exactly one of"),
+        ([], "`config` must be told by a mapping"),
+        ({"rank": 4, "measure": 1.5}, "`measure` must be told by a list"),
+        ({"rank": 4, "measure": {"name": []}}, r"`name` in `measure`.*\[\]"),
+        ({"rank": 4, "aids": True}, "`aids` must be told by a list.*True"),
+        ({"rank": 4, "aids": [[None]]}, "`aids` must be told by a mapping"),
+        ({"rank": 4, "aids": [{"kind": "product_decay", "x": 1}]}, "ProductDecay.*'x'"),
+        ({"rank": 4, "rules": [-1]}, "`rules` must be told by a mapping.*-1"),
+        ({"rank": 4, "rules": [{}]}, "arguments of LayerRule.*'match'"),
+        ({"rank": 4, "cadence": 3}, "`cadence` must be told by a mapping.*3"),
+        ({"rank": 4, "cadence": {"start": "x"}}, "`start of cadence` must be told by a mapping"),
+        ({"rank": 4, "guard": "A" * 500}, r"`guard` must be told by a mapping.*A\.\.\."),
+        ({"rank": 4, "search": {"x": 1}}, "arguments of Search.*'x'"),
     ],
 )
 def test_plain_values_that_ask_for_nothing_known_are_refused(config, words):
