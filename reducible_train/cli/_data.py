@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from reducible_train.container.files import check_regular
 from reducible_train.errors import ArgumentError, FileAccessError, FormatError
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -124,6 +125,7 @@ def _read(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
             f"Expected an .npz file that can be read. Received: {str(path)!r}, a folder."
             " Save the arrays with np.savez(path, x_train=..., y_train=...)."
         )
+    check_regular(path, "read")
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):

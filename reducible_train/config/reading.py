@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -15,6 +16,7 @@ from reducible_train.config.scalars import Loader
 from reducible_train.errors import ArgumentTypeError, ConfigError, FileAccessError, Problem
 
 Place = tuple[str | int, ...]
+_WAIT = 5  # seconds, for who writes to a pipe
 MOST_BYTES = 200_000  # of a file; the longest in use has some thousand
 MOST_PLACES = 10_000  # in a document, every alias written out
 
@@ -71,7 +73,7 @@ def read_document(path: str | Path) -> Document:
             "already use reducible_train.config.parse_config."
         )
     try:
-        with Path(path).open("rb") as stream:
+        with _opened(Path(path)) as stream:
             content = stream.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise FileAccessError(
@@ -90,6 +92,24 @@ def read_document(path: str | Path) -> Document:
             ],
         )
     return parse_document(content, str(path))
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file; a pipe that has a name, only once somebody writes to it.
+
+    What a shell puts in place of `<(...)` is a pipe whose writer is there; it may take its time.
+
+    Raises:
+        OSError: It cannot be opened, or nobody does.
+    """
+    if not path.is_fifo() or not os.path.exists(os.path.realpath(path)):
+        return path.open("rb")
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not select.select([stream], [], [], _WAIT)[0]:
+        stream.close()
+        raise OSError(None, f"a pipe that nobody has written to for {_WAIT} seconds")
+    os.set_blocking(stream.fileno(), True)
+    return stream
 
 
 def parse_document(content: bytes | str, source: str) -> Document:

@@ -201,6 +201,7 @@ FILES = {
     "data as model": (["d.npz"], "MODEL comes first, then DATA"),
     "no data": (["m.keras", "none.npz"], "Check the path"),
     "folder as data": (["m.keras", "made"], "a folder"),
+    "device as data": (["m.keras", os.devnull], "not a regular file"),
     "table": (["m.keras", "table.csv"], "np.savez"),
     "empty data": (["m.keras", "empty.npz"], "an empty file"),
     "model as data": (["m.keras", "m.keras"], "Rename the arrays"),

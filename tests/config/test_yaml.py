@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 
 import pytest
 
-from reducible_train import ConfigError, load_config
+from reducible_train import ConfigError, FileAccessError, load_config
 from reducible_train.config.reading import MOST_BYTES, MOST_PLACES, parse_document
 
 CORE = {
@@ -168,3 +170,33 @@ def test_what_is_no_configuration_is_told_at_once(tmp_path, text, told):
     with pytest.raises(ConfigError, match=told):
         load_config(tmp_path / "c.yaml")
     assert time.process_time() - started < 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_a_pipe_is_read_if_somebody_writes_to_it(tmp_path, monkeypatch):
+    text, pipe = b"compression: {budget: 0.5}\ntraining: {epochs: 3}\n", tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[text])
+    writer.start()
+    assert load_config(pipe).training.epochs == 3
+    writer.join()
+    monkeypatch.setattr("reducible_train.config.reading._WAIT", 0.2)
+    with pytest.raises(FileAccessError, match=r"pipe\.yaml.*a pipe that nobody has written to"):
+        load_config(pipe)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="the system names no open files")
+def test_the_pipe_that_a_shell_makes_may_take_its_time(monkeypatch):
+    monkeypatch.setattr("reducible_train.config.reading._WAIT", 0)
+    out, end = os.pipe()
+
+    def late():
+        time.sleep(0.2)
+        os.write(end, b"compression: {budget: 0.5}\ntraining: {epochs: 3}\n")
+        os.close(end)
+
+    writer = threading.Thread(target=late)
+    writer.start()
+    assert load_config(f"/dev/fd/{out}").training.epochs == 3
+    writer.join()
+    os.close(out)
