@@ -88,9 +88,8 @@ class RankScheduler(keras.callbacks.Callback):
             A whole number means so many samples of the fit itself, known before its first step: of
             arrays at random, of other data the first (on one device; on several it is refused).
             Left out, 2048 of them, or fewer where these take more than 256 MiB.
-        rules: Rules for single layers. Without one an output layer stays dense, unless the
-            smallest budget leaves a quarter of the model or less, and outputs would be more than a
-            third of that.
+        rules: Rules for single layers. Without one an output layer stays dense, unless
+            outputs would be more than a third of what the smallest budget leaves.
         cadence: When cuts may be made, and from when on: every epoch, if not given.
         guard: Has cuts undone that a metric does not recover from. Without one, every cut stays.
         aids: What shall help the training while ranks fall: `ProductDecay`, `Rewarm`, and
