@@ -39,6 +39,7 @@ from reducible_train.tuner.reference import dense_quality
 from reducible_train.tuner.seconds import seconds_of_batch
 from reducible_train.tuner.start import Start
 from reducible_train.tuner.trial_settings import (
+    applied,
     check_kinds,
     check_measured,
     check_value,
@@ -213,6 +214,8 @@ def evaluate_settings(
     drawn_by_engine.values = dict(values)
     model = begun.new_model(drawn_by_engine)
     check_names(space, drawn_by_engine.space)
+    if plan.varies:
+        _warn_of_idle(ruled, model)
     if values is settings:  # keras-tuner's may hold what a hypermodel of the user's has read
         read = [each.name for each in drawn_by_engine.space]
         space.check_heeded(values, read, others=begun.takes_settings)
@@ -228,6 +231,20 @@ def evaluate_settings(
             plan, model, told, quality, fit_args, fit_kwargs, dense_file=dense_file, dense=dense,
             goes_on=goes_on, file=file,
         ).metrics  # fmt: skip
+
+
+def _warn_of_idle(rules: Sequence[LayerRule], model: Any) -> None:
+    """Tell of rules that apply to nothing in this model of a function, and maybe in none."""
+    heeded = applied(rules, model)
+    idle = [repr(rule.match) for rule in rules if rule not in heeded]
+    if idle:
+        warnings.warn(
+            "Rules should apply to a layer with a kernel. Received: "
+            f"{', '.join(idle)}, which apply to none in the model of these settings, so they are "
+            "left out. Correct the pattern, unless the function builds such a layer elsewhere.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _values_of(settings: Any) -> Mapping[str, Any]:

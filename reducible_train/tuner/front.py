@@ -18,7 +18,7 @@ from reducible_train.settings.checks import checked_sequence
 from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
 from reducible_train.tuner.evaluation import COMPACT, LATENCY, SIZE_METRICS
-from reducible_train.tuner.kept_files import TRIAL
+from reducible_train.tuner.kept_files import TRIAL, read_trial
 
 # What a trial may cost, in the order of the table; the smaller the better.
 COSTS = ("params_fraction", "flops_fraction", "file_bytes", "latency")
@@ -238,9 +238,16 @@ def _finished(tuner: Any) -> list[Any]:
     """The finished trials of a search; those of a worker lie in the folder that it shares."""
     known = getattr(tuner.oracle, "trials", None)
     if known is None:  # its chief, which knows them, may have left
-        files = sorted(Path(tuner.project_dir).glob(f"trial_*/{TRIAL}"))
-        known = {trial.trial_id: trial for trial in map(Trial.load, map(os.fspath, files))}
+        files = Path(tuner.project_dir).glob(f"trial_*/{TRIAL}")
+        states = sorted(filter(None, map(read_trial, files)), key=_in_order)
+        known = {each["trial_id"]: Trial.from_state(each) for each in states}
     return [each for each in known.values() if each.status == "COMPLETED"]
+
+
+def _in_order(state: Mapping[str, Any]) -> tuple[int, str]:
+    """By the number of a trial, as its tuner has them."""
+    name = state["trial_id"]
+    return len(name), name
 
 
 def _quality_of(tuner: Any) -> tuple[str, int]:

@@ -305,6 +305,12 @@ def _read(path: Path, is_good: Callable[[Any], bool]) -> Any:
         return None
 
 
+def read_trial(path: Path) -> dict[str, Any] | None:
+    """The state of a trial in its file; `None` while that is being written, or holds none."""
+    found: dict[str, Any] | None = _read(path, _is_trial)
+    return found
+
+
 def _parsed(path: Path) -> Any:
     """The value in a file; `_NO_JSON` where it holds none."""
     text = read_whole(path, most=None).decode("utf-8", "replace")

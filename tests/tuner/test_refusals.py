@@ -490,7 +490,8 @@ def test_rules_and_floors_may_be_of_layers_that_some_trials_lack():
         scheduler = scheduler_of(space.completed_choice(told), 3, **known)
         assert [rule.match for rule in scheduler.settings.rules] == left
         given = FIT | {"epochs": 1, "rules": rules}
-        evaluate_settings(of_two_depths, space, {"deep": deep, **told}, X, Y, **given)
+        with pytest.warns(UserWarning, match=r"Received: 'no\*', which apply to none"):
+            evaluate_settings(of_two_depths, space, {"deep": deep, **told}, X, Y, **given)
 
 
 def test_rules_and_floors_that_hold_in_no_model_so_far_are_told(tmp_path):
