@@ -138,10 +138,10 @@ def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
     """
     for each in {id(each): each for each in (*models_in(model), *others)}.values():
         trains = getattr(each, "train_function", None) is not None or (training and each is model)
-        goes_on = trains and trains_what_it_did(each)
+        heeds_flags = not trains_what_it_did(each)
         _forget_functions(each)
-        if goes_on:
-            go_on_training(each)
+        if trains and keras.backend.backend() == "tensorflow" and "train_step" not in vars(each):
+            go_on_training(each, heeds_flags=heeds_flags)
         elif trains:
             each.make_train_function(force=True)
         renew_torch_parameters(each)

@@ -64,13 +64,19 @@ def flags_of_fit(model: Any) -> Iterator[None]:
         yield
 
 
-def go_on_training(model: Any) -> None:
-    """Make a train function that trains what the model's optimizers know."""
+def go_on_training(model: Any, *, heeds_flags: bool) -> None:
+    """Make a train function that trains what the model's optimizers know, and nothing else.
+
+    Args:
+        model: The model.
+        heeds_flags: True if what has been frozen since is not trained, as where Keras reads the
+            flags at the next step. What was thawed is trained in no case: Keras would end there.
+    """
     own_step: Callable[..., Any] = model.train_step
 
     @functools.wraps(own_step)
     def train_step(*args: Any, **kwargs: Any) -> Any:
-        with _flags_of_optimizers(model):
+        with _flags_of_optimizers(model, heeded=heeds_flags):
             return own_step(*args, **kwargs)
 
     model.__dict__["train_step"] = train_step
@@ -78,7 +84,8 @@ def go_on_training(model: Any) -> None:
         model.make_train_function(force=True)
     finally:
         del model.__dict__["train_step"]
-    _GOES_ON.add(model.train_function)
+    if not heeds_flags:
+        _GOES_ON.add(model.train_function)
 
 
 def _known(model: Any) -> set[int]:
@@ -93,10 +100,15 @@ def _known(model: Any) -> set[int]:
 
 
 @contextlib.contextmanager
-def _flags_of_optimizers(model: Any) -> Iterator[None]:
-    """Within it, `trainable` is true of what optimizers know; flags set within it stay."""
+def _flags_of_optimizers(model: Any, *, heeded: bool = False) -> Iterator[None]:
+    """Within it, `trainable` is true of what optimizers know; flags set within it stay.
+
+    Not of what is frozen, where the flags are heeded.
+    """
     changed = []
     for each, wanted in list(_wanted_flags(model, _known(model))):
+        if heeded and wanted:
+            continue
         if each._trainable != wanted:
             each._trainable = wanted
             changed.append((each, wanted))
