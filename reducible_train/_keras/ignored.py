@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,13 +39,13 @@ def weights_of_counted(model: Any, y: Any, weight: Any) -> Any:
 def _of_counted(target: Any, loss: Any, weight: Any) -> Any:
     """The weights of one target, of the shape of its loss where some of it is ignored."""
     ignored = getattr(loss, "ignore_class", None)
-    if ignored is None or target is None:
+    if target is None or not isinstance(ignored, int | np.integer):  # of a loss of one's own, maybe
         return weight
     counts = np.asarray(target) != ignored
     if counts.all():
         return weight
     axis = getattr(loss, "_fn_kwargs", {}).get("axis", -1)
-    if counts.ndim > 1 and counts.shape[axis] == 1:
+    if counts.ndim > 1 and -counts.ndim <= axis < counts.ndim and counts.shape[axis] == 1:
         counts = counts.squeeze(axis)
     if weight is None:
         return counts.astype("float32")
@@ -63,7 +64,8 @@ def _for_each(value: Any, y: Any, names: Sequence[str]) -> Any:
         return keras.tree.map_structure(lambda _: value, y)
     if isinstance(y, dict):
         parts = value if isinstance(value, dict) else dict(zip(names, value, strict=False))
-        return {name: _for_each(parts.get(name), each, names) for name, each in y.items()}
+        own = {name: _for_each(parts.get(name), each, names) for name, each in y.items()}
+        return OrderedDict(own) if isinstance(y, OrderedDict) else own  # whose order counts
     if isinstance(value, dict):
         value = [value.get(name) for name in names or value]
     if not keras.tree.is_nested(y):

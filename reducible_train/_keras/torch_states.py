@@ -72,7 +72,8 @@ def put_torch_settings(optimizer: Any, settings: Sequence[State]) -> None:
 
 
 def _as_number(value: Any) -> Any:
-    return value.item() if keras.ops.is_tensor(value) and not value.ndim else value
+    is_number = isinstance(value, np.generic) or (keras.ops.is_tensor(value) and not value.ndim)
+    return value.item() if is_number else value
 
 
 def _is_plain(value: Any) -> bool:

@@ -6,6 +6,7 @@ still runs the old graph. There is no public way to have it forget one.
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -66,7 +67,8 @@ def is_traced(function: Any, depth: int = 3) -> bool:
         cache: Any = vars(function)["_function_cache"]
         return bool([*cache.values()])
     cells = getattr(function, "__closure__", None) or ()
-    return depth > 0 and any(is_traced(cell.cell_contents, depth - 1) for cell in cells)
+    held = (each.cell_contents for each in cells if each != types.CellType())  # not yet bound
+    return depth > 0 and any(is_traced(each, depth - 1) for each in held)
 
 
 def trace_anew(functions: Sequence[Any], graphs: Sequence[Any], names: Sequence[str]) -> None:

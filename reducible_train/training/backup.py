@@ -92,7 +92,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.delete_checkpoint = asked.delete_checkpoint
         self.start = ""
         self._torch_optimizers: list[Any] = []
-        self._has_looked_for_late = False
+        self._has_told_of_late = False
 
     def __getstate__(self) -> dict[str, Any]:
         in_no_fit = vars(keras.callbacks.Callback()) | {"_torch_optimizers": []}
@@ -105,7 +105,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         check_folder(self.backup_dir, "`backup_dir`", "Choose another.")
         comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
         optimizers = self._torch_optimizers = _keras.torch_optimizers_of(self.model)
-        self._has_looked_for_late = False
+        self._has_told_of_late = False
         path = self._kept()
         if path is None:
             return
@@ -186,12 +186,12 @@ class RankBackupAndRestore(keras.callbacks.Callback):
 
     def _look_for_late(self) -> None:
         """Warn, once, of an optimizer of torch's that would begin anew."""
-        if self._has_looked_for_late:
+        if self._has_told_of_late:
             return
-        self._has_looked_for_late = True
         known = {id(each) for each in self._torch_optimizers}
         late = [each for each in _keras.torch_optimizers_of(self.model) if id(each) not in known]
         if late:
+            self._has_told_of_late = True
             warnings.warn(
                 f"The state of {', '.join(type(each).__name__ for each in late)} (torch.optim) is "
                 f"in no backup of model '{self.model.name}', for it was made after fit began: a "

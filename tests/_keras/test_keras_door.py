@@ -176,6 +176,13 @@ def test_a_function_forgets_its_graphs_and_is_traced_anew():
     assert _keras.traces.was_traced_with(double, handles)
     assert _keras.traces.captures(alone, handles)
     assert not _keras.traces.captures(alone, _keras.traces.handles_of([keras.Variable(1.0)]))
+
+    def step():
+        return unbound if len(count) > 9 else double()
+
+    assert _keras.traces.is_traced(step)
+    if len(count) > 9:
+        unbound = None
     double()
     assert len(count) == 1
     _keras.trace_anew([double], [], ["double/kernel"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import keras
 import numpy as np
 import pytest
@@ -165,11 +167,11 @@ def of_positions(form=dict, outputs=2):
 
 
 def nested(form, parts):
-    return dict(zip(["seg", "depth"], parts, strict=False)) if form is dict else parts
+    return parts if form is list else form(zip(["seg", "depth"], parts, strict=False))
 
 
 @NEEDS
-@pytest.mark.parametrize("form", [dict, list])
+@pytest.mark.parametrize("form", [dict, OrderedDict, list])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_what_a_loss_ignores_has_weight_0(form, outputs, needs):
     """Of that output: its number may be a target of another."""
@@ -188,7 +190,7 @@ def test_what_a_loss_ignores_has_weight_0(form, outputs, needs):
         assert found["first/kernel"][0].inputs.count == (~void).sum()
 
 
-@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("axis", [-1, 1, 2])
 def test_ignored_targets_weigh_nothing_on_top_of_weights(axis):
     loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=255, axis=axis)
     model = keras.Sequential([keras.Input((4, 4)), L.Dense(4)])
@@ -212,6 +214,8 @@ def test_ignored_targets_weigh_nothing_on_top_of_weights(axis):
     model.compile("sgd", {"only": loss})
     np.testing.assert_array_equal(found(y, None), counts)
     np.testing.assert_array_equal(found([y], None)[0], counts)
+    loss.ignore_class = (0, 255)  # of a loss of one's own, who knows what
+    assert found(y, None) is None
 
 
 @pytest.mark.parametrize("source", ["fit", "batches", "calibration"])
