@@ -25,7 +25,6 @@ __all__ = [
     "begin_at",
     "has_validation",
     "other_callbacks",
-    "restored_epoch",
 ]  # the first: their base
 
 
@@ -318,9 +317,3 @@ def begin_at(model: Any, epoch: int | None) -> None:
     Keras has an argument for it, which a callback comes too late for.
     """
     model._initial_epoch = epoch
-
-
-def restored_epoch(model: Any) -> int | None:
-    """The epoch at which a backup lets a fit start, its own or Keras's; `None` where none does."""
-    found: int | None = getattr(model, "_initial_epoch", None)
-    return found

@@ -175,7 +175,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         opens = self._writer is None
         if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
             if self._last_step < 0:
-                resumes = _keras.restored_epoch(self.model) == epoch
+                others = _keras.other_callbacks(self)  # of which one may be a backup
+                resumes = any(getattr(each, "resumed_at", None) == epoch for each in others)
                 self._folder = _run(self._folder, resumes=resumes)
             self._writer = events.RunWriter(self._folder)
             self._offset = max(self._last_step + 1 - epoch, 0)
@@ -303,7 +304,7 @@ def _check_folder(log_dir: str, folder: str) -> None:
 def _run(folder: str, *, resumes: bool) -> str:
     """The folder, or one beside it if another fit has written there: its points would be lost.
 
-    A fit that resumes from a backup goes on in the last one: whatever began later has another.
+    A fit that resumes from a backup goes on in the last one that is there.
     """
     last, found, count = folder, folder, 1
     while os.path.isdir(found) and os.listdir(found):

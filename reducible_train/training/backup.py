@@ -91,6 +91,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.backup_dir = Path(asked.backup_dir)
         self.delete_checkpoint = asked.delete_checkpoint
         self.start = ""
+        self.resumed_at: int | None = None  # the epoch at which the fit that runs went on
         self._torch_optimizers: list[Any] = []
         self._has_told_of_late = False
 
@@ -106,7 +107,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         comparers, callbacks = self._comparers(), _keras.other_callbacks(self)
         optimizers = self._torch_optimizers = _keras.torch_optimizers_of(self.model)
         self._has_told_of_late = False
-        path = self._kept()
+        self.resumed_at, path = None, self._kept()
         if path is None:
             return
         backup = _read(path)
@@ -129,6 +130,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         put_back(self.model, comparers, backup["state"], arrays, optimizers)
         _keras.set_swapped_averages(callbacks, backup["averages"])
         _keras.begin_at(self.model, backup["epochs"])
+        self.resumed_at = backup["epochs"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         _keras.sync_state(self.model)
