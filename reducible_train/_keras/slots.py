@@ -76,20 +76,16 @@ def meaning_of(optimizer: Any, slot: str) -> Meaning | None:
 
 
 def align_derived(
-    optimizer: Any,
-    slots: Mapping[str, Sequence[Any]],
-    places: Sequence[int],
-    weights: Sequence[np.ndarray],
+    optimizer: Any, slots: Mapping[str, Sequence[Any]], weights: Sequence[np.ndarray]
 ) -> None:
     """Bring slots in line with the slots and the weights that they are functions of, or bound by.
 
     Args:
         optimizer: A built optimizer.
-        slots: Its slots.
-        places: Where in each list the slots of some variables are.
-        weights: The values of these variables.
+        slots: Name -> its slots of some variables.
+        weights: The values of these variables, in the same order.
     """
-    for place, weight in zip(places, weights, strict=True):
+    for place, weight in enumerate(weights):
         here = {name: values[place] for name, values in slots.items() if values[place] is not None}
         for needed, align in _ALIGNED.items():
             if here.keys() >= set(needed):

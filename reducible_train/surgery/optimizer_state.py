@@ -247,9 +247,7 @@ def _torch_follower(
         return _none
     refill = _Refill(slots.before, slots.after, replacement)
     meanings = {name: _keras.TORCH_SLOTS[name] for name in slots.after}
-    weights = [_keras.host_float(v) for v in new]
-    _follow(refill, meanings, change, how, weights)
-    _keras.align_derived(optimizer, slots.after, range(len(new)), weights)
+    _follow(optimizer, refill, meanings, change, how)
     return partial(slots.put, optimizer, new)
 
 
@@ -377,10 +375,7 @@ def _refill_one(
     replacement: Replacement,
     policy: Mapping[type, str],
 ) -> None:
-    """Fill the slots of new variables with what the old ones held, as the change maps it.
-
-    What only follows from other slots is computed last.
-    """
+    """Fill the slots of new variables with what the old ones held, as the change maps it."""
     change = replacement.change()
     how = policy.get(type(change), "reset")
     old_at = [position.get(id(v)) for v in replacement.old]
@@ -394,28 +389,29 @@ def _refill_one(
         replacement,
     )
     meanings = {name: _keras.meaning_of(memory.optimizer, name) for name in slots}
-    weights = [_keras.host_float(v) for v in replacement.new]
-    _follow(refill, meanings, change, how, weights)
-    _keras.align_derived(memory.optimizer, slots, new_at, weights)
+    _follow(memory.optimizer, refill, meanings, change, how)
 
 
 def _follow(
+    optimizer: Any,
     refill: _Refill,
     meanings: Mapping[str, _keras.Meaning | None],
     change: ChangeOfVariables | None,
     how: str,
-    weights: Arrays,
 ) -> None:
     """Let slots of new variables follow a change.
 
     Slots that hold weights take the new ones, for averages of the old are of matrices that are
     gone, unless these only grew. Then come slots that are linear in the gradient, mapped like one:
-    old and new, they give the signal by which squares are corrected afterwards.
+    old and new, they give the signal by which squares are corrected afterwards. What only follows
+    from other slots is computed last.
     """
+    weights = [_keras.host_float(v) for v in refill.replacement.new]
     averages = [name for name, meaning in meanings.items() if meaning == "weight"]
     _refill_weights(refill, averages, change, weights)
     if how != "reset" and change is not None:
         _map_slots(refill, meanings, change, corrected=how == "signal")
+    _keras.align_derived(optimizer, refill.after, weights)
 
 
 def _refill_weights(
