@@ -6,7 +6,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,13 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.resumed_at: int | None = None  # the epoch at which the fit that runs went on
         self._torch_optimizers: list[Any] = []
         self._has_told_of_late = False
+        self._end_watch: Callable[[], None] = _nothing
 
     def __getstate__(self) -> dict[str, Any]:
-        in_no_fit = vars(keras.callbacks.Callback()) | {"_torch_optimizers": []}
+        in_no_fit = vars(keras.callbacks.Callback()) | {
+            "_torch_optimizers": [],
+            "_end_watch": _nothing,
+        }
         return vars(self) | in_no_fit
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -130,7 +134,11 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         put_back(self.model, comparers, backup["state"], arrays, optimizers)
         _keras.set_swapped_averages(callbacks, backup["averages"])
         _keras.begin_at(self.model, backup["epochs"])
+        self._end_watch = _keras.when_broken_off(self.model, self._begin_no_more)
         self.resumed_at = backup["epochs"]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._begin_no_more()  # Keras has read it: a fit that is broken off leaves it to none
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         _keras.sync_state(self.model)
@@ -160,7 +168,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self._remove(but=files)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        _keras.begin_at(self.model, None)
+        self._begin_no_more()
         self._torch_optimizers = []
         if self.delete_checkpoint and self.backup_dir.exists():
             for name in (_FILE, _OLD_FILE):
@@ -168,6 +176,12 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
+
+    def _begin_no_more(self) -> None:
+        """Let fits to come begin where they are told to."""
+        self._end_watch()
+        self._end_watch = _nothing
+        _keras.begin_at(self.model, None)
 
     def _check_optimizers(self) -> None:
         """Refuse an optimizer that would begin anew: only its first step will tell what it trains.
@@ -246,6 +260,10 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             for old in self.backup_dir.glob(name):
                 if old not in but:
                     old.unlink(missing_ok=True)
+
+
+def _nothing() -> None:
+    """In the place of a watch that has ended."""
 
 
 def _read(path: Path) -> dict[str, Any]:

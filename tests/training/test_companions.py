@@ -808,3 +808,31 @@ def test_a_resumed_training_gathers_its_samples_anew_and_goes_on_to_cut(
     assert [cut.epoch for cut in second.report.cuts] == [1, 2, 4]
     assert set(plan_of(model).values()) == {4}
     assert set(learnt) == {min(count, 64)}, "of the whole epoch, where it holds fewer"
+
+
+class Refuses(keras.callbacks.Callback):
+    """Ends a fit before its first epoch, as a mistake of another callback does."""
+
+    def on_train_begin(self, logs=None):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("breaks", [BreakOff(2), Refuses()], ids=["in training", "before it"])
+def test_a_resumed_fit_that_is_broken_off_lets_the_next_fit_begin_where_it_is_told(
+    breaks, tmp_path
+):
+    first = RankScheduler(budget=FALL)
+    with pytest.raises(InterruptedError):
+        fit(first, RankBackupAndRestore(first, tmp_path), BreakOff(1), epochs=4)
+    again, model = RankScheduler(budget=FALL), zoo.compiled(zoo.sequential(), "sgd")
+    backup = RankBackupAndRestore(again, tmp_path)
+    with pytest.raises(InterruptedError) as held:  # frames, as a notebook keeps them
+        fit(again, backup, breaks, model=model, epochs=4)
+    assert backup.resumed_at == 1
+    assert fit(model=model, epochs=3)[0].epoch == [0, 1, 2]
+    assert not {"make_train_function", "make_test_function"} & vars(model).keys()
+    del held
+    third = RankScheduler(budget=FALL)
+    history, _ = fit(third, RankBackupAndRestore(third, tmp_path), epochs=4)
+    assert history.epoch[-1] == 3
+    assert history.epoch[0] > 0
