@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,11 +32,13 @@ from reducible_train import (
     factorize,
     merge,
 )
+from reducible_train._keras import torch_settings, torch_state
 from reducible_train.layers import find_kernels
 from reducible_train.selection.scoring import decomposition
 from reducible_train.surgery.change import change_kernels, cut
 from reducible_train.surgery.snapshot import restore, take_snapshot
 from reducible_train.training.aid_context import ModelAidContext
+from reducible_train.training.backup_form import is_packed
 
 ALL = LayerRule("*", keep_dense=False)
 X = np.random.default_rng(0).normal(size=(16, 24)).astype("float32")
@@ -277,6 +280,21 @@ def check_strange_state() -> None:
         assert float(optimizer.state[bias]["step"]) == 3
 
 
+def check_numbers_of_numpy() -> None:
+    """Rates and counts that numpy has made are numbers as others are, in state and settings."""
+    model, optimizer = scene("Adam")
+    kernel = parameters(model)[0]
+    optimizer.param_groups[0]["lr"] *= np.float32(512)
+    optimizer.state[kernel]["seen"] = np.float32(0.25)
+    (state, _), (settings,) = torch_state(optimizer, model.weights), torch_settings(optimizer)
+    assert json.loads(json.dumps(settings))["lr"] == float(np.float32(0.512))
+    assert is_packed(state["0"], 99)
+    assert json.loads(json.dumps(state))["0"]["entries"]["seen"] == 0.25
+    factorize(model, rank=4)
+    factors = [each for each in model.weights if each.path.startswith("stack/first/kernel_")]
+    assert [optimizer.state[each.value]["seen"] for each in factors] == [0.25] * 2
+
+
 def _slot(optimizer: Any, name: str, variable: Any) -> Any:
     place = next(i for i, v in enumerate(_keras.trainable_of(optimizer)) if v is variable)
     return _keras.slots(optimizer)[name][place]
@@ -377,6 +395,18 @@ class Halves(keras.Model):
         return self.optimizers[0]
 
 
+class Replaces(keras.callbacks.Callback):
+    """Begins a second phase, which has an optimizer of its own."""
+
+    def __init__(self, at: int):
+        super().__init__()
+        self.at = at
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self.at:
+            self.model.made_late()
+
+
 class Falls(keras.callbacks.Callback):
     """Lets the rates fall, and breaks the fit off."""
 
@@ -396,7 +426,9 @@ def check_backup() -> None:
     """A fit that was broken off goes on with what torch's own optimizers knew."""
     import torch
 
-    def trained(folder: str | None, kinds: str = "Adam, SGD", *, broken: bool = False) -> Any:
+    def trained(
+        folder: str | None, kinds: str = "Adam, SGD", *others: Any, broken: bool = False
+    ) -> Any:
         keras.utils.set_random_seed(1)
         model = Halves()
         model(X)
@@ -408,7 +440,7 @@ def check_backup() -> None:
             if kind
         ]
         scheduler = RankScheduler(rank=PiecewiseConstant((99, 7, 4), (0, 2, 4)), rules=[ALL])
-        callbacks = [scheduler, Falls(broken)]
+        callbacks = [scheduler, Falls(broken), *others]
         if folder is not None:
             callbacks.insert(1, RankBackupAndRestore(scheduler, folder))
         with contextlib.suppress(InterruptedError):
@@ -432,6 +464,11 @@ def check_backup() -> None:
             assert_same(known(model, one), known(wanted, other))
         with pytest.warns(UserWarning, match=r"Adam \(torch\.optim\).*made after fit began"):
             trained(folder, "")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.warns(UserWarning, match=r"Adam \(torch\.optim\).*made after fit began"),
+    ):
+        trained(folder, "SGD", Replaces(at=3))
 
 
 def main() -> None:
@@ -443,6 +480,7 @@ def main() -> None:
     for name, (make_twin, slots) in TWINS.items():
         check_transport(name, make_twin, slots)
     check_strange_state()
+    check_numbers_of_numpy()
     check_undo_of_the_first_steps()
     check_failures()
     check_frozen()

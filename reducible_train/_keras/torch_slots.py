@@ -111,4 +111,4 @@ def _copied(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) or keras.ops.is_tensor(value)
+    return isinstance(value, (bool, int, float, np.generic)) or keras.ops.is_tensor(value)

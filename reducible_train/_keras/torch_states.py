@@ -95,7 +95,7 @@ def _packed(value: Any, parameter: Any, arrays: list[np.ndarray]) -> Any:
     if isinstance(value, (list, tuple)):
         packed = [_packed(each, parameter, arrays) for each in value]
         return packed if isinstance(value, list) else {"tuple": packed}
-    return copy.deepcopy(value)
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
 
 
 def _unpacked(value: Any, parameter: Any, arrays: Sequence[np.ndarray]) -> Any:
