@@ -354,7 +354,11 @@ def check_warm_up() -> None:
     training.warm_up(4, 0.2)
     with pytest.raises(RuntimeError, match="in a closure"):
         optimizer.step(_fail)
+    optimizer.param_groups[1]["lr"] = rates[1] / 2  # as is done against what has failed
     training.close()
+    assert optimizer.param_groups[0]["lr"] is rates[0]
+    assert optimizer.param_groups[1]["lr"] == rates[1] / 2
+    optimizer.param_groups[1]["lr"] = rates[1]
     assert in_steps(1) == [1.0]
 
 

@@ -75,7 +75,7 @@ class TorchWarmUp:
         self._steps = steps
         self._initial = initial
         self._done = 0
-        self._plain: list[tuple[dict[str, Any], Any]] = []  # within a step
+        self._rates: list[tuple[dict[str, Any], Any, Any]] = []  # within a step: plain, and scaled
         self._hooks = (
             optimizer.register_step_pre_hook(self._begin_step),
             optimizer.register_step_post_hook(self._end_step),
@@ -98,10 +98,12 @@ class TorchWarmUp:
         missing = max(1.0 - self._done / self._steps, 0.0)
         for group in optimizer.param_groups:
             if "lr" in group:
-                self._plain.append((group, group["lr"]))
-                group["lr"] = group["lr"] * (1.0 - (1.0 - self._initial) * missing)
+                plain = group["lr"]
+                group["lr"] = plain * (1.0 - (1.0 - self._initial) * missing)
+                self._rates.append((group, plain, group["lr"]))
 
     def _end_step(self, *_: Any) -> None:
-        for group, rate in self._plain:
-            group["lr"] = rate
-        self._plain.clear()
+        for group, plain, scaled in self._rates:
+            if group["lr"] is scaled:  # not set by somebody else since
+                group["lr"] = plain
+        self._rates.clear()
