@@ -30,6 +30,7 @@ _UNTOLD = (
     "gradients count)"
 )
 _UNMET = "no call on the samples gave them values"
+_UNCOUNTED = "no sample counts: each has weight 0, or a target that the loss ignores"
 _UNMOVED = "the loss on the samples has no gradient by their outputs, as before kernels of 0"
 _STILL = "their inputs are 0 on all samples or, where a bias takes up the mean, the same"
 
@@ -163,10 +164,11 @@ class DirectionScorer:
     def _unheard(self, statistics: Mapping[str, Sequence[Statistics]]) -> dict[str, str]:
         """Why the criterion tells nothing of kernels, by path of those of which it does not."""
         needs, reasons = self.criterion.needs, dict[str, str]()
+        unmet = _UNMET if self._samples else _UNCOUNTED
         for kernel in (each.kernel for each in self._survey.compressible):
             told = statistics.get(kernel.path)
             if told is None:
-                reasons[kernel.path] = _UNMET if can_be_observed(kernel, needs) else _UNTOLD
+                reasons[kernel.path] = unmet if can_be_observed(kernel, needs) else _UNTOLD
             elif "gradients" in needs and told[0].gradients is None:
                 reasons[kernel.path] = _UNMOVED
             elif all(each.is_still and self.criterion.metric_of(each).plain for each in told):

@@ -456,3 +456,17 @@ def test_half_precision_does_not_overflow():
     _, x, y = of_dense(600)
     found = observed(model, (300 * x, y, np.full(600, 1e4)), BOTH)
     assert all(np.isfinite(each[0].inputs.scatter).all() for each in found.values())
+
+
+@pytest.mark.parametrize("source", ["fit", "calibration"])
+def test_that_a_loss_ignores_every_target_is_told(source):
+    model, x, y, _ = of_positions(outputs=1)
+    y[:] = -1
+    if source == "calibration":
+        notes = factorize(model, rank=2, calibration=(x, y)).notes
+    else:
+        scheduler = RankScheduler(rank=2)
+        model.fit(x, y, verbose=0, callbacks=[scheduler])
+        notes = scheduler.report.notes
+    (told,) = [each for each in notes if "By plain energy" in each]
+    assert "a target that the loss ignores: first/kernel, h/kernel" in told
