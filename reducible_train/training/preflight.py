@@ -76,7 +76,7 @@ def check_fit(
 def foreseen_shortfall(
     settings: CompressionSettings, scheduler: Any, compression: Compression | None
 ) -> str | None:
-    """That a fit is over before ranks are looked at, where they surely should have fallen.
+    """That a fit is over before ranks are looked at, or judged, where they should have fallen.
 
     Not where cuts may have been undone before, or a look may have left a dense model as it is.
     It is told, not refused: a fit for each epoch may go on to the next look.
@@ -87,12 +87,31 @@ def foreseen_shortfall(
         compression: Its model on the way; `None` where that has no weights yet.
     """
     epochs, first = (scheduler.params or {}).get("epochs"), _keras.first_epoch(scheduler)
-    words = never_looks(settings, epochs, first)
-    if words is None or compression is None or settings.guard is not None:
+    if settings.guard is None:
+        words = never_looks(settings, epochs, first)
+    else:
+        words = None if first else _never_judges(settings.guard.monitor, scheduler)
+    if words is None or compression is None:
         return None
     unmet = compression.progress.unmet()
     surely = unmet is not None and unmet.foreseeable and not _is_cut(scheduler.model)
     return words if surely else None
+
+
+def _never_judges(monitor: str, scheduler: Any) -> str | None:
+    """That a fit validates too rarely for a guard to let any cut stay, in words."""
+    rhythm = _keras.validation_rhythm(scheduler)
+    if rhythm is None or not monitor.startswith("val_"):
+        return None
+    seen = [epoch for epoch in rhythm.epochs if epoch in rhythm]
+    if len(seen) != 1:
+        return None
+    return (
+        f"A guard lets no cut be made before an epoch has shown {monitor}, and another must show "
+        f"it to judge the cut. Received: {rhythm} and epochs={rhythm.epochs.stop}, by which it is "
+        f"there after epoch {seen[0]} alone, counted from 0, so that no cut will stay. Leave out "
+        f"{rhythm}, and each epoch is validated; or train for longer."
+    )
 
 
 def _is_cut(model: Any) -> bool:

@@ -416,6 +416,21 @@ def test_a_guard_that_sees_its_metric_too_rarely_says_what_has_it_so():
     assert len(scheduler.report.undone) == 1
 
 
+@pytest.mark.parametrize("epochs", [4, 5])
+def test_that_validation_is_too_rare_for_any_cut_is_told_before_the_fit(epochs, monkeypatch):
+    model, begun = zoo.compiled(zoo.sequential()), []
+    x, y = zoo.data(model)
+    scheduler = RankScheduler(rank=8, guard=Guard("val_loss", max_drop=9))
+    monkeypatch.setattr(scheduler, "on_epoch_begin", lambda *_: begun.append(scheduler.report))
+    told = []
+    monkeypatch.setattr(warnings, "warn", lambda words, *_, **__: told.append((words, *begun)))
+    data = {"validation_data": (x, y), "validation_freq": 3, "verbose": 0}
+    model.fit(x, y, epochs=epochs, callbacks=[scheduler], **data)
+    ((words,),) = told
+    assert "it is there after epoch 2 alone" in words
+    assert "Leave out validation_freq=3" in words
+
+
 class OwnStep(keras.Model):
     """Trains as it likes, and logs what it likes."""
 
