@@ -142,7 +142,6 @@ class Compression:
         self.hindrance: str | None = None
         self._cache = DecompositionCache() if cache is None else cache
         self._keeps_cache = cache is not None
-        self._remarks: Mapping[str, str] = {}
         self.own_ranks: dict[str, float] = {}
         rows = [measure] if isinstance(measure, str | Measure) else list(measure)
         self._measures = tuple(checked_measure(each) for each in rows)
@@ -251,7 +250,7 @@ class Compression:
         if training and not self._keeps_cache:
             self._cache.clear()  # the next step makes other numbers of them
         history = self.history if record is None else self.history.after(record)
-        self.go_on_from(history.looked(reached))
+        self.go_on_from(history.looked(reached, selection.remarks))
         return record
 
     def pull(self, time: float, fraction: float, target_value: TargetValue = on_schedule) -> None:
@@ -259,9 +258,7 @@ class Compression:
         if self.waits_for_samples or not self.due(time, target_value):
             return
         _keras.sync_state(self.model)
-        remarks = self._remarks  # of what is, not of what will be
         selection = self._select(values_at(self._targets, time, target_value), time)
-        self._remarks = {**self._remarks, **remarks}
         changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
         pull_kernels(self.model, changes, fraction)
         if not self._keeps_cache:
@@ -318,7 +315,7 @@ class Compression:
             outlook = Outlook(time, self.history, _scorer(self))
         selector = _selector(self, outlook.scorer)
         selection = selector.select(values, time, self.history.kept_by_criterion)
-        self._remarks, self.hindrance = selection.remarks, selection.hindrance
+        self.hindrance = selection.hindrance
         told = (*self.notes, *selection.notes, *selection.hindrances)
         self.notes = tuple(dict.fromkeys(told))  # each sentence once
         return selection
@@ -389,7 +386,6 @@ class Compression:
         return report_of(
             self.survey,
             self.history,
-            remarks=self._remarks,
             notes=told_together(self.notes, self.answers.notes),
             costs=(
                 *shared_by(self.judge, self.history.cuts),

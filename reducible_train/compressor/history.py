@@ -21,6 +21,7 @@ class History:
         kept: Energy that each kernel has kept since the start, by path.
         kept_by_criterion: The same, as the criterion weighs it.
         reached: The values of all targets at the last look; `None` before one, and after growth.
+        remarks: Why kernels that may change are dense, as the last look found, by path.
         growths: When kernels grew, in epochs, and by how many directions.
         is_grown: True from then until the next look.
     """
@@ -29,6 +30,7 @@ class History:
     kept: Mapping[str, float] = field(default_factory=dict)
     kept_by_criterion: Mapping[str, float] = field(default_factory=dict)
     reached: tuple[float, ...] | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)
     growths: tuple[tuple[float, int], ...] = ()
     is_grown: bool = False
 
@@ -59,9 +61,9 @@ class History:
         cuts = (*self.cuts, cut)
         return replace(self, cuts=cuts, kept=kept, kept_by_criterion=by_criterion)
 
-    def looked(self, reached: Sequence[float]) -> History:
+    def looked(self, reached: Sequence[float], remarks: Mapping[str, str]) -> History:
         """With targets at these values, whether that took a cut or not."""
-        return replace(self, reached=tuple(reached), is_grown=False)
+        return replace(self, reached=tuple(reached), remarks=remarks, is_grown=False)
 
     def grown(self, time: float, directions: int) -> History:
         """With kernels beyond what the targets ask for."""
@@ -75,6 +77,7 @@ class History:
             "kept": dict(self.kept),
             "kept_by_criterion": dict(self.kept_by_criterion),
             "done": None if self.reached is None else list(self.reached),
+            "remarks": dict(self.remarks),
         }
 
     @classmethod
@@ -85,4 +88,5 @@ class History:
             kept=dict(state["kept"]),
             kept_by_criterion=dict(state["kept_by_criterion"]),
             reached=None if state["done"] is None else tuple(state["done"]),
+            remarks=dict(state.get("remarks", {})),  # not in backups of before
         )

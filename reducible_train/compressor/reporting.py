@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reducible_train.compressor.history import History
@@ -19,7 +19,6 @@ def report_of(
     survey: Survey,
     history: History,
     *,
-    remarks: Mapping[str, str],
     notes: Sequence[str],
     costs: Iterable[str],
     answers: Answers | None = None,
@@ -29,7 +28,6 @@ def report_of(
     Args:
         survey: Its kernels, and what they cost.
         history: What was done to it.
-        remarks: Why kernels that may change are dense, by path.
         notes: What the looks at it have told.
         costs: What it costs by measures that a report has no figures of, in sentences.
         answers: What became of its answers, where that was measured.
@@ -44,7 +42,7 @@ def report_of(
         flops=int(survey.total("flops")) if traced else None,
         kernels=tuple(
             replace(each, output_error=history.output_errors.get(each.path))
-            for each in kernel_records(survey, history.kept, remarks)
+            for each in kernel_records(survey, history.kept, history.remarks)
         ),
         cuts=history.cuts,
         notes=(

@@ -184,7 +184,10 @@ def test_after_so_many_tries_no_more_cuts_are_made():
     assert plan_of(model) == {}
     assert model.count_params() == scheduler.report.dense_parameters
     assert "No more cuts are made after 3" in scheduler.report.notes[-1]
-    assert all(k.energy is None for k in scheduler.report.kernels), "the energy kept is put back"
+    kernels = scheduler.report.kernels
+    assert all(k.energy is None for k in kernels), "the energy kept is put back"
+    remarks = [k.remark for k in kernels if k.reason is None]
+    assert remarks == ["budget 1 is met without it"] * 2, "as before the cuts that were undone"
 
 
 @pytest.mark.traced
