@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +15,9 @@ from rich.text import Text
 
 from reducible_train.cli._configured import configured
 from reducible_train.cli._look import show_table
-from reducible_train.config import Config
+from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.schedules import Constant, Schedule
+from reducible_train.settings.timing import first_turn
 
 _ROWS = 40  # more epochs than this are thinned
 _LOOKS = 10_000  # of more epochs than this only so many are looked at
@@ -33,12 +34,12 @@ def preview(
     """Show the schedules of a configuration over the epochs, without a model or data."""
     loaded = configured(config, epochs)
     targets = loaded.schedules()
-    if loaded.compression.search is not None:
-        search = loaded.compression.search.build()
-        first = search.first_epoch(epochs or loaded.training.epochs)
+    asked = loaded.settings()
+    first = first_turn(asked, loaded.training.epochs)
+    if asked.search is not None:
         how = (
-            f"multiplied by {search.factor:g}"
-            if search.factor
+            f"multiplied by {asked.search.factor:g}"
+            if asked.search.factor
             else "stepped down by the loss foreseen"
         )
         Console().print(
@@ -48,8 +49,9 @@ def preview(
             )
         )
         return
-    adaptive = loaded.compression.cadence.start
+    adaptive = asked.adaptive
     if adaptive is not None:
+        first = 0  # of the epochs that schedules count
         late = "half of the training" if adaptive.end_epoch is None else adaptive.end_epoch
         Console().print(
             Text(
@@ -59,44 +61,59 @@ def preview(
         )
         if not targets:
             return
-    count = loaded.training.epochs or _enough(list(targets.values()))
+    count = loaded.training.epochs or _enough(list(targets.values()), first)
     console = Console()
-    told = f"{config}: {_counted(count, 'epoch')}, {_often(loaded, targets)}"
+    told = f"{config}: {_counted(count, 'epoch')}, {_often(asked, first)}"
     console.print(Text(told), soft_wrap=True)
-    show_table(console, _table(loaded, targets, count))
+    show_table(console, _table(asked.cadence.epochs or 1, targets, first, count))
     main, *others = targets
     several = f"{main.partition('.')[0]}."
     for name in (main, *(each for each in others if each.startswith(several))):
-        drawn = plot(targets[name], count, name, ascii_only=console.options.ascii_only)
+        drawn = plot(targets[name], count, name, first, ascii_only=console.options.ascii_only)
         console.print(Text(drawn), soft_wrap=not console.is_terminal)
 
 
-def _often(loaded: Config, targets: dict[str, Schedule]) -> str:
-    """How often the ranks may change, in words."""
-    cadence = loaded.compression.cadence
-    if cadence.start is None and all(isinstance(each, Constant) for each in targets.values()):
+def _often(asked: CompressionSettings, first: int) -> str:
+    """How often the ranks may change, and from which epoch on, in words."""
+    cadence, guard = asked.cadence, asked.guard
+    if all(each.idle_until is None for each in asked.targets):
+        return "no cut, for nothing is asked for"
+    constant = all(isinstance(each.schedule, Constant) for each in asked.targets)
+    if constant and asked.adaptive is None and guard is None:
         return "one cut, before the first step"
     count, unit = (cadence.steps, "step") if cadence.steps else (cadence.epochs or 1, "epoch")
-    return f"ranks may change every {unit if count == 1 else _counted(count, unit)}"
+    often = f"ranks may change every {unit if count == 1 else _counted(count, unit)}"
+    if guard is None or not first:
+        return often
+    return f"{often}, but not before epoch {first}, when the guard has seen {guard.monitor}"
 
 
 def _counted(count: int, unit: str) -> str:
     return f"{count} {unit}{'s' * (count != 1)}"
 
 
-def _enough(schedules: Sequence[Schedule]) -> int:
-    return math.ceil(max(schedule.end_epoch for schedule in schedules)) + 3
+def _enough(schedules: Sequence[Schedule], first: int) -> int:
+    return math.ceil(max(first, *(schedule.end_epoch for schedule in schedules))) + 3
 
 
-def _table(loaded: Config, targets: dict[str, Schedule], count: int) -> Table:
-    """A row for each epoch; where the targets stay the same, only some of them."""
+def _table(every: int, targets: Mapping[str, Schedule], first: int, count: int) -> Table:
+    """A row for each epoch; where the targets stay the same, only some of them.
+
+    Args:
+        every: Ranks may change before every so many epochs.
+        targets: Schedules by what falls.
+        first: The first epoch before which they may.
+        count: Epochs.
+    """
     table = Table("epoch", *targets, box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.justify = "right"
-    every = loaded.compression.cadence.epochs or 1
     looked = [*range(0, count - 1, -(-count // _LOOKS)), count - 1]
     seen = {
-        epoch: tuple(f"{schedule(epoch - epoch % every):.4g}" for schedule in targets.values())
+        epoch: tuple(
+            f"{schedule(epoch - epoch % every):.4g}" if epoch >= first else "-"
+            for schedule in targets.values()
+        )
         for epoch in looked
     }
     new = {0} | {now for before, now in pairwise(looked) if seen[now] != seen[before]}
@@ -106,8 +123,17 @@ def _table(loaded: Config, targets: dict[str, Schedule], count: int) -> Table:
     return table
 
 
-def plot(schedule: Schedule, epochs: int, name: str, *, ascii_only: bool = False) -> str:
+def plot(
+    schedule: Schedule, epochs: int, name: str, first: int = 0, *, ascii_only: bool = False
+) -> str:
     """A small picture of a schedule: a column of blocks for each part of the training.
+
+    Args:
+        schedule: The schedule.
+        epochs: Epochs of the training.
+        name: What falls.
+        first: The epoch from which it is followed.
+        ascii_only: True for a terminal that has no other blocks.
 
     >>> from reducible_train.settings.schedules import PiecewiseConstant
     >>> stairs = PiecewiseConstant([1.0, 0.5], [0, 2])
@@ -117,7 +143,8 @@ def plot(schedule: Schedule, epochs: int, name: str, *, ascii_only: bool = False
     blocks = " #" if ascii_only else " ▁▂▃▄▅▆▇█"
     full = len(blocks) - 1
     wide = max(_WIDTH // epochs, 1) * epochs if epochs <= _WIDTH else _WIDTH
-    heights = [schedule(epochs * column / wide) for column in range(wide)]
+    times = [epochs * column / wide for column in range(wide)]
+    heights = [schedule(time) if time >= first else 0.0 for time in times]
     top = max(heights) or 1.0
     label = f"{top:.4g}"
     lines = []

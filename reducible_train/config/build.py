@@ -14,7 +14,6 @@ from reducible_train.compressor import Compression, asked_of
 from reducible_train.config.config import Config
 from reducible_train.config.problems import nearest, shown
 from reducible_train.config.reading import Place
-from reducible_train.config.sections import built
 from reducible_train.config.training import training_problems
 from reducible_train.errors import ArgumentError, FileAccessError, FormatError, RankError
 from reducible_train.layers import find_kernels
@@ -35,7 +34,7 @@ from reducible_train.training.rank_scheduler import RankScheduler
 
 def callbacks(config: Config) -> list[Any]:
     """The callbacks of `Config.callbacks`, in the order in which they must stand."""
-    scheduler = _scheduler(config)
+    scheduler = RankScheduler(**config.settings().arguments())
     found: list[Any] = [scheduler]
     if config.tensorboard is not None:
         logs = keras.callbacks.TensorBoard(config.tensorboard.log_dir)
@@ -47,11 +46,6 @@ def callbacks(config: Config) -> list[Any]:
     if config.model.backup is not None:
         found.append(RankBackupAndRestore(scheduler, **dict(config.model.backup)))
     return found
-
-
-def _scheduler(config: Config) -> RankScheduler:
-    given = {name: built(value) for name, value in config.compression}
-    return RankScheduler(**{name: value for name, value in given.items() if value is not None})
 
 
 def layer_rules(config: Config) -> tuple[LayerRule, ...]:
@@ -126,7 +120,7 @@ def _plan_problems(
 ) -> Iterator[tuple[Place, str]]:
     """Nothing to compress, or a budget that no ranks can meet."""
     try:
-        asked = _scheduler(config).settings
+        asked = config.settings()
         goal, measures = asked.target, list(asked.measures)
         part, told = _keras.trained_model(model), asked.input_shape
         shapes = [] if told is None else [shapes_told(told, part)]

@@ -22,6 +22,7 @@ from reducible_train.config.reading import Document, Place, place_text, read_doc
 from reducible_train.config.sections import Section, built
 from reducible_train.errors import ArgumentError, ConfigError, Problem
 from reducible_train.settings.checks import plain
+from reducible_train.settings.compression import CompressionSettings, compression_settings
 from reducible_train.settings.rules import OWN
 from reducible_train.settings.schedules import Schedule, schedule_from_config
 from reducible_train.settings.search_space import SearchSpace
@@ -88,6 +89,13 @@ class Config:
                 target if isinstance(target, Mapping) else {None: target}
             ).items()
         }
+
+    def settings(self) -> CompressionSettings:
+        """What falls, how far, how often, as the `RankScheduler` of `callbacks` is told it."""
+        given = {name: built(value) for name, value in self.compression}
+        return compression_settings(
+            "RankScheduler", {name: value for name, value in given.items() if value is not None}
+        )
 
     def callbacks(self) -> list[Any]:
         """New callbacks for `model.fit`, in the order in which they must stand.

@@ -128,10 +128,10 @@ def guard_faults(settings: Timed, epochs: int | None, first_epoch: int = 0) -> l
     """
     if settings.guard is None or epochs is None:
         return []
-    turn, latest = _first_guarded(settings, epochs, first_epoch)
-    if turn <= latest:
-        return []
     search = settings.search
+    turn = first_turn(settings, epochs, first_epoch)
+    if turn <= (epochs - 1 if search is None else search.last_epoch(epochs)):
+        return []
     owner = "A guard" if search is None else "A search"
     words = (
         f"{owner} lets no cut be made before an epoch has shown its metric, and another must "
@@ -145,13 +145,20 @@ def guard_faults(settings: Timed, epochs: int | None, first_epoch: int = 0) -> l
     return [Fault(("guard",), f"{words}epochs={epochs}. Train for epochs={enough} or more.")]
 
 
-def _first_guarded(settings: Timed, epochs: int, first_epoch: int) -> tuple[int, float]:
-    """When a guard lets ranks be looked at first, and when that is too late."""
-    search = settings.search
-    first, last = first_epoch + 1, epochs - 1.0
-    if search is not None:
-        first, last = max(first, search.first_epoch(epochs)), search.last_epoch(epochs)
-    return _first_turn(settings, first), last
+def first_turn(settings: Timed, epochs: int | None, first_epoch: int = 0) -> int:
+    """The first epoch, from 0, before which ranks may change, where no `Adaptive` holds them.
+
+    A guard must have seen its metric at the end of another before, and a search begins late.
+
+    Args:
+        settings: What is asked for.
+        epochs: Epochs of the training; `None` where nobody knows.
+        first_epoch: The epoch that the training begins with.
+    """
+    first = first_epoch if settings.guard is None else first_epoch + 1
+    if settings.search is not None:
+        first = max(first, settings.search.first_epoch(epochs))
+    return _first_look(settings, first)
 
 
 def never_looks(settings: Timed, epochs: int | None, first_epoch: int = 0) -> str | None:
@@ -162,7 +169,7 @@ def never_looks(settings: Timed, epochs: int | None, first_epoch: int = 0) -> st
         epochs: Epochs of the training; `None` where nobody knows.
         first_epoch: The epoch that the training begins with.
     """
-    turn = _first_turn(settings, first_epoch)
+    turn = _first_look(settings, first_epoch)
     if epochs is None or settings.cadence.steps or not first_epoch < epochs <= turn:
         return None
     return (
@@ -173,7 +180,7 @@ def never_looks(settings: Timed, epochs: int | None, first_epoch: int = 0) -> st
     )
 
 
-def _first_turn(settings: Timed, first_epoch: int) -> int:
+def _first_look(settings: Timed, first_epoch: int) -> int:
     """The first epoch from there on before which ranks are looked at."""
     every = settings.cadence.epochs or 1
     return -(-first_epoch // every) * every

@@ -75,13 +75,13 @@ def _is_shape(value: Any) -> bool:
 
 def _is_compression(value: Any) -> bool:
     """True for what a history, its notes and the tables of its costs can be made of."""
-    History.from_state(value)
+    remarks = History.from_state(value).remarks.values()
     for name, plain in value.get("cost_models", {}).items():
         kind = cost_model_kind(name)
         if kind is not None:
             kind.from_plain(plain)
     notes, taken_in = value["notes"], value.get("taken_in")
-    texts = isinstance(notes, list) and all(isinstance(each, str) for each in notes)
+    texts = isinstance(notes, list) and all(isinstance(each, str) for each in [*notes, *remarks])
     return texts and (taken_in is None or isinstance(taken_in, Mapping))
 
 

@@ -214,6 +214,7 @@ def test_preview_shows_every_example(path):
             "{factor: 0.5, start_epoch: 3}",
             "From epoch 3 on the budget is multiplied by 0.5",
         ),
+        ("{start_epoch: 0}", "From epoch 1 on the budget is stepped down"),
     ],
 )
 def test_preview_tells_when_a_search_begins(tmp_path, search, told):
@@ -240,6 +241,53 @@ def test_preview_tells_how_often_ranks_change(cadence, budget, told, tmp_path, m
     text = f"compression: {{cadence: {cadence}, budget: {budget}}}\ntraining: {{epochs: 9}}\n"
     (tmp_path / "c.yaml").write_text(text)
     assert told in run("preview", "c.yaml").output
+
+
+STEPS = "{schedule: piecewise_constant, values: [0.8, 0.5], start_epochs: [0, 3]}"
+
+
+@pytest.mark.parametrize(
+    ("budget", "more", "told", "values"),
+    [
+        ("0.25", "", "change every epoch, but not before epoch 1, when", "- .25 .25 .25 .25"),
+        (STEPS, "", "change every epoch, but not before epoch 1, when", "- .8 .8 .5 .5"),
+        (STEPS, "cadence: {epochs: 2}", "but not before epoch 2, when", "- - .8 .8 .5"),
+        ("0.25", "cadence: {steps: 9}", "9 steps, but not before epoch 1", "- .25 .25 .25 .25"),
+        ("0.25", "cadence: {start: {}}", "change every epoch\n", ".25 .25 .25 .25 .25"),
+    ],
+)
+def test_preview_tells_from_when_a_guard_lets_ranks_change(
+    budget, more, told, values, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(
+        f"compression:\n  budget: {budget}\n  guard: {{max_drop: 0.1, monitor: val_loss}}\n"
+        f"  {more}\ntraining: {{epochs: 5}}\n"
+    )
+    result = run("preview", "c.yaml")
+    assert told in result.output
+    assert ("when the guard has seen val_loss\n" in result.output) == ("but not" in told)
+    rows = re.findall(r"^ +\d+ +([\d.]+|-)$", result.output, re.MULTILINE)
+    assert rows == [each.replace(".", "0.") for each in values.split()]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "budget: 1.0",
+        "energy: 1.0",
+        "budget: {flops: 1.0, parameters: {schedule: piecewise_constant, values: [1.0, 1.0], "
+        "start_epochs: [0, 2]}}",
+        "budget: 1.0\n  guard: {max_drop: 0.1}",
+        "budget: 1.0\n  rules: [{match: a, energy: 1.0}]",
+    ],
+)
+def test_preview_tells_that_nothing_is_asked_for(asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(f"compression:\n  {asked}\ntraining: {{epochs: 4}}\n")
+    assert "4 epochs, no cut, for nothing is asked for\n" in run("preview", "c.yaml").output
+    Path("c.yaml").write_text(f"compression:\n  {asked.replace('1.0', '0.9', 1)}\n")
+    assert "no cut" not in run("preview", "c.yaml").output
 
 
 def test_preview_draws_each_of_several_budgets(tmp_path):

@@ -679,6 +679,7 @@ ALTERED = {
     "scheduler.compression.done": (..., 3),
     "scheduler.compression.cost_models": (3, {"file": 3}),
     "scheduler.compression.taken_in": (3,),
+    "scheduler.compression.remarks": (3, {"first/kernel": 3}),
     "state.callbacks": (..., 3, "no", None, [1], [{"of": "RankEarlyStopping"}]),
     "state.callbacks.0.marks": (..., 3, {"best": "no"}, {"best": {}}),
     "state.torch": (
