@@ -18,6 +18,7 @@ from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, is_graph_model, walk
 from reducible_train._keras.loops import cells_called, stepwise
 from reducible_train._keras.nested import arrays_in
+from reducible_train._keras.taking import places_told, try_losses
 from reducible_train._keras.tracking import held_variables
 
 _STEPPERS = (keras.layers.RNN, keras.layers.TimeDistributed)
@@ -94,6 +95,7 @@ def trace_calls(
     values: bool = False,
     look: Callable[[Any], None] | None = None,
     beside: Callable[[int], None] | None = None,
+    taken: Callable[[int], None] | None = None,
 ) -> list[Call] | None:
     """The calls of `layers` in one forward pass, in order.
 
@@ -108,6 +110,8 @@ def trace_calls(
         values: True for inputs that are a batch of data, for a model that makes lengths of values.
         look: Is given the outputs while they are symbolic.
         beside: Is given the id of each variable that is read while no layer runs that holds it.
+        taken: Is given the id of each variable that must stay where it is in its layer's lists,
+            since the model, or a loss of one's own, goes by places there.
     """
     stepping = [layer for _, layer in walk(model) if isinstance(layer, _STEPPERS)]
     watched = {id(each): each for each in [*layers, *stepping, *map(_stepped, stepping)]}.values()
@@ -171,16 +175,17 @@ def trace_calls(
     try:
         for layer in watched:
             layer.__dict__[called[id(layer)]] = watch(layer)
-        if values:
-            if not _run(model, inputs):
-                return None
-            found = list(calls)
-            if beside is not None:  # after it: what a call compiles must not be made in a scope
-                _run(model, inputs, _Reads(read))
-            return found
-        with cells_called(stepping):
-            traced = _traced(model, training=False, specs=inputs, look=look, read=read)
-        return calls if traced is not None else None
+        with places_told(taken or (lambda _: None)):
+            if values:
+                if not _run(model, inputs):
+                    return None
+                found = list(calls)
+                if beside is not None:  # after it: what a call compiles must not be made in a scope
+                    _run(model, inputs, _Reads(read))
+                return found
+            with cells_called(stepping):
+                traced = _traced(model, training=False, specs=inputs, look=look, read=read)
+            return calls if traced is not None else None
     finally:
         for layer in watched:
             layer.__dict__.pop(called[id(layer)])
@@ -219,15 +224,22 @@ def _switches(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if isinstance(value, (bool, str))}
 
 
-def assigned_in_calls(model: Any) -> set[int]:
+def assigned_in_calls(model: Any, taken: Callable[[int], None]) -> set[int]:
     """Ids of the variables that a model's own code gives values to in a training step.
 
     Keras's own layers do so with statistics and states, never with another layer's kernel:
     a model of nothing else is not traced, and one that cannot be traced tells nothing.
+
+    Args:
+        model: A built model.
+        taken: What it is for `trace_calls`.
     """
     layers = [model, *(layer for _, layer in walk(model))]
     foreign = any(type(layer).__module__.partition(".")[0] != "keras" for layer in layers)
-    return (_traced(model, training=True) or set()) if foreign else set()
+    if not foreign:
+        return set()
+    with places_told(taken):
+        return _traced(model, training=True) or set()
 
 
 def _leaves_open(model: Any) -> bool:
@@ -242,8 +254,11 @@ def _run(
     """Call a model on data, cells of recurrent layers step by step; False where it refuses."""
     layers = [layer for _, layer in walk(model)]
     try:
-        with as_it_was(model), stepwise(layers, layers), scope or contextlib.nullcontext():
-            model(inputs, training=False)
+        with as_it_was(model), stepwise(layers, layers):
+            with scope or contextlib.nullcontext():
+                outputs = model(inputs, training=False)
+            with keras.StatelessScope():
+                try_losses(model, inputs, outputs)
     except Exception:  # any user code may refuse these
         return False
     return True
@@ -267,6 +282,8 @@ def _traced(
         with _Reads(read or (lambda _: None)) as scope:
             outputs = model(x, training=training)
         assigned.update(scope.state_mapping)
+        with keras.StatelessScope():
+            try_losses(model, x, outputs)
         if look is not None:
             look(outputs)
         return outputs

@@ -79,11 +79,15 @@ def has_own_losses(model: Any) -> bool:
     """True for a compiled model with a loss that is none of Keras's, or no mean, or that has a
     `compute_loss` of its own.
     """
-    losses = keras.tree.flatten(getattr(model, "loss", None))
-    return any(map(_is_own, [type(model).compute_loss, *losses]))
+    return is_own_loss(type(model).compute_loss) or bool(own_losses(model))
 
 
-def _is_own(loss: Any) -> bool:
+def own_losses(model: Any) -> list[Any]:
+    """What a model was compiled with of losses that are none of Keras's, or no means."""
+    return [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if is_own_loss(loss)]
+
+
+def is_own_loss(loss: Any) -> bool:
     """True for a loss that is none of Keras's means, or is made of a function that is none."""
     if loss is None or isinstance(loss, str):
         return False

@@ -18,6 +18,7 @@ def count_calls(
     look: Callable[[Any], None] | None = None,
     fixed: Sequence[Kernel] = (),
     beside: Callable[[int], None] | None = None,
+    taken: Callable[[int], None] | None = None,
 ) -> tuple[list[_keras.Call] | None, dict[tuple[str, str], Uses] | None, InputShapes | None]:
     """The calls of layers that hold kernels, and how often a sample uses each number of them.
 
@@ -28,6 +29,7 @@ def count_calls(
         look: Is given the outputs of the calls while they are symbolic.
         fixed: Kernels that stay as they are; without uses where these are not known.
         beside: Is given the id of each variable that something reads beside the calls of its layer.
+        taken: Is given that of each that something goes by the place of, in its layer's lists.
 
     Returns:
         The calls, the uses by path and split, and the shapes that both are of; `None` for what is
@@ -36,7 +38,9 @@ def count_calls(
     layers = list({id(k.layer): k.layer for k in (*kernels, *fixed)}.values())
 
     def counted(inputs: Any = None, values: bool = False) -> tuple[Any, Any]:
-        calls = _keras.trace_calls(model, layers, inputs, values=values, look=look, beside=beside)
+        calls = _keras.trace_calls(
+            model, layers, inputs, values=values, look=look, beside=beside, taken=taken
+        )
         return _of_kernels(kernels, calls), _uses(kernels, fixed, calls)
 
     calls, uses = counted()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,7 @@ class Reasons:
         kernels: Sequence[Kernel],
         outputs: Mapping[int, str],
         beside: frozenset[str],
+        taken: Set[int],
         *,
         trains: bool,
     ) -> Reasons:
@@ -53,10 +54,11 @@ class Reasons:
             kernels: Its kernels.
             outputs: Why what a layer puts out is the model's own, by id of the layer.
             beside: Paths of the kernels that something reads beside the calls of their layers.
+            taken: Ids of the variables whose places in lists of their layers something goes by.
             trains: True if training goes on after a cut.
         """
         trained = frozenset(map(id, filter(_keras.is_trained, model.trainable_variables)))
-        return cls(_in_use(model, kernels), outputs, beside, trained if trains else None)
+        return cls(_in_use(model, kernels, taken), outputs, beside, trained if trains else None)
 
     @property
     def but_outputs(self) -> Reasons:
@@ -84,20 +86,29 @@ class Reasons:
         return trained is not None and not any(id(v) in trained for v in kernel.variables)
 
 
-def _in_use(model: Any, kernels: Sequence[Kernel]) -> dict[str, str]:
+def _in_use(model: Any, kernels: Sequence[Kernel], taken: Set[int]) -> dict[str, str]:
     """Path -> the reason for kernels that more than their own layer uses.
 
-    A second holder would keep the old variable; who assigns values would find none.
+    A second holder would keep the old variable; who assigns values would find none, and who goes
+    by a place in a list another one there.
     """
+    places = set(taken)
     owners: dict[int, list[Kernel]] = {}
     for kernel in kernels:
         for variable in kernel.variables if kernel.rank is None else ():
             owners.setdefault(id(variable), []).append(kernel)
     found = {
         kernel.path: "the model's own code assigns values to it in a training step"
-        for variable in owners.keys() & _keras.assigned_in_calls(model)
+        for variable in owners.keys() & _keras.assigned_in_calls(model, places.add)
         for kernel in owners[variable]
     }
+    for variable in owners.keys() & places:
+        for kernel in owners[variable]:
+            found[kernel.path] = (
+                "own code of the model or of its loss takes from a list of variables by place, as "
+                "`weights[0]` does, and a cut would change the places; it may ask for "
+                f"`layer.{kernel.name}`"
+            )
     for path, layer in [(model.name, model), *_keras.walk(model)]:
         for variable in _keras.held_variables(layer):
             for kernel in owners.get(id(variable), ()):

@@ -209,10 +209,12 @@ def survey(
     fed = [each for known in shapes for each in _keras.arrays_in(known.inputs)]
     seen = _keras.Outputs(model, [tuple(each.shape[1:]) for each in fed])
     fixed = find_fixed(model, kernels)
-    read = set[int]()
-    calls, uses, counted = count_calls(model, kernels, shapes, seen.look, fixed, read.add)
+    read, taken = set[int](), set[int]()
+    calls, uses, counted = count_calls(
+        model, kernels, shapes, seen.look, fixed, read.add, taken.add
+    )
     beside = frozenset(k.path for k in (*kernels, *fixed) if read & {id(v) for v in k.held})
-    reasons = Reasons.in_model(model, kernels, seen.layers(calls), beside, trains=trains)
+    reasons = Reasons.in_model(model, kernels, seen.layers(calls), beside, taken, trains=trains)
     looks = []
     for kernel in kernels:
         rule = rule_for(rules, kernel.layer_path, kernel.layer.name)

@@ -120,7 +120,7 @@ def listen(how, model, samples):
         layers = [k.layer for k in kernels]
         calls = _keras.trace_calls(model, layers)
         _keras.trace_calls(model, layers, samples.x, values=True)
-        _keras.assigned_in_calls(model)
+        _keras.assigned_in_calls(model, set[int]().add)
         LatencyCosts.of(Latency(rounds=1), model, kernels, {}, calls)
 
 

@@ -393,3 +393,109 @@ def test_a_function_that_asks_a_layer_for_its_kernel_goes_on_with_the_product():
     assert set(factorize(model, rank=4).ranks) == {"first/kernel", "second/kernel"}
     expected = zoo.as_array(penalty(first.kernel))
     assert model.evaluate(x, np.ones((len(x), 5)), verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+# --- who goes by places in lists of variables ----------------------------------------------------
+
+
+def transposed(hidden, kernel):
+    return ops.matmul(hidden, ops.transpose(kernel))
+
+
+def unpacked(hidden, first):
+    kernel, _ = first.trainable_weights
+    return transposed(hidden, kernel)
+
+
+def of_values(hidden, first):
+    return transposed(hidden, ops.convert_to_tensor(first.get_weights()[0]))
+
+
+BY_PLACE = {
+    "weights": lambda hidden, first: transposed(hidden, first.weights[0]),
+    "trainable": lambda hidden, first: transposed(hidden, first.trainable_variables[0]),
+    "unpacked": unpacked,
+    "behind it": lambda hidden, first: hidden + first.variables[1],
+    "from the end": lambda hidden, first: hidden + first.weights[-1],
+    "slice": lambda hidden, first: hidden + ops.sum(first.weights[:1][0]),
+    "values": of_values,
+}
+BY_ALL = {
+    "loop": lambda hidden, first: hidden + sum(ops.sum(v) for v in first.weights),
+    "copy": lambda hidden, first: hidden + sum(ops.sum(v) for v in first.trainable_weights[:]),
+    "name": lambda hidden, first: transposed(hidden, first.kernel),
+}
+
+
+class Second(keras.Model):
+    """Computes with the first of its layers again."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.first, self.second = L.Dense(24, name="first"), L.Dense(24, name="second")
+        self.last, self.again = L.Dense(5, name="output"), again
+
+    def call(self, x, training=False):
+        return self.last(self.again(self.second(self.first(x)), self.first))
+
+
+def ranks_of(again, **options):
+    x = np.ones((4, 24), "float32")
+    model = Second(again)
+    model.run_eagerly = True
+    model(x)
+    return factorize(model, rank=4, **options).ranks
+
+
+@pytest.mark.parametrize("how", BY_PLACE)
+def test_a_kernel_whose_place_somebody_goes_by_is_left(how):
+    data = {"calibration": np.ones((4, 24), "float32")} if how == "values" else {}
+    assert ranks_of(BY_PLACE[how], **data) == {"second/kernel": 4}
+
+
+@pytest.mark.parametrize("how", BY_ALL)
+def test_who_goes_through_all_variables_goes_by_no_place(how):
+    assert ranks_of(BY_ALL[how]) == {"first/kernel": 4, "second/kernel": 4}
+
+
+def test_a_place_that_a_training_step_alone_goes_by_counts():
+    class Training(Second):
+        def call(self, x, training=False):
+            return super().call(x) + (ops.sum(self.first.weights[0]) if training else 0.0)
+
+    model = Training(lambda hidden, _: hidden)
+    model(np.ones((4, 24), "float32"))
+    assert set(factorize(model, rank=4).ranks) == {"second/kernel"}
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_kernel_whose_place_the_loss_goes_by_is_left(labels):
+    model = plain()
+    first, name = model.get_layer("first"), "sparse_categorical_crossentropy" if labels else "mse"
+    fits = keras.losses.get(name)
+    model.compile("sgd", lambda y, p: fits(y, p) + penalty(first.weights[0]))
+    reason = left_in(model)
+    assert "by place, as `weights[0]` does" in reason
+    assert "`layer.kernel`" in reason
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "mse"])
+def test_a_kernel_whose_place_a_loss_of_the_model_goes_by_is_left(loss):
+    class Penalized(Second):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            compared = super().compute_loss(x, y, y_pred, sample_weight)
+            return compared + sum(penalty(layer.weights[0]) for layer in self.layers[::2])
+
+    model = Penalized(lambda hidden, _: hidden)
+    model(np.ones((4, 24), "float32"))
+    model.compile("sgd", loss)
+    assert set(factorize(model, rank=4).ranks) == {"second/kernel"}
+    y = np.ones((4, 5)) if loss == "mse" else np.ones(4)  # nothing was made of other targets
+    assert np.isfinite(model.evaluate(np.ones((4, 24)), y, verbose=0))
+
+
+def test_lists_of_variables_are_plain_after_it():
+    model = plain()
+    factorize(model, rank=4)
+    assert type(model.weights) is list
+    assert type(model.get_weights()) is list
