@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import keras
 import numpy as np
@@ -42,6 +42,8 @@ _LAYOUT = {
     },
 }
 
+Ranks: TypeAlias = tuple[int | None, ...]  # of all kernels, in their order
+
 # What logs hold beside metrics.
 _OF_THE_MODEL = ("params", "rank/", "learning_rate")
 
@@ -67,9 +69,10 @@ class RankTensorBoard(keras.callbacks.Callback):
     nothing: the tags are the same.
 
     The step is the epoch, `initial_epoch` included; used for another fit, it goes on after
-    the last epoch written. A new fit that finds logs of another one in its folder writes to
-    `reducible_2`, so that nothing is lost, also one with an `initial_epoch`; one that resumes
-    from a backup goes on in the last run there is.
+    the last epoch written. Where the ranks at the end are not those of the last epoch, as when a
+    cut is undone then, they stand at one step more. A new fit that finds logs of another one in
+    its folder writes to `reducible_2`, so that nothing is lost, also one with an
+    `initial_epoch`; one that resumes from a backup goes on in the last run there is.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
@@ -136,6 +139,8 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._undone = 0  # how many of those that were undone
         self._steps = EpochSteps()
         self._metrics: dict[str, None] = {}  # names seen, in their order
+        self._ranks: Ranks = ()  # those written last
+        self._logs: dict[Ranks, Mapping[str, Any]] = {}  # of the last epoch at each ranks
         self._session = hparams.Session({})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -181,13 +186,15 @@ class RankTensorBoard(keras.callbacks.Callback):
             self._writer = events.RunWriter(self._folder)
             self._offset = max(self._last_step + 1 - epoch, 0)
             self._cuts = tuple(c for c in report.cuts if c.epoch < epoch)  # of a fit before
-            self._undone, self._metrics = 0, {}
+            self._undone, self._metrics, self._logs = 0, {}, {}
             if self._last_step < 0:
                 values += _written_once(self.scheduler, report, self.analysis)
         self._last_step = epoch + self._offset
         metrics = list(_metric_values(logs or {}))
         self._metrics |= dict.fromkeys(each.tag.removeprefix("reducible/") for each in metrics)
         values += [*_model_values(report), *metrics, *_kernel_values(report)]
+        self._ranks = _ranks(report)
+        self._logs[self._ranks] = dict(logs or {})
         values += self._session.values(self._metrics, logs or {})
         made, undone = self._news(report)
         values += [*_cut_values(made), *_answer_values(made)]
@@ -246,9 +253,17 @@ class RankTensorBoard(keras.callbacks.Callback):
             found, missing = self._measured(report)
             outcome = self._at_the_end(report, found, missing)
             self._writer.write(self._last_step, [*decided, outcome, *ends])
+            if _ranks(report) != self._ranks:
+                self._writer.write(self._last_step + 1, self._after_the_last_epoch(report))
         self._close()
         for sentence in missing:
             warnings.warn(sentence, stacklevel=2)
+
+    def _after_the_last_epoch(self, report: Report) -> Iterator[events.Value]:
+        """A model whose last cut was undone: its size, and the quality that it had with it."""
+        yield from _model_values(report)
+        yield from _kernel_values(report)
+        yield from self._session.quality(self._logs.get(_ranks(report), {}))
 
     def _measured(self, report: Report) -> tuple[dict[str, float | None], list[str]]:
         """What is measured of the trained model; a sentence on each thing that cannot be."""
@@ -272,7 +287,11 @@ class RankTensorBoard(keras.callbacks.Callback):
     ) -> events.Value:
         """The outcome, with what is measured of the trained model."""
         epoch = getattr(self.scheduler, "kept_epoch", None)
-        more = {"done": True, "kept_step": None if epoch is None else epoch + self._offset}
+        more = {
+            "done": True,
+            "kept_step": None if epoch is None else epoch + self._offset,
+            "last_step": self._last_step,
+        }
         notes = [*report.notes, *missing]
         return self._outcome_value(report, **more, **found, notes=notes)
 
@@ -361,6 +380,10 @@ def configuration_table(scheduler: HasReport, report: Report) -> str:
 
 def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _ranks(report: Report) -> Ranks:
+    return tuple(kernel.rank for kernel in report.kernels)
 
 
 def _model_values(report: Report) -> Iterator[events.Value]:

@@ -43,7 +43,10 @@ SETTINGS: Mapping[str, tuple[int, str]] = {
 }
 _FIRST = ("target", "final", "schedule", "guard", "quality_is")  # the page begins with five columns
 METRICS: Mapping[str, tuple[str, str]] = {
-    tags.QUALITY: ("quality", "The metric named in `quality_is`, at the last epoch."),
+    tags.QUALITY: (
+        "quality",
+        "The metric named in `quality_is`, at the last epoch of these ranks.",
+    ),
     tags.PARAMS: ("parameters", "Parameters of the whole model."),
     tags.FLOPS_FRACTION: ("FLOPs", "FLOPs of one sample over those of the dense model."),
 }
@@ -123,6 +126,10 @@ class Session:
             named = {"quality_is": self._quality} if self._quality else {}
             yield experiment()
             yield session_start({**self.settings, **named})
+        yield from self.quality(logs)
+
+    def quality(self, logs: Mapping[str, Any]) -> Iterator[Summary.Value]:
+        """The quality that logs tell; nothing where they do not."""
         name = (self._quality or "").removeprefix("train_")
         if (value := numbers(logs).get(name)) is not None:
             words = f"{self._quality}: the metric of the HParams dashboard."

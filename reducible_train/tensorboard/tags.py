@@ -1,6 +1,8 @@
 """Names and layouts of what is written for TensorBoard, with neither Keras nor protobufs.
 
-Scalars, one point an epoch, grouped by the stock dashboards at the first `/`:
+Scalars, one point an epoch, grouped by the stock dashboards at the first `/`. Where ranks change
+after the last epoch, as when a cut is undone then, those of sizes, ranks, energies kept and quality
+have a point more: of the model as it is left.
 
 | tag | value |
 |---|---|

@@ -12,6 +12,7 @@ import pytest
 from hparams_page import asked_of_the_server
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.util import tensor_util
+from test_tensorboard import fit_undone
 
 from reducible_train import (
     Adaptive,
@@ -100,6 +101,13 @@ def test_quality_is_the_metric_that_counts(page):
         assert row["quality_is"] == metric
         last = histories[name][metric.removeprefix("train_")][-1]
         assert row["reducible/quality"] == np.float32(last)
+
+
+def test_a_cut_that_is_undone_at_the_end_has_the_row_of_before_it(tmp_path):
+    fit_undone(tmp_path / "undone")
+    (row,) = rows(asked_of_the_server(tmp_path)).values()
+    assert row["reducible/params"] == 100 * 1384 + 6000
+    assert row["reducible/quality"] == np.float32(0.8)
 
 
 def test_all_runs_have_the_same_columns(page):

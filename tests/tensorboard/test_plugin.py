@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tensorboard import context
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
-from test_tensorboard import Scripted, fit, fit_within
+from test_tensorboard import Scripted, fit, fit_undone, fit_within
 from werkzeug.test import Client
 
 from reducible_train import Guard, LayerRule, Ramp, Search
@@ -138,6 +138,21 @@ def test_the_direction_is_the_guard_s_or_that_of_keras_else_of_the_name(tmp_path
     (short,) = runs_answer(logs_of(tmp_path))["runs"]
     assert [short["directions"][name] for name in names] == [-1, 1, 1, 1, -1]
     assert short["fractions"] == ["val_terrain_accuracy"]
+
+
+def test_a_cut_that_is_undone_at_the_end_adds_no_epoch(tmp_path):
+    board, read = fit_undone(tmp_path), logs_of(tmp_path)
+    (short,) = runs_answer(read)["runs"]
+    found = run_answer(read, "reducible")
+    assert short["steps"] == found["steps"] == [0, 1, 2]
+    assert found["ranks"][0] == [600, 100, 40]
+    assert found["layers"][0]["last_rank"] == 100
+    final = short["final"]
+    assert (final["step"], final["params"]) == (1, 100 * 1384 + 6000)
+    assert final["metrics"]["val_accuracy"] == pytest.approx(0.8)
+    fit(board, range(3, 5))
+    (short,) = runs_answer(logs_of(tmp_path))["runs"]
+    assert short["steps"] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("kept", "step"), [(None, 2), (1, 1), (7, 2)])

@@ -94,6 +94,19 @@ def fit(board: RankTensorBoard, epochs=range(3), logs=None) -> None:
     board.on_train_end()
 
 
+def fit_undone(folder: Path) -> RankTensorBoard:
+    """Logs of a fit of three epochs whose last cut, of the last epoch, is undone as it ends."""
+    scheduler = Scripted([None, 100, 40, 40, 40])
+    board = RankTensorBoard(scheduler, folder)
+    board.on_train_begin()
+    for epoch in range(3):
+        scheduler.cut(epoch, scheduler.ranks[epoch])
+        board.on_epoch_end(epoch, {"val_accuracy": 0.9 - 0.1 * epoch})
+    scheduler.rank, scheduler.cuts = 100, scheduler.cuts[:-1]
+    board.on_train_end()
+    return board
+
+
 class Within(Scripted):
     """Its cuts are made before and in epochs of ten steps; two of one epoch are undone in the next.
 
@@ -217,6 +230,20 @@ def test_ranks_and_sizes_stand_at_the_epoch_they_were_in_force(tmp_path):
         (1, np.float32(0.6)),
         (2, np.float32(0.54)),
     ]
+
+
+def test_a_cut_that_is_undone_at_the_end_leaves_the_ranks_of_before_it_there(tmp_path):
+    board = fit_undone(tmp_path)
+    values = read(tmp_path)
+    ranks = [600, 100, 40, 100]
+    assert points(values["reducible_rank/net/d1"]) == list(enumerate(ranks))
+    sizes = [DENSE, *(rank * 1384 + 6000 for rank in ranks[1:])]
+    assert points(values["reducible/params"]) == list(enumerate(sizes))
+    qualities = [np.float32(each) for each in (0.9, 0.8, 0.7, 0.8)]
+    assert points(values["reducible/quality"]) == list(enumerate(qualities))
+    assert [step for step, _ in values["reducible/val_accuracy"]] == [0, 1, 2], "as measured"
+    fit(board, range(3, 5))
+    assert [step for step, _ in read(tmp_path)["reducible/params"]] == [0, 1, 2, 3, 3, 4]
 
 
 def test_spectrum_is_written_only_where_a_cut_was_made(tmp_path):

@@ -69,9 +69,9 @@ def _model_tags(tags: Iterable[str]) -> list[str]:
 
 def _run_in_short(run: str, series: Mapping[str, Series], outcome: Any) -> dict[str, Any]:
     params = series.get(form.PARAMS, Series({}, {}))
-    steps = list(params.values)
+    steps = _epochs(params, outcome)
     metrics = _metrics(series)
-    final = _final_step(params, outcome)
+    final = _final_step(params, steps, outcome)
     fraction = series.get(form.PARAMS_FRACTION, Series({}, {}))
     flops = _flops(series, outcome, final)
     least = min((v for v in fraction.values.values() if v is not None), default=1.0)
@@ -101,13 +101,19 @@ def _run_in_short(run: str, series: Mapping[str, Series], outcome: Any) -> dict[
     }
 
 
-def _final_step(params: Series, outcome: Mapping[str, Any]) -> int | None:
+def _epochs(params: Series, outcome: Mapping[str, Any]) -> list[int]:
+    """The steps of epochs: after them comes one where a cut was undone after the last."""
+    last = number(outcome.get("last_step"))
+    return [step for step in params.values if last is None or step <= last]
+
+
+def _final_step(params: Series, steps: Sequence[int], outcome: Mapping[str, Any]) -> int | None:
     """The epoch whose weights were put back at the end; else the last one of the final size.
 
     A cut may have been undone after the last epoch.
     """
-    steps, kept = list(params.values), number(outcome.get("kept_step"))
-    if kept in steps:
+    kept = number(outcome.get("kept_step"))
+    if kept is not None and kept in steps:
         return int(kept)
     size = number(outcome.get("parameters"))
     same = [step for step in steps if is_same_size(params.values[step], size)]
@@ -186,7 +192,7 @@ def run_answer(logs: Logs, run: str) -> dict[str, Any]:
         return {"run": run, "gone": True, "problem": _gone(run)}
     read = _read(logs, run, tags)
     layers = _layers(read)
-    steps = list(read.series[form.PARAMS].values)
+    steps = _epochs(read.series[form.PARAMS], read.outcome)
     ranks = [_of_layer(read, form.RANK_GROUP, each["name"]).held(steps) for each in layers]
     cuts = _cuts(read)
     undone = _undone(read, cuts)
