@@ -515,7 +515,6 @@ def _written(
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(is|will be) written", category=UserWarning)
         path = Path(folder) / COMPACT if file is None else Path(file)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             saved = save_model(_keras.trained_model(model), path, report)
         except FormatError:  # the checkpoint holds it

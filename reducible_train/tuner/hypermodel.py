@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.training.fit_data import UnfitError
 from reducible_train.training.lost_weights import NAN_REMEDY
+from reducible_train.tuner.disk_faults import ends_search
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.evaluation import (
     COMPACT,
@@ -90,7 +90,6 @@ _ALL_DATA = (
     "it keeps the last epoch."
 )
 _CONTINUES = "_reducible_continues"  # attribute of a model: it has the weights of a trial
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class RankHyperModel(keras_tuner.HyperModel):
@@ -236,7 +235,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         declare(self.space, hp)
         self._told(hp)
         try:
-            with names_apart(self.space, hp):
+            with self._ends_search(), names_apart(self.space, hp):
                 model = self.start.new_model(hp)
         except SearchError:
             raise
@@ -274,7 +273,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         self._check(trial, model, arguments)
         told = self._told(hp)
         try:
-            with trial.alone():
+            with ends_search(trial.project), trial.alone():
                 outcome = self._run(trial, told, model, args, kwargs)
         except SearchError:
             raise
@@ -350,6 +349,11 @@ class RankHyperModel(keras_tuner.HyperModel):
             self._asked = self._tuner = None
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _ends_search(self) -> AbstractContextManager[None]:
+        """Within it a model is built, for a trial where a search has begun in its folder."""
+        project = Path(getattr(self._tuner, "project_dir", ""))
+        return ends_search(project) if str(project) in self._checked else nullcontext()
 
     def _keep_reason(self, hp: keras_tuner.HyperParameters, error: Exception) -> None:
         """Keep in the folder of a trial why there is no model for it; nobody else will tell."""
@@ -561,12 +565,6 @@ def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs
 
 def _failure(trial: TunerTrial, error: Exception) -> Exception | None:
     """What keras-tuner is told of an error in a trial; `None` for the error itself."""
-    full = _refusal_of_disk(error)
-    if full:
-        return SearchError(
-            f"{trial.project} must take what a trial writes. Received: {full}. Make room there. "
-            "Finished trials are kept; this one runs again when the search goes on."
-        )
     trial.keep_reason(first_sentence(error))  # keras-tuner tells nobody before the search has ended
     if not isinstance(error, ReducibleError):
         return None
@@ -574,14 +572,6 @@ def _failure(trial: TunerTrial, error: Exception) -> Exception | None:
     warnings.warn(words, stacklevel=3)
     failed: Exception = keras_tuner.errors.FailedTrialError(words)  # it would be the same again
     return failed
-
-
-def _refusal_of_disk(error: Exception) -> str:
-    """What a disk refuses every other trial as well; empty for any other error."""
-    for each in (error, error.__cause__):
-        if isinstance(each, OSError) and each.errno in _DISK:
-            return os.strerror(each.errno)
-    return ""
 
 
 def _line(metrics: Mapping[str, float], quality: Quality) -> str:

@@ -25,7 +25,6 @@ from reducible_train.errors import ArgumentError
 from reducible_train.training.comparisons import is_tuner_saver
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.folder_lock import searching
-from reducible_train.tuner.project import FILE
 
 SETTINGS = "_reducible_settings"  # attribute of a tuner: what its oracle was asked for
 _OF_ORACLES = {
@@ -160,25 +159,14 @@ class TunerTrial:
         """Nobody else searches in this folder while the trial runs, also one that is run by hand.
 
         Raises:
-            SearchError: Another process does; or the folder is not where it was.
+            SearchError: Another process does.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(searching(self.project))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
-            self._check_in_place()
             yield
-            self._check_in_place()
-
-    def _check_in_place(self) -> None:
-        """Refuse to go on where the folder was moved or removed: keras-tuner makes a new one."""
-        if not (self.project / FILE).is_file():
-            raise SearchError(
-                f"{self.project} must stay where it is while its search runs. Received: one "
-                f"without {FILE}, so the folder was moved or removed. What had finished is "
-                "where it went: search there, or remove what is here and move it back, to go on."
-            )
 
     def keep_begun(self) -> None:
         """Have keras-tuner go on with this folder also if its first trial is broken off."""

@@ -265,20 +265,36 @@ def test_a_tuner_that_was_made_before_another_went_on_takes_up_its_trials(begun,
 MOVES = []  # keras-tuner copies callbacks: a folder, and where it goes in the second trial
 
 
+def move(*_):
+    folder, to = MOVES
+    return (folder / "trial_1").exists() and folder.rename(to)
+
+
 class Mover(keras.callbacks.Callback):
-    """Moves the folder of a search while it runs."""
+    """Moves the folder of a search while it runs, before keras-tuner saves or after it."""
 
-    def on_train_begin(self, logs=None):
-        folder, to = MOVES
-        if (folder / "trial_1").exists():
-            folder.rename(to)
+    def __init__(self, when):
+        super().__init__()
+        setattr(self, when, move)
 
 
-def test_a_folder_that_is_moved_while_it_is_searched_in_ends_the_search(begun, tmp_path):
+@pytest.mark.parametrize("when", ["on_train_begin", "on_train_end", "building"])
+def test_a_folder_that_is_moved_while_it_is_searched_in_ends_the_search(when, begun, tmp_path):
     MOVES[:] = tmp_path / "s", tmp_path / "moved"
+    hyper = hypermodel(begun[0])
+    new = hyper.start.new_model
+
+    def new_model(hp=None):
+        if when == "building" and move():
+            raise FileNotFoundError("a file in it")
+        return new(hp)
+
+    hyper.start.new_model = new_model
     with pytest.raises(SearchError, match="must stay where it is while its search runs"):
-        search(tmp_path, hypermodel(begun[0]), trials=4, fit=FIT | {"callbacks": [Mover()]})
-    assert read(tmp_path / "moved" / "trial_0" / "trial.json")["status"] == "COMPLETED"
+        search(tmp_path, hyper, trials=4, fit=FIT | {"callbacks": [Mover(when)]})
+    assert not (tmp_path / "s").exists(), "nothing is made anew"
+    states = [read(tmp_path / "moved" / f"trial_{i}" / "trial.json")["status"] for i in range(2)]
+    assert states == ["COMPLETED", "RUNNING"]
     tuner = search(tmp_path, hypermodel(begun[0]), trials=3, fit=FIT, project_name="moved")
     assert told(tuner) == begun[2]
 
