@@ -29,6 +29,7 @@ from reducible_train.compressor.progress import Progress
 from reducible_train.compressor.reporting import report_of, shared_by
 from reducible_train.compressor.target_values import (
     TargetValue,
+    budgets_at_their_ends,
     on_schedule,
     targets_of,
     values_at,
@@ -221,7 +222,7 @@ class Compression:
             return None
         started = clock.perf_counter()
         _keras.sync_state(self.model)
-        selection = self._select(values, time)
+        selection = self._select(values, time, target_value)
         decided = clock.perf_counter()
         before = int(self.survey.total("parameters"))
         record, name = None, self.judge.criterion.name
@@ -258,7 +259,8 @@ class Compression:
         if self.waits_for_samples or not self.due(time, target_value):
             return
         _keras.sync_state(self.model)
-        selection = self._select(values_at(self._targets, time, target_value), time)
+        values = values_at(self._targets, time, target_value)
+        selection = self._select(values, time, target_value)
         changes = agreed(self.told, changes_to(selection.choices), self.survey.compressible)
         pull_kernels(self.model, changes, fraction)
         if not self._keeps_cache:
@@ -305,16 +307,20 @@ class Compression:
         (budget,) = self.target.parts  # a search has one
         values = values_at(self._targets, time, target_value) | {budget: value}
         selector = _selector(self, self._outlook.scorer)
-        found = selector.select(values, time, self.history.kept_by_criterion)
+        ends = budgets_at_their_ends(self.target.parts, lambda *_: value)
+        found = selector.select(values, ends, time, self.history.kept_by_criterion)
         return 0.0 if found.allocation is None else found.allocation.objective
 
-    def _select(self, values: Mapping[Target, float], time: float) -> RankSelection:
+    def _select(
+        self, values: Mapping[Target, float], time: float, target_value: TargetValue
+    ) -> RankSelection:
         """What a look at the model as it is decides; what it tells is kept for the report."""
         outlook, self._outlook = self._outlook, None
         if outlook is None or not outlook.holds(time, self.history):
             outlook = Outlook(time, self.history, _scorer(self))
         selector = _selector(self, outlook.scorer)
-        selection = selector.select(values, time, self.history.kept_by_criterion)
+        ends = budgets_at_their_ends(self._targets, target_value)
+        selection = selector.select(values, ends, time, self.history.kept_by_criterion)
         self.hindrance = selection.hindrance
         told = (*self.notes, *selection.notes, *selection.hindrances)
         self.notes = tuple(dict.fromkeys(told))  # each sentence once

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from reducible_train.selection.survey import Survey
-from reducible_train.settings.targets import SharedTargets, Target
+from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
 
-TargetValue = Callable[[Target, float], float]  # target, time in epochs -> the value to go to
+# Target, time in epochs -> the value to go to; at infinity the last, as far as is known by now.
+TargetValue = Callable[[Target, float], float]
 
 
 def on_schedule(goal: Target, time: float) -> float:
@@ -26,6 +28,14 @@ def values_at(
 ) -> dict[Target, float]:
     """What each target shall be at a time, in the order in which a history keeps them."""
     return {goal: target_value(goal, time) for goal in targets}
+
+
+def budgets_at_their_ends(
+    targets: Sequence[Target], target_value: TargetValue
+) -> dict[SharedTarget, float]:
+    """What each budget shall be in the end."""
+    budgets = (goal for goal in targets if isinstance(goal, SharedTarget))
+    return {budget: target_value(budget, math.inf) for budget in budgets}
 
 
 def values_by_measure(

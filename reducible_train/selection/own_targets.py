@@ -10,7 +10,7 @@ from typing import Any
 from reducible_train.linalg.truncation import choose_rank
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.factorizations import Factorization
-from reducible_train.selection.rank_choice import RankChoice, as_rank, is_blank
+from reducible_train.selection.rank_choice import ForeseenRank, RankChoice, as_rank, is_blank
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.settings.targets import LossTarget, RankTarget, Target
 
@@ -65,7 +65,7 @@ class OwnTargetSelector:
         if isinstance(goal, RankTarget):
             if goal.scaled_by == "effective_rank":
                 return self._by_effective_rank(compressible, goal, value)
-            own = self._own_ranks.get(path)
+            own = self._multiplied(compressible, goal)
             if own is None and goal.scaled_by:
                 remark = "its stable rank has not settled yet"
             rank = goal.told_rank(value, own)
@@ -83,6 +83,36 @@ class OwnTargetSelector:
         remarks = filter(None, [remark, *(said for _, said in outcomes)])
         most = max(choices, key=lambda choice: choice.saves(self._measure), default=None)
         return most, next(remarks, None)
+
+    def foreseen(
+        self,
+        compressible: CompressibleKernel,
+        goal: Target,
+        value: float,
+        kept: Mapping[str, float],
+    ) -> ForeseenRank | None:
+        """What a later value of a target will make of a kernel, as far as its numbers tell by now.
+
+        The least that it may be where they tell nothing; `None` if it stays as it is. Arguments as
+        for `select`.
+        """
+        form = compressible.factorization
+        if isinstance(goal, RankTarget):
+            own = self._multiplied(compressible, goal)
+            rank = as_rank(goal.told_rank(value, own), compressible, form, up=goal.rounds_up)
+            return None if rank is None else ForeseenRank(compressible, form, rank)
+        if self._trains and is_blank(compressible, self._scorer.parts(compressible, form)):
+            return ForeseenRank(compressible, form, form.least)
+        choice, _ = self.select(compressible, goal, value, kept)
+        return choice
+
+    def _multiplied(self, compressible: CompressibleKernel, goal: RankTarget) -> float | None:
+        """The number of a kernel that values of a target are multiples of; `None` if unknown."""
+        path = compressible.kernel.path
+        if goal.scaled_by != "effective_rank":
+            return self._own_ranks.get(path)
+        own = self._effective_ranks.get(path) if compressible.kernel.rank is not None else None
+        return self._scorer.effective_rank(compressible) if own is None else own
 
     def _by_rank(
         self, compressible: CompressibleKernel, form: Factorization, value: float, up: bool
@@ -105,8 +135,7 @@ class OwnTargetSelector:
         kernel, form = compressible.kernel, compressible.factorization
         if value == inf:
             return self._by_rank(compressible, form, inf, goal.rounds_up)
-        own = self._effective_ranks.get(kernel.path) if kernel.rank is not None else None
-        own = self._scorer.effective_rank(compressible) if own is None else own
+        own = self._multiplied(compressible, goal)
         if self._trains and kernel.rank is None and not own:
             return None, f"holds only zeros, so {goal.quantity} {value:g} says nothing of its rank"
         choice, remark = self._by_rank(

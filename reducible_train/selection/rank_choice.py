@@ -14,11 +14,43 @@ from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.scoring import Decomposition
-from reducible_train.settings.targets import RankTarget
+from reducible_train.settings.targets import RankTarget, SharedTarget
 
 
 @dataclass(frozen=True, eq=False)
-class RankChoice:
+class ForeseenRank:
+    """The rank that one kernel will have.
+
+    Args:
+        compressible: The kernel.
+        factorization: Its form.
+        rank: Its rank.
+    """
+
+    compressible: CompressibleKernel
+    factorization: Factorization
+    rank: int
+
+    def saves(self, measure: str) -> float:
+        """What the change takes off the cost."""
+        return self.compressible.cost(measure) - self.factorization.cost(self.rank, measure)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What holds at a time, beside the kernels that share budgets.
+
+    Args:
+        others: Those of the other kernels that change until then.
+        values: The value of each budget.
+    """
+
+    others: Sequence[ForeseenRank]
+    values: Mapping[SharedTarget, float]
+
+
+@dataclass(frozen=True, eq=False)
+class RankChoice(ForeseenRank):
     """The rank one kernel shall get, and what decided it.
 
     Args:
@@ -33,18 +65,11 @@ class RankChoice:
         effective_rank: That of the kernel before its first cut, where that decides.
     """
 
-    compressible: CompressibleKernel
-    factorization: Factorization
-    rank: int
     binding: str
     parts: Decomposition
     means: Sequence[np.ndarray] | None = None
     statistics: Sequence[Statistics] | None = None
     effective_rank: float | None = None
-
-    def saves(self, measure: str) -> float:
-        """What the change takes off the cost."""
-        return self.compressible.cost(measure) - self.factorization.cost(self.rank, measure)
 
 
 @dataclass(frozen=True, eq=False)

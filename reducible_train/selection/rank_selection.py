@@ -13,7 +13,13 @@ from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.feasibility import largest_rank, none_cuts
 from reducible_train.selection.measured import MeasuredLosses
 from reducible_train.selection.own_targets import OwnTargetSelector
-from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
+from reducible_train.selection.rank_choice import (
+    ForeseenRank,
+    RankChoice,
+    RankSelection,
+    Stage,
+    is_blank,
+)
 from reducible_train.selection.scoring import DirectionScorer
 from reducible_train.selection.shared_budget import SharedBudget
 from reducible_train.selection.survey import Survey
@@ -59,22 +65,28 @@ class RankSelector:
     effective_ranks: Mapping[str, float] = field(default_factory=dict)
 
     def select(
-        self, values: Mapping[Target, float], time: float, kept: Mapping[str, float]
+        self,
+        values: Mapping[Target, float],
+        ends: Mapping[SharedTarget, float],
+        time: float,
+        kept: Mapping[str, float],
     ) -> RankSelection:
         """The kernels that shall change, how a budget was shared, and why others stay.
 
-        Kernels with a target of their own come first; what they save is taken off what the
-        others have to.
+        Kernels with a target of their own come first; what they save, or will have saved at its
+        end, is taken off what the others have to.
 
         Args:
             values: The value of each target, now.
-            time: When that is, for messages.
+            ends: That of each budget in the end.
+            time: When now is, for messages.
             kept: Energy kept so far by path of the kernel, as the criterion weighs it.
         """
         own, remarks, shared = self._by_own_targets(values, kept)
         budgets = {part: values[part] for part in self._budgets}
         if shared and budgets:
-            rest = self._budget(list(budgets)).share(shared, own, budgets, time)
+            now, end = Stage(own, budgets), Stage(self._at_their_ends(own, values, kept), ends)
+            rest = self._budget(list(budgets)).share(shared, now, end, time)
         else:
             rest = RankSelection(hindrances=() if own else self._unmet_at_its_end(values))
         choices = [
@@ -97,25 +109,53 @@ class RankSelector:
         self, values: Mapping[Target, float], kept: Mapping[str, float]
     ) -> tuple[list[RankChoice], dict[str, str], list[CompressibleKernel]]:
         """Choices and remarks for kernels that share no budget, and the kernels that do."""
-        selector = OwnTargetSelector(
-            self.scorer,
-            measure=self.measure,
-            trains=self.trains,
-            own_ranks=self.own_ranks,
-            effective_ranks=self.effective_ranks,
-        )
         choices, remarks, shared = [], {}, []
         for compressible in self.survey.compressible:
             goal = (compressible.rule.target if compressible.rule else None) or self.target
             if isinstance(goal, SharedTarget | SharedTargets):
                 shared.append(compressible)
                 continue
-            choice, remark = selector.select(compressible, goal, values[goal], kept)
+            choice, remark = self._own.select(compressible, goal, values[goal], kept)
             if choice is not None:
                 choices.append(choice)
             if remark is not None:
                 remarks[compressible.kernel.path] = remark
         return choices, remarks, shared
+
+    def _at_their_ends(
+        self, own: Sequence[RankChoice], values: Mapping[Target, float], kept: Mapping[str, float]
+    ) -> list[ForeseenRank]:
+        """What kernels with a target of their own will be when it has come to its end.
+
+        Args:
+            own: What they will be for now.
+            values: The value of each target, now.
+            kept: Energy kept so far by path of the kernel, as the criterion weighs it.
+        """
+        ends = []
+        chosen = {choice.compressible.kernel.path: choice for choice in own}
+        for compressible in self.survey.compressible:
+            goal = None if compressible.rule is None else compressible.rule.target
+            now: ForeseenRank | None = chosen.get(compressible.kernel.path)
+            end = now
+            if goal is not None and not goal.reaches(values[goal], goal.lowest):
+                forms = compressible.forms if now is None else (now.factorization,)
+                later = replace(compressible, forms=forms)
+                end = self._own.foreseen(later, goal, goal.lowest, kept) or now
+            if end is not None:
+                ends.append(replace(end, compressible=compressible))
+        return ends
+
+    @property
+    def _own(self) -> OwnTargetSelector:
+        """What chooses ranks for kernels with a target of their own."""
+        return OwnTargetSelector(
+            self.scorer,
+            measure=self.measure,
+            trains=self.trains,
+            own_ranks=self.own_ranks,
+            effective_ranks=self.effective_ranks,
+        )
 
     @property
     def _budgets(self) -> list[SharedTarget]:

@@ -20,7 +20,7 @@ from reducible_train.selection.allocation import (
 from reducible_train.selection.compressible import CompressibleKernel, smallest_costs
 from reducible_train.selection.factorizations import Factorization
 from reducible_train.selection.measured import MeasuredLosses
-from reducible_train.selection.rank_choice import RankChoice, RankSelection, is_blank
+from reducible_train.selection.rank_choice import RankChoice, RankSelection, Stage, is_blank
 from reducible_train.selection.scoring import Decomposition, DirectionScorer
 from reducible_train.selection.splits import changed_splits
 from reducible_train.selection.survey import Survey
@@ -43,7 +43,9 @@ class Limit:
         measure: What it counts.
         value: Its value, now.
         capacity: What they may cost together.
-        last: The same at the lowest value that it will have.
+        for_now: What is left to them now; less where others have still to save so much that more
+            is left to them in the end.
+        last: What is left to them at the lowest value that it will have.
         whole: What they would cost if all were dense.
         now: What they cost as they are.
         is_met: True if that is little enough.
@@ -53,6 +55,7 @@ class Limit:
     measure: str
     value: float
     capacity: float
+    for_now: float
     last: float
     whole: float
     now: float
@@ -103,40 +106,41 @@ class SharedBudget:
         self._least = least
 
     def share(
-        self,
-        shared: Sequence[CompressibleKernel],
-        others: Sequence[RankChoice],
-        values: Mapping[SharedTarget, float],
-        time: float,
+        self, shared: Sequence[CompressibleKernel], now: Stage, end: Stage, time: float
     ) -> RankSelection:
         """The ranks at which the model costs no more than any of the budgets.
 
         The whole model must come down by what it is over a budget, once the other choices are
         made. All of that is taken from these kernels: their capacity is what they cost now, less
-        that excess, though never below their smallest ranks. Then each gets a form, those that
+        that excess, though never below their smallest ranks. Nor below what will be left to them
+        in the end: what others have still to save is not taken from these, which would not get it
+        back, and until it is saved the model may cost more. Then each gets a form, those that
         would not leave room for a later, lower budget get another, and the allocation does the
         rest. A budget that is met already is met by smaller ranks as well, which save by all.
 
         Args:
             shared: The kernels that share them, one at least.
-            others: What kernels with targets of their own will be.
-            values: The value of each target, now.
-            time: When that is, for messages.
+            now: What kernels with targets of their own will be, and the budgets.
+            end: The same when all schedules are at their ends.
+            time: When now is, for messages.
         """
         hindrances = [_APART] if self._apart else []
-        every = [self._limit(each, shared, others, values) for each in values]
+        every = [self._limit(each, shared, now, end) for each in now.values]
         limits = [limit for limit in every if not limit.is_met]
         if not limits:
-            asked = " and ".join(f"{each.name} {value:.4g}" for each, value in values.items())
-            met = f"{asked} {'is' if len(values) == 1 else 'are'} met without it"
+            for_now = _exceeded_for_now(every, ())
+            asked = " and ".join(f"{each.name} {v:.4g}" for each, v in now.values.items())
+            met = f"{asked} {'is' if len(every) == 1 else 'are'} met without it"
+            met += " once the rules for single layers are at their ends" if for_now else ""
             remarks = {m.kernel.path: met for m in shared}
-            return RankSelection(remarks=remarks, hindrances=hindrances)
+            return RankSelection(remarks=remarks, hindrances=[*for_now, *hindrances])
         for place, limit in enumerate(limits):
             smallest = sum(m.smallest_cost(limit.measure) for m in shared)
             if limit.capacity < smallest:
+                even = ", even at their ends," if limit.for_now < limit.capacity else ""
                 hindrances.append(
-                    f"At epoch {time:g} the rules for single layers left less than the others "
-                    f"need; the {limit} was exceeded."
+                    f"At epoch {time:g} the rules for single layers left{even} less than the "
+                    f"others need; the {limit} was exceeded."
                 )
                 limits[place] = replace(
                     limit, capacity=smallest, last=limit.last + smallest - limit.capacity
@@ -149,39 +153,41 @@ class SharedBudget:
             hindrances.append(
                 f"No ways to split the kernels meet all at once; {told} was exceeded."
             )
+        choices = _choices(shared, forms, allocation)
         return RankSelection(
-            choices=_choices(shared, forms, allocation),
+            choices=choices,
             allocation=allocation,
             remarks=self._remarks(forms, allocation),
-            hindrances=hindrances,
+            hindrances=[*_exceeded_for_now(every, choices), *hindrances],
             notes=self._notes(forms),
         )
 
     def _limit(
-        self,
-        target: SharedTarget,
-        shared: Sequence[CompressibleKernel],
-        others: Sequence[RankChoice],
-        values: Mapping[SharedTarget, float],
+        self, target: SharedTarget, shared: Sequence[CompressibleKernel], now: Stage, end: Stage
     ) -> Limit:
         """What a budget leaves to these kernels."""
-        measure, value = target.counts(self._measure), values[target]
-        total = self._survey.total(measure) - sum(choice.saves(measure) for choice in others)
-        now = sum(m.cost(measure) for m in shared)
-        budget = self._cost_of(target, value)
-        last = self._cost_of(
-            target, value if target.reaches(value, target.lowest) else target.lowest
-        )
+        measure, value = target.counts(self._measure), now.values[target]
+        cost = sum(m.cost(measure) for m in shared)
+        lowest = value if target.reaches(value, target.lowest) else target.lowest
+        excess = self._excess(target, value, now)
+        least = min(excess, self._excess(target, end.values[target], end))
         return Limit(
             target,
             measure,
             value,
-            capacity=now - (total - budget),
-            last=now - (total - last),
+            capacity=cost - least,
+            for_now=cost - excess,
+            last=cost - self._excess(target, lowest, end),
             whole=sum(m.dense_cost(measure) for m in shared),
-            now=now,
-            is_met=total <= budget,
+            now=cost,
+            is_met=least <= 0,
         )
+
+    def _excess(self, target: SharedTarget, value: float, stage: Stage) -> float:
+        """What the model would cost over a value of a budget, if these kernels stayed."""
+        measure = target.counts(self._measure)
+        total = self._survey.total(measure) - sum(each.saves(measure) for each in stage.others)
+        return total - self._cost_of(target, value)
 
     def _cost_of(self, target: SharedTarget, value: float) -> float:
         """What a value of a target lets the whole model cost."""
@@ -367,6 +373,21 @@ def _choices(
         if rank is not None and rank != compressible.kernel.rank:
             choices.append(RankChoice(compressible, form, rank, "budget", parts))
     return choices
+
+
+def _exceeded_for_now(limits: Sequence[Limit], choices: Sequence[RankChoice]) -> list[str]:
+    """That budgets are exceeded by what other kernels have still to save, if some are."""
+    names = []
+    for limit in limits:
+        cost = limit.now - sum(choice.saves(limit.measure) for choice in choices)
+        if limit.for_now < min(cost, limit.capacity):
+            names.append(f"`{limit.target.name}`")
+    if not names:
+        return []
+    return [
+        f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'} exceeded on the way by "
+        "layers that rules let fall later; the others were cut no further than the end asks."
+    ]
 
 
 def _room_for_few(

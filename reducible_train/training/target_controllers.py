@@ -46,7 +46,10 @@ class TargetController(Protocol):
         """An epoch has its first step: the kernels are as they will be cut."""
 
     def target_value(self, goal: Target, time: float) -> float:
-        """The value to bring a target to at a time, in epochs."""
+        """The value to bring a target to at a time, in epochs; at infinity the last of all.
+
+        Asked for the last one, it tells what is known of it by now, and nothing counts as asked.
+        """
 
     def wait(self, epochs: float) -> None:
         """That long no cut was allowed."""
@@ -106,14 +109,15 @@ class ScheduleController(_FromTheStart):
         self._clock = 0.0  # when it was asked last
 
     def target_value(self, goal: Target, time: float) -> float:
-        self._clock = max(time - self._delay, 0.0)
-        wanted = goal(self._clock)
+        clock = max(time - self._delay, 0.0)
+        wanted = goal(clock)
         if self._share < 1.0:
             accepted = self._accepted.get(goal)
             accepted = self._present(goal) if accepted is None else accepted
             back = min(accepted - wanted, 0.0) if goal.rises else max(accepted - wanted, 0.0)
             wanted += (1 - self._share) * back
-        self._asked[goal] = wanted
+        if math.isfinite(clock):
+            self._clock, self._asked[goal] = clock, wanted
         return wanted
 
     def wait(self, epochs: float) -> None:
@@ -177,7 +181,7 @@ class SearchController(_FromTheStart):
     def target_value(self, goal: Target, time: float) -> float:
         if not isinstance(goal, SharedTarget):  # a rule's own
             return goal(time)
-        if time == self._asked_at:
+        if time == self._asked_at or math.isinf(time):
             return self._asked
         self._asked, self._asked_at = self.accepted, time
         if self.undone is not None and time - self._undone_at >= self._memory:
