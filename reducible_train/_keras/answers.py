@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train._keras.batch_loss import as_tensors, loss_of
 from reducible_train._keras.functions import has_own_loss, has_own_losses, has_own_test_step
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
@@ -128,13 +129,13 @@ def _loss_of(model: Any, x: Any, y: Any, rows: np.ndarray) -> float:
     """The loss of some of the samples, all of which count alike."""
     x, y = (map_arrays(lambda array: array[rows], each) for each in (x, y))
     outputs = model(x, training=False)
-    loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=None, training=False)
-    return float(host_value(loss))
+    return float(host_value(loss_of(model, (x, y, None), outputs)))
 
 
 def _judge(model: Any, x: Any, y: Any, outputs: Any, weight: Any) -> dict[str, float]:
     """Update the metrics by a batch; their values so far."""
-    loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False)
+    x, y, weight = map(as_tensors, (x, y, weight))
+    loss = loss_of(model, (x, y, weight), outputs)
     model._loss_tracker.update_state(loss, sample_weight=len(arrays_in(x)[0]))
     told = model.compute_metrics(x, y, outputs, sample_weight=weight)
     numbers = {name: host_value(value) for name, value in _flat(told)}

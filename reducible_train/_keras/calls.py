@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras.src import backend as _backend
 
+from reducible_train._keras.batch_loss import loss_of
 from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, is_graph_model, walk
@@ -463,7 +464,7 @@ def trace_loss(model: Any, x: Any, y: Any, weight: Any) -> None:
 
     def loss(x: Any, y: Any, weight: Any) -> Any:
         outputs = model(x, training=False)
-        return model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False)
+        return loss_of(model, (x, y, weight), outputs)
 
     with as_it_was(model):
         _backend.compute_output_spec(loss, x, y, weight)

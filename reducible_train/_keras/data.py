@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reducible_train._keras.batch_loss import loss_of
 from reducible_train._keras.cells import is_cell, projections_watched
 from reducible_train._keras.gradients import Overlay, Watch, by_values, by_variables
 from reducible_train._keras.keeping import as_it_was
@@ -345,6 +346,4 @@ def outputs_without_loss(model: Any, batch: Any) -> list[tuple[int | None, ...]]
 
 def _summed_loss(model: Any, batch: Any, predicted: Any) -> Any:
     """The loss of a batch's samples, added up: Keras's mean, undone."""
-    x, y, weight = batch
-    loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
-    return loss * len(arrays_in(x)[0])
+    return loss_of(model, batch, predicted) * len(arrays_in(batch[0])[0])

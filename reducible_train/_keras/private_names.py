@@ -108,6 +108,9 @@ ATTRIBUTES = (
     PrivateName(_MODEL, "_compile_config", "SerializableDict", "functions it is compiled with"),
     PrivateName(_MODEL, "_compile_loss", "CompileLoss", "whether losses compare with targets"),
     PrivateName(_MODEL, "_compile_metrics", "CompileMetrics", "the metrics that will be logged"),
+    PrivateName(
+        _MODEL, "_compute_loss", "(x, y, y_pred, sample_weight, training=)", "the loss of a batch"
+    ),
     PrivateName(_MODEL, "_compiled_trainable_state", "dict", "what was frozen at `compile`"),
     PrivateName(_TF_MODEL, "_distribute_strategy", "StrategyBase | NoneType", "TensorFlow's scope"),
     PrivateName(_MODEL, "_initial_epoch", "int | NoneType", "begin a fit where another ended"),

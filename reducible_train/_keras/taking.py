@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from reducible_train._keras.batch_loss import loss_of
 from reducible_train._keras.functions import is_own_loss, own_losses
 
 _LISTS = (
@@ -112,7 +113,7 @@ def try_losses(model: Any, inputs: Any, outputs: Any) -> None:
         if is_own_loss(type(model).compute_loss):
             with contextlib.suppress(Exception), _compiled_loss_left_out(model):
                 targets = keras.tree.map_structure(like, outputs)
-                model.compute_loss(x=inputs, y=targets, y_pred=outputs, sample_weight=None)
+                loss_of(model, (inputs, targets, None), outputs)
 
 
 def _labels(predicted: Any) -> Any:

@@ -182,6 +182,31 @@ def summing(how):
     return model, x[:200], y[:200]
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_loss_of_the_model_is_given_what_steps_are_given(weighed):
+    class OfTensors(keras.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight=None):  # as before Keras 3.3
+            given = keras.tree.flatten((x, y, sample_weight))
+            assert all(keras.ops.is_tensor(each) for each in given if each is not None)
+            of_each = keras.losses.sparse_categorical_crossentropy(y, y_pred)
+            weigh = 1.0 if sample_weight is None else sample_weight  # of one dtype
+            return keras.ops.mean(of_each * weigh)
+
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            assert keras.ops.is_tensor(y)
+            return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    model, x, y = trained()
+    x, y = x[:200].astype("float64"), y[:200]
+    model = OfTensors([keras.Input((16,)), *model.layers])
+    model.compile("sgd", metrics=["accuracy"])
+    weights = np.linspace(0.5, 1.5, 200) if weighed else None
+    told = model.evaluate(x, y, batch_size=200, sample_weight=weights, verbose=0, return_dict=True)
+    given = (x, y, weights) if weighed else (x, y)
+    (cut,) = factorize(model, rank=3, criterion="fisher", calibration=given).cuts
+    assert cut.metrics_before == pytest.approx(told, rel=1e-4)
+
+
 class Root(keras.losses.Loss):
     """No sum, but neither a mean of the losses of the samples."""
 
