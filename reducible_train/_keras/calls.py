@@ -258,8 +258,7 @@ def _run(
         with as_it_was(model), stepwise(layers, layers):
             with scope or contextlib.nullcontext():
                 outputs = model(inputs, training=False)
-            with keras.StatelessScope():
-                try_losses(model, inputs, outputs)
+            try_losses(model, inputs, outputs)
     except Exception:  # any user code may refuse these
         return False
     return True
@@ -283,8 +282,7 @@ def _traced(
         with _Reads(read or (lambda _: None)) as scope:
             outputs = model(x, training=training)
         assigned.update(scope.state_mapping)
-        with keras.StatelessScope():
-            try_losses(model, x, outputs)
+        try_losses(model, x, outputs)
         if look is not None:
             look(outputs)
         return outputs

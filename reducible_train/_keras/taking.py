@@ -104,16 +104,22 @@ def try_losses(model: Any, inputs: Any, outputs: Any) -> None:
     """
     if not getattr(model, "compiled", False):
         return
-    own = own_losses(model)
     predicted = [each for each in keras.tree.flatten(outputs) if keras.ops.is_tensor(each)]
     for like in (keras.ops.zeros_like, _labels):
-        for loss, each in itertools.product(own, predicted):
-            with contextlib.suppress(Exception):  # whatever it does with such targets
+        for loss, each in itertools.product(own_losses(model), predicted):
+            with _nothing_kept():
                 loss(like(each), each)
         if is_own_loss(type(model).compute_loss):
-            with contextlib.suppress(Exception), _compiled_loss_left_out(model):
+            with _nothing_kept(), _compiled_loss_left_out(model):
                 targets = keras.tree.map_structure(like, outputs)
                 loss_of(model, (inputs, targets, None), outputs)
+
+
+@contextlib.contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """Within it a loss may fail on what is made up, and assigns values to nothing."""
+    with contextlib.suppress(Exception), keras.StatelessScope():
+        yield
 
 
 def _labels(predicted: Any) -> Any:
