@@ -220,6 +220,26 @@ def check_frozen() -> None:
         assert not layer.kernel.value.requires_grad
 
 
+def check_hooks() -> None:
+    """A kernel whose gradient has hooks stays dense, until they are taken away."""
+    hooks: dict[str, Callable[[Any], Any]] = {
+        "register_hook": lambda gradient: 0 * gradient,
+        "register_post_accumulate_grad_hook": lambda parameter: None,
+    }
+    for register, hook in hooks.items():
+        model = zoo.sequential()
+        path = factorize(zoo.sequential(), rank=2).kernels[0].path
+        kernel = find_kernels(model)[0].variables[0]
+        handle = getattr(kernel.value, register)(hook)
+        report = factorize(model, rank=2)
+        assert report.ranks
+        assert path not in report.ranks
+        assert "hooks of torch are on the gradient" in str(report.kernels[0].reason)
+        assert find_kernels(model)[0].variables == [kernel]
+        handle.remove()
+        assert path in factorize(model, rank=2).ranks
+
+
 def check_inference_mode() -> None:
     """A cut within torch's inference mode is the one that it would have been; training goes on."""
     import torch
@@ -488,6 +508,7 @@ def main() -> None:
     check_undo_of_the_first_steps()
     check_failures()
     check_frozen()
+    check_hooks()
     check_inference_mode()
     check_warm_up()
     check_backup()

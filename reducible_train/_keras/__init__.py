@@ -92,7 +92,7 @@ from reducible_train._keras.functions import (
     sync_state,
     trained_model,
 )
-from reducible_train._keras.gradients import DIFFERENTIABLE
+from reducible_train._keras.gradients import DIFFERENTIABLE, has_gradient_hooks
 from reducible_train._keras.holders import find_holders, torch_optimizers_of
 from reducible_train._keras.ignored import weights_of_counted
 from reducible_train._keras.keeping import as_it_was
@@ -292,6 +292,7 @@ __all__ = [
     "global_seed",
     "has_call",
     "has_free_lengths",
+    "has_gradient_hooks",
     "has_own_loss",
     "has_own_predictions",
     "has_own_step",

@@ -161,3 +161,11 @@ _OF_VARIABLES = {
 }
 
 DIFFERENTIABLE = tuple(_OF_VALUES)  # backends that have gradients
+
+
+def has_gradient_hooks(variable: Any) -> bool:
+    """True for a variable with hooks of torch, which see its gradient, and may change it."""
+    hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return keras.backend.backend() == "torch" and any(
+        getattr(variable._value, name, None) for name in hooks
+    )

@@ -101,6 +101,15 @@ ATTRIBUTES = (
     PrivateName(
         "torch.nn.Module", "_modules", "dict", "where torch keeps attributes that are layers"
     ),
+    PrivateName(
+        "torch.Tensor", "_backward_hooks", "dict | NoneType", "hooks that a cut would lose"
+    ),
+    PrivateName(
+        "torch.Tensor",
+        "_post_accumulate_grad_hooks",
+        "dict | NoneType",
+        "hooks that a cut would lose",
+    ),
     PrivateName("torch.optim.LBFGS", "_numel_cache", "NoneType | int", "count its numbers anew"),
     PrivateName(_TORCH, "_post_track_variable", "source", "torch's parameters, one more"),
     PrivateName(_TORCH, "_torch_params", "source", "torch's parameters, made when it was built"),

@@ -249,6 +249,8 @@ def _refusal(layer: Layer, kernel: str, variable: Variable) -> str | None:
     built = [each for each in _keras.own_variables(layer) if each.name == kernel]
     if len(built) != 1 or built[0] is not variable:
         return f"its {kernel} is not the variable it was built with"
+    if _keras.has_gradient_hooks(variable):
+        return f"hooks of torch are on the gradient of its {kernel}, which factors would be without"
     return None
 
 
