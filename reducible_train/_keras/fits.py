@@ -240,16 +240,17 @@ def _arrays(value: Any) -> Any:
 
 def swapped_averages(callbacks: Sequence[Any]) -> list[bool]:
     """Of each callback that swaps averages for weights, whether those are in the model now."""
-    return [each._ema_weights_in_model for each in _swapping(callbacks)]
+    return [each._ema_weights_in_model for each in swapping_averages(callbacks)]
 
 
 def set_swapped_averages(callbacks: Sequence[Any], there: Sequence[bool]) -> None:
     """Tell them, in their order, whether what is in the model now are averages."""
-    for each, swapped in zip(_swapping(callbacks), there, strict=True):
+    for each, swapped in zip(swapping_averages(callbacks), there, strict=True):
         each._ema_weights_in_model = swapped
 
 
-def _swapping(callbacks: Sequence[Any]) -> list[Any]:
+def swapping_averages(callbacks: Sequence[Any]) -> list[Any]:
+    """Those that have averages stand in for weights, while a model is evaluated at least."""
     return [each for each in callbacks if isinstance(each, keras.callbacks.SwapEMAWeights)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ import keras
 from reducible_train._keras.layer_tree import models_in, walk
 from reducible_train._keras.registry import is_of_keras
 from reducible_train._keras.trainability import go_on_training, trains_what_it_did
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object that has no text of its own
 
 
 @contextlib.contextmanager
@@ -216,11 +219,55 @@ def measured_with(model: Any) -> dict[str, Any]:
     return found
 
 
+def measured_as(model: Any, monitor: str) -> str:
+    """By what a metric of the logs is measured, in words that are alike in another process.
+
+    Functions, and objects that do not tell how they were made, are told by their names alone.
+
+    Args:
+        model: The model, compiled or not.
+        monitor: The name in the logs.
+    """
+    names: tuple[str, ...] = ("loss", "loss_weights")
+    if monitor.removeprefix("val_") != "loss":
+        names += ("metrics", "weighted_metrics")
+    given = compiled_with(model)
+    found = {name: keras.tree.map_structure(_told_by, given.get(name)) for name in names}
+    return ", ".join(f"{name}={each}" for name, each in found.items())
+
+
 def _known_by(given: Any) -> Any:
+    config = _config_of(given)
+    if config is not None:
+        return type(given), repr(config)
+    return given if callable(given) else repr(given)
+
+
+def _told_by(given: Any) -> str:
+    if not callable(given):
+        return _ADDRESS.sub("", repr(given))
+    name = getattr(given, "__qualname__", type(given).__qualname__)
+    config = _config_of(given)
+    return name if config is None else _ADDRESS.sub("", f"{name}({_lasting(config)})")
+
+
+def _config_of(given: Any) -> Any | None:
+    """What an object tells of how it was made; `None` where its class does not."""
     if "get_config" in vars(type(given)):  # one that is inherited leaves out what is new
         with contextlib.suppress(Exception):
-            return type(given), repr(given.get_config())
-    return given if callable(given) else repr(given)
+            return given.get_config()
+    return None
+
+
+def _lasting(config: Any) -> Any:
+    """A config without what differs from process to process: names, and where code stands."""
+    if isinstance(config, list | tuple):
+        return [_lasting(each) for each in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "__lambda__":
+        return "a lambda"
+    return {key: _lasting(each) for key, each in config.items() if key not in ("name", "module")}
 
 
 def compiled_optimizer(model: Any) -> Any | None:

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     holds for random functions of TensorFlow itself. With a criterion that judges
     by the first samples of the fit those are gathered anew; give `calibration` to have the same.
 
-    Put it after the scheduler, and after callbacks that compare epochs. A backup is the weights
-    and what was done, and a file of state where the model has some; an old one stays until the new
-    one is complete.
+    Put it after the scheduler, and after callbacks that compare epochs: these must compare the
+    same metrics again. A training that one of them had stopped, and that was broken off before it
+    could end, ends without another epoch. A backup is the weights and what was done, and a file of
+    state where the model has some; an old one stays until the new one is complete.
 
     Args:
         scheduler: The `RankScheduler` of the same fit, without `guard`, `Adaptive`, `Regrow` and
@@ -66,7 +67,8 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             scheduler and all that compares epochs, or the model has optimizers of its own that
             are not built.
         SurgeryError: When `fit` begins: the model is not built.
-        FormatError: When `fit` begins: the backup is damaged, or of another model.
+        FormatError: When `fit` begins: the backup is damaged, or of another model, or callbacks
+            remember the best of another metric.
         FileAccessError: It cannot be read or written.
 
     Example:
@@ -133,7 +135,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         self.scheduler.set_state(backup["scheduler"])
         put_back(self.model, comparers, backup["state"], arrays, optimizers)
         _keras.set_swapped_averages(callbacks, backup["averages"])
-        _keras.begin_at(self.model, backup["epochs"])
+        _keras.begin_at(self.model, self._go_on_at(backup))
         self._end_watch = _keras.when_broken_off(self.model, self._begin_no_more)
         self.resumed_at = backup["epochs"]
 
@@ -151,6 +153,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             "scheduler": self.scheduler.get_state(),
             "averages": _keras.swapped_averages(_keras.other_callbacks(self)),
             "state": state,
+            "has_stopped": bool(self.model.stop_training),
             "trains_by_its_optimizer": getattr(
                 _keras.compiled_optimizer(self.model), "built", False
             ),
@@ -170,12 +173,29 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._begin_no_more()
         self._torch_optimizers = []
+        path = self._kept() if self.model.stop_training else None
+        if path is not None and not self.delete_checkpoint:  # who keeps it may go on with it
+            write_text(path, json.dumps(_read(path) | {"has_stopped": False}))
         if self.delete_checkpoint and self.backup_dir.exists():
             for name in (_FILE, _OLD_FILE):
                 (self.backup_dir / name).unlink(missing_ok=True)
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
+
+    def _go_on_at(self, backup: Mapping[str, Any]) -> int:
+        """The epoch to begin with: of a training that was to train no more, one after the last."""
+        done: int = backup["epochs"]
+        if not backup.get("has_stopped"):
+            return done
+        self.model.stop_training = True
+        warnings.warn(
+            f"The training in {self.backup_dir} had been stopped after epoch {done - 1}, counted "
+            "from 0, by a callback. It now ends without another. To begin anew, remove the folder.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return max(done, (self.params or {}).get("epochs") or 0)
 
     def _begin_no_more(self) -> None:
         """Let fits to come begin where they are told to."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from reducible_train.compressor.history import History
 from reducible_train.selection.costs.tables import cost_model_kind
+from reducible_train.training.comparisons import Way
 
 _ABSENT = object()
 
@@ -55,6 +57,15 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _is_count_if_any(value: Any) -> bool:
+    """True also for nothing, as in older backups."""
+    return value is _ABSENT or _is_count(value)
+
+
+def _is_number_if_any(value: Any) -> bool:
+    return value is _ABSENT or value is None or isinstance(value, int | float)
+
+
 def _is_mark(value: Any) -> bool:
     if isinstance(value, Mapping):
         return _is_count(value.get("arrays"))
@@ -62,7 +73,17 @@ def _is_mark(value: Any) -> bool:
 
 
 def _is_memory(value: Any) -> bool:
-    return isinstance(value["of"], str) and all(map(_is_mark, value["marks"].values()))
+    """True for a callback and its marks; older backups have no more."""
+    lasting, way = value.get("lasting", {}), value.get("way")
+    kept = all(each is None or isinstance(each, str | int) for each in lasting.values())
+    marks = all(map(_is_mark, value["marks"].values()))
+    return isinstance(value["of"], str) and marks and kept and (way is None or _is_way(way))
+
+
+def _is_way(value: Any) -> bool:
+    kinds = {name: type(each) for name, each in asdict(Way(**value)).items()}
+    kinds["mode"] = str if value["mode"] is None else kinds["mode"]
+    return kinds == {"monitor": str, "mode": str, "restores": bool, "measured": str}
 
 
 def _is_shape(value: Any) -> bool:
@@ -129,8 +150,13 @@ def _list_of(form: Callable[[Any], bool]) -> Callable[[Any], bool]:
 # Path in a backup -> what it must pass, and what that is called.
 _FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_is_count, "a whole number from 0"),
+    "has_stopped": (lambda v: v is _ABSENT or isinstance(v, bool), "true or false"),
     "averages": (_list_of(lambda each: isinstance(each, bool)), "a list of true and false"),
     "scheduler.step": (_is_count, "a whole number from 0"),
+    "scheduler.epoch": (_is_count_if_any, "a whole number from 0"),
+    "scheduler.trained": (_is_count_if_any, "a whole number from 0"),
+    "scheduler.looked": (_is_number_if_any, "null or a number"),
+    "scheduler.loss": (_is_number_if_any, "null or a number"),
     "scheduler.last_turn": (lambda v: v is None or _is_count(v), "null or a whole number from 0"),
     "scheduler.input_shape": (_is_shape, "null, or a shape and where it is from"),
     "scheduler.compression": (_is_compression, "cuts, what they kept, and notes"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError
 from reducible_train.training.backup_form import is_packed, numpy_numbers, python_numbers
-from reducible_train.training.comparisons import marks_of, set_marks
+from reducible_train.training.comparisons import Way, lasting_marks, marks_of, set_marks, way_of
 
 Arrays = dict[str, np.ndarray]
 State = dict[str, Any]  # plain JSON values
@@ -54,7 +55,14 @@ def state_of(
                 arrays |= {_mark(number, name, i): _plain(v) for i, v in enumerate(value)}
             else:
                 marks[name] = value if value is None or isinstance(value, int) else float(value)
-        memories.append({"of": type(callback).__name__, "marks": marks})
+        memories.append(
+            {
+                "of": type(callback).__name__,
+                "marks": marks,
+                "lasting": lasting_marks(callback),
+                "way": asdict(way_of(callback, model)),
+            }
+        )
     torch = []
     for number, optimizer in enumerate(optimizers):
         known, more = _keras.torch_state(optimizer, model.weights)
@@ -96,14 +104,9 @@ def misfit_of(
     optimizers: Sequence[Any],
 ) -> str | None:
     """Why a state cannot be put back, as a sentence; `None` if it can."""
-    kept = [each.get("of") for each in state.get("callbacks", ())]
-    there = [type(each).__name__ for each in callbacks]
-    if kept != there:
-        return (
-            f"the callbacks that compare epochs were {', '.join(map(str, kept)) or 'none'}. "
-            f"Received: {', '.join(there) or 'none'}. Give the same, or remove the folder to "
-            "begin anew."
-        )
+    fault = _other_comparison(model, callbacks, state.get("callbacks", ()))
+    if fault is not None:
+        return fault
     kept = [_told(each["of"], each["groups"]) for each in state.get("torch", ())]
     there = [_told(type(each).__name__, each.param_groups) for each in optimizers]
     if kept != there:
@@ -131,6 +134,31 @@ def misfit_of(
                 f"the random numbers of its {device} had a state of {came.dtype} in a shape of "
                 f"{came.shape}, where {numbers.dtype} in {numbers.shape} is expected. Use the "
                 "same version of the backend, or remove the folder to begin anew."
+            )
+    return None
+
+
+def _other_comparison(model: Any, callbacks: Sequence[Any], memories: Sequence[Any]) -> str | None:
+    """That callbacks would compare epochs with what they remember of other values, if so."""
+    remedy = "Give the same, or remove the folder to begin anew."
+    kept = [str(each.get("of")) for each in memories]
+    there = [type(each).__name__ for each in callbacks]
+    if kept != there:
+        return (
+            f"the callbacks that compare epochs were {', '.join(kept) or 'none'}. "
+            f"Received: {', '.join(there) or 'none'}. {remedy}"
+        )
+    for name, callback, memory in zip(there, callbacks, memories, strict=True):
+        if memory.get("way") is None:  # of an older backup
+            continue
+        was, now = Way(**memory["way"]), way_of(callback, model)
+        if not was.is_like(now):
+            one, two = str(was), str(now)
+            if one == two:
+                one, two = f"{one} ({was.measured})", f"{two} ({now.measured})"
+            return (
+                f"the callbacks that compare epochs were others: {name} went by {one}. "
+                f"Received: {name} by {two}. {remedy}"
             )
     return None
 
@@ -190,6 +218,8 @@ def put_back(
             for name, value in memory["marks"].items()
         }
         set_marks(callback, marks)
+        kept = memory.get("lasting", {})
+        set_marks(callback, {name: kept[name] for name in lasting_marks(callback) if name in kept})
     random.setstate(python_numbers(state["python"]))
     np.random.set_state(numpy_numbers(state["numpy"]))
 

@@ -74,8 +74,10 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     ranks, and begins anew whenever ranks change after that (a guard has undone a cut, a search
     goes on): the file is of the best epoch at the ranks in force, written whole or not at all.
     An older file stays until then. Another `fit` goes on with the best of the one before: of the
-    same model, at the same ranks, by the same metric, with the same loss and metrics compiled.
-    Put it after the `RankScheduler`.
+    same model, at the same ranks, by the same metric, with the same loss and metrics compiled, in
+    a file of the same name that is still there. So does one that goes on from a backup.
+    Put it after the `RankScheduler`, and after `SwapEMAWeights(swap_on_epoch=True)`, whose averages
+    are what validation measures.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
@@ -98,8 +100,9 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     Raises:
         ArgumentTypeError: An argument of the wrong type.
         ArgumentError: Another kind of file; when `fit` begins: it does not stand after the
-            scheduler, the metric will not be in the logs, or nobody knows whether it should be
-            large or small; after the first epoch: the name asks for what is not in the logs.
+            scheduler, the metric will not be in the logs or is of averages of the weights, or
+            nobody knows whether it should be large or small; after the first epoch: the name asks
+            for what is not in the logs.
         FormatError: When `fit` begins: the file cannot hold the model.
         FileAccessError: The file cannot be written; known when `fit` begins, unless the disk
             fills up.
@@ -112,6 +115,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     """
 
     first_marks: ClassVar[Mapping[str, Any]] = {"best": None, "best_epoch": None}
+    lasting_marks = ("_saved", "_saved_as", "_wrote")
 
     def __init__(
         self,
@@ -138,28 +142,36 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         self.initial_value_threshold = asked.initial_value_threshold
         self.best: float | None = None
         self.best_epoch: int | None = None
-        self.saved: Path | None = None
+        self._saved: str | None = None
+        self._saved_as = ""  # the name it was given by
         self._sign = 1
         self._told = False  # how the file comes back
         self._named = False  # whether the name is known to be one that the logs can fill
-        self._last: tuple[int, dict[str, Any]] = (0, {})
+        self._last: tuple[int, dict[str, Any]] | None = None  # epoch of this fit
         self._why = ""  # nothing was saved
-        self._wrote = False  # in this fit
+        self._wrote = False  # in this training, also before it was broken off
         self._of: tuple[Any, ...] | None = None  # what the best is of, and by
 
     def __getstate__(self) -> dict[str, Any]:  # a copy is in no fit yet
         return vars(self) | vars(keras.callbacks.Callback()) | {"_of": None}
 
+    @property
+    def saved(self) -> Path | None:
+        """The file that was written last."""
+        return None if self._saved is None else Path(self._saved)
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._sign = self.check_fit()
-        if not (self.saved is not None and self.saved.exists() and self._of == self._compared()):
-            self.best = self.best_epoch = self.saved = None
-        self._told, self._named, self._wrote, self._last = False, False, False, (0, {})
+        if not (self._has_file() and self._of == self._compared()):
+            self._forget()
+        self._told, self._named, self._wrote, self._last = False, False, False, None
         self._why = "training ended before the first epoch at the final ranks"
         self._try()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
+        if self._last is None:
+            self._look_for_file()
         self._last = epoch, dict(logs)
         self._of = self._compared()
         if not self._named and self.monitor in logs:
@@ -176,11 +188,12 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             self.best = None if value is None else float(value)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        epoch, last = self._last
+        if self._last is None:
+            self._look_for_file()
         has_best = self.best_epoch is not None
-        if has_best and (self._wrote or self.saved is None):  # or of a backup
+        if has_best and (self._wrote or self.saved is None):  # or of an older backup
             return
-        if not self._wrote:
+        if not self._wrote or self._last is None:
             stays = (
                 f"{str(self.saved)!r} is still of an earlier fit ({self.monitor}={self.best})."
                 if has_best
@@ -194,7 +207,7 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
             )
         else:  # ranks have changed since
             old = self.saved
-            self._save(epoch, last)
+            self._save(*self._last)
             warnings.warn(
                 f"Ranks changed after the epoch in {str(old)!r}, as training ended. "
                 f"{str(self.saved)!r} now holds the model as it is, not the best of its epochs.",
@@ -204,7 +217,22 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
     def _compared(self) -> tuple[Any, ...]:
         """What must be the same for the values of two epochs to be compared, and for their file."""
         measured = self.monitor, self._sign, _keras.measured_with(self.model)
-        return weakref.ref(self.model), plan_of(self.model), *measured, self.filepath
+        return weakref.ref(self.model), plan_of(self.model), *measured
+
+    def _has_file(self) -> bool:
+        """True if the best is in a file that is there, and of the name that is asked for."""
+        asked, saved = (os.path.abspath(each) for each in (self.filepath, self._saved_as))
+        return asked == saved and self.saved is not None and self.saved.exists()
+
+    def _look_for_file(self) -> None:
+        """Begin anew, once a backup has brought its best, if that is in no file of this fit."""
+        if self.saved is not None and not self._has_file():
+            self._why = f"{str(self.saved)!r}, of a fit before, is gone or was called otherwise"
+            self._forget()
+
+    def _forget(self) -> None:
+        self.best = self.best_epoch = self._saved = None
+        self._wrote = False
 
     def _is_better(self, value: Any) -> bool:
         if value is None:
@@ -223,7 +251,8 @@ class RankModelCheckpoint(AtFinalRanks, keras.callbacks.Callback):
         with accessing(path, "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._write(path, self.scheduler.report)
-        self.saved, self.best_epoch, self._wrote = path, epoch, True
+        self._saved, self._saved_as = os.fspath(path), self.filepath
+        self.best_epoch, self._wrote = epoch, True
 
     def _write(self, path: Path, report: Report | None) -> None:
         self._tell(WRITERS[ending_of(path.name) or ""](self.model, path, report))

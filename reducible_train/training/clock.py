@@ -10,6 +10,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from reducible_train.settings.cadence import Cadence
 
+_KEPT = ("epoch", "step", "trained", "looked", "last_turn")
+
 
 class Clock:
     """Epochs and steps of a running fit, as its callbacks are told of them.
@@ -111,6 +113,15 @@ class Clock:
             return float(self.epoch)
         steps = -(-steps // at_once) * at_once  # as they are counted
         return self.epoch + min(batch / steps, 1.0)
+
+    def get_state(self) -> dict[str, Any]:
+        """What `set_state` needs at the end of an epoch, in plain JSON values."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where another fit stood; older states hold less."""
+        for name in _KEPT:
+            setattr(self, name, state.get(name, getattr(self, name)))
 
 
 class Timed(Protocol):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -29,10 +29,12 @@ class Comparison:
     Args:
         used_by: True for a callback, of any class, that compares in this way.
         first: What it remembers before its first epoch.
+        lasting: What it remembers whatever becomes of the ranks, by the names of the attributes.
     """
 
     used_by: Callable[[Any], bool]
     first: Callable[[Any], Marks]
+    lasting: Callable[[Any], Sequence[str]] = lambda _: ()
 
 
 def is_tuner_saver(callback: Any) -> bool:
@@ -58,12 +60,17 @@ COMPARISONS = (
     Comparison(
         _kind(keras.callbacks.EarlyStopping),
         lambda _: {"wait": 0, "best_epoch": 0, "best_weights": None},
+        lambda _: ["stopped_epoch"],
     ),
     Comparison(
         _kind(keras.callbacks.ReduceLROnPlateau), lambda _: {"wait": 0, "cooldown_counter": 0}
     ),
     Comparison(is_tuner_saver, _worst),
-    Comparison(lambda each: hasattr(each, "first_marks"), lambda each: each.first_marks),
+    Comparison(
+        lambda each: hasattr(each, "first_marks"),
+        lambda each: each.first_marks,
+        lambda each: getattr(each, "lasting_marks", ()),
+    ),
 )
 
 
@@ -90,6 +97,59 @@ def set_marks(callback: Any, marks: Marks) -> None:
     """Let a callback remember something else."""
     for name, value in marks.items():
         setattr(callback, name, value)
+
+
+def lasting_marks(callback: Any) -> dict[str, Any]:
+    """What it remembers beside its marks, which no change of ranks sets back; plain JSON values.
+
+    Example:
+        >>> lasting_marks(keras.callbacks.EarlyStopping())
+        {'stopped_epoch': 0}
+    """
+    found = [each.lasting(callback) for each in COMPARISONS if each.used_by(callback)]
+    return {name: getattr(callback, name) for names in found for name in names}
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a callback compares: epochs say something about each other where this is the same.
+
+    Args:
+        monitor: The metric; empty where nobody knows.
+        mode: `"max"` or `"min"`; `None` where nobody knows.
+        restores: True if it keeps the weights of its best epoch.
+        measured: By what the metric is measured.
+
+    Example:
+        >>> str(Way("val_loss", "min", True, "loss='mse'"))
+        "val_loss, mode='min', restore_best_weights=True"
+    """
+
+    monitor: str
+    mode: str | None
+    restores: bool
+    measured: str
+
+    def is_like(self, other: Way) -> bool:
+        """True if values of the one may be compared with those of the other, as far as is known."""
+        modes = {self.mode, other.mode} - {None}
+        return len(modes) < 2 and replace(self, mode=other.mode) == other
+
+    def __str__(self) -> str:
+        mode = "" if self.mode is None else f", mode={self.mode!r}"
+        return f"{self.monitor}{mode}{', restore_best_weights=True' * self.restores}"
+
+
+def way_of(callback: Any, model: Any) -> Way:
+    """What a callback compares, of the epochs of a model."""
+    goes_by = callback.objective if is_tuner_saver(callback) else callback
+    monitor = getattr(goes_by, "monitor", None) or getattr(goes_by, "name", None) or ""
+    mode = getattr(goes_by, "mode", None) or getattr(goes_by, "direction", None)
+    if mode not in ("max", "min"):
+        known = _keras.metrics_to_watch(model, monitor, "auto") | {"loss": "down"}
+        mode = {"up": "max", "down": "min"}.get(known.get(monitor.removeprefix("val_")) or "")
+    restores = bool(getattr(callback, "restore_best_weights", False))
+    return Way(monitor, mode, restores, _keras.measured_as(model, monitor))
 
 
 def comparing(callbacks: Iterable[Any]) -> list[Any]:

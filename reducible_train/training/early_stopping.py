@@ -18,7 +18,8 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
     before the ranks have fallen, and cannot restore weights of other shapes. This one begins
     at the final ranks, and begins anew whenever ranks change after that (a guard has undone a
     cut, a search goes on): the best weights are the best at the ranks in force. Put it after
-    the `RankScheduler`.
+    the `RankScheduler` and, to restore weights, after `SwapEMAWeights(swap_on_epoch=True)`, whose
+    averages are what validation measures.
 
     Args:
         scheduler: The `RankScheduler` of the same fit.
@@ -36,8 +37,9 @@ class RankEarlyStopping(AtFinalRanks, keras.callbacks.EarlyStopping):
     Raises:
         ArgumentTypeError: `scheduler` is something else.
         ArgumentError: A bound in per cent on a metric that is a fraction; when `fit` begins: it
-            does not stand after the scheduler, or the metric will not be in the logs, or nobody
-            knows whether it should be large or small.
+            does not stand after the scheduler, or the metric will not be in the logs, or it would
+            restore weights where averages are measured, or nobody knows whether the metric should
+            be large or small.
 
     Example:
         >>> from reducible_train import Ramp, RankScheduler

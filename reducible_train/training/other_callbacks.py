@@ -33,10 +33,13 @@ class AtFinalRanks:
 
         Raises:
             ArgumentError: The callback does not stand behind its scheduler, or the metric will
-                not be there, or nobody knows its direction.
+                not be there, or nobody knows its direction, or is measured with other weights.
         """
         check_place(self, self.scheduler)
-        name = type(self).__name__
+        name, others = type(self).__name__, _keras.other_callbacks(self)
+        if getattr(self, "restore_best_weights", True):  # or it writes them
+            own = next((i for i, each in enumerate(others) if each is self), 0)
+            check_averages(self.monitor, others[:own], others[own:], name)
         known = _keras.metrics_to_watch(self.model, self.monitor, self.mode)
         check_monitored(self, self.monitor, self.mode, known, name)
         return direction(self.monitor, self.mode, known, name)
@@ -65,6 +68,30 @@ def check_monitored(
     if rhythm is not None and rhythm.is_silent:
         never = f"{rhythm} and epochs={rhythm.epochs.stop}"
     check_validated(monitor, mode, known, _keras.has_validation(callback), whose, never=never)
+
+
+def check_averages(monitor: str, before: Sequence[Any], after: Sequence[Any], whose: str) -> None:
+    """Refuse to keep the best weights where validation measures averages, and not these.
+
+    Args:
+        monitor: What tells the best.
+        before: The callbacks that are told of an epoch's end before the weights are kept.
+        after: Those that are told later.
+        whose: What keeps them, for messages.
+
+    Raises:
+        ArgumentError: The averages are not in the model then.
+    """
+    early = _keras.swapping_averages(before)
+    late = _keras.swapping_averages(after)
+    if not monitor.startswith("val_") or (all(each.swap_on_epoch for each in early) and not late):
+        return
+    came = f"one after {whose}" if late else "swap_on_epoch=False"
+    raise ArgumentError(
+        f"SwapEMAWeights has validation measure averages of the weights, and {whose} would keep "
+        f"the weights themselves, whose {monitor} is another. Received: {came}. Put "
+        "SwapEMAWeights(swap_on_epoch=True) among the callbacks before it, which keeps averages."
+    )
 
 
 def goes_on(callbacks: Sequence[Any]) -> bool:

@@ -281,8 +281,8 @@ class TrainingRun:
 
     def get_state(self) -> dict[str, Any]:
         """All that `set_state` needs to go on in another fit, in plain JSON values."""
-        clock = {"step": self.clock.step, "last_turn": self.clock.last_turn}
-        return clock | self.control.get_state()
+        loss = {"loss": self._loss if isinstance(self._loss, float) else None}
+        return self.clock.get_state() | loss | self.control.get_state()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on where another fit stood; the model is as it was then."""
@@ -290,6 +290,7 @@ class TrainingRun:
             self.sampling.take_shape(*state["input_shape"])
         self.sampling.gather()  # the train function that was watched is gone with the old ranks
         self._meet(state["compression"])
-        self.clock.step, self.clock.last_turn = state["step"], state["last_turn"]
+        self.clock.set_state(state)
+        self._loss = state.get("loss")
         self._comparers.look(self.model)
         self._listeners.skip(self.control)

@@ -20,7 +20,7 @@ from reducible_train.tensorboard.callback import RankTensorBoard
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.checkpoint import RankModelCheckpoint
 from reducible_train.training.early_stopping import RankEarlyStopping
-from reducible_train.training.other_callbacks import check_other_callbacks
+from reducible_train.training.other_callbacks import check_averages, check_other_callbacks
 from reducible_train.training.rank_scheduler import RankScheduler
 from reducible_train.training.records import RankRecords
 from reducible_train.tuner.errors import SearchError
@@ -95,6 +95,7 @@ def check_search(
         _check_calibration(plan.calibration, model)
         quality = _checked_quality(plan, trial, model, validated=validates(arguments))
         _check_objectives(plan, trial, quality)
+        check_averages(quality.monitor, trial.others, [], "a search")
         if quality.monitor.startswith("val_"):
             _check_last_epoch(arguments)
         begun = arguments.get("initial_epoch") or 0

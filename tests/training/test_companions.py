@@ -666,11 +666,22 @@ def _knowing(value):
     return [{"of": "Adam", "groups": [{"lr": 0.1}], "known": value, "arrays": 1}]
 
 
+def _way(**other):
+    """What an early stopping on the loss goes by, with something else in it."""
+    way = {"monitor": "loss", "mode": "min", "restores": False, "measured": "loss='mse'"}
+    return way | other
+
+
 _ARRAYS = ((1, {"dtype": "int32"}), (-1, {"dtype": "int32"}), (0, {}))
 ALTERED = {
     "epochs": (-1, True, "no"),
+    "has_stopped": (3, None),
     "averages": (3, [1], None),
     "scheduler.step": (..., "no", None, [1]),
+    "scheduler.epoch": (-1, "no", None),
+    "scheduler.trained": (-1, "no", None),
+    "scheduler.looked": ("no", [1]),
+    "scheduler.loss": ("no", [1]),
     "scheduler.last_turn": (..., "no", [1]),
     "scheduler.input_shape": (3, "no", [1]),
     "scheduler.compression": (..., 3, None, {}, [1]),
@@ -682,6 +693,8 @@ ALTERED = {
     "scheduler.compression.remarks": (3, {"first/kernel": 3}),
     "state.callbacks": (..., 3, "no", None, [1], [{"of": "RankEarlyStopping"}]),
     "state.callbacks.0.marks": (..., 3, {"best": "no"}, {"best": {}}),
+    "state.callbacks.0.lasting": (3, {"stopped_epoch": [1]}),
+    "state.callbacks.0.way": (3, {}, _way(monitor=3), _way(mode=3), _way(restores=1), _way(no=1)),
     "state.torch": (
         *(3, [1], [{"of": "Adam"}], _knowing(3), _knowing({"no": 1})),
         *(_knowing({"0": each}) for each in ({}, {"tuple": 3}, {"entries": {"step": [{}]}})),

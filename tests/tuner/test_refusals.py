@@ -86,6 +86,11 @@ def test_what_stands_beside_a_scheduler_is_told_what_a_search_has_instead(kind, 
     refused(f"must do without a RankScheduler.*{words}", tmp_path, fit=fit)
 
 
+def test_averages_that_validation_measures_and_no_trial_would_keep(tmp_path):
+    fit = {"callbacks": [keras.callbacks.SwapEMAWeights()]}
+    refused("a search would keep the weights themselves.*swap_on_epoch=False", tmp_path, fit=fit)
+
+
 def test_a_metric_that_early_stopping_will_not_know(tmp_path):
     stop = keras.callbacks.EarlyStopping("val_los")
     refused("monitor='val_los'. With this model", tmp_path, fit={"callbacks": [stop]})
