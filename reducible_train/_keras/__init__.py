@@ -107,9 +107,11 @@ from reducible_train._keras.layer_state import (
 )
 from reducible_train._keras.layer_tree import (
     automatic_stem,
+    beside_graphs,
     children,
     has_weights,
     is_graph_model,
+    makes_layers_beside,
     models_in,
     saves_its_layers,
     seen_as_built,
@@ -259,6 +261,7 @@ __all__ = [
     "become",
     "before_step",
     "begin_at",
+    "beside_graphs",
     "bounded_making",
     "bounded_variables",
     "broadcaster",
@@ -331,6 +334,7 @@ __all__ = [
     "loop_of",
     "loss_gradients",
     "lost_numbers",
+    "makes_layers_beside",
     "map_arrays",
     "may_sum_its_loss",
     "meaning_of",

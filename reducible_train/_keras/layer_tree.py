@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,20 +34,50 @@ def saves_its_layers(layer: Any) -> bool:
     )
 
 
-def children(layer: Any, *, saved_names: bool = True) -> list[tuple[str, Any]]:
+def makes_layers_beside(model: Any) -> bool:
+    """True if a Functional model has an `__init__` of its own, and layers beside its graph.
+
+    What is made from its configuration has them anew, if that `__init__` makes them.
+    """
+    own = itertools.takewhile(lambda kind: kind is not Functional, type(model).__mro__)
+    return bool(_beside_graph(model)) and any("__init__" in vars(kind) for kind in own)
+
+
+def children(layer: Any, *, saved_names: bool = True, beside: bool = True) -> list[tuple[str, Any]]:
     """Direct sublayers as `(name, layer)`, in Keras's own order.
 
     The name is the child's own name in Sequential and Functional models (it is saved
     with them, if `saved_names`) and the attribute that holds it elsewhere (`"blocks/0"`,
     `"query_dense"`): automatic layer names count up within a process and would not
     survive a reload. Where names are not saved, an automatic one gives its stem only.
-    No public way lists the sublayers of a plain layer.
+    No public way lists the sublayers of a plain layer, nor those that a Functional model
+    holds `beside` its graph, which come last.
     """
-    if is_graph_model(layer):
-        return [(c.name if saved_names else _stable_name(c), c) for c in layer.layers]
-    own = [child for child in layer._layers if isinstance(child, keras.Layer)]
-    names = _attribute_names(layer) if own else {}
-    return [(names.get(id(child)) or _stable_name(child), child) for child in own]
+    if not is_graph_model(layer):
+        return _by_attribute(layer, [each for each in layer._layers if _is_layer(each)])
+    in_graph = [(c.name if saved_names else _stable_name(c), c) for c in layer.layers]
+    return in_graph + (_by_attribute(layer, _beside_graph(layer)) if beside else [])
+
+
+def _is_layer(thing: Any) -> bool:
+    return isinstance(thing, keras.Layer)
+
+
+def _by_attribute(layer: Any, held: list[Any]) -> list[tuple[str, Any]]:
+    names = _attribute_names(layer) if held else {}
+    return [(names.get(id(child)) or _stable_name(child), child) for child in held]
+
+
+def _beside_graph(model: Any) -> list[Any]:
+    """The layers that a Functional model holds in attributes, and its graph does not call.
+
+    Keras trains, counts and saves them as it does those of its graph. Of a Sequential model it
+    trains none but those in its stack.
+    """
+    if isinstance(model, keras.Sequential) or not is_graph_model(model):
+        return []
+    called = {id(each) for each in model.operations}
+    return [each for each in model._layers if _is_layer(each) and id(each) not in called]
 
 
 def _stable_name(layer: Any) -> str:
@@ -69,11 +100,26 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
 
     The same model has the same paths in every process.
     """
+    return ((path, layer) for path, layer, _ in _found_below(model))
+
+
+def beside_graphs(model: Any) -> dict[str, Any]:
+    """Those of `walk` that a Functional model holds beside its graph, and what is below them.
+
+    What is made from its configuration alone has none of them.
+    """
+    return {path: layer for path, layer, beside in _found_below(model) if beside}
+
+
+def _found_below(model: Any) -> Iterator[tuple[str, Any, bool]]:
     seen: set[int] = {id(model)}
 
-    def visit(layer: Any, prefix: str, saved_names: bool) -> Iterator[tuple[str, Any]]:
+    def visit(
+        layer: Any, prefix: str, saved_names: bool, aside: bool
+    ) -> Iterator[tuple[str, Any, bool]]:
         used: set[str] = set()
         saved_names = saved_names and saves_its_layers(layer)
+        beside = {id(each) for each in _beside_graph(layer)}
         for name, child in children(layer, saved_names=saved_names):
             if id(child) in seen:
                 continue
@@ -85,10 +131,11 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
                 count += 1
             used.add(unique)
             path = f"{prefix}/{unique}" if prefix else unique
-            yield path, child
-            yield from visit(child, path, saved_names)
+            is_beside = id(child) in beside
+            yield path, child, aside or is_beside
+            yield from visit(child, path, saved_names and not is_beside, aside or is_beside)
 
-    yield from visit(model, "", True)
+    yield from visit(model, "", True, False)
 
 
 def models_in(model: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from reducible_train._keras.calls import Call
-from reducible_train._keras.layer_tree import is_graph_model, walk
+from reducible_train._keras.layer_tree import beside_graphs, is_graph_model, walk
 from reducible_train._keras.tracking import own_variables
 
 # How an operation of a TensorFlow graph begins that multiplies data with a kernel, or looks rows
@@ -115,7 +115,7 @@ def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
         model: A model, or a layer of one.
         calls: What `trace_calls` gives, of it or of a model that it is a part of.
     """
-    if not is_graph_model(model) or not getattr(model, "outputs", None):
+    if not _gives_of_its_graph(model, calls):
         below = [model, *(layer for _, layer in walk(model))]
         known = {id(layer) for layer in below}
         order = [call.layer for call in calls or () if id(call.layer) in known] or below
@@ -126,6 +126,14 @@ def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
             layer = tensor._keras_history.operation
             found += [layer] if carries_kernel(layer) else output_layers(layer, calls)
     return list({id(layer): layer for layer in found}.values())
+
+
+def _gives_of_its_graph(model: Any, calls: Sequence[Call] | None) -> bool:
+    """True for a graph model whose own code calls nothing beside its graph, as far as is known."""
+    if not is_graph_model(model) or not getattr(model, "outputs", None):
+        return False
+    beside = {id(layer) for layer in beside_graphs(model).values()}
+    return all(id(call.layer) not in beside for call in calls or ())
 
 
 def _inputs_of(tensor: Any) -> Sequence[Any]:

@@ -69,7 +69,7 @@ ATTRIBUTES = (
         _LAYER, "_get_own_losses", "()", "a penalty on the product of two factors", ("layers",)
     ),
     PrivateName(_LAYER, "_inbound_nodes", "list", "the calls of a layer that are in graphs"),
-    PrivateName(_LAYER, "_layers", "list", "the sublayers of a plain layer, input layers too"),
+    PrivateName(_LAYER, "_layers", "list", "sublayers, those beside a graph among them"),
     PrivateName(_LAYER, "_lock_state", "()", "end the build of a layer of a new class"),
     PrivateName(_LAYER, "_loss_ids", "set", "put back after a call that nobody shall notice"),
     PrivateName(_LAYER, "_losses", "list", "put back after a call that nobody shall notice"),

@@ -32,12 +32,15 @@ class WayBack:
         custom_objects: Names that `load_model` must be given.
         reason: Why `load_model` cannot build it; `None` if it can.
         tried: False if it was not built, for want of an object.
+        left_out: Paths of layers beside a graph that keep files of their own, which no compact
+            file holds.
     """
 
     config: dict[str, Any] | None
     custom_objects: tuple[str, ...] = ()
     reason: str | None = None
     tried: bool = True
+    left_out: tuple[str, ...] = ()
 
     @property
     def loads_with(self) -> str:
@@ -52,16 +55,18 @@ class WayBack:
     @property
     def needs_more(self) -> bool:
         """True if `load_model(path)` alone will not do."""
-        return self.config is None or bool(self.custom_objects)
+        return self.config is None or bool(self.custom_objects or self.left_out)
 
     def __str__(self) -> str:
+        named = ", ".join(map(repr, self.left_out))
+        less = f" What {named} keeps in files of its own is not in it." if named else ""
         if self.config is None:
             return (
                 f"load_model cannot build the model again: {self.reason} Build it by its own "
-                f"code, call it once on data, and use {self.loads_with}."
+                f"code, call it once on data, and use {self.loads_with}.{less}"
             )
         untried = "" if self.tried else " Whether that succeeds could not be tried here."
-        return f"To bring the model back, use {self.loads_with}.{untried}"
+        return f"To bring the model back, use {self.loads_with}.{untried}{less}"
 
 
 @_keras.untouched_process()
@@ -110,9 +115,12 @@ def _culprits(model: Any, objects: Mapping[str, Any]) -> str | None:
     made_anew = [path for path, layer in _keras.walk(model) if not _keras.saves_its_layers(layer)]
     if not _keras.saves_its_layers(model):
         made_anew = [""]
+    beside = _keras.beside_graphs(model)
     found: list[tuple[str, str]] = []
     for path, layer in _keras.walk(model):
-        if not any(path != each and path.startswith(f"{each}/".lstrip("/")) for each in made_anew):
+        if path not in beside and not any(
+            path != each and path.startswith(f"{each}/".lstrip("/")) for each in made_anew
+        ):
             why = _failure(layer, objects)
             found += [(path, f"layer '{path}' ({type(layer).__name__}): {why}")] if why else []
     paths = [path for path, _ in found]

@@ -110,8 +110,8 @@ def mark_containers(*models: Any) -> None:
 
 
 def _parents(layer: Any) -> Iterator[Any]:
-    """The topmost layers whose configuration does not hold their sublayers."""
-    if not _keras.saves_its_layers(layer):
+    """The topmost layers whose configuration does not hold all of their sublayers."""
+    if not _keras.saves_its_layers(layer) or _keras.makes_layers_beside(layer):
         yield layer
         return
     for _, child in _keras.children(layer):

@@ -27,7 +27,8 @@ def to_stock_layers(model: Any) -> Any:
     one and a `Dense`. Other layers are copied. Sequential and Functional models, nested and
     with shared layers, keep their structure and what they compute, to round-off. The new
     model is not compiled. A `kernel_regularizer` stays behind, since no stock layer can
-    regularize a product, and so does a `train_step` or `test_step` of the model's own.
+    regularize a product, and so does a `train_step` or `test_step` of the model's own, with the
+    layers that a Functional model holds for it beside its graph.
 
     Args:
         model: A built Sequential or Functional model.
@@ -83,7 +84,7 @@ def _reasons(layer: Any, path: str) -> Iterator[str]:
         elif _keras.takes_ragged(layer):
             yield f"'{path}' is called on ragged tensors, which the second of two layers cannot be"
     elif _keras.runs_its_graph(layer) or _is_time_distributed(layer):
-        for name, child in _keras.children(layer):
+        for name, child in _keras.children(layer, beside=False):
             yield from _reasons(child, f"{path}/{name}" if path else name)
     else:
         for below, inner in _keras.walk(layer):

@@ -140,6 +140,29 @@ def test_what_only_frozen_layers_keep_from_a_budget_is_told_and_the_fit_goes_on(
         np.testing.assert_array_equal(before, after)
 
 
+# --- layers beside a graph ----------------------------------------------------------------
+
+
+class Headed(keras.Model):
+    """A Functional model whose own code calls one more layer on what its graph gives."""
+
+    def __init__(self):
+        inputs = keras.Input((24,))
+        super().__init__(inputs, L.Dense(24, name="last")(L.Dense(24, name="first")(inputs)))
+        self.head = L.Dense(24)
+        self.head.build((None, 24))
+
+    def call(self, x, training=None):
+        return self.head(super().call(x, training=training))
+
+
+def test_a_layer_beside_a_graph_that_is_called_last_gives_the_outputs():
+    model = Headed()
+    assert kept(factorize(model, rank=2)) == {"head/kernel"}
+    calls = _keras.trace_calls(model, [layer for _, layer in _keras.walk(model)])
+    assert _keras.output_layers(model, calls) == [model.head]  # where a trace tells calls alone
+
+
 # --- models that only train their parts ---------------------------------------------------
 
 

@@ -529,6 +529,54 @@ def test_all_that_no_file_can_hold_is_told_before_training():
         check_savable(zoo.Subclassed())
 
 
+def with_layers_beside(**beside):
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, L.Dense(4, name="o")(L.Dense(24, name="h")(inputs)))
+    for name, layer in beside.items():
+        setattr(model, name, layer)
+    return model
+
+
+def test_layers_beside_a_graph_are_in_the_file_and_named_if_nothing_makes_them(tmp_path):
+    def make():
+        model = with_layers_beside(head=L.Dense(9), probes={"a": [L.Dense(5), L.Dropout(0.5)]})
+        model.head.build((None, 24))
+        model.probes["a"][0].build((None, 24))
+        return model
+
+    model, path = make(), tmp_path / "model.reducible"
+    factorize(model, rank=2)
+    with pytest.warns(UserWarning, match="does not hold 'head', 'probes/a/0', which no graph"):
+        saved = save_model(model, path)
+    with pytest.raises(FormatError, match=r"does not hold 'head'.*load_weights_into"):
+        load_model(path)
+    assert saved.weight_bytes == sum(each.nbytes for each in model.get_weights())
+    other = load_weights_into(make(), path)
+    assert other.head.rank == other.probes["a"][0].rank == 2
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    stock = to_stock_layers(model)
+    assert [layer.name for layer in stock.layers[1:]] == ["h_u", "h", "o"]
+
+
+class Words(L.Layer):
+    """As tokenizers do, it holds no weights, and keeps its words in a file."""
+
+    def save_assets(self, folder):
+        raise AssertionError("nobody asks it to")
+
+    load_assets = save_assets
+
+
+def test_what_has_no_weights_beside_a_graph_keeps_no_model_from_coming_back(tmp_path):
+    model = with_layers_beside(twice=L.Rescaling(2.0), words=Words())
+    model.features = keras.Model(model.inputs, model.get_layer("h").output)
+    with pytest.warns(UserWarning, match=r"load_model\(path\)\. What 'words' keeps in files"):
+        save_model(model, tmp_path / "model.reducible")
+    loaded = load_model(tmp_path / "model.reducible")
+    np.testing.assert_array_equal(outputs(loaded, NUMBERS), outputs(model, NUMBERS))
+
+
 @keras.saving.register_keras_serializable("way_back")
 class Pick:
     """What a layer finds for itself in Keras's registry."""
