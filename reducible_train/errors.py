@@ -16,6 +16,24 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
+def either(ways: Sequence[str], first: str | None = None) -> str:
+    """What to do, in a sentence.
+
+    Args:
+        ways: What helps, each alone.
+        first: What helps as well, of more than one clause.
+
+    Example:
+        >>> either(["train for longer", "ask for less"])
+        'Train for longer, or ask for less.'
+        >>> either(["ask for less"], first="try it, and see")
+        'Try it, and see; or ask for less.'
+    """
+    words = ", or ".join(filter(None, [", ".join(ways[:-1]), *ways[-1:]]))
+    words = "; or ".join(filter(None, [first, words]))
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 _GRAPH = re.compile(  # names of nodes, colours of a terminal
     r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|^\(\d+\)\s*|\x1b\[\d*m| name:\s*$"
 )

@@ -104,6 +104,11 @@ class Rhythm:
         return f"validation_freq={self.often}"
 
     @property
+    def recurs(self) -> bool:
+        """True if more epochs are validated of a longer fit."""
+        return not isinstance(self.often, list)
+
+    @property
     def is_silent(self) -> bool:
         """True if it comes after none of them."""
         return not any(epoch in self for epoch in self.epochs)

@@ -39,8 +39,12 @@ class Progress:
 
     def unmet(self) -> Target | None:
         """The first of the targets that the model has not been brought to, if there is one."""
+        return next(iter(self.all_unmet()), None)
+
+    def all_unmet(self, epoch: float = math.inf) -> list[Target]:
+        """The targets that the model has not been brought to, as an epoch asks for them."""
         targets = targets_of(self.survey, self.target)
-        return next((goal for goal in targets if not self._is_met(goal)), None)
+        return [goal for goal in targets if not self._is_met(goal, goal(epoch))]
 
     def left_at(self, goal: Target) -> float:
         """The value of a target that the last cut, or look, has left the model at."""
@@ -49,8 +53,7 @@ class Progress:
             return self.present(goal)
         return last
 
-    def _is_met(self, goal: Target) -> bool:
-        wanted = goal(math.inf)
+    def _is_met(self, goal: Target, wanted: float) -> bool:
         if wanted == goal.idle:
             return True
         if isinstance(goal, SharedTarget):

@@ -201,14 +201,19 @@ class Bound:
             >>> Bound(Guard("val_loss", limit=0.3, patience=1), -1).looser()
             'a higher limit than 0.3 or a longer patience than 1 epoch'
         """
-        guard = self.guard
-        bound = f"a larger max_drop than {guard.max_drop:g}" if guard.limit is None else ""
-        bound = bound or f"a {self._easier()} limit than {guard.limit:g}"
-        epochs = "epoch" if guard.patience == 1 else "epochs"
-        return f"{bound} or a longer patience than {guard.patience} {epochs}"
+        epochs = "epoch" if self.guard.patience == 1 else "epochs"
+        return f"{self.easier()} or a longer patience than {self.guard.patience} {epochs}"
 
-    def _easier(self) -> str:
-        return "lower" if self.sign > 0 else "higher"
+    def easier(self) -> str:
+        """Which setting lets worse values pass, in words.
+
+        Example:
+            >>> Bound(Guard("val_accuracy", limit=0.9), 1).easier()
+            'a lower limit than 0.9'
+        """
+        if self.guard.limit is None:
+            return f"a larger max_drop than {self.guard.max_drop:g}"
+        return f"a {'lower' if self.sign > 0 else 'higher'} limit than {self.guard.limit:g}"
 
     def told_band(self, reference: float) -> str | None:
         """How wide the band is, in a sentence; `None` if there is none."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from reducible_train.settings.base import Settings, span_fault, together
-from reducible_train.settings.checks import AMOUNT, FRACTION, PART
+from reducible_train.settings.checks import AMOUNT, PART
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import EpochNumber, Number, option
 from reducible_train.settings.targets import Target, target
@@ -86,9 +86,9 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
         "Left out: three quarters of the training.",
     )
     lowest: float | None = option(
-        Number(FRACTION),
+        Number(PART, "For a tenth of it write 0.1; 1 is the dense model, with nothing to try."),
         None,
-        help="Budget below which it does not go, in (0, 1]. Left out: the smallest that ranks of 1 "
+        help="Budget below which it does not go, in (0, 1). Left out: the smallest that ranks of 1 "
         "and the rules for single layers allow.",
     )
     margin: float = option(

@@ -158,29 +158,32 @@ def first_turn(settings: Timed, epochs: int | None, first_epoch: int = 0) -> int
     first = first_epoch if settings.guard is None else first_epoch + 1
     if settings.search is not None:
         first = max(first, settings.search.first_epoch(epochs))
-    return _first_look(settings, first)
+    return first_look(settings, first)
 
 
-def never_looks(settings: Timed, epochs: int | None, first_epoch: int = 0) -> str | None:
-    """That a training begins between two looks at the ranks and is over before the next, in words.
+def never_looks(
+    settings: Timed, epochs: int | None, first_epoch: int = 0
+) -> tuple[str, str] | None:
+    """That a training begins between two looks and is over before the next, and what to do.
 
     Args:
         settings: What is asked for.
         epochs: Epochs of the training; `None` where nobody knows.
         first_epoch: The epoch that the training begins with.
     """
-    turn = _first_look(settings, first_epoch)
+    turn = first_look(settings, first_epoch)
     if epochs is None or settings.cadence.steps or not first_epoch < epochs <= turn:
         return None
     return (
         f"Ranks must be looked at before some epoch of the training: with {settings.cadence} that "
         f"is before epoch {turn} first, counted from 0, where initial_epoch={first_epoch}. "
-        f"Received: epochs={epochs}, so that nothing will be cut. Train for epochs={turn + 1} or "
-        "more, or look at them more often, as by Cadence(epochs=1)."
+        f"Received: epochs={epochs}, so that nothing will be cut.",
+        f"Train for epochs={turn + 1} or more, or look at them more often, as by "
+        "Cadence(epochs=1).",
     )
 
 
-def _first_look(settings: Timed, first_epoch: int) -> int:
+def first_look(settings: Timed, first_epoch: int) -> int:
     """The first epoch from there on before which ranks are looked at."""
     every = settings.cadence.epochs or 1
     return -(-first_epoch // every) * every

@@ -118,6 +118,11 @@ class AdaptiveController:
         return self._controller.tries
 
     @property
+    def delay(self) -> float:
+        """As what it holds."""
+        return self._controller.delay
+
+    @property
     def room(self) -> float:
         """As what it holds."""
         return self._controller.room

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from reducible_train.errors import shortened
 from reducible_train.report.records import Cut, UndoneCut
 from reducible_train.settings.guard import Bound
 from reducible_train.settings.monitors import drop_fault
 from reducible_train.settings.targets import Target
-from reducible_train.training.lost_weights import NAN_REMEDY, GuardedModel, LostWeights
+from reducible_train.training.lost_weights import (
+    NAN_REMEDIES,
+    NAN_REMEDY,
+    GuardedModel,
+    LostWeights,
+)
 from reducible_train.training.target_controllers import TargetController
 from reducible_train.training.trial import CutOnTrial, CutsThatMayFail
 from reducible_train.training.warn_once import WarnOnce
@@ -47,7 +54,26 @@ class Cutter(Protocol):
 class Rhythm(Protocol):
     """After which epochs, from 0, a fit validates; its `str` says what has it so."""
 
+    @property
+    def recurs(self) -> bool:
+        """True if more epochs are validated of a longer fit."""
+
     def __contains__(self, epoch: int) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """What has kept the ranks up, and what to do about it.
+
+    Args:
+        why: What it is, in a sentence.
+        remedies: What helps, each alone, in words.
+        takes_time: True if an earlier end of what falls helps as well, or a longer training.
+    """
+
+    why: str
+    remedies: Sequence[str] = ()
+    takes_time: bool = True
 
 
 class GuardRun:
@@ -63,7 +89,6 @@ class GuardRun:
     Attributes:
         undone: The cuts that were undone.
         is_on_duty: True; there is a guard.
-        remedy: What lets more cuts stand, in words: settings of the guard.
     """
 
     is_on_duty = True
@@ -77,7 +102,6 @@ class GuardRun:
         rhythm: Rhythm | None = None,
     ):
         self.undone: list[UndoneCut] = []
-        self.remedy = f"give the guard {bound.looser()}"
         self._bound = bound
         self._cutter = cutter
         self._controller = controller
@@ -90,9 +114,14 @@ class GuardRun:
         self._cuts = CutsThatMayFail(self._lost.forget)
         self._blind = False  # the last epoch said nothing
         self._missing: list[int] = []  # epochs that said nothing
+        self._came: Any = None  # in place of a number, in the last of them
         self._passed: list[int] = []  # those of which nothing was to be heard
         self._last_turn: float | None = None
         self._is_early = False  # ranks were looked at, and only before anything was known
+        self._is_full = False  # no cut was made, as the metric left too little of the drop
+        self._failure = False, False  # whether the last was undone for NaN, and with nothing seen
+        self._is_cut_short = False  # it was undone for the training was over
+        self._is_unseen_only = True  # nothing was known of any that was undone
 
     @property
     def end(self) -> str | None:
@@ -113,21 +142,55 @@ class GuardRun:
             notes.append(self._bound.told_band(self._reference))
         if self._reference is not None:
             notes.append(self._bound.told_margin(self._reference))
-        if self._is_tired():
-            notes.append(f"No more cuts are made after {len(self.undone)} that were undone.")
+        notes.append(self._tired())
         return [note for note in notes if note]
 
     @property
-    def hindrance(self) -> str | None:
+    def hindrance(self) -> Hindrance | None:
         """What has kept the ranks up; `None` if nothing was seen that would."""
         if self.undone:
-            return f"Its guard held it back: {self.undone[-1]}"
-        return self._below_limit() or self._unseen() or self._unvalidated() or self._too_early()
+            return self._held_back()
+        guard = f"give the guard {self._bound.easier()}"
+        if (why := self._below_limit()) is not None:
+            return Hindrance(why, ["train the dense model for longer", guard], takes_time=False)
+        if (why := self._unseen()) is not None:
+            return Hindrance(why, self._ways_to_see(), takes_time=self._reference is not None)
+        if (why := self._unvalidated()) is not None:
+            return Hindrance(why)
+        if (why := self._too_early()) is not None:
+            return Hindrance(why, ["train for longer"], takes_time=False)
+        if self._is_full:
+            why = f"No cut was made: {self._bound.guard.monitor} left less than "
+            why += f"{self._controller.room:g} of the guard's drop when ranks were looked at."
+            return Hindrance(why, [guard])
+        return None
 
     @property
-    def rarity(self) -> str | None:
+    def delay(self) -> Hindrance:
+        """That cuts waited for one another."""
+        why = "Each cut waited until the one before it had been judged, which took the time."
+        return Hindrance(why, [f"give the guard {self._bound.easier()}"])
+
+    @property
+    def rarity(self) -> Rhythm | None:
         """What kept epochs from being validated, such as `"validation_freq=2"`; `None` if none."""
-        return str(self._rhythm) if self._passed else None
+        return self._rhythm if self._passed else None
+
+    @property
+    def is_unvalidated_only(self) -> bool:
+        """True if nothing has kept ranks up but epochs that were not validated."""
+        others = self._missing or self._below_limit()
+        return bool(self._passed) and self._is_unseen_only and not others
+
+    def _held_back(self) -> Hindrance:
+        """That cuts were undone."""
+        tired = None if self._is_cut_short else self._tired()
+        lost, unseen = self._failure
+        guard = [] if tired is None else [f"more tries than {len(self.undone)}"]
+        guard += [] if lost or unseen else [self._bound.looser()]
+        ways = [f"give the guard {', '.join(guard)}"] if guard else []
+        why = " ".join(filter(None, [f"Its guard held it back: {self.undone[-1]}", tired]))
+        return Hindrance(why, [*ways, *(NAN_REMEDIES if lost else ())], takes_time=tired is None)
 
     def _unseen(self) -> str | None:
         """That the metric was not there, or no number."""
@@ -137,6 +200,18 @@ class GuardRun:
             f"{self._bound.guard.monitor} was not in the logs, or not a finite number, at the end "
             f"of {_epochs(self._missing)}; no cut was made until it was there again."
         )
+
+    def _ways_to_see(self) -> list[str]:
+        """What brings a number."""
+        monitor, came = self._bound.guard.monitor, self._came
+        if _number(came) is not None:
+            return [f"mend what makes {monitor} {came}", *NAN_REMEDIES]
+        if came is not None:
+            return [f"have {monitor} be a number, not {shortened(repr(came))}"]
+        ways = ["put the callback that adds it before the RankScheduler"]
+        if monitor.startswith("val_") and self._rhythm is None:
+            ways.insert(0, "give fit validation data")
+        return ways
 
     def _unvalidated(self) -> str | None:
         """That it was not there because the fit did not validate."""
@@ -156,6 +231,12 @@ class GuardRun:
             f"{self._bound.guard.monitor}, and not after."
         )
 
+    def _tired(self) -> str | None:
+        """That no more cuts are made."""
+        if not self._is_tired():
+            return None
+        return f"No more cuts are made after {len(self.undone)} that were undone."
+
     def _is_tired(self) -> bool:
         """True once no more cuts are made."""
         tries = self._bound.guard.tries
@@ -169,7 +250,7 @@ class GuardRun:
         return (
             f"No cut was made: {guard.monitor} has not reached the guard's limit of "
             f"{guard.limit:g}; its best value was {best:.6g}, the nearest limit this training "
-            f"can meet. Train the dense model for longer, or {self.remedy}."
+            "can meet."
         )
 
     # --- what is seen -----------------------------------------------------------------
@@ -183,7 +264,7 @@ class GuardRun:
         if trial is None:
             self._lost.meet(f"The loss is {loss}", epoch)
             return
-        trial.failure = f"the loss was {loss}"
+        trial.lose(f"the loss was {loss}")
         self._lost.keep(trial.snapshot)
         self.go_back(float(epoch))
         self._model.reset_metrics()
@@ -201,12 +282,14 @@ class GuardRun:
             self._passed.append(epoch)
             return
         self._missing.append(epoch)
+        self._came = logs.get(monitor)
         if value is None:
             self._warn(_not_there(monitor, logs, epoch, validates=self._rhythm is not None))
         elif trial is None:
             self._lost.meet(f"{monitor} is {value}", epoch)
         else:
-            trial.failure, trial.value = f"{monitor} was {value}", value
+            trial.value = value
+            trial.lose(f"{monitor} was {value}")
             self._lost.keep(trial.snapshot)
 
     def _rests(self, epoch: int) -> bool:
@@ -236,6 +319,9 @@ class GuardRun:
         self._model.restore(trial.snapshot, training=training)
         self._lost.cut_undone(int(time))
         self.undone.append(trial.undone(int(time), trial.failure))
+        self._failure = trial.is_lost, trial.is_unseen
+        self._is_cut_short = not training
+        self._is_unseen_only = self._is_unseen_only and trial.is_unseen
         self._cutter.go_on_from(trial.history)
         self._controller.undo(time, trial.mark)
         self._last_turn = time
@@ -250,7 +336,8 @@ class GuardRun:
             return
         trial = self._cuts.newest
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
-        if waits or self._blind or self._is_at_the_limit(time, self._reference):
+        self._is_full = not waits and self._is_at_the_limit(time, self._reference)
+        if waits or self._blind or self._is_full:
             self._controller.wait(passed)
         elif self._cutter.due(time, self._controller.target_value):
             self._cut(time, step, self._reference)
@@ -319,7 +406,14 @@ def _epochs(numbers: Sequence[int]) -> str:
 
 
 def _not_there(monitor: str, logs: Mapping[str, Any], epoch: int, *, validates: bool) -> str:
-    """That the metric is not in the logs, with what is."""
+    """That the metric is not in the logs, with what is, or no number."""
+    came = logs.get(monitor)
+    if came is not None:
+        return (
+            f"The guard watches {monitor!r}, which is no number in the logs of epoch {epoch}, but "
+            f"{shortened(repr(came))}. No cut is made until it is one. Have what adds it "
+            "give a number."
+        )
     told = (
         f"The guard watches {monitor!r}, which is not in the logs of epoch {epoch}: they "
         f"hold {', '.join(logs) or 'nothing'}. No cut is made until it is there. "

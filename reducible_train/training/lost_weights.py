@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from reducible_train.errors import either
 from reducible_train.training.trial import Snapshot
 
-NAN_REMEDY = "Look for NaN or infinity in the data, or lower the learning rate."
+NAN_REMEDIES = ("look for NaN or infinity in the data", "lower the learning rate")
+NAN_REMEDY = either(NAN_REMEDIES)
 
 
 class GuardedModel(Protocol):

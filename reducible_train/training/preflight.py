@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from reducible_train import _keras
 from reducible_train.compressor import Compression
-from reducible_train.errors import ArgumentError
+from reducible_train.compressor.progress import Progress
+from reducible_train.errors import ArgumentError, either
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_folder
 from reducible_train.preflight.values import check_values
 from reducible_train.selection.distribution import check_workers
 from reducible_train.selection.measured import check_weights, losses_of
 from reducible_train.selection.sample_checks import check_asking
+from reducible_train.settings.cadence import Cadence
 from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
+from reducible_train.settings.judged import last_judged, validated_always
+from reducible_train.settings.targets import Target
 from reducible_train.settings.timing import final_epoch, guard_faults, never_looks, timing_faults
 from reducible_train.training.fit_data import check_fit_data
 from reducible_train.training.other_callbacks import (
@@ -75,43 +80,87 @@ def check_fit(
 
 def foreseen_shortfall(
     settings: CompressionSettings, scheduler: Any, compression: Compression | None
-) -> str | None:
-    """That a fit is over before ranks are looked at, or judged, where they should have fallen.
+) -> tuple[str, str] | None:
+    """That a fit is over before ranks are looked at, or judged, and what to do about it.
 
-    Not where cuts may have been undone before, or a look may have left a dense model as it is.
-    It is told, not refused: a fit for each epoch may go on to the next look.
+    Not where a look may have left a dense model as it is, or made the cuts of before. It is told,
+    not refused: a fit for each epoch may go on to the next look.
 
     Args:
         settings: What is asked for.
         scheduler: The callback whose `on_train_begin` this is called from.
         compression: Its model on the way; `None` where that has no weights yet.
     """
+    if compression is None or _is_cut(scheduler.model):
+        return None
+    if settings.guard is not None:
+        return _never_judged(settings, settings.guard, scheduler, compression.progress)
     epochs, first = (scheduler.params or {}).get("epochs"), _keras.first_epoch(scheduler)
-    if settings.guard is None:
-        words = never_looks(settings, epochs, first)
-    else:
-        words = None if first else _never_judges(settings.guard.monitor, scheduler)
-    if words is None or compression is None:
-        return None
     unmet = compression.progress.unmet()
-    surely = unmet is not None and unmet.foreseeable and not _is_cut(scheduler.model)
-    return words if surely else None
+    surely = unmet is not None and unmet.foreseeable
+    return never_looks(settings, epochs, first) if surely else None
 
 
-def _never_judges(monitor: str, scheduler: Any) -> str | None:
-    """That a fit validates too rarely for a guard to let any cut stay, in words."""
-    rhythm = _keras.validation_rhythm(scheduler)
-    if rhythm is None or not monitor.startswith("val_"):
+def _never_judged(
+    settings: CompressionSettings, guard: Guard, scheduler: Any, progress: Progress
+) -> tuple[str, str] | None:
+    """That a fit validates too rarely for a guard to let the last cut stay, or any."""
+    rhythm, name = _keras.validation_rhythm(scheduler), guard.monitor.removeprefix("val_")
+    known = _keras.metrics_to_watch(scheduler.model, guard.monitor, guard.mode)
+    if rhythm is None or rhythm.is_silent or name == guard.monitor:
         return None
-    seen = [epoch for epoch in rhythm.epochs if epoch in rhythm]
-    if len(seen) != 1:
+    if name not in {"loss", *known}:  # a callback may log it when it likes
         return None
+    turn = last_judged(settings, rhythm.epochs, rhythm)
+    if turn == last_judged(settings, rhythm.epochs, rhythm.epochs):
+        return None  # validating more often changes nothing
+    time = 0.0 if turn is None else _asks_until(settings, turn)
+    unmet = [goal for goal in progress.all_unmet() if goal.foreseeable]
+    late = [goal for goal in unmet if turn is None or goal(time) != goal(math.inf)]
+    if not late and (turn is not None or settings.search is None):
+        return None
+    end = "no cut will stay"
+    if turn is not None and any(goal in late for goal in progress.all_unmet(time)):
+        where = "of" if settings.cadence.steps else "before"
+        end = f"no cut will stay after that {where} epoch {turn}, where "
+        end += f"{_asked(late, time)} is asked for, not {_asked(late, math.inf)}"
+    ways, search = [], settings.search
+    if rhythm.recurs and (search is None or search.end_epoch is None):
+        ways.append("train for longer")
+    if turn is not None and settings.adaptive is None:
+        ways.append(f"let the schedule end by epoch {turn}")
     return (
-        f"A guard lets no cut be made before an epoch has shown {monitor}, and another must show "
-        f"it to judge the cut. Received: {rhythm} and epochs={rhythm.epochs.stop}, by which it is "
-        f"there after epoch {seen[0]} alone, counted from 0, so that no cut will stay. Leave out "
-        f"{rhythm}, and each epoch is validated; or train for longer."
+        f"A guard makes cuts only after an epoch that has shown {guard.monitor}, and another must "
+        f"show it to judge them. Received: {rhythm}{_beside(settings)} and "
+        f"epochs={rhythm.epochs.stop}, by which it is there {_shown(rhythm)}, counted from 0"
+        f"{', unless a callback of your own adds it' * (guard.mode != 'auto')}, so that {end}.",
+        either(ways, validated_always(rhythm)),
     )
+
+
+def _asks_until(settings: CompressionSettings, turn: int) -> float:
+    """The time, for schedules, of the last look before or within an epoch."""
+    latest = math.nextafter(turn + 1, 0.0) if settings.cadence.steps else float(turn)
+    return latest - (0 if settings.adaptive is None else settings.adaptive.start_epoch)
+
+
+def _asked(goals: Sequence[Target], time: float) -> str:
+    return " and ".join(f"{goal.name}={goal(time):g}" for goal in goals)
+
+
+def _beside(settings: CompressionSettings) -> str:
+    """What else says when cuts are made."""
+    said = [settings.search, settings.cadence if settings.cadence != Cadence(epochs=1) else None]
+    return "".join(f", {each}" for each in said if each is not None)
+
+
+def _shown(rhythm: _keras.Rhythm) -> str:
+    """After which epochs a fit validates."""
+    found = (epoch for epoch in reversed(rhythm.epochs) if epoch in rhythm)
+    last = [str(epoch) for epoch in islice(found, 2)]
+    if len(last) == 1:
+        return f"after epoch {last[0]} alone"
+    return f"after epochs {last[1]} and {last[0]} last"
 
 
 def _is_cut(model: Any) -> bool:

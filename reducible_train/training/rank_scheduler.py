@@ -178,7 +178,6 @@ class RankScheduler(keras.callbacks.Callback):
         self.kept_epoch: int | None = None
         self._calibration = CalibrationSet(self.calibration)
         self._run: TrainingRun | None = None  # the fit that runs, or was broken off
-        self._is_foretold = False  # what the fit will not bring, before it
         self._outcome: Report | None = None  # of the last fit, or of the one this is a copy from
         self._began: float | None = None  # when its cuts began
 
@@ -326,7 +325,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._outcome, self._began = self._told(), self._cuts_began()
         self._run = None
         told = "" if self.shortfall is None else str(self.shortfall)
-        if told and not self._is_foretold:
+        if told and not run.is_as_foreseen:
             warnings.warn(told, ShortfallWarning, stacklevel=3)
         guard = run.control.guard
         if guard is not None:
@@ -369,12 +368,14 @@ class RankScheduler(keras.callbacks.Callback):
             run.begin()
             foreseen = foreseen_shortfall(self.settings, self, run.control.compression)
             if foreseen is not None:
-                warnings.warn(foreseen, ShortfallWarning, stacklevel=3)
+                why, remedy = foreseen
+                run.foresee(remedy)
+                warnings.warn(f"{why} {remedy}", ShortfallWarning, stacklevel=3)
         except BaseException:
             run.abandon()
             raise
         run.watch()
-        self._run, self._is_foretold = run, foreseen is not None
+        self._run = run
         if run.sampling.takes and _keras.weighs_nothing(self):
             warnings.warn(_WEIGHTLESS, stacklevel=3)
         judged = self.settings.criterion != MEASURED  # else by an analysis

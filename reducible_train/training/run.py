@@ -82,6 +82,7 @@ class TrainingRun:
         self._untimed: str | None = None  # what falls late, for nobody told the steps of an epoch
         self._postponed: float | None = None  # time of a cut that waits for samples
         self._end_watch: Callable[[], None] = lambda: None
+        self._foreseen: str | None = None  # what to do about what was foreseen
 
     def begin(self) -> None:
         """The fit begins."""
@@ -245,6 +246,8 @@ class TrainingRun:
             searching=self.settings.search is not None,
             waiting=self._postponed is not None,
             untimed=clock.untimed,
+            falls=schedule_end(self.settings, clock.epochs, 0.0) > 0,
+            foreseen=self._foreseen,
         )
         return shortfall_of(outcome, self.settings.target)
 
@@ -263,6 +266,16 @@ class TrainingRun:
     def kept_epoch(self) -> int | None:
         """The epoch whose weights another callback puts back at the end; `None` if none does."""
         return self._comparers.kept_epoch
+
+    def foresee(self, remedy: str) -> None:
+        """Something is known that the fit will not bring, and what to do about it."""
+        self._foreseen = remedy
+
+    @property
+    def is_as_foreseen(self) -> bool:
+        """True if nothing else than what was foreseen has kept the ranks up."""
+        guard = self.control.guard
+        return self._foreseen is not None and (guard is None or guard.is_unvalidated_only)
 
     def watch(self) -> None:
         """Have `abandon` called before the model is used again, if the fit is broken off."""

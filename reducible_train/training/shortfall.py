@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
+from reducible_train.errors import either
+from reducible_train.settings.judged import validated_always
 from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
 from reducible_train.settings.timing import ANNOUNCE
 from reducible_train.training.guard_run import GuardRun
@@ -65,6 +67,8 @@ class FitOutcome:
         searching: True if a search chooses the budget.
         waiting: True if a cut was only waiting for a step to be made before.
         untimed: True if the last look was within an epoch of which nobody knew how long it is.
+        falls: True if anything falls by a schedule that ends after it begins.
+        foreseen: What to do about what was foreseen before the training; `None` if nothing was.
     """
 
     epochs: int | None
@@ -82,11 +86,22 @@ class FitOutcome:
     searching: bool
     waiting: bool
     untimed: bool
+    falls: bool = False
+    foreseen: str | None = None
 
     @property
     def is_through(self) -> bool:
         """True if ranks were looked at after everything should have fallen."""
-        return self.looked is not None and self.looked >= self.schedule_end - 1e-9
+        return self._looked_after(self.schedule_end)
+
+    @property
+    def is_delayed(self) -> bool:
+        """True if a schedule has not come to its end, as its clock stood still."""
+        delay = 0.0 if self.controller is None else self.controller.delay
+        return delay > 0 and not self._looked_after(self.schedule_end + delay)
+
+    def _looked_after(self, epoch: float) -> bool:
+        return self.looked is not None and self.looked >= epoch - 1e-9
 
 
 Reason = tuple[str, str, bool]  # why, what to do, and whether a guard or a search wanted it so
@@ -171,15 +186,20 @@ def _stopped(outcome: FitOutcome) -> Reason | None:
 def _guarded(outcome: FitOutcome) -> Reason | None:
     if outcome.guard is None or not outcome.guard.is_on_duty:
         return None
-    why = outcome.guard.hindrance
-    if why is None and outcome.is_through:
+    held = outcome.guard.hindrance
+    if held is None and outcome.is_delayed:
+        held = outcome.guard.delay
+    if held is None:
         return None
-    if why is None:
-        why = "Each cut waited until the one before it had been judged, which took the time."
-    remedy, rarity = "Train for longer", outcome.guard.rarity
-    if rarity is not None:
-        remedy = f"Leave out {rarity}, and each epoch is validated; or train for longer"
-    return why, f"{remedy}, let the schedule end earlier, or {outcome.guard.remedy}.", True
+    if outcome.foreseen is not None and outcome.guard.is_unvalidated_only:
+        return held.why, outcome.foreseen, True
+    rarity = outcome.guard.rarity if held.takes_time else None
+    ways = list(held.remedies)
+    if held.takes_time and outcome.falls:
+        ways.insert(0, "let the schedule end earlier")
+    if held.takes_time and (rarity is None or rarity.recurs):
+        ways.insert(0, "train for longer")
+    return held.why, either(ways, None if rarity is None else validated_always(rarity)), True
 
 
 def _unsettled(outcome: FitOutcome) -> Reason | None:

@@ -33,6 +33,10 @@ class TargetController(Protocol):
         """Undone cuts after which there shall be no more, unless the guard says how many."""
 
     @property
+    def delay(self) -> float:
+        """Epochs that its clock is behind, as cuts waited."""
+
+    @property
     def room(self) -> float:
         """How much of a guard's drop must be left for a next cut, as a fraction of it."""
 
@@ -80,6 +84,10 @@ class _FromTheStart:
         return 3
 
     @property
+    def delay(self) -> float:
+        return 0.0
+
+    @property
     def room(self) -> float:
         return 0.0
 
@@ -107,6 +115,10 @@ class ScheduleController(_FromTheStart):
         self._share = 1.0
         self._delay = 0.0
         self._clock = 0.0  # when it was asked last
+
+    @property
+    def delay(self) -> float:
+        return self._delay
 
     def target_value(self, goal: Target, time: float) -> float:
         clock = max(time - self._delay, 0.0)

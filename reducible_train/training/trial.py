@@ -42,7 +42,17 @@ class CutOnTrial:
     lenience: float = 1.0  # how many times the drop it was allowed when it was judged last
     accepted: bool = False
     failure: str | None = None  # why it must be undone
+    is_lost: bool = False  # for NaN or infinity
     mark: Any = None  # of the target controller
+
+    @property
+    def is_unseen(self) -> bool:
+        """True if nothing was known of it."""
+        return self.value is None and not self.is_lost
+
+    def lose(self, what: str) -> None:
+        """It has failed, for NaN or infinity."""
+        self.failure, self.is_lost = what, True
 
     def see(self, value: float, lenience: float = 1.0) -> bool:
         """Judge it by the metric of an epoch; True if that is good enough.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reducible_train.report.records import UndoneCut
-from reducible_train.training.guard_run import Cutter
+from reducible_train.training.guard_run import Cutter, Hindrance, Rhythm
 from reducible_train.training.target_controllers import TargetController
 
 
@@ -20,9 +20,10 @@ class Unguarded:
 
     is_on_duty = False
     end: str | None = None
-    hindrance: str | None = None
-    rarity: str | None = None
-    remedy = ""
+    hindrance: Hindrance | None = None
+    delay: Hindrance | None = None
+    rarity: Rhythm | None = None
+    is_unvalidated_only = True
     undone: tuple[UndoneCut, ...] = ()
 
     def __init__(self, cutter: Cutter, controller: TargetController):

@@ -154,6 +154,41 @@ def test_what_was_not_reached_is_said_at_the_end_and_in_the_report(case):
     assert str(scheduler.report).count(short.reason) == 1
 
 
+class Lags(keras.callbacks.Callback):
+    """A loss that is too high in the epoch of the first cut, and good in the next."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["loss"] = 2.0 if epoch == 1 else 1.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "source", "epochs", "words"),
+    [
+        (
+            0.6,
+            Worse,
+            4,
+            r"best before 1\)\. Train for longer, or give the guard a larger max_drop than 0",
+        ),
+        (Ramp(1.0, 0.6, 1, 3), Worse, 4, "Train for longer, let the schedule end earlier, or give"),
+        (
+            Ramp(1.0, 0.6, 0, 2),
+            Lags,
+            3,
+            "Each cut waited until the one before it had been judged, which took the time. Train "
+            "for longer, let the schedule end earlier, or give the guard a larger max_drop than 0",
+        ),
+    ],
+    ids=["number", "schedule", "delay"],
+)
+def test_a_guard_that_took_the_time_asks_for_time_and_only_schedules_can_end_earlier(
+    budget, source, epochs, words
+):
+    scheduler = RankScheduler(budget, guard=Guard("loss", max_drop=0.0))
+    with pytest.warns(ShortfallWarning, match=words):
+        small().fit(X, Y, epochs=epochs, callbacks=[source(), scheduler], verbose=0)
+
+
 NONE, SOME = dict.fromkeys(range(5), 0.0), dict.fromkeys(range(4), 0.0)
 
 

@@ -35,6 +35,7 @@ from reducible_train import (
 )
 from reducible_train.cli import app
 from reducible_train.config import parse_config
+from reducible_train.errors import ShortfallWarning
 from reducible_train.surgery.plans import plan_of
 
 # Guards hold back, and most fits here end so; what they say then is tested in test_end.py.
@@ -432,6 +433,107 @@ def test_that_validation_is_too_rare_for_any_cut_is_told_before_the_fit(epochs, 
     ((words,),) = told
     assert "it is there after epoch 2 alone" in words
     assert "Leave out validation_freq=3" in words
+
+
+def rarely(scheduler, often, epochs, *others):
+    """The shortfalls that a fit which does not validate each epoch tells of, before it and after.
+
+    Every cut is good.
+    """
+    model, told, begun = zoo.compiled(zoo.sequential()), ([], []), []
+    x, y = zoo.data(model)
+    begin = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: begun.append(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda w, kind, *_: (
+            told[bool(begun)].append(str(w)) if kind is ShortfallWarning else None
+        )
+        data = {"validation_data": (x, y), "validation_freq": often, "verbose": 0}
+        callbacks = [*others, scheduler, begin]
+        model.fit(x, y, batch_size=80, epochs=epochs, callbacks=callbacks, **data)
+    return told
+
+
+EASY = Guard("val_loss", max_drop=9)
+
+
+@pytest.mark.parametrize(
+    ("asked", "often", "epochs", "words", "remedy"),
+    [
+        (
+            {"search": Search(factor=0.7, start_epoch=1)},
+            [1],
+            4,
+            "validation_freq=[1], Search(factor=0.7, start_epoch=1",
+            "Leave out validation_freq=[1], and each epoch is validated.",
+        ),
+        (
+            {"search": Search(factor=0.7, start_epoch=1, end_epoch=2)},
+            4,
+            8,
+            "so that no cut will stay.",
+            "Leave out validation_freq=4, and each epoch is validated.",
+        ),
+        (
+            {"budget": Ramp(1.0, 0.4, 1, 3)},
+            [1, 3],
+            5,
+            "after epochs 0 and 2 last, counted from 0, so that no cut will stay.",
+            "Leave out validation_freq=[1, 3], and each epoch is validated; or let the schedule "
+            "end by epoch 1.",
+        ),
+        (
+            {"budget": Ramp(1.0, 0.4, 2, 6)},
+            4,
+            8,
+            "so that no cut will stay after that before epoch 4, where budget=0.475 is asked for, "
+            "not budget=0.4.",
+            "Leave out validation_freq=4, and each epoch is validated; or train for longer, or let "
+            "the schedule end by epoch 4.",
+        ),
+        (
+            {"budget": 0.9, "rules": [LayerRule("first", rank=PiecewiseConstant((6, 4), (0, 4)))]},
+            3,
+            6,
+            "after that before epoch 3, where rank=6 is asked for, not rank=4.",
+            "end by epoch 3.",
+        ),
+    ],
+    ids=["search", "search that ends", "nothing by then", "not the last", "of a rule"],
+)
+def test_what_no_epoch_will_judge_is_told_before_the_fit_and_once(
+    asked, often, epochs, words, remedy
+):
+    scheduler = RankScheduler(**asked, guard=EASY)
+    (told,), after = rarely(scheduler, often, epochs)
+    assert words in told
+    assert told.endswith(remedy)
+    assert after == []
+    assert scheduler.shortfall.remedy in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "often", "epochs"),
+    [
+        ({"budget": Ramp(1.0, 0.4, 1, 3)}, 3, 8),
+        ({"search": Search(factor=0.7, start_epoch=1)}, 2, 6),
+        ({"budget": Ramp(1.0, 0.4, 1, 3), "guard": Guard("loss", max_drop=9)}, [1], 5),
+    ],
+    ids=["ends in time", "search", "of training"],
+)
+def test_nothing_is_foretold_where_the_last_cut_can_be_judged(asked, often, epochs):
+    assert rarely(RankScheduler(**{"guard": EASY} | asked), often, epochs)[0] == []
+
+
+def test_what_else_kept_the_ranks_up_than_what_was_foretold_is_told_at_the_end():
+    scheduler = RankScheduler(Ramp(1.0, 0.4, 2, 6), guard=Guard("val_loss", max_drop=0, patience=1))
+    worse = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(val_loss=epoch) if "val_loss" in logs else None
+    )
+    (_,), (after,) = rarely(scheduler, 4, 8, worse)
+    assert after == str(scheduler.shortfall)
+    assert "val_loss was above" in after
+    assert "Leave out validation_freq=4, and each epoch is validated; or train for longer" in after
 
 
 class OwnStep(keras.Model):

@@ -15,12 +15,13 @@ from reducible_train.settings.schedules import PiecewiseConstant, Ramp
 from reducible_train.settings.search import Search
 from reducible_train.settings.targets import target
 from reducible_train.training.guard_run import GuardRun
-from reducible_train.training.lost_weights import NAN_REMEDY
+from reducible_train.training.lost_weights import NAN_REMEDIES, NAN_REMEDY
 from reducible_train.training.target_controllers import ScheduleController, SearchController
 from reducible_train.training.unguarded import Unguarded
 
 STEPS = PiecewiseConstant((1.0, 0.5), (0, 2))
 NAN = float("nan")
+_BEFORE = "put the callback that adds it before the RankScheduler"
 
 
 @dataclass(eq=False)
@@ -225,7 +226,7 @@ def test_after_so_many_tries_no_more_cuts_are_made():
     assert training.model.size == 1.0
     assert training.cutter.history == ()
     assert "No more cuts are made after 3" in training.guard.notes[-1]
-    assert str(training.guard.hindrance).startswith("Its guard held it back: The cut of epoch")
+    assert training.guard.hindrance.why.startswith("Its guard held it back: The cut of epoch")
 
 
 def test_the_schedule_waits_for_a_cut_on_trial_and_goes_back_with_it():
@@ -369,6 +370,8 @@ def test_an_epoch_without_the_metric_does_not_count_against_patience():
 class EverySecond:
     """Epochs of a fit that validates after each second one."""
 
+    recurs = True
+
     def __contains__(self, epoch):
         return epoch % 2 == 1
 
@@ -382,10 +385,10 @@ def test_an_epoch_that_is_not_validated_is_no_surprise():
         warnings.simplefilter("error")
         training.run((None, 0.9, None, 0.9, None, 0.9), 6)
     assert training.cuts == [(2, 0.5)]
-    assert training.guard.rarity == "validation_freq=2"
+    assert str(training.guard.rarity) == "validation_freq=2"
     (note,) = training.guard.notes
     assert note.startswith("With validation_freq=2, val_quality was not in the logs at the end of")
-    assert training.guard.hindrance == note
+    assert training.guard.hindrance.why == note
 
 
 def test_an_epoch_that_is_validated_and_lacks_the_metric_is_told_without_that_advice():
@@ -394,6 +397,59 @@ def test_an_epoch_that_is_validated_and_lacks_the_metric_is_told_without_that_ad
         training.run((None, None, None, 0.9), 5)
     assert "Give fit validation data" not in str(told[0].message)
     assert training.guard.notes[0].startswith("val_quality was not in the logs, or not a finite")
+
+
+# --- what to do about it ---------------------------------------------------------------
+
+LOOSER = "a larger max_drop than 0.01 or a longer patience than 1 epoch"
+
+
+@pytest.mark.parametrize(
+    ("values", "epochs", "losses", "remedies", "takes_time"),
+    [
+        ((0.9, 0.9, 0.1), 6, (), [f"give the guard more tries than 1, {LOOSER}"], False),
+        ((0.9, 0.9, None), 3, (), [], True),  # it was not seen, and a longer training sees it
+        ((0.9, 0.9, 0.9), 5, (3,), ["give the guard more tries than 1", *NAN_REMEDIES], False),
+        ((None,), 4, (), ["give fit validation data", _BEFORE], False),
+        ((None, None, None, 0.9), 4, (), ["give fit validation data", _BEFORE], True),
+        (("good",), 4, (), ["have val_quality be a number, not 'good'"], False),
+        ((NAN,), 4, (), ["mend what makes val_quality nan", *NAN_REMEDIES], False),
+    ],
+    ids=["tired", "unseen", "nan", "absent", "late", "text", "no number"],
+)
+@pytest.mark.filterwarnings("ignore:.*val_quality:UserWarning")
+def test_what_is_advised_helps(values, epochs, losses, remedies, takes_time):
+    training = Training(patience=1, tries=1).run(values, epochs, losses=losses)
+    hindrance = training.guard.hindrance
+    assert list(hindrance.remedies) == remedies
+    assert hindrance.takes_time is takes_time
+
+
+def test_a_cut_undone_at_the_end_needs_time_and_no_more_tries():
+    hindrance = Training(patience=2, tries=1).run((0.9, 0.9, 0.1), 3).guard.hindrance
+    assert "No more cuts" not in hindrance.why
+    assert not any("tries" in each for each in hindrance.remedies)
+    assert hindrance.takes_time
+
+
+def test_a_limit_that_was_not_reached_needs_no_patience():
+    hindrance = Training(limit=0.99).run((0.9,), 4).guard.hindrance
+    ways = ["train the dense model for longer", "give the guard a lower limit than 0.99"]
+    assert (hindrance.remedies, hindrance.takes_time) == (ways, False)
+
+
+def test_a_search_that_had_no_room_for_a_cut_says_so():
+    training = Training(search=Search(start_epoch=2)).run((0.9, 0.892), 6)
+    assert training.cuts == []
+    hindrance = training.guard.hindrance
+    assert "left less than 0.25 of the guard's drop" in hindrance.why
+    assert hindrance.remedies == ["give the guard a larger max_drop than 0.01"]
+
+
+def test_what_is_no_number_is_told_as_that():
+    with pytest.warns(UserWarning, match="no number in the logs of epoch 0, but 'good'") as told:
+        Training().run(("good", 0.9), 3)
+    assert "which is not in the logs" not in str(told[0].message)
 
 
 # --- a limit ---------------------------------------------------------------------------
@@ -406,7 +462,7 @@ def test_a_limit_is_waited_for_and_then_kept():
 def test_a_limit_the_dense_model_does_not_reach_is_told():
     training = Training(limit=0.99).run((0.9, 0.93, 0.92), 4)
     assert training.cuts == []
-    assert training.guard.notes == [training.guard.hindrance]
+    assert training.guard.notes == [training.guard.hindrance.why]
     assert "limit of 0.99; its best value was 0.93, the nearest" in training.guard.notes[0]
 
 
