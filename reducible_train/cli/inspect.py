@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.text import Text
 from reducible_train.cli._look import show_table
 from reducible_train.container import Header, TensorRecord, read_header
 from reducible_train.errors import FormatError
+from reducible_train.report.places import when
 from reducible_train.report.records import Report, answer_lines
 
 
@@ -120,12 +121,20 @@ def _summary(report: Mapping[str, Any], header: Header, size: int) -> list[str]:
         less = 1 - flops / dense_flops
         lines.append(f"FLOPs of one sample: {abs(less):.1%} {'fewer' if less >= 0 else 'more'}")
     cuts = _list(report.get("cuts"))
-    epochs = {epoch for cut in cuts if isinstance(epoch := _mapping(cut).get("epoch"), int)}
-    if epochs:
-        before = ", ".join(map(str, sorted(epochs)))
-        which = "epoch" if len(epochs) == 1 else "epochs"
-        lines.append(f"cuts: {len(cuts)}, before {which} {before} (counted from 0)")
+    if places := list(_places(map(_mapping, cuts))):
+        lines.append(f"cuts: {len(cuts)}, {', '.join(places)} (counted from 0)")
     return [*lines, *_answers(report)]
+
+
+def _places(cuts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """When cuts were made: `before epochs 1, 2`, then `in epoch 3`."""
+    epochs: dict[str, set[int]] = {}
+    for cut in cuts:
+        epoch, step = cut.get("epoch"), cut.get("epoch_step")
+        if isinstance(epoch, int):
+            epochs.setdefault(when(step if isinstance(step, int) else None), set()).add(epoch)
+    for word, found in sorted(epochs.items()):
+        yield f"{word} epoch{'s' * (len(found) > 1)} {', '.join(map(str, sorted(found)))}"
 
 
 def _answers(report: Mapping[str, Any]) -> list[str]:

@@ -203,6 +203,7 @@ class Compression:
         target_value: TargetValue = on_schedule,
         *,
         step: int = 0,
+        epoch_step: int | None = 0,
         training: bool = False,
     ) -> Cut | None:
         """Bring the model to the target at `time`, if it is not there.
@@ -211,6 +212,7 @@ class Compression:
             time: Epochs since the start, fractions allowed.
             target_value: The value that a target shall have at a time.
             step: Training steps done so far, for the record.
+            epoch_step: Those of them that are of the epoch, likewise; `None` where not known.
             training: True inside `fit`.
 
         Returns:
@@ -238,6 +240,7 @@ class Compression:
             record = Cut(
                 epoch=int(time),
                 step=step,
+                epoch_step=epoch_step,
                 quantity=self.target.quantity,
                 target=values[self.target.parts[0]],
                 budgets=values_by_measure(self.target, values),

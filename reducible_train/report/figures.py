@@ -21,6 +21,7 @@ from reducible_train.errors import (
     FileAccessError,
     missing_package,
 )
+from reducible_train.report.places import when
 from reducible_train.report.tables import printable
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def spectra_figure(report: Report, layer: str, ax: Any = None) -> Any:
         positions = _thinned(len(kernel.spectrum), kernel.rank)
         lines += ax.semilogy(positions + 1, _positive(kernel.spectrum[positions]), **style)
         ax.axvline(kernel.rank + 0.5, color=style["color"], linewidth=0.8)
-        names.append(f"before epoch {cut.epoch}, cut to {kernel.rank}")
+        names.append(f"{when(cut.epoch_step)} epoch {cut.epoch}, cut to {kernel.rank}")
     ax.set(xlabel="index", ylabel="singular value")
     ax.set_title(printable(cuts[0][1].path), fontsize="medium", parse_math=False)
     _legend(ax, lines, names)

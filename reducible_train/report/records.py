@@ -129,6 +129,8 @@ class Cut:
         metrics_after: The same, right after it.
         budgets: Of several budgets met at once the value of each, by its measure; `target` is the
             first of them.
+        epoch_step: Training steps of its epoch done before the cut: 0 for one before it; `None`
+            where that is not known, as in files of before.
     """
 
     epoch: int
@@ -145,6 +147,7 @@ class Cut:
     metrics_before: Mapping[str, float] = field(default_factory=dict, hash=False)
     metrics_after: Mapping[str, float] = field(default_factory=dict, hash=False)
     budgets: Mapping[str, float] | None = field(default=None, hash=False)
+    epoch_step: int | None = None
 
 
 @dataclass(frozen=True)

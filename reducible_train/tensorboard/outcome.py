@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from reducible_train.report.analysis import Analysis
+from reducible_train.report.places import when
 from reducible_train.report.records import Cut, KernelRecord, Report, UndoneCut
-from reducible_train.tensorboard import tags as form
 
 # What is told of each kernel in each cut, in this order: a row a kernel keeps it short.
 CUT_COLUMNS = ("path", "rank_before", "rank", "energy", "output_error", "binding", "criterion")
@@ -133,7 +133,7 @@ def sentences(cuts: Sequence[Placed], undone: Sequence[UndoneCut]) -> str:
 def _sentence(cut: Cut, step: int | None) -> str:
     asked: Mapping[str, float] = cut.budgets or {"": cut.target}
     aims = " and ".join(f"{f'{cut.quantity} {m}'.rstrip()} {v:.4g}" for m, v in asked.items())
-    line = f"The cut {form.when(step)} epoch {cut.epoch} to {aims} changed "
+    line = f"The cut {when(step)} epoch {cut.epoch} to {aims} changed "
     line += (
         f"{len(cut.kernels)} kernels: {cut.parameters_before:,} -> {cut.parameters:,} parameters"
     )

@@ -86,21 +86,6 @@ def layer_of(kernel_path: str) -> str:
     return kernel_path.removesuffix("/kernel")
 
 
-BEFORE, WITHIN, EITHER = "before", "in", "before or in"
-
-
-def when(epoch_step: float | None) -> str:
-    """How a cut stands to its epoch, by the steps of it that were done before: a word for texts.
-
-    Example:
-        >>> [f"the cut {when(step)} epoch 3" for step in (0, 20, None)]
-        ['the cut before epoch 3', 'the cut in epoch 3', 'the cut before or in epoch 3']
-    """
-    if epoch_step is None:
-        return EITHER
-    return WITHIN if epoch_step > 0 else BEFORE
-
-
 def metric_tag(name: str) -> str:
     """Tag of a validation metric, such as `reducible/val_accuracy`."""
     return f"reducible/{name}"

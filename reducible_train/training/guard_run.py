@@ -43,7 +43,7 @@ class Cutter(Protocol):
         """True if there is something to do at a time."""
 
     def cut(
-        self, time: float, target_value: TargetValue, *, step: int, training: bool
+        self, time: float, target_value: TargetValue, *, step: int, epoch_step: int, training: bool
     ) -> Cut | None:
         """Bring the model to its targets at a time; `None` if nothing changed."""
 
@@ -327,7 +327,7 @@ class GuardRun:
         self._last_turn = time
         self._cuts.drop_last()
 
-    def act(self, time: float, step: int) -> None:
+    def act(self, time: float, step: int, epoch_step: int = 0) -> None:
         """Cut, if the guard lets it and the controller says so."""
         passed = 0.0 if self._last_turn is None else time - self._last_turn
         self._last_turn = time
@@ -340,9 +340,9 @@ class GuardRun:
         if waits or self._blind or self._is_full:
             self._controller.wait(passed)
         elif self._cutter.due(time, self._controller.target_value):
-            self._cut(time, step, self._reference)
+            self._cut(time, step, epoch_step, self._reference)
 
-    def _cut(self, time: float, step: int, reference: float) -> None:
+    def _cut(self, time: float, step: int, epoch_step: int, reference: float) -> None:
         """Cut; cuts of one epoch are one trial."""
         trial, fresh = self._cuts.newest, False
         if trial is None or trial.accepted:
@@ -350,7 +350,8 @@ class GuardRun:
             history = self._cutter.history
             trial = CutOnTrial(self._bound, snapshot, history, int(time), reference, self._last)
             self._tell_idle(reference)
-        record = self._cutter.cut(time, self._controller.target_value, step=step, training=True)
+        wanted = self._controller.target_value
+        record = self._cutter.cut(time, wanted, step=step, epoch_step=epoch_step, training=True)
         if record is not None:
             if fresh:
                 judged = self._controller.lenience(trial.epoch) is not None

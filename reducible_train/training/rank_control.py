@@ -87,10 +87,10 @@ class RankControl:
         self.guard.go_back(float(epoch))
         self.controller.look(float(epoch))
 
-    def act(self, time: float, step: int, steps_per_epoch: int | None) -> None:
+    def act(self, time: float, step: int, epoch_step: int, steps_per_epoch: int | None) -> None:
         """Cut, if it is time."""
         before = len(self.compression.history.cuts)
-        self.guard.act(time, step)
+        self.guard.act(time, step, epoch_step)
         if len(self.compression.history.cuts) > before:
             self._aids.after_cut(steps_per_epoch)
 
@@ -133,7 +133,8 @@ class RankControl:
         self.guard.close(float(epoch + 1))
         if self.compression.history.is_grown:  # stopped before the cut that would take it back
             value = self.controller.target_value
-            self.compression.cut(float(epoch), value, step=step, training=True)
+            time = float(epoch)
+            self.compression.cut(time, value, step=step, epoch_step=None, training=True)
         with as_left:
             self.compression.answers.close(self.compression.history.cuts)
             self.diverged = lost_numbers(self.compression.model) or self.compression.answers.lost

@@ -150,9 +150,9 @@ class TrainingRun:
             self.control.open(clock.epoch)
             self._listeners.look(self.control)
         if clock.is_turn(opens=opens):
-            self._act(clock.take_turn(batch))
+            self._act(clock.take_turn(batch), batch)
         elif self._postponed is not None and (opens or self._is_awaited()):
-            self._act(self._postponed)
+            self._act(self._postponed, batch)
         if opens:
             self.control.learn(self.sampling.enough)
             end = schedule_end(self.settings, clock.epochs, self.control.began)
@@ -168,7 +168,7 @@ class TrainingRun:
             named = shortened(", ".join(f"{path} (rank {r})" for path, r in ranks.items()), 300)
             _keras.note_failure(self.model, _AFTER_CUT.format(self.clock.step, named))
 
-    def _act(self, time: float) -> None:
+    def _act(self, time: float, batch: int) -> None:
         """Cut, if it is time to and the criterion can judge; else once it can."""
         self.clock.looked = time
         self.control.learn(self.sampling.enough)
@@ -179,7 +179,7 @@ class TrainingRun:
             return
         clock = self.clock
         try:
-            self.control.act(time, clock.step, clock.steps_per_epoch)
+            self.control.act(time, clock.step, batch, clock.steps_per_epoch)
         except SpectrumError as error:
             loss = "" if self._loss is None else f" (loss {self._loss:.4g} in the last)"
             raise SpectrumError(

@@ -35,9 +35,10 @@ class Unguarded:
         """What the reader of a report should know."""
         return [] if self._controller.note is None else [self._controller.note]
 
-    def act(self, time: float, step: int) -> None:
+    def act(self, time: float, step: int, epoch_step: int = 0) -> None:
         """Cut as far as the controller says."""
-        self._cutter.cut(time, self._controller.target_value, step=step, training=True)
+        wanted = self._controller.target_value
+        self._cutter.cut(time, wanted, step=step, epoch_step=epoch_step, training=True)
 
     def see_loss(self, logs: Mapping[str, Any] | None, epoch: int) -> None:
         """A loss undoes nothing."""

@@ -431,6 +431,29 @@ def test_inspect_tells_what_cuts_did_to_the_answers(tmp_path):
     assert "loss 0.5 before the cut, 1 right after it, 0.625 at the end" in told
 
 
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([(1, 0), (2, 0)], "before epochs 1, 2"),
+        ([(1, 0), (1, 4), (2, 7)], "before epoch 1, in epochs 1, 2"),
+        ([(1, None)], "before or in epoch 1"),  # in files of before
+    ],
+)
+def test_inspect_tells_whether_cuts_were_before_epochs_or_within_them(steps, told, tmp_path):
+    cuts = tuple(
+        Cut(epoch, 9, "budget", 0.5, (), 700, 300, {}, epoch_step=step) for epoch, step in steps
+    )
+    plain = Report(700, 300, 2800, 1200, 1400, 600, (), cuts).to_dict()
+    for cut in plain["cuts"]:
+        if cut["epoch_step"] is None:
+            del cut["epoch_step"]
+    path = tmp_path / "m.reducible"
+    write_container(path, {"report": plain}, [("a", np.zeros(2, "float32"))])
+    expected = f"cuts: {len(cuts)}, {told} (counted from 0)\n"
+    assert expected in run("inspect", path).output
+    assert Report.from_dict(plain).cuts == cuts
+
+
 def test_inspect_prints_json_for_programs(compact):
     told = json.loads(run("inspect", compact, "--json").stdout)
     assert told["bytes"] == compact.stat().st_size

@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -98,6 +99,15 @@ def test_spectra_are_drawn_with_the_cuts(figure_of):
     edges = sorted(line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 2)
     assert edges == [8.5, 20.5]
     assert figure_of(report_of().plot_spectra("two/words/kernel")).axes
+
+
+@pytest.mark.parametrize(("step", "word"), [(0, "before"), (5, "in"), (None, "before or in")])
+def test_the_legend_of_spectra_tells_where_in_its_epoch_a_cut_was(step, word, figure_of):
+    report = report_of()
+    cuts = tuple(replace(cut, epoch_step=step) for cut in report.cuts)
+    (ax,) = figure_of(replace(report, cuts=cuts).plot_spectra(HOSTILE)).axes
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == [f"{word} epoch 1, cut to 20", f"{word} epoch 3, cut to 8"]
 
 
 def test_spectra_of_any_number_of_cuts_are_drawn(figure_of):

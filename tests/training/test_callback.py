@@ -139,6 +139,11 @@ def test_a_cadence_in_steps_cuts_within_an_epoch(steps_per_execution):
     model.fit(x, y, batch_size=8, epochs=2, callbacks=[scheduler], verbose=0)
     steps = [cut.step for cut in scheduler.report.cuts]
     assert steps == [0, 4, 8]
+    assert [(cut.epoch, cut.epoch_step) for cut in scheduler.report.cuts] == [
+        (0, 0),
+        (0, 4),
+        (1, 0),
+    ]
     assert [cut.kernels[0].rank for cut in scheduler.report.cuts] == [12, 8, 4]
 
 

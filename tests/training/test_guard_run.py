@@ -77,7 +77,7 @@ class Cutter:
     def due(self, time, target_value):
         return target_value(self.goal, time) != (self.history or [1.0])[-1]
 
-    def cut(self, time, target_value, *, step, training):
+    def cut(self, time, target_value, *, step, epoch_step, training):
         value, before = target_value(self.goal, time), self.model.size
         if value >= before:
             return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from reducible_train.report.places import EITHER
 from reducible_train.settings.metric_names import direction_by_name
-from reducible_train.tensorboard import tags as form
 
 
 def main_metric(names: Iterable[str], monitor: str = "") -> str | None:
@@ -64,14 +64,14 @@ def costliest(costs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def when_of(cuts: Iterable[Mapping[str, Any]], at: int) -> str:
-    """The word of `tags.when` for all cuts of an epoch; if they differ, the one that holds for all.
+    """The word of `when` for all cuts of an epoch; if they differ, the one that holds for all.
 
     Example:
         >>> when_of([{"at": 3, "when": "before"}, {"at": 4, "when": "in"}], 4), when_of([], 4)
         ('in', 'before or in')
     """
     words = {each["when"] for each in cuts if each["at"] == at}
-    return str(words.pop()) if len(words) == 1 else form.EITHER
+    return str(words.pop()) if len(words) == 1 else EITHER
 
 
 def is_part(cut: Mapping[str, Any], undone: Mapping[str, Any]) -> bool:

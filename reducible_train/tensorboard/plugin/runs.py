@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from reducible_train.errors import FormatError
+from reducible_train.report.places import when
 from reducible_train.settings.metric_names import is_fraction_by_name
 from reducible_train.tensorboard import tags as form
 from reducible_train.tensorboard.plugin.advice import advice
@@ -331,7 +332,7 @@ def _cuts(read: _Read) -> list[dict[str, Any]]:
     """Every cut that stood at the end of its epoch, with its step (`at`)."""
     return [
         _in_common(cut, at, ("output_error", "epoch_step"))
-        | {"when": form.when(number(cut.get("epoch_step")))}
+        | {"when": when(number(cut.get("epoch_step")))}
         | {side: numbers(cut.get(side)) for side in ("metrics_before", "metrics_after")}
         | {"kernels": _kernels_of(cut, told)}
         for told, cut, at in _decided(read, "cuts")
