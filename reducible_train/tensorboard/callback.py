@@ -20,7 +20,6 @@ from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report,
 from reducible_train.tensorboard import events, hparams, measured
 from reducible_train.tensorboard import outcome as told
 from reducible_train.tensorboard import tags as form
-from reducible_train.tensorboard.steps import EpochSteps
 
 _LAYOUT = {
     "Size and quality": {
@@ -137,7 +136,6 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._offset = 0  # from epoch to step
         self._cuts: tuple[Cut, ...] = ()  # already written
         self._undone = 0  # how many of those that were undone
-        self._steps = EpochSteps()
         self._metrics: dict[str, None] = {}  # names seen, in their order
         self._ranks: Ranks = ()  # those written last
         self._logs: dict[Ranks, Mapping[str, Any]] = {}  # of the last epoch at each ranks
@@ -156,7 +154,6 @@ class RankTensorBoard(keras.callbacks.Callback):
                 "among its callbacks. Write model.fit(callbacks=[scheduler, "
                 "RankTensorBoard(scheduler, log_dir)])."
             )
-        self._steps = EpochSteps()
         log_dir = os.fspath(getattr(self.log_dir, "log_dir", self.log_dir))
         folder = os.path.join(log_dir, form.RUN)
         _check_folder(log_dir, folder)
@@ -165,12 +162,6 @@ class RankTensorBoard(keras.callbacks.Callback):
         if folder != self._asked:
             self._asked = self._folder = folder
             self._last_step = -1
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._steps.begin_epoch(epoch)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._steps.end_step(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         report = self._report()
@@ -216,14 +207,13 @@ class RankTensorBoard(keras.callbacks.Callback):
         """For the tab and, in words, for the text dashboard; nothing if nothing was decided."""
         if not cuts and not undone:
             return
-        placed = [(cut, self._steps.before(cut)) for cut in cuts]
         yield events.json_text(
             form.DECISIONS,
-            form.to_json(told.decisions(epoch, placed, undone)),
+            form.to_json(told.decisions(epoch, cuts, undone)),
             form.PLUGIN_NAME,
             "The cuts of this epoch, and those that were undone in it.",
         )
-        words = told.sentences(placed, undone)
+        words = told.sentences(cuts, undone)
         yield events.text(form.CUTS, words, "The cuts of this epoch, and those undone in it.")
 
     def _outcome_value(self, report: Report, **more: Any) -> events.Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any
 
 from reducible_train.report.analysis import Analysis
 from reducible_train.report.places import when
@@ -101,39 +101,35 @@ def _directions(metrics: Iterable[str], scheduler: Any, guard: Any) -> dict[str,
     return {name: 1 if way == "up" else -1 for name, way in told.items() if way is not None}
 
 
-# A cut, and the steps of its epoch that were done before it, if that is known.
-Placed: TypeAlias = tuple[Cut, int | None]
-
-
-def decisions(epoch: int, cuts: Sequence[Placed], undone: Sequence[UndoneCut]) -> dict[str, Any]:
+def decisions(epoch: int, cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> dict[str, Any]:
     """What was decided in one epoch: the cuts made, and those of before that were undone."""
     return {
         "epoch": epoch,
         "columns": CUT_COLUMNS,
-        "cuts": [_cut(cut) | {"epoch_step": step} for cut, step in cuts],
+        "cuts": [_cut(cut) for cut in cuts],
         "undone": [asdict(each) for each in undone],
     }
 
 
 def _cut(cut: Cut) -> dict[str, Any]:
-    names = ("epoch", "step", "quantity", "target", "parameters_before", "parameters")
+    names = ("epoch", "step", "epoch_step", "quantity", "target", "parameters_before", "parameters")
     more = ("output_error", "metrics_before", "metrics_after", "budgets")
     told = {name: getattr(cut, name) for name in (*names, *more)}
     rows = [[getattr(kernel, name) for name in CUT_COLUMNS] for kernel in cut.kernels]
     return told | {"kernels": rows}
 
 
-def sentences(cuts: Sequence[Placed], undone: Sequence[UndoneCut]) -> str:
+def sentences(cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> str:
     """The same in words, as a Markdown list."""
-    lines = [_sentence(cut, step) for cut, step in cuts]
+    lines = [_sentence(cut) for cut in cuts]
     lines += [f"**Undone.** {each}" for each in undone]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _sentence(cut: Cut, step: int | None) -> str:
+def _sentence(cut: Cut) -> str:
     asked: Mapping[str, float] = cut.budgets or {"": cut.target}
     aims = " and ".join(f"{f'{cut.quantity} {m}'.rstrip()} {v:.4g}" for m, v in asked.items())
-    line = f"The cut {when(step)} epoch {cut.epoch} to {aims} changed "
+    line = f"The cut {when(cut.epoch_step)} epoch {cut.epoch} to {aims} changed "
     line += (
         f"{len(cut.kernels)} kernels: {cut.parameters_before:,} -> {cut.parameters:,} parameters"
     )

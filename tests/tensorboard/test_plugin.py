@@ -69,11 +69,8 @@ def test_several_cuts_of_an_epoch_that_are_undone_at_once_are_all_told_so(tmp_pa
     assert any("before or in epoch 1, went to 500 parameters" in each for each in found["advice"])
 
 
-@pytest.mark.parametrize(
-    "how", [{"first": 1, "steps": 20}, {"steps": 0}], ids=["it goes on", "no steps"]
-)
-def test_where_nobody_knows_a_cut_is_before_or_in_its_epoch(tmp_path, how):
-    fit_within(tmp_path, **how)
+def test_where_nobody_knows_a_cut_is_before_or_in_its_epoch(tmp_path):
+    fit_within(tmp_path, known=False)
     found = run_answer(logs_of(tmp_path), "reducible")
     assert {each["when"] for each in found["cuts"]} == {"before or in"}
     assert set(found["when"].values()) == {"before or in"}

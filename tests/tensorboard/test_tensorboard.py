@@ -116,21 +116,21 @@ class Within(Scripted):
 
     kept_epoch = 1
 
-    def __init__(self):
+    def __init__(self, *, known: bool = True):
         super().__init__([])
-        self.made, self.taken = 0, ()
+        self.made, self.taken, self.known = 0, (), known
         self.planned = (
             self.planned_cut(1, 10, "d1", 100, "frobenius", 900, 700),
             self.planned_cut(1, 14, "d2", 90, "activation", 700, 500),
             self.planned_cut(2, 25, "d1", 40, "activation", 500, 300),
         )
 
-    @staticmethod
-    def planned_cut(epoch, step, name, rank, criterion, before, after):
+    def planned_cut(self, epoch, step, name, rank, criterion, before, after):
         kernel = KernelCut(
             f"net/{name}/kernel", SHAPE, None, rank, 0.5, 0.1, "", np.linspace(5, 1, 600), criterion
         )
-        return Cut(epoch, step, "budget", 0.3, (kernel,), before, after, {})
+        done = step - 10 * epoch if self.known else None
+        return Cut(epoch, step, "budget", 0.3, (kernel,), before, after, {}, epoch_step=done)
 
     def go_on(self, epoch: int) -> None:
         """To the end of an epoch."""
@@ -148,16 +148,13 @@ class Within(Scripted):
         return Report(900, 300, 4, 4, 200, 100, tuple(kernels), self.cuts, (), self.taken)
 
 
-def fit_within(folder: Path, first: int = 0, steps: int = 10) -> None:
-    """Logs of a fit of three epochs that cuts as `Within` does."""
-    scheduler = Within()
+def fit_within(folder: Path, *, known: bool = True) -> None:
+    """Logs of a fit of three epochs that cuts as `Within` does, and tells where, if it is known."""
+    scheduler = Within(known=known)
     board = RankTensorBoard(scheduler, folder)
     board.on_train_begin()
-    for epoch in range(first, 3):
-        board.on_epoch_begin(epoch)
+    for epoch in range(3):
         scheduler.go_on(epoch)
-        for batch in range(steps):
-            board.on_train_batch_end(batch)
         board.on_epoch_end(epoch, {"val_accuracy": 0.9 - 0.1 * epoch})
     board.on_train_end()
 

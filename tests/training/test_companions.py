@@ -641,7 +641,7 @@ def test_a_backup_of_other_callbacks_or_another_random_layer_is_refused(tmp_path
 
 def _facts(cut):
     kernels = [(k.path, k.rank_before, k.rank, k.energy, k.spectrum.tolist()) for k in cut.kernels]
-    return cut.epoch, cut.step, cut.target, cut.parameters, kernels
+    return cut.epoch, cut.step, cut.epoch_step, cut.target, cut.parameters, kernels
 
 
 def test_a_backup_of_something_else_is_refused_and_the_model_left(tmp_path):
