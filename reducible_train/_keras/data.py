@@ -23,6 +23,8 @@ from reducible_train._keras.nested import arrays_in, map_arrays
 from reducible_train._keras.values import host_float, host_value, is_symbolic
 from reducible_train.linalg.weighting import aligned, of_samples
 
+_REPLACED = ("activation", "call")  # attributes of a layer that is observed
+
 
 @contextlib.contextmanager
 def observing(
@@ -91,22 +93,22 @@ def observing(
                 tell(layer, given, told, step)
             return result
 
+        undo.append((layer, {n: vars(layer)[n] for n in _REPLACED if n in vars(layer)}))
         layer.__dict__["call"] = call
         if activation is not None and watch is not None and not is_cell(layer):
             layer.__dict__["activation"] = activated
-            undo.append((layer, activation))
 
-    undo: list[tuple[Any, Any]] = []
+    undo: list[tuple[Any, dict[str, Any]]] = []
     with stepwise([each for _, each in walk(model)], layers) as present:
         try:
             for layer in layers:
                 observe(layer, present)
             yield
         finally:
-            for layer in layers:
-                layer.__dict__.pop("call", None)
-            for layer, activation in undo:
-                layer.__dict__["activation"] = activation
+            for layer, own in undo:
+                for name in _REPLACED:
+                    layer.__dict__.pop(name, None)
+                layer.__dict__.update(own)
 
 
 def _taken(value: Any, having: np.ndarray) -> Any:

@@ -132,6 +132,15 @@ def has_call(model: Any) -> bool:
     return type(model).call is not keras.Model.call
 
 
+def replaced_calls(model: Any) -> list[str]:
+    """Paths of a model and of its layers that have another function in place of their `call`.
+
+    No configuration tells of it.
+    """
+    parts = [(model.name, model), *walk(model)]
+    return [path for path, layer in parts if "call" in vars(layer)]
+
+
 def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
     """Throw away compiled train, test and predict functions that hold dead variables.
 

@@ -59,7 +59,11 @@ def check_savable(model: Any) -> WayBack:
         return _other_dtype(model, other) or _other_order(model, other)
 
     filing = tuple(path for path, layer in beside.items() if _keras.keeps_files(layer))
-    back = replace(way_back(model, len(stored), misfits), left_out=filing)
+    back = replace(
+        way_back(model, len(stored), misfits),
+        left_out=filing,
+        replaced=tuple(_keras.replaced_calls(model)),
+    )
     _refuse(model, problems)
     header = {"keras_config": back.config, "model": described(model, back), "plan": plan}
     header_bytes(Header(header, ()))  # refuses what is too long

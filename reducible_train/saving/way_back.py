@@ -34,6 +34,7 @@ class WayBack:
         tried: False if it was not built, for want of an object.
         left_out: Paths of layers beside a graph that keep files of their own, which no compact
             file holds.
+        replaced: Paths of layers that have another function in place of their `call`, likewise.
     """
 
     config: dict[str, Any] | None
@@ -41,6 +42,7 @@ class WayBack:
     reason: str | None = None
     tried: bool = True
     left_out: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     @property
     def loads_with(self) -> str:
@@ -55,11 +57,14 @@ class WayBack:
     @property
     def needs_more(self) -> bool:
         """True if `load_model(path)` alone will not do."""
-        return self.config is None or bool(self.custom_objects or self.left_out)
+        return self.config is None or bool(self.custom_objects or self.left_out or self.replaced)
 
     def __str__(self) -> str:
         named = ", ".join(map(repr, self.left_out))
         less = f" What {named} keeps in files of its own is not in it." if named else ""
+        if self.replaced:
+            calls = ", ".join(map(repr, self.replaced))
+            less += f" The function in place of `call` of {calls} is not in it: set it again."
         if self.config is None:
             return (
                 f"load_model cannot build the model again: {self.reason} Build it by its own "

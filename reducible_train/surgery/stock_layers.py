@@ -40,7 +40,7 @@ def to_stock_layers(model: Any) -> Any:
         SurgeryError: The model is not built; a factorised layer stands where no two can
             take its place (in a subclassed model, in a layer that makes its own layers,
             in a recurrent cell); a layer cannot be copied; or the model has a `predict` or a
-            `predict_step` of its own.
+            `predict_step` of its own, or a layer whose `call` was replaced.
 
     Example:
         >>> import keras
@@ -69,6 +69,14 @@ def to_stock_layers(model: Any) -> Any:
             f"{type(model).__name__} with a predict or predict_step of its own, which no stock "
             f"model has. Write its layers alone, with to_stock_layers(keras.Model(model.{ends})), "
             "and do the rest there."
+        )
+    replaced = _keras.replaced_calls(model)
+    if replaced:
+        raise SurgeryError(
+            f"The layers of model '{model.name}' must compute what their classes do. Received: "
+            f"{', '.join(map(repr, replaced))} with another function in place of `call`, which no "
+            "stock layer has. Export the model instead: model.export keeps the factors, and what "
+            "is computed."
         )
     rebuild = _Rebuild({layer.name for _, layer in _keras.walk(model)})
     made = rebuild.layers(model)[-1]

@@ -11,6 +11,7 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import Latency, _keras, factorize
+from reducible_train._keras.data import observing
 from reducible_train.layers import find_kernels
 from reducible_train.selection.calibration import samples_of
 from reducible_train.selection.costs.latency import LatencyCosts
@@ -311,3 +312,13 @@ def test_what_a_call_on_values_compiles_still_counts_after_it():
     assert id(layer.inner.kernel) in read
     layer(x)
     assert float(layer.calls) == 1
+
+
+def test_a_call_that_was_replaced_stays_so_after_a_look():
+    model = zoo.sequential()
+    layer = model.get_layer("first")
+    replaced = layer.call = lambda x, original=layer.call: 2 * original(x)
+    with observing(model, [layer], None, watch=lambda output: output):
+        assert vars(layer)["call"] is not replaced
+    assert vars(layer)["call"] is replaced
+    assert layer.activation is zoo.sequential().get_layer("first").activation

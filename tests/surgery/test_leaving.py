@@ -275,6 +275,22 @@ def test_a_model_with_predictions_of_its_own_is_refused(kind, name):
     np.testing.assert_allclose(zoo.outputs(stock, x), zoo.outputs(model, x), atol=ROUND_OFF)
 
 
+@pytest.mark.parametrize("name", ["wide", "whole"])
+def test_a_model_of_which_a_call_was_replaced_is_refused(name):
+    model = keras.Sequential(
+        [keras.Input((24,)), keras.layers.Dense(24, name="wide"), keras.layers.Dense(3)],
+        name="whole",
+    )
+    factorize(model, rank=4)
+    layer = model if name == "whole" else model.get_layer(name)
+    original = layer.call
+    layer.call = lambda *given, **named: 2 * original(*given, **named)
+    with pytest.raises(SurgeryError, match=f"Received: '{name}' with another function"):
+        to_stock_layers(model)
+    del layer.call
+    assert to_stock_layers(model).count_params() == model.count_params()
+
+
 def test_a_step_of_training_of_its_own_stays_behind():
     class Stepping(keras.Model):
         def train_step(self, data):

@@ -8,6 +8,7 @@ import json
 import random
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -640,6 +641,23 @@ def test_a_look_ahead_changes_nothing():
     assert int(L.Dense(2).name.rpartition("_")[2]) == int(first.rpartition("_")[2] or 0) + 1
     for one, two in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_call_that_was_replaced_is_told_of(tmp_path):
+    model = stack(L.Dense(16, name="a"), L.Dense(16, name="b"))
+    factorize(model, rank=3)
+    layer, x = model.get_layer("a"), np.ones((2, 16), "float32")
+    original = layer.call
+    layer.call = lambda x: 2 * original(x)
+    told = r"use load_model\(path\)\. The function in place of `call` of 'a' is not in it"
+    with pytest.warns(UserWarning, match=told):
+        save_model(model, tmp_path / "model.reducible")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        del layer.call
+        save_model(model, tmp_path / "model.reducible")
+    loaded = load_model(tmp_path / "model.reducible")
+    np.testing.assert_allclose(zoo.outputs(loaded, x), zoo.outputs(model, x), rtol=1e-6)
 
 
 def test_a_large_model_is_looked_at_without_memory(monkeypatch):
