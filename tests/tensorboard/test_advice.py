@@ -141,6 +141,10 @@ def analysed(value):
             run(undone=[UNDONE], outcome=run()["outcome"] | {"guard": "Guard(max_drop=None)"}),
             "give the guard a limit that is easier to meet or a longer patience.",
         ),
+        (
+            run(undone=[UNDONE], outcome=run()["outcome"] | {"shortfall": "Give it more tries."}),
+            "The guard has undone 1 cut.",
+        ),
         (uncut(dense=True, asks=False), "Nothing was cut in this run: it is a dense one"),
         (uncut(asks=False, done=False), "once it has ended, it is a dense one."),
         (uncut(), "Nothing was cut in this run, though that was asked for."),

@@ -175,10 +175,11 @@ def _undone(run: Run) -> Iterator[str]:
             f"{which}, went to {last['parameters']:,.0f} parameters; "
             f"{last['parameters_before']:,.0f} is what it has let pass."
         )
-    guard = run["outcome"].get("guard") or ""
-    bound = "limit" if "max_drop=None" in guard else "max_drop"
-    more = "a limit that is easier to meet" if bound == "limit" else "a larger max_drop"
-    yield " ".join([*lines, f"Train for longer, or give the guard {more} or a longer patience."])
+    if not run["outcome"].get("shortfall"):  # which says itself what helps
+        guard = run["outcome"].get("guard") or ""
+        more = "a limit that is easier to meet" if "max_drop=None" in guard else "a larger max_drop"
+        lines.append(f"Train for longer, or give the guard {more} or a longer patience.")
+    yield " ".join(lines)
 
 
 def _room(run: Run) -> Iterator[str]:
