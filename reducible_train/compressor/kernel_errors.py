@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reducible_train.layers import Kernel
-from reducible_train.linalg.moments import Counts, Moments, product
+from reducible_train.linalg.moments import Counts, Moments, Variances, product
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.rank_choice import RankChoice
 
@@ -26,17 +26,19 @@ def kernel_output_error(choice: RankChoice) -> float | None:
         choice: What becomes of the kernel, which is as it was.
 
     Returns:
-        The error; `None` where the data tells nothing, or outputs have no variance.
+        The error; `None` where the data tells nothing, or variances alone, which say nothing of
+        what inputs add up to, or outputs have no variance.
     """
     kernel, split = choice.compressible.kernel, choice.factorization.split
-    if choice.statistics is None:
+    known = choice.statistics or ()
+    if not known or any(isinstance(each.inputs, Variances) for each in known):
         return None
     absorbed = choice.means is not None and choice.parts.weighted
     before = [each.astype(np.float64) for each in kernel.matrices(split)]
     gone = _difference(before, choice.parts.factors(choice.rank))
     lost = spread = 0.0
     old, new = _in_usual_split(kernel, split, before), _in_usual_split(kernel, split, gone)
-    for w, d, seen in zip(old, new, choice.statistics, strict=True):
+    for w, d, seen in zip(old, new, known, strict=True):
         lost += _squared(d, seen, centred=absorbed)
         spread += _squared(w, seen, centred=True)
     return lost / spread if spread > 0 else None

@@ -22,7 +22,7 @@ class Metric:
     Args:
         inputs: `A (m, m)`, symmetric, positive definite; `(m,)` if it is diagonal; `Thin` where few
             vectors tell it; `None` for the identity.
-        outputs: `G (n, n)`, likewise, but for the diagonal.
+        outputs: `G (n, n)`, likewise.
         block_gram: `L (p, p)`, likewise, for columns that are `p` blocks: the weight of the outputs
             is then the Kronecker product of `L` and `G (n / p, n / p)`.
         refit: What fits factors to more than that is known of such inputs, if there is more.
@@ -58,7 +58,7 @@ class Metric:
             if weight is None:
                 continue
             wanted = (size // blocks,) * 2 if name == "outputs" else (size, size)
-            if weight.shape != wanted and not (name == "inputs" and weight.shape == (size,)):
+            if weight.shape not in (wanted, wanted[:1]):
                 raise ArgumentError(
                     f"The weight of the {name} must fit the kernel: shape {wanted}. "
                     f"Received: shape {weight.shape}. Collect the statistics of this kernel."

@@ -1,6 +1,7 @@
 """Streaming moments: the mean and the second moments of vectors that pass by, a batch at a time.
 
 Of vectors that are a single 1 among zeros, as those that choose a row of a table, counts say all.
+Of vectors too long for a matrix of moments, the variances say what each number of them weighs.
 
 Batches are merged pairwise and centred, so that a large mean does not eat the digits of a small
 spread. Everything is float64, whatever comes in.
@@ -61,25 +62,8 @@ class Moments:
             ArgumentError: Not a matrix, or one without entries.
             SpectrumError: Entries are NaN or infinite.
         """
-        checked = np.asarray(rows, dtype=np.float64)
-        if checked.ndim != 2 or not checked.size:
-            raise ArgumentError(
-                "Moments are of the rows of a matrix, at least one. "
-                f"Received: shape={checked.shape}. Flatten positions into rows first."
-            )
-        bad = checked.size - int(np.isfinite(checked).sum())
-        if bad:
-            raise SpectrumError(
-                f"Vectors must be finite to have moments. Received: {bad} of {checked.size} "
-                "numbers NaN or infinite. Look for them in the data, or find out where training "
-                "diverged."
-            )
-        if weights is None:
-            mean = checked.mean(axis=0)
-            return cls(len(checked), mean, _smaller(checked - mean))
-        shares = np.asarray(weights, dtype=np.float64)
-        mean = np.average(checked, axis=0, weights=shares)
-        return cls(float(shares.sum()), mean, _smaller(np.sqrt(shares)[:, None] * (checked - mean)))
+        count, mean, centred = _centred(rows, weights)
+        return cls(count, mean, _smaller(centred))
 
     def merged(self, other: Moments) -> Moments:
         """The moments of the vectors of both.
@@ -87,15 +71,7 @@ class Moments:
         Raises:
             ArgumentError: Their vectors differ in length.
         """
-        if self.mean.shape != other.mean.shape:
-            raise ArgumentError(
-                "Moments can be merged if their vectors have one length. Received: lengths "
-                f"{len(self.mean)} and {len(other.mean)}. Keep one for each kernel."
-            )
-        count = self.count + other.count
-        apart = other.mean - self.mean
-        between = apart * np.sqrt(self.count * other.count / count)
-        mean = self.mean + apart * (other.count / count)
+        count, mean, between = _joined(self, other)
         if len(self.spread) + len(other.spread) + 1 < len(mean):
             return Moments(count, mean, np.vstack([self.spread, other.spread, between]))
         scatter = self.scatter + other.scatter
@@ -160,6 +136,97 @@ def product(left: Array, right: Array | None = None) -> Array:
 def _smaller(centred: Array) -> Array:
     """Centred vectors, or the sum of their products with themselves, whichever is smaller."""
     return centred if centred.shape[0] < centred.shape[1] else centred.T @ centred
+
+
+@dataclass(frozen=True, eq=False)
+class Variances:
+    """Count, mean and centred squares of vectors of length `k`: the diagonal of their moments.
+
+    Args:
+        count: As of `Moments`.
+        mean: `(k,)`.
+        squares: `(k,)`, the sum of `w (x - mean)^2` over the vectors `x`, of weight `w`.
+
+    Example:
+        >>> first, second = Variances.of([[0.0], [2.0]]), Variances.of([[4.0]])
+        >>> both = first.merged(second)
+        >>> both.count, both.mean, both.covariance.round(3)
+        (3, array([2.]), array([2.667]))
+    """
+
+    count: float
+    mean: Array
+    squares: Array
+
+    @classmethod
+    def of(cls, rows: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Variances:
+        """Those of the rows of a matrix `(rows, k)`; as `Moments.of`."""
+        count, mean, centred = _centred(rows, weights)
+        return cls(count, mean, (centred**2).sum(axis=0))
+
+    def merged(self, other: Variances) -> Variances:
+        """Those of the vectors of both; as `Moments.merged`."""
+        count, mean, between = _joined(self, other)
+        return Variances(count, mean, self.squares + other.squares + between**2)
+
+    def is_zero(self, *, centred: bool) -> bool:
+        """True where `weight` is: vectors of 0, or all the same."""
+        return not (self.squares.any() or (self.mean.any() and not centred))
+
+    def weight(self, *, centred: bool) -> Array:
+        """`(k,)`: `covariance`, or `second_moment` if not centred."""
+        return self.covariance if centred else self.second_moment
+
+    @property
+    def covariance(self) -> Array:
+        """The diagonal of `E[(x - mean)^T (x - mean)]`, `(k,)`."""
+        return self.squares / self.count
+
+    @property
+    def second_moment(self) -> Array:
+        """The diagonal of `E[x^T x]`, `(k,)`, not centred."""
+        return self.covariance + self.mean**2
+
+
+def _centred(rows: npt.ArrayLike, weights: npt.ArrayLike | None) -> tuple[float, Array, Array]:
+    """Count and mean of the rows of a matrix, and these less it, times the roots of their weights.
+
+    Raises:
+        ArgumentError: Not a matrix, or one without entries.
+        SpectrumError: Entries are NaN or infinite.
+    """
+    checked = np.asarray(rows, dtype=np.float64)
+    if checked.ndim != 2 or not checked.size:
+        raise ArgumentError(
+            "Moments are of the rows of a matrix, at least one. "
+            f"Received: shape={checked.shape}. Flatten positions into rows first."
+        )
+    bad = checked.size - int(np.isfinite(checked).sum())
+    if bad:
+        raise SpectrumError(
+            f"Vectors must be finite to have moments. Received: {bad} of {checked.size} "
+            "numbers NaN or infinite. Look for them in the data, or find out where training "
+            "diverged."
+        )
+    if weights is None:
+        mean = checked.mean(axis=0)
+        return len(checked), mean, checked - mean
+    shares = np.asarray(weights, dtype=np.float64)
+    mean = np.average(checked, axis=0, weights=shares)
+    return float(shares.sum()), mean, np.sqrt(shares)[:, None] * (checked - mean)
+
+
+def _joined(one: Moments | Variances, other: Moments | Variances) -> tuple[float, Array, Array]:
+    """Count and mean of the vectors of both, and what lies between their means, as one more."""
+    if one.mean.shape != other.mean.shape:
+        raise ArgumentError(
+            "Moments can be merged if their vectors have one length. Received: lengths "
+            f"{len(one.mean)} and {len(other.mean)}. Keep one for each kernel."
+        )
+    count = one.count + other.count
+    apart = other.mean - one.mean
+    between = apart * np.sqrt(one.count * other.count / count)
+    return count, one.mean + apart * (other.count / count), between
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,8 @@ class Refit:
         seen: The inputs.
         centred: True if only their spread counts.
         ridge: Fraction of the mean eigenvalue of their moment that is added to all of them.
-        outputs: `G (n, n)`, what errors of the outputs weigh; left out, all alike.
+        outputs: `G (n, n)`, or its diagonal `(n,)`, what errors of the outputs weigh; left out, all
+            alike.
 
     Example:
         >>> from reducible_train.linalg.moments import Moments
@@ -89,7 +90,8 @@ class _Fit:
 
     def left_for(self, left: Array, right: Array) -> Array:
         """A better `U` for a `V (r, p, n)`, from one that is there."""
-        weighed = right if self.outputs is None else right @ self.outputs
+        weights = np.ones(right.shape[-1]) if self.outputs is None else self.outputs
+        weighed = right * weights if weights.ndim == 1 else right @ weights
         core = np.tensordot(weighed, right, axes=([2], [2]))  # (r, p, r, p)
         undo = self._undone_by_product(core)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.moments import Moments, Variances
 from reducible_train.linalg.roots import Array, raised
 
 
@@ -33,7 +33,7 @@ class Separated:
     same but for a factor, as of `x_w = a_w b` with `a` independent of `b`.
 
     Args:
-        whole: Moments of the inputs.
+        whole: Moments of the inputs; or variances, by which no two numbers have anything in common.
         shape: Lengths of the axes of an input.
         pieces: Which of these axes number the pieces.
 
@@ -45,7 +45,7 @@ class Separated:
                [1., 1.]]))
     """
 
-    whole: Moments
+    whole: Moments | Variances
     shape: tuple[int, ...]
     pieces: tuple[int, ...]
 
@@ -56,12 +56,12 @@ class Separated:
 
     @property
     def covariance(self) -> Array:
-        """Of a piece, `(m, m)`, the mean over the pieces."""
+        """Of a piece, `(m, m)`, the mean over the pieces; `(m,)` of variances."""
         return self._of_a_piece(self.whole.covariance)
 
     @property
     def second_moment(self) -> Array:
-        """Of a piece, not centred, `(m, m)`, the mean over the pieces."""
+        """Of a piece, not centred, the same."""
         return self._of_a_piece(self.whole.second_moment)
 
     def weight(self, *, centred: bool) -> Array:
@@ -72,13 +72,16 @@ class Separated:
         """How much the pieces have in common, `(p, p)`, the mean of its diagonal 1."""
         moment = self.whole.covariance if centred else self.whole.second_moment
         # Over the numbers within pieces: E[x_v . x_w] for each two of them.
-        found = np.trace(self._blocks(moment), axis1=1, axis2=3)
+        if moment.ndim == 1:
+            found = np.diag(self._pieces(moment).sum(axis=1))
+        else:
+            found = np.trace(self._blocks(moment), axis1=1, axis2=3)
         trace = float(np.trace(found))
         block_gram: Array = found * (len(found) / trace) if trace > 0 else np.eye(len(found))
         return block_gram
 
     def blocks(self, *, centred: bool, ridge: float = 0.0) -> Array:
-        """The moment itself, `(p, m, p, m)`: of each two pieces, not of a product.
+        """The moment itself, `(p, m, p, m)`, of each two pieces, which variances do not tell.
 
         Args:
             centred: As in `weight`.
@@ -88,6 +91,9 @@ class Separated:
         return self._blocks(raised(moment, ridge * float(np.trace(moment)) / len(moment)))
 
     def _of_a_piece(self, moment: Array) -> Array:
+        if moment.ndim == 1:
+            of_pieces: Array = self._pieces(moment).mean(axis=0)
+            return of_pieces
         blocks = self._blocks(moment)
         found: Array = np.trace(blocks, axis1=0, axis2=2) / len(blocks)
         return found

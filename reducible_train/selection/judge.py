@@ -33,7 +33,6 @@ WITHOUT_DATA = "frobenius"
 
 FEW = 4  # ranks that a kernel keeps where a budget is shared by default, if there is room
 _UNSEEN = 0.1  # of the parameters, by which a better judge may see less than another
-_MOST = 0.5  # of the parameters; if more are unseen, energies of two kinds would be added up
 
 NO_DATA = (
     "The kernels were judged by themselves alone (criterion 'frobenius'), because there is no "
@@ -132,8 +131,8 @@ def judge_for(
         allocation = "knapsack" if allocation == AUTO else allocation
         notes = [*notes, *_unmeasured(measured, kernels)]
     if allocation == AUTO:
-        seen = 1.0 - _unseen(kernels, judged)
-        allocation = "knapsack" if judged.needs and seen >= _MOST else "equal_energy"
+        hears = bool(judged.needs) and _unseen(kernels, judged) < 1.0
+        allocation = "knapsack" if hears else "equal_energy"
     least = FEW if is_open and measured is None and allocation == "knapsack" else 1
     return Judge(judged, allocation, tuple(notes), measured, least)
 

@@ -13,7 +13,7 @@ from reducible_train.errors import SpectrumError
 from reducible_train.layers import Kernel
 from reducible_train.linalg.leading import pays
 from reducible_train.linalg.metric import Metric
-from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.moments import Moments, Variances
 from reducible_train.linalg.noise import effective_rank
 from reducible_train.linalg.weighted_svd import WeightedStack, weigh_stack
 from reducible_train.selection.compressible import CompressibleKernel
@@ -25,10 +25,7 @@ from reducible_train.selection.statistics import LARGEST, can_be_observed, colle
 from reducible_train.selection.survey import Survey
 
 _LARGE = 0.5  # of the parameters, scored by plain energy
-_UNTOLD = (
-    f"nothing can be told of their data (kind, more than {LARGEST} inputs, or outputs where "
-    "gradients count)"
-)
+_UNTOLD = "layers of their kind do not tell what passes through them"
 _UNMET = "no call on the samples gave them values"
 _UNCOUNTED = "no sample counts: each has weight 0, or a target that the loss ignores"
 _UNMOVED = "the loss on the samples has no gradient by their outputs, as before kernels of 0"
@@ -158,6 +155,7 @@ class DirectionScorer:
             *self.notes,
             *self._by_outputs(statistics, silent),
             *self._by_few(statistics, len(self._samples)),
+            *_by_variances(statistics),
         )
         return {path: told for path, told in statistics.items() if silent.get(path) != _UNMOVED}
 
@@ -220,9 +218,24 @@ class DirectionScorer:
         if share > _LARGE:
             note += (
                 f" They hold {100 * share:.0f} % of what may change, so a budget is mostly shared "
-                "by energy: allocation='equal_energy' is then better than 'knapsack'."
+                "by energy. If they matter, give them ranks of their own by rules."
             )
         return note
+
+
+def _by_variances(statistics: Mapping[str, Sequence[Statistics]]) -> Iterator[str]:
+    """That of many inputs nothing is known of what they have in common."""
+    wide = {
+        path: len(each.inputs.mean)
+        for path, (each, *_) in statistics.items()
+        if isinstance(each.inputs, Variances)
+    }
+    if wide:
+        paths = ", ".join(f"{path} ({count} inputs)" for path, count in wide.items())
+        yield (
+            f"Of more than {LARGEST} inputs it is known how much each varies, not what they have "
+            f"in common, so no error of the outputs is told of {paths}."
+        )
 
 
 Decomposition = WeightedStack

@@ -12,13 +12,13 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.layers import Kernel, RowReader
-from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.linalg.moments import Counts, Moments, Variances
 from reducible_train.linalg.separation import Separated
 from reducible_train.selection.criteria import Statistics
 from reducible_train.selection.sample_checks import cannot_be_run, no_gradients
 from reducible_train.selection.samples import Samples, batches_for, told_apart
 
-LARGEST = 4096  # of the sides of a kernel: a second moment of that size takes 128 MiB
+LARGEST = 4096  # a matrix of moments of so many numbers takes 128 MiB; of more, variances tell
 _OTHERS = 0.1  # of the loss with other samples' targets; up to 1 it hardly differs
 _ROWS = 1024  # of one call at least
 _ROWS_OF_SAMPLE = 8  # where it is of more than 128 samples; so of 2048 samples 16 thousand
@@ -29,11 +29,11 @@ def collect(
 ) -> dict[str, tuple[Statistics, ...]]:
     """Run samples through a model, as for predictions, and listen at the kernels.
 
-    Tables are told by how often each of their rows is chosen, all other kernels by moments.
-    Kernels of a kind whose data cannot be told, those larger than `LARGEST` on a side that
-    matters, and those that no sample reached, are left out; of gradients that are all 0 there are
-    no moments. A sample counts as often as its weight
-    says, a position that a mask hides does not count.
+    Tables are told by how often each of their rows is chosen, all other kernels by moments, on a
+    side of more than `LARGEST` numbers by variances. Kernels of a kind whose data cannot be told,
+    and those that no sample reached, are left out; of gradients that are all 0 there are no
+    moments. A sample counts as often as its weight says, a position that a mask hides does not
+    count.
 
     Args:
         model: A built model, or a `Distiller` of one; nothing of it is changed.
@@ -113,8 +113,9 @@ class _Observer:
         parts = _some(rows, weights, most, self._rng)
         if any(not len(part) for part, _ in parts):
             return  # nothing of this call counts
+        kind = Moments if rows.shape[-1] <= LARGEST else Variances
         try:
-            _add(found, kernel, [Moments.of(*part) for part in parts])
+            _add(found, kernel, [kind.of(*part) for part in parts])
         except SpectrumError as error:
             what = "inputs" if found is self.inputs else "gradients of the loss by the outputs"
             raise SpectrumError(f"{kernel.path}, {what}: {error}") from error
@@ -149,11 +150,11 @@ def _spread(weights: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | No
 
 
 def can_be_observed(kernel: Kernel, needs: Sequence[str]) -> bool:
-    """True for kernels of a kind that tells so much of its data, and not too large for it."""
-    data, (rows, columns) = kernel.kind.data, kernel.shape_in(_usual_split(kernel))
-    if "gradients" in needs and (data.outputs is None or columns > LARGEST):
+    """True for kernels of a kind that tells so much of its data."""
+    data = kernel.kind.data
+    if "gradients" in needs and data.outputs is None:
         return False
-    return _chooses(kernel) or (data.inputs is not None and rows <= LARGEST)
+    return _chooses(kernel) or data.inputs is not None
 
 
 def seen_in(kernel: Kernel, split: str, statistics: Sequence[Statistics]) -> tuple[Statistics, ...]:
@@ -165,7 +166,7 @@ def seen_in(kernel: Kernel, split: str, statistics: Sequence[Statistics]) -> tup
     return tuple(
         replace(each, inputs=Separated(each.inputs, *layout))
         for each in statistics
-        if isinstance(each.inputs, Moments)
+        if isinstance(each.inputs, Moments | Variances)
     )
 
 

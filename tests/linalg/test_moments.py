@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducible_train.errors import ArgumentError, SpectrumError
-from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.moments import Moments, Variances
 
 
 def data(seed, rows=60, k=5, mean=0.0):
@@ -56,6 +56,25 @@ def test_a_large_mean_eats_no_digits_of_a_small_spread():
         merged = merged.merged(Moments.of(part))
     # Adding 1e8 itself rounds each entry to about 1e-8.
     np.testing.assert_allclose(merged.covariance, Moments.of(x).covariance, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_variances_are_the_diagonal_of_moments_however_they_came_together(weighted):
+    x, shares = data(5, mean=3.0), np.random.default_rng(6).random(60) + 0.1
+    pieces = [slice(0, 7), slice(7, 8), slice(8, 60)]
+    given = [(x[each], shares[each] if weighted else None) for each in pieces]
+    first, second, third = (Variances.of(*each) for each in given)
+    found, whole = first.merged(second).merged(third), Moments.of(x, shares if weighted else None)
+    assert found.count == pytest.approx(whole.count)
+    np.testing.assert_allclose(found.mean, whole.mean)
+    for centred in (True, False):
+        wanted = np.diag(whole.weight(centred=centred))
+        np.testing.assert_allclose(found.weight(centred=centred), wanted)
+    still = Variances.of(np.ones((3, 2)))
+    assert still.is_zero(centred=True)
+    assert not still.is_zero(centred=False)
+    with pytest.raises(ArgumentError, match="lengths 5 and 2"):
+        found.merged(still)
 
 
 def test_a_single_vector_has_a_mean_and_no_spread():

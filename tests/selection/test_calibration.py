@@ -29,7 +29,7 @@ from reducible_train.config import parse_config
 from reducible_train.errors import ConfigError
 from reducible_train.layers import find_kernels
 from reducible_train.layers.patches import patches
-from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.moments import Moments, Variances
 from reducible_train.linalg.svd import cumulative_energy, relative_error, singular_spectrum
 from reducible_train.selection import scoring as judgement
 from reducible_train.selection import statistics as collection
@@ -315,13 +315,70 @@ def test_an_energy_is_kept_as_the_criterion_weighs_it():
 
 
 def test_kernels_that_cannot_be_heard_go_by_plain_energy_and_the_report_says_so(monkeypatch):
-    monkeypatch.setattr(collection, "LARGEST", 24)
+    heard = collection.can_be_observed
+    for each in (collection, judgement):
+        monkeypatch.setattr(each, "can_be_observed", lambda k, n: "first" in k.path and heard(k, n))
     x, _ = data()
     report = factorize(mlp(), rank=4, criterion="activation", calibration=x)
     by = {k.path: k.criterion for k in report.cuts[0].kernels}
     assert by == {"first/kernel": "activation", "second/kernel": "frobenius"}
     assert "By plain energy, not 'activation'" in str(report)
     assert "second/kernel. They hold 54 % of what may change" in report.notes[0]
+
+
+@pytest.mark.parametrize("criterion", ["activation", "fisher"])
+def test_of_more_inputs_than_moments_are_kept_of_variances_are(criterion, monkeypatch):
+    x, y = data()
+    model, needs = mlp(), criterion_named(criterion).needs
+    whole = observed(model, x, y, needs)
+    monkeypatch.setattr(collection, "LARGEST", 27)
+    wide = observed(model, x, y, needs)
+    for path, (told,) in wide.items():
+        (known,) = whole[path]
+        sides = [(told.inputs, known.inputs)]
+        sides += [(told.gradients, known.gradients)] * (criterion == "fisher")
+        for one, other in sides:
+            np.testing.assert_allclose(one.mean, other.mean, atol=1e-12)
+            is_wide = len(other.mean) > 27
+            assert isinstance(one, Variances if is_wide else Moments)
+            moment = other.second_moment
+            wanted = np.diag(moment) if is_wide else moment
+            np.testing.assert_allclose(one.second_moment, wanted, atol=1e-12)
+    report = factorize(model, rank=4, criterion=criterion, calibration=(x, y))
+    errors = {k.path: k.output_error for k in report.cuts[0].kernels}
+    assert errors["second/kernel"] is None
+    assert errors["first/kernel"] > 0
+    (told,) = report.notes
+    assert "how much each varies" in told
+    assert "of second/kernel (32 inputs)" in told
+
+
+@pytest.mark.parametrize("split", ["channel", "spatial"])
+def test_wide_convolutions_are_cut_by_variances(split, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(64, 6, 6, 6)) * np.geomspace(3.0, 0.01, 6)).astype("float32")
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((6, 6, 6)), layers.Conv2D(24, 3, name="conv"), layers.Flatten()]
+    )
+    before = model.predict(x, verbose=0)
+    start = model.get_weights()
+    lost = []
+    for largest in (9999, 20):
+        monkeypatch.setattr(collection, "LARGEST", largest)
+        model = keras.Sequential(
+            [keras.Input((6, 6, 6)), layers.Conv2D(24, 3, name="conv"), layers.Flatten()]
+        )
+        model.set_weights(start)
+        rules = [LayerRule("conv", rank=6, split=split, keep_dense=False)]
+        factorize(model, rules=rules, rank=99, criterion="activation", calibration=x)
+        lost.append(((model.predict(x, verbose=0) - before) ** 2).mean())
+    plain = keras.Sequential(
+        [keras.Input((6, 6, 6)), layers.Conv2D(24, 3, name="conv"), layers.Flatten()]
+    )
+    plain.set_weights(start)
+    factorize(plain, rules=rules, rank=99)
+    assert lost[0] <= lost[1] < 0.5 * ((plain.predict(x, verbose=0) - before) ** 2).mean()
 
 
 def two_heads(weight):

@@ -12,6 +12,7 @@ import tensorflow as tf
 import zoo
 
 from reducible_train import ArgumentError, LayerRule, Ramp, RankScheduler, factorize
+from reducible_train.selection import judge, scoring, statistics
 from reducible_train.selection.calibration import drawn
 
 
@@ -153,12 +154,41 @@ def test_calibration_of_another_model_is_refused_not_done_without():
         np.testing.assert_array_equal(one, after)
 
 
+def told_of(monkeypatch, telling):
+    """Have layers tell of their data if `telling` of path and needs."""
+    heard = statistics.can_be_observed
+    for each in (statistics, scoring, judge):
+        monkeypatch.setattr(
+            each, "can_be_observed", lambda k, needs: telling(k.path, needs) and heard(k, needs)
+        )
+
+
 def test_a_kernel_that_a_judge_cannot_tell_of_gives_way_to_one_that_can(monkeypatch):
     """Energies of two kinds are not added up."""
-    monkeypatch.setattr("reducible_train.selection.statistics.LARGEST", 30)
-    report = factorize(mlp(), 0.5, calibration=(X, Y))  # outputs of 32: no gradients are kept
-    assert judges(report) == {"activation", "frobenius"}  # inputs of 32 neither, of the second
+    told_of(monkeypatch, lambda path, needs: "gradients" not in needs or "second" in path)
+    report = factorize(mlp(), 0.5, calibration=(X, Y))
+    assert judges(report) == {"activation"}
     assert any("not by 'fisher', which cannot tell" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("silent", ["first", "second"])
+def test_a_kernel_that_nobody_can_tell_of_leaves_the_others_their_judge(silent, monkeypatch):
+    """Whatever part it is: by one energy for all, what is heard would be cut by another unit."""
+    made, kind = [], judge.Judge
+    monkeypatch.setattr(judge, "Judge", lambda *given: made.append(kind(*given)) or made[-1])
+    told_of(monkeypatch, lambda path, needs: silent not in path)
+    report = factorize(mlp(), 0.5, calibration=(X, Y))
+    by = {k.path.split("/")[0]: k.criterion for cut in report.cuts for k in cut.kernels}
+    assert by.pop(silent) == "frobenius"
+    assert set(by.values()) == {"fisher"}
+    assert (made[-1].allocation, made[-1].least) == ("knapsack", judge.FEW)
+
+
+def test_kernels_that_tell_nothing_at_all_are_shared_by_equal_energy(monkeypatch):
+    told_of(monkeypatch, lambda path, needs: False)
+    model, other = mlp(), mlp()
+    other.set_weights(model.get_weights())
+    assert factorize(model, 0.5, calibration=(X, Y)).ranks == factorize(other, 0.5).ranks
 
 
 @pytest.mark.parametrize("source", ["arrays", "batches"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from reducible_train.errors import ArgumentError
 from reducible_train.linalg.metric import RIDGE, Metric, ridged
-from reducible_train.linalg.moments import Counts, Moments
+from reducible_train.linalg.moments import Counts, Moments, Variances
 from reducible_train.linalg.refit import Refit
 from reducible_train.linalg.roots import Array, Thin, Weight
 from reducible_train.linalg.separation import Separated
@@ -19,7 +19,7 @@ from reducible_train.settings.compression import AUTO, MEASURED
 
 NEEDS = ("inputs", "gradients")
 
-Known = TypeVar("Known", bound=Moments | Separated)
+Known = TypeVar("Known", bound=Moments | Variances | Separated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +27,17 @@ class Statistics:
     """What is known of the data that passes through a kernel `W (m, n)`.
 
     Args:
-        inputs: Moments of the inputs `x (m,)` it is multiplied with, or counts of the rows that
-            they choose; or moments of inputs whose pieces meet a block of columns each.
+        inputs: Moments of the inputs `x (m,)` it is multiplied with, or variances where they are
+            too many; or counts of the rows that they choose; or moments of inputs whose pieces
+            meet a block of columns each.
         gradients: Moments of the gradient of the loss by its outputs `x W (n,)`, a tenth of the
-            loss with targets of other samples included; of one block.
+            loss with targets of other samples included, or variances; of one block.
         absorbs_mean: True if a bias, or a BatchNormalization behind the kernel, takes up the mean
             of what is lost, so that only the spread of the inputs matters.
     """
 
-    inputs: Moments | Counts | Separated | None = None
-    gradients: Moments | None = None
+    inputs: Moments | Variances | Counts | Separated | None = None
+    gradients: Moments | Variances | None = None
     absorbs_mean: bool = True
 
     @property
@@ -55,7 +56,8 @@ class Statistics:
     @property
     def is_still(self) -> bool:
         """True where `input_moment` is 0: the inputs were, or a bias takes up what they were."""
-        return isinstance(self.inputs, Moments) and self.inputs.is_zero(centred=self.absorbs_mean)
+        inputs = self.inputs
+        return isinstance(inputs, Moments | Variances) and inputs.is_zero(centred=self.absorbs_mean)
 
     @property
     def block_gram(self) -> Array | None:
@@ -75,7 +77,7 @@ class Statistics:
 
     @property
     def gradient_moment(self) -> Weight:
-        """`(n, n)`: the second moment of the gradients.
+        """`(n, n)`: the second moment of the gradients; `(n,)`, its diagonal, of variances.
 
         Raises:
             ArgumentError: Nothing is known of the gradients.
@@ -116,12 +118,11 @@ class Criterion:
         block_gram = statistics.block_gram
         if not isinstance(inputs, Separated) or block_gram is None:
             return metric
+        metric = replace(metric, block_gram=ridged(block_gram))
+        if isinstance(inputs.whole, Variances):  # a matrix of moments would be too large
+            return metric
         outputs = metric.outputs.whole if isinstance(metric.outputs, Thin) else metric.outputs
-        return replace(
-            metric,
-            block_gram=ridged(block_gram),
-            refit=Refit(inputs, statistics.absorbs_mean, RIDGE, outputs),
-        )
+        return replace(metric, refit=Refit(inputs, statistics.absorbs_mean, RIDGE, outputs))
 
 
 _CRITERIA: dict[str, Criterion] = {}

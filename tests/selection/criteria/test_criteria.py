@@ -7,7 +7,7 @@ import pytest
 
 from reducible_train.errors import ArgumentError, ReducibleError
 from reducible_train.linalg.metric import Metric, ridged
-from reducible_train.linalg.moments import Moments
+from reducible_train.linalg.moments import Moments, Variances
 from reducible_train.linalg.roots import Thin
 from reducible_train.linalg.separation import Separated
 from reducible_train.linalg.svd import decompose, decompose_product, energy_at, relative_error
@@ -293,6 +293,28 @@ def test_pieces_that_differ_in_size_alone_are_weighed_exactly(name, rng):
         assert parted.squared(error.reshape(M, 3 * N)) == pytest.approx(expected, rel=0.05)
     exact = weigh([error.reshape(M, 3 * N)], parted)
     assert parted.squared(error.reshape(M, 3 * N)) == pytest.approx((exact.values**2).sum())
+
+
+@pytest.mark.parametrize("name", DATA_AWARE)
+def test_variances_weigh_as_moments_of_which_nothing_is_known_beside_the_diagonal(name, rng):
+    """Of one piece, and of several, whose numbers vary alike but for their size."""
+    x, g = pieces(rng, 60_000), rows(rng, 300, N)
+    rule, diagonal = criterion_named(name), Variances.of(x)
+    for gradients in (Moments.of(g), Variances.of(g)):
+        whole = rule.metric_of(Statistics(diagonal, gradients))
+        parted = rule.metric_of(Statistics(Separated(diagonal, (M, 3), (1,)), gradients))
+        assert parted.refit is None
+        inputs = np.diag(ridged(np.diag(Moments.of(x).covariance)))
+        outputs = np.eye(N) if whole.outputs is None else whole.outputs
+        outputs = np.diag(outputs) if outputs.ndim == 1 else outputs
+        error = rng.standard_normal((M, 3, N))
+        one, other = error.reshape(3 * M, N), error.reshape(M, 3 * N)
+        assert whole.squared(one) == pytest.approx(np.trace(one.T @ inputs @ one @ outputs))
+        assert parted.squared(other) == pytest.approx(whole.squared(one), rel=0.05)
+        for matrix, metric in ((one, whole), (other, parted)):
+            found = weigh([matrix], metric)
+            lost = metric.squared(matrix - np.matmul(*found.factors(2)))
+            assert lost == pytest.approx((found.values[2:] ** 2).sum())
 
 
 def test_the_bias_takes_up_the_means_of_all_pieces(rng):
