@@ -14,7 +14,7 @@ import numpy as np
 
 from reducible_train._keras.batch_loss import loss_of
 from reducible_train._keras.cells import is_cell, projections_watched
-from reducible_train._keras.gradients import Overlay, Watch, by_values, by_variables
+from reducible_train._keras.gradients import Overlay, Watch, by_values, by_variables, in_range
 from reducible_train._keras.keeping import as_it_was
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.loops import Step, stepwise
@@ -182,12 +182,13 @@ def output_gradients(
     observed: list[Observation] = []
     watched: list[Any] = []
     exchanged = _exchanged(batch, _ignored(model)) if others else None
+    scale = 1.0
 
     def loss_of(predicted: Any) -> Any:
         loss = _summed_loss(model, batch, predicted)
-        if exchanged is None:
-            return loss
-        return loss + others * _summed_loss(model, exchanged, predicted)
+        if exchanged is not None:
+            loss = loss + others * _summed_loss(model, exchanged, predicted)
+        return loss * scale
 
     def run(watch: Watch) -> Any:
         def noted(value: Any) -> Any:
@@ -208,9 +209,16 @@ def output_gradients(
         ):
             return loss_of(model(batch[0], training=False))
 
+    def scaled(by: float) -> Sequence[Any]:
+        nonlocal scale
+        scale = by
+        observed.clear()
+        watched.clear()
+        return by_values(run, again)
+
     try:
         with as_it_was(model):
-            gradients = by_values(run, again)
+            gradients, scale = in_range(scaled, model)
         is_told = exchanged is None or _all_finite(gradients)
     except Exception:
         if exchanged is None:
@@ -218,12 +226,20 @@ def output_gradients(
         is_told = False
     if not is_told:  # as by a CTC loss where a word is longer than the sound of another
         return output_gradients(model, layers, batch, weights)
+    gradients = [_over(each, scale) for each in gradients]
     of_value = {id(value): g for value, g in zip(watched, gradients, strict=True)}
     found = [replace(each, gradient=of_value[id(each.gradient)]) for each in observed]
     reached = {
         id(e.layer) for e in found if e.gradient is not None and host_value(e.gradient).any()
     }
     return [_of_present(e if id(e.layer) in reached else replace(e, gradient=None)) for e in found]
+
+
+def _over(gradient: Any, scale: float) -> Any:
+    """A gradient of the loss, by that of the loss times a scale."""
+    if gradient is None or scale == 1.0:
+        return gradient
+    return keras.ops.cast(gradient, "float32") / scale
 
 
 def _all_finite(gradients: Sequence[Any]) -> bool:
@@ -321,11 +337,16 @@ def loss_gradients(model: Any, variables: Sequence[Any], batch: Any) -> list[np.
 
     Summed over the samples; `None` where the loss does not depend on a variable.
     """
+
+    def scaled(by: float) -> Sequence[Any]:
+        def loss() -> Any:
+            return _summed_loss(model, batch, model(batch[0], training=False)) * by
+
+        return by_variables(loss, variables)
+
     with as_it_was(model):
-        found = by_variables(
-            lambda: _summed_loss(model, batch, model(batch[0], training=False)), variables
-        )
-    return [None if each is None else host_float(each) for each in found]
+        found, scale = in_range(scaled, model)
+    return [None if each is None else host_float(each) / scale for each in found]
 
 
 def outputs_without_loss(model: Any, batch: Any) -> list[tuple[int | None, ...]] | None:

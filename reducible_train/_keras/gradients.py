@@ -6,8 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from reducible_train._keras.layer_tree import walk
 
 Watch = Callable[[Any], Any]  # a value that is met in the pass -> the one to go on with
+
+_OCTAVES = 12  # of a step of the scale; float16 has 30, and 10 more of less precision
+_SMALL = 2.0**-7  # largest gradients below it lie in the lower half of these
+_TRIES = 4
 
 
 class Overlay(keras.StatelessScope):
@@ -55,6 +62,49 @@ def by_variables(run: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
         variables: The variables.
     """
     return _OF_VARIABLES[keras.backend.backend()](run, variables)
+
+
+def in_range(scaled: Callable[[float], Sequence[Any]], model: Any) -> tuple[Sequence[Any], float]:
+    """Gradients of a loss times a scale at which they can be held, and that scale.
+
+    It is 1 but where a layer computes in float16: of a loss of 1e8 gradients are infinite there,
+    and of one of 1e-8 they are 0, though training goes on by a scale of its optimizer.
+
+    Args:
+        scaled: A scale -> gradients of the loss times it, `None` among them. What it gave last is
+            what is returned.
+        model: The model.
+    """
+    scale, found = 1.0, scaled(1.0)
+    if not any(getattr(each, "compute_dtype", "") == "float16" for _, each in walk(model)):
+        return found, scale
+    way = _way(found)
+    for _ in range(_TRIES * abs(way)):
+        scale *= 2.0 ** (_OCTAVES * way)
+        found, before = scaled(scale), way
+        way = _way(found)
+        if way < 0 < before:  # some are as large as others are small
+            scale /= 2.0**_OCTAVES
+            return scaled(scale), scale
+        if way != before:
+            return found, scale
+    return (scaled(1.0), 1.0) if way else (found, scale)
+
+
+def _way(gradients: Sequence[Any]) -> int:
+    """-1 for gradients that must be smaller, 1 for those that can be larger by a step, or 0."""
+    largest = max(map(_largest, gradients), default=0.0)
+    if not np.isfinite(largest):
+        return -1
+    return int(largest < _SMALL)
+
+
+def _largest(gradient: Any) -> float:
+    """The largest size of its numbers; infinite where one of them is no number."""
+    if gradient is None or 0 in gradient.shape:
+        return 0.0
+    found = float(keras.ops.max(keras.ops.abs(keras.ops.cast(gradient, "float32"))))
+    return found if np.isfinite(found) else np.inf
 
 
 def _tensorflow_values(run: Callable[[Watch], Any], again: Any) -> list[Any]:

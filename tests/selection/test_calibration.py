@@ -381,6 +381,34 @@ def test_wide_convolutions_are_cut_by_variances(split, monkeypatch):
     assert lost[0] <= lost[1] < 0.5 * ((plain.predict(x, verbose=0) - before) ** 2).mean()
 
 
+@pytest.mark.parametrize("size", [1e4, 1e-6])
+def test_gradients_that_float16_cannot_hold_are_told_as_float32_tells_them(size):
+    """Of losses of 1e8 and of 1e-12, which an optimizer with a scale of its own trains by."""
+    x, _ = data()
+    y = size * np.tanh(x[:, :3] + x[:, 3:6])
+    found, weights, ranks = [], None, []
+    for policy in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        hidden = [layers.Dense(24, "relu", name=name, dtype=policy) for name in ("one", "two")]
+        output = [
+            layers.Dense(3, name="out", dtype="float32"),
+            layers.Rescaling(size, dtype="float32"),
+        ]
+        model = keras.Sequential([keras.Input((24,)), *hidden, *output])
+        model.compile("sgd", "mse")
+        weights = weights or model.get_weights()
+        model.set_weights(weights)
+        found.append(observed(model, x, y, BOTH))
+        ranks.append(factorize(model, 0.5, calibration=(x, y)).ranks)
+    for path, (told,) in found[0].items():
+        wanted = told.gradients.second_moment
+        (half,) = found[1][path]
+        atol = 0.02 * wanted.max()
+        np.testing.assert_allclose(half.gradients.second_moment, wanted, rtol=0.02, atol=atol)
+    assert ranks[0] == pytest.approx(ranks[1], abs=1)
+
+
 def two_heads(weight):
     """A model of two outputs of which the loss knows one, times a weight, and its samples."""
     keras.utils.set_random_seed(3)
