@@ -16,7 +16,7 @@ from keras.src import backend as _backend
 from reducible_train._keras.batch_loss import loss_of
 from reducible_train._keras.functions import trained_model
 from reducible_train._keras.keeping import as_it_was, notes_kept
-from reducible_train._keras.layer_tree import children, is_graph_model, walk
+from reducible_train._keras.layer_tree import children, has_graph, is_graph_model, walk
 from reducible_train._keras.loops import cells_called, stepwise
 from reducible_train._keras.nested import arrays_in
 from reducible_train._keras.taking import places_told, try_losses
@@ -299,7 +299,7 @@ def input_specs(model: Any) -> Any | None:
     """Symbolic inputs of a model, nested as it takes them, of one sample or as many as it is bound
     to; `None` where not known, and `None` for sizes that it leaves open.
     """
-    if is_graph_model(model) and getattr(model, "inputs", None):
+    if has_graph(model):
         return keras.tree.map_structure(
             lambda t: one_sample(t.shape[1:], t.dtype, t.shape[0] or 1), _inputs_struct(model)
         )
@@ -346,7 +346,7 @@ def inputs_of_shapes(
         names: Their names; `None` where they are in the model's order.
         single: True for a shape that was not in a list.
     """
-    if is_graph_model(model) and getattr(model, "inputs", None):
+    if has_graph(model):
         order = [tensor.name for tensor in model.inputs]
         told = dict(zip(names or order, shapes, strict=True))
         made = [one_sample(told[t.name], t.dtype, t.shape[0] or 1) for t in model.inputs]
@@ -381,7 +381,7 @@ def numbers_of_sample(model: Any) -> int | None:
         others. Recurrent ones count what they give at every step, whether they return it or not.
     """
     part = trained_model(model)
-    if not is_graph_model(part):
+    if not has_graph(part):
         return None
     found = 0
     within: set[int] = set()
@@ -428,7 +428,7 @@ def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[A
     specs = input_specs(part)
     if specs is None:
         return None
-    bound = is_graph_model(part)
+    bound = has_graph(part)
     known = keras.tree.flatten(specs)
     by_name = {t.name: t for t in part.inputs} if bound else specs
     if names is not None and isinstance(by_name, dict) and set(names) <= set(by_name):
@@ -439,8 +439,8 @@ def known_inputs(model: Any, names: Sequence[str] | None = None) -> list[tuple[A
 def input_names(model: Any) -> list[str] | None:
     """The names of a model's inputs, in the order of `known_inputs`; `None` where it has none."""
     part = trained_model(model)
-    if is_graph_model(part):
-        return [tensor.name for tensor in getattr(part, "inputs", None) or []]
+    if has_graph(part):
+        return [tensor.name for tensor in part.inputs]
     specs = input_specs(part)
     return list(specs) if isinstance(specs, dict) else None
 

@@ -15,14 +15,14 @@ from reducible_train._keras.layer_state import (
     saves_all_variables,
     state_of,
 )
-from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.layer_tree import has_graph, walk
 from reducible_train._keras.tracking import own_variables
 from reducible_train._keras.values import copied
 
 
 def runs_its_graph(layer: Any) -> bool:
     """True for Sequential and Functional models that compute their graph and no more."""
-    return type(layer).call in (keras.Sequential.call, Functional.call)
+    return type(layer).call in (keras.Sequential.call, Functional.call) and has_graph(layer)
 
 
 def rerun_graph(model: Any, call: Callable[..., Any]) -> tuple[Any, Any]:

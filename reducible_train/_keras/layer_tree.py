@@ -17,6 +17,15 @@ def is_graph_model(layer: Any) -> bool:
     return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
 
 
+def has_graph(model: Any) -> bool:
+    """True for a graph model whose graph is there, so that it tells its inputs and outputs.
+
+    A Sequential model has none before it is built, nor if a layer in it cannot be called without
+    data: it calls its layers one after the other then.
+    """
+    return is_graph_model(model) and bool(getattr(model, "inputs", None))
+
+
 def saves_its_layers(layer: Any) -> bool:
     """True if a model's configuration holds its layers, each under its own class and name.
 

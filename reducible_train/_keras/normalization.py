@@ -24,7 +24,7 @@ class GraphsOf:
         parts = [model, *(layer for _, layer in walk(model))]
         graphs = [part for part in parts if runs_its_graph(part)]
         self._operations = {id(each) for graph in graphs for each in _operations(graph)}
-        given = [getattr(graph, "outputs", None) or () for graph in graphs]  # once it is built
+        given = [graph.outputs for graph in graphs]
         self._outputs = {id(tensor) for tensor in keras.tree.flatten(given)}
         held = {id(graph) for graph in graphs}
         callers = [part for part in parts if id(part) not in held]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from reducible_train._keras.calls import Call
-from reducible_train._keras.layer_tree import beside_graphs, is_graph_model, walk
+from reducible_train._keras.layer_tree import beside_graphs, has_graph, is_graph_model, walk
 from reducible_train._keras.tracking import own_variables
 
 # How an operation of a TensorFlow graph begins that multiplies data with a kernel, or looks rows
@@ -130,7 +130,7 @@ def output_layers(model: Any, calls: Sequence[Call] | None = None) -> list[Any]:
 
 def _gives_of_its_graph(model: Any, calls: Sequence[Call] | None) -> bool:
     """True for a graph model whose own code calls nothing beside its graph, as far as is known."""
-    if not is_graph_model(model) or not getattr(model, "outputs", None):
+    if not has_graph(model):
         return False
     beside = {id(layer) for layer in beside_graphs(model).values()}
     return all(id(call.layer) not in beside for call in calls or ())

@@ -45,7 +45,7 @@ def count_calls(
 
     calls, uses = counted()
     # What another model was built with says nothing of what it is called on later.
-    loose = not _keras.is_graph_model(model)
+    loose = not _keras.has_graph(model)
     whole = uses is not None and all((k.path, k.splits[0]) in uses for k in fixed)
     for each in shapes:
         if whole and not (loose or each.binding):

@@ -39,8 +39,9 @@ def to_stock_layers(model: Any) -> Any:
     Raises:
         SurgeryError: The model is not built; a factorised layer stands where no two can
             take its place (in a subclassed model, in a layer that makes its own layers,
-            in a recurrent cell); a layer cannot be copied; or the model has a `predict` or a
-            `predict_step` of its own, or a layer whose `call` was replaced.
+            in a recurrent cell, in a Sequential model that Keras can build no graph of); a layer
+            cannot be copied; or the model has a `predict` or a `predict_step` of its own, or a
+            layer whose `call` was replaced.
 
     Example:
         >>> import keras
@@ -95,10 +96,13 @@ def _reasons(layer: Any, path: str) -> Iterator[str]:
         for name, child in _keras.children(layer, beside=False):
             yield from _reasons(child, f"{path}/{name}" if path else name)
     else:
+        kind = type(layer).__name__
+        why = f"is called by the code of {kind}"
+        if isinstance(layer, keras.Sequential) and not _keras.has_graph(layer):
+            why = f"is in a {kind} model of which Keras can build no graph"
         for below, inner in _keras.walk(layer):
             if isinstance(inner, LowRank):
-                where = f"{path}/{below}" if path else below
-                yield f"'{where}' is called by the code of {type(layer).__name__}"
+                yield f"'{path}/{below}' {why}" if path else f"'{below}' {why}"
 
 
 def _is_time_distributed(layer: Any) -> bool:

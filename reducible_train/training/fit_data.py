@@ -104,7 +104,7 @@ def _is_doubtful(model: Any, batch: Any, before: Any) -> bool:
     weighted = any(len(each.shape) != 1 for each in _keras.arrays_in(weight))
     if before is not None and not weighted and _kinds((x, y)) == _kinds(before[:2]):
         return False
-    if not _keras.is_graph_model(_keras.trained_model(model)):
+    if not _keras.has_graph(_keras.trained_model(model)):
         return before is not None
     return weighted or not (_inputs_fit(model, x) and _targets_fit(model, y))
 
