@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reducible_train.compressor.target_values import targets_of
+from reducible_train.layers import Kernel
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.rank_choice import rank_meant
 from reducible_train.selection.survey import Survey
@@ -35,7 +36,8 @@ class Progress:
     def present(self, goal: Target) -> float:
         """The value of a target that the model meets as it is."""
         measure = goal.counts(self.measure) if isinstance(goal, SharedTarget) else self.measure
-        return goal.present(SurveyNumbers(self.survey, measure, self.own_ranks))
+        mine = self._kernels_of(goal) or self.survey.compressible
+        return goal.present(SurveyNumbers(self.survey, measure, self.own_ranks, mine))
 
     def unmet(self) -> Target | None:
         """The first of the targets that the model has not been brought to, if there is one."""
@@ -49,6 +51,9 @@ class Progress:
     def left_at(self, goal: Target) -> float:
         """The value of a target that the last cut, or look, has left the model at."""
         last = self._looked_at(goal)
+        missed = self._missed(goal)
+        if missed:
+            return float(max(kernel.rank or min(kernel.shape) for kernel in missed))
         if goal.foreseeable or last is None:
             return self.present(goal)
         return last
@@ -60,13 +65,31 @@ class Progress:
             idle = goal.asks_nothing(wanted, goal.counts(self.measure))
             nearly = wanted * (1 - 1e-9 if goal.rises else 1 + 1e-9)
             return idle or goal.reaches(self.present(goal), nearly)
-        mine = [m for m in self.survey.compressible if self._target_of(m) == goal]
+        mine = self._kernels_of(goal)
         if goal == self.target and mine and all(m.kernel.rank is None for m in mine):
             return False
         if isinstance(goal, RankTarget) and goal.foreseeable:
-            ranks = ((rank_meant(goal, wanted, m, m.factorization), m.kernel.rank) for m in mine)
-            return all(asked in (None, rank) for asked, rank in ranks)
+            return not self._missed(goal)
         return self._looked_at(goal) == wanted
+
+    def rules_of(self, goal: Target) -> list[str]:
+        """The patterns of the rules that a target is of; none if it is the model's."""
+        rules = [m.rule for m in self._kernels_of(goal) if m.rule is not None]
+        return [] if goal in self.target.parts else list(dict.fromkeys(r.match for r in rules))
+
+    def _missed(self, goal: Target) -> list[Kernel]:
+        """The kernels that have not the ranks which a target asks of them in the end, if known."""
+        if not isinstance(goal, RankTarget) or not goal.foreseeable:
+            return []
+        ranks = (
+            (m.kernel, rank_meant(goal, goal(math.inf), m, m.factorization))
+            for m in self._kernels_of(goal)
+        )
+        return [kernel for kernel, asked in ranks if asked not in (None, kernel.rank)]
+
+    def _kernels_of(self, goal: Target) -> list[CompressibleKernel]:
+        """The kernels that a target is for, unless they share it."""
+        return [m for m in self.survey.compressible if self._target_of(m) == goal]
 
     def _target_of(self, compressible: CompressibleKernel) -> Target | SharedTargets:
         """The target of one kernel: its rule's, or the model's."""

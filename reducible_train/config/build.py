@@ -139,13 +139,11 @@ def _plan_problems(
         Compression(model, **wanted, shapes=shapes)
     except (ArgumentError, FileAccessError, FormatError, RankError) as error:
         sentence = str(error).splitlines()[0]
-        words = r"`(budget|cost|allocation|measure|input_shape|analysis)(\.\w+)?`"
+        words = r"`(budget|cost|search|allocation|measure|input_shape|analysis)(\.\w+)?`"
         named = [each for found in re.findall(words, sentence)[:1] for each in found if each]
         named = [each.removeprefix(".") for each in named]
         if named == ["input_shape"]:
             named = ["measure", "input_shape"]
-        if config.compression.search is not None and named == ["budget"]:
-            named = ["search", "lowest"]
         if isinstance(error, FileAccessError | FormatError):
             named = ["analysis"]
         yield ("compression", *named), sentence

@@ -26,6 +26,8 @@ color:#222;background:#fff}
 figure{margin:1em 0;display:inline-block;max-width:100%}svg{max-width:100%;height:auto}
 div.wide{overflow-x:auto}"""
 
+RULES = "rules for single layers"  # which asked for a cut, where a budget did not
+
 
 def report_page(report: Report, title: str) -> str:
     """The page of a report: its table, its pictures, its cuts, what was undone."""
@@ -70,7 +72,7 @@ def _cut_rows(cuts: Sequence[Cut]) -> list[list[str]]:
             [
                 f"{cut.epoch}",
                 f"{cut.step:,}",
-                " and ".join(aims),
+                RULES if cut.by_rules else " and ".join(aims),
                 f"{cut.parameters_before:,} → {cut.parameters:,}",
                 "" if cut.output_error is None else f"{cut.output_error:.3g}",
                 f"{before:.4g} → {after:.4g}" if known else "",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reducible_train.report.figures import finished, report_figure, spectra_figure
-from reducible_train.report.page import report_page
+from reducible_train.report.page import RULES, report_page
 from reducible_train.report.plain import from_plain
 from reducible_train.report.tables import (
     html_lines,
@@ -27,6 +27,7 @@ from reducible_train.report.tables import (
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
+_SHARED = ("budget", "cost")  # quantities of the whole model
 _LARGE = 1 / 3  # of the parameters left: by its size alone a kernel is worth a rule
 
 
@@ -149,6 +150,12 @@ class Cut:
     budgets: Mapping[str, float] | None = field(default=None, hash=False)
     epoch_step: int | None = None
 
+    @property
+    def by_rules(self) -> bool:
+        """True if a budget asked for nothing, and rules for single layers alone did."""
+        bindings = {kernel.binding for kernel in self.kernels}
+        return self.quantity in _SHARED and bool(bindings) and "budget" not in bindings
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -193,6 +200,7 @@ class UndoneCut:
         value: Its last value under this cut; `None` if there was none.
         reason: Why it was undone, in words.
         budgets: Of several budgets that were aimed at the value of each, by its measure.
+        by_rules: True if a budget asked for nothing, and rules for single layers alone did.
     """
 
     epoch: int
@@ -207,12 +215,14 @@ class UndoneCut:
     value: float | None
     reason: str
     budgets: Mapping[str, float] | None = field(default=None, hash=False)
+    by_rules: bool = False
 
     def __str__(self) -> str:
         asked = self.budgets or {"": self.target}
         aims = (f"{f'{self.quantity}.{m}'.rstrip('.')} {v:.4g}" for m, v in asked.items())
+        wanted = f"by {RULES}" if self.by_rules else f"to {' and '.join(aims)}"
         return (
-            f"The cut of epoch {self.epoch} to {' and '.join(aims)} "
+            f"The cut of epoch {self.epoch} {wanted} "
             f"({self.parameters_before:,} -> {self.parameters:,} parameters) was undone at epoch "
             f"{self.undone_epoch}: {self.reason}."
         )
@@ -398,6 +408,8 @@ def _undone_to_dict(undone: UndoneCut) -> dict[str, Any]:
     plain = asdict(undone)
     if undone.budgets is None:
         del plain["budgets"]
+    if not undone.by_rules:
+        del plain["by_rules"]
     return plain
 
 

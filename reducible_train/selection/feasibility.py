@@ -81,9 +81,9 @@ def check_target(
     least, dense = smallest_cost(survey, measure), survey.dense_total(measure)
     if dense <= 0:
         raise RankError(
-            f"`{target.name}` must count something of a model. Received: measure={measure!r}, by "
-            f"which every number of model '{name}' weighs 0. Correct the `weight` of that measure, "
-            "or ask for another, such as 'parameters'."
+            f"`{target.given_as}` must count something of a model. Received: measure={measure!r}, "
+            f"by which every number of model '{name}' weighs 0. Correct the `weight` of that "
+            "measure, or ask for another, such as 'parameters'."
         )
     nearest = target.of_cost(least, dense)
     what, said = target.words(measure_kinds()[measure].unit), _said(target, nearest, measure)
@@ -94,9 +94,9 @@ def check_target(
     if target.reaches(target.of_cost(thawed, dense), target.lowest):
         paths = ", ".join(m.kernel.path for m in survey.frozen)
         warnings.warn(
-            f"`{target.name}` will not be met while layers of model '{name}' are frozen, which "
+            f"`{target.given_as}` will not be met while layers of model '{name}' are frozen, which "
             f"stay dense, since they could not recover from a cut: {paths}. Received: a "
-            f"{target.name} of {target.lowest:g}; the {what} is {said}. "
+            f"{target.given_as} of {target.lowest:g}; the {what} is {said}. "
             f"It is asked of the other kernels alone, as a fraction of theirs. {_THAW}",
             ShortfallWarning,
             stacklevel=2,
@@ -112,8 +112,8 @@ def check_target(
     limit = target.within.least if target.rises else target.within.most
     if nearest != limit and target.reaches(limit, nearest):
         first = (
-            f"No {target.name} is {'small' if target.rises else 'large'} enough, for the factors "
-            "that the model has cost more than dense kernels: make it dense with `merge`"
+            f"No {target.given_as} is {'small' if target.rises else 'large'} enough, for the "
+            "factors that the model has cost more than dense kernels: make it dense with `merge`"
         )
         ways.insert(
             0, f"ask for a cost of {_rounded(least, whole=not measure_kinds()[measure].wavers)}"
@@ -121,9 +121,9 @@ def check_target(
     else:
         first = "Lower it" if target.rises else "Raise it"
     raise RankError(
-        f"`{target.name}` cannot be met: the {what} of model '{name}' "
+        f"`{target.given_as}` cannot be met: the {what} of model '{name}' "
         f"is {said}{under} ({_what_is_left(survey, measure)}). Received: a "
-        f"{target.name} of {target.lowest:g}. {_either(first, ways)}.\n{report}"
+        f"{target.given_as} of {target.lowest:g}. {_either(first, ways)}.\n{report}"
     )
 
 

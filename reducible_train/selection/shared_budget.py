@@ -350,14 +350,15 @@ class SharedBudget:
         return (f"In the budget, as much as the middle one of the others: {', '.join(unknown)}.",)
 
     def _remarks(self, forms: Forms, allocation: Allocation) -> dict[str, str]:
-        """What kernels that stay dense would keep, at the largest rank that saves anything."""
+        """What kernels that stay dense would keep, at the largest rank that they may get."""
         remarks = {}
         for path, (form, parts) in forms.items():
             if allocation.ranks[path] is None:
                 kept = float(cumulative_energy(parts.values)[min(form.max_rank, len(parts.values))])
+                bound = "that saves" if form.max_rank == form.limit else "its rule allows"
                 remarks[path] = (
                     f"the others meet the {self._targets[0].quantity}; at rank {form.max_rank}, "
-                    f"the largest that saves, it would keep {kept:.3f} of its energy"
+                    f"the largest {bound}, it would keep {kept:.3f} of its energy"
                 )
         return remarks
 

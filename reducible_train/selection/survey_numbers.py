@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.scoring import effective_rank_of
 from reducible_train.selection.survey import Survey
 
@@ -18,11 +19,13 @@ class SurveyNumbers:
         survey: What was found in the model.
         measure: What a budget counts.
         stable_ranks: The stable ranks that `Adaptive` has found, scaled, by path.
+        kernels: Those that the target is for.
     """
 
     survey: Survey
     measure: str
     stable_ranks: Mapping[str, float]
+    kernels: Sequence[CompressibleKernel]
 
     @property
     def cost(self) -> float:
@@ -35,17 +38,14 @@ class SurveyNumbers:
     @property
     def largest_rank(self) -> float:
         return float(
-            max(
-                m.kernel.rank or max(form.max_rank for form in m.options)
-                for m in self.survey.compressible
-            )
+            max(m.kernel.rank or max(form.max_rank for form in m.options) for m in self.kernels)
         )
 
     @property
     def stable_rank_factor(self) -> float:
         factors = [
             m.factorization.max_rank / self.stable_ranks[m.kernel.path]
-            for m in self.survey.compressible
+            for m in self.kernels
             if m.kernel.path in self.stable_ranks
         ]
         return max(factors, default=math.inf)
@@ -54,7 +54,7 @@ class SurveyNumbers:
     def effective_rank_factor(self) -> float:
         factors = [
             (m.kernel.rank or m.factorization.max_rank) / max(own, 1.0)
-            for m in self.survey.compressible
+            for m in self.kernels
             for own in [effective_rank_of(m.kernel, m.factorization.split)]
         ]
         return max(factors)

@@ -9,10 +9,19 @@ from reducible_train.settings.base import Settings, span_fault, together
 from reducible_train.settings.checks import AMOUNT, PART
 from reducible_train.settings.faults import Fault
 from reducible_train.settings.fields import EpochNumber, Number, option
-from reducible_train.settings.targets import Target, target
+from reducible_train.settings.targets import Budget, Target
 
 MARGIN = 0.5  # standard errors kept back by default
 UNTOLD = 2  # the first epoch, where nobody says how many there are
+
+
+@dataclass(frozen=True)
+class _Lowest(Budget):
+    """The lowest budget of a search, in place of one that was given."""
+
+    @property
+    def given_as(self) -> str:
+        return "search.lowest"
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class Search(Settings, owner="a search", help="Steps the budget down as far as t
     @property
     def target(self) -> Target:
         """The budget that must be possible for it."""
-        return target("budget", 1.0 if self.lowest is None else self.lowest)
+        return _Lowest(1.0 if self.lowest is None else self.lowest)  # type: ignore[arg-type]
 
     def first_epoch(self, epochs: int | None) -> int:
         """The first epoch before which a cut may be made, in a training of `epochs` epochs."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from reducible_train.report.analysis import Analysis
+from reducible_train.report.page import RULES
 from reducible_train.report.places import when
 from reducible_train.report.records import Cut, KernelRecord, Report, UndoneCut
 
@@ -129,7 +130,8 @@ def sentences(cuts: Sequence[Cut], undone: Sequence[UndoneCut]) -> str:
 def _sentence(cut: Cut) -> str:
     asked: Mapping[str, float] = cut.budgets or {"": cut.target}
     aims = " and ".join(f"{f'{cut.quantity} {m}'.rstrip()} {v:.4g}" for m, v in asked.items())
-    line = f"The cut {when(cut.epoch_step)} epoch {cut.epoch} to {aims} changed "
+    wanted = f"by {RULES}" if cut.by_rules else f"to {aims}"
+    line = f"The cut {when(cut.epoch_step)} epoch {cut.epoch} {wanted} changed "
     line += (
         f"{len(cut.kernels)} kernels: {cut.parameters_before:,} -> {cut.parameters:,} parameters"
     )

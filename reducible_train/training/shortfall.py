@@ -128,7 +128,10 @@ def shortfall_of(outcome: FitOutcome, target: Target | SharedTargets) -> Shortfa
         return None
     untouched = not compression.history.cuts and not isinstance(unmet, SharedTarget)
     reached = None if untouched else compression.progress.left_at(unmet)
-    return Shortfall(_words(unmet), reached, *_first(outcome))
+    asked, rules = _words(unmet), compression.progress.rules_of(unmet)
+    if rules:
+        asked += f" of the rule{'s' * (len(rules) > 1)} for {' and '.join(map(repr, rules))}"
+    return Shortfall(asked, reached, *_first(outcome))
 
 
 def _words(target: Target | SharedTargets) -> str:

@@ -110,6 +110,7 @@ class CutOnTrial:
             value=self.value,
             reason=reason,
             budgets=last.budgets,
+            by_rules=all(cut.by_rules for cut in self.cuts),
         )
 
     @property

@@ -76,6 +76,16 @@ def test_a_budget_that_others_meet_says_what_a_cut_would_have_kept():
     assert "0.458" in remark
 
 
+def test_the_largest_rank_that_a_rule_allows_is_not_called_the_largest_that_saves():
+    model = chain()
+    model.get_layer("b").kernel.assign(np.eye(24))
+    model.get_layer("a").kernel.assign(np.outer(np.ones(24), np.ones(24)))
+    rules = [LayerRule("b", max_rank=3)]
+    report = factorize(model, budget=0.8, allocation="knapsack", rules=rules)
+    (remark,) = [k.remark for k in report.kernels if k.path == "b/kernel"]
+    assert "at rank 3, the largest its rule allows, it would keep 0.125" in remark
+
+
 def test_before_anything_is_due_the_report_says_so():
     model = chain()
     model.compile("sgd", "mse")

@@ -19,6 +19,7 @@ from reducible_train import (
     Ramp,
     RankError,
     RankScheduler,
+    Search,
     factorize,
     load_model,
     merge,
@@ -546,3 +547,10 @@ def test_a_split_leaves_room_for_the_last_budget():
     split, left = splits(final)
     assert split == "spatial"
     assert left <= final
+
+
+def test_what_a_search_is_refused_for_has_the_name_that_it_was_given_by():
+    with pytest.raises(
+        RankError, match=r"`search\.lowest` cannot be met.*search.lowest of 0\.01\."
+    ):
+        Compression(zoo.sequential(), Search(lowest=0.01).target)

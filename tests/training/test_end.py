@@ -301,6 +301,15 @@ def test_a_rule_that_did_not_come_to_its_end_is_named():
         fit(small(), scheduler, StopAt(1))
 
 
+@pytest.mark.parametrize("first", [9, 24], ids=["cut", "dense"])
+def test_the_rank_told_is_of_the_layers_that_were_asked_for_another(first):
+    falls = LayerRule("first", rank=PiecewiseConstant((first, 5), (0, 3)))
+    scheduler = RankScheduler(budget=1.0, rules=[falls, LayerRule("second", rank=10)])
+    told = rf"rank=5 of the rule for 'first' \(it is {first} at the end\)"
+    with pytest.warns(ShortfallWarning, match=told):
+        fit(small(), scheduler, StopAt(1))
+
+
 def test_a_resumed_fit_that_has_all_its_cuts_is_silent(tmp_path):
     def run(*others):
         scheduler = RankScheduler(budget=STAIRS)

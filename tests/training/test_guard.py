@@ -36,6 +36,7 @@ from reducible_train import (
 from reducible_train.cli import app
 from reducible_train.config import parse_config
 from reducible_train.errors import ShortfallWarning
+from reducible_train.report.records import Report
 from reducible_train.surgery.plans import plan_of
 
 # Guards hold back, and most fits here end so; what they say then is tested in test_end.py.
@@ -313,6 +314,18 @@ def test_rules_for_single_layers_go_the_same_way():
     model, _ = fit(scheduler, Says(0.9, 0.9, 0.1, 0.9), 4)
     assert undone(scheduler) == [(2, 3, 4)]
     assert plan_of(model) == {"first/kernel": 8, "second/kernel": 8}
+
+
+@pytest.mark.parametrize(
+    ("budget", "aim"), [(1.0, "by rules for single layers"), (STEPS, "to budget 0.5")], ids=str
+)
+def test_a_cut_that_only_rules_asked_for_names_no_budget_as_its_aim(budget, aim):
+    rules = [LayerRule("first", rank=PiecewiseConstant((32, 5), (0, 2)))]
+    scheduler = RankScheduler(budget, rules=rules, guard=guard(patience=1))
+    fit(scheduler, Says(0.9, 0.9, 0.1, 0.9), 4)
+    (record,) = scheduler.report.undone
+    assert str(record).startswith(f"The cut of epoch 2 {aim} (")
+    assert Report.from_dict(scheduler.report.to_dict()).undone == (record,)
 
 
 # --- not a number ----------------------------------------------------------------------

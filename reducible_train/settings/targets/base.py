@@ -110,6 +110,11 @@ class Target(ABC):
         """What it is called in messages: its quantity, and of several also its measure."""
         return self.quantity
 
+    @property
+    def given_as(self) -> str:
+        """What it was given as, for those who refuse it."""
+        return self.name
+
     def multiple_fault(self, multiple: int, place: str = "") -> str | None:
         """What it has against ranks that are multiples of a number; `None` if nothing.
 
