@@ -19,7 +19,7 @@ from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, has_graph, is_graph_model, walk
 from reducible_train._keras.loops import cells_called, stepwise
 from reducible_train._keras.nested import arrays_in
-from reducible_train._keras.taking import places_told, try_losses
+from reducible_train._keras.taking import ask_as_step_does, places_told, try_losses
 from reducible_train._keras.tracking import held_variables
 
 _STEPPERS = (keras.layers.RNN, keras.layers.TimeDistributed)
@@ -177,6 +177,7 @@ def trace_calls(
         for layer in watched:
             layer.__dict__[called[id(layer)]] = watch(layer)
         with places_told(taken or (lambda _: None)):
+            ask_as_step_does(model)
             if values:
                 if not _run(model, inputs):
                     return None

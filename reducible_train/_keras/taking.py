@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import functools
+import inspect
 import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import CodeType
 from typing import Any
 
 import keras
 
 from reducible_train._keras.batch_loss import loss_of
 from reducible_train._keras.functions import is_own_loss, own_losses
+from reducible_train._keras.registry import is_of_keras
 
 _LISTS = (
     "non_trainable_variables",
@@ -27,6 +31,8 @@ _LISTS = (
     "variables",
     "weights",
 )
+_IDLE = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
+_READING = ("LOAD_ATTR", "LOAD_METHOD")
 _UNPACKING = ("UNPACK_EX", "UNPACK_SEQUENCE")
 _ONE_AT_A_TIME = threading.RLock()  # what is patched is of all threads
 
@@ -90,6 +96,52 @@ def places_told(told: Callable[[int], None]) -> Iterator[None]:
         finally:
             for name, original in known.items():
                 setattr(keras.Layer, name, original)
+
+
+def ask_as_step_does(model: Any) -> None:
+    """Take from lists of variables what a `train_step` of one's own takes by a place it names.
+
+    As in `self.first.weights[0]` or `kernel, bias = self.first.weights`: a step may do anything,
+    so it is read, not called.
+    """
+    if not isinstance(model, keras.Model):
+        return
+    step = inspect.unwrap(type(model).train_step)
+    if is_of_keras(step) or not inspect.isfunction(step):
+        return
+    for names, listed, place in _takes(step.__code__, "".join(step.__code__.co_varnames[:1])):
+        with contextlib.suppress(Exception):  # what is not there
+            found = getattr(functools.reduce(getattr, names, model), listed)
+            found = found() if callable(found) else found
+            if place is None:
+                _, *_ = found
+            else:
+                found[place]
+
+
+def _takes(code: CodeType, owner: str) -> Iterator[tuple[list[str], str, int | None]]:
+    """What a function takes by place from lists of variables: the attributes of its `owner` on the
+    way, the name of the list, and the place; `None` where all of it is unpacked.
+    """
+    steps = [i for i in dis.get_instructions(code) if i.opname not in _IDLE]
+    for at, step in enumerate(steps[:-2]):
+        if step.opname not in _READING or step.argval not in (*_LISTS, "get_weights"):
+            continue
+        first = at
+        while steps[first - 1].opname in _READING:
+            first -= 1
+        after = at + 1 + (steps[at + 1].opname == "CALL")
+        names = [each.argval for each in steps[first:at]]
+        read = steps[first - 1].argval
+        if (read[-1] if isinstance(read, tuple) else read) != owner:  # 3.13 loads two at once
+            continue
+        if steps[after].opname in _UNPACKING:
+            yield names, step.argval, None
+        elif steps[after].opname == "LOAD_CONST" and steps[after + 1].opname == "BINARY_SUBSCR":
+            yield names, step.argval, steps[after].argval
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _takes(inner, owner)
 
 
 def try_losses(model: Any, inputs: Any, outputs: Any) -> None:

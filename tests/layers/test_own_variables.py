@@ -494,6 +494,42 @@ def test_a_kernel_whose_place_a_loss_of_the_model_goes_by_is_left(loss):
     assert np.isfinite(model.evaluate(np.ones((4, 24)), y, verbose=0))
 
 
+STEPS = {
+    "place": lambda self: penalty(self.first.weights[0]),
+    "values": lambda self: penalty(self.first.get_weights()[0]),
+    "within": lambda self: sum(penalty(self.first.trainable_variables[0]) for _ in range(2)),
+}
+
+
+@pytest.mark.parametrize("how", [*STEPS, "unpacked"])
+def test_a_kernel_whose_place_a_training_step_goes_by_is_left(how):
+    class Stepping(Second):
+        if how == "unpacked":
+
+            def train_step(self, data):
+                kernel, _ = self.first.weights
+                return {"penalty": penalty(kernel)}
+        else:
+            train_step = STEPS[how]
+
+    model = Stepping(lambda hidden, _: hidden)
+    model(np.ones((4, 24), "float32"))
+    assert set(factorize(model, rank=4).ranks) == {"second/kernel"}
+
+
+def test_a_training_step_that_asks_for_all_variables_goes_by_no_place():
+    class Stepping(Second):
+        def train_step(self, data):
+            found = {"penalty": penalty(self.first.kernel)}
+            for variable in self.trainable_variables:
+                found["penalty"] += penalty(variable)
+            return found | {"first": self.absent.weights[0] if data is None else 0.0}
+
+    model = Stepping(lambda hidden, _: hidden)
+    model(np.ones((4, 24), "float32"))
+    assert set(factorize(model, rank=4).ranks) == {"first/kernel", "second/kernel"}
+
+
 def test_lists_of_variables_are_plain_after_it():
     model = plain()
     factorize(model, rank=4)
