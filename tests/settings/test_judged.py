@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reducible_train import Adaptive, Cadence, Guard, RankScheduler, Search
+from reducible_train import Adaptive, Cadence, Guard, Search
+from reducible_train.settings.compression import compression_settings
 from reducible_train.settings.judged import last_judged
 
 SETTLED = Cadence(start=Adaptive(start_epoch=5))
@@ -38,5 +39,5 @@ FIXED, LATE = Search(start_epoch=1, end_epoch=2), Search(start_epoch=4, end_epoc
 def test_a_cut_can_stay_that_is_made_after_an_epoch_that_shows_the_metric_and_before_another(
     asked, epochs, shown, last
 ):
-    settings = RankScheduler(**asked, guard=Guard("val_loss", max_drop=0.1)).settings
+    settings = compression_settings("", asked, guard=Guard("val_loss", max_drop=0.1))
     assert last_judged(settings, epochs, shown) == last
