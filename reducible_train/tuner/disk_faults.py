@@ -26,13 +26,15 @@ _REMEDIES = {  # what a disk refuses every other trial as well
     errno.ENXIO: _CONNECT,
     errno.ENODEV: _CONNECT,
     errno.ESTALE: _CONNECT,
-    errno.ENOTCONN: _CONNECT,
-    errno.ETIMEDOUT: _CONNECT,
-    errno.EHOSTDOWN: _CONNECT,
-    errno.EHOSTUNREACH: _CONNECT,
-    errno.ENETDOWN: _CONNECT,
-    errno.ENETUNREACH: _CONNECT,
 }
+_OF_A_NETWORK = (  # of the disk only where a file of the search is named: else of the trial's data
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+)
 _WRITTEN = re.compile(r"\berrno = (\d+)")  # as HDF5 tells it, also where h5py raises another kind
 
 
@@ -56,7 +58,7 @@ def ends_search(project: Path) -> Iterator[None]:
     except SearchError:
         raise
     except Exception as error:
-        refused = _refusal(error)
+        refused = _refusal(error, project)
         if refused:
             raise SearchError(
                 f"A trial of {project} must be able to write and read its files. Received: "
@@ -79,14 +81,23 @@ def _check_in_place(project: Path, found: Exception | None = None) -> None:
         ) from found or error
 
 
-def _refusal(error: BaseException | None) -> str:
+def _refusal(error: BaseException, project: Path) -> str:
     """What a disk has refused and what to do; empty for any other error."""
-    while error is not None:
-        for number, remedy in _REMEDIES.items():
-            if _tells(error, number):
+    chain = list(_with_causes(error))
+    remedies = dict(_REMEDIES)
+    if any(f"{project}{os.sep}" in str(each) for each in chain):
+        remedies |= dict.fromkeys(_OF_A_NETWORK, _CONNECT)
+    for each in chain:
+        for number, remedy in remedies.items():
+            if _tells(each, number):
                 return f"{os.strerror(number)}. {remedy}"
-        error = error.__cause__
     return ""
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _tells(error: BaseException, number: int) -> bool:

@@ -19,29 +19,29 @@ def project(tmp_path):
     return tmp_path
 
 
-def refused(number):
-    return OSError(number, os.strerror(number))
+def refused(number, path):
+    return OSError(number, os.strerror(number), str(path))
 
 
-def of_ours(number):
+def of_ours(number, path):
     try:
-        with accessing("trial.json", "write"):
-            raise refused(number)
+        with accessing(path, "write"):
+            raise OSError(number, os.strerror(number))
     except OSError as error:
         return error
 
 
-def of_hdf5(number):
+def of_hdf5(number, path="checkpoint.weights.h5"):
     return RuntimeError(
         "Can't decrement id ref count (file write failed: time = Tue Dec  1 03:57:37 2026\n, "
-        f"filename = 'checkpoint.weights.h5', file descriptor = 5, errno = {number}, error "
+        f"filename = '{path}', file descriptor = 5, errno = {number}, error "
         f"message = '{os.strerror(number)}', buf = 0x5615a8, total write size = 96)"
     )
 
 
-def of_tensorflow(number):
+def of_tensorflow(number, path="tb/train/events.out.v2"):
     return ValueError(
-        "{{function_node __wrapped__FlushSummaryWriter}} tb/train/events.out.v2; "
+        f"{{{{function_node __wrapped__FlushSummaryWriter}}}} {path}; "
         f"{os.strerror(number)}\n\tCould not flush events file. [Op:FlushSummaryWriter] name: "
     )
 
@@ -61,12 +61,26 @@ def of_tensorflow(number):
 def test_what_a_disk_refuses_each_trial_ends_the_search(told, number, remedy, project):
     words = f"Received: {os.strerror(number)}.*{remedy}.*runs again when the search goes on"
     with pytest.raises(SearchError, match=words), ends_search(project):
-        raise told(number)
+        raise told(number, project / "trial_0" / "trial.json")
+
+
+@pytest.mark.parametrize("told", [refused, of_ours, of_hdf5, of_tensorflow])
+def test_a_full_disk_is_one_wherever_a_trial_writes(told, project):
+    with pytest.raises(SearchError, match="Make room there"), ends_search(project):
+        raise told(errno.ENOSPC, "trial.json")
 
 
 @pytest.mark.parametrize(
     "error",
-    [of_ours(errno.ENOENT), of_hdf5(errno.ENOENT), of_tensorflow(errno.EACCES), OSError("lost")],
+    [
+        of_ours(errno.ENOENT, "trial.json"),
+        of_hdf5(errno.ENOENT),
+        of_tensorflow(errno.EACCES),
+        OSError("lost"),
+        TimeoutError(errno.ETIMEDOUT, "Connection timed out"),
+        refused(errno.EHOSTUNREACH, "/data/images/17.png"),
+        of_tensorflow(errno.ENETDOWN, "/data/train.tfrecord"),
+    ],
 )
 def test_any_other_error_is_of_its_trial_alone(error, project):
     with pytest.raises(type(error)) as found, ends_search(project):
