@@ -170,15 +170,9 @@ class RankTensorBoard(keras.callbacks.Callback):
         values: list[events.Value] = []
         opens = self._writer is None
         if self._writer is None:  # not earlier: a fit that is refused leaves no file behind
-            if self._last_step < 0:
-                others = _keras.other_callbacks(self)  # of which one may be a backup
-                resumes = any(getattr(each, "resumed_at", None) == epoch for each in others)
-                self._folder = _run(self._folder, resumes=resumes)
-            self._writer = events.RunWriter(self._folder)
-            self._offset = max(self._last_step + 1 - epoch, 0)
-            self._cuts = tuple(c for c in report.cuts if c.epoch < epoch)  # of a fit before
-            self._undone, self._metrics, self._logs = 0, {}, {}
-            if self._last_step < 0:
+            is_first = self._last_step < 0
+            self._writer = self._opened(report, epoch)
+            if is_first:
                 values += _written_once(self.scheduler, report, self.analysis)
         self._last_step = epoch + self._offset
         metrics = list(_metric_values(logs or {}))
@@ -193,6 +187,31 @@ class RankTensorBoard(keras.callbacks.Callback):
         if opens or made or undone:
             values.append(self._outcome_value(report))
         self._writer.write(self._last_step, values)
+
+    def _opened(self, report: Report, epoch: int) -> events.RunWriter:
+        """What writes from an epoch on."""
+        if self._last_step < 0:
+            self._folder = _run(self._folder, resumes=self._resumed_at() == epoch)
+        self._offset = max(self._last_step + 1 - epoch, 0)
+        self._cuts = tuple(c for c in report.cuts if c.epoch < epoch)  # of a fit before
+        self._undone, self._metrics, self._logs = 0, {}, {}
+        return events.RunWriter(self._folder)
+
+    def _resumed_at(self) -> int | None:
+        """The epoch at which a backup among the callbacks goes on."""
+        found = (getattr(each, "resumed_at", None) for each in _keras.other_callbacks(self))
+        return next((epoch for epoch in found if epoch is not None), None)
+
+    def _opened_to_end(self, report: Report) -> events.RunWriter | None:
+        """What tells the end of a training that was broken off after its last epoch."""
+        epoch = self._resumed_at()
+        if epoch is None or not os.path.isdir(self._folder):
+            return None
+        writer = self._opened(report, epoch)
+        self._last_step, self._ranks = epoch - 1 + self._offset, _ranks(report)
+        known = getattr(self.scheduler, "metric_directions", {})
+        self._metrics = {f"{side}_{name}": None for name in known for side in ("val", "train")}
+        return writer
 
     def _news(self, report: Report) -> tuple[list[Cut], Sequence[UndoneCut]]:
         """The cuts that were made, and those that were undone, since the last call."""
@@ -235,8 +254,10 @@ class RankTensorBoard(keras.callbacks.Callback):
             return None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        report = None if self._writer is None else self._report()
+        report = self._report()
         missing: list[str] = []
+        if self._writer is None and report is not None:
+            self._writer = self._opened_to_end(report)
         if self._writer is not None and report is not None:
             decided = self._decided(self._last_step - self._offset, *self._news(report))
             ends = [hparams.session_end()] if self.in_hparams else []
@@ -244,7 +265,8 @@ class RankTensorBoard(keras.callbacks.Callback):
             outcome = self._at_the_end(report, found, missing)
             self._writer.write(self._last_step, [*decided, outcome, *ends])
             if _ranks(report) != self._ranks:
-                self._writer.write(self._last_step + 1, self._after_the_last_epoch(report))
+                self._last_step += 1
+                self._writer.write(self._last_step, self._after_the_last_epoch(report))
         self._close()
         for sentence in missing:
             warnings.warn(sentence, stacklevel=2)

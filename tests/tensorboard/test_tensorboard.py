@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import keras
@@ -240,7 +241,7 @@ def test_a_cut_that_is_undone_at_the_end_leaves_the_ranks_of_before_it_there(tmp
     assert points(values["reducible/quality"]) == list(enumerate(qualities))
     assert [step for step, _ in values["reducible/val_accuracy"]] == [0, 1, 2], "as measured"
     fit(board, range(3, 5))
-    assert [step for step, _ in read(tmp_path)["reducible/params"]] == [0, 1, 2, 3, 3, 4]
+    assert [step for step, _ in read(tmp_path)["reducible/params"]] == [0, 1, 2, 3, 4, 5]
 
 
 def test_spectrum_is_written_only_where_a_cut_was_made(tmp_path):
@@ -466,6 +467,37 @@ def test_only_what_resumes_goes_on_in_the_run_of_another_companion(tmp_path, rng
     assert dict(zip(runs, steps, strict=True)) == {
         "reducible": [0, 1, 2], "reducible_2": [1, 2], "reducible_3": [0, 1, 2],
         "reducible_4": [1, 2]}  # fmt: skip
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+def test_what_was_broken_off_after_its_last_epoch_is_told_as_ended(has_run, tmp_path, rng):
+    x = rng.normal(size=(64, 24)).astype("float32")
+
+    def trained(*more):
+        scheduler = RankScheduler(0.4)
+        backup = RankBackupAndRestore(scheduler, tmp_path / "backup")
+        told = [scheduler, RankTensorBoard(scheduler, tmp_path), backup, *more]
+        small_model().fit(x, x[:, :3], batch_size=64, epochs=3, callbacks=told, verbose=0)
+
+    class Breaks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(Breaks())
+    if not has_run:
+        shutil.rmtree(tmp_path / "reducible")
+    trained()
+    assert [path.name for path in tmp_path.iterdir()] == ["reducible"] * has_run
+    if has_run:
+        values = read(tmp_path)
+        steps = {tag: [step for step, _ in values[tag]] for tag in values}
+        assert steps["reducible/params"] == [0, 1, 2]
+        assert steps["reducible/outcome"] == [0, 2]
+        assert steps["_hparams_/session_end_info"] == [2]
+        told = from_json(points(values["reducible/outcome"])[-1][1])
+        assert (told["done"], told["last_step"], told["directions"]["train_mae"]) == (True, 2, -1)
 
 
 def test_beside_a_real_fit(tmp_path, rng):
