@@ -51,20 +51,24 @@ def preview(
         return
     adaptive = asked.adaptive
     if adaptive is not None:
-        first = 0  # of the epochs that schedules count
-        late = "half of the training" if adaptive.end_epoch is None else adaptive.end_epoch
+        end = adaptive.end_epoch
+        late = "half of the training" if end is None else max(end, first)
+        seen = "" if asked.guard is None else f" and the guard has seen {asked.guard.monitor}"
         Console().print(
             Text(
-                f"{config}: cuts begin once the stable ranks have settled, at epoch {late} at the "
-                "latest; schedules count from there."
+                f"{config}: cuts begin once the stable ranks have settled{seen}, at epoch {late} "
+                "at the latest; schedules count from there."
             )
         )
         if not targets:
             return
+        first = 0  # of the epochs that schedules count
     count = loaded.training.epochs or _enough(list(targets.values()), first)
     console = Console()
     told = f"{config}: {_counted(count, 'epoch')}, {_often(asked, first)}"
     console.print(Text(told), soft_wrap=True)
+    if not _asks(asked):
+        return
     show_table(console, _table(asked.cadence.epochs or 1, targets, first, count))
     main, *others = targets
     several = f"{main.partition('.')[0]}."
@@ -73,10 +77,15 @@ def preview(
         console.print(Text(drawn), soft_wrap=not console.is_terminal)
 
 
+def _asks(asked: CompressionSettings) -> bool:
+    """False where no target changes a rank."""
+    return any(each.idle_until is not None for each in asked.targets)
+
+
 def _often(asked: CompressionSettings, first: int) -> str:
     """How often the ranks may change, and from which epoch on, in words."""
     cadence, guard = asked.cadence, asked.guard
-    if all(each.idle_until is None for each in asked.targets):
+    if not _asks(asked):
         return "no cut, for nothing is asked for"
     constant = all(isinstance(each.schedule, Constant) for each in asked.targets)
     if constant and asked.adaptive is None and guard is None:

@@ -17,6 +17,7 @@ from reducible_train.config.schedules import NO_MEASURE
 from reducible_train.config.sections import Section, SeveralSection, sections_in
 from reducible_train.errors import ArgumentError
 from reducible_train.settings.checks import is_number, percent_advice
+from reducible_train.settings.fields import Number, fields_of, kind_of
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
@@ -32,6 +33,7 @@ _COMPILED = (("training", "loss"), ("training", "metrics"))  # names of what may
 _ADDED: Mapping[Place, str] = {  # what to write for a section that is missing
     ("compression",): " Add for example compression: {budget: 0.25}.",
 }
+_OUT_OF_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _SECTIONS = ("compression", "training")  # whose keys are looked for where they are unknown
 
 
@@ -114,6 +116,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         advice = nearest(str(value), wanted.replace("'", "").replace(" or ", ", ").split(", "))
         return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
     wanted, advice = _expected(kind, value, limits, place)
+    if kind in _OUT_OF_RANGE:
+        advice = _declared_advice(_models_at(root, location[:-1]), name) or advice
     if not wanted:
         return place, f"{name} cannot be used: {error['msg']}. Received: {shown(value)}."
     return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
@@ -152,6 +156,14 @@ def _expected(kind: str, value: Any, limits: Mapping[str, Any], place: Place) ->
         "less_than": (f"less than {limits.get('lt')}", _percent(value, limits.get("lt"))),
         "less_than_equal": (f"at most {limits.get('le')}", _percent(value, limits.get("le"))),
     }.get(kind, ("", ""))
+
+
+def _declared_advice(models: Iterable[type[Section]], name: str) -> str:
+    """What the declaration of an option says to write where its range does not tell."""
+    options = (fields_of(model.made).get(name) for model in models if model.made is not None)
+    known = (kind_of(option) for option in options if option is not None)
+    told = (kind.advice for kind in known if isinstance(kind, Number))
+    return next((f" {advice}" for advice in told if advice), "")
 
 
 def _percent(value: Any, limit: Any) -> str:

@@ -243,6 +243,24 @@ def test_preview_tells_how_often_ranks_change(cadence, budget, told, tmp_path, m
     assert told in run("preview", "c.yaml").output
 
 
+@pytest.mark.parametrize(
+    ("end", "guard", "told"),
+    [
+        (5, "", "have settled, at epoch 5 at the latest"),
+        (5, "guard: {max_drop: 0.1}", "and the guard has seen val_loss, at epoch 5 at the latest"),
+        (0, "guard: {max_drop: 0.1}", "and the guard has seen val_loss, at epoch 1 at the latest"),
+    ],
+)
+def test_preview_tells_what_stable_ranks_wait_for(end, guard, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(
+        f"compression:\n  budget: 0.25\n  cadence: {{start: {{end_epoch: {end}}}}}\n"
+        f"  {guard.replace('{', '{monitor: val_loss, ')}\ntraining: {{epochs: 9}}\n"
+    )
+    result = run("preview", "c.yaml")
+    assert told in " ".join(result.output.split())
+
+
 STEPS = "{schedule: piecewise_constant, values: [0.8, 0.5], start_epochs: [0, 3]}"
 
 
@@ -285,7 +303,9 @@ def test_preview_tells_from_when_a_guard_lets_ranks_change(
 def test_preview_tells_that_nothing_is_asked_for(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(f"compression:\n  {asked}\ntraining: {{epochs: 4}}\n")
-    assert "4 epochs, no cut, for nothing is asked for\n" in run("preview", "c.yaml").output
+    assert run("preview", "c.yaml").output == (
+        "c.yaml: 4 epochs, no cut, for nothing is asked for\n"
+    )
     Path("c.yaml").write_text(f"compression:\n  {asked.replace('1.0', '0.9', 1)}\n")
     assert "no cut" not in run("preview", "c.yaml").output
 

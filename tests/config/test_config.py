@@ -258,6 +258,11 @@ MEASURED = {"criterion": "measured", "analysis": "a.json"}
             "For 50 % write 0.5",
         ),
         ({"rank": 3, "measure": "flops"}, "$.compression.measure", "only for a budget"),
+        (
+            {"search": {"lowest": 1}, "guard": {"max_drop": 0.1}},
+            "$.compression.search.lowest",
+            "Received: 1. For a tenth of it write 0.1; 1 is the dense model",
+        ),
         ({"budget": 0.5, "measure": "flop"}, "$.compression.measure", "Did you mean 'flops'?"),
         (
             {"budget": 0.5, "measure": {"name": "byte"}},
