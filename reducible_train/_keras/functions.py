@@ -135,10 +135,27 @@ def has_call(model: Any) -> bool:
 def replaced_calls(model: Any) -> list[str]:
     """Paths of a model and of its layers that have another function in place of their `call`.
 
-    No configuration tells of it.
+    No configuration tells of it. The `call` of their own class, compiled, is no other.
     """
     parts = [(model.name, model), *walk(model)]
-    return [path for path, layer in parts if "call" in vars(layer)]
+    return [path for path, layer in parts if "call" in vars(layer) and not _has_own_call(layer)]
+
+
+def _has_own_call(layer: Any) -> bool:
+    """True where in place of a layer's `call` is that of its class, compiled or as it is."""
+    call = _uncompiled(vars(layer)["call"])
+    own = getattr(call, "__self__", None) is layer
+    return own and getattr(call, "__func__", None) is type(layer).call
+
+
+def _uncompiled(call: Any) -> Any:
+    """What a backend has compiled; a function around another is as it is."""
+    inner = getattr(call, "__wrapped__", None)
+    marks = ("python_function", "_torchdynamo_orig_callable")  # of TensorFlow, of torch
+    is_compiled = type(call).__name__ == "PjitFunction" or any(
+        getattr(call, mark, None) is inner for mark in marks
+    )
+    return call if inner is None or not is_compiled else inner
 
 
 def rebuild_functions(model: Any, *others: Any, training: bool) -> None:

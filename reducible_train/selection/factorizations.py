@@ -85,6 +85,12 @@ class Factorization:
         costs = np.array([self.cost(int(rank), measure) for rank in ranks])
         return int(np.searchsorted(costs[1:], cost, side="right"))
 
+    def costs_nothing(self, rank: int) -> bool:
+        """True where budgets have nothing to take from factors of a rank, by one of the measures
+        that they count.
+        """
+        return any(self.cost(rank, measure) == 0 for measure in (*self.laws, *self.tables))
+
     @property
     def least(self) -> int:
         """Smallest rank it can have."""

@@ -135,7 +135,9 @@ def _reason(
     if rule is not None and rule.keep_dense:
         return f"kept as it is by the rule for {rule.match!r}"
     if kernel.rank is not None:
-        return None
+        shares = rule is None or rule.target is None
+        is_free = any(form.costs_nothing(kernel.rank) for form in forms)
+        return _workless(forms, is_beside) if shares and is_free else None
     if output is not None and (rule is None or rule.keep_dense is None):
         return f"{output}; a rule with keep_dense=False takes it in"
     if rule is not None and rule.split is not None and rule.split not in kernel.splits:

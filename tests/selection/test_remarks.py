@@ -192,6 +192,23 @@ def test_what_no_forward_pass_calls_costs_no_flops():
     assert "no forward pass calls it" in aid.reason
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"budget": 0.5, "measure": "flops"}, {"budget": {"parameters": 0.65, "flops": 0.65}}],
+    ids=["one", "several"],
+)
+def test_factors_that_no_forward_pass_calls_stay_at_their_rank(asked):
+    model = Helped()
+    model(np.zeros((1, 24)))
+    factorize(model, rank=8)
+    a, aid, _ = factorize(model, **asked).kernels
+    assert a.rank < 8
+    assert (aid.path, aid.rank) == ("aid/kernel", 8)
+    assert "no forward pass calls it" in aid.reason
+    rule = LayerRule("aid", rank=3)
+    assert factorize(model, budget=0.45, measure="flops", rules=[rule]).ranks["aid/kernel"] == 3
+
+
 def test_what_is_looked_up_says_so_of_flops_alone():
     inputs = keras.Input((1,), dtype="int32")
     tables = [L.Embedding(60, size, name=f"of{size}")(inputs) for size in (1, 24)]

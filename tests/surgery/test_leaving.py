@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import zoo
 from kinds import KINDS
 
@@ -289,6 +291,21 @@ def test_a_model_of_which_a_call_was_replaced_is_refused(name):
         to_stock_layers(model)
     del layer.call
     assert to_stock_layers(model).count_params() == model.count_params()
+
+
+def test_a_call_that_is_only_compiled_is_its_own():
+    model = keras.Sequential([keras.Input((24,)), keras.layers.Dense(24), keras.layers.Dense(3)])
+    factorize(model, rank=4)
+    stock, original = to_stock_layers(model), model.call
+    compiled = tf.function(original)
+    model.call = compiled
+    assert to_stock_layers(model).count_params() == stock.count_params()
+    model.call = functools.wraps(original)(lambda x: 2 * original(x))
+    with pytest.raises(SurgeryError, match="with another function"):
+        to_stock_layers(model)
+    model.call = functools.wraps(compiled)(lambda x: 2 * compiled(x))
+    with pytest.raises(SurgeryError, match="with another function"):
+        to_stock_layers(model)
 
 
 def test_a_step_of_training_of_its_own_stays_behind():
