@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from reducible_train.errors import (
     ArgumentTypeError,
     FormatError,
     OutputErrorWarning,
+    shortened,
 )
 from reducible_train.layers import find_kernels
 from reducible_train.preflight.paths import check_file_name
@@ -38,6 +39,7 @@ from reducible_train.saving.fitting_report import is_fitting
 from reducible_train.saving.model_config import build_model, only_format_errors
 from reducible_train.saving.tensors import (
     expected_shapes,
+    left_out,
     places,
     renaming,
     tensor_names,
@@ -199,16 +201,17 @@ def load_model(path: Path_, custom_objects: Mapping[str, Any] | None = None) -> 
         content = content_of(container.header)
         if content["keras_config"] is None:
             raise no_configuration(path, content)
-        model, renamed = _rebuilt(content["keras_config"], custom_objects, container.header, path)
+        model, fit = _rebuilt(content["keras_config"], custom_objects, container.header, path)
         _keras.allocate(model)
-        _fill(model, container, renamed)
+        _fill(model, container, fit)
+    _tell_left(model, path, fit)
     return model
 
 
 def _rebuilt(
     config: Any, custom_objects: Mapping[str, Any] | None, header: Header, path: Path_
-) -> tuple[Any, Callable[[str], str]]:
-    """The model of a configuration, at the ranks of the file, and how it names the tensors.
+) -> tuple[Any, _Fit]:
+    """The model of a configuration, at the ranks of the file, and how that fits it.
 
     What is larger than the file tells has no memory yet.
     """
@@ -217,13 +220,13 @@ def _rebuilt(
         model = build_model(config, len(header.tensors), custom_objects)
         if not _keras.has_weights(model):
             raise no_configuration(path, header.content)
-        renamed = _fit(model, header, path)
+        fit = _fit(model, header, path)
     if custom_objects is None and _keras.waiting_bytes(model) > stored + _UNSAVED:
         raise FormatError(
             f"The model in {path} must not need more memory than its tensors tell. "
             f"Received: {stored} bytes of tensors. The file was altered; get it again."
         )
-    return model, renamed
+    return model, fit
 
 
 def load_weights_into(model: Any, path: Path_) -> Any:
@@ -271,25 +274,64 @@ def load_weights_into(model: Any, path: Path_) -> Any:
         load_keras_weights(model, path)
         return model
     with read_container(path) as container:
-        _fill(model, container, _fit(model, container.header, path))
+        fit = _fit(model, container.header, path)
+        _fill(model, container, fit)
+    _tell_left(model, path, fit)
     return model
 
 
-def _fit(model: Any, header: Header, path: Path_) -> Callable[[str], str]:
-    """Bring a model to the ranks of a file that is known to fit; how it names the tensors."""
-    renamed = renaming(model, [record.name for record in header.tensors])
-    plan = {renamed(name): entry for name, entry in content_of(header)["plan"].items()}
-    received = {renamed(record.name): record.shape for record in header.tensors}
-    expected = expected_shapes(model, plan, path, received)
+@dataclass(frozen=True)
+class _Fit:
+    """How a file fits a model.
+
+    Args:
+        renamed: How the model names a tensor of the file.
+        left: Paths of the layers of which the file has nothing.
+    """
+
+    renamed: Callable[[str], str]
+    left: tuple[str, ...] = ()
+
+
+def _fit(model: Any, header: Header, path: Path_) -> _Fit:
+    """Bring a model to the ranks of a file that is known to fit.
+
+    Files were written without the layers beside graphs before they held these, which then stay as
+    they are.
+    """
+    names = [record.name for record in header.tensors]
+    left = left_out(model, list(map(renaming(model, names), names)))
+    fit = _Fit(renaming(model, names, left), left)
+    plan = {fit.renamed(name): entry for name, entry in content_of(header)["plan"].items()}
+    received = {fit.renamed(record.name): record.shape for record in header.tensors}
+    shapes = expected_shapes(model, plan, path, received)
+    expected = {name: shape for name, shape in shapes.items() if not _is_in(name, left)}
     if expected != received:
         raise misfit(model, expected, received, path)
-    apply_plan(model, plan)
-    return renamed
+    kept = {name: entry for name, entry in plan_of(model).items() if _is_in(name, left)}
+    apply_plan(model, plan | kept)
+    return fit
 
 
-def _fill(model: Any, container: Container, renamed: Callable[[str], str]) -> None:
-    tensors = ((renamed(name), value) for name, value in container)
-    for layer_path, layer in places(model):
+def _is_in(name: str, layer_paths: Collection[str]) -> bool:
+    """True for the name of a tensor, or the path of a kernel, of one of these layers."""
+    return any(name.startswith(f"{path}/") for path in layer_paths)
+
+
+def _tell_left(model: Any, path: Path_, fit: _Fit) -> None:
+    if fit.left:
+        named = shortened(", ".join(map(repr, fit.left)), 300)
+        warnings.warn(
+            f"{path} has nothing of {named}, which no graph of model '{model.name}' calls. "
+            "What is not in it stays as it is: files were once written without such layers. Save "
+            "the model anew.",
+            stacklevel=3,
+        )
+
+
+def _fill(model: Any, container: Container, fit: _Fit) -> None:
+    tensors = ((fit.renamed(name), value) for name, value in container)
+    for layer_path, layer in places(model, fit.left):
         names = tensor_names(layer_path, layer)
         if names:
             given = dict(next(tensors) for _ in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,9 +18,10 @@ from reducible_train.surgery.plans import Plan, checked
 _AUTOMATIC = re.compile(r"variable(_\d+)?")
 
 
-def places(model: Any) -> Iterator[tuple[str, Any]]:
+def places(model: Any, left: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """A model and every layer below it but those `left`, with their paths."""
     yield "", model
-    yield from _keras.walk(model)
+    yield from ((path, layer) for path, layer in _keras.walk(model) if path not in left)
 
 
 def tensor_names(layer_path: str, layer: Any) -> dict[str, str]:
@@ -41,19 +42,24 @@ def tensor_names(layer_path: str, layer: Any) -> dict[str, str]:
     return names
 
 
-def renaming(model: Any, names: Sequence[str]) -> Callable[[str], str]:
+def renaming(model: Any, names: Sequence[str], left: Collection[str] = ()) -> Callable[[str], str]:
     """From names of tensors in a file to those that a model has for them.
 
     They differ where Keras has named the layers: it counts up within a process. Layers are
     then matched in their order, if there are as many, each under a name that is the same or
     differs by the number only.
+
+    Args:
+        model: The model.
+        names: Those in the file.
+        left: Paths of the layers of which the file has nothing.
     """
     layers = dict(_keras.walk(model))
     theirs = list(dict.fromkeys(_folder(name) for name in names))
     ours = list(
         dict.fromkeys(
             _folder(name)
-            for path, layer in places(model)
+            for path, layer in places(model, left)
             for name in tensor_names(path, layer).values()
         )
     )
@@ -66,6 +72,21 @@ def renaming(model: Any, names: Sequence[str]) -> Callable[[str], str]:
         return f"{pairs.get(folder, folder)}/{last}".lstrip("/")
 
     return renamed
+
+
+def left_out(model: Any, names: Collection[str]) -> tuple[str, ...]:
+    """Paths of the layers beside graphs, where a file has the tensors of none of them.
+
+    Files were written so before they held these layers.
+
+    Args:
+        model: The model.
+        names: Those of the tensors in the file, as the model names them.
+    """
+    beside = _keras.beside_graphs(model)
+    wanted = {name for path, layer in beside.items() for name in tensor_names(path, layer).values()}
+    folders = {_folder(name) for name in names}
+    return tuple(beside) if wanted and not folders & {_folder(name) for name in wanted} else ()
 
 
 def _folder(name: str) -> str:

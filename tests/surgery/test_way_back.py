@@ -560,6 +560,46 @@ def test_layers_beside_a_graph_are_in_the_file_and_named_if_nothing_makes_them(t
     assert [layer.name for layer in stock.layers[1:]] == ["h_u", "h", "o"]
 
 
+@keras.saving.register_keras_serializable("way_back")
+class Headed(keras.Model):
+    """It makes a layer beside its graph itself, and names none of them."""
+
+    def __init__(self, **kwargs):
+        inputs = keras.Input((16,))
+        super().__init__(inputs, L.Dense(4)(L.Dense(24)(inputs)), **kwargs)
+        self.head = stack(L.Dense(9, bias_initializer="ones", name="of_head"))
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_a_file_of_before_it_held_layers_beside_graphs_leaves_them_as_they_are(tmp_path):
+    model, path = Headed(name="headed"), tmp_path / "model.reducible"
+    factorize(model, rank=2)
+    objects = {"way_back>Headed": Headed}
+    with pytest.warns(UserWarning, match="custom_objects"):
+        save_model(model, path)
+    with read_container(path) as container:
+        content = container.header.content
+        tensors = [(name, value) for name, value in container if not name.startswith("head/")]
+    del content["plan"]["head/of_head/kernel"]
+    assert 0 < len(tensors) < len(model.weights)
+    write_container(path, content, tensors)
+    other = Headed()
+    factorize(other, rank=3, rules=[LayerRule("dense*", keep_dense=True)])
+    head = other.head.get_weights()
+    told = r"nothing of 'head', 'head/of_head', which no graph of model '\w+' calls"
+    with pytest.warns(UserWarning, match=told):
+        load_weights_into(other, path)
+    for one, two in zip(other.head.get_weights(), head, strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.warns(UserWarning, match=told):
+        loaded = load_model(path, objects)
+    np.testing.assert_array_equal(loaded.head.layers[-1].bias, np.ones(9))
+    for each in (other, loaded):
+        np.testing.assert_array_equal(outputs(each, NUMBERS), outputs(model, NUMBERS))
+
+
 class Words(L.Layer):
     """As tokenizers do, it holds no weights, and keeps its words in a file."""
 
