@@ -22,7 +22,6 @@ from reducible_train.settings.compression import CompressionSettings
 from reducible_train.settings.faults import raise_first
 from reducible_train.settings.guard import Guard, direction_of
 from reducible_train.settings.judged import last_judged, validated_always
-from reducible_train.settings.targets import Target
 from reducible_train.settings.timing import final_epoch, guard_faults, never_looks, timing_faults
 from reducible_train.training.fit_data import check_fit_data
 from reducible_train.training.other_callbacks import (
@@ -122,8 +121,10 @@ def _never_judged(
     end = "no cut will stay"
     if turn is not None and any(goal in late for goal in progress.all_unmet(time)):
         where = "of" if settings.cadence.steps else "before"
-        end = f"no cut will stay after that {where} epoch {turn}, where "
-        end += f"{_asked(late, time)} is asked for, not {_asked(late, math.inf)}"
+        aims = " and ".join(f"{goal.name} {goal(time):.4g}" for goal in late)
+        wanted = " and ".join(f"{goal(math.inf):.4g}" for goal in late)
+        end = f"the last cut that can stay is the one {where} epoch {turn}, "
+        end += f"to {aims} instead of {wanted}"
     ways, search = [], settings.search
     if rhythm.recurs and (search is None or search.end_epoch is None):
         ways.append("train for longer")
@@ -142,10 +143,6 @@ def _asks_until(settings: CompressionSettings, turn: int) -> float:
     """The time, for schedules, of the last look before or within an epoch."""
     latest = math.nextafter(turn + 1, 0.0) if settings.cadence.steps else float(turn)
     return latest - (0 if settings.adaptive is None else settings.adaptive.start_epoch)
-
-
-def _asked(goals: Sequence[Target], time: float) -> str:
-    return " and ".join(f"{goal.name}={goal(time):g}" for goal in goals)
 
 
 def _beside(settings: CompressionSettings) -> str:

@@ -499,8 +499,8 @@ EASY = Guard("val_loss", max_drop=9)
             {"budget": Ramp(1.0, 0.4, 2, 6)},
             4,
             8,
-            "so that no cut will stay after that before epoch 4, where budget=0.475 is asked for, "
-            "not budget=0.4.",
+            "so that the last cut that can stay is the one before epoch 4, to budget 0.475 instead "
+            "of 0.4.",
             "Leave out validation_freq=4, and each epoch is validated; or train for longer, or let "
             "the schedule end by epoch 4.",
         ),
@@ -508,7 +508,7 @@ EASY = Guard("val_loss", max_drop=9)
             {"budget": 0.9, "rules": [LayerRule("first", rank=PiecewiseConstant((6, 4), (0, 4)))]},
             3,
             6,
-            "after that before epoch 3, where rank=6 is asked for, not rank=4.",
+            "the last cut that can stay is the one before epoch 3, to rank 6 instead of 4.",
             "end by epoch 3.",
         ),
     ],
