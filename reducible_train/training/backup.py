@@ -153,7 +153,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             "scheduler": self.scheduler.get_state(),
             "averages": _keras.swapped_averages(_keras.other_callbacks(self)),
             "state": state,
-            "has_stopped": bool(self.model.stop_training),
+            "has_stopped": self._has_stopped,
             "trains_by_its_optimizer": getattr(
                 _keras.compiled_optimizer(self.model), "built", False
             ),
@@ -173,7 +173,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._begin_no_more()
         self._torch_optimizers = []
-        path = self._kept() if self.model.stop_training else None
+        path = self._kept() if self._has_stopped else None
         if path is not None and not self.delete_checkpoint:  # who keeps it may go on with it
             write_text(path, json.dumps(_read(path) | {"has_stopped": False}))
         if self.delete_checkpoint and self.backup_dir.exists():
@@ -182,6 +182,11 @@ class RankBackupAndRestore(keras.callbacks.Callback):
             self._remove()
             if not any(self.backup_dir.iterdir()):
                 self.backup_dir.rmdir()
+
+    @property
+    def _has_stopped(self) -> bool:
+        """True once a callback has stopped the training; a model without `fit` tells of none."""
+        return bool(getattr(self.model, "stop_training", False))
 
     def _go_on_at(self, backup: Mapping[str, Any]) -> int:
         """The epoch to begin with: of a training that was to train no more, one after the last."""

@@ -138,6 +138,23 @@ def test_a_direction_that_nobody_knows_yet_may_be_the_same(mode):
     assert not one.is_like(Way("score", mode, False, "loss='mae'"))
 
 
+def test_a_loop_of_ones_own_around_a_model_that_was_never_compiled_has_backups_too(tmp_path):
+    for epochs, ends in ((1, False), (2, True)):
+        model, scheduler = zoo.sequential(), plain_scheduler()
+        backup = RankBackupAndRestore(scheduler, tmp_path / "backup", delete_checkpoint=False)
+        callbacks = keras.callbacks.CallbackList([scheduler, backup], model=model, epochs=2)
+        callbacks.on_train_begin()
+        for epoch in range(backup.resumed_at or 0, epochs):
+            callbacks.on_epoch_begin(epoch)
+            callbacks.on_train_batch_begin(0)
+            callbacks.on_train_batch_end(0, {"loss": 0.1})
+            callbacks.on_epoch_end(epoch, {"loss": 0.1})
+        if ends:
+            callbacks.on_train_end()
+    assert backup.resumed_at == 1
+    assert scheduler.report.ranks["first/kernel"] == 8
+
+
 # --- of files that are there --------------------------------------------------------------
 
 VALUES = (0.1, 0.2, 0.9, 0.3, 0.4)  # the best comes before the break
