@@ -37,7 +37,8 @@ class AtFinalRanks:
         """
         check_place(self, self.scheduler)
         name, others = type(self).__name__, _keras.other_callbacks(self)
-        if getattr(self, "restore_best_weights", True):  # or it writes them
+        keeps = (getattr(self, each, True) for each in ("restore_best_weights", "save_best_only"))
+        if all(keeps):  # the weights of the best epoch, or a file of them
             own = next((i for i, each in enumerate(others) if each is self), 0)
             check_averages(self.monitor, others[:own], others[own:], name)
         known = _keras.metrics_to_watch(self.model, self.monitor, self.mode)
@@ -76,7 +77,7 @@ def check_averages(monitor: str, before: Sequence[Any], after: Sequence[Any], wh
     Args:
         monitor: What tells the best.
         before: The callbacks that are told of an epoch's end before the weights are kept.
-        after: Those that are told later.
+        after: Those that are told later; empty where the weights are kept after all of them.
         whose: What keeps them, for messages.
 
     Raises:
@@ -87,10 +88,12 @@ def check_averages(monitor: str, before: Sequence[Any], after: Sequence[Any], wh
     if not monitor.startswith("val_") or (all(each.swap_on_epoch for each in early) and not late):
         return
     came = f"one after {whose}" if late else "swap_on_epoch=False"
+    give = "SwapEMAWeights(swap_on_epoch=True)"
+    way = f"Put {give} among the callbacks before it" if after else f"Give {give}"
     raise ArgumentError(
         f"SwapEMAWeights has validation measure averages of the weights, and {whose} would keep "
-        f"the weights themselves, whose {monitor} is another. Received: {came}. Put "
-        "SwapEMAWeights(swap_on_epoch=True) among the callbacks before it, which keeps averages."
+        f"the weights themselves, whose {monitor} is another. Received: {came}. {way}, "
+        "which keeps averages."
     )
 
 

@@ -31,6 +31,7 @@ from reducible_train.settings.objectives import SearchObjective
 from reducible_train.settings.rules import LayerRule
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tensorboard.callback import RankTensorBoard
+from reducible_train.training.other_callbacks import check_averages
 from reducible_train.tuner.best_epoch import BestEpoch
 from reducible_train.tuner.errors import SearchError
 from reducible_train.tuner.fit_checks import check_data, check_epochs
@@ -346,10 +347,13 @@ def run_trial(
 
     Raises:
         SearchError: A metric of the model is called like one that a trial adds.
-        ArgumentError: No epoch ran at the final ranks.
+        ArgumentError: No epoch ran at the final ranks, or the quality is that of averages, which
+            the model does not end with.
     """
     _check_names(plan, model)
-    arguments = fit_arguments(model, fit_args, fit_kwargs)
+    arguments, others = fit_arguments(model, fit_args, fit_kwargs), callbacks_of(fit_kwargs)
+    if validates(arguments):
+        check_averages(quality.monitor, others, [], "a trial")
     if "learning_rate" in told and not goes_on:
         set_learning_rate(model, told["learning_rate"])
     scheduler = scheduler_of(
@@ -363,7 +367,6 @@ def run_trial(
         layers_of=model if plan.varies else None,
     )
     best = BestEpoch(scheduler, quality.monitor, quality.sign, save, threshold)
-    others = callbacks_of(fit_kwargs)
     boards = [each for each in others if isinstance(each, keras.callbacks.TensorBoard)]
     table = None if plan.analysis is None else plan.analysis.analysis
     alone = save is None  # keras-tuner writes the row of its trials

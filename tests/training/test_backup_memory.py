@@ -326,5 +326,7 @@ def test_averages_do_no_harm_where_they_are_not_measured_or_no_weights_are_kept(
     best = RankModelCheckpoint(scheduler, tmp_path / "best.reducible", "loss")
     stop = RankEarlyStopping(scheduler, "val_loss", patience=9)
     swap = keras.callbacks.SwapEMAWeights()
-    fit(scheduler, best, stop, swap, model=averaged(), epochs=1, validation_data=data)
+    every = RankModelCheckpoint(scheduler, tmp_path / "all.reducible", save_best_only=False)
+    fit(scheduler, best, stop, every, swap, model=averaged(), epochs=1, validation_data=data)
     assert best.saved.exists()
+    assert every.saved.exists()

@@ -88,7 +88,15 @@ def test_what_stands_beside_a_scheduler_is_told_what_a_search_has_instead(kind, 
 
 def test_averages_that_validation_measures_and_no_trial_would_keep(tmp_path):
     fit = {"callbacks": [keras.callbacks.SwapEMAWeights()]}
-    refused("a search would keep the weights themselves.*swap_on_epoch=False", tmp_path, fit=fit)
+    settings = {"budget": 0.6, "start": 0.0, "ramp": 0.0}
+    words = r"would keep the weights themselves.*swap_on_epoch=False\. Give SwapEMAWeights\("
+    refused(f"a search {words}", tmp_path, fit=fit)
+    with pytest.raises(ArgumentError, match=f"a trial {words}"):
+        evaluate_settings(network(), SPACE, settings, X, Y, **FIT, **fit)
+    hyper, hp = hypermodel(), keras_tuner.HyperParameters()
+    hp.values = settings
+    with pytest.raises(ArgumentError, match=f"a trial {words}"):
+        hyper.fit(hp, hyper.build(hp), X, Y, **FIT, **fit)
 
 
 def test_a_metric_that_early_stopping_will_not_know(tmp_path):
