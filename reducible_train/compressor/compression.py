@@ -203,7 +203,7 @@ class Compression:
         target_value: TargetValue = on_schedule,
         *,
         step: int = 0,
-        epoch_step: int | None = 0,
+        epoch_step: int = 0,
         training: bool = False,
     ) -> Cut | None:
         """Bring the model to the target at `time`, if it is not there.
@@ -212,7 +212,7 @@ class Compression:
             time: Epochs since the start, fractions allowed.
             target_value: The value that a target shall have at a time.
             step: Training steps done so far, for the record.
-            epoch_step: Those of them that are of the epoch, likewise; `None` where not known.
+            epoch_step: Those of them that are of the epoch, likewise.
             training: True inside `fit`.
 
         Returns:

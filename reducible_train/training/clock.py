@@ -55,6 +55,11 @@ class Clock:
         return self._params.get("steps") or self.epoch_length
 
     @property
+    def epoch_step(self) -> int:
+        """Steps of the epoch that were trained."""
+        return self.step - self._epoch_start
+
+    @property
     def steps_left(self) -> int | None:
         """Training steps that the fit still makes, those that run at once as one.
 
@@ -63,7 +68,7 @@ class Clock:
         steps, epochs = self._params.get("steps"), self.epochs
         if not steps or epochs is None:
             return None
-        counts = (steps, self.step - self._epoch_start)
+        counts = (steps, self.epoch_step)
         of_epoch, done = (-(-each // self._at_once) for each in counts)
         return (epochs - self.epoch) * of_epoch - done
 
@@ -86,7 +91,7 @@ class Clock:
 
     def end_epoch(self) -> None:
         """The epoch is over."""
-        self.epoch_length = self.step - self._epoch_start
+        self.epoch_length = self.epoch_step
 
     def is_turn(self, *, opens: bool) -> bool:
         """True before a step at which the cadence looks at the ranks.

@@ -50,7 +50,9 @@ class NoModel:
     def count_uses(self, shapes: InputShapes) -> None:
         """Shapes are asked for when the model is met."""
 
-    def close(self, epoch: int, step: int, as_left: AbstractContextManager[None]) -> None:
+    def close(
+        self, epoch: int, step: int, epoch_step: int, as_left: AbstractContextManager[None]
+    ) -> None:
         """Nothing was begun."""
 
     def abandon(self) -> None:

@@ -122,19 +122,22 @@ class RankControl:
         if not self.counts_uses:
             self.compression.count_uses(shapes)
 
-    def close(self, epoch: int, step: int, as_left: AbstractContextManager[None]) -> None:
+    def close(
+        self, epoch: int, step: int, epoch_step: int, as_left: AbstractContextManager[None]
+    ) -> None:
         """The training is over: leave nothing of it that is not to stay.
 
         Args:
             epoch: The last epoch.
             step: Steps that were trained.
+            epoch_step: Those of them that are of the epoch.
             as_left: Within it the model is as other callbacks will leave it.
         """
         self.guard.close(float(epoch + 1))
         if self.compression.history.is_grown:  # stopped before the cut that would take it back
             value = self.controller.target_value
             time = float(epoch)
-            self.compression.cut(time, value, step=step, epoch_step=None, training=True)
+            self.compression.cut(time, value, step=step, epoch_step=epoch_step, training=True)
         with as_left:
             self.compression.answers.close(self.compression.history.cuts)
             self.diverged = lost_numbers(self.compression.model) or self.compression.answers.lost

@@ -228,7 +228,8 @@ class TrainingRun:
         self._end_watch()
         self.sampling.drop()
         _keras.put_back_train_function(self.model)
-        control.close(clock.epoch, clock.step, self._comparers.as_left(self.model))
+        as_left = self._comparers.as_left(self.model)
+        control.close(clock.epoch, clock.step, clock.epoch_step, as_left)
         self._comparers.close(self.model, clock.epoch)
         outcome = FitOutcome(
             epochs=clock.epochs,

@@ -572,6 +572,8 @@ def test_a_training_that_is_stopped_ends_at_the_schedule_s_ranks():
     assert len(history["loss"]) == 3
     assert set(scheduler.report.ranks.values()) == {8}
     assert model.get_layer("first").rank == 8
+    last = scheduler.report.cuts[-1]
+    assert (last.epoch, last.epoch_step, last.step) == (2, steps := last.step // 3, 3 * steps)
 
 
 def test_a_model_factorised_before_grows_as_far_as_factors_save():
