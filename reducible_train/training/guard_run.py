@@ -187,7 +187,8 @@ class GuardRun:
         tired = None if self._is_cut_short else self._tired()
         lost, unseen = self._failure
         guard = [] if tired is None else [f"more tries than {len(self.undone)}"]
-        guard += [] if lost or unseen else [self._bound.looser()]
+        if not lost and not unseen:  # patience cannot outlast the training
+            guard.append(self._bound.easier() if self._is_cut_short else self._bound.looser())
         ways = [f"give the guard {', '.join(guard)}"] if guard else []
         why = " ".join(filter(None, [f"Its guard held it back: {self.undone[-1]}", tired]))
         return Hindrance(why, [*ways, *(NAN_REMEDIES if lost else ())], takes_time=tired is None)

@@ -325,7 +325,7 @@ class RankScheduler(keras.callbacks.Callback):
         self._outcome, self._began = self._told(), self._cuts_began()
         self._run = None
         told = "" if self.shortfall is None else str(self.shortfall)
-        if told and not run.is_as_foreseen:
+        if self.shortfall is not None and not run.is_as_foreseen(self.shortfall):
             warnings.warn(told, ShortfallWarning, stacklevel=3)
         guard = run.control.guard
         if guard is not None:

@@ -272,11 +272,9 @@ class TrainingRun:
         """Something is known that the fit will not bring, and what to do about it."""
         self._foreseen = remedy
 
-    @property
-    def is_as_foreseen(self) -> bool:
-        """True if nothing else than what was foreseen has kept the ranks up."""
-        guard = self.control.guard
-        return self._foreseen is not None and (guard is None or guard.is_unvalidated_only)
+    def is_as_foreseen(self, shortfall: Shortfall) -> bool:
+        """True for the very one that was foreseen, which the fit's begin has told of."""
+        return shortfall.remedy == self._foreseen
 
     def watch(self) -> None:
         """Have `abandon` called before the model is used again, if the fit is broken off."""

@@ -208,6 +208,8 @@ def _guarded(outcome: FitOutcome) -> Reason | None:
 def _unsettled(outcome: FitOutcome) -> Reason | None:
     if outcome.controller is None or outcome.controller.began is not None:
         return None
+    if outcome.looked is None:  # it was never asked
+        return None
     return str(outcome.controller.note), "Give Adaptive an earlier end_epoch.", False
 
 
@@ -232,6 +234,8 @@ def _between_looks(outcome: FitOutcome) -> Reason | None:
         why += ", for its begin counts as the time of each look within an epoch whose number of "
         why += "steps nobody has announced"
     why += f", and should have fallen by epoch {outcome.schedule_end:g}."
+    if outcome.looked is None and outcome.foreseen is not None:
+        return why, outcome.foreseen, False
     if outcome.untimed:
         return why, f"{ANNOUNCE.capitalize()}, or train for longer.", False
     return why, "Look at them more often, train for longer, or let the schedule end earlier.", False

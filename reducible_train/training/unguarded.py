@@ -23,7 +23,7 @@ class Unguarded:
     hindrance: Hindrance | None = None
     delay: Hindrance | None = None
     rarity: Rhythm | None = None
-    is_unvalidated_only = True
+    is_unvalidated_only = False
     undone: tuple[UndoneCut, ...] = ()
 
     def __init__(self, cutter: Cutter, controller: TargetController):

@@ -252,6 +252,7 @@ def test_a_fit_that_is_over_before_ranks_are_looked_at_is_told_so_before_it_trai
             fit(model, scheduler, epochs=6, initial_epoch=4)
         assert len([each for each in caught if each.category is ShortfallWarning]) == 1
         assert "looked at never" in scheduler.shortfall.reason
+        assert "for epochs=7 or more" in scheduler.shortfall.remedy
     steps = int(model.optimizer.iterations)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ShortfallWarning)

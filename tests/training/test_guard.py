@@ -438,7 +438,10 @@ def test_that_validation_is_too_rare_for_any_cut_is_told_before_the_fit(epochs, 
     model, begun = zoo.compiled(zoo.sequential()), []
     x, y = zoo.data(model)
     scheduler = RankScheduler(rank=8, guard=Guard("val_loss", max_drop=9))
-    monkeypatch.setattr(scheduler, "on_epoch_begin", lambda *_: begun.append(scheduler.report))
+    begin = scheduler.on_epoch_begin
+    monkeypatch.setattr(
+        scheduler, "on_epoch_begin", lambda *how: begun.append(scheduler.report) or begin(*how)
+    )
     told = []
     monkeypatch.setattr(warnings, "warn", lambda words, *_, **__: told.append((words, *begun)))
     data = {"validation_data": (x, y), "validation_freq": 3, "verbose": 0}
@@ -547,6 +550,16 @@ def test_what_else_kept_the_ranks_up_than_what_was_foretold_is_told_at_the_end()
     assert after == str(scheduler.shortfall)
     assert "val_loss was above" in after
     assert "Leave out validation_freq=4, and each epoch is validated; or train for longer" in after
+
+
+def test_that_a_training_was_stopped_is_told_whatever_was_foretold():
+    scheduler = RankScheduler(Ramp(1.0, 0.4, 2, 6), guard=EASY)
+    stop = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, _: setattr(scheduler.model, "stop_training", epoch == 1)
+    )
+    (_,), (after,) = rarely(scheduler, 4, 8, stop)
+    assert after == str(scheduler.shortfall)
+    assert "Training ended after 2 of 8 epochs" in after
 
 
 class OwnStep(keras.Model):
