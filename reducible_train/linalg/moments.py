@@ -10,13 +10,15 @@ spread. Everything is float64, whatever comes in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from reducible_train.errors import ArgumentError, SpectrumError
 from reducible_train.linalg.roots import Array, Thin, Weight
+
+_ROWS = 32  # of long vectors that are seen at once, in double precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +162,14 @@ class Variances:
 
     @classmethod
     def of(cls, rows: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Variances:
-        """Those of the rows of a matrix `(rows, k)`; as `Moments.of`."""
-        count, mean, centred = _centred(rows, weights)
-        return cls(count, mean, (centred**2).sum(axis=0))
+        """Those of the rows of a matrix `(rows, k)`, a few at a time; as `Moments.of`."""
+        given, found = np.atleast_1d(np.asarray(rows)), []
+        for start in range(0, max(len(given), 1), _ROWS):
+            piece = slice(start, start + _ROWS)
+            shares = None if weights is None else np.asarray(weights)[piece]
+            count, mean, centred = _centred(given[piece], shares)
+            found.append(cls(count, mean, (centred**2).sum(axis=0)))
+        return reduce(cls.merged, found)
 
     def merged(self, other: Variances) -> Variances:
         """Those of the vectors of both; as `Moments.merged`."""

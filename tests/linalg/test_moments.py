@@ -70,6 +70,12 @@ def test_variances_are_the_diagonal_of_moments_however_they_came_together(weight
     for centred in (True, False):
         wanted = np.diag(whole.weight(centred=centred))
         np.testing.assert_allclose(found.weight(centred=centred), wanted)
+    at_once = Variances.of(x, shares if weighted else None)
+    np.testing.assert_allclose(at_once.covariance, found.covariance)
+    with pytest.raises(ArgumentError, match="rows of a matrix"):
+        Variances.of(np.ones(3))
+    with pytest.raises(SpectrumError, match="1 of"):
+        Variances.of([[0.0], [np.nan]])
     still = Variances.of(np.ones((3, 2)))
     assert still.is_zero(centred=True)
     assert not still.is_zero(centred=False)
