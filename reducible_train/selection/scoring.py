@@ -52,6 +52,8 @@ class DirectionScorer:
         notes: Sentences for the reader of a report.
         silent: Paths of the kernels of which the criterion tells nothing, so that their directions
             are scored by plain energy, which is of another unit.
+        idle: Paths of the kernels of which no cut changes anything on the samples: their inputs
+            are 0, or a bias takes up what they are. None, where that is so of all of them.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class DirectionScorer:
         self.seconds = 0.0
         self.notes: tuple[str, ...] = ()
         self.silent: Collection[str] = ()
+        self.idle: Collection[str] = ()
         self._model = model
         self._survey = survey
         self._samples = samples
@@ -149,6 +152,8 @@ class DirectionScorer:
         kernels, needs = [m.kernel for m in compressible], self.criterion.needs
         statistics = collect(self._model, kernels, self._samples, needs)
         self.silent = silent = self._unheard(statistics)
+        idle = [path for path, told in statistics.items() if all(map(_is_idle, told))]
+        self.idle = idle if len(idle) < len(statistics) else ()
         if silent:
             self.notes = (self._by_energy(silent),)
         self.notes = (
@@ -221,6 +226,12 @@ class DirectionScorer:
                 "by energy. If they matter, give them ranks of their own by rules."
             )
         return note
+
+
+def _is_idle(told: Statistics) -> bool:
+    """True where the inputs of a kernel stay the same, as those of one sample would anyway."""
+    known = told.inputs
+    return isinstance(known, Moments | Variances) and told.is_still and known.count > 1
 
 
 def _by_variances(statistics: Mapping[str, Sequence[Statistics]]) -> Iterator[str]:

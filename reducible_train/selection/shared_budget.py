@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, sqrt
 
@@ -27,6 +27,9 @@ from reducible_train.selection.survey import Survey
 from reducible_train.settings.targets import SharedTarget, Target
 
 Forms = Mapping[str, tuple[Factorization, Decomposition]]  # by path of the kernel
+
+_LOOKS = 3  # at an allocation, for forms that serve it better
+_SURELY = 1e-6  # of a loss, by which another form must be better
 
 _APART = (
     "Frozen layers stay dense, so what was asked of the model was asked of its other "
@@ -146,8 +149,7 @@ class SharedBudget:
                     limit, capacity=smallest, last=limit.last + smallest - limit.capacity
                 )
         later = [limit for limit in every if limit.is_met and limit.last < limit.now]
-        forms = self._forms(shared, limits, later)
-        allocation, exceeded = self._allocated(shared, forms, limits)
+        forms, allocation, exceeded = self._in_the_best_forms(shared, limits, later)
         if exceeded and len(limits) > 1:
             told = " and ".join(f"the {limit}" for limit in exceeded)
             hindrances.append(
@@ -201,6 +203,54 @@ class SharedBudget:
         mine = self._survey.compressible
         rest = self._survey.total(measure) - sum(m.cost(measure) for m in mine)
         return rest + cost / dense * sum(m.dense_cost(measure) for m in mine)
+
+    def _in_the_best_forms(
+        self,
+        shared: Sequence[CompressibleKernel],
+        limits: Sequence[Limit],
+        later: Sequence[Limit],
+    ) -> tuple[Forms, Allocation, list[Limit]]:
+        """Forms, a rank for each kernel in its own, and the limits that these cannot keep.
+
+        What a form is worth depends on the rank, and the rank on what others get: so each
+        allocation is looked at again, until every kernel has the form that loses least at what it
+        was given, or for a few times.
+        """
+        forms = self._forms(shared, limits, later)
+        allocation, exceeded = self._allocated(shared, forms, limits)
+        for _ in range(_LOOKS):
+            better = self._better_forms(shared, forms, allocation, limits)
+            if not better:
+                break
+            forms = {**forms, **better}
+            forms |= self._smaller_forms(shared, forms, [*limits, *later])
+            allocation, exceeded = self._allocated(shared, forms, limits)
+        return forms, allocation, exceeded
+
+    def _better_forms(
+        self,
+        shared: Sequence[CompressibleKernel],
+        forms: Forms,
+        allocation: Allocation,
+        limits: Sequence[Limit],
+    ) -> Forms:
+        """Forms in which kernels would lose less than in their own, for no more."""
+        better = {}
+        for each in shared:
+            rank = allocation.ranks[each.kernel.path]
+            if rank is None or len(each.options) == 1:
+                continue
+            own, parts = forms[each.kernel.path]
+            costs = {limit.measure: own.cost(rank, limit.measure) for limit in limits}
+            least = (1 - _SURELY) * _discarded(parts.values, rank)
+            for form in each.options:
+                most = min(form.largest_within(cost, name) for name, cost in costs.items())
+                most = rounded_down(min(most, form.max_rank), form.multiple)
+                parts = self._scorer.parts(each, form)
+                lost = _discarded(parts.values, most)
+                if most >= form.least and lost < least:
+                    better[each.kernel.path], least = (form, parts), lost
+        return better
 
     def _forms(
         self,
@@ -264,7 +314,7 @@ class SharedBudget:
         Returns:
             The ranks, and the limits that these forms cannot keep.
         """
-        unknown = self._unknown(forms)
+        unknown = [*self._unknown(forms), *self._idle(forms)]
         known = [parts.values for path, (_, parts) in forms.items() if path not in unknown]
         level = _level(known or [parts.values for _, parts in forms.values()])
         floors = self._floors(shared, forms, limits)
@@ -291,7 +341,10 @@ class SharedBudget:
 
     def _unknown(self, forms: Forms) -> Collection[str]:
         """Kernels whose losses are in another unit than the criterion's."""
-        return [path for path in forms if self._is_in_one_unit and path in self._scorer.silent]
+        if not self._is_in_one_unit:
+            return []
+        scorer = self._scorer
+        return [path for path in forms if path in scorer.silent and path not in scorer.idle]
 
     def _floors(
         self, shared: Sequence[CompressibleKernel], forms: Forms, limits: Sequence[Limit]
@@ -330,6 +383,9 @@ class SharedBudget:
         kernel, measure = compressible.kernel, limit.measure
         most = form.max_rank if kernel.rank is None else kernel.rank
         known = None if blank else self._measured
+        losses = None if known is None else known.losses(kernel.path, parts.values, most)
+        if known is None and not blank and self._idle([kernel.path]):
+            losses = np.zeros(most + 1)
         return Candidate(
             path=kernel.path,
             spectrum=np.full_like(parts.values, level) if blank else parts.values,
@@ -338,16 +394,25 @@ class SharedBudget:
             min_rank=floor,
             max_rank=most,
             group=compressible.group,
-            losses=None if known is None else known.losses(kernel.path, parts.values, most),
+            losses=losses,
             multiple=form.multiple,
         )
 
     def _notes(self, forms: Forms) -> tuple[str, ...]:
         """How what is not known was compared with what is."""
-        unknown = self._unknown(forms)
-        if self._allocation != "knapsack" or not 0 < len(unknown) < len(forms):
+        unknown, idle = self._unknown(forms), self._idle(forms)
+        if self._allocation != "knapsack" or len(unknown) + len(idle) == len(forms):
             return ()
-        return (f"In the budget, as much as the middle one of the others: {', '.join(unknown)}.",)
+        told = (
+            ("as much as the middle one of the others", unknown),
+            ("least, for no cut of them changes anything on the samples", idle),
+        )
+        return tuple(f"In the budget, {what}: {', '.join(paths)}." for what, paths in told if paths)
+
+    def _idle(self, paths: Iterable[str]) -> Collection[str]:
+        """Kernels of which no cut loses anything on the samples, where that is what is shared."""
+        is_heard = self._allocation == "knapsack" and self._measured is None
+        return [path for path in paths if is_heard and path in self._scorer.idle]
 
     def _remarks(self, forms: Forms, allocation: Allocation) -> dict[str, str]:
         """What kernels that stay dense would keep, at the largest rank that they may get."""
@@ -389,6 +454,11 @@ def _exceeded_for_now(limits: Sequence[Limit], choices: Sequence[RankChoice]) ->
         f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'} exceeded on the way by "
         "layers that rules let fall later; the others were cut no further than the end asks."
     ]
+
+
+def _discarded(values: np.ndarray, rank: int) -> float:
+    """The energy beyond a rank."""
+    return float((np.asarray(values[rank:], dtype=np.float64) ** 2).sum())
 
 
 def _room_for_few(
