@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -238,6 +239,29 @@ def check_hooks() -> None:
         assert find_kernels(model)[0].variables == [kernel]
         handle.remove()
         assert path in factorize(model, rank=2).ranks
+        check_lost_hooks(model, path, register, hook)
+
+
+def check_lost_hooks(model: Any, path: str, register: str, hook: Callable[[Any], Any]) -> None:
+    """A warning tells of hooks on factors, and of those that come after a look at the model."""
+
+    class Putting(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            getattr(find_kernels(trained)[0].variables[0].value, register)(hook)
+
+    getattr(find_kernels(model)[0].variables[1].value, register)(hook)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        factorize(model, rank=1)
+    lost = [str(each.message) for each in told if "Hooks of torch" in str(each.message)]
+    assert len(lost) == 1
+    assert f"the gradients of '{path}' went with the variables" in lost[0]
+    trained = zoo.compiled(zoo.sequential())
+    scheduler = RankScheduler(rank=PiecewiseConstant((99, 2), (0, 1)))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trained.fit(*zoo.data(trained), epochs=3, verbose=0, callbacks=[scheduler, Putting()])
+    assert len([each for each in told if "Hooks of torch" in str(each.message)]) == 1
 
 
 def check_inference_mode() -> None:

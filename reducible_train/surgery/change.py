@@ -8,6 +8,7 @@ back as they were.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -126,6 +127,9 @@ def change_kernels(
     if not changes:
         last()
         return
+    hooked = [
+        c.kernel.path for c in changes if any(map(_keras.has_gradient_hooks, c.kernel.variables))
+    ]
     layers = list({id(c.kernel.layer): c.kernel.layer for c in changes}.values())
     holders = _keras.find_holders(layers, [v for c in changes for v in c.kernel.variables])
     for each in holders.models:
@@ -176,6 +180,15 @@ def change_kernels(
         _keras.release(dead)
 
     to_the_end(follow)
+    if hooked:
+        warnings.warn(
+            f"Hooks of torch on the gradients of {', '.join(map(repr, hooked))} went with the "
+            f"variables that a change of the ranks of model '{model.name}' has replaced. Put them "
+            "on the new variables of these layers, or keep the layers as they are by a rule: "
+            "LayerRule(match=..., keep_dense=True).",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def to_the_end(act: Callable[[], None]) -> None:
