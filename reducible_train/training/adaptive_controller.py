@@ -122,10 +122,9 @@ class AdaptiveController:
         """As what it holds."""
         return self._controller.delay
 
-    @property
-    def room(self) -> float:
+    def room(self, time: float) -> float:
         """As what it holds."""
-        return self._controller.room
+        return self._controller.room(time)
 
     def lenience(self, time: float) -> float | None:
         """As what it holds."""

@@ -118,7 +118,7 @@ class GuardRun:
         self._passed: list[int] = []  # those of which nothing was to be heard
         self._last_turn: float | None = None
         self._is_early = False  # ranks were looked at, and only before anything was known
-        self._is_full = False  # no cut was made, as the metric left too little of the drop
+        self._lacked = 0.0  # of the drop, that the metric has not left for a cut; 0 after one
         self._failure = False, False  # whether the last was undone for NaN, and with nothing seen
         self._is_cut_short = False  # it was undone for the training was over
         self._is_unseen_only = True  # nothing was known of any that was undone
@@ -159,9 +159,9 @@ class GuardRun:
             return Hindrance(why)
         if (why := self._too_early()) is not None:
             return Hindrance(why, ["train for longer"], takes_time=False)
-        if self._is_full:
+        if self._lacked:
             why = f"No cut was made: {self._bound.guard.monitor} left less than "
-            why += f"{self._controller.room:g} of the guard's drop when ranks were looked at."
+            why += f"{self._lacked:g} of the guard's drop when ranks were looked at."
             return Hindrance(why, [guard])
         return None
 
@@ -337,8 +337,9 @@ class GuardRun:
             return
         trial = self._cuts.newest
         waits = trial is not None and not trial.accepted and trial.epoch != int(time)
-        self._is_full = not waits and self._is_at_the_limit(time, self._reference)
-        if waits or self._blind or self._is_full:
+        lacks = 0.0 if waits else self._lacking(time, self._reference)
+        self._lacked = lacks or self._lacked
+        if waits or self._blind or lacks:
             self._controller.wait(passed)
         elif self._cutter.due(time, self._controller.target_value):
             self._cut(time, step, epoch_step, self._reference)
@@ -354,6 +355,7 @@ class GuardRun:
         wanted = self._controller.target_value
         record = self._cutter.cut(time, wanted, step=step, epoch_step=epoch_step, training=True)
         if record is not None:
+            self._lacked = 0.0
             if fresh:
                 judged = self._controller.lenience(trial.epoch) is not None
                 self._cuts.add(trial, keep_ways_back=judged)
@@ -392,15 +394,15 @@ class GuardRun:
         if self.end is not None and self.end not in told:
             self._warn(f"{self.end} {NAN_REMEDY}")
 
-    def _is_at_the_limit(self, time: float, reference: float) -> bool:
-        """True while the last accepted value leaves less of the drop than the controller asks for.
+    def _lacking(self, time: float, reference: float) -> float:
+        """What the controller asks for of the drop, where the last accepted value leaves less.
 
         What is accepted at the limit would stay there, as the best value is then never renewed.
         """
-        asked, lenience = self._controller.room, self._controller.lenience(time) or 1.0
+        asked, lenience = self._controller.room(time), self._controller.lenience(time) or 1.0
         if self._last is None or not asked:
-            return False
-        return self._bound.room(self._last, reference, lenience) < asked
+            return 0.0
+        return asked if self._bound.room(self._last, reference, lenience) < asked else 0.0
 
 
 def _epochs(numbers: Sequence[int]) -> str:

@@ -36,9 +36,11 @@ class TargetController(Protocol):
     def delay(self) -> float:
         """Epochs that its clock is behind, as cuts waited."""
 
-    @property
-    def room(self) -> float:
-        """How much of a guard's drop must be left for a next cut, as a fraction of it."""
+    def room(self, time: float) -> float:
+        """How much of a guard's drop must be left for a next cut, as a fraction of it.
+
+        0 while none would be made anyway.
+        """
 
     def lenience(self, time: float) -> float | None:
         """How many times a guard's drop a cut may have at a time, be it accepted or not.
@@ -87,8 +89,7 @@ class _FromTheStart:
     def delay(self) -> float:
         return 0.0
 
-    @property
-    def room(self) -> float:
+    def room(self, time: float) -> float:
         return 0.0
 
     def lenience(self, time: float) -> float | None:
@@ -198,10 +199,14 @@ class SearchController(_FromTheStart):
         self._asked, self._asked_at = self.accepted, time
         if self.undone is not None and time - self._undone_at >= self._memory:
             self.undone = self._too_much = None
-        if self._first_epoch <= time <= self._last_epoch:
+        if self._may_try(time):
             self._asked = self._next(time)
             self._asked_loss = self._loss_of(self._asked, time)
         return self._asked
+
+    def _may_try(self, time: float) -> bool:
+        """True while the search goes on."""
+        return self._first_epoch <= time <= self._last_epoch
 
     def _loss_of(self, budget: float, time: float) -> float | None:
         """What a cut to a budget is foreseen to lose; `None` where nothing is foreseen."""
@@ -261,9 +266,8 @@ class SearchController(_FromTheStart):
         """As many as there is time for."""
         return math.inf
 
-    @property
-    def room(self) -> float:
-        return ROOM
+    def room(self, time: float) -> float:
+        return ROOM if self._may_try(time) else 0.0
 
     def lenience(self, time: float) -> float | None:
         """Twice the drop when cuts begin, once from when half of the epochs after them are over.

@@ -438,8 +438,10 @@ def test_a_limit_that_was_not_reached_needs_no_patience():
     assert (hindrance.remedies, hindrance.takes_time) == (ways, False)
 
 
-def test_a_search_that_had_no_room_for_a_cut_says_so():
-    training = Training(search=Search(start_epoch=2)).run((0.9, 0.892), 6)
+@pytest.mark.parametrize(("end", "after"), [(None, 0.892), (4, 0.9)], ids=["ever", "until its end"])
+def test_a_search_that_had_no_room_for_a_cut_says_so(end, after):
+    search = Search(start_epoch=2, end_epoch=end)
+    training = Training(search=search).run((0.9, *(0.892,) * 3, after), 6)
     assert training.cuts == []
     hindrance = training.guard.hindrance
     assert "left less than 0.25 of the guard's drop" in hindrance.why
