@@ -150,12 +150,9 @@ def _has_own_call(layer: Any) -> bool:
 
 def _uncompiled(call: Any) -> Any:
     """What a backend has compiled; a function around another is as it is."""
-    inner = getattr(call, "__wrapped__", None)
-    marks = ("python_function", "_torchdynamo_orig_callable")  # of TensorFlow, of torch
-    is_compiled = type(call).__name__ == "PjitFunction" or any(
-        getattr(call, mark, None) is inner for mark in marks
-    )
-    return call if inner is None or not is_compiled else inner
+    marks = ("python_function", "get_compiler_config")  # of TensorFlow, of torch
+    is_compiled = type(call).__name__ == "PjitFunction" or any(hasattr(call, m) for m in marks)
+    return getattr(call, "__wrapped__", call) if is_compiled else call
 
 
 def rebuild_functions(model: Any, *others: Any, training: bool) -> None:
