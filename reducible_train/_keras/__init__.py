@@ -168,6 +168,7 @@ from reducible_train._keras.random_numbers import (
     random_numbers_kept,
     set_backend_numbers,
 )
+from reducible_train._keras.reading import read_places
 from reducible_train._keras.references import used_beside_layers
 from reducible_train._keras.registry import (
     found_at,
@@ -371,6 +372,7 @@ __all__ = [
     "put_torch_settings",
     "put_torch_state",
     "random_numbers_kept",
+    "read_places",
     "read_variables",
     "rebuild_functions",
     "reclass",

@@ -19,7 +19,7 @@ from reducible_train._keras.keeping import as_it_was, notes_kept
 from reducible_train._keras.layer_tree import children, has_graph, is_graph_model, walk
 from reducible_train._keras.loops import cells_called, stepwise
 from reducible_train._keras.nested import arrays_in
-from reducible_train._keras.taking import ask_as_step_does, places_told, try_losses
+from reducible_train._keras.taking import places_told
 from reducible_train._keras.tracking import held_variables
 
 _STEPPERS = (keras.layers.RNN, keras.layers.TimeDistributed)
@@ -112,7 +112,7 @@ def trace_calls(
         look: Is given the outputs while they are symbolic.
         beside: Is given the id of each variable that is read while no layer runs that holds it.
         taken: Is given the id of each variable that must stay where it is in its layer's lists,
-            since the model, or a loss of one's own, goes by places there.
+            since the calls go by places there.
     """
     stepping = [layer for _, layer in walk(model) if isinstance(layer, _STEPPERS)]
     watched = {id(each): each for each in [*layers, *stepping, *map(_stepped, stepping)]}.values()
@@ -177,7 +177,6 @@ def trace_calls(
         for layer in watched:
             layer.__dict__[called[id(layer)]] = watch(layer)
         with places_told(taken or (lambda _: None)):
-            ask_as_step_does(model)
             if values:
                 if not _run(model, inputs):
                     return None
@@ -256,10 +255,8 @@ def _run(
     """Call a model on data, cells of recurrent layers step by step; False where it refuses."""
     layers = [layer for _, layer in walk(model)]
     try:
-        with as_it_was(model), stepwise(layers, layers):
-            with scope or contextlib.nullcontext():
-                outputs = model(inputs, training=False)
-            try_losses(model, inputs, outputs)
+        with as_it_was(model), stepwise(layers, layers), scope or contextlib.nullcontext():
+            model(inputs, training=False)
     except Exception:  # any user code may refuse these
         return False
     return True
@@ -283,7 +280,6 @@ def _traced(
         with _Reads(read or (lambda _: None)) as scope:
             outputs = model(x, training=training)
         assigned.update(scope.state_mapping)
-        try_losses(model, x, outputs)
         if look is not None:
             look(outputs)
         return outputs

@@ -9,21 +9,17 @@ from __future__ import annotations
 import contextlib
 import dis
 import functools
-import inspect
-import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import keras
 
-from reducible_train._keras.batch_loss import loss_of
-from reducible_train._keras.functions import is_own_loss, own_losses
-from reducible_train._keras.registry import is_of_keras
+from reducible_train._keras.layer_tree import walk
+from reducible_train._keras.tracking import held_variables
 
-_LISTS = (
+LISTS = (
     "non_trainable_variables",
     "non_trainable_weights",
     "trainable_variables",
@@ -31,41 +27,103 @@ _LISTS = (
     "variables",
     "weights",
 )
-_IDLE = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
-_READING = ("LOAD_ATTR", "LOAD_METHOD")
-_UNPACKING = ("UNPACK_EX", "UNPACK_SEQUENCE")
+IDLE = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")  # of the instructions of code
+_HANDING_OUT = ("CALL_FUNCTION_EX", "UNPACK_EX", "UNPACK_SEQUENCE")
+_OF_EACH = ("dtype", "ndim", "shape")  # who asks for these alone computes nothing with a variable
 _ONE_AT_A_TIME = threading.RLock()  # what is patched is of all threads
 
 
-class _Places(list[Any]):
+class Places(list[Any]):
     """A list of a layer's that tells which of its variables somebody takes by their places.
+
+    A place stays what it is while nothing before it changes, counted from where the code counts.
 
     Args:
         items: What is in it.
         variables: Of which these are, or are the values.
+        layer: Whose list it is.
         told: Is given the id of each variable that must stay for the place to mean the same.
     """
 
-    def __init__(self, items: Sequence[Any], variables: Sequence[Any], told: Callable[[int], None]):
+    def __init__(
+        self,
+        items: Sequence[Any],
+        variables: Sequence[Any],
+        layer: Any,
+        told: Callable[[int], None],
+    ):
         super().__init__(items)
-        self._variables, self._told = variables, told
+        self._ids, self._layer, self._told = list(map(id, variables)), layer, told
 
     def __getitem__(self, place: Any) -> Any:
-        is_whole = isinstance(place, slice) and place.start is None and place.stop is None
-        if not is_whole:
-            counted = not isinstance(place, slice) and int(place) >= 0  # from the front
-            self._tell(int(place) + 1 if counted else None)
+        _, after = _running(sys._getframe(1))
+        if not asks_for_no_variable(after):
+            self.tell(place)
         return super().__getitem__(place)
 
     def __iter__(self) -> Iterator[Any]:
-        code, place = sys._getframe(1).f_code.co_code, sys._getframe(1).f_lasti
-        if dis.opname[code[place]] in _UNPACKING:
-            self._tell(None)
+        frame = sys._getframe(1)
+        if dis.opname[frame.f_code.co_code[frame.f_lasti]] in _HANDING_OUT:
+            self.tell_handed_out(_running(frame)[0])
         return super().__iter__()
 
-    def _tell(self, count: int | None) -> None:
-        for variable in list(self._variables)[:count]:
-            self._told(id(variable))
+    def pop(self, place: SupportsIndex = -1) -> Any:
+        self.tell(place)
+        return super().pop(place)
+
+    def tell(self, place: Any) -> None:
+        """Tell what must stay for a place, or a slice, to mean the same."""
+        if not isinstance(place, slice):
+            place = int(place)
+            self._tell(*((place + 1, 0) if place >= 0 else (0, -place)))
+        elif place.step not in (None, 1, -1):
+            self._tell(len(self._ids), 0)
+        else:
+            bounds = [each for each in (place.start, place.stop) if each is not None]
+            for each in map(int, bounds):
+                self._tell(max(each, 0), max(-each, 0))
+
+    def tell_handed_out(self, step: dis.Instruction | None) -> None:
+        """Tell what must stay for an instruction that hands out the list, if it does."""
+        if step is not None and step.opname == "UNPACK_EX":  # a, *rest, z = list
+            self._tell((step.arg or 0) & 0xFF, (step.arg or 0) >> 8)
+        elif step is not None and step.opname in _HANDING_OUT:  # a, b = list; f(*list)
+            self._tell(len(self._ids), 0)
+
+    def _tell(self, front: int, back: int) -> None:
+        """Tell of the first so many, and of layers that reach into the last so many.
+
+        No list ends where more than all of it is asked for.
+        """
+        if front <= len(self._ids):
+            for each in self._ids[:front]:
+                self._told(each)
+        if not 0 < back <= len(self._ids):
+            return
+        last = set(self._ids[-back:])
+        for part in [self._layer, *(layer for _, layer in walk(self._layer))]:
+            own = {id(variable) for variable in held_variables(part)}
+            for each in own if own & last else ():
+                self._told(each)
+
+
+def asks_for_no_variable(after: dis.Instruction | None) -> bool:
+    """True where what follows a subscript asks for what all variables of a layer have alone."""
+    return after is not None and after.opname == "LOAD_ATTR" and after.argval in _OF_EACH
+
+
+def steps_of(code: Any) -> list[dis.Instruction]:
+    """The instructions of code that do something."""
+    return [step for step in dis.get_instructions(code) if step.opname not in IDLE]
+
+
+def _running(frame: Any) -> tuple[dis.Instruction | None, dis.Instruction | None]:
+    """The instruction that a frame is at, and the next one; `None` where there is none."""
+    steps = steps_of(frame.f_code)
+    at = next((n for n, step in enumerate(steps) if step.offset == frame.f_lasti), None)
+    if at is None:
+        return None, None
+    return steps[at], steps[at + 1] if at + 1 < len(steps) else None
 
 
 @contextlib.contextmanager
@@ -75,115 +133,26 @@ def places_told(told: Callable[[int], None]) -> Iterator[None]:
     Args:
         told: Is given the id of each variable but for which another one would be there.
     """
-    known = {name: vars(keras.Layer)[name] for name in (*_LISTS, "get_weights")}
+    known = {name: vars(keras.Layer)[name] for name in (*LISTS, "get_weights")}
 
     def listing(get: Callable[[Any], list[Any]]) -> Any:
+        @functools.wraps(get)
         def variables(layer: Any) -> Any:
             found = get(layer)
-            return _Places(found, found, told)
+            return Places(found, found, layer, told)
 
         return property(variables)
 
+    @functools.wraps(known["get_weights"])
     def get_weights(layer: Any) -> Any:
-        return _Places(known["get_weights"](layer), layer.weights, told)
+        return Places(known["get_weights"](layer), layer.weights, layer, told)
 
     with _ONE_AT_A_TIME:
         try:
-            for name in _LISTS:
+            for name in LISTS:
                 setattr(keras.Layer, name, listing(known[name].fget))
             keras.Layer.get_weights = get_weights
             yield
         finally:
             for name, original in known.items():
                 setattr(keras.Layer, name, original)
-
-
-def ask_as_step_does(model: Any) -> None:
-    """Take from lists of variables what a `train_step` of one's own takes by a place it names.
-
-    As in `self.first.weights[0]` or `kernel, bias = self.first.weights`: a step may do anything,
-    so it is read, not called.
-    """
-    if not isinstance(model, keras.Model):
-        return
-    step = inspect.unwrap(type(model).train_step)
-    if is_of_keras(step) or not inspect.isfunction(step):
-        return
-    for names, listed, place in _takes(step.__code__, "".join(step.__code__.co_varnames[:1])):
-        with contextlib.suppress(Exception):  # what is not there
-            found = getattr(functools.reduce(getattr, names, model), listed)
-            found = found() if callable(found) else found
-            if place is None:
-                _, *_ = found
-            else:
-                found[place]
-
-
-def _takes(code: CodeType, owner: str) -> Iterator[tuple[list[str], str, int | None]]:
-    """What a function takes by place from lists of variables: the attributes of its `owner` on the
-    way, the name of the list, and the place; `None` where all of it is unpacked.
-    """
-    steps = [i for i in dis.get_instructions(code) if i.opname not in _IDLE]
-    for at, step in enumerate(steps[:-2]):
-        if step.opname not in _READING or step.argval not in (*_LISTS, "get_weights"):
-            continue
-        first = at
-        while steps[first - 1].opname in _READING:
-            first -= 1
-        after = at + 1 + (steps[at + 1].opname == "CALL")
-        names = [each.argval for each in steps[first:at]]
-        read = steps[first - 1].argval
-        if (read[-1] if isinstance(read, tuple) else read) != owner:  # 3.13 loads two at once
-            continue
-        if steps[after].opname in _UNPACKING:
-            yield names, step.argval, None
-        elif steps[after].opname == "LOAD_CONST" and steps[after + 1].opname == "BINARY_SUBSCR":
-            yield names, step.argval, steps[after].argval
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _takes(inner, owner)
-
-
-def try_losses(model: Any, inputs: Any, outputs: Any) -> None:
-    """Have the losses of a model that are none of Keras's compute something, whatever that is.
-
-    Targets are made up: as the outputs are, and labels of them. Nothing is kept of it.
-
-    Args:
-        model: The model.
-        inputs: What it was called on.
-        outputs: What it gave.
-    """
-    if not getattr(model, "compiled", False):
-        return
-    predicted = [each for each in keras.tree.flatten(outputs) if keras.ops.is_tensor(each)]
-    for like in (keras.ops.zeros_like, _labels):
-        for loss, each in itertools.product(own_losses(model), predicted):
-            with _nothing_kept():
-                loss(like(each), each)
-        if is_own_loss(type(model).compute_loss):
-            with _nothing_kept(), _compiled_loss_left_out(model):
-                targets = keras.tree.map_structure(like, outputs)
-                loss_of(model, (inputs, targets, None), outputs)
-
-
-@contextlib.contextmanager
-def _nothing_kept() -> Iterator[None]:
-    """Within it a loss may fail on what is made up, and assigns values to nothing."""
-    with contextlib.suppress(Exception), keras.StatelessScope():
-        yield
-
-
-def _labels(predicted: Any) -> Any:
-    return keras.ops.argmax(predicted, axis=-1)
-
-
-@contextlib.contextmanager
-def _compiled_loss_left_out(model: Any) -> Iterator[None]:
-    """Within it, a model has none: it would be built for the targets that it is given first."""
-    compiled, own = vars(model).get("_compile_loss"), vars(model)
-    own["_compile_loss"] = None if compiled is None else lambda _, y, __: keras.ops.mean(y)
-    try:
-        yield
-    finally:
-        own["_compile_loss"] = compiled

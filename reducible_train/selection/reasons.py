@@ -93,6 +93,7 @@ def _in_use(model: Any, kernels: Sequence[Kernel], taken: Set[int]) -> dict[str,
     by a place in a list another one there.
     """
     places = set(taken)
+    _keras.read_places(model, places.add)
     owners: dict[int, list[Kernel]] = {}
     for kernel in kernels:
         for variable in kernel.variables if kernel.rank is None else ():
