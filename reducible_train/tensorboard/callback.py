@@ -133,6 +133,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._asked = ""  # the folder of the run
         self._folder = ""  # the one that was free
         self._last_step = -1
+        self._added_steps: list[int] = []  # after which no epoch was
         self._offset = 0  # from epoch to step
         self._cuts: tuple[Cut, ...] = ()  # already written
         self._undone = 0  # how many of those that were undone
@@ -161,7 +162,7 @@ class RankTensorBoard(keras.callbacks.Callback):
         self._session.is_row = self.in_hparams
         if folder != self._asked:
             self._asked = self._folder = folder
-            self._last_step = -1
+            self._last_step, self._added_steps = -1, []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         report = self._report()
@@ -239,9 +240,10 @@ class RankTensorBoard(keras.callbacks.Callback):
         """The model as it is; what it says takes the place of what was said before."""
         values = told.outcome(report, self.scheduler, self._metrics)
         epochs = (self.params or {}).get("epochs")
+        plain = {"epochs": epochs, "done": False, "added_steps": list(self._added_steps)}
         return events.json_text(
             form.OUTCOME,
-            form.to_json(values | {"epochs": epochs, "done": False} | more),
+            form.to_json(values | plain | more),
             form.PLUGIN_NAME,
             "The model as it is, what was asked for and what was reached; the last one counts.",
         )
@@ -266,6 +268,7 @@ class RankTensorBoard(keras.callbacks.Callback):
             self._writer.write(self._last_step, [*decided, outcome, *ends])
             if _ranks(report) != self._ranks:
                 self._last_step += 1
+                self._added_steps.append(self._last_step)
                 self._writer.write(self._last_step, self._after_the_last_epoch(report))
         self._close()
         for sentence in missing:

@@ -125,7 +125,7 @@ def test_a_backup_of_before_ways_were_kept_is_taken_as_it_is(broken_off, tmp_pat
         del state["scheduler"][name]
     del state["has_stopped"]
     file.write_text(json.dumps(state))
-    given = backed_up(folder, plateau={"monitor": "loss", "mode": "min"})
+    given = backed_up(folder, plateau={"monitor": "loss", "mode": "min", "min_delta": 99.0})
     assert given[3].best == 2, "of the score"
 
 

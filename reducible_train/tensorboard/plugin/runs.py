@@ -103,9 +103,10 @@ def _run_in_short(run: str, series: Mapping[str, Series], outcome: Any) -> dict[
 
 
 def _epochs(params: Series, outcome: Mapping[str, Any]) -> list[int]:
-    """The steps of epochs: after them comes one where a cut was undone after the last."""
-    last = number(outcome.get("last_step"))
-    return [step for step in params.values if last is None or step <= last]
+    """The steps of epochs: after those of a fit comes one where a cut was undone after its last."""
+    last, added = number(outcome.get("last_step")), outcome.get("added_steps")
+    others = added if isinstance(added, list) else []
+    return [s for s in params.values if (last is None or s <= last) and s not in others]
 
 
 def _final_step(params: Series, steps: Sequence[int], outcome: Mapping[str, Any]) -> int | None:
