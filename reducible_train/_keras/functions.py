@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from reducible_train._keras.layer_tree import models_in, walk
 from reducible_train._keras.registry import is_of_keras
 from reducible_train._keras.trainability import go_on_training, trains_what_it_did
 
+_BY_SHAPES = ("accuracy", "acc", "crossentropy", "ce")  # metrics that Keras chooses by shapes
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object that has no text of its own
 
 
@@ -245,18 +247,62 @@ def measured_with(model: Any) -> dict[str, Any]:
 def measured_as(model: Any, monitor: str) -> str:
     """By what a metric of the logs is measured, in words that are alike in another process.
 
-    Functions, and objects that do not tell how they were made, are told by their names alone.
+    Functions, and objects that do not tell how they were made, are told by their names alone. Of
+    what the model was compiled with only that counts by which the logs may have the name.
 
     Args:
         model: The model, compiled or not.
         monitor: The name in the logs.
     """
-    names: tuple[str, ...] = ("loss", "loss_weights")
-    if monitor.removeprefix("val_") != "loss":
-        names += ("metrics", "weighted_metrics")
-    given = compiled_with(model)
-    found = {name: keras.tree.map_structure(_told_by, given.get(name)) for name in names}
-    return ", ".join(f"{name}={each}" for name, each in found.items())
+    from reducible_train._keras.traceless import untouched_process  # noqa: PLC0415
+
+    name, given = monitor.removeprefix("val_"), compiled_with(model)
+    found: dict[str, Any] = {}
+    with untouched_process():
+        if _ends_with(name, "loss"):
+            for kind in ("loss", "loss_weights"):
+                found[kind] = keras.tree.map_structure(_loss_told_by, given.get(kind))
+        for kind in ("metrics", "weighted_metrics"):
+            found[kind] = _told_metrics(given.get(kind), name)
+    return ", ".join(f"{each}={told}" for each, told in found.items() if told not in ("None", []))
+
+
+def _told_metrics(given: Any, name: str) -> list[str]:
+    """Those of them that the logs may call so."""
+    metrics = [(each, _meant(each, keras.metrics)) for each in keras.tree.flatten(given)]
+    return sorted({_told_by(meant) for each, meant in metrics if _logs(each, meant, name)})
+
+
+def _logs(given: Any, meant: Any, name: str) -> bool:
+    """True for a metric that the logs may call so, with its output or more before its own name."""
+    own = (given, getattr(given, "__name__", None), getattr(meant, "name", None))
+    return any(isinstance(each, str) and _ends_with(name, each) for each in own)
+
+
+def _ends_with(name: str, last: str) -> bool:
+    return f"_{name}".endswith(f"_{last}")
+
+
+def _meant(given: Any, home: Any) -> Any:
+    """What `compile` takes a name, or a function of Keras's, for: an object, if there is a class.
+
+    Args:
+        given: A loss or a metric, as it was given.
+        home: Where Keras has its kind, `keras.losses` or `keras.metrics`.
+    """
+    if given in _BY_SHAPES:
+        return given
+    with contextlib.suppress(Exception):  # of a name of one's own, or a class that wants more
+        found = home.get(given) if isinstance(given, str) else given
+        if not inspect.isfunction(found) or not is_of_keras(found):
+            return found
+        kinds = {name.lower(): each for name, each in vars(home).items() if isinstance(each, type)}
+        return kinds[found.__name__.replace("_", "").lower()]()
+    return given
+
+
+def _loss_told_by(given: Any) -> str:
+    return _told_by(_meant(given, keras.losses))
 
 
 def _known_by(given: Any) -> Any:
@@ -286,6 +332,8 @@ def _lasting(config: Any) -> Any:
     """A config without what differs from process to process: names, and where code stands."""
     if isinstance(config, list | tuple):
         return [_lasting(each) for each in config]
+    if isinstance(config, set | frozenset):  # in no order that lasts
+        return sorted(map(str, config))
     if not isinstance(config, dict):
         return config
     if config.get("class_name") == "__lambda__":

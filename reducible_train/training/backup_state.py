@@ -153,12 +153,12 @@ def _other_comparison(model: Any, callbacks: Sequence[Any], memories: Sequence[A
             continue
         was, now = Way(**memory["way"]), way_of(callback, model)
         if not was.is_like(now):
-            one, two = str(was), str(now)
-            if one == two:
-                one, two = f"{one} ({was.measured})", f"{two} ({now.measured})"
+            if str(was) == str(now):
+                one, two = (each.measured or "nothing of compile" for each in (was, now))
+                return f"its {was.monitor} was measured by {one}. Received: {two}. {remedy}"
             return (
-                f"the callbacks that compare epochs were others: {name} went by {one}. "
-                f"Received: {name} by {two}. {remedy}"
+                f"the callbacks that compare epochs were others: {name} went by {was}. "
+                f"Received: {name} by {now}. {remedy}"
             )
     return None
 

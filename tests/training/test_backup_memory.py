@@ -20,6 +20,7 @@ from reducible_train import (
     RankEarlyStopping,
     RankModelCheckpoint,
     RankScheduler,
+    _keras,
     load_model,
 )
 from reducible_train.training.comparisons import Way
@@ -104,8 +105,34 @@ def test_the_same_metric_of_another_loss_is_another(broken_off):
     model = zoo.sequential()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
     model.compile("sgd", loss)
-    with pytest.raises(FormatError, match=r"'reduction': 'sum_over.*'reduction': 'sum'"):
+    with pytest.raises(FormatError, match=r"training: its loss .*'sum_over.*'reduction': 'sum'"):
         backed_up(broken_off, model=model)
+
+
+class Weighted(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return y_pred
+
+    def get_config(self):
+        return {"of": {"b", "a", "c"}}
+
+
+def test_what_measures_a_metric_is_known_by_what_it_is_and_by_nothing_else():
+    def told(monitor, loss="mse", **given):
+        model = zoo.sequential()
+        model.compile("sgd", loss, **given)
+        return _keras.measured_as(model, monitor)
+
+    assert told("val_loss") == told("loss", keras.losses.MeanSquaredError(), metrics=["mae"])
+    assert told("loss") != told("loss", "mae")
+    name = "val_sparse_categorical_accuracy"
+    more = [keras.metrics.SparseCategoricalAccuracy(), "mae"]
+    assert told(name, metrics=[name[4:]]) == told(name, "mae", metrics=more) != ""
+    assert told("val_accuracy", metrics=["accuracy", "mae"]) == "metrics=[\"'accuracy'\"]"
+    assert "['a', 'b', 'c']" in told("loss", Weighted())
+    before = keras.metrics.AUC().name
+    told("val_auc", metrics=["AUC"])
+    assert int(keras.metrics.AUC().name[4:]) == int(before[4:] or 0) + 1, "it counts no name"
 
 
 def test_what_is_asked_for_in_other_words_goes_on(broken_off, tmp_path):
