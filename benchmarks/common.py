@@ -9,9 +9,9 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -25,6 +25,8 @@ from rich.table import Table
 from reducible_train.datasets import Dataset, load
 
 console = Console(width=110)
+
+Task = TypeVar("Task")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -69,6 +71,29 @@ def use_threads(count: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(count)
 
 
+def runs_of(
+    description: str | None,
+    tasks: Mapping[str, Callable[[], Task]],
+    rows_of: Callable[[Task, int], Sequence[Mapping[str, Any]]],
+) -> list[dict[str, Any]]:
+    """The rows of each task, made anew for each seed; two of them, if `--seeds` asks for no more.
+
+    Args:
+        description: Of the script.
+        tasks: By name, what makes each.
+        rows_of: Task and seed -> its rows.
+    """
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--seeds", type=int, default=2)
+    seeds = range(options.parse_args().seeds)
+    return [
+        {"network": name, "seed": seed, **row}
+        for name, make in tasks.items()
+        for seed in seeds
+        for row in rows_of(make(), seed)
+    ]
+
+
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left")
@@ -85,6 +110,13 @@ def finish(figures: dict[str, Any]) -> None:
         json.dumps({"command": command(), **figures, "environment": environment()}, default=float),
         flush=True,
     )
+
+
+def flat_digits() -> tuple[np.ndarray, np.ndarray, int]:
+    """Scikit-learn's digits, `(samples, 64)`, their classes, how many at the end are to test."""
+    data = load("digits")
+    x = np.concatenate([data.x_train, data.x_test]).reshape(-1, 64)
+    return x, np.concatenate([data.y_train, data.y_test]), len(data.x_test)
 
 
 def network(features: int, hidden: Sequence[int], classes: int = 10) -> keras.Sequential:

@@ -8,16 +8,15 @@ of the classifiers are those of a random network; the autoencoder sees scikit-le
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 import numpy as np
-from common import finish, show
+from common import finish, flat_digits, runs_of, show
 from keras import layers
 
-from reducible_train import LayerRule, RankScheduler, datasets, factorize
+from reducible_train import LayerRule, RankScheduler, factorize
 from reducible_train.errors import RankError
 
 BUDGETS = (0.8, 0.6, 0.4, 0.3)
@@ -64,8 +63,7 @@ def classifier(classes: int, features: int = 32, samples: int = 8000, held: int 
 
 def autoencoder() -> Task:
     """64-128-16-128-64 on digits."""
-    data = datasets.load("digits")
-    x = np.concatenate([data.x_train, data.x_test]).reshape(-1, 64)
+    x, _, held = flat_digits()
 
     def build() -> keras.Model:
         wide = [layers.Dense(128, "relu", name=name) for name in ("encoder", "decoder")]
@@ -75,7 +73,7 @@ def autoencoder() -> Task:
         model.compile(keras.optimizers.Adam(2e-3), "mse")
         return model
 
-    return Task(build, x, x, held=len(data.x_test), epochs=40)
+    return Task(build, x, x, held=held, epochs=40)
 
 
 TASKS = {
@@ -126,13 +124,7 @@ def losses(task: Task, seed: int) -> list[dict[str, float | None]]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seeds", type=int, default=2)
-    args = options.parse_args()
-    runs = []
-    for name, make in TASKS.items():
-        for seed in range(args.seeds):
-            runs += [{"network": name, "seed": seed} | row for row in losses(make(), seed)]
+    runs = runs_of(__doc__, TASKS, losses)
     columns = list(runs[0])
 
     def cell(value: object) -> str:

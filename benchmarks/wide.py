@@ -11,7 +11,6 @@ by a convolution of 464 channels.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from unittest import mock
 
 import keras
 import numpy as np
-from common import finish, show
+from common import finish, flat_digits, runs_of, show
 from keras import layers
 
-from reducible_train import datasets, factorize
+from reducible_train import factorize
 from reducible_train.selection import judge, scoring, statistics
 
 BUDGETS = (0.5, 0.3)
@@ -55,13 +54,6 @@ class Task:
         return model
 
 
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Scikit-learn's digits, `(samples, 64)`, and their classes."""
-    data = datasets.load("digits")
-    x = np.concatenate([data.x_train, data.x_test]).reshape(-1, 64)
-    return x, np.concatenate([data.y_train, data.y_test])
-
-
 def dense() -> list[keras.Layer]:
     """A wide first layer, and two after it."""
     return [layers.Dense(units, "relu") for units in (32, 96, 96)]
@@ -69,7 +61,7 @@ def dense() -> list[keras.Layer]:
 
 def among_noise() -> Task:
     """Digits among features that say nothing."""
-    x, y = digits()
+    x, y, _ = flat_digits()
     noise = 0.05 * np.random.default_rng(2).normal(size=(len(x), 4040))
     return Task(dense, np.concatenate([x, noise], axis=1).astype("float32"), y)
 
@@ -99,7 +91,7 @@ def convolution() -> Task:
             layers.Dense(48, "relu"),
         ]
 
-    x, y = digits()
+    x, y, _ = flat_digits()
     return Task(stack, x.reshape(-1, 8, 8, 1), y, epochs=10)
 
 
@@ -168,13 +160,7 @@ def losses(task: Task, seed: int) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seeds", type=int, default=2)
-    args = options.parse_args()
-    runs = []
-    for name, make in TASKS.items():
-        for seed in range(args.seeds):
-            runs += [{"network": name, "seed": seed} | row for row in losses(make(), seed)]
+    runs = runs_of(__doc__, TASKS, losses)
     columns = [name for name in runs[0] if not name.endswith("accuracy")]
 
     def cell(run: dict[str, float], name: str) -> str:
