@@ -76,10 +76,11 @@ def in_range(scaled: Callable[[float], Sequence[Any]], model: Any) -> tuple[Sequ
         model: The model.
     """
     scale, found = 1.0, scaled(1.0)
-    if not any(getattr(each, "compute_dtype", "") == "float16" for _, each in walk(model)):
+    is_half = any(getattr(each, "compute_dtype", "") == "float16" for _, each in walk(model))
+    way = _way(found) if is_half else 0
+    if not way:
         return found, scale
-    way = _way(found)
-    for _ in range(_TRIES * abs(way)):
+    for _ in range(_TRIES):
         scale *= 2.0 ** (_OCTAVES * way)
         found, before = scaled(scale), way
         way = _way(found)
@@ -88,7 +89,7 @@ def in_range(scaled: Callable[[float], Sequence[Any]], model: Any) -> tuple[Sequ
             return scaled(scale), scale
         if way != before:
             return found, scale
-    return (scaled(1.0), 1.0) if way else (found, scale)
+    return scaled(1.0), 1.0  # none is better
 
 
 def _way(gradients: Sequence[Any]) -> int:
