@@ -26,6 +26,7 @@ from reducible_train._keras.calls import (
     trace_loss,
 )
 from reducible_train._keras.classes import become, reclass, seen_as, unpickler
+from reducible_train._keras.compiled import compiled_with, measured_as, measured_with
 from reducible_train._keras.compiling import compiled
 from reducible_train._keras.configuration import (
     file_config,
@@ -79,15 +80,12 @@ from reducible_train._keras.fits import (
 from reducible_train._keras.functions import (
     compares_with_targets,
     compiled_optimizer,
-    compiled_with,
     has_call,
     has_own_loss,
     has_own_predictions,
     has_own_step,
     is_distributed,
     let_variables_count,
-    measured_as,
-    measured_with,
     needs_targets,
     rebuild_functions,
     replaced_calls,

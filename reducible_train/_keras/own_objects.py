@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from reducible_train._keras.functions import compiled_with
+from reducible_train._keras.compiled import compiled_with
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.optimizers import all_optimizers
 

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras.src.utils.tracking import Tracker
 
-from reducible_train._keras.functions import compiled_with
+from reducible_train._keras.compiled import compiled_with
 from reducible_train._keras.layer_tree import walk
 from reducible_train._keras.tracking import own_variables
 
