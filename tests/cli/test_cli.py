@@ -889,7 +889,8 @@ def test_the_report_is_a_rich_table_on_terminals_and_whole_lines_elsewhere(termi
     from reducible_train.cli._results import show_report
 
     kernels = (KernelRecord("net/hidden[b]/kernel", "Dense", (64, 256), 37, 51, 11_840, 0.6),)
-    report = Report(85_002, 21_066, 4, 4, None, None, kernels, notes=("a word more " * 20,))
+    note = " ".join(["a word more"] * 20)
+    report = Report(85_002, 21_066, 4, 4, None, None, kernels, notes=(note,))
     told = io.StringIO()
     console = Console(file=told, force_terminal=terminal, width=100, color_system="truecolor")
     show_report(console, report)
@@ -940,6 +941,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_model_is_read(tm
 
 def test_analyze_shows_keeps_and_goes_on(tmp_path):
     keras = pytest.importorskip("keras")
+    pytest.importorskip("matplotlib")
     hidden, output = keras.layers.Dense(16, name="hidden"), keras.layers.Dense(3, name="output")
     model = keras.Sequential([keras.Input((12,)), hidden, output])
     model.compile("sgd", "mse", metrics=["mae"])
