@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -283,6 +283,32 @@ class Report:
         """Rank of every factorised kernel, by path."""
         return {k.path: k.rank for k in self.kernels if k.rank is not None}
 
+    def following(self, before: Report) -> Report:
+        """With what was done before, to the model that this one began as.
+
+        Args:
+            before: The report of that. What it has measured of the answers at its end no longer
+                holds.
+
+        Example:
+            >>> from dataclasses import replace
+            >>> cut = KernelRecord("hidden/kernel", "Dense", (64, 64), 8, 32, 1024, energy=0.9)
+            >>> now = Report(4160, 1088, 16640, 4352, None, None, (replace(cut, energy=None),))
+            >>> now.following(replace(now, kernels=(cut,))).kernels[0].energy
+            0.9
+        """
+        known = {each.path: each for each in before.kernels}
+        kernels = [_following(each, known.get(each.path)) for each in self.kernels]
+        answers = before.answers and replace(before.answers, output_error=None, metrics={})
+        return replace(
+            self,
+            kernels=tuple(kernels),
+            cuts=before.cuts + self.cuts,
+            notes=tuple(dict.fromkeys(before.notes + self.notes)),
+            undone=before.undone + self.undone,
+            answers=self.answers or answers,
+        )
+
     def to_dict(self, *, spectra: bool = False) -> dict[str, Any]:
         """Plain JSON values, without the spectra, if not asked for, and the wall times.
 
@@ -402,6 +428,19 @@ class Report:
             line += f", FLOPs {_less(self.flops_fraction)}"
             line += f" (at {self.flops_at})" if self.flops_at else ""
         return [line, *answer_lines(self.cuts, self.answers), *map(str, self.undone), *self.notes]
+
+
+def _following(kernel: KernelRecord, before: KernelRecord | None) -> KernelRecord:
+    """A kernel, with what it had lost before."""
+    if before is None:
+        return kernel
+    energies = [each.energy for each in (before, kernel) if each.energy is not None]
+    errors = [each.output_error for each in (before, kernel) if each.output_error is not None]
+    return replace(
+        kernel,
+        energy=math.prod(energies) if energies else None,
+        output_error=1 - math.prod(max(1 - each, 0.0) for each in errors) if errors else None,
+    )
 
 
 def _undone_to_dict(undone: UndoneCut) -> dict[str, Any]:

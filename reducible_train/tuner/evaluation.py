@@ -324,6 +324,7 @@ def run_trial(
     dense_file: Callable[[Any, int], float],
     dense: float | None = None,
     goes_on: bool = False,
+    before: Report | None = None,
     file: str | os.PathLike[str] | None = None,
     save: Callable[[Any], None] | None = None,
     threshold: float | None = None,
@@ -341,6 +342,7 @@ def run_trial(
             number of its dense parameters.
         dense: The quality of the dense start, where the objective needs it.
         goes_on: True where the model has the ranks of another trial, and goes on at them.
+        before: The report of that trial, where it is known.
         file: Where the compact file goes.
         save: Saves a model, called for each epoch better than those before.
         threshold: A quality that must be passed for an epoch to be saved.
@@ -379,7 +381,7 @@ def run_trial(
             "later."
         )
     best.put_back()
-    report = scheduler.report
+    report = scheduler.report if before is None else scheduler.report.following(before)
     written, sizes = _written(model, report, file if best.saved or save is None else None)
     if "file_bytes" in sizes:
         sizes["file_fraction"] = sizes["file_bytes"] / dense_file(model, report.dense_parameters)

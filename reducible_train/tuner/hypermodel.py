@@ -24,7 +24,9 @@ from reducible_train.errors import (
     first_sentence,
 )
 from reducible_train.layers import find_kernels
+from reducible_train.report.records import Report
 from reducible_train.saving.model_file import load_weights_into
+from reducible_train.saving.report_file import read_report
 from reducible_train.selection import fingerprints
 from reducible_train.selection.measured import losses_of
 from reducible_train.settings.monitors import SeveralNumbersError
@@ -89,7 +91,7 @@ _ALL_DATA = (
     "To train on all data, take a RankHyperModel of the same model and space without objective=: "
     "it keeps the last epoch."
 )
-_CONTINUES = "_reducible_continues"  # attribute of a model: it has the weights of a trial
+_CONTINUES = "_reducible_continues"  # of a model with the weights of a trial: its compact file
 
 
 class RankHyperModel(keras_tuner.HyperModel):
@@ -381,7 +383,6 @@ class RankHyperModel(keras_tuner.HyperModel):
                 if validates(arguments):
                     raise
                 raise ArgumentError(f"{error} {_ALL_DATA}") from error
-        goes_on = continues and begins_late(arguments)
         return run_trial(
             self.plan,
             model,
@@ -391,7 +392,8 @@ class RankHyperModel(keras_tuner.HyperModel):
             kwargs,
             dense_file=partial(self.start.dense_file_bytes, hyperparameters=hp),
             dense=dense,
-            goes_on=goes_on,
+            goes_on=_goes_on(model, arguments),
+            before=_report_before(model, arguments),
         ).metrics
 
     def _run(
@@ -418,7 +420,8 @@ class RankHyperModel(keras_tuner.HyperModel):
                     self.start.dense_file_bytes, hyperparameters=trial.trial.hyperparameters
                 ),
                 dense=dense,
-                goes_on=begins_late(arguments) and hasattr(model, _CONTINUES),
+                goes_on=_goes_on(model, arguments),
+                before=_report_before(model, arguments),
                 file=trial.folder / COMPACT,
                 save=trial.save,
                 threshold=saved.best,
@@ -545,7 +548,8 @@ class RankHyperModel(keras_tuner.HyperModel):
 def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
     """Stands for `load_weights` of a trial's model: it gets the ranks of the file as well."""
     folder.check(Path(filepath).absolute().parent.parent)  # where the checkpoint of a trial lies
-    setattr(self, _CONTINUES, True)
+    compact = Path(filepath).parent / COMPACT
+    setattr(self, _CONTINUES, compact)
     if self.compiled and not self.optimizer.built:  # of a builder, or compiled by the tuner
         self.optimizer.build(self.trainable_variables)
     if args or kwargs:  # Keras's own way, which the other goes in the end
@@ -554,13 +558,26 @@ def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs
     try:
         load_weights_into(self, filepath)
     except FormatError as error:
-        compact = Path(filepath).parent / COMPACT
         if not compact.is_file():
             raise
         words = str(error).partition(" Save it anew")[0]
         raise FormatError(
             f"{words} {compact} holds the same weights: load_model({str(compact)!r})."
         ) from error
+
+
+def _goes_on(model: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether a fit goes on at the ranks of another trial."""
+    return begins_late(arguments) and hasattr(model, _CONTINUES)
+
+
+def _report_before(model: Any, arguments: Mapping[str, Any]) -> Report | None:
+    """What was done to a model in the trial that it goes on from, where that is known."""
+    if not _goes_on(model, arguments):
+        return None
+    with suppress(FormatError, OSError):  # of a trial that left no file, or a damaged one
+        return read_report(getattr(model, _CONTINUES))
+    return None
 
 
 def _failure(trial: TunerTrial, error: Exception) -> Exception | None:

@@ -97,7 +97,24 @@ def _parents(tuner, began):
     for trial, ranked in zip(on, first, strict=True):
         parent = tuner.oracle.trials[trial.hyperparameters.get("tuner/trial_id")]
         assert ranked == ranks(file_of(tuner, parent)) == ranks(file_of(tuner, trial)) != {}
+        _reports(
+            *(
+                Path(tuner.get_trial_dir(each.trial_id)) / hypermodel_module.COMPACT
+                for each in (parent, trial)
+            )
+        )
     assert all(found == {} for epoch, found in began if epoch == 0)
+
+
+def _reports(before, after):
+    """What was done in a trial is told by the file of the one that goes on from it, too."""
+    told, follows = read_report(before), read_report(after)
+    assert follows.cuts == told.cuts != ()
+    for kernel, known in zip(follows.kernels, told.kernels, strict=True):
+        assert (kernel.energy, kernel.output_error) == (known.energy, known.output_error)
+    assert follows.answers.samples == told.answers.samples
+    assert not follows.answers.metrics, "training went on, and nobody has measured"
+    assert after.stat().st_size == pytest.approx(before.stat().st_size, rel=0.03)
 
 
 # --- what a search begins from ---------------------------------------------------------
