@@ -44,6 +44,7 @@ from reducible_train.settings.monitors import check_validated, direction
 from reducible_train.training.backup import RankBackupAndRestore
 from reducible_train.training.lost_weights import NAN_REMEDY
 
+UNLOGGED = "Name it in training.metrics, or compile the model with it"
 _VALIDATION = "Add x_val and y_val, set training.validation_split: 0.1"
 
 
@@ -141,7 +142,7 @@ def _prepare(console: Console, loaded: Config, network: Any, arrays: Arrays, dat
         way = section.monitor, section.mode
         asked = *way, _keras.metrics_to_watch(network, *way)
         check_validated(*asked, arrays.val is not None, owner, remedy=_VALIDATION)
-        direction(*asked, owner)
+        direction(*asked, owner, remedy=UNLOGGED)
     if loaded.model.checkpoint is not None:
         fields = fields_of(loaded.model.checkpoint.filepath)
         known = _keras.logged_metrics(network)

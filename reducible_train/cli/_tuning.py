@@ -18,10 +18,12 @@ from keras_tuner.src import config
 from rich.console import Console
 from rich.text import Text
 
+from reducible_train import _keras
 from reducible_train.cli._data import Arrays
 from reducible_train.cli._exit import RESCUED, SHORT
 from reducible_train.cli._interrupts import noticed_interrupts
 from reducible_train.cli._look import inspect_line
+from reducible_train.cli._training import UNLOGGED
 from reducible_train.cli._trials import Ended, Progress, ended, line_of
 from reducible_train.cli._workers import BROKEN_OFF, PROJECT, role
 from reducible_train.config import Config
@@ -31,6 +33,7 @@ from reducible_train.errors import ArgumentError, ReducibleError, first_sentence
 from reducible_train.preflight.data import check_data, check_sides
 from reducible_train.saving.checks import check_savable
 from reducible_train.saving.model_file import load_model, save_model
+from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import QualityAtSize, SearchObjective, SizeAtQuality
 from reducible_train.settings.search_space import SearchSpace
 from reducible_train.tuner.errors import MendedWarning, SearchError
@@ -88,6 +91,8 @@ class Tuning:
         loaded.compile(network, len(arrays.train[0]))
         for name, pair in arrays.parts.items():
             check_data(network, *pair, name)
+        known = _keras.metrics_to_watch(network, asked.monitor, asked.mode)
+        direction(asked.monitor, asked.mode, known, "a search", remedy=UNLOGGED)
         check_savable(network)
         self._loaded, self._trials, self._folder = loaded, trials, folder
         self._arrays = arrays.with_words(keras.ops.convert_to_tensor)

@@ -111,7 +111,14 @@ def percent_fault_of(settings: Any, name: str) -> Fault | None:
     return Fault((name,), f"`{name}` of {settings.owner} {fault}")
 
 
-def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: str) -> int:
+def direction(
+    monitor: str,
+    mode: str,
+    known: Mapping[str, str | None],
+    whose: str,
+    *,
+    remedy: str = "If a callback of your own adds it to the logs, say mode='max' or mode='min'",
+) -> int:
     """1 if a metric should be large, -1 if small.
 
     Args:
@@ -120,6 +127,7 @@ def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: s
         known: The metrics that will be in the logs of training, each with `"up"`, `"down"`
             or `None`; empty where they cannot be known.
         whose: What goes by it, for messages.
+        remedy: What to do about a metric that is not among them, in words.
 
     Raises:
         ArgumentError: No such metric or mode, or nothing is known of its direction.
@@ -141,8 +149,7 @@ def direction(monitor: str, mode: str, known: Mapping[str, str | None], whose: s
         raise ArgumentError(
             f"`monitor` of {whose} must be a metric of the logs. Received: "
             f"monitor={monitor!r}. With this model there will be {names} (those with val_ "
-            "if fit is given validation data). If a callback of your own adds it to the logs, "
-            "say mode='max' or mode='min'."
+            f"if fit is given validation data). {remedy}."
         )
     found = known.get(name) or ("down" if name == "loss" else None)
     if found is None:

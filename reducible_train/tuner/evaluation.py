@@ -114,6 +114,29 @@ class TrialPlan:
         known = _keras.metrics_to_watch(model, monitor, mode)
         return Quality(monitor, direction(monitor, mode, known, "a search"))
 
+    def sign(self, start: Any) -> int:
+        """1 if what tells the quality should be large, -1 if small, as known before any trial.
+
+        The model that trials begin from may lack the metric, for a tuner may bring metrics; its
+        search refuses what no trial will report.
+
+        Args:
+            start: That model, compiled.
+
+        Raises:
+            ArgumentError: Nobody knows.
+        """
+        try:
+            return self.quality(start).sign
+        except ArgumentError as error:
+            name = "" if self.objective is None else self.objective.monitor.removeprefix("val_")
+            found = _keras.metric_of_name(name).get(name)
+            if found is None:
+                raise ArgumentError(
+                    f"{error} Say so, too, of a metric of your own that only the tuner has."
+                ) from error
+            return 1 if found == "up" else -1
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -255,7 +255,7 @@ def _quality_of(tuner: Any) -> tuple[str, int]:
     plan = getattr(tuner.hypermodel, "plan", None)
     asked = getattr(plan, "objective", None)
     if isinstance(asked, SizeAtQuality | QualityAtSize):
-        return asked.monitor, tuner.hypermodel.plan.quality(tuner.hypermodel.start.model).sign
+        return asked.monitor, tuner.hypermodel.plan.sign(tuner.hypermodel.start.model)
     wanted = tuner.oracle.objective
     if wanted.name in (*SIZE_METRICS, LATENCY):
         return "val_loss", -1

@@ -213,7 +213,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         """What the tuner is asked to make best.
 
         Raises:
-            ArgumentError: None was given.
+            ArgumentError: None was given; or nobody knows whether its metric should be large.
         """
         wanted = self.plan.objective
         if wanted is None:
@@ -222,8 +222,9 @@ class RankHyperModel(keras_tuner.HyperModel):
                 "objective=SizeAtQuality('val_accuracy', max_drop=0.003) to RankHyperModel, or a "
                 "metric to the tuner: objective='val_accuracy'."
             )
-        sign = self.plan.quality(self.start.model).sign
-        return keras_tuner.Objective(wanted.name, direction_of(wanted, sign))
+        return keras_tuner.Objective(
+            wanted.name, direction_of(wanted, self.plan.sign(self.start.model))
+        )
 
     # --- what keras-tuner calls -----------------------------------------------------------
 

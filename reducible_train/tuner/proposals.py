@@ -86,7 +86,7 @@ def propose(tuner: Any) -> bool:
     if goal is None:
         return False
     if not isinstance(tuner.oracle, OracleClient):
-        sign = hypermodel.plan.quality(hypermodel.start.model).sign
+        sign = hypermodel.plan.sign(hypermodel.start.model)
         proposals = _Proposals(tuner.oracle, hypermodel.foresight, goal, sign)
         if proposals.ends is None:
             return False

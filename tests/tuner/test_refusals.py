@@ -346,6 +346,24 @@ def test_what_a_tuner_makes_of_the_arguments_of_a_search_is_looked_at_then(tmp_p
         tuner.search([X], [Y], **(folds | {"epochs": [0]}))
 
 
+def test_a_metric_that_only_the_tuner_brings_may_tell_the_quality(tmp_path):
+    name = "val_sparse_top_k_categorical_accuracy"
+    goal = SizeAtQuality(name, max_drop=0.5)
+    told = {"max_trials": 1, "directory": tmp_path, "overwrite": True}
+    hyper = hypermodel(network(), objective=goal)
+    brings = {"optimizer": "sgd", "loss": "sparse_categorical_crossentropy"}
+    brings["metrics"] = [name.removeprefix("val_")]
+    tuner = keras_tuner.RandomSearch(hyper, hyper.objective, **told, **brings)
+    tuner.search(X, Y, **FIT)
+    assert len(pareto(tuner)) == 1
+    hyper = hypermodel(network(), objective=goal)
+    with pytest.raises(SearchError, match="With this model there will be loss, accuracy"):
+        keras_tuner.RandomSearch(hyper, hyper.objective, **told).search(X, Y, **FIT)
+    own = hypermodel(network(), objective=SizeAtQuality("val_of_mine", max_drop=0.1))
+    with pytest.raises(ArgumentError, match="metric of your own that only the tuner has"):
+        _ = own.objective
+
+
 def test_hyperband_validates_each_epoch(tmp_path):
     tuner = keras_tuner.Hyperband(
         hypermodel(), "val_accuracy", max_epochs=4, factor=2, directory=tmp_path, project_name="h"
