@@ -221,7 +221,7 @@ def _hindered(outcome: FitOutcome) -> Reason | None:
         or not outcome.is_through
     ):
         return None
-    remedy = "Ask for what these kernels and rules allow: str(scheduler.report) tells of each."
+    remedy = "Ask for what these kernels and rules allow: the report tells of each."
     return outcome.compression.hindrance, remedy, False
 
 

@@ -19,7 +19,7 @@ import keras_tuner
 
 from reducible_train import _keras
 from reducible_train.container.files import accessing, check_path
-from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError
+from reducible_train.errors import ArgumentError, ArgumentTypeError, FormatError, ShortfallWarning
 from reducible_train.layers import LowRank
 from reducible_train.preflight.paths import check_file_name, check_writable
 from reducible_train.report.records import Report
@@ -58,6 +58,7 @@ SIZE_METRICS = (
     "file_fraction",
 )
 LATENCY = "latency"
+_STOPPED = r"(?s).*Training ended after \d+ of \d+ epochs, before the ranks"
 COMPACT = "model.reducible"  # the file of a trial, in its folder
 
 
@@ -396,12 +397,14 @@ def run_trial(
     table = None if plan.analysis is None else plan.analysis.analysis
     alone = save is None  # keras-tuner writes the row of its trials
     ranks = [RankTensorBoard(scheduler, each, analysis=table, in_hparams=alone) for each in boards]
-    model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, best, *ranks]})
+    with warnings.catch_warnings():  # what follows says it, with what helps in a search
+        warnings.filterwarnings("ignore", _STOPPED, ShortfallWarning)
+        model.fit(*fit_args, **{**fit_kwargs, "callbacks": [scheduler, *others, best, *ranks]})
     if best.best_epoch is None:
         raise ArgumentError(
             "A trial must reach its final ranks before training ends. Received: no epoch from "
-            f"epoch {scheduler.final_epoch:g} on, counted from 0. Let ranks fall earlier, or stop "
-            "later."
+            f"epoch {scheduler.final_epoch:g} on, counted from 0. Let ranks fall earlier (`start` "
+            "and `ramp` of the space), or stop later."
         )
     best.put_back()
     report = scheduler.report if before is None else scheduler.report.following(before)

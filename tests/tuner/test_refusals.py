@@ -355,13 +355,26 @@ def test_a_metric_that_only_the_tuner_brings_may_tell_the_quality(tmp_path):
     brings["metrics"] = [name.removeprefix("val_")]
     tuner = keras_tuner.RandomSearch(hyper, hyper.objective, **told, **brings)
     tuner.search(X, Y, **FIT)
-    assert len(pareto(tuner)) == 1
+    assert len(pareto(tuner).trials) == 1
     hyper = hypermodel(network(), objective=goal)
     with pytest.raises(SearchError, match="With this model there will be loss, accuracy"):
         keras_tuner.RandomSearch(hyper, hyper.objective, **told).search(X, Y, **FIT)
     own = hypermodel(network(), objective=SizeAtQuality("val_of_mine", max_drop=0.1))
     with pytest.raises(ArgumentError, match="metric of your own that only the tuner has"):
         _ = own.objective
+
+
+def test_a_trial_that_stops_early_says_what_helps_in_a_search():
+    """`RankEarlyStopping`, which helps elsewhere, is none of its callbacks."""
+    stops = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(stops.model, "stop_training", True)
+    )
+    given = {"budget": 0.6, "start": 0.3, "ramp": 0.5}
+    fit = FIT | {"epochs": 6, "callbacks": [stops]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ShortfallWarning)
+        with pytest.raises(ArgumentError, match="`start` and `ramp` of the space"):
+            evaluate_settings(network(), SPACE, given, X, Y, **fit)
 
 
 def test_hyperband_validates_each_epoch(tmp_path):
