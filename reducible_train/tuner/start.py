@@ -69,6 +69,7 @@ class Start:
         elif isinstance(source, str | os.PathLike):
             self.model = _read(Path(source), custom_objects)
         elif callable(source):
+            _warn_of_fit(source)
             self.builds, builder = True, _Builder(source)
             first = keras_tuner.HyperParameters()
             self.model, self._new = builder(first), builder
@@ -78,9 +79,12 @@ class Start:
             self.varies = len({*map(fingerprints.of_weights, (self.model, again))}) > 1
             return
         else:
+            way = "'trained.keras'"
+            if isinstance(source, keras_tuner.HyperModel):
+                way = f"{type(source).__name__}().build"
             raise ArgumentTypeError(
                 "A search begins from a model, a file or a function that builds one. Received: "
-                f"{source!r}. Write RankHyperModel('trained.keras', space=...)."
+                f"{source!r}. Write RankHyperModel({way}, space=...)."
             )
         check_built(self.model)
         copier = _Copier(self.model, custom_objects)
@@ -107,6 +111,21 @@ class Start:
             whole = dense if dense.built else _keras.trained_model(model)
             self._file_bytes[size] = file_bytes_while_dense(whole)
         return self._file_bytes[size]
+
+
+def _warn_of_fit(source: Callable[..., Any]) -> None:
+    """Tell of a `fit` beside the `build` of a hypermodel, which no trial calls."""
+    owner = getattr(source, "__self__", None)
+    if isinstance(owner, keras_tuner.HyperModel):
+        own = type(owner).fit
+        if own is not keras_tuner.HyperModel.fit:
+            name = own.__qualname__
+            warnings.warn(
+                f"{name} is not called: each trial lowers the ranks in a fit of its own. Give what "
+                "it gives to fit, such as callbacks and batch_size, to the search of the tuner.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 class _Builder:

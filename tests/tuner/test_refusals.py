@@ -917,6 +917,24 @@ def test_models_of_a_function_may_share_what_does_not_learn(learns):
         hypermodel(build)
 
 
+def test_a_hypermodel_of_the_user_s_own_gives_its_build():
+    class Own(keras_tuner.HyperModel):
+        def build(self, hp):
+            return network()
+
+    class Fits(Own):
+        def fit(self, hp, model, *args, **kwargs):
+            return model.fit(*args, **kwargs, batch_size=4)
+
+    with pytest.raises(ArgumentTypeError, match=r"RankHyperModel\(Own\(\)\.build, space"):
+        hypermodel(Own())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        hypermodel(Own().build)
+    with pytest.warns(UserWarning, match=r"Fits\.fit is not called: .* search of the tuner"):
+        hypermodel(Fits().build)
+
+
 def test_two_models_in_turn_are_not_new_ones():
     models = [network(), network(), network()]
     turn = iter(models * 4)
