@@ -42,6 +42,7 @@ def outcome(report: Report, scheduler: Any, metrics: Iterable[str]) -> dict[str,
         "notes": list(report.notes),
         "shortfall": None if shortfall is None else str(shortfall),
         "held_back": bool(getattr(shortfall, "held_back", False)),
+        "diverged": getattr(scheduler, "diverged", None),
     }
 
 

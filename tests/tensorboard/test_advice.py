@@ -184,3 +184,10 @@ def test_what_is_known_is_said_with_its_number(given, said):
 )
 def test_nothing_is_said_of_what_is_not_known_or_no_fault(given):
     assert advice(given) == []
+
+
+def test_a_training_that_diverged_is_no_ground_for_any_other_advice():
+    lost = ENDED | {"diverged": "960 of 960 numbers of d1/kernel were NaN or infinite"}
+    (told,) = advice(run([layer(rank=6, full=48, output_error=0.43)], outcome=lost))
+    assert told.startswith("The training diverged: ")
+    assert "LayerRule" not in told

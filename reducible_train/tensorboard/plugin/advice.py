@@ -14,6 +14,9 @@ from reducible_train.tensorboard.plugin.values import is_same_size
 _FEW = 3
 _ROOM = 0.98  # energy kept, above which a layer can give more
 _LITTLE = 0.01  # share of the variance of its outputs that a layer may lose without a word
+_DIVERGED = (
+    "The training diverged: look for NaN or infinity in the data, or lower the learning rate."
+)
 _LEARNING = 0.02  # share of its value by which a metric still gets better in the last epochs
 
 Run = Mapping[str, Any]
@@ -22,9 +25,13 @@ Run = Mapping[str, Any]
 def advice(run: Run) -> list[str]:
     """The most urgent sentences for a run, three at most.
 
+    Of a training that diverged there is one: figures of a model that is lost advise nothing.
+
     Args:
         run: As `run_answer` makes it.
     """
+    if run["outcome"].get("diverged"):
+        return [_DIVERGED]
     return [sentence for each in _KINDS for sentence in each(run)][:_FEW]
 
 

@@ -404,7 +404,8 @@ def _told(outcome: Mapping[str, Any], series: Mapping[str, Series]) -> dict[str,
         found["parameters"] = params.last
         if fraction is not None and fraction.last:
             found["dense_parameters"] = round(params.last / fraction.last)
-    words = {n: text(outcome.get(n)) for n in ("flops_at", "guard", "search", "shortfall")}
+    told = ("flops_at", "guard", "search", "shortfall", "diverged")
+    words = {name: text(outcome.get(name)) for name in told}
     return (
         found
         | words

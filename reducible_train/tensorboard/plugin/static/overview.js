@@ -92,10 +92,12 @@ function asked(outcome) {
 
 export function overview(state) {
   const {run} = state;
-  const told = [...run.problems, ...run.outcome.notes].filter((each) => each !== run.outcome.shortfall);
+  const lost = run.outcome.diverged ? `At the end of the training, ${run.outcome.diverged}.` : null;
+  const warnings = [lost, run.outcome.shortfall].filter((each) => each);
+  const told = [...run.problems, ...run.outcome.notes].filter((each) => !warnings.includes(each));
   return html(
     'div', {},
-    run.outcome.shortfall ? html('p', {class: 'warning', role: 'alert'}, run.outcome.shortfall) : null,
+    warnings.map((each) => html('p', {class: 'warning', role: 'alert'}, each)),
     run.done || !run.outcome.known ? null : html('p', {class: 'note'}, 'The training has not ended, or was broken off.'),
     cards(run),
     course(run),

@@ -70,7 +70,7 @@ const SHADES = 24;
 function heat(state, layers) {
   const {run} = state;
   const at = columns(run);
-  const row = layers.length > 80 ? 9 : layers.length > 30 ? 13 : 20;
+  const [row, dense] = layers.length > 80 ? [10, ' crowded'] : layers.length > 30 ? [13, ' many'] : [20, ''];
   const [left, top, right] = [230, 30, 820];
   const bottom = top + row * layers.length;
   const x = linear([0, at.length], [left, right]);
@@ -90,13 +90,13 @@ function heat(state, layers) {
       }
       from = i;
     }
-    names.push(svg('text', {x: right + 8, y: y + row - 4, class: 'tick', 'font-size': Math.min(11.5, row - 1)},
+    names.push(svg('text', {x: right + 8, y: y + row - 4, class: `tick${dense}`},
       percent(share(run, layer, run.steps.length - 1), 2)));
     const open = () => state.openLayer(name);
     const label = name.length > 34 ? `…${name.slice(-33)}` : name;
     names.push(svg('text', {
-      x: left - 8, y: y + row - 4, class: 'row-name', 'text-anchor': 'end', tabindex: 0, role: 'button',
-      'font-size': Math.min(12, row - 1), 'aria-label': `${name}: its singular values`, onclick: open,
+      x: left - 8, y: y + row - 4, class: `row-name${dense}`, 'text-anchor': 'end', tabindex: 0, role: 'button',
+      'aria-label': `${name}: its singular values`, onclick: open,
       onkeydown: (event) => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); open(); } },
     }, label, svg('title', {}, name)));
   });
