@@ -165,9 +165,11 @@ def load_config(
     Raises:
         FileAccessError: The file cannot be read.
         ConfigError: It has mistakes; all of them are in `problems`.
+        ArgumentError: `overrides` name no keys of sections.
     """
     document, source = read_document(path), str(path)
     if overrides:
+        _check_overrides(overrides)
         called = {key: (names or {}).get(key, key) for key in overrides}
         source += " with " + ", ".join(
             f"{called[key]} {shown(overrides[key])}" for key in overrides
@@ -175,7 +177,8 @@ def load_config(
         values = _overridden(document.values, overrides)
         given: dict[Place, str] = {tuple(key.split(".", 1)): name for key, name in called.items()}
         lines = {at: line for at, line in document.lines.items() if at[:2] not in given}
-        document = replace(document, values=values, lines=lines, given=given)
+        words = {at: word for at, word in document.words.items() if at[:2] not in given}
+        document = replace(document, values=values, lines=lines, given=given, words=words)
     return _checked(document, source)
 
 
@@ -201,7 +204,8 @@ def _checked(document: Document, source: str) -> Config:
     try:
         model = config_model().model_validate(values)
     except ValidationError as error:
-        found = [explain(each, config_model()) for each in error.errors(include_url=False)]
+        errors, words = error.errors(include_url=False), document.words
+        found = [explain(each, config_model(), words) for each in errors]
     shapeless = {place for place, _ in found}
     found += [each for each in contradictions(values) if not _is_in(each[0], shapeless)]
     told = {place for place, _ in found}
@@ -234,6 +238,24 @@ def _is_empty(values: Any, place: Place) -> bool:
             return False
         values = values[part]
     return values is None
+
+
+def _check_overrides(overrides: Any) -> None:
+    """Refuse what is no mapping of keys of sections, `training.epochs`, to values."""
+    keys = list(overrides) if isinstance(overrides, Mapping) else None
+    wrong = [] if keys is None else [each for each in keys if not _is_key(each)]
+    if keys is None or wrong:
+        raise ArgumentError(
+            "`overrides` must be a value for each key of a section. Received: "
+            f"{shown(wrong[0] if wrong else overrides)}. Write for example "
+            "{'training.epochs': 3}; of what lies deeper replace the whole: "
+            "{'compression.rules': [...]}."
+        )
+
+
+def _is_key(name: Any) -> bool:
+    parts = name.split(".") if isinstance(name, str) else ()
+    return len(parts) == 2 and all(parts)
 
 
 def _overridden(values: Any, overrides: Mapping[str, Any]) -> Any:

@@ -78,8 +78,16 @@ def listed(words: Iterable[str], last: str = "or") -> str:
     return f"{', '.join(head)} {last} {tail}" if head else tail
 
 
-def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
-    """The place in the file and the sentence for one of pydantic's errors."""
+def explain(
+    error: ErrorDetails, root: type[BaseModel], words: Mapping[Place, str] | None = None
+) -> tuple[Place, str]:
+    """The place in the file and the sentence for one of pydantic's errors.
+
+    Args:
+        error: The error.
+        root: The model of the whole file.
+        words: What the file says at places of single values, as it stands there.
+    """
     location = error["loc"]
     if error["type"] == "invalid_key":
         location = (*location[:-1], str(location[-1]))
@@ -116,6 +124,9 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Place, str]:
         advice = nearest(str(value), wanted.replace("'", "").replace(" or ", ", ").split(", "))
         return place, f"{name} must be {wanted}. Received: {shown(value)}.{advice}"
     wanted, advice = _expected(kind, value, limits, place)
+    written = None if words is None or value is None else words.get(place)
+    if kind == "string_type" and written is not None:
+        advice = f" Write {written!r} in quotes."
     if kind in _OUT_OF_RANGE:
         advice = _declared_advice(_models_at(root, location[:-1]), name) or advice
     if not wanted:

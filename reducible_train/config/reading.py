@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from reducible_train.config.scalars import Loader
+from reducible_train.config.scalars import BAD_VALUE, BadValueError, Loader
 from reducible_train.errors import ArgumentTypeError, ConfigError, FileAccessError, Problem
 
 Place = tuple[str | int, ...]
@@ -31,6 +31,7 @@ class Document:
         problems: Keys that are there twice.
         empty: Places of keys with nothing behind them, not even the word `null`.
         given: What has a place of which the file does not tell, such as an option of a command.
+        words: The words of the file at the places of single values.
     """
 
     values: Any
@@ -38,10 +39,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
     empty: tuple[Place, ...] = ()
     given: Mapping[Place, str] = field(default_factory=dict)
-
-
-# What PyYAML's constructors raise for a value that its tag does not allow (`!!bool 3`).
-_BAD_VALUE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+    words: Mapping[Place, str] = field(default_factory=dict)
 
 
 def place_text(place: Place) -> str:
@@ -129,8 +127,10 @@ def parse_document(content: bytes | str, source: str) -> Document:
                 return Document(None)
             lines: dict[Place, int] = {}
             empty: list[Place] = []
-            problems = tuple(_walk(root, (), lines, empty, ()))
-            return Document(loader.construct_document(root), lines, problems, tuple(empty))
+            words: dict[Place, str] = {}
+            problems = tuple(_walk(root, (), lines, empty, words, ()))
+            values = loader.construct_document(root)
+            return Document(values, lines, problems, tuple(empty), words=words)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -142,7 +142,11 @@ def parse_document(content: bytes | str, source: str) -> Document:
             " Save it as UTF-8; a model or an archive is no configuration."
         )
         raise ConfigError(source, [Problem("$", message)]) from error
-    except (yaml.YAMLError, *_BAD_VALUE) as error:
+    except BadValueError as error:
+        message = f"is not readable as YAML: {error}. Correct it, or write it in quotes as text."
+        where = f"line {error.mark.line + 1}, column {error.mark.column + 1}"
+        raise ConfigError(source, [Problem(where, message)]) from error
+    except (yaml.YAMLError, *BAD_VALUE) as error:
         message = f"is not readable as YAML: {' '.join(str(error).split())}"
         raise ConfigError(source, [Problem("$", message)]) from error
 
@@ -169,9 +173,10 @@ def _walk(
     place: Place,
     lines: dict[Place, int],
     empty: list[Place],
+    words: dict[Place, str],
     above: tuple[yaml.Node, ...],
 ) -> Iterator[Problem]:
-    """Note the line of each place, and those of nothing; yield the keys that come twice."""
+    """Note line and words of each place, and those of nothing; yield the keys that come twice."""
     lines[place] = node.start_mark.line + 1
     if len(lines) > MOST_PLACES:
         raise ValueError(
@@ -180,9 +185,11 @@ def _walk(
     if any(node is parent for parent in above):
         raise ValueError(f"the alias at {place_text(place)} holds itself")
     above = (*above, node)
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.ScalarNode):
+        words[place] = node.value
+    elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _walk(item, (*place, index), lines, empty, above)
+            yield from _walk(item, (*place, index), lines, empty, words, above)
     elif isinstance(node, yaml.MappingNode):
         seen: dict[Hashable, int] = {}
         for key, value in node.value:
@@ -193,7 +200,7 @@ def _walk(
                 message = f"is written twice, in lines {first} and {line}. Keep one of them."
                 yield Problem(place_text(inner), message)
             seen[key.tag, inner] = line
-            yield from _walk(value, inner, lines, empty, above)
+            yield from _walk(value, inner, lines, empty, words, above)
             if isinstance(value, yaml.ScalarNode) and not value.value and value.style is None:
                 empty.append(inner)
             lines[inner] = line

@@ -12,8 +12,11 @@ from typing import Any
 
 import yaml
 
+from reducible_train.errors import shortened
+
 MOST_DEPTH = 50  # of brackets in brackets; a schedule in a join in a rule has eight
 
+_REST_IS_EMPTY = re.compile(r"[ \t]*(#|[\r\n\0]|$)")
 _TAG = "tag:yaml.org,2002:"
 _FORMS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -43,6 +46,46 @@ class Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def scan_to_next_token(self) -> None:
+        """Past tabs, too, where YAML allows them: all that do not indent a key or an item."""
+        super().scan_to_next_token()
+        while self.peek() == "\t" and not self._indents():
+            while self.peek() in " \t":
+                self.forward()
+            super().scan_to_next_token()
+
+    def _indents(self) -> bool:
+        """True between the start of a line and something in it, outside of brackets."""
+        before = self.buffer[self.pointer - self.column : self.pointer]
+        is_first = not before.strip(" \t") and not _REST_IS_EMPTY.match(self.buffer, self.pointer)
+        return is_first and not self.flow_level
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except BAD_VALUE as error:
+            raise BadValueError(node) from error
+
+
+# What constructors raise for a value that its tag does not allow (`!!bool 3`).
+BAD_VALUE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+class BadValueError(ValueError):
+    """A value is not what its tag, or its form, says.
+
+    Args:
+        node: The value.
+    """
+
+    def __init__(self, node: yaml.Node):
+        text = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+        kind = node.tag.removeprefix(_TAG)
+        super().__init__(f"{shortened(text, 40)!r} cannot be read as {kind}")
+        self.mark = node.start_mark
 
 
 def _whole(loader: Loader, node: yaml.ScalarNode) -> int:

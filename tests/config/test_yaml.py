@@ -11,6 +11,7 @@ import pytest
 
 from reducible_train import ConfigError, FileAccessError, load_config
 from reducible_train.config.reading import MOST_BYTES, MOST_PLACES, parse_document
+from reducible_train.errors import ArgumentError
 
 CORE = {
     "no": "no",
@@ -200,3 +201,55 @@ def test_the_pipe_that_a_shell_makes_may_take_its_time(monkeypatch):
     assert load_config(f"/dev/fd/{out}").training.epochs == 3
     writer.join()
     os.close(out)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{\n\t"compression": {\n\t\t"budget": 0.5, "rules": [{\t"match": "a*", "rank": 3}]}\n}\n',
+        "compression:\t\n  budget:\t0.5\t# half\n  rules:\n  -\tmatch: a*\n    rank: 3\t\n",
+        "compression:\n  budget: 0.5\n\t\n \t# rules\n  rules: [{match: a*, rank: 3}]\n\t",
+    ],
+)
+@pytest.mark.parametrize("form", [str, str.encode])
+def test_tabs_that_indent_nothing_are_read(text, form):
+    wanted = {"compression": {"budget": 0.5, "rules": [{"match": "a*", "rank": 3}]}}
+    assert parse_document(form(text), "x").values == wanted
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a:\n \tb: 1\n", "a:\n\t- 1\n", "\ta: 1\n"])
+def test_tabs_that_indent_are_refused(text):
+    with pytest.raises(ConfigError, match="spaces instead of tabs"):
+        parse_document(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a:\n  b: !!timestamp abc", "line 2, column 6: .*'abc' cannot be read as timestamp"),
+        ("a: !!bool x", "line 1, column 4: .*'x' cannot be read as bool. Correct it"),
+        (f"a: {'9' * 5000}", r"line 1, column 4: .*'9{40}\.\.\.' cannot be read as int"),
+    ],
+)
+def test_a_value_that_is_not_what_it_says_is_named_with_its_line(text, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_document(text, "x")
+
+
+@pytest.mark.parametrize("written", ["007", "1e3", "0x10", "2.50", "true"])
+def test_text_that_looks_like_a_number_is_quoted_as_it_stands(written, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(f"compression: {{budget: 0.5, rules: [{{match: {written}, rank: 3}}]}}\n")
+    with pytest.raises(ConfigError, match=f"Write '{written}' in quotes"):
+        load_config(file)
+
+
+@pytest.mark.parametrize(
+    "given", [[1], {"training": 3}, {"compression.rules.0.match": "a"}, {1: 2}]
+)
+def test_overrides_are_of_keys_in_sections(given, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("compression: {budget: 0.5}\n")
+    with pytest.raises(ArgumentError, match="a value for each key of a section"):
+        load_config(file, overrides=given)
+    assert load_config(file, overrides={"training.epochs": 3}).training.epochs == 3
