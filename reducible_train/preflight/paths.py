@@ -111,11 +111,24 @@ def check_folder(folder: str | os.PathLike[str], name: str, advice: str) -> None
     try:
         places = (path, *path.absolute().parents)
         nearest = next(each for each in places if each.exists() or each.is_symlink())
-        good = nearest.is_dir() and os.access(nearest, os.W_OK)
     except (OSError, ValueError):
-        nearest, good = path, False
-    if not good:
+        nearest = path
+    if not takes_files(nearest):
         raise FileAccessError(
             f"{name} must be one that can be written. Received: {str(path)!r}, but"
             f" {str(nearest)!r} cannot be written into. {advice}"
         )
+
+
+def takes_files(folder: str | os.PathLike[str]) -> bool:
+    """True for a folder that a file can be written into; none stays there.
+
+    Permissions alone do not tell of `/proc`, or of a disk that is only read.
+    """
+    try:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return False
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -15,6 +15,7 @@ import numpy as np
 from reducible_train import _keras
 from reducible_train.errors import ArgumentError, ArgumentTypeError, FileAccessError
 from reducible_train.linalg.noise import effective_rank, noise_edge_of_spectrum
+from reducible_train.preflight.paths import takes_files
 from reducible_train.report.analysis import Analysis
 from reducible_train.report.records import Cut, KernelCut, KernelRecord, Report, UndoneCut
 from reducible_train.tensorboard import events, hparams, measured
@@ -325,7 +326,7 @@ def _check_folder(log_dir: str, folder: str) -> None:
         there = os.path.dirname(there)
     if not os.path.isdir(there):
         wrong = f"but {there!r} is no folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
+    elif not takes_files(there):
         wrong = f"but nothing may be written to {there!r}"
     else:
         return

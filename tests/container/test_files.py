@@ -26,7 +26,7 @@ from reducible_train.container.files import (
 )
 from reducible_train.container.locks import let_go, lock
 from reducible_train.container.temporary import hold_file
-from reducible_train.preflight.paths import check_writable
+from reducible_train.preflight.paths import check_folder, check_writable, takes_files
 
 TENSORS = [("x", np.arange(12.0))]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither these files nor signals")
@@ -274,6 +274,15 @@ def by_name(path):
 
 def checked(path):
     check_writable(path, "file")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder that only looks writable")
+def test_a_folder_is_judged_by_whether_a_file_can_be_made_in_it(tmp_path):
+    with pytest.raises(FileAccessError, match=r"'/proc' cannot be written into\. Choose another"):
+        check_folder("/proc/logs", "The log folder", "Choose another.")
+    check_folder(tmp_path / "new" / "logs", "The log folder", "Choose another.")
+    assert takes_files(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @posix
