@@ -501,8 +501,8 @@ class RankHyperModel(keras_tuner.HyperModel):
                 raise SearchError(str(error)) from error
             except Exception as error:
                 raise SearchError(
-                    f"`max_drop` measures the dense start by {quality.monitor}. Received: "
-                    f"{type(error).__name__} from model.evaluate on those data: {error}"
+                    f"`max_drop` measures the dense start by {quality.monitor}, which "
+                    f"model.evaluate could not compute on those data: {first_sentence(error)}"
                 ) from error
         dense = float(project.dense[quality.monitor])
         fault = self.plan.objective.dense_fault(dense)
