@@ -37,7 +37,6 @@ function course(run) {
   const sizes = stairs(params.map((each) => (isNumber(each) ? each / dense : null)),
     (i) => [x(steps[i] - 0.5), x(steps[i] + 0.5)], size);
   const worst = costliest(run);
-  const late = worst && x(worst.step) > (left + right) / 2;
   return html(
     'figure', {},
     picture(
@@ -48,10 +47,9 @@ function course(run) {
       cutLines(run, x, top, bottom),
       path(sizes, {class: 'size'}),
       path(steps.map((step, i) => [x(step), isNumber(values[i]) ? y(values[i]) : null]), {class: 'now'}),
-      worst ? svg('circle', {cx: x(worst.step), cy: y(worst.after), r: 5, class: 'worst'}) : null,
-      worst ? svg('text', {
-        x: x(worst.step) + (late ? -10 : 10), y: Math.min(y(worst.after) + 16, middle - 5), class: 'mark', 'text-anchor': late ? 'end' : 'start',
-      }, `after the costliest ${cutsAt(run, worst.step).length > 1 ? 'cuts' : 'cut'}, ${run.when[worst.step]} epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
+      worst ? [[x(worst.step), y(worst.after)], [right - 5, top - 12]].map(([cx, cy]) => svg('circle', {cx, cy, r: 5, class: 'worst'})) : null,
+      worst ? svg('text', {x: right - 16, y: top - 8, class: 'name', 'text-anchor': 'end'},
+        `after the costliest ${cutsAt(run, worst.step).length > 1 ? 'cuts' : 'cut'}, ${run.when[worst.step]} epoch ${worst.step}: ${lostText(worst.cost, main)} worse`) : null,
     ),
     html('figcaption', {class: 'hint'}, cutsTold(run)),
     inNumbers(table('Epoch by epoch', ['epoch', main, 'parameters'],
