@@ -1,7 +1,8 @@
-"""What Keras's weights files hold of each layer."""
+"""Keras's weights files: how one is written, and what it holds of each layer."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -10,12 +11,86 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 from keras.src.saving import saving_lib as _saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
 _MAP_CAP = 16 << 20  # bytes of a `.json` file
 _PLACE = "place_among_siblings"
+
+
+class _Lasting(io.BytesIO):
+    """A file of which no write fails, for HDF5 in the place of its name.
+
+    Keras takes a path, or a file that is kept in memory; this one only says that it is.
+
+    Attributes:
+        fault: What the system said of the first write that failed; nothing is written after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.fault: OSError | None = None
+        self._path = path
+        self._raw = path.open("w+b", buffering=0)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def write(self, data: Any, /) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest and self.fault is None:
+            try:
+                rest = rest[self._raw.write(rest) :]
+            except OSError as error:
+                self.fault = error
+        self._raw.seek(len(rest), io.SEEK_CUR)
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return self._raw.truncate(size)
+        except OSError as error:
+            self.fault = self.fault or error
+            return self._raw.tell() if size is None else size
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._raw.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """As `model.save_weights`, into a `*.weights.h5` of which no part stays where writing fails.
+
+    A process in which HDF5 could not write a file is ended by a signal when it exits, whatever was
+    done about it. So HDF5 is told of no failure, and the caller is, once it has closed the file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if type(model).save_weights is not keras.Model.save_weights:  # it may want a path
+        type(model).save_weights(model, path)
+        return
+    file = _Lasting(path)
+    try:
+        with file:
+            keras.Model.save_weights(model, file)
+        if file.fault is not None:
+            raise file.fault
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def note_place(store: Any, layer: Any, dense_class: type) -> None:

@@ -162,7 +162,7 @@ class RankBackupAndRestore(keras.callbacks.Callback):
         with accessing(self.backup_dir, "write"):
             self.backup_dir.mkdir(parents=True, exist_ok=True)
             with _keras.seen_as_built(self.model):
-                self.model.save_weights(files[0])
+                _keras.save_weights(self.model, files[0])
             if arrays:
                 files.append(self._state(epoch + 1))
                 np.savez(files[1], **arrays)  # type: ignore[arg-type]

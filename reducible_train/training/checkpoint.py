@@ -59,7 +59,7 @@ WRITERS: Mapping[str, _Writer] = dict(
         (
             lambda model, *to: write_model(_keras.trained_model(model), *to)[1],
             _by_keras(lambda model, path: model.save(path)),
-            _by_keras(lambda model, path: model.save_weights(path)),
+            _by_keras(_keras.save_weights),
         ),
         strict=True,
     )

@@ -250,6 +250,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         if not model.compiled:  # keras-tuner asks for these before it compiles with its own
             model.optimizer = model.loss = None
         model.load_weights = types.MethodType(partial(_load_weights, self._folder), model)
+        model.save_weights = types.MethodType(_save_weights, model)
         return model
 
     def fit(self, hp: keras_tuner.HyperParameters, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -544,6 +545,14 @@ class RankHyperModel(keras_tuner.HyperModel):
         told["oracle"] = getattr(tuner, SETTINGS, {})
         told["goal"] = goal_of(tuner.oracle.objective)
         return told
+
+
+def _save_weights(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    """Stands for `save_weights` of a trial's model: a full disk ends the search, and no process."""
+    if args or kwargs or "://" in str(filepath):  # of a store that has no files
+        type(self).save_weights(self, filepath, *args, **kwargs)
+    else:
+        _keras.save_weights(self, Path(filepath))
 
 
 def _load_weights(folder: Folder, self: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:

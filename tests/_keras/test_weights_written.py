@@ -1,0 +1,54 @@
+"""Weights files that are written on a disk which takes no more: told, and nothing else befalls."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+import pytest
+
+from reducible_train import _keras
+
+resource = pytest.importorskip("resource")
+
+
+def network(units=32):
+    return keras.Sequential([keras.Input((8,)), keras.layers.Dense(units), keras.layers.Dense(4)])
+
+
+@contextmanager
+def files_of_at_most(size):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_weights_come_back(tmp_path):
+    model, other = network(), network()
+    _keras.save_weights(model, tmp_path / "a.weights.h5")
+    other.load_weights(tmp_path / "a.weights.h5")
+    for one, same in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, same)
+
+
+@pytest.mark.parametrize("most", [100, 3_000, 20_000])
+def test_hdf5_is_told_of_no_failure(tmp_path, most):
+    """A process in which it was refused a write dies of a signal when it exits."""
+    with files_of_at_most(most), pytest.raises(OSError) as found:
+        _keras.save_weights(network(1_000), tmp_path / "a.weights.h5")
+    assert (found.value.errno, found.value.strerror) == (errno.EFBIG, "File too large")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_writes_in_its_own_way_is_given_a_path(tmp_path):
+    class Own(keras.Sequential):
+        def save_weights(self, filepath, **more):
+            filepath.write_text("mine")
+
+    _keras.save_weights(Own([keras.Input((8,)), keras.layers.Dense(4)]), tmp_path / "a.weights.h5")
+    assert (tmp_path / "a.weights.h5").read_text() == "mine"
