@@ -10,8 +10,8 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.errors import first_sentence
 from reducible_train.layers import unpenalized
+from reducible_train.report.records import AT_THE_END, Cut
 from reducible_train.report.records import Answers as Record
-from reducible_train.report.records import Cut
 from reducible_train.selection.answers import (
     MOST,
     Answers,
@@ -160,7 +160,7 @@ class AnswerWatch:
                     by_cuts = sum(_rise(cut.metrics_before, cut.metrics_after) for cut in cuts)
                     self.is_of_training = by_cuts < _rise(cuts[0].metrics_before, now.metrics) / 2
         if self.complaint is not None:
-            self.notes = (*self.notes, f"At the end of the training, {self.complaint}.")
+            self.notes = (*self.notes, f"{AT_THE_END}{self.complaint}.")
         self._start = self._samples = None
 
     def record(self) -> Record | None:

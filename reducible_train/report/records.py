@@ -27,6 +27,9 @@ from reducible_train.report.tables import (
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
+# How notes begin that hold of the end of a training alone.
+AT_THE_END = "At the end of the training, "
+UNREACHED = "RankScheduler did not reach "
 _SHARED = ("budget", "cost")  # quantities of the whole model
 _LARGE = 1 / 3  # of the parameters left: by its size alone a kernel is worth a rule
 
@@ -287,8 +290,8 @@ class Report:
         """With what was done before, to the model that this one began as.
 
         Args:
-            before: The report of that. What it has measured of the answers at its end no longer
-                holds.
+            before: The report of that. What it has measured of the answers at its end, and what
+                its notes say of that end, no longer holds.
 
         Example:
             >>> from dataclasses import replace
@@ -296,15 +299,19 @@ class Report:
             >>> now = Report(4160, 1088, 16640, 4352, None, None, (replace(cut, energy=None),))
             >>> now.following(replace(now, kernels=(cut,))).kernels[0].energy
             0.9
+            >>> ended = replace(now, notes=("h is cut as well.", AT_THE_END + "its outputs are NaN."))
+            >>> now.following(ended).notes
+            ('h is cut as well.',)
         """
         known = {each.path: each for each in before.kernels}
         kernels = [_following(each, known.get(each.path)) for each in self.kernels]
         answers = before.answers and replace(before.answers, output_error=None, metrics={})
+        lasting = [note for note in before.notes if not note.startswith((AT_THE_END, UNREACHED))]
         return replace(
             self,
             kernels=tuple(kernels),
             cuts=before.cuts + self.cuts,
-            notes=tuple(dict.fromkeys(before.notes + self.notes)),
+            notes=tuple(dict.fromkeys([*lasting, *self.notes])),
             undone=before.undone + self.undone,
             answers=self.answers or answers,
         )

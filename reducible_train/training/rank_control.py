@@ -11,7 +11,7 @@ from typing import Any
 from reducible_train import _keras
 from reducible_train.compressor import Compression, asked_of
 from reducible_train.compressor.answers import AnswerWatch
-from reducible_train.report.records import Report
+from reducible_train.report.records import AT_THE_END, Report
 from reducible_train.selection.feasibility import smallest_fraction
 from reducible_train.selection.input_shapes import InputShapes
 from reducible_train.selection.samples import Samples
@@ -156,7 +156,7 @@ class RankControl:
         report = replace(self.compression.report, undone=tuple(self.guard.undone))
         notes = [*report.notes, *self.guard.notes, *self._aids.notes]
         if self.diverged is not None:
-            notes.append(f"At the end of the training, {self.diverged}.")
+            notes.append(f"{AT_THE_END}{self.diverged}.")
         if shortfall is not None:
             words = str(shortfall)
             notes = [words, *(note for note in notes if note not in words)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from reducible_train.compressor import Compression
 from reducible_train.errors import either
+from reducible_train.report.records import UNREACHED
 from reducible_train.settings.judged import validated_always
 from reducible_train.settings.targets import SharedTarget, SharedTargets, Target
 from reducible_train.settings.timing import ANNOUNCE
@@ -44,7 +45,7 @@ Train for longer.
 
     def __str__(self) -> str:
         left = "nothing was cut" if self.reached is None else f"it is {self.reached:.4g} at the end"
-        return f"RankScheduler did not reach {self.asked} ({left}). {self.reason} {self.remedy}"
+        return f"{UNREACHED}{self.asked} ({left}). {self.reason} {self.remedy}"
 
 
 @dataclass(frozen=True)
