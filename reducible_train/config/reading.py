@@ -7,6 +7,7 @@ import re
 import select
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,8 @@ Place = tuple[str | int, ...]
 _WAIT = 5  # seconds, for who writes to a pipe
 MOST_BYTES = 200_000  # of a file; the longest in use has some thousand
 MOST_PLACES = 10_000  # in a document, every alias written out
+_UNTAGGED = "Remove the tag: a configuration holds plain values only."
+_MERGE = "<<"
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ def parse_document(content: bytes | str, source: str) -> Document:
         )
         raise ConfigError(source, [Problem("$", message)]) from error
     except BadValueError as error:
-        message = f"is not readable as YAML: {error}. Correct it, or write it in quotes as text."
+        advice = _UNTAGGED if error.is_tagged else "Correct it, or write it in quotes as text."
+        message = f"is not readable as YAML: {error}. {advice}"
         where = f"line {error.mark.line + 1}, column {error.mark.column + 1}"
         raise ConfigError(source, [Problem(where, message)]) from error
     except (yaml.YAMLError, *BAD_VALUE) as error:
@@ -159,12 +163,14 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
         "Indent the keys of one mapping alike, quote text that holds ': ', '#', '*' or '%', and"
         " close every bracket."
     )
-    if r"\t" in what:
+    if r"'\t' that cannot start any token" in what:
         advice = "Indent with spaces instead of tabs."
+    elif r"'\t'" in what:
+        advice = "Write a space in place of the tab."
     elif "single document" in what:
         advice = "Remove the '---' between the documents."
     elif "tag" in what:
-        advice = "Remove the tag: a configuration holds plain values only."
+        advice = _UNTAGGED
     return Problem(where, f"is not YAML: {what}. {advice}")
 
 
@@ -204,3 +210,22 @@ def _walk(
             if isinstance(value, yaml.ScalarNode) and not value.value and value.style is None:
                 empty.append(inner)
             lines[inner] = line
+        if (*place, _MERGE) in lines:
+            _bring(place, lines)
+            _bring(place, words)
+
+
+def _bring(place: Place, noted: dict[Place, Any]) -> None:
+    """Note, of what a mapping merges, the same where it is brought: among the mapping's own keys.
+
+    Args:
+        place: The mapping, whose own keys are noted already.
+        noted: What is known of each place, of the mapping last; it is added to.
+    """
+    depth = len(place)
+    within = list(takewhile(lambda each: each[:depth] == place, reversed(noted)))
+    for each in reversed(within):  # of what several say, the first counts
+        merge, rest = each[depth : depth + 1], each[depth + 1 :]
+        rest = rest[1:] if rest and isinstance(rest[0], int) else rest
+        if merge == (_MERGE,) and rest and _MERGE not in rest:
+            noted.setdefault((*place, *rest), noted[each])

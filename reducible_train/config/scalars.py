@@ -61,13 +61,28 @@ class Loader(yaml.SafeLoader):
         is_first = not before.strip(" \t") and not _REST_IS_EMPTY.match(self.buffer, self.pointer)
         return is_first and not self.flow_level
 
+    def scan_plain_spaces(self, indent: int, start_mark: yaml.Mark) -> list[str] | None:
+        """What stands between two words of a text without quotes; tabs do as well as spaces."""
+        length = 0
+        while self.peek(length) in " \t":
+            length += 1
+        between: str = self.prefix(length)
+        if "\t" in between:
+            self.forward(length)
+            if self.peek() not in "\r\n\0":
+                return [between]
+        return super().scan_plain_spaces(indent, start_mark)
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
         except BAD_VALUE as error:
-            raise BadValueError(node) from error
+            plain = isinstance(node, yaml.ScalarNode) and node.style is None
+            read: Any = self.resolve
+            form = read(yaml.ScalarNode, node.value, (True, False)) if plain else None
+            raise BadValueError(node, is_tagged=node.tag != form) from error
 
 
 # What constructors raise for a value that its tag does not allow (`!!bool 3`).
@@ -79,21 +94,23 @@ class BadValueError(ValueError):
 
     Args:
         node: The value.
+        is_tagged: True where its tag is written in the file.
     """
 
-    def __init__(self, node: yaml.Node):
+    def __init__(self, node: yaml.Node, *, is_tagged: bool):
         text = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
         kind = node.tag.removeprefix(_TAG)
         super().__init__(f"{shortened(text, 40)!r} cannot be read as {kind}")
         self.mark = node.start_mark
+        self.is_tagged = is_tagged
 
 
 def _whole(loader: Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
-    for prefix, base in (("0o", 8), ("0x", 16)):
-        if text.startswith(prefix):
-            return int(text[2:], base)
-    return int(text)
+    base = {"0o": 8, "0x": 16}.get(text[:2])
+    found = int(text) if base is None else int(text[2:], base)
+    str(found)  # what has too many digits to be told is refused, whatever its base
+    return found
 
 
 def _real(loader: Loader, node: yaml.ScalarNode) -> float:

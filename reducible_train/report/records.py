@@ -299,7 +299,7 @@ class Report:
             >>> now = Report(4160, 1088, 16640, 4352, None, None, (replace(cut, energy=None),))
             >>> now.following(replace(now, kernels=(cut,))).kernels[0].energy
             0.9
-            >>> ended = replace(now, notes=("h is cut as well.", AT_THE_END + "its outputs are NaN."))
+            >>> ended = replace(now, notes=("h is cut as well.", AT_THE_END + "it was NaN."))
             >>> now.following(ended).notes
             ('h is cut as well.',)
         """

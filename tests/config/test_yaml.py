@@ -227,13 +227,42 @@ def test_tabs_that_indent_are_refused(text):
     ("text", "words"),
     [
         ("a:\n  b: !!timestamp abc", "line 2, column 6: .*'abc' cannot be read as timestamp"),
-        ("a: !!bool x", "line 1, column 4: .*'x' cannot be read as bool. Correct it"),
-        (f"a: {'9' * 5000}", r"line 1, column 4: .*'9{40}\.\.\.' cannot be read as int"),
+        ("a: !!bool x", "line 1, column 4: .*'x' cannot be read as bool. Remove the tag"),
+        ('a: !!int "x"', "line 1, column 4: .*'x' cannot be read as int. Remove the tag"),
+        (f"a: {'9' * 5000}", r"line 1, column 4: .*'9{40}\.\.\.' cannot be read as int. Correct"),
+        (f"a: 0x{'f' * 5000}", "line 1, column 4: .*'0xf*...' cannot be read as int. Correct"),
+        ("a: |\t\n  b", "line 1, column 5: .*Write a space in place of the tab"),
     ],
 )
 def test_a_value_that_is_not_what_it_says_is_named_with_its_line(text, words):
     with pytest.raises(ConfigError, match=words):
         parse_document(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a: b\tc\t # d", "b\tc"),
+        ("a: b \tc", "b \tc"),
+        ("a: [b\tc,\td]", ["b\tc", "d"]),
+        ("a: b\t\n  c", "b c"),
+        ("a: b\t# c\nd: 1", "b"),
+    ],
+)
+def test_tabs_within_text_belong_to_it(text, read):
+    assert parse_document(text, "x").values["a"] == read
+
+
+@pytest.mark.parametrize(
+    "merge", ["{<<: *d}", "{<<: [{min_rank: 1}, *d]}", "{<<: *e}", "{<<: {match: 007}, rank: 2}"]
+)
+def test_what_is_merged_is_quoted_as_it_stands(merge, tmp_path):
+    defined = "[&d {match: 007, rank: 3}, &e {<<: *d, rank: 4}, "
+    file = tmp_path / "c.yaml"
+    file.write_text(f"compression: {{budget: 0.5, rules: {defined}{merge}]}}\n")
+    with pytest.raises(ConfigError) as found:
+        load_config(file)
+    assert str(found.value).count("Write '007' in quotes") == 3
 
 
 @pytest.mark.parametrize("written", ["007", "1e3", "0x10", "2.50", "true"])
