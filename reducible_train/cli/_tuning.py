@@ -48,6 +48,7 @@ _TUNERS = {
     "grid": keras_tuner.GridSearch,
 }
 _ANEW = "Give another project_name, or overwrite=True to begin anew"  # as Python is told
+_UNDIRECTED = "Choose one of which Keras knows it, such as val_loss"
 _HERE = "choose another place with --folder"
 _SEED = 1  # where none is given, or 0, for which keras-tuner draws another each time
 
@@ -92,7 +93,8 @@ class Tuning:
         for name, pair in arrays.parts.items():
             check_data(network, *pair, name)
         known = _keras.metrics_to_watch(network, asked.monitor, asked.mode)
-        direction(asked.monitor, asked.mode, known, "a search", remedy=UNLOGGED)
+        way = asked.monitor, asked.mode, known
+        direction(*way, "a search", remedy=UNLOGGED, undirected=_UNDIRECTED)
         check_savable(network)
         self._loaded, self._trials, self._folder = loaded, trials, folder
         self._arrays = arrays.with_words(keras.ops.convert_to_tensor)

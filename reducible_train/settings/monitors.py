@@ -118,6 +118,7 @@ def direction(
     whose: str,
     *,
     remedy: str = "If a callback of your own adds it to the logs, say mode='max' or mode='min'",
+    undirected: str = "Say mode='max' or mode='min'",
 ) -> int:
     """1 if a metric should be large, -1 if small.
 
@@ -128,6 +129,7 @@ def direction(
             or `None`; empty where they cannot be known.
         whose: What goes by it, for messages.
         remedy: What to do about a metric that is not among them, in words.
+        undirected: What to do where nothing is known of its direction.
 
     Raises:
         ArgumentError: No such metric or mode, or nothing is known of its direction.
@@ -155,7 +157,7 @@ def direction(
     if found is None:
         raise ArgumentError(
             f"`mode` must be given where Keras does not know whether {monitor!r} should be "
-            "large or small. Received: mode='auto'. Say mode='max' or mode='min'."
+            f"large or small. Received: mode='auto'. {undirected}."
         )
     return 1 if found == "up" else -1
 

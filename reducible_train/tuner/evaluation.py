@@ -59,6 +59,10 @@ SIZE_METRICS = (
 )
 LATENCY = "latency"
 _STOPPED = r"(?s).*Training ended after \d+ of \d+ epochs, before the ranks"
+_ONLY_THE_TUNERS = (
+    "If a callback of your own adds it to the logs, or it is a metric of your own that only the "
+    "tuner has, say mode='max' or mode='min'"
+)
 COMPACT = "model.reducible"  # the file of a trial, in its folder
 
 
@@ -127,16 +131,21 @@ class TrialPlan:
         Raises:
             ArgumentError: Nobody knows.
         """
-        try:
+        if self.objective is None:
             return self.quality(start).sign
-        except ArgumentError as error:
-            name = "" if self.objective is None else self.objective.monitor.removeprefix("val_")
-            found = _keras.metric_of_name(name).get(name)
-            if found is None:
-                raise ArgumentError(
-                    f"{error} Say so, too, of a metric of your own that only the tuner has."
-                ) from error
-            return 1 if found == "up" else -1
+        monitor, mode = self.objective.monitor, self.objective.mode
+        known = with_tuners(_keras.metrics_to_watch(start, monitor, mode), monitor)
+        return direction(monitor, mode, known, "a search", remedy=_ONLY_THE_TUNERS)
+
+
+def with_tuners(known: Mapping[str, str | None], monitor: str) -> Mapping[str, str | None]:
+    """The metrics of a model, and one of Keras's by its name, which its tuner may bring.
+
+    Args:
+        known: Those of the model, each with its direction.
+        monitor: The name in the logs.
+    """
+    return {**_keras.metric_of_name(monitor.removeprefix("val_")), **known}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from reducible_train.report.figures import finished, new_figure
 from reducible_train.settings.checks import checked_sequence
 from reducible_train.settings.monitors import direction
 from reducible_train.settings.objectives import QualityAtSize, SizeAtQuality
-from reducible_train.tuner.evaluation import COMPACT, LATENCY, SIZE_METRICS
+from reducible_train.tuner.evaluation import COMPACT, LATENCY, SIZE_METRICS, with_tuners
 from reducible_train.tuner.kept_files import TRIAL, read_trial
 
 # What a trial may cost, in the order of the table; the smaller the better.
@@ -268,7 +268,8 @@ def _sign(name: str, mode: str, hypermodel: Any) -> int:
         return -1
     start = getattr(hypermodel, "start", None)
     known = {} if start is None else _keras.metrics_to_watch(start.model, name, mode)
-    own = {each: way for each, way in known.items() if each == name.removeprefix("val_")}
+    named = with_tuners(known, name)
+    own = {each: way for each, way in named.items() if each == name.removeprefix("val_")}
     return direction(name, mode, own, "a front")
 
 

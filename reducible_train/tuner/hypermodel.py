@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner
 
 from reducible_train import _keras
@@ -378,7 +379,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         check_alone(model, arguments)
         told, quality, dense = self._told(hp), self.plan.quality(model), None
         if self.plan.objective is not None:
-            whole = self.start.new_model(hp) if continues else model
+            whole = self._whole(hp, model) if continues else model
             try:
                 dense = checked_dense(self.plan, whole, quality, arguments)
             except ArgumentError as error:
@@ -496,7 +497,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         if quality.monitor not in project.dense:
             try:
                 continues = hasattr(model, _CONTINUES)
-                whole = self.start.new_model(trial.trial.hyperparameters) if continues else model
+                whole = self._whole(trial.trial.hyperparameters, model) if continues else model
                 project.keep(quality.monitor, dense_quality(whole, arguments, quality.monitor))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
@@ -510,6 +511,13 @@ class RankHyperModel(keras_tuner.HyperModel):
         if fault is not None:
             raise SearchError(fault)
         return dense
+
+    def _whole(self, hp: keras_tuner.HyperParameters, like: Any) -> Any:
+        """A dense start, measured as a model is that goes on: its tuner may have compiled that."""
+        whole, given = self.start.new_model(hp), _keras.compiled_with(like)
+        if given and type(whole).compile is keras.Model.compile:
+            whole.compile(**{name: each for name, each in given.items() if name != "optimizer"})
+        return whole
 
     def _told(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """All that a trial is told by its hyperparameters."""

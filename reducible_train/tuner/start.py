@@ -79,12 +79,12 @@ class Start:
             self.varies = len({*map(fingerprints.of_weights, (self.model, again))}) > 1
             return
         else:
-            way = "'trained.keras'"
+            way = "Write RankHyperModel('trained.keras', space=...)."
             if isinstance(source, keras_tuner.HyperModel):
-                way = f"{type(source).__name__}().build"
+                way = "Give the `build` of it: RankHyperModel(hypermodel.build, space=...)."
             raise ArgumentTypeError(
                 "A search begins from a model, a file or a function that builds one. Received: "
-                f"{source!r}. Write RankHyperModel({way}, space=...)."
+                f"{source!r}. {way}"
             )
         check_built(self.model)
         copier = _Copier(self.model, custom_objects)
@@ -115,7 +115,7 @@ class Start:
 
 def _warn_of_fit(source: Callable[..., Any]) -> None:
     """Tell of a `fit` beside the `build` of a hypermodel, which no trial calls."""
-    owner = getattr(source, "__self__", None)
+    owner = getattr(getattr(source, "func", source), "__self__", None)  # also of a partial
     if isinstance(owner, keras_tuner.HyperModel):
         own = type(owner).fit
         if own is not keras_tuner.HyperModel.fit:

@@ -245,6 +245,10 @@ CONFIGURATIONS = {
     "unknown metric": (watching("accuracy"), "there will be loss"),
     "validation to stop": (STEPS + TRAIN + "early_stopping: {}\n", "without validation data"),
     "stop by what is not": (STEPS + TRAIN + "early_stopping: {monitor: acc}\n", "monitor='acc'"),
+    "stop by what is nowhere": (
+        STEPS + TRAIN + "early_stopping: {monitor: acc}\n",
+        "Name it in training.metrics, or compile the model with it",
+    ),
     "no batch": (STEPS + TRAIN.replace("24", "0"), "at least 1"),
     "no epoch": (STEPS + TRAIN.replace("epochs: 2", "epochs: 0"), "at least 1"),
     "loss": (STEPS + TRAIN.replace("24", "24, loss: mean_square_error"), "Did you mean"),

@@ -527,5 +527,13 @@ def test_what_is_refused_leaves_the_folder_to_the_next(place):
     first = run(*asked(place, "--trials", 1, "--monitor", "val_acc", "--max-drop", 0.9))
     assert first.exit_code == 1
     assert "val_acc" in first.output
+    assert "Name it in training.metrics, or compile the model with it." in first.output
+    counts = SEARCH.replace("seed: 1", "seed: 1, metrics: [TruePositives]")
+    (place / "search.yaml").write_text(counts)
+    first = run(*asked(place, "--trials", 1, "--monitor", "val_TruePositives"))
+    assert first.exit_code == 1
+    assert "Choose one of which Keras knows it" in first.output
+    assert "mode='max'" not in first.output
+    (place / "search.yaml").write_text(SEARCH)
     again = run(*asked(place, "--trials", 1, "--max-drop", 0.9, "--tuner", "random"))
     assert again.exit_code == 0, again.output

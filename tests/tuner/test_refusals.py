@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import keras_tuner
@@ -355,7 +356,9 @@ def test_a_metric_that_only_the_tuner_brings_may_tell_the_quality(tmp_path):
     brings["metrics"] = [name.removeprefix("val_")]
     tuner = keras_tuner.RandomSearch(hyper, hyper.objective, **told, **brings)
     tuner.search(X, Y, **FIT)
-    assert len(pareto(tuner).trials) == 1
+    assert len(pareto(tuner).trials) == len(pareto(tuner, name).trials) == 1
+    best, chosen = tuner.get_best_models(1)[0], tuner.get_best_hyperparameters()[0]
+    assert name in hyper.fit(chosen, best, X, Y, **(FIT | {"initial_epoch": 1, "epochs": 2}))
     hyper = hypermodel(network(), objective=goal)
     with pytest.raises(SearchError, match="With this model there will be loss, accuracy"):
         keras_tuner.RandomSearch(hyper, hyper.objective, **told).search(X, Y, **FIT)
@@ -926,13 +929,15 @@ def test_a_hypermodel_of_the_user_s_own_gives_its_build():
         def fit(self, hp, model, *args, **kwargs):
             return model.fit(*args, **kwargs, batch_size=4)
 
-    with pytest.raises(ArgumentTypeError, match=r"RankHyperModel\(Own\(\)\.build, space"):
+    with pytest.raises(ArgumentTypeError, match=r"RankHyperModel\(hypermodel\.build, space"):
         hypermodel(Own())
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         hypermodel(Own().build)
     with pytest.warns(UserWarning, match=r"Fits\.fit is not called: .* search of the tuner"):
         hypermodel(Fits().build)
+    with pytest.warns(UserWarning, match=r"Fits\.fit is not called"):
+        hypermodel(partial(Fits().build))
 
 
 def test_two_models_in_turn_are_not_new_ones():
