@@ -54,6 +54,7 @@ from reducible_train._keras.fit_samples import (
     len_of,
     shapes_to_try,
     some_of_fit,
+    some_of_training,
     weighs_nothing,
 )
 from reducible_train._keras.fits import (
@@ -397,6 +398,7 @@ __all__ = [
     "snake_case",
     "snapshot",
     "some_of_fit",
+    "some_of_training",
     "state_of",
     "states_in",
     "stored_variables",

@@ -47,6 +47,21 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     return ("the training data", training) if training else None
 
 
+def some_of_training(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
+    """The same, of a data set of TensorFlow that is trained on and shuffles nothing: its first."""
+    found = running_fit(callback, "epoch_iterator")
+    data = None if found is None else found.get("x")
+    if not hasattr(data, "element_spec"):
+        return None
+    try:
+        batches = _batches(data, most, has_own_step(callback.model))
+    except Exception:  # whatever its functions do when another reader is at work
+        return None
+    by_class = found.get("class_weight") if found else None
+    training = [_by_class(each, by_class) for each in batches]
+    return ("the training data", training) if training else None
+
+
 def weighs_nothing(callback: Any) -> bool:
     """True where the fit that has called a callback is of arrays whose weights are all 0.
 

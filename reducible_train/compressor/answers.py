@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,8 @@ class AnswerWatch:
         source: Where they come from, in words; without samples, why there are none, a sentence.
         waits: False if samples that come later shall not be taken.
         evaluated: Samples of a batch as the loss shall be told of, if it is another on larger ones.
+        otherwise: Gives other samples, after where they come from, for when there are none at the
+            first cut, or the model cannot be run on them; `None` if there are no others.
 
     Attributes:
         notes: Sentences for the reader of a report.
@@ -88,6 +90,7 @@ class AnswerWatch:
         *,
         waits: bool = True,
         evaluated: int = _keras.EVALUATED,
+        otherwise: Callable[[], tuple[str, Samples] | None] = lambda: None,
     ):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
@@ -99,6 +102,7 @@ class AnswerWatch:
         self._source = source
         self._waits = waits and samples is None
         self._evaluated: int | None = evaluated
+        self._otherwise = otherwise
         self._is_judged = True  # by its loss and metrics
         self._is_chosen = False  # some of the samples, for all that follows
         self._start: Answers | None = None  # right before the first cut
@@ -290,6 +294,8 @@ class AnswerWatch:
     def _now(self) -> Answers | None:
         """The answers of the model as it is; `None`, with a note, where it gives none."""
         if self._samples is None:
+            self._take_others()
+        if self._samples is None:
             return None
         try:
             with unpenalized(_keras.trained_model(self._model)):
@@ -300,6 +306,8 @@ class AnswerWatch:
                     self._is_chosen = True
                 return self._asked(self._samples)
         except Exception as error:  # whatever a model or its metrics do with these samples
+            if self._start is None and self._take_others():
+                return self._now()
             self._samples = self._start = None
             self.notes = (
                 *self.notes,
@@ -307,6 +315,18 @@ class AnswerWatch:
                 f"{self._source}: {first_sentence(error)}",
             )
             return None
+
+    def _take_others(self) -> bool:
+        """Take other samples, once; False if there are none."""
+        otherwise, self._otherwise = self._otherwise, lambda: None
+        found = otherwise()
+        if found is None:
+            return False
+        self._source, self._samples = found
+        self._is_chosen = self._waits = False
+        self._is_judged = True
+        self.notes = ()
+        return True
 
 
 class NoAnswers(AnswerWatch):

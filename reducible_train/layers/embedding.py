@@ -97,13 +97,28 @@ def _choices_of_either_way(
     return None if in_reverse or kernel == REVERSE else inputs
 
 
+def _met_either_way(kernel: str, arguments: Sequence[object]) -> object | None:
+    """What the table meets of any call, and the kernel of the way back of those in reverse."""
+    in_reverse = len(arguments) > 1 and bool(arguments[1])
+    return arguments[0] if in_reverse or kernel != REVERSE else None
+
+
+def _rows_back(
+    layer: ReversibleTable, kernel: str, inputs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Those that the kernel of the way back multiplies; a tied table is judged on the way there."""
+    return inputs.reshape(1, -1, layer.output_dim) if kernel == REVERSE else None
+
+
 def _rows_of_either_way(
     layer: ReversibleTable, kernel: str, outputs: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Not those of the way back, which are logits."""
-    if outputs.shape[-1] != layer.output_dim or kernel == REVERSE:
-        return None
-    return _output_rows(layer, kernel, outputs, rng)
+    """Of a table not those of the way back, which are logits; a cap on these has a slope near 1."""
+    if kernel == REVERSE:
+        return outputs.reshape(1, -1, outputs.shape[-1])
+    return (
+        _output_rows(layer, kernel, outputs, rng) if outputs.shape[-1] == layer.output_dim else None
+    )
 
 
 # --- the low-rank layers ------------------------------------------------------------------
@@ -186,7 +201,12 @@ class LowRankReversibleEmbedding(LowRankTable, keras.layers.ReversibleEmbedding)
         kernel_attributes={"embeddings": "_embeddings", REVERSE: REVERSE},
         gives_output=_makes_logits,
         uses=_uses_either_way,
-        data=Data(choices=_choices_of_either_way, outputs=RowReader(_rows_of_either_way)),
+        data=Data(
+            RowReader(_rows_back),
+            RowReader(_rows_of_either_way),
+            choices=_choices_of_either_way,
+            argument=_met_either_way,
+        ),
     )
     reverse_embeddings = PlainKernel()
 

@@ -91,7 +91,7 @@ class Data(Generic[L]):
         outputs: The outputs before the activation, or their gradients, as rows `(g, rows, n)`.
         choices: In place of rows, which rows of the kernel the inputs of a call choose.
         bias: The variable with a number for every output, `(g, n)` in order, if there is one.
-        argument: Which argument of the layer's call a kernel meets.
+        argument: Which argument of the layer's call a kernel meets; `None` where it meets none.
         axis: The axis of the layer's outputs along which those of the kernel lie, `(g, n)` in
             order; not given where they lie otherwise, or something comes between.
     """

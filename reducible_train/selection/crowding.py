@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reducible_train.layers import Kernel
 from reducible_train.selection.compressible import CompressibleKernel
 from reducible_train.selection.feasibility import smallest_cost
 from reducible_train.selection.survey import Survey
@@ -54,7 +55,15 @@ def _is_free(output: CompressibleKernel) -> bool:
     """True for one that does nothing else, and of whose ranks no rule says anything."""
     rule = output.rule
     asked = rule is not None and (rule.group is not None or rule.target is not None)
-    return not asked and output.kernel.kind.gives_output is None
+    return not asked and not _does_more(output.kernel)
+
+
+def _does_more(kernel: Kernel) -> bool:
+    """True for one by which its layer does all that it does, outputs too, as by a tied table."""
+    gives = kernel.kind.gives_output
+    return gives is not None and all(
+        gives(kernel.layer, each) for each in kernel.kind.kernel_attributes
+    )
 
 
 def _countable(survey: Survey, target: Target | SharedTargets, measure: str) -> list[SharedTarget]:

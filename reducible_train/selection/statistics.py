@@ -80,7 +80,10 @@ class _Observer:
     def record(self, kernel: Kernel, observed: _keras.Observation) -> None:
         """One call of a kernel's layer."""
         data, layer, name = kernel.kind.data, kernel.layer, kernel.name
-        x = _keras.host_float(data.argument(name, observed.given))
+        met = data.argument(name, observed.given)
+        if met is None:
+            return
+        x = _keras.host_float(met)
         chosen = None if data.choices is None else data.choices(layer, name, x, observed.given)
         if chosen is not None:
             shares = _spread(observed.weigh(chosen.shape), chosen.shape)

@@ -17,6 +17,7 @@ _NO_DATA = (
     f"{_UNSEEN}no data of this fit can be read twice. Give it arrays as validation data, or "
     "samples as calibration=(x, y)."
 )
+_CALIBRATION = "the calibration set"
 
 
 def watch_of_fit(
@@ -25,7 +26,8 @@ def watch_of_fit(
     """What compares the outputs of a model before and after the cuts of the fit that begins.
 
     On samples of the validation data, where there are some that can be read twice; else of the
-    arrays that are trained on, the calibration set, or what a criterion has seen of the fit.
+    arrays that are trained on, the calibration set, what a criterion has seen of the fit, or a
+    data set that is trained on.
 
     Args:
         scheduler: The callback that the fit has called.
@@ -39,10 +41,17 @@ def watch_of_fit(
     if hindrance is not None:
         return AnswerWatch(model, None, f"{_UNSEEN}{hindrance}", waits=False)
     found = _keras.some_of_fit(scheduler, MOST)
-    source, samples = _samples_of(found) or ("the calibration set", calibration.every())
+    source, samples = _samples_of(found) or (_CALIBRATION, calibration.every())
     size = _keras.evaluated_batch(scheduler, () if found is None else found[1])
     told = source if samples is not None else _without(found)
-    return AnswerWatch(model, samples, told, evaluated=size)
+
+    def otherwise() -> tuple[str, Samples] | None:
+        if samples is None:
+            return _samples_of(_keras.some_of_training(scheduler, MOST))
+        given = None if source == _CALIBRATION or calibration.is_of_the_fit else calibration.every()
+        return None if given is None else (_CALIBRATION, given)
+
+    return AnswerWatch(model, samples, told, evaluated=size, otherwise=otherwise)
 
 
 def _hindrance(model: Any) -> str | None:

@@ -612,7 +612,7 @@ def test_data_that_reading_may_change_is_left_alone():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(
-                still,
+                still if source else still.shuffle(4),
                 epochs=1,
                 shuffle=False,
                 verbose=0,
@@ -626,6 +626,51 @@ def test_data_that_reading_may_change_is_left_alone():
         elif report.cuts:
             assert report.answers.source == source
         model, x, y = trained()
+
+
+def test_a_data_set_that_is_trained_on_tells_where_nothing_else_does(tmp_path):
+    import tensorflow as tf
+
+    model, x, y = trained()
+    whole = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    for data in (whole.cache(), whole.cache(str(tmp_path / "cached")), whole.map(lambda *b: b)):
+        scheduler = RankScheduler(rank=2, criterion="frobenius")
+        seen = model.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[scheduler])
+        assert len(seen.history["loss"]) == 2
+        assert scheduler.report.answers.measured_on == f"{len(x)} samples of the training data"
+        assert scheduler.report.cuts[0].output_error > 0
+        model, x, y = trained()
+
+
+def test_samples_that_a_model_can_be_run_on_come_after_those_that_it_cannot():
+    """A model of another `call` than its training, as that of a generator is, has its own."""
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.reads = keras.Sequential([keras.Input((6,)), keras.layers.Dense(16, name="reads")])
+            self.makes = keras.Sequential([keras.Input((3,)), keras.layers.Dense(16, name="makes")])
+
+        def call(self, noise):
+            return self.makes(noise)
+
+        def train_step(self, data):
+            return {"loss": keras.ops.mean(self.reads(data))}
+
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(40, 3)).astype("float32")
+    rule = [LayerRule("*", keep_dense=False)]
+    for calibration, told in ((noise, "40 samples of the calibration set"), (64, None)):
+        model = Own()
+        model(np.zeros((1, 3), "float32"))
+        model.compile("sgd")
+        scheduler = RankScheduler(rank=2, calibration=calibration, rules=rule)
+        real = rng.normal(size=(64, 6)).astype("float32")
+        model.fit(real, epochs=1, verbose=0, callbacks=[scheduler])
+        answers = scheduler.report.answers
+        assert (answers and answers.measured_on) == told
+        if told is None:
+            assert any("cannot be run on the training data" in n for n in scheduler.report.notes)
 
 
 def test_what_a_criterion_has_seen_of_a_data_set_tells_too():

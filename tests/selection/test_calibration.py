@@ -126,6 +126,23 @@ def test_gradients_are_of_each_samples_loss_before_the_activation():
     assert found.count == 40
 
 
+@pytest.mark.parametrize("vocabulary", [30, 8])
+def test_a_kernel_of_its_own_for_the_way_back_hears_calls_in_reverse_alone(vocabulary):
+    table = keras.layers.ReversibleEmbedding(vocabulary, 8, tie_weights=False, name="table")
+    tokens = keras.Input((8,), dtype="int32")
+    hidden = keras.layers.Dense(8, "tanh", name="hidden")
+    model = keras.Model(tokens, table(hidden(table(tokens)), reverse=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, run_eagerly=True)
+    x = np.random.default_rng(0).integers(0, vocabulary, (40, 8))
+    found = observed(model, x, x, BOTH)
+    (back,) = found["table/reverse_embeddings"]
+    assert_moments(back.inputs, np.array(hidden(table(x))).reshape(-1, 8))
+    assert back.gradients.count == x.size
+    assert back.gradients.covariance.shape == (vocabulary, vocabulary)
+    assert np.trace(back.gradients.covariance) > 0
+
+
 @pytest.mark.traced
 def test_nothing_is_changed_by_listening():
     model = mlp()

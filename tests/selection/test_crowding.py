@@ -167,6 +167,16 @@ def test_a_table_that_is_read_both_ways_is_no_mere_output():
     assert not [path for path in report.ranks if path.startswith("table")]
 
 
+def test_a_kernel_of_its_own_for_the_way_back_is_an_output():
+    table = keras.layers.ReversibleEmbedding(300, 64, name="table", tie_weights=False)
+    inputs = keras.Input((5,), dtype="int32")
+    x = table(inputs)
+    for i in range(6):
+        x = keras.layers.Dense(256 if i % 2 == 0 else 64, name=f"hidden_{i}")(x)
+    report = factorize(keras.Model(inputs, table(x, reverse=True)), budget=0.25)
+    assert [note.split()[0] for note in told(report)] == ["table/reverse_embeddings"]
+
+
 def test_unknown_flops_are_refused_as_ever():
     class Own(keras.Model):
         def __init__(self):
