@@ -83,7 +83,7 @@ def analyze(
             distiller tells.
         data: Samples to measure on, as `factorize` takes its `calibration`: `(x, y)`,
             `(x, y, sample_weight)` or a source of batches. May be left out where `metric` is a
-            function.
+            function, which brings its own: of these, only shapes are told by then.
         metric: A name of what `model.evaluate` tells, such as `"loss"` or `"accuracy"`, or a
             function: model -> number. A function must leave the model as it is.
         ratios: Kept parameters of a kernel, as a fraction of its own, rising in (0, 1].
@@ -111,7 +111,7 @@ def analyze(
         SurgeryError: The model is not built.
 
     Example:
-        >>> import keras
+        >>> import keras, numpy as np
         >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, name="hidden"),
         ...                           keras.layers.Dense(10, name="output")])
         >>> model.compile(loss="mse")
@@ -131,12 +131,17 @@ def analyze(
     wanted = None if samples is None else checked_count("samples", samples, "an analysis")
     given = None if data is None else _samples(data, model)
     Evaluation(model, given, metric).check()
+    if samples is not None and not isinstance(metric, str):
+        raise ArgumentError(
+            "`samples` says on how many of `data` a metric of model.evaluate is measured. "
+            f"Received: samples={samples} beside a function, which brings its own. Leave it out."
+        )
     shapes = [] if given is None else [shapes_of_samples(given.counting, "data")]
     part = _keras.trained_model(model)
     found = survey(part, rules, shapes=shapes)
     check_finite(found)
     drawn = None
-    if given is not None:
+    if given is not None and isinstance(metric, str):
         few = _PASSES // (len(checked) * len(found.compressible))
         drawn = _drawn(given, wanted or min(max(few, _FEWEST), _MOST), model, metric)
     evaluation = Evaluation(model, drawn, metric)
@@ -151,7 +156,7 @@ def analyze(
         paths=tuple(each.kernel.path for each in found.compressible),
         kernels=(),
         samples=0 if drawn is None else len(drawn),
-        given=0 if given is None else len(given),
+        given=0 if given is None or drawn is None else len(given),
         better=evaluation.better,
     )
     with _alone_with(file, begun) as kept, _keras.as_it_was(model):

@@ -46,7 +46,9 @@ class Tuner(StrEnum):
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Trained model, a .keras file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Trained model, a .keras or .h5 file.")
+    ],
     data: Annotated[
         Path,
         typer.Argument(

@@ -166,6 +166,10 @@ def test_a_function_of_the_model_is_a_metric_and_a_failure_leaves_the_kernel():
     asked[:] = [1] * 5
     table = analyze(model, metric=norm)
     assert table.metric == "norm"
+    assert analyze(model, (X, Y), metric=norm).measured_on == ""
+    for data in (None, (X, Y)):
+        with pytest.raises(ArgumentError, match="a function, which brings its own"):
+            analyze(model, data, metric=norm, samples=8)
     values = table.kernels[0].values
     assert list(values) == sorted(values)
     assert values[0] < table.baseline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib
 import io
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import reducible_train
 from reducible_train.cli import app
 from reducible_train.config import parse_config
 
@@ -259,3 +261,13 @@ def test_every_page_is_found():
     nav = (TOP / "mkdocs.yml").read_text("utf-8")
     for page in DOCS.rglob("*.md"):
         assert str(page.relative_to(DOCS)) in nav
+
+
+def test_each_public_name_has_a_place_among_those_of_python():
+    page = (DOCS / "reference" / "python.md").read_text("utf-8")
+    told = set(re.findall(r"^::: [\w.]+\.(\w+)$", page, re.MULTILINE))
+    names = {name for name in reducible_train.__all__ if not name.endswith("Error")}
+    assert names - told <= {"ReducibleError", "layers", "tuner"}
+    for path in re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE):
+        home, _, name = path.rpartition(".")
+        assert name in {"errors"} or hasattr(importlib.import_module(home), name), path
