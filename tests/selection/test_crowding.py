@@ -167,6 +167,21 @@ def test_a_table_that_is_read_both_ways_is_no_mere_output():
     assert not [path for path in report.ranks if path.startswith("table")]
 
 
+@pytest.mark.parametrize(("tokens", "is_cut"), [(700, False), (1000, True)])
+def test_a_table_that_is_read_both_ways_gives_way_above_two_thirds(tokens, is_cut):
+    table = keras.layers.ReversibleEmbedding(tokens, 64, name="table")
+    inputs = keras.Input((5,), dtype="int32")
+    x = keras.layers.Dense(64, name="hidden_1")(
+        keras.layers.Dense(768, name="hidden_0")(table(inputs))
+    )
+    model = keras.Model(inputs, table(x, reverse=True))
+    limit = 0.5 * model.count_params()
+    assert (tokens * 64 > limit * 2 / 3) == is_cut
+    report = factorize(model, budget=0.5)
+    assert ("table/embeddings" in report.ranks) == is_cut
+    assert [note.split()[0] for note in told(report)] == ["table/embeddings"] * is_cut
+
+
 def test_a_kernel_of_its_own_for_the_way_back_is_an_output():
     table = keras.layers.ReversibleEmbedding(300, 64, name="table", tie_weights=False)
     inputs = keras.Input((5,), dtype="int32")
