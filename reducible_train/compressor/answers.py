@@ -105,6 +105,7 @@ class AnswerWatch:
         self._otherwise = otherwise
         self._is_judged = True  # by its loss and metrics
         self._is_chosen = False  # some of the samples, for all that follows
+        self._has_answered = False  # on these samples, so that no others can be compared with it
         self._start: Answers | None = None  # right before the first cut
         self._before: Answers | None = None  # right before the cut that is being made
         self._is_measured = False
@@ -304,9 +305,11 @@ class AnswerWatch:
                         self._evaluated = None
                     self._samples = self._some(self._samples)
                     self._is_chosen = True
-                return self._asked(self._samples)
+                found = self._asked(self._samples)
+                self._has_answered = True
+                return found
         except Exception as error:  # whatever a model or its metrics do with these samples
-            if self._start is None and self._take_others():
+            if not self._has_answered and self._take_others():
                 return self._now()
             self._samples = self._start = None
             self.notes = (
