@@ -71,7 +71,7 @@ class _Lasting(io.BytesIO):
 
 
 def save_weights(model: Any, path: Path) -> None:
-    """As `model.save_weights`, into a `*.weights.h5` of which no part stays where writing fails.
+    """As `model.save_weights`; of a `*.weights.h5` no part stays where writing fails.
 
     A process in which HDF5 could not write a file is ended by a signal when it exits, whatever was
     done about it. So HDF5 is told of no failure, and the caller is, once it has closed the file.
@@ -79,7 +79,8 @@ def save_weights(model: Any, path: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    if type(model).save_weights is not keras.Model.save_weights:  # it may want a path
+    is_own = type(model).save_weights is not keras.Model.save_weights  # it may want a path
+    if is_own or not path.name.endswith(".weights.h5"):  # another kind of file, or a refusal
         type(model).save_weights(model, path)
         return
     file = _Lasting(path)
@@ -89,7 +90,8 @@ def save_weights(model: Any, path: Path) -> None:
         if file.fault is not None:
             raise file.fault
     except BaseException:
-        path.unlink(missing_ok=True)
+        if path.is_file():  # of a link, what it leads to
+            path.resolve().unlink()
         raise
 
 

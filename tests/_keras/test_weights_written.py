@@ -47,6 +47,20 @@ def test_hdf5_is_told_of_no_failure(tmp_path, most):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_link_leads_to_does_not_stay_either(tmp_path):
+    (tmp_path / "a.weights.h5").symlink_to(tmp_path / "b.weights.h5")
+    with files_of_at_most(3_000), pytest.raises(OSError, match="File too large"):
+        _keras.save_weights(network(1_000), tmp_path / "a.weights.h5")
+    assert not (tmp_path / "b.weights.h5").exists()
+
+
+def test_a_file_of_another_name_is_as_it_was(tmp_path):
+    (tmp_path / "a.keras").write_text("mine")
+    with pytest.raises(ValueError, match="must end in"):
+        _keras.save_weights(network(), tmp_path / "a.keras")
+    assert (tmp_path / "a.keras").read_text() == "mine"
+
+
 def test_a_model_that_writes_in_its_own_way_is_given_a_path(tmp_path):
     class Own(keras.Sequential):
         def save_weights(self, filepath, **more):
