@@ -56,6 +56,10 @@ class CutAnswers:
     metrics_after: Mapping[str, float] = field(default_factory=dict)
 
 
+def _no_others() -> None:
+    """No other samples."""
+
+
 class AnswerWatch:
     """Compares the outputs of a model right before each cut with those right after it.
 
@@ -90,7 +94,7 @@ class AnswerWatch:
         *,
         waits: bool = True,
         evaluated: int = _keras.EVALUATED,
-        otherwise: Callable[[], tuple[str, Samples] | None] = lambda: None,
+        otherwise: Callable[[], tuple[str, Samples] | None] = _no_others,
     ):
         self.notes: tuple[str, ...] = () if samples is not None else (source,)
         self.complaint: str | None = None
@@ -105,7 +109,6 @@ class AnswerWatch:
         self._otherwise = otherwise
         self._is_judged = True  # by its loss and metrics
         self._is_chosen = False  # some of the samples, for all that follows
-        self._has_answered = False  # on these samples, so that no others can be compared with it
         self._start: Answers | None = None  # right before the first cut
         self._before: Answers | None = None  # right before the cut that is being made
         self._is_measured = False
@@ -306,10 +309,10 @@ class AnswerWatch:
                     self._samples = self._some(self._samples)
                     self._is_chosen = True
                 found = self._asked(self._samples)
-                self._has_answered = True
+                self._otherwise = _no_others  # which could not be compared with these
                 return found
         except Exception as error:  # whatever a model or its metrics do with these samples
-            if not self._has_answered and self._take_others():
+            if self._take_others():
                 return self._now()
             self._samples = self._start = None
             self.notes = (
@@ -321,7 +324,7 @@ class AnswerWatch:
 
     def _take_others(self) -> bool:
         """Take other samples, once; False if there are none."""
-        otherwise, self._otherwise = self._otherwise, lambda: None
+        otherwise, self._otherwise = self._otherwise, _no_others
         found = otherwise()
         if found is None:
             return False
