@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -43,22 +43,25 @@ def some_of_fit(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     if validation:
         return "the validation data", validation
     arrays = tuple(found.get(name) for name in ("x", "y", "sample_weight"))
-    training = [_by_class(each, found.get("class_weight")) for each in _of_arrays(arrays, most)]
-    return ("the training data", training) if training else None
+    return _trained_on(_of_arrays(arrays, most), found)
 
 
 def some_of_training(callback: Any, most: int) -> tuple[str, list[Batch]] | None:
     """The same, of a data set of TensorFlow that is trained on and shuffles nothing: its first."""
-    found = running_fit(callback, "epoch_iterator")
-    data = None if found is None else found.get("x")
+    found = running_fit(callback, "epoch_iterator") or {}
+    data = found.get("x")
     if not hasattr(data, "element_spec"):
         return None
     try:
         batches = _batches(data, most, has_own_step(callback.model))
     except Exception:  # whatever its functions do when another reader is at work
         return None
-    by_class = found.get("class_weight") if found else None
-    training = [_by_class(each, by_class) for each in batches]
+    return _trained_on(batches, found)
+
+
+def _trained_on(batches: list[Batch], fit: Mapping[str, Any]) -> tuple[str, list[Batch]] | None:
+    """Batches of what a fit trains on, counted as it counts them."""
+    training = [_by_class(each, fit.get("class_weight")) for each in batches]
     return ("the training data", training) if training else None
 
 

@@ -16,6 +16,8 @@ from keras.src.saving import saving_lib as _saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
+from reducible_train.container.files import write_all
+
 _MAP_CAP = 16 << 20  # bytes of a `.json` file
 _PLACE = "place_among_siblings"
 
@@ -39,15 +41,15 @@ class _Lasting(io.BytesIO):
         return str(self._path)
 
     def write(self, data: Any, /) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        while rest and self.fault is None:
+        view = memoryview(data).cast("B")
+        end = self._raw.tell() + len(view)
+        if self.fault is None:
             try:
-                rest = rest[self._raw.write(rest) :]
+                write_all(self._raw, view)
             except OSError as error:
                 self.fault = error
-        self._raw.seek(len(rest), io.SEEK_CUR)
-        return size
+        self._raw.seek(end)
+        return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
         try:

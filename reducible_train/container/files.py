@@ -41,7 +41,7 @@ class RawStream(Protocol):
     def seek(self, offset: int, /) -> int: ...
 
 
-def write_all(stream: RawStream, data: bytes) -> int:
+def write_all(stream: RawStream, data: bytes | memoryview) -> int:
     """Write all of `data`, in as many calls as the system takes; returns its length."""
     rest = memoryview(data)
     while rest:

@@ -375,11 +375,11 @@ class RankHyperModel(keras_tuner.HyperModel):
         self, hp: keras_tuner.HyperParameters, model: Any, args: Any, kwargs: Any
     ) -> dict[str, float]:
         """The metrics of a model that is trained as some trial was, without its tuner."""
-        arguments, continues = fit_arguments(model, args, kwargs), hasattr(model, _CONTINUES)
+        arguments = fit_arguments(model, args, kwargs)
         check_alone(model, arguments)
         told, quality, dense = self._told(hp), self.plan.quality(model), None
         if self.plan.objective is not None:
-            whole = self._whole(hp, model) if continues else model
+            whole = self._whole(hp, model)
             try:
                 dense = checked_dense(self.plan, whole, quality, arguments)
             except ArgumentError as error:
@@ -496,8 +496,7 @@ class RankHyperModel(keras_tuner.HyperModel):
         project = self._folder.opened(trial.project)
         if quality.monitor not in project.dense:
             try:
-                continues = hasattr(model, _CONTINUES)
-                whole = self._whole(trial.trial.hyperparameters, model) if continues else model
+                whole = self._whole(trial.trial.hyperparameters, model)
                 project.keep(quality.monitor, dense_quality(whole, arguments, quality.monitor))
             except ArgumentError as error:
                 raise SearchError(str(error)) from error
@@ -512,9 +511,11 @@ class RankHyperModel(keras_tuner.HyperModel):
             raise SearchError(fault)
         return dense
 
-    def _whole(self, hp: keras_tuner.HyperParameters, like: Any) -> Any:
-        """A dense start, measured as a model is that goes on: its tuner may have compiled that."""
-        whole, given = self.start.new_model(hp), _keras.compiled_with(like)
+    def _whole(self, hp: keras_tuner.HyperParameters, model: Any) -> Any:
+        """The model of a trial while it is dense; for one that goes on, measured as that is."""
+        if not hasattr(model, _CONTINUES):
+            return model
+        whole, given = self.start.new_model(hp), _keras.compiled_with(model)
         if given and type(whole).compile is keras.Model.compile:
             whole.compile(**{name: each for name, each in given.items() if name != "optimizer"})
         return whole
